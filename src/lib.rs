@@ -1,0 +1,3 @@
+//! tokmark: a Slurm-integrated LLM inference benchmark recipe runner.
+pub mod metrics;
+pub mod plan;

@@ -1,0 +1,4 @@
+//! From records to figures: the record itself, statistics, the summary, the exports in other tools' dialects.
+
+pub mod record;
+pub use record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};

@@ -1,0 +1,235 @@
+//! One request as it happened: what was asked, every instant that matters, how it ended.
+//!
+//! Records are the product: `load` writes them, everything else (summary, exports, reports) is a fold over them.
+//! Arrow: depends on nothing; `load` → here → the rest of `metrics`.
+
+use serde::{Deserialize, Serialize};
+
+/// Part of a load point a request belongs to. Only [`Phase::Measure`] enters any figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Sent before the measured window to warm the server; kept in the records, left out of the figures.
+    Warmup,
+    /// The measured window.
+    Measure,
+}
+
+/// How a request ended. The text form (`ok`, `http_503`, `connect` …) is the contract of `summary.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// A complete answer with content.
+    Ok,
+    /// The server answered with this status instead of 200.
+    Http(u16),
+    /// No connection could be made.
+    Connect,
+    /// The total time limit passed.
+    Timeout,
+    /// No byte arrived for longer than the stall limit.
+    Stalled,
+    /// The connection ended before the answer did.
+    Disconnected,
+    /// Bytes that are not the protocol.
+    Malformed,
+    /// A complete answer without any content.
+    Empty,
+    /// An error reported inside a 200 answer.
+    ServerError,
+    /// Cut off by us: an interrupt, or the end of the window.
+    Cancelled,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ok => f.write_str("ok"),
+            Self::Http(status) => write!(f, "http_{status}"),
+            Self::Connect => f.write_str("connect"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Stalled => f.write_str("stalled"),
+            Self::Disconnected => f.write_str("disconnected"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::Empty => f.write_str("empty"),
+            Self::ServerError => f.write_str("server_error"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl std::str::FromStr for Outcome {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "ok" => Self::Ok,
+            "connect" => Self::Connect,
+            "timeout" => Self::Timeout,
+            "stalled" => Self::Stalled,
+            "disconnected" => Self::Disconnected,
+            "malformed" => Self::Malformed,
+            "empty" => Self::Empty,
+            "server_error" => Self::ServerError,
+            "cancelled" => Self::Cancelled,
+            other => match other.strip_prefix("http_").and_then(|status| status.parse().ok()) {
+                Some(status) => Self::Http(status),
+                None => return Err(format!("unknown outcome {other:?}")),
+            },
+        })
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Token counts as the server reported them in `usage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt tokens, chat template included.
+    pub prompt_tokens: u64,
+    /// Generated tokens, reasoning included.
+    pub completion_tokens: u64,
+    /// Of those, reasoning tokens (`completion_tokens_details.reasoning_tokens`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u64>,
+    /// Prompt tokens served from the prefix cache (`prompt_tokens_details.cached_tokens`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
+}
+
+/// Where a token count comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountSource {
+    /// The server's `usage`.
+    Usage,
+    /// The client's tokenizer.
+    Tokenizer,
+    /// The built-in approximation (one token a word).
+    Approximate,
+}
+
+/// One request. All instants are µs on the monotonic clock of the load point, 0 = its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Number of the request within the load point, in order of sending; warm-up requests count on their own.
+    pub id: u64,
+    /// Warm-up or measured.
+    pub phase: Phase,
+    /// Concurrency slot (closed loop) that sent it.
+    pub worker: u32,
+    /// Intended arrival; equal to `sent_us` in a closed loop.
+    pub scheduled_us: u64,
+    /// Just before the request was handed to the HTTP client.
+    pub sent_us: u64,
+    /// Response headers had arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_us: Option<u64>,
+    /// Arrival of each content chunk (non-empty text, reasoning text or tool-call delta), in order.
+    /// Streaming off: the arrival of the whole answer, one entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks_us: Vec<u64>,
+    /// First chunk with content that is not reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_output_us: Option<u64>,
+    /// End of the request: last byte, or the moment it failed.
+    pub end_us: u64,
+    /// Prompt tokens planned for this request.
+    pub isl_planned: u64,
+    /// Output tokens asked for.
+    pub osl_requested: u64,
+    /// The server's own counts, when it sent them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Prompt tokens: `usage`, else the client's count.
+    pub isl: u64,
+    /// Where `isl` comes from.
+    pub isl_source: CountSource,
+    /// Generated tokens, reasoning included: `usage`, else the client's count of the text received.
+    pub osl: u64,
+    /// Where `osl` comes from.
+    pub osl_source: CountSource,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// HTTP status, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What went wrong, in the server's or the client's words (shortened).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// `finish_reason` of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Body bytes sent and received.
+    pub bytes_sent: u64,
+    /// Body bytes received.
+    pub bytes_received: u64,
+}
+
+impl RequestRecord {
+    /// Whether the request belongs to the measured window and ended well.
+    pub fn counts(&self) -> bool {
+        self.phase == Phase::Measure && self.outcome == Outcome::Ok
+    }
+
+    /// First content chunk − sent, ms. `None` without content.
+    pub fn ttft_ms(&self) -> Option<f64> {
+        self.chunks_us.first().map(|first| ms(self.sent_us, *first))
+    }
+
+    /// Last content chunk − sent, ms. `None` without content.
+    pub fn e2e_ms(&self) -> Option<f64> {
+        self.chunks_us.last().map(|last| ms(self.sent_us, *last))
+    }
+
+    /// (E2E − TTFT) / (OSL − 1), ms; `None` for OSL < 2.
+    pub fn itl_ms(&self) -> Option<f64> {
+        let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
+        (self.osl >= 2).then(|| (e2e - ttft) / (self.osl - 1) as f64)
+    }
+}
+
+/// Milliseconds from `from` to `to`, both in µs; 0 when they are out of order.
+pub fn ms(from: u64, to: u64) -> f64 {
+    to.saturating_sub(from) as f64 / 1e3
+}
+
+/// What the load engine measured of itself while it drove one load point.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientHealth {
+    /// CPU time of this process over the measured window, user + system, seconds.
+    pub cpu_s: f64,
+    /// Threads that drove load; `cpu_s / (wall_s × threads)` is their utilisation.
+    pub threads: u32,
+    /// Peak resident set size of the process, MiB.
+    pub max_rss_mib: f64,
+    /// How late a timer fired on each driving thread, µs, sampled every few milliseconds through the window.
+    pub loop_lag_us: Vec<u32>,
+}
+
+/// One load point as it ran: what the load engine hands to the summary and the exports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointRun {
+    /// Wall-clock time of instant 0 of the records.
+    pub started_at: jiff::Timestamp,
+    /// First measured request sent, µs since instant 0.
+    pub window_start_us: u64,
+    /// Last measured request ended, µs since instant 0.
+    pub window_end_us: u64,
+    /// Every request, warm-up included, in order of ending.
+    pub records: Vec<RequestRecord>,
+    /// The client itself.
+    pub client: ClientHealth,
+    /// The point was cut short by an interrupt.
+    pub interrupted: bool,
+}
