@@ -1,4 +1,178 @@
 //! What will happen, resolved and frozen. Pure: same input, same bytes.
+//!
+//! A [`Plan`] travels inside the job script and is all that the inside of an allocation needs. Hosts and ports are not
+//! in it: they are known only where the job runs.
+//! Arrow: `recipe`, `launcher`, `site` → here → `render`, `deploy`, `load`.
 
+pub mod build;
+pub mod job;
 pub mod load_point;
+pub mod matrix;
+pub mod resolve;
+pub mod topology;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::launcher::Launcher;
+use crate::site::ContainerRuntime;
 pub use load_point::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop, point_id};
+
+/// Version of the plan format.
+pub const SCHEMA: u32 = 1;
+
+/// Everything one job does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of the format.
+    pub schema: u32,
+    /// Version of the tokmark that made it.
+    pub tokmark: String,
+    /// Name of the recipe.
+    pub name: String,
+    /// Its one-line summary.
+    pub summary: String,
+    /// The recipe file as written.
+    pub recipe: RecipeText,
+    /// The merged recipe.
+    pub resolved: serde_json::Value,
+    /// Where each value of `resolved` comes from, by dotted key.
+    pub origins: BTreeMap<String, String>,
+    /// Results are simulated.
+    pub simulated: bool,
+    /// The GPUs.
+    pub gpu: Gpu,
+    /// The model.
+    pub model: Model,
+    /// Folder of the experiments, absolute.
+    pub experiments: String,
+    /// Name of the experiment without the job id: `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`.
+    pub stem: String,
+    /// The Slurm job.
+    pub job: job::Job,
+    /// The container, when the site has a runtime for one.
+    pub container: Option<Container>,
+    /// The engine.
+    pub launcher: Launcher,
+    /// Server configurations, one after the other.
+    pub deployments: Vec<Deployment>,
+}
+
+/// A recipe file, verbatim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeText {
+    /// Where it was read from.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// GPUs of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Type, e.g. `h100`; `none` when nobody named one and the engine needs none.
+    pub kind: String,
+    /// GPUs of a node.
+    pub per_node: u32,
+}
+
+/// The model of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Name as its publisher writes it.
+    pub name: String,
+    /// Name the server is asked for.
+    pub served_name: String,
+    /// Folder of the weights, or the name when the engine finds them itself.
+    pub path: String,
+    /// Parameter count as people write it.
+    pub size: Option<String>,
+    /// Weight precision.
+    pub precision: Option<String>,
+    /// Size of the weights, GiB.
+    pub weights_gib: Option<f64>,
+}
+
+/// The container servers run in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Runtime.
+    pub runtime: ContainerRuntime,
+    /// Image.
+    pub image: String,
+    /// `SOURCE:TARGET[:OPTIONS]`
+    pub mounts: Vec<String>,
+}
+
+/// One server configuration and the load points run on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Readable name, unique in the plan; empty when there is only one.
+    pub id: String,
+    /// Sizes.
+    pub parallel: Parallel,
+    /// GPUs it uses: tp × pp × dp × replicas.
+    pub gpus: u32,
+    /// Engine options.
+    pub engine: serde_json::Map<String, serde_json::Value>,
+    /// Environment of the servers: references (`env:NAME`, `file:PATH`) or literal values.
+    pub env: BTreeMap<String, String>,
+    /// Fixed port of the endpoint.
+    pub port: Option<u16>,
+    /// URL of an endpoint that already runs.
+    pub url: Option<String>,
+    /// Seconds until the first token must have come.
+    pub startup_timeout_s: f64,
+    /// Seconds between TERM and KILL.
+    pub stop_grace_s: f64,
+    /// Nodes it spans.
+    pub nodes: u32,
+    /// Its processes, in start order.
+    pub processes: Vec<topology::Process>,
+    /// Load points, in order.
+    pub points: Vec<LoadPoint>,
+}
+
+/// Parallel sizes of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parallel {
+    /// Tensor.
+    pub tp: u32,
+    /// Pipeline.
+    pub pp: u32,
+    /// Data.
+    pub dp: u32,
+    /// Expert; the same GPUs as tensor.
+    pub ep: u32,
+    /// Data parallelism inside attention.
+    pub attention_dp: bool,
+    /// Copies of the engine.
+    pub replicas: u32,
+}
+
+impl Parallel {
+    /// GPUs of one replica: tp × pp × dp.
+    pub fn gpus_per_replica(&self) -> u32 {
+        self.tp.saturating_mul(self.pp).saturating_mul(self.dp)
+    }
+}
+
+impl Plan {
+    /// Load points of all deployments together.
+    pub fn points(&self) -> impl Iterator<Item = (&Deployment, &LoadPoint)> {
+        self.deployments.iter().flat_map(|deployment| deployment.points.iter().map(move |point| (deployment, point)))
+    }
+
+    /// Whether the experiment holds more than one load point, each then in a folder of its own.
+    pub fn is_sweep(&self) -> bool {
+        self.points().nth(1).is_some()
+    }
+
+    /// Folder of a point below `benchmark_logs`; `None` when it is the only one.
+    pub fn point_folder(&self, deployment: &Deployment, point: &LoadPoint) -> Option<String> {
+        self.is_sweep().then(|| {
+            if deployment.id.is_empty() { point.id.clone() } else { format!("{}_{}", deployment.id, point.id) }
+        })
+    }
+}

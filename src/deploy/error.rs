@@ -1,0 +1,108 @@
+//! Why servers did not come up, or died: always with the log lines that tell.
+//!
+//! Arrow: depends on nothing but `document`; `deploy` → `run`, `commands`.
+
+use std::sync::Arc;
+
+use crate::document::InputError;
+use crate::executor::SlurmError;
+use crate::render::RenderError;
+
+/// A deployment that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Something the user can change before anything starts: a taken port, a missing path, a missing secret.
+    #[error("{0}")]
+    Input(InputError),
+    /// The program could not be started.
+    #[error("{process}: cannot start {program:?}: {source}\n  next: {advice}")]
+    Spawn {
+        /// Process name.
+        process: String,
+        /// argv\[0\].
+        program: String,
+        /// The system's reason.
+        source: std::io::Error,
+        /// What to do.
+        advice: String,
+    },
+    /// A process ended by itself.
+    #[error("{process} ended by itself ({status}) on {host}\n{}  log: {log}", quoted(.excerpt))]
+    Died {
+        /// Process name.
+        process: String,
+        /// Where it ran.
+        host: String,
+        /// `exit 3`, `signal 9`.
+        status: String,
+        /// Last lines of its log.
+        excerpt: String,
+        /// Path of its log.
+        log: String,
+    },
+    /// A log line that nothing good can follow.
+    #[error("{process} on {host} said: {line}\n{}  next: {advice}\n  log: {log}", quoted(.excerpt))]
+    Fatal {
+        /// Process name.
+        process: String,
+        /// Where it ran.
+        host: String,
+        /// The line.
+        line: String,
+        /// What it means and what to do.
+        advice: String,
+        /// Lines around it.
+        excerpt: String,
+        /// Path of its log.
+        log: String,
+    },
+    /// The deadline passed.
+    #[error("{waiting}, and deploy.startup_timeout has passed\n{}  next: raise deploy.startup_timeout if the logs show progress", logs_text(.logs))]
+    NotReady {
+        /// What was still missing.
+        waiting: String,
+        /// Log excerpts by process.
+        logs: Vec<(String, String)>,
+    },
+    /// The allocation is smaller than the plan.
+    #[error("the allocation has {have} nodes, the deployment needs {need}: render and submit the recipe again")]
+    TooFewNodes {
+        /// Nodes of the allocation.
+        have: usize,
+        /// Nodes of the deployment.
+        need: u32,
+    },
+    /// A template of the launcher.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// Slurm.
+    #[error(transparent)]
+    Slurm(#[from] SlurmError),
+    /// Files.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The run was asked to end.
+    #[error("interrupted while the servers were starting")]
+    Interrupted,
+    /// The same, seen by several.
+    #[error("{0}")]
+    Shared(Arc<DeployError>),
+}
+
+impl DeployError {
+    /// The error itself, without sharing.
+    pub fn inner(&self) -> &Self {
+        match self {
+            Self::Shared(error) => error.inner(),
+            other => other,
+        }
+    }
+}
+
+fn quoted(excerpt: &str) -> String {
+    excerpt.lines().map(|line| format!("  | {line}\n")).collect()
+}
+
+fn logs_text(logs: &[(String, String)]) -> String {
+    logs.iter().map(|(name, excerpt)| format!("  last lines of {name}:\n{}", quoted(excerpt))).collect()
+}

@@ -1,0 +1,73 @@
+//! Readiness: a health path is not enough. Dynamo's answers 200 without any worker, so the model must be listed and a
+//! token must come.
+//!
+//! Arrow: `load::probe`, `launcher` → here → `deploy`.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::launcher::Ready;
+use crate::load::probe;
+use crate::plan::Endpoint;
+use crate::render::Seat;
+
+/// Something tried again and again until it succeeds; an error says what is still missing.
+pub trait Probe<T> {
+    /// Tries once.
+    fn attempt(&mut self) -> impl Future<Output = Result<T, String>>;
+}
+
+impl<T, F: AsyncFnMut() -> Result<T, String>> Probe<T> for F {
+    fn attempt(&mut self) -> impl Future<Output = Result<T, String>> {
+        self()
+    }
+}
+
+/// Limit of one connection attempt or health request.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether a role answers on its own port.
+pub fn role<'a>(name: &'a str, ready: &'a Ready, seat: &'a Seat) -> impl Probe<()> + 'a {
+    async move || {
+        let port_of = |port: &String| seat.ports.get(port).copied().unwrap_or_default();
+        match ready {
+            Ready::Tcp { port } => {
+                let address = (seat.host.as_str(), port_of(port));
+                match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(format!("{name} does not accept connections on {}:{}: {error}", address.0, address.1)),
+                    Err(_) => Err(format!("{name} does not answer on {}:{}", address.0, address.1)),
+                }
+            }
+            Ready::Http { port, path } => {
+                healthy(&format!("http://{}:{}{path}", seat.host, port_of(port))).await.map_err(|problem| format!("{name}: {problem}"))
+            }
+        }
+    }
+}
+
+async fn healthy(url: &str) -> Result<(), String> {
+    match probe::get(url, PROBE_TIMEOUT).await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(format!("{url} answers {}", answer.status)),
+        Err(error) => Err(format!("{url}: {error}")),
+    }
+}
+
+/// Whether the endpoint is healthy, lists the model and generates a token. Gives whether it calls itself simulated.
+pub fn endpoint<'a>(url: &'a str, model: &'a str, health: Option<&'a str>, endpoint: Endpoint) -> impl Probe<bool> + 'a {
+    async move || {
+        if let Some(path) = health {
+            healthy(&format!("{url}{path}")).await?;
+        }
+        let models = probe::models(url).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
+        let Some(found) = models.iter().find(|known| known.id == model) else {
+            let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
+            return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
+        };
+        let target = crate::load::Target::new(url, model);
+        probe::one_token(&target, endpoint).await.map_err(|error| format!("{url} generates no token yet: {error}"))?;
+        Ok(found.simulated)
+    }
+}

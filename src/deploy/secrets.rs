@@ -1,0 +1,72 @@
+//! Values by reference: `env:NAME` and `file:PATH` are read where a server starts and go nowhere else.
+//!
+//! Arrow: `document` → here → `spawn`.
+
+use std::collections::BTreeMap;
+
+use crate::document::InputError;
+
+/// Reads what the references point to; other values stay as they are.
+pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InputError> {
+    env.iter()
+        .map(|(name, value)| {
+            let wrong = |problem: String| InputError::new(value.clone(), problem).key(name.clone());
+            let value = if let Some(variable) = value.strip_prefix("env:") {
+                std::env::var(variable)
+                    .map_err(|_| wrong("no such environment variable here".into()).next(format!("export {variable} before submitting")))?
+            } else if let Some(path) = value.strip_prefix("file:") {
+                std::fs::read_to_string(path)
+                    .map_err(|error| wrong(format!("cannot be read: {error}")))?
+                    .trim_end_matches(['\n', '\r'])
+                    .to_owned()
+            } else {
+                value.clone()
+            };
+            Ok((name.clone(), value))
+        })
+        .collect()
+}
+
+/// Whether a variable's name says that its value is a secret.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_uppercase();
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
+        && !name.contains("TOKENIZER")
+        && !name.contains("TOKENS")
+}
+
+/// A value as it may be shown: references as they are, a literal secret masked.
+pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    let reference = value.starts_with("env:") || value.starts_with("file:");
+    if is_secret_name(name) && !reference { "***" } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_secrets() {
+        for (name, secret) in [
+            ("HF_TOKEN", true),
+            ("OPENAI_API_KEY", true),
+            ("DB_PASSWORD", true),
+            ("TOKENIZERS_PARALLELISM", false),
+            ("MAX_NUM_TOKENS", false),
+            ("PATH", false),
+        ] {
+            assert_eq!(is_secret_name(name), secret, "{name}");
+        }
+        assert_eq!(shown("HF_TOKEN", "hf_x"), "***");
+        assert_eq!(shown("HF_TOKEN", "env:HF_TOKEN"), "env:HF_TOKEN");
+    }
+
+    #[test]
+    fn a_missing_reference_names_variable_and_key() {
+        let env = BTreeMap::from([("HF_TOKEN".to_owned(), "env:TOKMARK_NO_SUCH_VARIABLE".to_owned())]);
+        let error = resolve(&env).unwrap_err().to_string();
+        assert!(error.contains("HF_TOKEN") && error.contains("TOKMARK_NO_SUCH_VARIABLE"), "{error}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Ordered teardown: TERM, grace, KILL; nothing is left behind.
+//!
+//! An srun that gets SIGTERM kills its tasks outright, so inside an allocation the signal goes to the step, by the
+//! step's own id. Steps started at one moment get their numbers in any order: the id is looked up by name.
+//! Arrow: `executor`, `place`, `spawn` → here → `deploy`.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::Place;
+use super::spawn::Running;
+
+/// Stops `processes` one after the other, in the order given. Returns the names of those that had to be killed.
+pub async fn all(processes: Vec<Running>, place: &Place, grace: Duration) -> Vec<String> {
+    let mut killed = Vec::new();
+    for mut process in processes {
+        if !*process.ended.borrow() {
+            signal(&process, place, Signal::SIGTERM).await;
+            if !ended_within(&mut process, grace).await {
+                killed.push(process.name.clone());
+                signal(&process, place, Signal::SIGKILL).await;
+                ended_within(&mut process, Duration::from_secs(5)).await;
+            }
+        }
+        // The child is gone; what it left in its process group goes too, and a stuck srun with it.
+        let _gone = killpg(group(&process), Signal::SIGKILL);
+        group_gone(&process).await;
+    }
+    killed
+}
+
+fn group(process: &Running) -> Pid {
+    Pid::from_raw(i32::try_from(process.pid).unwrap_or(i32::MAX))
+}
+
+async fn ended_within(process: &mut Running, limit: Duration) -> bool {
+    tokio::time::timeout(limit, process.ended.wait_for(|ended| *ended)).await.is_ok()
+}
+
+/// Waits until no process of the group is left, for at most two seconds.
+async fn group_gone(process: &Running) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while killpg(group(process), None).is_ok() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Sends a signal to the tasks of a process: to its group here, to its step in an allocation.
+async fn signal(process: &Running, place: &Place, signal: Signal) {
+    if let Place::Allocation(allocation) = place {
+        let steps = allocation.slurm.steps(&allocation.job).await.unwrap_or_default();
+        if let Some(step) = steps.iter().rev().find(|step| step.name == process.name) {
+            let name = signal.as_str().trim_start_matches("SIG");
+            if allocation.slurm.signal_step(&step.id, name).await.is_ok() {
+                return;
+            }
+        }
+        // No step yet, or Slurm does not answer: srun itself is all there is to stop.
+    }
+    let _gone = killpg(group(process), signal);
+}

@@ -1,0 +1,309 @@
+//! A TOML file as a person wrote it: read whole, parsed alone and typed, so that every error can name the file, the
+//! line, the key, what was found, what was expected and what to do next.
+//!
+//! Arrow: depends on nothing; `recipe`, `site` and `launcher` → here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+/// Something wrong in what the user wrote: a file, a flag or a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputError {
+    /// File, flag or variable, as the user knows it.
+    pub origin: String,
+    /// Line and column (1-based) in a file.
+    pub line: Option<(usize, usize)>,
+    /// Dotted key, e.g. `deploy.tp`.
+    pub key: Option<String>,
+    /// What is wrong, and what was found.
+    pub problem: String,
+    /// What would have been right.
+    pub expected: Option<String>,
+    /// What to do next.
+    pub next: Option<String>,
+}
+
+impl InputError {
+    /// An error in `origin` with nothing else known yet.
+    pub fn new(origin: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            origin: origin.into(),
+            line: None,
+            key: None,
+            problem: problem.into(),
+            expected: None,
+            next: None,
+        }
+    }
+
+    /// Names the key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Says what would have been right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl std::fmt::Display for InputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.origin)?;
+        if let Some((line, column)) = self.line {
+            write!(f, ":{line}:{column}")?;
+        }
+        f.write_str(": ")?;
+        if let Some(key) = &self.key {
+            write!(f, "`{key}`: ")?;
+        }
+        f.write_str(&self.problem)?;
+        if let Some(expected) = &self.expected {
+            write!(f, "\n  expected: {expected}")?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, "\n  next: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All errors of one class, never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct InputErrors(pub Vec<InputError>);
+
+impl From<InputError> for InputErrors {
+    fn from(error: InputError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl InputErrors {
+    /// `Ok` when `errors` is empty.
+    pub fn check(errors: Vec<InputError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+}
+
+/// A TOML file and the name it goes by in messages.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Path as the user knows it, or `embedded:NAME`.
+    pub file: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Document {
+    /// Reads `path`.
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        let file = path.display().to_string();
+        match fs_err::read_to_string(path) {
+            Ok(text) => Ok(Self { file, text }),
+            Err(error) => Err(InputError::new(file, format!("cannot be read: {error}"))
+                .expected("a readable TOML file in UTF-8")),
+        }
+    }
+
+    /// Parses the whole file as `T`.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, InputError> {
+        toml::from_str(&self.text).map_err(|error| self.explain(&error))
+    }
+
+    /// The file as plain tables; only sensible after [`Document::parse`] succeeded.
+    pub fn table(&self) -> Result<toml::Table, InputError> {
+        self.parse()
+    }
+
+    /// Line (1-based) of every key, by dotted path.
+    pub fn lines(&self) -> BTreeMap<String, usize> {
+        let mut lines = BTreeMap::new();
+        if let Ok(table) = DeTable::parse(&self.text) {
+            self.collect_lines(table.get_ref(), "", &mut lines);
+        }
+        lines
+    }
+
+    fn collect_lines(&self, table: &DeTable<'_>, prefix: &str, lines: &mut BTreeMap<String, usize>) {
+        for (key, value) in table {
+            let path = join(prefix, key.get_ref());
+            lines.insert(path.clone(), self.position(key.span().start).0);
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.collect_lines(inner, &path, lines);
+            }
+        }
+    }
+
+    /// 1-based line and column of a byte offset.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset.min(self.text.len())).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(1, |tail| tail.chars().count() + 1);
+        (line, column)
+    }
+
+    /// Puts a TOML or serde error into the words of [`InputError`].
+    fn explain(&self, error: &toml::de::Error) -> InputError {
+        let offset = error.span().map(|span| span.start);
+        let key = offset.and_then(|offset| {
+            let table = DeTable::parse(&self.text).ok()?;
+            key_at(table.get_ref(), offset)
+        });
+        let mut explained = explain_message(error.message());
+        explained.origin.clone_from(&self.file);
+        explained.line = offset.map(|offset| self.position(offset));
+        explained.key = key;
+        explained
+    }
+}
+
+/// Turns serde's text into problem, expectation and advice. serde words these itself, for every format alike.
+pub fn explain_message(message: &str) -> InputError {
+    let message = message.trim();
+    if let Some(rest) = message.strip_prefix("unknown field ").or(message.strip_prefix("unknown variant ")) {
+        let what = if message.starts_with("unknown field") { "unknown key" } else { "unknown value" };
+        let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        if let Some((found, known)) = names.split_first() {
+            let mut error = InputError::new("", format!("{what} `{found}`"));
+            if known.is_empty() {
+                return error.expected("nothing here");
+            }
+            error = error.expected(format!("one of {}", known.join(", ")));
+            if let Some(near) = nearest(found, known.iter().copied()) {
+                error = error.next(format!("did you mean `{near}`?"));
+            }
+            return error;
+        }
+    }
+    for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if let Some((found, expected)) =
+            message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "))
+        {
+            return InputError::new("", format!("{}found {found}", if kind.contains("length") { "length: " } else { "" }))
+                .expected(plain_type(expected));
+        }
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return InputError::new("", format!("the key {field} is missing")).next(format!("add {field}"));
+    }
+    InputError::new("", message.replace('\n', "; "))
+}
+
+/// serde's Rust type names in plain words.
+fn plain_type(expected: &str) -> String {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".into(),
+        "i32" | "i64" => "a whole number".into(),
+        "f64" | "f32" => "a number".into(),
+        "a boolean" => "true or false".into(),
+        "a sequence" => "a list".into(),
+        "a map" => "a table".into(),
+        other if other.starts_with("struct ") => "a table".into(),
+        other => other.into(),
+    }
+}
+
+/// The nearest of `known` names, when one is near enough to be what was meant.
+pub fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (score, name) = known
+        .map(|name| (strsim::damerau_levenshtein(&found.to_lowercase(), &name.to_lowercase()), name))
+        .min_by_key(|(score, _)| *score)?;
+    (score <= (found.chars().count().max(3) / 3).max(2)).then_some(name)
+}
+
+/// Dotted path of the deepest key or value whose text covers `offset`.
+fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
+    for (key, value) in table {
+        let covers = |span: std::ops::Range<usize>| span.contains(&offset);
+        let inner = match value.get_ref() {
+            DeValue::Table(inner) => key_at(inner, offset),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(inner) => key_at(inner, offset),
+                _ => None,
+            }),
+            _ => None,
+        };
+        if let Some(inner) = inner {
+            return Some(join(key.get_ref(), &inner));
+        }
+        if covers(key.span()) || covers(value.span()) {
+            return Some(key.get_ref().to_string());
+        }
+    }
+    None
+}
+
+/// `prefix.key`, quoting a key that holds a dot.
+pub fn join(prefix: &str, key: &str) -> String {
+    let key = if key.contains('.') || key.is_empty() { format!("{key:?}") } else { key.to_owned() };
+    if prefix.is_empty() { key } else { format!("{prefix}.{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its parsing is tested")]
+        deploy: Section,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Section {
+        #[expect(dead_code, reason = "only its parsing is tested")]
+        tp: Option<u32>,
+        #[expect(dead_code, reason = "only its parsing is tested")]
+        launcher: Option<String>,
+    }
+
+    fn error(text: &str) -> String {
+        let document = Document { file: "r.toml".into(), text: text.into() };
+        document.parse::<Sample>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_names_line_key_and_the_nearest() {
+        assert_eq!(
+            error("[deploy]\ntp = 1\nlauncer = \"vllm\"\n"),
+            "r.toml:3:1: `deploy.launcer`: unknown key `launcer`\n  expected: one of tp, launcher\n  next: did you mean `launcher`?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_found_and_expected() {
+        assert_eq!(
+            error("[deploy]\ntp = \"four\"\n"),
+            "r.toml:2:6: `deploy.tp`: found string \"four\"\n  expected: a whole number, 0 or more"
+        );
+    }
+
+    #[test]
+    fn broken_syntax_names_the_line() {
+        assert!(error("[deploy]\ntp = = 3\n").starts_with("r.toml:2:"), "{}", error("[deploy]\ntp = = 3\n"));
+    }
+
+    #[test]
+    fn lines_of_nested_keys() {
+        let document = Document { file: "r".into(), text: "a = 1\n[b]\nc = 2\n[b.d]\ne = 3\n".into() };
+        let lines = document.lines();
+        assert_eq!((lines["a"], lines["b.c"], lines["b.d.e"]), (1, 3, 5));
+    }
+}

@@ -1,0 +1,88 @@
+//! `manifest.json`: identity and provenance of an experiment, written once.
+//!
+//! What changes later (states, results) is in `events.jsonl`. Arrow: `experiment` → `commands`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::plan::Plan;
+
+/// Identity and provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format: 1.
+    pub schema: u32,
+    /// Version of tokmark that created the directory.
+    pub tokmark: String,
+    /// Commit it was built from.
+    pub commit: String,
+    /// Recipe name.
+    pub recipe: String,
+    /// GPU type.
+    pub gpu: String,
+    /// Model name.
+    pub model: String,
+    /// Launcher name.
+    pub launcher: String,
+    /// Results are simulated.
+    pub simulated: bool,
+    /// Slurm job id; absent for a local run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// `submit`, `exec` or `run`.
+    pub created_by: String,
+    /// When.
+    pub created_at: jiff::Timestamp,
+    /// Where.
+    pub host: String,
+    /// Command line that created it.
+    pub command: Vec<String>,
+    /// `SLURM_*` variables of the job, without tokens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slurm: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// A manifest of this moment.
+    pub fn now(plan: &Plan, job: Option<&str>, created_by: &str) -> Self {
+        let slurm = std::env::vars().filter(|(name, _)| {
+            name.starts_with("SLURM_") && !["JWT", "TOKEN", "KEY", "CRED"].iter().any(|word| name.contains(word))
+        });
+        Self {
+            schema: 1,
+            tokmark: plan.tokmark.clone(),
+            commit: env!("TOKMARK_COMMIT").into(),
+            recipe: plan.name.clone(),
+            gpu: plan.gpu.kind.clone(),
+            model: plan.model.name.clone(),
+            launcher: plan.launcher.name.clone(),
+            simulated: plan.simulated,
+            job: job.map(str::to_owned),
+            created_by: created_by.into(),
+            created_at: jiff::Timestamp::now(),
+            host: hostname(),
+            command: std::env::args().collect(),
+            slurm: slurm.collect(),
+        }
+    }
+
+    /// Writes it, unless there is one.
+    pub fn create(&self, dir: &Path) -> std::io::Result<bool> {
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+        files::create_once(&dir.join("manifest.json"), format!("{text}\n").as_bytes())
+    }
+
+    /// Reads it.
+    pub fn read(dir: &Path) -> std::io::Result<Self> {
+        let text = fs_err::read_to_string(dir.join("manifest.json"))?;
+        serde_json::from_str(&text).map_err(std::io::Error::other)
+    }
+}
+
+/// Name of this machine.
+pub fn hostname() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".into())
+}

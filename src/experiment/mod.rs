@@ -1,0 +1,101 @@
+//! One directory that holds everything: what was asked, what ran, every log, every request, the report.
+//!
+//! Nothing in it is overwritten: files are created whole or not at all, logs and records only grow, and a part that
+//! was cut short is moved aside before it is run again. The reports at the top are derived and may be made anew.
+//! Arrow: `plan`, `metrics` → here → `run`, `report`, `commands`.
+
+pub mod discover;
+pub mod event;
+pub mod files;
+pub mod manifest;
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::plan::Plan;
+pub use event::{Event, EventLog};
+pub use manifest::Manifest;
+
+/// An experiment directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experiment {
+    dir: PathBuf,
+}
+
+impl Experiment {
+    /// The directory of a job: `<experiments>/<stem>_<id>`.
+    pub fn of_job(plan: &Plan, id: &str) -> Self {
+        Self { dir: Path::new(&plan.experiments).join(format!("{}_{id}", plan.stem)) }
+    }
+
+    /// A new directory for a run without a job: `<experiments>/<stem>_local-<UTC time>`, made here so that two runs
+    /// in one second do not share it.
+    pub fn local(plan: &Plan, now: jiff::Timestamp) -> std::io::Result<Self> {
+        fs::create_dir_all(&plan.experiments)?;
+        let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+        for attempt in 1.. {
+            let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
+            let dir = Path::new(&plan.experiments).join(format!("{}_local-{time}{suffix}", plan.stem));
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(Self { dir }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(std::io::Error::other("no free directory name"))
+    }
+
+    /// An existing directory.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Last part of the path.
+    pub fn name(&self) -> String {
+        self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// A file or folder in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// `server_logs`
+    pub fn server_logs(&self) -> PathBuf {
+        self.path("server_logs")
+    }
+
+    /// `benchmark_logs`, or a point's folder in it.
+    pub fn point_dir(&self, folder: Option<&str>) -> PathBuf {
+        let logs = self.path("benchmark_logs");
+        folder.map_or_else(|| logs.clone(), |folder| logs.join(folder))
+    }
+
+    /// Creates what is missing of the skeleton: folders, `recipe.toml`, `plan.json`, and the script when there is one.
+    /// Submission and job start both call this and neither waits for the other.
+    pub fn ensure(&self, plan: &Plan, script: Option<&str>) -> std::io::Result<()> {
+        for folder in ["server_logs", "benchmark_logs", "telemetry", "plots"] {
+            fs::create_dir_all(self.path(folder))?;
+        }
+        files::create_once(&self.path("recipe.toml"), plan.recipe.text.as_bytes())?;
+        let frozen = serde_json::to_string_pretty(plan).map_err(std::io::Error::other)?;
+        files::create_once(&self.path("plan.json"), format!("{frozen}\n").as_bytes())?;
+        if let Some(script) = script {
+            files::create_once(&self.path("job.sbatch"), script.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Reads `plan.json`.
+    pub fn plan(&self) -> std::io::Result<Plan> {
+        let text = fs::read_to_string(self.path("plan.json"))?;
+        serde_json::from_str(&text)
+            .map_err(|error| std::io::Error::other(format!("{}: {error}", self.path("plan.json").display())))
+    }
+}

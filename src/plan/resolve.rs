@@ -1,0 +1,147 @@
+//! Which layers apply, in which order: defaults < site < recipe < GPU section < knobs < `--set`.
+//!
+//! Arrow: `recipe`, `site` → here → `build`. Pure: the environment comes in as a function.
+
+use std::collections::BTreeMap;
+
+use toml::Table;
+
+use crate::document::{Document, InputError, InputErrors, nearest};
+use crate::recipe::Recipe;
+use crate::recipe::find::RecipeFile;
+use crate::recipe::layers::{Layers, assignment};
+use crate::site::SiteFile;
+
+/// What the user chose beside the recipe.
+pub struct Choice<'a> {
+    /// `--gpu`
+    pub gpu: Option<&'a str>,
+    /// `--set key=value`, in order.
+    pub sets: &'a [String],
+    /// Looks up an environment variable, for the recipe's knobs.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A recipe with all layers merged.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The merged recipe.
+    pub recipe: Recipe,
+    /// The same as plain tables.
+    pub table: Table,
+    /// Source of each value, by dotted key.
+    pub origins: BTreeMap<String, String>,
+    /// The chosen GPU type.
+    pub gpu: Option<String>,
+}
+
+/// Merges the layers of `file` for `site` and `choice`.
+pub fn resolve(file: &RecipeFile, site: &SiteFile, choice: &Choice<'_>) -> Result<Resolved, InputErrors> {
+    let gpu = choose_gpu(file, site, choice.gpu)?;
+    let mut layers = Layers::defaults()?;
+    if let Some(document) = &site.document {
+        let lines = document.lines();
+        if let Some(defaults) = document.table()?.get("defaults").and_then(toml::Value::as_table) {
+            layers.push(defaults, &|path| place(document, &lines, &format!("defaults.{path}")));
+        }
+    }
+    let lines = file.document.lines();
+    let table = file.document.table()?;
+    let common: Table = table.iter().filter(|(key, _)| *key != "gpu").map(|(k, v)| (k.clone(), v.clone())).collect();
+    layers.push(&common, &|path| place(&file.document, &lines, path));
+    if let Some(gpu) = &gpu {
+        let section = table.get("gpu").and_then(|gpus| gpus.get(gpu)).and_then(toml::Value::as_table);
+        if let Some(section) = section {
+            layers.push(section, &|path| place(&file.document, &lines, &format!("gpu.{gpu}.{path}")));
+        }
+    }
+    push_knobs(&mut layers, file, choice.env)?;
+    push_sets(&mut layers, choice.sets)?;
+    let (recipe, table, origins) = layers.finish()?;
+    Ok(Resolved { recipe, table, origins, gpu })
+}
+
+/// `file:line` of a key, or of the nearest key above it.
+fn place(document: &Document, lines: &BTreeMap<String, usize>, path: &str) -> String {
+    let mut path = path;
+    loop {
+        if let Some(line) = lines.get(path) {
+            return format!("{}:{line}", document.file);
+        }
+        match path.rfind('.') {
+            Some(dot) => path = &path[..dot],
+            None => return document.file.clone(),
+        }
+    }
+}
+
+/// The GPU type: `--gpu`, else the site's, else the recipe's only one.
+fn choose_gpu(file: &RecipeFile, site: &SiteFile, asked: Option<&str>) -> Result<Option<String>, InputErrors> {
+    let in_recipe: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
+    let (gpu, origin) = match (asked, &site.site.gpu, in_recipe.as_slice()) {
+        (Some(gpu), ..) => (gpu.to_owned(), "--gpu".to_owned()),
+        (None, Some(gpu), []) => (gpu.clone(), site.name()),
+        (None, Some(gpu), known) if known.contains(&gpu.as_str()) => (gpu.clone(), site.name()),
+        (None, _, [only]) => ((*only).to_owned(), file.document.file.clone()),
+        (None, None, []) => return Ok(None),
+        (None, Some(gpu), _) => (gpu.clone(), site.name()),
+        (None, None, known) => {
+            return Err(InputError::new(&file.document.file, "written for several GPU types")
+                .key("gpu")
+                .expected(format!("one of {}", known.join(", ")))
+                .next(format!("choose one: --gpu {}", known[0]))
+                .into());
+        }
+    };
+    if !in_recipe.is_empty() && !in_recipe.contains(&gpu.as_str()) {
+        return Err(InputError::new(&file.document.file, format!("nothing for GPU type {gpu:?} ({origin})"))
+            .key(format!("gpu.{gpu}"))
+            .expected(format!("one of {}", in_recipe.join(", ")))
+            .next(format!("choose --gpu {}, or add a [gpu.{gpu}] section", in_recipe[0]))
+            .into());
+    }
+    let known = site.site.gpu_types();
+    if in_recipe.is_empty() && !known.iter().any(|name| *name == gpu) {
+        let mut error = InputError::new(&origin, format!("unknown GPU type {gpu:?}"))
+            .expected(format!("one of {}", known.join(", ")));
+        error = match nearest(&gpu, known.iter().map(String::as_str)) {
+            Some(near) => error.next(format!("did you mean `{near}`?")),
+            None => error.next(format!("add [gpus.{gpu}] with per_node to the site file")),
+        };
+        return Err(error.into());
+    }
+    Ok(Some(gpu))
+}
+
+fn push_knobs(
+    layers: &mut Layers,
+    file: &RecipeFile,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), InputErrors> {
+    let mut errors = Vec::new();
+    for (name, key) in &file.recipe.knobs {
+        let Some(value) = env(name) else { continue };
+        let origin = format!("${name}");
+        match assignment(key, &value, &origin) {
+            Ok(layer) => layers.push(&layer, &|_| origin.clone()),
+            Err(error) => errors.push(error),
+        }
+    }
+    InputErrors::check(errors)
+}
+
+fn push_sets(layers: &mut Layers, sets: &[String]) -> Result<(), InputErrors> {
+    let mut errors = Vec::new();
+    for set in sets {
+        let origin = format!("--set {set}");
+        let Some((key, value)) = set.split_once('=') else {
+            errors.push(InputError::new(origin, "no `=`").expected("--set key=value"));
+            continue;
+        };
+        match assignment(key.trim(), value, &origin) {
+            Ok(layer) => layers.push(&layer, &|_| "--set".into()),
+            Err(error) => errors.push(error),
+        }
+    }
+    InputErrors::check(errors)
+}

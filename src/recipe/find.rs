@@ -1,0 +1,190 @@
+//! Recipes by file, by name or by alias: the embedded ones, `./recipes`, and `~/.config/tokmark/recipes`.
+//!
+//! Arrow: `document` → here → `commands`.
+
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+
+use super::{Recipe, SCHEMA};
+use crate::document::{Document, InputError, InputErrors, nearest};
+
+static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/recipes");
+
+/// A recipe file that parsed alone.
+#[derive(Debug, Clone)]
+pub struct RecipeFile {
+    /// The file as written.
+    pub document: Document,
+    /// Folder it lies in; `None` for an embedded one.
+    pub folder: Option<PathBuf>,
+    /// Its content.
+    pub recipe: Recipe,
+}
+
+impl RecipeFile {
+    /// The recipe's name.
+    pub fn name(&self) -> &str {
+        self.recipe.name.as_deref().unwrap_or_default()
+    }
+
+    fn parse(document: Document, folder: Option<PathBuf>) -> Result<Self, InputErrors> {
+        let recipe: Recipe = document.parse()?;
+        let file = Self { document, folder, recipe };
+        InputErrors::check(file.problems())?;
+        Ok(file)
+    }
+
+    /// What a recipe file needs beside correct types.
+    fn problems(&self) -> Vec<InputError> {
+        let recipe = &self.recipe;
+        let at = |problem: &str| InputError::new(&self.document.file, problem);
+        let mut errors = Vec::new();
+        match recipe.schema {
+            Some(SCHEMA) => {}
+            found => errors.push(
+                at(&found.map_or("missing".into(), |version| format!("found {version}")))
+                    .key("schema")
+                    .expected(format!("schema = {SCHEMA}")),
+            ),
+        }
+        match recipe.name.as_deref() {
+            Some(name) if is_name(name) => {}
+            found => errors.push(
+                at(&found.map_or("missing".into(), |name| format!("found {name:?}")))
+                    .key("name")
+                    .expected("lower-case letters, digits, `.`, `_` and `-`"),
+            ),
+        }
+        if recipe.model.name.is_none() && recipe.gpu.values().any(|gpu| gpu.model.name.is_none()) {
+            errors.push(at("missing").key("model.name").expected("the model's name, e.g. openai/gpt-oss-120b"));
+        }
+        if recipe.deploy.launcher.is_none() {
+            errors.push(at("missing").key("deploy.launcher").expected("a launcher, see `tokmark list --launchers`"));
+        }
+        errors
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// Folders searched for recipes beside the embedded ones, nearest first.
+pub fn folders() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from("recipes")];
+    folders.extend(config_folder().map(|config| config.join("recipes")));
+    folders
+}
+
+/// `$XDG_CONFIG_HOME/tokmark`, else `~/.config/tokmark`.
+pub fn config_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))?;
+    Some(base.join("tokmark"))
+}
+
+/// Every recipe there is, by name; a file on disk shadows an embedded one of the same name. Files that do not parse
+/// come back as errors beside the good ones.
+pub fn all() -> (Vec<RecipeFile>, Vec<InputError>) {
+    let mut found: Vec<RecipeFile> = Vec::new();
+    let mut errors = Vec::new();
+    let mut add = |parsed: Result<RecipeFile, InputErrors>| match parsed {
+        Ok(file) if found.iter().any(|known| known.name() == file.name()) => {}
+        Ok(file) => found.push(file),
+        Err(InputErrors(problems)) => errors.extend(problems),
+    };
+    for folder in folders() {
+        for path in toml_files(&folder) {
+            add(read(&path));
+        }
+    }
+    for document in embedded() {
+        add(RecipeFile::parse(document, None));
+    }
+    found.sort_by(|a, b| a.name().cmp(b.name()));
+    (found, errors)
+}
+
+/// The embedded recipe files.
+pub fn embedded() -> Vec<Document> {
+    EMBEDDED
+        .files()
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "toml"))
+        .filter_map(|file| {
+            Some(Document {
+                file: format!("embedded:recipes/{}", file.path().display()),
+                text: file.contents_utf8()?.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// `*.toml` in a folder, sorted; a folder that is not there holds none.
+pub fn toml_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = walkdir::WalkDir::new(folder)
+        .max_depth(2)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_map(Result::ok)
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Reads one recipe file.
+pub fn read(path: &Path) -> Result<RecipeFile, InputErrors> {
+    let folder = path.parent().map(Path::to_path_buf);
+    RecipeFile::parse(Document::read(path)?, folder)
+}
+
+/// The recipe a user named: a path (it has a `/`, ends in `.toml`, or is a file), a name, or an alias.
+pub fn named(text: &str) -> Result<RecipeFile, InputErrors> {
+    let path = Path::new(text);
+    if text.contains('/') || text.ends_with(".toml") {
+        return read(path);
+    }
+    let (recipes, errors) = all();
+    if let Some(file) = recipes.iter().find(|file| file.name() == text) {
+        return Ok(file.clone());
+    }
+    let by_alias: Vec<&RecipeFile> =
+        recipes.iter().filter(|file| file.recipe.aliases.iter().any(|alias| alias == text)).collect();
+    match by_alias[..] {
+        [file] => return Ok(file.clone()),
+        [] => {}
+        _ => {
+            let names: Vec<&str> = by_alias.iter().map(|file| file.name()).collect();
+            return Err(InputError::new(text, format!("is an alias of several recipes: {}", names.join(", ")))
+                .next("name one of them")
+                .into());
+        }
+    }
+    if path.is_file() {
+        return read(path);
+    }
+    Err(unknown(text, &recipes, errors))
+}
+
+fn unknown(text: &str, recipes: &[RecipeFile], broken: Vec<InputError>) -> InputErrors {
+    let names = recipes
+        .iter()
+        .flat_map(|file| std::iter::once(file.name()).chain(file.recipe.aliases.iter().map(String::as_str)));
+    let advice = match nearest(text, names) {
+        Some(near) => format!("did you mean `{near}`? `tokmark list` shows all recipes"),
+        None => "`tokmark list` shows all recipes; a file is named by its path".into(),
+    };
+    let mut errors = vec![
+        InputError::new(text, "no recipe of this name, alias or file")
+            .expected("a recipe file, name or alias")
+            .next(advice),
+    ];
+    errors.extend(broken);
+    InputErrors(errors)
+}

@@ -1,0 +1,222 @@
+//! Layers of a recipe laid over each other, each value remembering where it came from.
+//!
+//! Order: defaults < site < recipe < GPU section < knobs < `--set`. A layer has been parsed alone and typed before it
+//! comes here, so that errors point into the right file; merging then works on plain tables.
+//! Arrow: `document` → here → `plan`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Value;
+
+use super::Recipe;
+use crate::document::{InputError, InputErrors, explain_message, join};
+
+/// Values of every recipe that says nothing else.
+const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// Keys that answer one question in different ways: a layer that sets one replaces what lower layers said.
+const ALTERNATIVES: [&[&str]; 2] =
+    [&["requests", "requests_per_concurrency", "duration"], &["warmup_requests", "warmup_per_concurrency"]];
+
+/// Layers merged so far.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    table: toml::Table,
+    origins: BTreeMap<String, String>,
+}
+
+impl Layers {
+    /// The embedded defaults.
+    pub fn defaults() -> Result<Self, InputError> {
+        let mut layers = Self::default();
+        let table: toml::Table = toml::from_str(DEFAULTS)
+            .map_err(|error| InputError::new("embedded defaults", error.message().to_owned()))?;
+        layers.push(&table, &|_| "default".into());
+        Ok(layers)
+    }
+
+    /// Lays `layer` on top; `origin` names the source of a dotted key.
+    pub fn push(&mut self, layer: &toml::Table, origin: &dyn Fn(&str) -> String) {
+        self.drop_replaced(layer);
+        merge(&mut self.table, layer, "", origin, &mut self.origins);
+    }
+
+    /// Removes what a higher layer answers in another way: the other keys of a group of alternatives, and an axis
+    /// below `sweep` whose key is now set to one value.
+    fn drop_replaced(&mut self, layer: &toml::Table) {
+        if let Some(load) = layer.get("load").and_then(Value::as_table) {
+            for group in ALTERNATIVES {
+                if group.iter().any(|key| load.contains_key(*key)) {
+                    for key in group {
+                        self.remove(&["load", key]);
+                    }
+                }
+            }
+            for key in load.keys() {
+                self.remove(&["sweep", "load", key]);
+            }
+        }
+        if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
+            for (key, value) in deploy {
+                self.remove(&["sweep", "server", key]);
+                if let (true, Some(engine)) = (key == "engine", value.as_table()) {
+                    for option in engine.keys() {
+                        self.remove(&["sweep", "server", &format!("engine.{option}")]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, path: &[&str]) {
+        let Some((last, parents)) = path.split_last() else { return };
+        let mut table = &mut self.table;
+        for parent in parents {
+            match table.get_mut(*parent).and_then(Value::as_table_mut) {
+                Some(inner) => table = inner,
+                None => return,
+            }
+        }
+        table.remove(*last);
+        let dotted = path.iter().fold(String::new(), |prefix, key| join(&prefix, key));
+        self.origins.remove(&dotted);
+    }
+
+    /// The merged recipe, its plain table, and the origin of each value by dotted key.
+    pub fn finish(self) -> Result<(Recipe, toml::Table, BTreeMap<String, String>), InputErrors> {
+        let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| {
+            let mut explained = explain_message(error.message());
+            explained.origin = "the merged recipe".into();
+            InputErrors::from(explained)
+        })?;
+        Ok((recipe, self.table, self.origins))
+    }
+}
+
+/// Deep merge of tables; anything else replaces.
+fn merge(
+    base: &mut toml::Table,
+    layer: &toml::Table,
+    prefix: &str,
+    origin: &dyn Fn(&str) -> String,
+    origins: &mut BTreeMap<String, String>,
+) {
+    for (key, value) in layer {
+        let path = join(prefix, key);
+        if let Value::Table(inner) = value {
+            let slot = base.entry(key.clone()).or_insert_with(|| Value::Table(toml::Table::new()));
+            if let Value::Table(slot) = slot {
+                merge(slot, inner, &path, origin, origins);
+                continue;
+            }
+        }
+        base.insert(key.clone(), value.clone());
+        origins.insert(path.clone(), origin(&path));
+    }
+}
+
+/// Splits `a.b."c.d"` into its keys.
+pub fn split_path(path: &str) -> Result<Vec<String>, String> {
+    let table: toml::Table = toml::from_str(&format!("{path} = 0"))
+        .map_err(|_| format!("{path:?} is not a dotted key such as load.concurrency"))?;
+    let mut keys = Vec::new();
+    let mut value = Value::Table(table);
+    while let Value::Table(table) = value {
+        let Some((key, inner)) = table.into_iter().next() else { break };
+        keys.push(key);
+        value = inner;
+    }
+    Ok(keys)
+}
+
+/// One `key=value` as a layer of its own, typed. `origin` is how the user knows it (`--set x=y`, `$STREAMING`).
+/// A value that is no TOML value, or not one of the key's type, is taken as text.
+pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
+    let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
+    let text = Value::String(value.to_owned());
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"));
+    let first = nest(&keys, parsed.clone().unwrap_or_else(|| text.clone()));
+    let error = match Recipe::deserialize(first.clone()) {
+        Ok(_) => return Ok(first),
+        Err(error) => error,
+    };
+    if parsed.is_some() {
+        let second = nest(&keys, text);
+        if Recipe::deserialize(second.clone()).is_ok() {
+            return Ok(second);
+        }
+    }
+    let mut explained = explain_message(error.message()).key(path);
+    explained.origin = origin.into();
+    Err(explained)
+}
+
+fn nest(keys: &[String], value: Value) -> toml::Table {
+    let mut value = value;
+    for key in keys.iter().rev() {
+        value = Value::Table(toml::Table::from_iter([(key.clone(), value)]));
+    }
+    match value {
+        Value::Table(table) => table,
+        _ => toml::Table::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layered(layers: &[(&str, &str)]) -> (Recipe, BTreeMap<String, String>) {
+        let mut merged = Layers::defaults().unwrap();
+        for (name, text) in layers {
+            merged.push(&toml::from_str(text).unwrap(), &|_| (*name).to_owned());
+        }
+        let (recipe, _, origins) = merged.finish().unwrap();
+        (recipe, origins)
+    }
+
+    #[test]
+    fn higher_layers_win_and_origins_tell() {
+        let (recipe, origins) =
+            layered(&[("site", "[deploy]\ntp = 2\n"), ("recipe", "[deploy]\ntp = 4\npp = 2\n"), ("set", "[deploy]\npp = 1")]);
+        assert_eq!((recipe.deploy.tp, recipe.deploy.pp), (Some(4), Some(1)));
+        assert_eq!((origins["deploy.tp"].as_str(), origins["deploy.pp"].as_str()), ("recipe", "set"));
+        assert_eq!(origins["load.streaming"], "default");
+    }
+
+    #[test]
+    fn an_alternative_replaces_what_lower_layers_said() {
+        let (recipe, origins) =
+            layered(&[("recipe", "[load]\nrequests_per_concurrency = 8\n"), ("set", "[load]\nduration = \"5s\"")]);
+        assert_eq!(recipe.load.requests_per_concurrency, None);
+        assert!(!origins.contains_key("load.requests_per_concurrency"));
+        assert_eq!(recipe.load.duration.unwrap().seconds(), 5.0);
+    }
+
+    #[test]
+    fn setting_a_value_ends_its_axis() {
+        let (recipe, _) = layered(&[
+            ("recipe", "[sweep.load]\nconcurrency = [1, 2]\n[sweep.server]\n\"engine.x\" = [1, 2]\ntp = [1, 2]"),
+            ("set", "[load]\nconcurrency = 7\n[deploy]\ntp = 1\n[deploy.engine]\nx = 3"),
+        ]);
+        assert!(recipe.sweep.load.is_empty() && recipe.sweep.server.is_empty(), "{recipe:?}");
+    }
+
+    #[test]
+    fn assignments_take_the_type_of_the_key() {
+        let get = |path: &str, value: &str| Recipe::deserialize(assignment(path, value, "--set").unwrap()).unwrap();
+        assert_eq!(get("deploy.tp", "4").deploy.tp, Some(4));
+        assert_eq!(get("model.size", "120").model.size.as_deref(), Some("120"));
+        assert_eq!(get("model.name", "a b'\"$(x)").model.name.as_deref(), Some("a b'\"$(x)"));
+        assert_eq!(get("load.streaming", "false").load.streaming, Some(false));
+        assert_eq!(get("load.concurrency", "[1, 2]").load.concurrency.unwrap().0, [1, 2]);
+        let error = assignment("deploy.tpp", "4", "--set deploy.tpp=4").unwrap_err().to_string();
+        assert!(error.contains("--set deploy.tpp=4") && error.contains("did you mean `tp`"), "{error}");
+        let error = assignment("deploy.tp", "four", "--set deploy.tp=four").unwrap_err().to_string();
+        assert!(error.contains("found string \"four\""), "{error}");
+    }
+}

@@ -1,0 +1,349 @@
+//! What the user typed: a recipe file, section by section, every key optional.
+//!
+//! A recipe says what is measured and never where. The same types serve each layer (defaults, site, recipe, GPU
+//! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
+//! Arrow: `document` → here → `plan`.
+
+pub mod find;
+pub mod layers;
+pub mod units;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Endpoint;
+use units::{OneOrMany, Span};
+
+/// The only version of the recipe format.
+pub const SCHEMA: u32 = 1;
+
+/// A recipe, or one layer of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Version of the format: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<u32>,
+    /// Short name: lower-case letters, digits, `.`, `_`, `-`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The question the recipe answers, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Other names it is known by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Where the configuration was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What a reader should know: conflicts between sources, what was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// The model.
+    pub model: ModelSection,
+    /// The servers.
+    pub deploy: DeploySection,
+    /// The load.
+    pub load: LoadSection,
+    /// Axes.
+    pub sweep: SweepSection,
+    /// Environment variables this recipe honours: name → dotted key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub knobs: BTreeMap<String, String>,
+    /// What the job needs of Slurm.
+    pub slurm: SlurmSection,
+    /// The container image.
+    pub container: ContainerSection,
+    /// What differs by GPU type. A recipe with such sections runs on these GPU types only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpu: BTreeMap<String, GpuSection>,
+    /// Figures to reproduce.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// Name as its publisher writes it, e.g. `openai/gpt-oss-120b`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Name the server is asked for; default: `name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served_name: Option<String>,
+    /// Parameter count as people write it, e.g. `120b`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Weight precision, e.g. `mxfp4`, `fp8`, `bf16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// Size of the weights, GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_gib: Option<f64>,
+    /// Folder with the weights; usually given by the site. Default: the name, which the engine resolves itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// `[deploy]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeploySection {
+    /// Which launcher starts the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<String>,
+    /// Tensor-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tp: Option<u32>,
+    /// Pipeline-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pp: Option<u32>,
+    /// Data-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dp: Option<u32>,
+    /// Expert-parallel size; uses the same GPUs as tp.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ep: Option<u32>,
+    /// Data parallelism inside the attention layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_dp: Option<bool>,
+    /// Independent copies of the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Port of the endpoint. Default: a free one near the launcher's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// URL of an endpoint that already runs (launcher `attach`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// How long the servers may take until the first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_timeout: Option<Span>,
+    /// Seconds between TERM and KILL when the servers are stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<Span>,
+    /// The engine's own options, by the engine's own names.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub engine: toml::Table,
+    /// Environment of the servers. `env:NAME` and `file:PATH` are read where they run, never written down.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// `[load]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadSection {
+    /// Prompt length, tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isl: Option<OneOrMany>,
+    /// Standard deviation of the prompt length, tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isl_stddev: Option<u32>,
+    /// Output length, tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub osl: Option<OneOrMany>,
+    /// Standard deviation of the output length, tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub osl_stddev: Option<u32>,
+    /// Requests in flight (closed loop).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<OneOrMany>,
+    /// Stop after this many requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Stop after this many requests per unit of concurrency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_concurrency: Option<u32>,
+    /// Send for this long, then drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    /// Requests before the measured window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_requests: Option<u64>,
+    /// The same, per unit of concurrency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_per_concurrency: Option<u32>,
+    /// Whether answers are streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streaming: Option<bool>,
+    /// `chat` or `completions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Ask for exactly the output length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore_eos: Option<bool>,
+    /// Seed of prompts and lengths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Total time limit of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Span>,
+    /// Longest silence within an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_timeout: Option<Span>,
+    /// Objectives for goodput.
+    #[serde(skip_serializing_if = "SloSection::is_empty")]
+    pub slo: SloSection,
+    /// Merged into every request body.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub extra_body: toml::Table,
+}
+
+/// `[load.slo]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SloSection {
+    /// Upper bound of TTFT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Span>,
+    /// Upper bound of the per-request ITL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub itl: Option<Span>,
+    /// Upper bound of the E2E latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<Span>,
+}
+
+impl SloSection {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `[sweep]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepSection {
+    /// Axes that need a new deployment: key below `deploy` → list of values.
+    #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub server: toml::Table,
+    /// Axes on one live deployment: key below `load` → list of values.
+    #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub load: toml::Table,
+}
+
+/// `[slurm]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlurmSection {
+    /// Time limit of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Span>,
+    /// Whole nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<bool>,
+    /// Memory of each node, as Slurm writes it (`0` = all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem: Option<String>,
+    /// More `#SBATCH` directives, without the `#SBATCH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directives: Option<Vec<String>>,
+}
+
+/// `[container]` and `[gpu.TYPE.container]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContainerSection {
+    /// Image, as the container runtime names it; used when the site has a container runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// `[gpu.TYPE]`: laid over the recipe when that GPU type is chosen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GpuSection {
+    /// Laid over `[model]`.
+    pub model: ModelSection,
+    /// Laid over `[deploy]`.
+    pub deploy: DeploySection,
+    /// Laid over `[load]`.
+    pub load: LoadSection,
+    /// Laid over `[sweep]`.
+    pub sweep: SweepSection,
+    /// Laid over `[slurm]`.
+    pub slurm: SlurmSection,
+    /// Laid over `[container]`.
+    pub container: ContainerSection,
+}
+
+/// `[[published]]`: a figure to reproduce.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// GPU type it was measured on.
+    pub gpu: String,
+    /// Load point it belongs to; default: the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
+    /// Path in `summary.json`, e.g. `throughput.output_tokens_per_s_per_gpu`.
+    pub metric: String,
+    /// The published value, in the unit of the metric.
+    pub value: f64,
+    /// How far a measurement may be off, e.g. `10%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<String>,
+    /// Where it was published.
+    pub source: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_of_the_design_page_parses() {
+        let text = r#"
+schema = 1
+name = "gpt-oss-120b-dynamo-trtllm"
+summary = "Max throughput of gpt-oss-120b"
+aliases = ["inference_gpt-oss-dynamo"]
+source = "where"
+[model]
+name = "openai/gpt-oss-120b"
+size = "120b"
+precision = "mxfp4"
+weights_gib = 61
+[deploy]
+launcher = "dynamo-trtllm"
+tp = 4
+ep = 4
+attention_dp = true
+[deploy.engine]
+max_batch_size = 800
+kv_cache_free_gpu_mem_fraction = 0.8
+[load]
+isl = 128
+osl = 1000
+concurrency = 2048
+requests_per_concurrency = 8
+streaming = true
+[knobs]
+STREAMING = "load.streaming"
+[slurm]
+time = "01:00:00"
+exclusive = true
+[gpu.gb200.container]
+image = "x"
+[[published]]
+gpu = "gb200"
+metric = "throughput.output_tokens_per_s_per_gpu"
+value = 0
+tolerance = "10%"
+source = "s"
+"#;
+        let recipe: Recipe = toml::from_str(text).unwrap();
+        assert_eq!(recipe.load.concurrency, Some(OneOrMany(vec![2048])));
+        assert_eq!(recipe.slurm.time, Some(Span(3600.0)));
+        let again: Recipe = toml::from_str(&toml::to_string(&recipe).unwrap()).unwrap();
+        assert_eq!(again, recipe);
+    }
+}

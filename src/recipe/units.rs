@@ -1,0 +1,178 @@
+//! Values people write with a unit or as a list: durations, tolerances, one or many.
+//!
+//! Arrow: depends on nothing; free to every module.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A length of time, kept as seconds; written `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"01:00:00"` or as a number of
+/// seconds.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Span(pub f64);
+
+impl Span {
+    /// Seconds.
+    pub fn seconds(self) -> f64 {
+        self.0
+    }
+
+    /// Milliseconds.
+    pub fn millis(self) -> f64 {
+        self.0 * 1e3
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let wrong = || format!("{text:?} is not a length of time like 500ms, 30s, 5m, 1h or 01:00:00");
+        if text.contains(':') {
+            let parts: Vec<u64> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+            let [hours, minutes, seconds] = parts[..] else { return Err(wrong()) };
+            return Ok(Self((hours * 3600 + minutes * 60 + seconds) as f64));
+        }
+        let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let scale = match unit.trim() {
+            "" | "s" => 1.0,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return Err(wrong()),
+        };
+        Ok(Self(number * scale))
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 < 1.0 && self.0 > 0.0 { write!(f, "{}ms", self.0 * 1e3) } else { write!(f, "{}s", self.0) }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Span;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a length of time like \"500ms\", \"30s\", \"5m\", \"1h\" or \"01:00:00\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
+                if seconds < 0 {
+                    return Err(E::invalid_value(de::Unexpected::Signed(seconds), &self));
+                }
+                Ok(Span(seconds as f64))
+            }
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
+                Ok(Span(seconds as f64))
+            }
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
+                if seconds.is_finite() && seconds >= 0.0 {
+                    return Ok(Span(seconds));
+                }
+                Err(E::invalid_value(de::Unexpected::Float(seconds), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "number"], "description": "a length of time: \"500ms\", \"30s\", \"5m\", \"1h\", \"01:00:00\" or seconds"})
+    }
+}
+
+/// A number or a list of numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMany(pub Vec<u32>);
+
+impl Serialize for OneOrMany {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0[..] {
+            [one] => serializer.serialize_u32(one),
+            _ => self.0.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = OneOrMany;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number above 0, or a list of them")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<OneOrMany, E> {
+                match u32::try_from(number) {
+                    Ok(number) if number > 0 => Ok(OneOrMany(vec![number])),
+                    _ => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+                }
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<OneOrMany, E> {
+                self.visit_i64(i64::try_from(number).unwrap_or(0))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<OneOrMany, A::Error> {
+                let mut numbers = Vec::new();
+                while let Some(number) = sequence.next_element::<u32>()? {
+                    if number == 0 {
+                        return Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &self));
+                    }
+                    numbers.push(number);
+                }
+                if numbers.is_empty() {
+                    return Err(de::Error::invalid_length(0, &self));
+                }
+                Ok(OneOrMany(numbers))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for OneOrMany {
+    fn schema_name() -> Cow<'static, str> {
+        "OneOrMany".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1}}]})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        for (text, seconds) in
+            [("500ms", 0.5), ("30s", 30.0), ("5m", 300.0), ("1.5h", 5400.0), ("01:00:30", 3630.0), ("7", 7.0)]
+        {
+            assert_eq!(text.parse::<Span>(), Ok(Span(seconds)), "{text}");
+        }
+        for text in ["", "s", "5 parsecs", "1:2", "-3s", "nan"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+}

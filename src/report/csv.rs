@@ -1,0 +1,61 @@
+//! `summary.csv`: one row a load point, every headline figure, empty where a figure does not apply.
+//!
+//! Arrow: `metrics` → here → `report`.
+
+use super::Row;
+use crate::metrics::stats::Distribution;
+
+const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,streaming,endpoint,verdict,requests,completed,\
+failed,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
+output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
+itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_avg,reasons";
+
+/// The whole file.
+pub fn summary(rows: &[Row]) -> String {
+    let mut text = format!("{HEAD}\n");
+    for row in rows {
+        text.push_str(&line(row));
+        text.push('\n');
+    }
+    text
+}
+
+fn line(row: &Row) -> String {
+    let s = &row.summary;
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
+    let mut cells = vec![
+        quoted(&row.point),
+        quoted(&row.deployment),
+        row.gpus.to_string(),
+        s.simulated.to_string(),
+        s.point.isl.to_string(),
+        s.point.osl.to_string(),
+        s.point.concurrency.map(|c| c.to_string()).unwrap_or_default(),
+        s.point.streaming.to_string(),
+        s.point.endpoint.as_str().to_owned(),
+        s.verdict.result.to_string(),
+        s.requests.total.to_string(),
+        s.requests.completed.to_string(),
+        s.requests.failed.to_string(),
+        number(Some(s.duration_s)),
+        number(Some(s.throughput.requests_per_s)),
+        number(Some(s.throughput.output_tokens_per_s)),
+        number(Some(s.throughput.total_tokens_per_s)),
+        number(s.throughput.output_tokens_per_s_per_gpu),
+        number(s.throughput.output_tokens_per_s_per_user),
+        number(s.throughput.goodput_per_s),
+    ];
+    for distribution in [&s.ttft_ms, &s.itl_ms, &s.e2e_ms] {
+        let figure = |of: fn(&Distribution) -> f64| number(distribution.as_ref().map(of));
+        cells.extend([figure(|d| d.avg), figure(|d| d.p50), figure(|d| d.p90), figure(|d| d.p99)]);
+    }
+    cells.push(number(s.isl.as_ref().map(|d| d.avg)));
+    cells.push(number(s.osl.as_ref().map(|d| d.avg)));
+    cells.push(quoted(&s.verdict.reasons.join("; ")));
+    cells.join(",")
+}
+
+/// RFC 4180.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

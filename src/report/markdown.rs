@@ -1,0 +1,128 @@
+//! `summary.md` and `latency-ttft-summary.md`, and the table that ends a run on the terminal.
+//!
+//! Arrow: `metrics`, `table` → here → `report`, `commands`.
+
+use super::Row;
+use super::table::{Table, maybe, number};
+use crate::metrics::stats::Distribution;
+use crate::plan::Plan;
+
+/// What every page says first about simulated results.
+pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simulated engine, not from a GPU.";
+
+/// The headline table: one row a point.
+pub fn headline(rows: &[Row]) -> Table {
+    let plain = rows.iter().all(|row| row.point.starts_with("isl")) && distinct_concurrency(rows);
+    let first = if plain { "conc" } else { "point" };
+    let mut table = Table::new([first, "req/s", "tok/s", "tok/s/gpu", "TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "verdict"]);
+    for row in rows {
+        let s = &row.summary;
+        let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
+        let name = match s.point.concurrency {
+            Some(concurrency) if plain => concurrency.to_string(),
+            _ => row.point.clone(),
+        };
+        table.push(vec![
+            name,
+            number(s.throughput.requests_per_s),
+            number(s.throughput.output_tokens_per_s),
+            maybe(s.throughput.output_tokens_per_s_per_gpu),
+            figure(&s.ttft_ms, |d| d.p50),
+            figure(&s.ttft_ms, |d| d.p99),
+            figure(&s.itl_ms, |d| d.p50),
+            figure(&s.itl_ms, |d| d.p99),
+            figure(&s.e2e_ms, |d| d.p50),
+            s.verdict.result.to_string(),
+        ]);
+    }
+    table
+}
+
+fn distinct_concurrency(rows: &[Row]) -> bool {
+    let mut seen: Vec<Option<u32>> = rows.iter().map(|row| row.summary.point.concurrency).collect();
+    seen.sort_unstable();
+    seen.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// Reasons of every point that is not plainly valid, one a line.
+pub fn reasons(rows: &[Row]) -> Vec<String> {
+    let lines = rows.iter().flat_map(|row| {
+        row.summary.verdict.reasons.iter().map(move |reason| format!("{} {}: {reason}", row.point, row.summary.verdict.result))
+    });
+    lines.collect()
+}
+
+/// What was measured, in a few lines.
+pub fn facts(plan: &Plan) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("recipe", plan.name.clone()), ("model", plan.model.name.clone())];
+    facts.push(("launcher", plan.launcher.name.clone()));
+    let gpus: Vec<String> = plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
+    let mut distinct = gpus.clone();
+    distinct.dedup();
+    facts.push(("GPUs", format!("{} × {}", distinct.join(" / "), plan.gpu.kind)));
+    if let Some((deployment, point)) = plan.points().next() {
+        let p = deployment.parallel;
+        facts.push(("parallel", format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas)));
+        let streaming = if point.streaming { "on" } else { "off" };
+        facts.push(("load", format!("ISL {} OSL {}, {}, streaming {streaming}", point.isl.mean, point.osl.mean, point.endpoint.as_str())));
+    }
+    facts.push(("tokmark", plan.tokmark.clone()));
+    facts
+}
+
+/// `summary.md`
+pub fn summary(plan: &Plan, rows: &[Row]) -> String {
+    let mut text = format!("# {}\n\n{}\n\n", plan.name, plan.summary);
+    push_simulated(&mut text, rows);
+    for (name, value) in facts(plan) {
+        text.push_str(&format!("- {name}: {value}\n"));
+    }
+    text.push_str(&format!("\n{}\nLatencies in ms; tok/s counts output tokens.\n", headline(rows).markdown()));
+    let reasons = reasons(rows);
+    if !reasons.is_empty() {
+        text.push_str("\n## Verdicts\n\n");
+        for reason in reasons {
+            text.push_str(&format!("- {reason}\n"));
+        }
+    }
+    text
+}
+
+/// `latency-ttft-summary.md`: every percentile of the latencies, by concurrency.
+pub fn latency(plan: &Plan, rows: &[Row]) -> String {
+    let mut text = format!("# {}: latencies\n\n", plan.name);
+    push_simulated(&mut text, rows);
+    type Pick = fn(&Row) -> &Option<Distribution>;
+    let figures: [(&str, Pick); 4] = [
+        ("TTFT (ms)", |row| &row.summary.ttft_ms),
+        ("ITL (ms)", |row| &row.summary.itl_ms),
+        ("ICL (ms)", |row| &row.summary.icl_ms),
+        ("E2E latency (ms)", |row| &row.summary.e2e_ms),
+    ];
+    for (title, pick) in figures {
+        let mut table = Table::new(["point", "avg", "min", "p50", "p90", "p95", "p99", "max", "std"]);
+        for row in rows {
+            let d = pick(row).as_ref();
+            let figure = |of: fn(&Distribution) -> f64| maybe(d.map(of));
+            table.push(vec![
+                row.point.clone(),
+                figure(|d| d.avg),
+                figure(|d| d.min),
+                figure(|d| d.p50),
+                figure(|d| d.p90),
+                figure(|d| d.p95),
+                figure(|d| d.p99),
+                figure(|d| d.max),
+                figure(|d| d.std),
+            ]);
+        }
+        text.push_str(&format!("## {title}\n\n{}\n", table.markdown()));
+    }
+    text
+}
+
+fn push_simulated(text: &mut String, rows: &[Row]) {
+    if rows.iter().any(|row| row.summary.simulated) {
+        text.push_str(&format!("**{SIMULATED}**\n\n"));
+    }
+}

@@ -1,0 +1,102 @@
+//! From summaries to pages people read: tables, CSV, SVG charts, one self-contained HTML file.
+//!
+//! Reports never need the cluster: they are a pure function of the plan and the summaries, and may be made anew.
+//! Arrow: `metrics` (summary), `plan`, `render` → here → `run`, `commands`.
+
+pub mod chart;
+pub mod csv;
+pub mod html;
+pub mod markdown;
+pub mod table;
+
+use std::path::Path;
+
+use crate::experiment::files;
+use crate::metrics::summary::Summary;
+use crate::plan::Plan;
+use chart::{Chart, Series};
+
+/// One measured load point.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its folder or id.
+    pub point: String,
+    /// Its deployment, empty for the only one.
+    pub deployment: String,
+    /// GPUs of the deployment.
+    pub gpus: u32,
+    /// Its figures.
+    pub summary: Summary,
+}
+
+/// Writes every report into an experiment directory.
+pub fn write(dir: &Path, plan: &Plan, rows: &[Row]) -> std::io::Result<()> {
+    let put = |name: &str, text: &str| files::replace(&dir.join(name), text.as_bytes());
+    put("summary.csv", &csv::summary(rows))?;
+    put("summary.md", &markdown::summary(plan, rows))?;
+    put("latency-ttft-summary.md", &markdown::latency(plan, rows))?;
+    let charts = charts(rows);
+    fs_err::create_dir_all(dir.join("plots"))?;
+    for (name, chart) in &charts {
+        put(&format!("plots/{name}.svg"), &chart.svg())?;
+    }
+    let page = html::page(plan, rows, &charts).map_err(std::io::Error::other)?;
+    put("report.html", &page)
+}
+
+/// Every chart these rows can fill, by file name. One point makes no line, so a lone point has no charts.
+pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
+    let mut charts = Vec::new();
+    let mut add = |name, title: &str, unit: &str, figures: &[(&str, Figure)]| {
+        let series: Vec<Series> =
+            figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
+        let longest = series.iter().map(|series| series.points.len()).max().unwrap_or(0);
+        if longest >= 2 {
+            charts.push((
+                name,
+                Chart { title: title.into(), x_label: "concurrency".into(), y_label: unit.into(), series },
+            ));
+        }
+    };
+    add("throughput", "Output throughput", "tokens/s", &[("", |s| Some(s.throughput.output_tokens_per_s))]);
+    add("ttft", "Time to first token", "ms", &[
+        ("p50", |s| s.ttft_ms.as_ref().map(|d| d.p50)),
+        ("p99", |s| s.ttft_ms.as_ref().map(|d| d.p99)),
+    ]);
+    add("itl", "Inter-token latency", "ms", &[
+        ("p50", |s| s.itl_ms.as_ref().map(|d| d.p50)),
+        ("p99", |s| s.itl_ms.as_ref().map(|d| d.p99)),
+    ]);
+    add("e2e", "End-to-end latency", "ms", &[
+        ("p50", |s| s.e2e_ms.as_ref().map(|d| d.p50)),
+        ("p99", |s| s.e2e_ms.as_ref().map(|d| d.p99)),
+    ]);
+    charts
+}
+
+/// A figure of a summary; `None` where it does not apply.
+type Figure = fn(&Summary) -> Option<f64>;
+
+/// A line for each set of rows that differ in concurrency alone.
+fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
+    let mut series: Vec<Series> = Vec::new();
+    let groups: std::collections::BTreeSet<String> = rows.iter().map(group).collect();
+    for row in rows {
+        let (Some(x), Some(y)) = (row.summary.point.concurrency, figure(&row.summary)) else { continue };
+        let group = if groups.len() > 1 { group(row) } else { String::new() };
+        let name = [group.as_str(), label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        match series.iter_mut().find(|series| series.name == name) {
+            Some(series) => series.points.push((f64::from(x), y)),
+            None => series.push(Series { name, points: vec![(f64::from(x), y)] }),
+        }
+    }
+    for series in &mut series {
+        series.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    series
+}
+
+/// What identifies a row apart from its concurrency.
+fn group(row: &Row) -> String {
+    row.point.replace(&format!("_con{}", row.summary.point.concurrency.unwrap_or_default()), "")
+}

@@ -1,0 +1,337 @@
+//! One plan from start to end: each deployment brought up, its load points driven, everything stopped, the report made.
+//!
+//! The same path inside an allocation and on this machine; only the [`Place`] differs.
+//! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
+
+pub mod point;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, spawn};
+use crate::experiment::{Event, EventLog, Experiment, files};
+use crate::launcher::LogView;
+use crate::load::{Progress, Target};
+use crate::metrics::summary::{Context, Summary};
+use crate::plan::{Deployment, LoadPoint, Plan};
+use crate::render::{self, Scene};
+use crate::report::{self, Row};
+use point::{Measure, PointError};
+
+/// What is being measured right now, for a display.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// Its folder or id.
+    pub point: String,
+    /// The point.
+    pub load: LoadPoint,
+    /// Live counters.
+    pub progress: Progress,
+}
+
+/// A run.
+pub struct Session {
+    /// What to do.
+    pub plan: Plan,
+    /// Where.
+    pub place: Place,
+    /// Where the results go.
+    pub experiment: Experiment,
+    /// Path of this binary.
+    pub tokmark: String,
+    /// Everything that happens.
+    pub events: Arc<EventLog>,
+    /// Cancelled to wrap up.
+    pub stop: CancellationToken,
+    /// What is being measured right now.
+    pub current: watch::Sender<Option<Current>>,
+}
+
+/// Why a run ended before its plan did.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The servers.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The load.
+    #[error(transparent)]
+    Point(#[from] PointError),
+    /// Files.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A signal.
+    #[error("interrupted; what was measured until then is kept")]
+    Interrupted,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Every point with figures, in plan order.
+    pub rows: Vec<Row>,
+    /// Why it ended early.
+    pub failure: Option<RunError>,
+}
+
+impl Session {
+    /// Runs the plan. Failures end up in the outcome together with everything measured before.
+    pub async fn run(&self) -> Outcome {
+        let mut rows = Vec::new();
+        let failure = self.deployments(&mut rows).await.err();
+        if let Err(error) = self.report(&rows) {
+            return Outcome { rows, failure: failure.or(Some(error.into())) };
+        }
+        Outcome { rows, failure }
+    }
+
+    async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
+        let of = self.plan.deployments.len();
+        for (index, deployment) in self.plan.deployments.iter().enumerate() {
+            if self.stop.is_cancelled() {
+                return Err(RunError::Interrupted);
+            }
+            if let Some(kept) = self.kept(deployment) {
+                rows.extend(kept);
+                continue;
+            }
+            self.events.emit(Event::Deploying { deployment: deployment.id.clone(), number: index + 1, of });
+            self.deployment(deployment, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a deployment all of whose points an earlier attempt finished.
+    fn kept(&self, deployment: &Deployment) -> Option<Vec<Row>> {
+        let rows = deployment.points.iter().map(|point| {
+            let folder = self.plan.point_folder(deployment, point);
+            let summary = point::finished(&self.experiment.point_dir(folder.as_deref()))?;
+            Some(self.row(deployment, point, summary))
+        });
+        let rows: Vec<Row> = rows.collect::<Option<_>>()?;
+        for row in &rows {
+            self.events.emit(Event::PointKept { point: row.point.clone() });
+        }
+        Some(rows)
+    }
+
+    fn row(&self, deployment: &Deployment, point: &LoadPoint, summary: Summary) -> Row {
+        let name = self.plan.point_folder(deployment, point).unwrap_or_else(|| point.id.clone());
+        Row { point: name, deployment: deployment.id.clone(), gpus: deployment.gpus, summary }
+    }
+
+    async fn deployment(&self, deployment: &Deployment, rows: &mut Vec<Row>) -> Result<(), RunError> {
+        let around = self.surroundings(deployment)?;
+        self.note_commands(deployment, &around)?;
+        let mut deployed = Deployed::start(&self.plan, deployment, &around).await?;
+        let measured = self.points(deployment, &mut deployed, rows).await;
+        self.events.emit(Event::Stopping { deployment: deployment.id.clone() });
+        let began = Instant::now();
+        let killed = deployed.stop(&around).await;
+        self.collect_logs(deployment, &around.folders)?;
+        self.events.emit(Event::Stopped {
+            deployment: deployment.id.clone(),
+            seconds: began.elapsed().as_secs_f64(),
+            killed,
+        });
+        measured
+    }
+
+    fn surroundings(&self, deployment: &Deployment) -> Result<Surroundings<'_>, RunError> {
+        let prefix = if deployment.id.is_empty() { String::new() } else { format!("{}.", deployment.id) };
+        let run = self.experiment.path("run").join(if deployment.id.is_empty() { "deployment" } else { &deployment.id });
+        fs_err::create_dir_all(&run)?;
+        let events = Arc::clone(&self.events);
+        let folders = Folders { run, logs: self.experiment.server_logs(), prefix };
+        self.link_logs(deployment, &folders)?;
+        Ok(Surroundings {
+            place: &self.place,
+            folders,
+            tokmark: self.tokmark.clone(),
+            emit: Arc::new(move |event| events.emit(event)),
+            stop: self.stop.clone(),
+        })
+    }
+
+    async fn points(
+        &self,
+        deployment: &Deployment,
+        deployed: &mut Deployed,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), RunError> {
+        let of = self.plan.points().count();
+        for point in &deployment.points {
+            if self.stop.is_cancelled() {
+                return Err(RunError::Interrupted);
+            }
+            let folder = self.plan.point_folder(deployment, point);
+            let dir = self.experiment.point_dir(folder.as_deref());
+            let name = folder.clone().unwrap_or_else(|| point.id.clone());
+            if let Some(summary) = point::finished(&dir) {
+                self.events.emit(Event::PointKept { point: name });
+                rows.push(self.row(deployment, point, summary));
+                continue;
+            }
+            point::set_aside(&dir, folder.is_some())?;
+            self.events.emit(Event::PointStarted { point: name.clone(), number: rows.len() + 1, of });
+            let summary = self.point(deployment, deployed, point, &dir, &name).await;
+            let (summary, cut) = summary?;
+            self.events.emit(Event::PointFinished {
+                point: name,
+                verdict: summary.verdict.result.to_string(),
+                completed: summary.requests.completed,
+                total: summary.requests.total,
+                output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            });
+            rows.push(self.row(deployment, point, summary));
+            self.report(rows)?;
+            if let Some(error) = cut {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drives one point while watching the servers. Gives the summary and, when it was cut short, by what.
+    async fn point(
+        &self,
+        deployment: &Deployment,
+        deployed: &mut Deployed,
+        point: &LoadPoint,
+        dir: &Path,
+        name: &str,
+    ) -> Result<(Summary, Option<RunError>), RunError> {
+        let simulated = self.plan.simulated || deployed.simulated;
+        let measure = Measure {
+            target: Target::new(&deployed.url, &self.plan.model.served_name),
+            point: point.clone(),
+            dir: Some(dir.to_path_buf()),
+            context: Context { simulated, gpus: (deployment.gpus > 0).then_some(deployment.gpus) },
+            deployment: Some(deployment_config(&self.plan, deployment, point)),
+        };
+        let progress = Progress::default();
+        let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
+        self.current.send_replace(Some(current));
+        let cancel = self.stop.child_token();
+        let (cut, cut_now) = watch::channel(None::<String>);
+        let task = {
+            let cancel = cancel.clone();
+            tokio::task::spawn_blocking(move || {
+                measure.run(&progress, &cancel, &|| cut_now.borrow().clone())
+            })
+        };
+        tokio::pin!(task);
+        let mut death = None;
+        let joined = tokio::select! {
+            joined = &mut task => joined,
+            error = deployed.died() => {
+                cut.send_replace(Some("a server died during the measurement".into()));
+                cancel.cancel();
+                death = Some(RunError::Deploy(error));
+                task.await
+            }
+        };
+        self.current.send_replace(None);
+        let summary = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
+        let interrupted = self.stop.is_cancelled().then_some(RunError::Interrupted);
+        Ok((summary, death.or(interrupted)))
+    }
+
+    /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
+    fn report(&self, rows: &[Row]) -> std::io::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        report::write(self.experiment.dir(), &self.plan, rows)
+    }
+
+    /// Appends what is about to be started to `commands.sh`.
+    fn note_commands(&self, deployment: &Deployment, around: &Surroundings<'_>) -> Result<(), RunError> {
+        use std::io::Write;
+        let scene = Scene { nodes: self.place.nodes().to_vec(), ..Scene::sample(&self.plan, deployment) };
+        let mut text = format!(
+            "# {} {}: what tokmark starts (ports are the preferred ones; secrets stay references)\n",
+            self.plan.name, deployment.id
+        );
+        for process in &deployment.processes {
+            let spawn = render::process(&self.plan, deployment, process, &scene).map_err(DeployError::from)?;
+            let Some(role) = self.plan.launcher.role(&process.role) else { continue };
+            let log = around.folders.logs.join(format!("{}{}.log", around.folders.prefix, process.name));
+            let argv = spawn::argv(&self.plan, role, process, &spawn, &scene, &self.place, &log);
+            text.push_str(&format!("# {}\n{}\n", process.name, spawn::shell_line(&argv, &spawn.env)));
+        }
+        files::append(&self.experiment.path("commands.sh"))?.write_all(text.as_bytes())?;
+        Ok(())
+    }
+
+    /// `output_server.log` and `output_workers.log` point to the log they would repeat, while there is just one.
+    fn link_logs(&self, deployment: &Deployment, folders: &Folders) -> Result<(), RunError> {
+        for (view, name) in VIEWS {
+            let processes = self.shown_in(deployment, view);
+            let link = folders.logs.join(format!("{}{name}", folders.prefix));
+            if let ([only], false) = (processes.as_slice(), link.is_symlink()) {
+                let _taken = std::os::unix::fs::symlink(format!("{}{only}.log", folders.prefix), &link);
+            }
+        }
+        Ok(())
+    }
+
+    /// With several processes in a view, it is put together when they have ended.
+    fn collect_logs(&self, deployment: &Deployment, folders: &Folders) -> Result<(), RunError> {
+        use std::io::Write;
+        for (view, name) in VIEWS {
+            let processes = self.shown_in(deployment, view);
+            if processes.len() < 2 {
+                continue;
+            }
+            let mut out = files::append(&folders.logs.join(format!("{}{name}", folders.prefix)))?;
+            for process in processes {
+                let log = folders.logs.join(format!("{}{process}.log", folders.prefix));
+                writeln!(out, "==> {process} <==")?;
+                if let Ok(mut source) = std::fs::File::open(log) {
+                    std::io::copy(&mut source, &mut out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shown_in(&self, deployment: &Deployment, view: LogView) -> Vec<String> {
+        let shows = |role: &str| self.plan.launcher.role(role).is_some_and(|role| role.logs.contains(&view));
+        let shown = deployment.processes.iter().filter(|process| shows(&process.role));
+        shown.map(|process| process.name.clone()).collect()
+    }
+}
+
+const VIEWS: [(LogView, &str); 2] = [(LogView::Server, "output_server.log"), (LogView::Workers, "output_workers.log")];
+
+/// `deployment_config.json` in the form of Dynamo's `benchmarks/llm/perf.sh`, which its plotting tools read.
+fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) -> Value {
+    let parallel = deployment.parallel;
+    json!({
+        "kind": plan.launcher.name,
+        "model": plan.model.name,
+        "input_sequence_length": point.isl.mean,
+        "output_sequence_length": point.osl.mean,
+        "tensor_parallelism": parallel.tp,
+        "data_parallelism": parallel.dp * parallel.replicas,
+        "prefill_tensor_parallelism": 0,
+        "prefill_data_parallelism": 0,
+        "decode_tensor_parallelism": 0,
+        "decode_data_parallelism": 0,
+        "mode": "aggregated",
+        "pipeline_parallelism": parallel.pp,
+        "expert_parallelism": parallel.ep,
+        "attention_dp": parallel.attention_dp,
+        "gpus": deployment.gpus,
+        "gpu_type": plan.gpu.kind,
+        "simulated": plan.simulated,
+        "concurrency": point.concurrency(),
+        "streaming": point.streaming,
+        "engine": deployment.engine,
+    })
+}

@@ -1,0 +1,175 @@
+//! One load point, from the first request to the last file in its folder.
+//!
+//! Arrow: `load`, `metrics`, `experiment::files` → here → `run`, `commands` (bench).
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::experiment::files;
+use crate::load::{self, Options, Progress, Target};
+use crate::metrics::dialects::aiperf::{self, ExportContext};
+use crate::metrics::record::{Phase, PointRun, RequestRecord};
+use crate::metrics::summary::{Context, Summary, summarize};
+use crate::plan::LoadPoint;
+
+/// What a point is measured with and for.
+#[derive(Debug, Clone)]
+pub struct Measure {
+    /// The endpoint.
+    pub target: Target,
+    /// The point.
+    pub point: LoadPoint,
+    /// Folder of its files; `None` writes none.
+    pub dir: Option<PathBuf>,
+    /// Simulated, GPUs.
+    pub context: Context,
+    /// `deployment_config.json`, when there is a deployment to describe.
+    pub deployment: Option<Value>,
+}
+
+/// Why a point gave no summary.
+#[derive(Debug, thiserror::Error)]
+pub enum PointError {
+    /// The load engine.
+    #[error(transparent)]
+    Load(#[from] load::LoadError),
+    /// Files.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Whether the folder holds a finished point, and its summary.
+pub fn finished(dir: &Path) -> Option<Summary> {
+    let text = std::fs::read_to_string(dir.join("summary.json")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Moves what an interrupted attempt left out of the way: `NAME` becomes `NAME.interrupted-N`.
+pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
+    if !dir.join("records.jsonl").exists() {
+        return Ok(());
+    }
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let free = |n: &u32| !dir.with_file_name(format!("{name}.interrupted-{n}")).exists();
+    let Some(number) = (1..).find(free) else { return Ok(()) };
+    let aside = dir.with_file_name(format!("{name}.interrupted-{number}"));
+    if whole {
+        return fs::rename(dir, aside);
+    }
+    fs::create_dir(&aside)?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::rename(entry.path(), aside.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+impl Measure {
+    /// Drives the load and writes the point's files. Blocks; meant for a thread of its own. `cut_reason` is asked once
+    /// the load has ended, and names what cut it short.
+    pub fn run(
+        &self,
+        progress: &Progress,
+        stop: &CancellationToken,
+        cut_reason: &dyn Fn() -> Option<String>,
+    ) -> Result<Summary, PointError> {
+        let mut records = match &self.dir {
+            Some(dir) => {
+                fs::create_dir_all(dir)?;
+                self.write_inputs(dir)?;
+                if let Some(config) = &self.deployment {
+                    files::create_once(&dir.join("deployment_config.json"), pretty(config).as_bytes())?;
+                }
+                Some(files::append(&dir.join("records.jsonl"))?)
+            }
+            None => None,
+        };
+        let mut lost: Option<std::io::Error> = None;
+        let mut sink = |record: &RequestRecord| {
+            if let Some(file) = &mut records
+                && let Err(error) = write_record(file, record)
+            {
+                lost.get_or_insert(error);
+            }
+        };
+        let run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
+        if let Some(error) = lost {
+            return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
+        }
+        let mut summary = summarize(&self.point, &run, &self.context);
+        let cut = cut_reason();
+        if let Some(reason) = &cut {
+            summary.verdict.invalidate(reason);
+        }
+        if let Some(dir) = &self.dir {
+            self.export(dir, &run, &summary, cut.is_some() || run.interrupted)?;
+        }
+        Ok(summary)
+    }
+
+    fn write_inputs(&self, dir: &Path) -> Result<(), PointError> {
+        let prompts = load::prompts::PromptSource::new(&self.point);
+        let requests = self.planned_requests();
+        let payloads = (0..requests).filter_map(|id| {
+            let prompt = prompts.prompt(Phase::Measure, id);
+            let body = load::body::request_body(&self.point, &self.target.model, &prompt);
+            Some((aiperf::session_id(Phase::Measure, id), serde_json::from_slice(&body).ok()?))
+        });
+        let mut bytes = Vec::new();
+        aiperf::write_inputs(&mut bytes, payloads)?;
+        files::create_once(&dir.join("inputs.json"), &bytes)?;
+        Ok(())
+    }
+
+    /// Requests whose payload is known before the point runs. A point bound by time has no such number: the first
+    /// thousand are shown.
+    fn planned_requests(&self) -> u64 {
+        match self.point.stop {
+            crate::plan::Stop::Requests(requests) => requests,
+            crate::plan::Stop::DurationS(_) => 1000,
+        }
+    }
+
+    fn export(&self, dir: &Path, run: &PointRun, summary: &Summary, cut: bool) -> Result<(), PointError> {
+        let export = ExportContext {
+            model: &self.target.model,
+            url: &self.target.url,
+            tokmark_version: env!("CARGO_PKG_VERSION"),
+            simulated: self.context.simulated,
+            cli_command: None,
+            artifact_dir: None,
+        };
+        let csv = aiperf::csv(&self.point, run);
+        files::replace(&dir.join("profile_export_aiperf.csv"), csv.as_bytes())?;
+        let json = aiperf::json(&self.point, run, &export);
+        files::replace(&dir.join("profile_export_aiperf.json"), json.as_bytes())?;
+        let temporary = dir.join(".profile_export.jsonl.tmp");
+        let mut out = BufWriter::new(fs::File::create(&temporary)?);
+        aiperf::write_jsonl(&mut out, &self.point, run)?;
+        out.flush()?;
+        fs::rename(&temporary, dir.join("profile_export.jsonl"))?;
+        let text = pretty(&json!(summary));
+        // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
+        let name = if cut { "summary.interrupted.json" } else { "summary.json" };
+        files::create_once(&dir.join(name), text.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn write_record(file: &mut std::fs::File, record: &RequestRecord) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(record).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    file.write_all(&line)
+}

@@ -1,0 +1,216 @@
+//! Where it runs: the cluster's partitions, GPU types, container runtime, model paths. A recipe never names any of it.
+//!
+//! Arrow: `document`, `recipe` (sections) → here → `plan`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Document, InputError, InputErrors};
+use crate::recipe::find::config_folder;
+use crate::recipe::{DeploySection, LoadSection, ModelSection, SlurmSection};
+
+/// A site file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Version of the format: 1.
+    pub schema: Option<u32>,
+    /// Name of the cluster.
+    pub name: Option<String>,
+    /// GPU type used when `--gpu` is not given.
+    pub gpu: Option<String>,
+    /// Folder of the experiments; default `./experiments`.
+    pub experiments: Option<String>,
+    /// How jobs are submitted.
+    pub slurm: SiteSlurm,
+    /// How servers are contained.
+    pub container: SiteContainer,
+    /// Environment of every server. `env:NAME` and `file:PATH` are read where the server runs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Folder of a model's weights, by model name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, String>,
+    /// GPU types of this site.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpus: BTreeMap<String, SiteGpu>,
+    /// Laid under every recipe.
+    pub defaults: SiteDefaults,
+}
+
+/// `[slurm]` of a site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteSlurm {
+    /// `--partition`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// `--account`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// `--qos`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// `--reservation`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    /// How GPUs are asked for. Default: `gres`.
+    pub gres: GresDialect,
+    /// MPI type for `srun --mpi`, where a launcher asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mpi: Option<String>,
+    /// More `#SBATCH` directives, without the `#SBATCH`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub directives: Vec<String>,
+    /// Shell lines run in the job before tokmark takes over, e.g. `module load cuda`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<String>,
+}
+
+/// How a site's Slurm is asked for GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GresDialect {
+    /// Not at all.
+    None,
+    /// `--gres=gpu:N`
+    #[default]
+    Gres,
+    /// `--gres=gpu:TYPE:N`
+    TypedGres,
+    /// `--gpus-per-node=N`
+    GpusPerNode,
+}
+
+/// `[container]` of a site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteContainer {
+    /// Container runtime of the compute nodes. Default: none, servers run bare.
+    pub runtime: ContainerRuntime,
+    /// `SOURCE:TARGET[:OPTIONS]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+}
+
+/// Container runtimes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerRuntime {
+    /// Servers run bare.
+    #[default]
+    None,
+    /// NVIDIA pyxis with enroot: `srun --container-image`.
+    Pyxis,
+}
+
+/// `[gpus.TYPE]` of a site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteGpu {
+    /// GPUs of a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_node: Option<u32>,
+    /// Partition of these nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// `--constraint`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+    /// Name of the type in GRES, when it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gres_type: Option<String>,
+    /// Folder of a model's weights on these nodes, by model name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, String>,
+    /// Image to use in place of the recipe's, by the recipe's image name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+}
+
+/// `[defaults]` of a site: a layer under every recipe.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteDefaults {
+    /// Laid under `[model]`.
+    pub model: ModelSection,
+    /// Laid under `[deploy]`.
+    pub deploy: DeploySection,
+    /// Laid under `[load]`.
+    pub load: LoadSection,
+    /// Laid under `[slurm]`.
+    pub slurm: SlurmSection,
+}
+
+/// GPUs of a node where the site does not say: NVIDIA's reference systems (HGX, GB200 NVL72 compute tray) and AWS G5.
+const KNOWN_GPUS: [(&str, u32); 8] =
+    [("a10g", 1), ("a100", 8), ("h100", 8), ("h200", 8), ("gh200", 1), ("b200", 8), ("gb200", 4), ("gb300", 4)];
+
+/// A site and where it was read from.
+#[derive(Debug, Clone, Default)]
+pub struct SiteFile {
+    /// The file; `None` when there is none and everything is default.
+    pub document: Option<Document>,
+    /// Its content.
+    pub site: Site,
+}
+
+impl SiteFile {
+    /// The given file, else `$TOKMARK_SITE`, `./site.toml`, `~/.config/tokmark/site.toml`, else defaults. A file that
+    /// is there but wrong is an error, never a silent default.
+    pub fn load(given: Option<&Path>) -> Result<Self, InputErrors> {
+        let named = given.map(Path::to_path_buf).or_else(|| {
+            std::env::var_os("TOKMARK_SITE").filter(|value| !value.is_empty()).map(PathBuf::from)
+        });
+        let path = match named {
+            Some(path) => Some(path),
+            None => [Some(PathBuf::from("site.toml")), config_folder().map(|folder| folder.join("site.toml"))]
+                .into_iter()
+                .flatten()
+                .find(|path| path.exists()),
+        };
+        let Some(path) = path else { return Ok(Self::default()) };
+        let document = Document::read(&path).map_err(|error| {
+            error.next("write a site file (docs/sites.md), or leave out --site to run with defaults")
+        })?;
+        let site: Site = document.parse()?;
+        if site.schema != Some(1) {
+            let found = site.schema.map_or("missing".into(), |version| format!("found {version}"));
+            return Err(InputError::new(&document.file, found).key("schema").expected("schema = 1").into());
+        }
+        Ok(Self { document: Some(document), site })
+    }
+
+    /// Name for messages.
+    pub fn name(&self) -> String {
+        self.document.as_ref().map_or_else(|| "no site file".into(), |document| document.file.clone())
+    }
+}
+
+impl Site {
+    /// GPUs of a node of this type; `None` when nobody says.
+    pub fn gpus_per_node(&self, gpu: &str) -> Option<u32> {
+        self.gpus
+            .get(gpu)
+            .and_then(|known| known.per_node)
+            .or_else(|| KNOWN_GPUS.iter().find(|(name, _)| *name == gpu).map(|(_, count)| *count))
+    }
+
+    /// Every GPU type that can be named here.
+    pub fn gpu_types(&self) -> Vec<String> {
+        let mut types: Vec<String> = self.gpus.keys().cloned().collect();
+        types.extend(KNOWN_GPUS.iter().map(|(name, _)| (*name).to_owned()));
+        types.sort();
+        types.dedup();
+        types
+    }
+
+    /// Where the weights of `model` lie on nodes with `gpu`.
+    pub fn model_path(&self, gpu: &str, model: &str) -> Option<&str> {
+        let by_gpu = self.gpus.get(gpu).and_then(|known| known.models.get(model));
+        by_gpu.or_else(|| self.models.get(model)).map(String::as_str)
+    }
+}
