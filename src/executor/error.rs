@@ -87,6 +87,11 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, arg) in self.0.iter().enumerate() {
             let space = if at == 0 { "" } else { " " };
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./,:=@%+".contains(&b);
+            if !arg.is_empty() && arg.bytes().all(plain) {
+                write!(f, "{space}{arg}")?;
+                continue;
+            }
             // An argument with a NUL byte has no quoted form; such a call has failed to start anyway.
             match shlex::try_quote(arg) {
                 Ok(quoted) => write!(f, "{space}{quoted}")?,

@@ -76,6 +76,10 @@ const ADVICE: &[(&str, &str)] = &[
         "the partition has fewer nodes than the deployment needs: another `partition` in site.toml, or fewer GPUs",
     ),
     (
+        "More processors requested than permitted",
+        "the partition is smaller than the deployment: another `partition` in site.toml, or fewer GPUs",
+    ),
+    (
         "Requested node configuration is not available",
         "no node has these GPUs, CPUs and memory together: compare `gpus_per_node` and `gres` in site.toml with `sinfo -o '%N %G %c %m'`",
     ),

@@ -8,7 +8,8 @@
 //!   a bare srun would obey; an option wins. `--mem=0` is all of the job's memory on the node. Those that have no
 //!   neutral option are in [`CLEARED_ENV`].
 //! - no `--cpus-per-task`: it implies `--exact`, and the step would have that many CPUs instead of the job's.
-//!   `--cpu-bind=none` for the same end, where task/affinity would pin a lone task to one core.
+//!   `--cpu-bind=none` for the same end, where task/affinity would pin a lone task to one core. Clusters without it
+//!   remark on srun's stderr that they lack "support for cpu binding", and go on.
 //! - no `--gpus*` or `--gres`: the step sees all of its nodes' GPUs. Two overlapping steps that ask for two GPUs each
 //!   both get 0 and 1, so shares are made by [`Step::env`] (`CUDA_VISIBLE_DEVICES`).
 //! - `--export=ALL`: a job submitted with `--export=NONE` leaves `SLURM_EXPORT_ENV=NONE` behind.
