@@ -1,0 +1,139 @@
+//! How a call of a Slurm tool fails, in words that say which call, what it said and what to do next.
+//!
+//! Arrow: `slurm` → here → `executor::slurm`, `error` (exit code 3).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::slurm::{JobId, Unparsable};
+
+/// A failed call of a Slurm tool.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmError {
+    /// The tool is not on PATH.
+    #[error(
+        "no Slurm on PATH: '{tool}' not found; load the site's Slurm module, or use `tokmark run` to run without Slurm"
+    )]
+    NotFound {
+        /// The tool.
+        tool: String,
+    },
+    /// The tool could not be started or its output not read.
+    #[error("cannot run `{call}`")]
+    Io {
+        /// The call.
+        call: Call,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The tool ended with a failure.
+    #[error("`{call}` failed ({status}): {}{}", said(stderr), next(*advice))]
+    Refused {
+        /// The call.
+        call: Call,
+        /// `exit status: 1`, or the signal.
+        status: String,
+        /// What it wrote on stderr (or, when that is empty, on stdout).
+        stderr: String,
+        /// What to do next, for known refusals.
+        advice: Option<&'static str>,
+    },
+    /// The tool did not answer in time. Slurm's clients hang for minutes when a daemon is gone.
+    #[error("`{call}` did not answer within {} s; try `scontrol ping`", after.as_secs_f64())]
+    Timeout {
+        /// The call.
+        call: Call,
+        /// The limit.
+        after: Duration,
+    },
+    /// The tool's answer cannot be read.
+    #[error("`{call}`: {source}; please report this with the output and `sinfo --version`")]
+    Unparsable {
+        /// The call.
+        call: Call,
+        /// What was expected and found.
+        source: Unparsable,
+    },
+    /// The cluster keeps no accounting, so what became of an ended job is known for `MinJobAge` (300 s) only.
+    #[error(
+        "`{call}`: Slurm accounting storage is disabled; ended jobs are known to `scontrol show job` for a few minutes only"
+    )]
+    AccountingDisabled {
+        /// The call.
+        call: Call,
+    },
+    /// The job stayed unknown to squeue, sacct and scontrol.
+    #[error(
+        "Slurm does not know job {id}: neither squeue nor sacct nor scontrol shows it; is this its cluster?"
+    )]
+    Unseen {
+        /// The job.
+        id: JobId,
+    },
+}
+
+impl SlurmError {
+    /// Looking again may help: a daemon may come back; a tool that is not there will not.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::NotFound { .. } | Self::Io { .. })
+    }
+}
+
+/// An argv, shown as one could paste it into a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call(pub Vec<String>);
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, arg) in self.0.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./,:=@%+".contains(&b);
+            if !arg.is_empty() && arg.bytes().all(plain) {
+                write!(f, "{space}{arg}")?;
+                continue;
+            }
+            // An argument with a NUL byte has no quoted form; such a call has failed to start anyway.
+            match shlex::try_quote(arg) {
+                Ok(quoted) => write!(f, "{space}{quoted}")?,
+                Err(_) => write!(f, "{space}{arg:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn said(stderr: &str) -> &str {
+    let said = stderr.trim();
+    if said.is_empty() { "it said nothing" } else { said }
+}
+
+fn next(advice: Option<&'static str>) -> String {
+    advice.map(|advice| format!("; {advice}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_call_words_and_next_step() {
+        let call = Call(vec!["sbatch".into(), "--partition=nope".into(), "/x/my job".into()]);
+        let stderr = "sbatch: error: invalid partition specified: nope\n".to_owned();
+        let advice = crate::slurm::sbatch::advice(&stderr);
+        let error = SlurmError::Refused { call, status: "exit status: 1".into(), stderr, advice };
+        assert_eq!(
+            error.to_string(),
+            "`sbatch --partition=nope '/x/my job'` failed (exit status: 1): sbatch: error: invalid partition \
+             specified: nope; set `partition` in site.toml to one that `sinfo -s` lists, or pass --partition"
+        );
+    }
+
+    #[test]
+    fn no_slurm_points_at_run() {
+        let error = SlurmError::NotFound { tool: "sbatch".into() };
+        assert!(
+            error.to_string().contains("no Slurm on PATH") && error.to_string().contains("`tokmark run`")
+        );
+        assert!(!error.is_transient());
+    }
+}

@@ -1,0 +1,9 @@
+//! Submit, poll, cancel: where jobs are run.
+//!
+//! Arrow: `slurm` (argv and parsers) → here → `commands`, `deploy`. Nothing here prints.
+
+pub mod error;
+pub mod slurm;
+
+pub use error::SlurmError;
+pub use slurm::Slurm;

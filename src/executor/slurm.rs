@@ -1,0 +1,364 @@
+//! Slurm through its command line: each call has a time limit, no stdin, and an error that says what it was.
+//!
+//! Arrow: `slurm` (argv and parsers) → here → `commands`, `deploy`. Nothing here prints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::error::{Call, SlurmError};
+use crate::slurm::{
+    JobId, JobStatus, StepId, StepInfo, Unparsable, sacct, sbatch, scancel, scontrol, squeue,
+};
+
+type Result<T> = std::result::Result<T, SlurmError>;
+
+/// Variables that would filter or reshape what the query tools print.
+const CLEARED_ENV: &[&str] = &[
+    "SQUEUE_ACCOUNT",
+    "SQUEUE_FORMAT",
+    "SQUEUE_FORMAT2",
+    "SQUEUE_LICENSES",
+    "SQUEUE_NAMES",
+    "SQUEUE_PARTITION",
+    "SQUEUE_QOS",
+    "SQUEUE_STATES",
+    "SQUEUE_USERS",
+    "SACCT_FORMAT",
+];
+
+/// The cluster that the tools on PATH speak to.
+#[derive(Debug, Clone)]
+pub struct Slurm {
+    /// Limit of each call. Slurm's own is `MessageTimeout` (10 s), minutes for some of its failures.
+    pub timeout: Duration,
+    /// How many looks in a row [`Slurm::wait`] lets fail, or not find the job, before it gives up.
+    pub patience: u32,
+    /// PATH of the tools, instead of this process's.
+    pub path: Option<OsString>,
+    /// Variables added to the tools' environment, e.g. `SLURM_CONF`.
+    pub env: Vec<(String, String)>,
+}
+
+impl Default for Slurm {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60), patience: 10, path: None, env: Vec::new() }
+    }
+}
+
+/// How often to look at a job: `TOKMARK_SLURM_POLL_MS`, for tests, else every 5 s.
+pub fn poll_interval() -> Duration {
+    poll_interval_from(std::env::var("TOKMARK_SLURM_POLL_MS").ok().as_deref())
+}
+
+fn poll_interval_from(override_ms: Option<&str>) -> Duration {
+    let ms = override_ms.and_then(|text| text.trim().parse().ok()).filter(|&ms| ms > 0);
+    Duration::from_millis(ms.unwrap_or(5000))
+}
+
+/// Whether the environment is the user's own, since sbatch hands it on to the job, or made for parsing.
+#[derive(Clone, Copy, PartialEq)]
+enum Environment {
+    Kept,
+    ForParsing,
+}
+
+impl Slurm {
+    /// Submits `script` with `args` (`--partition=…`) before it.
+    ///
+    /// # Errors
+    /// [`SlurmError::Refused`] with advice for common refusals, [`SlurmError::Unparsable`] when no job id came back
+    /// (the job may have been taken).
+    pub async fn submit(&self, script: &Path, args: &[String]) -> Result<JobId> {
+        let argv = sbatch::argv(script, args);
+        let output = self.run(&argv, Environment::Kept).await?;
+        let stdout = succeeded(&argv, &output)?;
+        Ok(sbatch::parse(&stdout).map_err(unparsable(&argv))?.id)
+    }
+
+    /// One look at many jobs: one squeue, one sacct for those squeue does not settle, and scontrol for the ended ones
+    /// that the accounting (if any) has not caught up with.
+    ///
+    /// A job that is in none of them (the accounting lags, slurmctld has forgotten it) is absent: not visible yet, or
+    /// not any more. The tasks of an array come under their own ids.
+    ///
+    /// # Errors
+    /// A squeue that failed; a sacct that failed and that scontrol could not make up for.
+    pub async fn poll(&self, ids: &[JobId]) -> Result<BTreeMap<JobId, JobStatus>> {
+        let mut found = BTreeMap::new();
+        if ids.is_empty() {
+            return Ok(found);
+        }
+        found.extend(self.squeue(ids).await?.into_iter().map(|job| (job.id.clone(), job)));
+        let open = unsettled(ids, &found);
+        if open.is_empty() {
+            return Ok(found);
+        }
+        let accounting = self.sacct(&open).await;
+        for job in accounting.as_ref().into_iter().flatten() {
+            merge_accounting(&mut found, job);
+        }
+        // squeue shows every job that slurmctld knows, so scontrol adds to those alone.
+        for id in unsettled(&open, &found).into_iter().filter(|id| found.contains_key(id)).collect::<Vec<_>>()
+        {
+            found.extend(self.show_job(&id).await?.into_iter().map(|job| (job.id.clone(), job)));
+        }
+        match accounting {
+            Err(SlurmError::AccountingDisabled { .. }) | Ok(_) => Ok(found),
+            Err(_) if unsettled(&open, &found).is_empty() => Ok(found),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the accounting says of jobs; those it does not know (yet) are absent.
+    ///
+    /// # Errors
+    /// [`SlurmError::AccountingDisabled`] where the cluster keeps none.
+    pub async fn sacct(&self, ids: &[JobId]) -> Result<Vec<JobStatus>> {
+        let argv = sacct::argv(ids);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        if sacct::is_disabled(&text(&output.stdout)) || sacct::is_disabled(&text(&output.stderr)) {
+            return Err(SlurmError::AccountingDisabled { call: Call(argv) });
+        }
+        sacct::parse(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
+    }
+
+    /// Ends a job. Of a job that has ended, nothing.
+    ///
+    /// # Errors
+    /// scancel's refusal, e.g. of another user's job.
+    pub async fn cancel(&self, id: &JobId) -> Result<()> {
+        self.scancel(scancel::job_argv(id)).await
+    }
+
+    /// Sends `signal` (`TERM`) to a step's tasks. To a step that has ended, nothing.
+    ///
+    /// # Errors
+    /// scancel's refusal.
+    pub async fn signal_step(&self, id: &StepId, signal: &str) -> Result<()> {
+        self.scancel(scancel::step_argv(id, signal)).await
+    }
+
+    /// Sends `signal` to a job's batch shell alone.
+    ///
+    /// # Errors
+    /// scancel's refusal.
+    pub async fn signal_batch(&self, id: &JobId, signal: &str) -> Result<()> {
+        self.scancel(scancel::batch_argv(id, signal)).await
+    }
+
+    /// The steps of a job that run now, `batch` among them; none of a job that does not run.
+    ///
+    /// # Errors
+    /// squeue's failure.
+    pub async fn steps(&self, id: &JobId) -> Result<Vec<StepInfo>> {
+        let argv = squeue::steps_argv(id);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        if !output.status.success() && squeue::knows_none(&text(&output.stderr)) {
+            return Ok(Vec::new());
+        }
+        Ok(squeue::parse_steps(&succeeded(&argv, &output)?))
+    }
+
+    /// The hosts of a host list (`node[1-3,7]`), in its order.
+    ///
+    /// # Errors
+    /// A list that scontrol cannot read.
+    pub async fn hostnames(&self, host_list: &str) -> Result<Vec<String>> {
+        let argv = scontrol::hostnames_argv(host_list);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        scontrol::parse_hostnames(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
+    }
+
+    /// Looks every `interval` until the job has ended. `on_change` gets the first status and each that differs in
+    /// state, reason or nodes. After a failed look it waits longer, up to 16 times the interval.
+    ///
+    /// # Errors
+    /// After [`Slurm::patience`] failures in a row the last one, or [`SlurmError::Unseen`]; at once what time does not heal.
+    pub async fn wait(
+        &self,
+        id: &JobId,
+        interval: Duration,
+        mut on_change: impl FnMut(&JobStatus),
+    ) -> Result<JobStatus> {
+        let mut last: Option<JobStatus> = None;
+        let mut failures = 0_u32;
+        loop {
+            let looked = self.poll(std::slice::from_ref(id)).await;
+            match looked.and_then(|mut jobs| jobs.remove(id).ok_or(SlurmError::Unseen { id: id.clone() })) {
+                Ok(status) => {
+                    failures = 0;
+                    if last.as_ref().is_none_or(|last| differs(last, &status)) {
+                        on_change(&status);
+                    }
+                    if status.state.is_terminal() {
+                        return Ok(status);
+                    }
+                    last = Some(status);
+                }
+                Err(error) if error.is_transient() && failures < self.patience => failures += 1,
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(interval * 2_u32.pow(failures.min(4))).await;
+        }
+    }
+
+    async fn squeue(&self, ids: &[JobId]) -> Result<Vec<JobStatus>> {
+        let argv = squeue::argv(ids);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        if !output.status.success() && squeue::knows_none(&text(&output.stderr)) {
+            return Ok(Vec::new());
+        }
+        squeue::parse(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
+    }
+
+    async fn show_job(&self, id: &JobId) -> Result<Vec<JobStatus>> {
+        let argv = scontrol::job_argv(id);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        if !output.status.success() && scontrol::knows_none(&text(&output.stderr)) {
+            return Ok(Vec::new());
+        }
+        scontrol::parse_jobs(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
+    }
+
+    async fn scancel(&self, argv: Vec<String>) -> Result<()> {
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        match succeeded(&argv, &output) {
+            Err(SlurmError::Refused { stderr, .. }) if scancel::is_gone(&stderr) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Runs a tool to its end, whatever that is.
+    async fn run(&self, argv: &[String], environment: Environment) -> Result<Output> {
+        let call = || Call(argv.to_vec());
+        let mut command = Command::new(argv.first().map_or("", String::as_str));
+        command.args(argv.iter().skip(1)).stdin(Stdio::null()).kill_on_drop(true);
+        if environment == Environment::ForParsing {
+            // A tool that does not know the format prints local time: with TZ=UTC that is readable too.
+            command.env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s").env("TZ", "UTC");
+            for name in CLEARED_ENV {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
+        match tokio::time::timeout(self.timeout, command.output()).await {
+            Err(_) => Err(SlurmError::Timeout { call: call(), after: self.timeout }),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(SlurmError::NotFound { tool: argv.first().cloned().unwrap_or_default() })
+            }
+            Ok(Err(source)) => Err(SlurmError::Io { call: call(), source }),
+            Ok(Ok(output)) => Ok(output),
+        }
+    }
+}
+
+/// Jobs of which one look has not told all: unseen ones, ended ones without an exit code, and those that the
+/// accounting (the only source without a live view) shows as living although squeue no longer does.
+fn unsettled(ids: &[JobId], found: &BTreeMap<JobId, JobStatus>) -> Vec<JobId> {
+    let arrays: BTreeSet<&str> =
+        found.keys().filter(|id| id.base() != id.as_str()).map(JobId::base).collect();
+    let open = |id: &&JobId| match found.get(*id) {
+        Some(job) => job.state.is_terminal() && job.exit_code.is_none(),
+        None => !arrays.contains(id.as_str()),
+    };
+    ids.iter().filter(open).cloned().collect()
+}
+
+/// slurmctld has the last word on whether a job has ended; the accounting, once it agrees, on how.
+fn merge_accounting(found: &mut BTreeMap<JobId, JobStatus>, job: &JobStatus) {
+    match found.get_mut(&job.id) {
+        Some(known) if known.state == job.state => {
+            known.exit_code = job.exit_code;
+            known.end = job.end.or(known.end);
+        }
+        Some(_) => {}
+        None if job.state.is_terminal() => {
+            found.insert(job.id.clone(), job.clone());
+        }
+        None => {}
+    }
+}
+
+fn differs(one: &JobStatus, other: &JobStatus) -> bool {
+    one.state != other.state || one.reason != other.reason || one.nodes != other.nodes
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The stdout of a call that succeeded.
+fn succeeded(argv: &[String], output: &Output) -> Result<String> {
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    let stderr = text(if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr });
+    Err(SlurmError::Refused {
+        call: Call(argv.to_vec()),
+        status: output.status.to_string(),
+        advice: sbatch::advice(&stderr),
+        stderr,
+    })
+}
+
+fn unparsable(argv: &[String]) -> impl FnOnce(Unparsable) -> SlurmError {
+    let call = Call(argv.to_vec());
+    move |source| SlurmError::Unparsable { call, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slurm::{ExitCode, JobState};
+
+    fn job(id: &str, state: JobState, exit: Option<&str>) -> JobStatus {
+        let exit_code = exit.and_then(ExitCode::parse);
+        JobStatus { exit_code, ..JobStatus::new(id.parse().unwrap(), state) }
+    }
+
+    fn found(jobs: Vec<JobStatus>) -> BTreeMap<JobId, JobStatus> {
+        jobs.into_iter().map(|job| (job.id.clone(), job)).collect()
+    }
+
+    #[test]
+    fn the_poll_interval_can_be_overridden() {
+        assert_eq!(poll_interval_from(None), Duration::from_secs(5));
+        assert_eq!(poll_interval_from(Some("20")), Duration::from_millis(20));
+        assert_eq!(poll_interval_from(Some("0")), Duration::from_secs(5));
+        assert_eq!(poll_interval_from(Some("soon")), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn who_is_asked_about_again() {
+        let jobs = found(vec![
+            job("1", JobState::Running, None),
+            job("2", JobState::Failed, None),
+            job("3", JobState::Failed, Some("3:0")),
+            job("5_1", JobState::Running, None),
+        ]);
+        let ids: Vec<JobId> = ["1", "2", "3", "4", "5"].iter().map(|id| id.parse().unwrap()).collect();
+        let open: Vec<_> = unsettled(&ids, &jobs).iter().map(ToString::to_string).collect();
+        assert_eq!(open, ["2", "4"]);
+    }
+
+    #[test]
+    fn accounting_that_lags_changes_nothing() {
+        let mut jobs = found(vec![job("1", JobState::Failed, None)]);
+        merge_accounting(&mut jobs, &job("1", JobState::Running, None));
+        merge_accounting(&mut jobs, &job("2", JobState::Pending, None));
+        assert_eq!(jobs, found(vec![job("1", JobState::Failed, None)]));
+        merge_accounting(&mut jobs, &job("1", JobState::Failed, Some("3:0")));
+        merge_accounting(&mut jobs, &job("2", JobState::Timeout, Some("0:0")));
+        let expected =
+            vec![job("1", JobState::Failed, Some("3:0")), job("2", JobState::Timeout, Some("0:0"))];
+        assert_eq!(jobs, found(expected));
+    }
+}

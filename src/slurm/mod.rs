@@ -1,0 +1,48 @@
+//! Slurm's command line as data: argv builders and parsers of what its tools print. No I/O.
+//!
+//! Arrow: depends on nothing of the crate; `executor`, `render` and `deploy` depend on it.
+//!
+//! Parsers take text that sites have wrapped: banners before and after, warnings, blank lines. A line that does not
+//! look like an answer is skipped; a line that does and cannot be read is an [`Unparsable`].
+
+mod id;
+mod status;
+mod time;
+
+pub mod sacct;
+pub mod sbatch;
+pub mod scancel;
+pub mod scontrol;
+pub mod squeue;
+pub mod srun;
+pub mod state;
+
+pub use id::{BadId, JobId, StepId};
+pub use state::JobState;
+pub use status::{ExitCode, JobStatus, StepInfo};
+pub use time::{duration_s, unix_s};
+
+/// A tool's answer that has the look of one and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read what {tool} printed: expected {wanted}, found {found:?}")]
+pub struct Unparsable {
+    /// The tool's name, e.g. `sbatch`.
+    pub tool: &'static str,
+    /// What the parser looked for.
+    pub wanted: &'static str,
+    /// The offending line or, without one, the whole text.
+    pub found: String,
+}
+
+/// `Some` of a value that is there: Slurm writes absence as `N/A`, `Unknown`, `None`, `(null)`, `None assigned` or nothing.
+fn present(value: &str) -> Option<&str> {
+    let value = value.trim();
+    let absent =
+        matches!(value, "" | "N/A" | "n/a" | "Unknown" | "None" | "(null)" | "None assigned" | "(None)");
+    (!absent).then_some(value)
+}
+
+/// `id1,id2,…`, the form that `squeue -j` and `sacct -j` take.
+fn joined(ids: &[JobId]) -> String {
+    ids.iter().map(JobId::as_str).collect::<Vec<_>>().join(",")
+}

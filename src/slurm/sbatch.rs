@@ -1,0 +1,181 @@
+//! `sbatch`: its argv, the id in its answer, advice on its refusals.
+//!
+//! Arrow: depends on nothing but ids. Source: sbatch(1).
+
+use std::path::Path;
+
+use super::{JobId, Unparsable};
+
+/// The argv that submits `script` with `args` before it (`--partition=…`).
+///
+/// A relative script that begins with a dash is given as `./-x`: sbatch would take it for an option.
+pub fn argv(script: &Path, args: &[String]) -> Vec<String> {
+    let script = script.to_string_lossy();
+    let script = if script.starts_with('-') { format!("./{script}") } else { script.into_owned() };
+    let mut argv = vec!["sbatch".to_owned(), "--parsable".to_owned()];
+    argv.extend_from_slice(args);
+    argv.push(script);
+    argv
+}
+
+/// A job that sbatch took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its id.
+    pub id: JobId,
+    /// The cluster, which sbatch tells in a multi-cluster set-up only.
+    pub cluster: Option<String>,
+}
+
+/// The id in sbatch's stdout: `123`, `123;cluster`, or (where a wrapper drops `--parsable`) `Submitted batch job 123`.
+/// Lines around it are skipped; of several that fit the last counts, since sbatch prints it as it ends.
+///
+/// # Errors
+/// No such line.
+pub fn parse(stdout: &str) -> Result<Submitted, Unparsable> {
+    stdout.lines().rev().find_map(parse_line).ok_or_else(|| Unparsable {
+        tool: "sbatch",
+        wanted: "a job id",
+        found: stdout.to_owned(),
+    })
+}
+
+fn parse_line(line: &str) -> Option<Submitted> {
+    let line = line.trim();
+    let (id, cluster) = if let Some(rest) = line.strip_prefix("Submitted batch job ") {
+        let mut words = rest.split_whitespace();
+        (words.next()?, words.find(|w| *w != "on" && *w != "cluster"))
+    } else {
+        line.split_once(';').map_or((line, None), |(id, cluster)| (id, Some(cluster)))
+    };
+    let cluster = cluster.map(str::to_owned).filter(|c| !c.is_empty());
+    id.bytes().all(|b| b.is_ascii_digit()).then_some(Submitted { id: id.parse().ok()?, cluster })
+}
+
+/// Parts of sbatch's refusals (22.05 to 24.x), and what to do about each. The first that fits counts.
+const ADVICE: &[(&str, &str)] = &[
+    ("invalid partition", "set `partition` in site.toml to one that `sinfo -s` lists, or pass --partition"),
+    (
+        "Invalid account or account/partition",
+        "set `account` (and `partition`) in site.toml to a pair that `sacctmgr show assoc user=$USER` lists",
+    ),
+    ("Invalid account", "set `account` in site.toml to one that `sacctmgr show assoc user=$USER` lists"),
+    ("Invalid qos", "set `qos` in site.toml to one that `sacctmgr show qos` lists"),
+    (
+        "Invalid generic resource",
+        "set the GPU request's dialect in site.toml (`gres`); `sinfo -o %G` shows what nodes call their GPUs",
+    ),
+    ("Invalid Trackable RESource", "set the GPU request's dialect in site.toml (`gres`); see `sinfo -o %G`"),
+    (
+        "Requested time limit is invalid",
+        "lower `slurm.time` in the recipe, or pass --time: `sinfo -o '%P %l'` shows each partition's limit",
+    ),
+    ("time limit", "lower `slurm.time` in the recipe, or pass --time: `sinfo -o '%P %l'` shows the limits"),
+    (
+        "Node count specification invalid",
+        "the partition has fewer nodes than the deployment needs: another `partition` in site.toml, or fewer GPUs",
+    ),
+    (
+        "More processors requested than permitted",
+        "the partition is smaller than the deployment: another `partition` in site.toml, or fewer GPUs",
+    ),
+    (
+        "Requested node configuration is not available",
+        "no node has these GPUs, CPUs and memory together: compare `gpus_per_node` and `gres` in site.toml with `sinfo -o '%N %G %c %m'`",
+    ),
+    ("Invalid node name", "name only nodes that `sinfo -N` lists"),
+    ("Invalid feature", "set `constraint` in site.toml to features that `sinfo -o '%N %f'` lists"),
+    (
+        "Memory specification",
+        "lower `mem` in site.toml or the recipe: `sinfo -o '%N %m'` shows each node's MB",
+    ),
+    (
+        "unrecognized option '--container",
+        "this Slurm has no pyxis: choose another container runtime in site.toml",
+    ),
+    ("does not look like a batch script", "the script must begin with #!: render it again"),
+    ("DOS line breaks", "the script has CRLF line ends: render it again, or run dos2unix"),
+    ("Unable to open file", "the script is not there, or not readable on this host"),
+    ("could not establish a configuration source", "Slurm has no configuration here: set SLURM_CONF"),
+    ("Unable to contact slurm controller", "the controller does not answer: try `scontrol ping`"),
+    ("QOSMax", "the QOS limits how much one user may have: wait for running jobs, or ask for less"),
+    ("AssocMax", "the account limits how much one user may have: wait for running jobs, or ask for less"),
+    ("violates accounting/QOS policy", "ask for less, or set another `account` or `qos` in site.toml"),
+];
+
+/// The next step after a refusal, from what sbatch (or srun) wrote on stderr.
+pub fn advice(stderr: &str) -> Option<&'static str> {
+    let said = stderr.to_lowercase();
+    ADVICE.iter().find(|(part, _)| said.contains(&part.to_lowercase())).map(|&(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn argv_is_parsable_and_keeps_the_order() {
+        let got = argv(Path::new("/x/my job.sbatch"), &["--partition=gpu".into(), "--time=5".into()]);
+        assert_eq!(got, ["sbatch", "--parsable", "--partition=gpu", "--time=5", "/x/my job.sbatch"]);
+        assert_eq!(argv(Path::new("-x"), &[]).last().unwrap(), "./-x");
+    }
+
+    #[test]
+    fn ids_in_all_their_wrappings() {
+        let table = [
+            ("123\n", "123", None),
+            ("123;lab\n", "123", Some("lab")),
+            ("Submitted batch job 123\n", "123", None),
+            ("Submitted batch job 123 on cluster lab\n", "123", Some("lab")),
+            ("***\n* Welcome to lab, 512 nodes *\n***\n\n77\n\nQuota: 5 of 10 TB used\n", "77", None),
+            ("sbatch: INFO: account lab charged 4 GPUh\n  77  \r\n", "77", None),
+        ];
+        for (text, id, cluster) in table {
+            let got = parse(text).unwrap();
+            assert_eq!((got.id.as_str(), got.cluster.as_deref()), (id, cluster), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_id_is_an_error_that_quotes_the_answer() {
+        for text in ["", "Welcome\n", "job 5 queued", ";lab", "Submitted batch job x"] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.tool, error.found.as_str()), ("sbatch", text));
+        }
+    }
+
+    #[test]
+    fn refusals_have_advice() {
+        let table = [
+            ("sbatch: error: invalid partition specified: nope", "`partition`"),
+            ("sbatch: error: Batch job submission failed: Node count specification invalid", "fewer nodes"),
+            (
+                "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+                "`slurm.time`",
+            ),
+            ("sbatch: error: Invalid generic resource (gres) specification", "`gres`"),
+            (
+                "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+                "no node has",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+                "`account`",
+            ),
+            ("sbatch: unrecognized option '--container-image=x'", "pyxis"),
+        ];
+        for (said, advised) in table {
+            assert!(advice(said).is_some_and(|a| a.contains(advised)), "{said}");
+        }
+        assert_eq!(advice("sbatch: error: something new"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[\\PC\n;]*") {
+            let _ = (parse(&text), advice(&text));
+        }
+    }
+}

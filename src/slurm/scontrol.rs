@@ -1,0 +1,160 @@
+//! `scontrol`: one job as slurmctld knows it (where there is no accounting), and host lists written out.
+//!
+//! Arrow: depends on ids, states, times. Source: scontrol(1).
+
+use super::status::{ExitCode, text};
+use super::{JobId, JobState, JobStatus, Unparsable, duration_s, unix_s};
+
+/// The argv that shows one job on one line. slurmctld forgets an ended job after `MinJobAge` (300 s by default).
+pub fn job_argv(id: &JobId) -> Vec<String> {
+    ["scontrol", "--oneliner", "show", "job", id.as_str()].map(str::to_owned).to_vec()
+}
+
+/// The argv that writes a host list out, one name per line.
+pub fn hostnames_argv(host_list: &str) -> Vec<String> {
+    ["scontrol", "show", "hostnames", host_list].map(str::to_owned).to_vec()
+}
+
+/// scontrol failed only because slurmctld does not know the job (any more).
+pub fn knows_none(stderr: &str) -> bool {
+    stderr.contains("Invalid job id specified")
+}
+
+/// The jobs in the stdout of [`job_argv`]'s call, one a line (an array has several). Other lines are skipped.
+///
+/// # Errors
+/// A line that begins with `JobId=` and has no id, name or state.
+pub fn parse_jobs(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
+    let lines = stdout.lines().map(str::trim_start).filter(|line| line.starts_with("JobId="));
+    lines.map(|line| parse_job(line).ok_or_else(|| unparsable("JobId=… JobState=…", line))).collect()
+}
+
+fn unparsable(wanted: &'static str, found: &str) -> Unparsable {
+    Unparsable { tool: "scontrol", wanted, found: found.to_owned() }
+}
+
+/// Users choose JobName and, from Command on, paths and comments. They may hold spaces and `Key=`, so all else is
+/// looked for between UserId, which follows the name, and Command.
+fn parse_job(line: &str) -> Option<JobStatus> {
+    let (head, rest) = line.split_once(" UserId=")?;
+    let (ids, name) = head.split_once(" JobName=")?;
+    let ids = format!(" {ids}");
+    let facts = rest.split_once(" Command=").map_or(rest, |(facts, _)| facts);
+    let fact = |key| value(facts, key).unwrap_or_default();
+    let id = match (value(&ids, "ArrayJobId"), value(&ids, "ArrayTaskId")) {
+        (Some(array), Some(task)) if task.bytes().all(|b| b.is_ascii_digit()) => format!("{array}_{task}"),
+        (Some(array), Some(task)) => format!("{array}_[{task}]"),
+        _ => value(&ids, "JobId")?.to_owned(),
+    };
+    let status = JobStatus {
+        id: id.parse().ok()?,
+        state: JobState::parse(value(facts, "JobState")?),
+        reason: text(fact("Reason")),
+        exit_code: ExitCode::parse(fact("ExitCode")),
+        nodes: text(fact("NodeList")),
+        name: name.to_owned(),
+        submit: unix_s(fact("SubmitTime")),
+        start: unix_s(fact("StartTime")),
+        end: unix_s(fact("EndTime")),
+        elapsed_s: duration_s(fact("RunTime")),
+        time_limit_s: duration_s(fact("TimeLimit")),
+    };
+    Some(status.without_forecast())
+}
+
+/// The value of ` Key=`, up to the next ` Word=`.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!(" {key}="))?;
+    let is_key = |text: &str| {
+        let key = text.split_once('=').map_or("", |(key, _)| key);
+        key.starts_with(|c: char| c.is_ascii_uppercase()) && !key.contains(' ')
+    };
+    let next = rest.match_indices(' ').map(|(at, _)| at).find(|&at| is_key(&rest[at + 1..]));
+    Some(rest[..next.unwrap_or(rest.len())].trim_end())
+}
+
+/// The host names in the stdout of [`hostnames_argv`]'s call, in order. Lines of several words or of no letter or
+/// digit (banners) are skipped.
+///
+/// # Errors
+/// A word that is no host name (scontrol makes `sn]` of the broken list `sn[1-`), or no name at all.
+pub fn parse_hostnames(stdout: &str) -> Result<Vec<String>, Unparsable> {
+    let mut names = Vec::new();
+    for line in stdout.lines().map(str::trim) {
+        if line.contains(char::is_whitespace) || !line.contains(|c: char| c.is_ascii_alphanumeric()) {
+            continue;
+        }
+        if !line.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+            return Err(unparsable("a host name", line));
+        }
+        names.push(line.to_owned());
+    }
+    if names.is_empty() { Err(unparsable("a host name", stdout)) } else { Ok(names) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Slurm 22.05, `scontrol -o show job`, with SLURM_TIME_FORMAT=%s.
+    const CANCELLED: &str = "JobId=31 JobName=my job=a b UserId=root(0) GroupId=root(0) MCS_label=N/A \
+        Priority=4294901732 Nice=0 Account=(null) QOS=normal JobState=CANCELLED Reason=None Dependency=(null) Requeue=1 \
+        Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:15 RunTime=00:00:03 TimeLimit=01:00:00 TimeMin=N/A \
+        SubmitTime=1795322736 EligibleTime=1795322736 AccrueTime=1795322736 StartTime=1795322736 EndTime=1795322739 \
+        Deadline=N/A SuspendTime=None SecsPreSuspend=0 LastSchedEval=1795322736 Scheduler=Backfill Partition=gpu \
+        AllocNode:Sid=localhost:8282 ReqNodeList=sn1 ExcNodeList=(null) NodeList=sn[3-4] BatchHost=sn3 NumNodes=2 \
+        NumCPUs=2 NumTasks=2 CPUs/Task=1 ReqB:S:C:T=0:0:*:* TRES=cpu=2,mem=1000M,node=2,billing=2,gres/gpu=8 \
+        Features=(null) Command=/x/JobState=RUNNING WorkDir=/tmp/cap StdOut=/tmp/cap/o 31.log Power= ";
+
+    #[test]
+    fn a_job_with_spaces_and_equals_in_what_users_choose() {
+        let text = format!("Welcome to lab\n\n{CANCELLED}\n");
+        let jobs = parse_jobs(&text).unwrap();
+        let [job] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!((job.id.as_str(), job.name.as_str()), ("31", "my job=a b"));
+        assert_eq!((&job.state, job.exit_code), (&JobState::Cancelled, ExitCode::parse("0:15")));
+        assert_eq!((job.nodes.as_deref(), &job.reason), (Some("sn[3-4]"), &None));
+        assert_eq!((job.start, job.end), (Some(1_795_322_736), Some(1_795_322_739)));
+        assert_eq!((job.elapsed_s, job.time_limit_s), (Some(3), Some(3600)));
+    }
+
+    #[test]
+    fn a_reason_of_several_words() {
+        let text = "JobId=5 JobName=x UserId=u(1) JobState=PENDING Reason=Nodes required for job are DOWN Dependency=(null)";
+        let jobs = parse_jobs(text).unwrap();
+        assert_eq!(jobs[0].reason.as_deref(), Some("Nodes required for job are DOWN"));
+    }
+
+    #[test]
+    fn array_tasks() {
+        let text = "JobId=6 ArrayJobId=5 ArrayTaskId=1 JobName=x UserId=u(1) JobState=RUNNING ExitCode=0:0\n\
+            JobId=5 ArrayJobId=5 ArrayTaskId=2-3 JobName=x UserId=u(1) JobState=PENDING ExitCode=0:0\n";
+        let ids: Vec<_> = parse_jobs(text).unwrap().into_iter().map(|j| j.id.to_string()).collect();
+        assert_eq!(ids, ["5_1", "5_[2-3]"]);
+    }
+
+    #[test]
+    fn nothing_and_too_little() {
+        assert_eq!(parse_jobs("").unwrap(), []);
+        assert_eq!(parse_jobs("No jobs in the system\n").unwrap(), []);
+        assert!(parse_jobs("JobId=5 JobName=x").is_err());
+        assert!(knows_none("slurm_load_jobs error: Invalid job id specified"));
+    }
+
+    #[test]
+    fn host_names() {
+        assert_eq!(parse_hostnames("sn1\nsn2\nsn4\n").unwrap(), ["sn1", "sn2", "sn4"]);
+        assert_eq!(parse_hostnames("***\n* hello there *\nn-1.lab\n").unwrap(), ["n-1.lab"]);
+        assert_eq!(parse_hostnames("sn]\n").unwrap_err().found, "sn]");
+        assert!(parse_hostnames("").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[\\PC\n]*", job in "JobId=[0-9]{0,3} JobName=\\PC{0,9} UserId=[ A-Za-z=é]{0,60}") {
+            let _ = (parse_jobs(&text), parse_jobs(&job), parse_hostnames(&text));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `srun`: the argv of a step inside an allocation.
+//!
+//! Arrow: depends on nothing. Source: srun(1); pyxis' README for `--container-*`.
+//!
+//! Why the options are what they are:
+//! - `--overlap`: a step takes its nodes for itself otherwise, and the next one waits behind the server for ever.
+//! - `--nodes`, `--ntasks`, `--ntasks-per-node`, `--mem=0`: the job's own sizes come down as `SLURM_*` variables, which
+//!   a bare srun would obey; an option wins. `--mem=0` is all of the job's memory on the node. Those that have no
+//!   neutral option are in [`CLEARED_ENV`].
+//! - no `--cpus-per-task`: it implies `--exact`, and the step would have that many CPUs instead of the job's.
+//!   `--cpu-bind=none` for the same end, where task/affinity would pin a lone task to one core. Clusters without it
+//!   remark on srun's stderr that they lack "support for cpu binding", and go on.
+//! - no `--gpus*` or `--gres`: the step sees all of its nodes' GPUs. Two overlapping steps that ask for two GPUs each
+//!   both get 0 and 1, so shares are made by [`Step::env`] (`CUDA_VISIBLE_DEVICES`).
+//! - `--export=ALL`: a job submitted with `--export=NONE` leaves `SLURM_EXPORT_ENV=NONE` behind.
+//! - `--kill-on-bad-exit=1` and no `--no-kill`: an engine that lost a task or a node is dead, and its step must say so.
+//! - `--input=none`: servers read nothing, and srun does not fight over the script's stdin.
+//! - `--open-mode=append`: the logs of a requeued job only ever grow.
+//!
+//! Slurm places tasks on nodes in the allocation's order, whatever the order in `--nodelist`.
+
+use std::path::{Path, PathBuf};
+
+/// Variables of the job that srun must not see: they speak of the whole job's GPUs or tasks, and no option undoes them.
+pub const CLEARED_ENV: &[&str] = &[
+    "SLURM_GPUS",
+    "SLURM_GPUS_PER_TASK",
+    "SLURM_GPUS_PER_SOCKET",
+    "SLURM_TRES_PER_TASK",
+    "SLURM_NTASKS_PER_GPU",
+    "SLURM_NTASKS_PER_SOCKET",
+    "SLURM_NTASKS_PER_CORE",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_CPUS_PER_GPU",
+    "SLURM_MEM_PER_CPU",
+    "SLURM_MEM_PER_GPU",
+    "SLURM_MEM_PER_NODE",
+    "SLURM_DISTRIBUTION",
+    "SLURM_HINT",
+];
+
+/// Where the tasks' stdout and stderr go. Paths are literal: a `%` in them is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepOutput {
+    /// One file for all tasks.
+    Shared(PathBuf),
+    /// A file per task: the path with `.N` added, N the task's rank.
+    PerTask(PathBuf),
+}
+
+/// A container by way of pyxis.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    /// `--container-image`: a reference (`nvcr.io#nvidia/x:1`) or the path of a `.sqsh`.
+    pub image: Option<String>,
+    /// `--container-name`: shared by steps of the job on a node, so the image is unpacked once.
+    pub name: Option<String>,
+    /// `--container-mounts`: `SRC:DST[:FLAGS]` each; pyxis has no way to write a comma in one.
+    pub mounts: Vec<String>,
+    /// `--container-workdir`.
+    pub workdir: Option<String>,
+    /// `--container-env`: names of variables whose value the host decides, not the image. Secrets travel this way.
+    pub env: Vec<String>,
+    /// Flags as they are, e.g. `--no-container-mount-home`.
+    pub flags: Vec<String>,
+}
+
+/// A step to start: one role's processes on some nodes of the allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// `--job-name`: what `squeue --steps` shows, and how a step's id is found again.
+    pub name: String,
+    /// The nodes it runs on; all of them get tasks.
+    pub nodes: Vec<String>,
+    /// Tasks in all, spread evenly.
+    pub ntasks: u32,
+    /// Where output goes.
+    pub output: StepOutput,
+    /// `--mpi`, e.g. `pmix`; without it the cluster's default.
+    pub mpi: Option<String>,
+    /// `--chdir` on the host; srun goes on in /tmp when it is missing.
+    pub chdir: Option<PathBuf>,
+    /// The container, if any.
+    pub container: Option<Container>,
+    /// Set for the tasks alone by `env K=V …` before the command, after Slurm and the container had their say.
+    /// It shows in argv: no secrets.
+    pub env: Vec<(String, String)>,
+    /// A site's own options, after all others, so they win.
+    pub extra: Vec<String>,
+    /// The command.
+    pub argv: Vec<String>,
+}
+
+impl Step {
+    /// A step with one task on each node.
+    pub fn new(name: &str, nodes: &[String], output: StepOutput, argv: &[String]) -> Self {
+        Self {
+            name: name.to_owned(),
+            nodes: nodes.to_vec(),
+            ntasks: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+            output,
+            mpi: None,
+            chdir: None,
+            container: None,
+            env: Vec::new(),
+            extra: Vec::new(),
+            argv: argv.to_vec(),
+        }
+    }
+
+    /// The whole argv, `srun` first. Start it without [`CLEARED_ENV`].
+    pub fn to_argv(&self) -> Vec<String> {
+        let nodes = self.nodes.len().max(1);
+        let per_node = usize::try_from(self.ntasks).unwrap_or(usize::MAX).div_ceil(nodes);
+        let mut argv: Vec<String> =
+            ["srun", "--overlap", "--export=ALL", "--input=none"].map(str::to_owned).into();
+        argv.extend([
+            "--kill-on-bad-exit=1".to_owned(),
+            "--cpu-bind=none".to_owned(),
+            "--mem=0".to_owned(),
+            "--open-mode=append".to_owned(),
+            format!("--nodes={nodes}"),
+            format!("--ntasks={}", self.ntasks),
+            format!("--ntasks-per-node={per_node}"),
+            format!("--nodelist={}", self.nodes.join(",")),
+            format!("--job-name={}", self.name),
+            format!("--output={}", self.output.pattern()),
+        ]);
+        argv.extend(self.mpi.as_ref().map(|mpi| format!("--mpi={mpi}")));
+        argv.extend(self.chdir.as_ref().map(|dir| format!("--chdir={}", dir.display())));
+        argv.extend(self.container.iter().flat_map(Container::options));
+        argv.extend(self.extra.iter().cloned());
+        if !self.env.is_empty() {
+            argv.push("env".to_owned());
+            argv.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
+        }
+        argv.extend(self.argv.iter().cloned());
+        argv
+    }
+}
+
+impl StepOutput {
+    fn pattern(&self) -> String {
+        let literal = |path: &Path| path.to_string_lossy().replace('%', "%%");
+        match self {
+            Self::Shared(path) => literal(path),
+            Self::PerTask(path) => format!("{}.%t", literal(path)),
+        }
+    }
+}
+
+impl Container {
+    fn options(&self) -> Vec<String> {
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+        let named = [
+            ("image", self.image.clone()),
+            ("name", self.name.clone()),
+            ("mounts", list(&self.mounts)),
+            ("workdir", self.workdir.clone()),
+            ("env", list(&self.env)),
+        ];
+        let named =
+            named.into_iter().filter_map(|(key, value)| Some(format!("--container-{key}={}", value?)));
+        named.chain(self.flags.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Step {
+        let nodes = ["n1".to_owned(), "n2".to_owned()];
+        Step::new(
+            "server 0",
+            &nodes,
+            StepOutput::Shared("/x/50% a.log".into()),
+            &["vllm".into(), "serve".into()],
+        )
+    }
+
+    #[test]
+    fn the_whole_argv() {
+        let argv = step().to_argv().join("\n");
+        let expected = "srun --overlap --export=ALL --input=none --kill-on-bad-exit=1 --cpu-bind=none --mem=0 \
+            --open-mode=append --nodes=2 --ntasks=2 --ntasks-per-node=1 --nodelist=n1,n2 --job-name=server@0 \
+            --output=/x/50%%@a.log vllm serve";
+        assert_eq!(argv, expected.replace(' ', "\n").replace('@', " "));
+    }
+
+    #[test]
+    fn tasks_gpus_mpi_and_extra() {
+        let mut step = step();
+        step.ntasks = 5;
+        step.output = StepOutput::PerTask("/x/w.log".into());
+        step.mpi = Some("pmix".into());
+        step.env = vec![("CUDA_VISIBLE_DEVICES".into(), "2,3".into()), ("A".into(), "b c".into())];
+        step.extra = vec!["--het-group=1".into()];
+        let argv = step.to_argv();
+        for wanted in ["--ntasks=5", "--ntasks-per-node=3", "--output=/x/w.log.%t", "--mpi=pmix"] {
+            assert!(argv.iter().any(|a| a == wanted), "{wanted} in {argv:?}");
+        }
+        let tail = ["--het-group=1", "env", "CUDA_VISIBLE_DEVICES=2,3", "A=b c", "vllm", "serve"];
+        assert_eq!(argv[argv.len() - 6..], tail);
+    }
+
+    #[test]
+    fn containers() {
+        let mut step = step();
+        step.container = Some(Container {
+            image: Some("nvcr.io#nvidia/x:1".into()),
+            name: Some("x".into()),
+            mounts: vec!["/a:/b:ro".into(), "/c:/c".into()],
+            workdir: Some("/w".into()),
+            env: vec!["HF_TOKEN".into()],
+            flags: vec!["--no-container-mount-home".into()],
+        });
+        let argv = step.to_argv();
+        let from = argv.iter().position(|a| a.starts_with("--container")).unwrap();
+        let expected = [
+            "--container-image=nvcr.io#nvidia/x:1",
+            "--container-name=x",
+            "--container-mounts=/a:/b:ro,/c:/c",
+            "--container-workdir=/w",
+            "--container-env=HF_TOKEN",
+            "--no-container-mount-home",
+            "vllm",
+            "serve",
+        ];
+        assert_eq!(argv[from..], expected);
+        assert!(Container::default().options().is_empty());
+    }
+}

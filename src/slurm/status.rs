@@ -1,0 +1,101 @@
+//! What is known of a job and of its steps.
+//!
+//! Arrow: pure data; the parsers of `squeue`, `sacct` and `scontrol` make it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, JobState, StepId, present};
+
+/// How a job's batch script ended: Slurm's `code:signal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitCode {
+    /// Exit code of the script.
+    pub code: i32,
+    /// Number of the signal that ended it, or 0. Slurm also uses 53 (no output file) and 125 (out of memory).
+    pub signal: i32,
+}
+
+impl ExitCode {
+    /// Reads `3:0`; anything else is absent.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (code, signal) = text.trim().split_once(':')?;
+        Some(Self { code: code.parse().ok()?, signal: signal.parse().ok()? })
+    }
+}
+
+impl fmt::Display for ExitCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.code, self.signal)
+    }
+}
+
+/// What one look said of one job. Instants are unix seconds, durations seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The job.
+    pub id: JobId,
+    /// Its state.
+    pub state: JobState,
+    /// Why it waits or how it failed, in Slurm's word (`Resources`, `JobLaunchFailure`).
+    pub reason: Option<String>,
+    /// How it ended; only of an ended job, and not from squeue.
+    pub exit_code: Option<ExitCode>,
+    /// Its nodes as a host list (`node[1-2]`); see `scontrol show hostnames`.
+    pub nodes: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// When it was submitted.
+    pub submit: Option<i64>,
+    /// When it started; for a waiting job, when Slurm expects it to.
+    pub start: Option<i64>,
+    /// When it ended; only of an ended job.
+    pub end: Option<i64>,
+    /// How long it has run.
+    pub elapsed_s: Option<u64>,
+    /// How long it may run; absent when unlimited.
+    pub time_limit_s: Option<u64>,
+}
+
+impl JobStatus {
+    /// A status of which only id and state are known.
+    pub fn new(id: JobId, state: JobState) -> Self {
+        Self {
+            id,
+            state,
+            reason: None,
+            exit_code: None,
+            nodes: None,
+            name: String::new(),
+            submit: None,
+            start: None,
+            end: None,
+            elapsed_s: None,
+            time_limit_s: None,
+        }
+    }
+
+    /// Tools fill these with a forecast while a job lives: its end is its time limit, its exit code `0:0`.
+    pub(super) fn without_forecast(mut self) -> Self {
+        if !self.state.is_terminal() {
+            self.end = None;
+            self.exit_code = None;
+        }
+        self
+    }
+}
+
+/// A value unless Slurm's word for none.
+pub(super) fn text(value: &str) -> Option<String> {
+    present(value).map(str::to_owned)
+}
+
+/// A step of a running job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInfo {
+    /// The step.
+    pub id: StepId,
+    /// The name that `srun --job-name` gave it; `batch` and `extern` are Slurm's own.
+    pub name: String,
+}
