@@ -4,6 +4,8 @@
 //! AIPerf's clock is ns, that of our records µs. To compare figures exactly, nanoseconds are fed in as if they were
 //! microseconds: every time then is 1000 times too long and every rate 1000 times too low, which [`unscale`] takes back.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that cannot be read fails the test")]
+
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::PathBuf;

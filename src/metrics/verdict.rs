@@ -196,6 +196,7 @@ impl fmt::Display for Reason {
                 100.0 * utilisation
             ),
             Self::LoopLag { p99_ms } => write!(f, "the client was late: p99 of its timers {p99_ms:.1} ms"),
+            Self::FewRequests { completed: 1 } => f.write_str("only 1 request completed"),
             Self::FewRequests { completed } => write!(f, "only {completed} requests completed"),
         }
     }

@@ -24,6 +24,8 @@ mod errors;
 mod inputs;
 mod json;
 mod jsonl;
+#[cfg(test)]
+mod tests;
 mod totals;
 mod values;
 
