@@ -1,4 +1,13 @@
 //! From records to figures: the record itself, statistics, the summary, the exports in other tools' dialects.
 
+pub mod dialects;
 pub mod record;
-pub use record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod stats;
+pub mod summary;
+pub mod verdict;
+pub use record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage, request_id};
+pub use stats::Distribution;
+pub use summary::{Summary, summarize};
+pub use verdict::{Rating, Verdict};

@@ -15,6 +15,15 @@ pub enum Phase {
     Measure,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Warmup => "warmup",
+            Self::Measure => "measure",
+        })
+    }
+}
+
 /// How a request ended. The text form (`ok`, `http_503`, `connect` …) is the contract of `summary.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -197,6 +206,17 @@ impl RequestRecord {
         let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
         (self.osl >= 2).then(|| (e2e - ttft) / (self.osl - 1) as f64)
     }
+
+    /// Gaps between consecutive content chunks, ms.
+    pub fn icl_ms(&self) -> impl Iterator<Item = f64> + '_ {
+        self.chunks_us.iter().zip(self.chunks_us.iter().skip(1)).map(|(before, after)| ms(*before, *after))
+    }
+}
+
+/// The `X-Request-Id` header of a request: unique within an experiment, the same in the header, the server's log and the
+/// exports.
+pub fn request_id(point_id: &str, phase: Phase, id: u64) -> String {
+    format!("tokmark-{point_id}-{phase}-{id}")
 }
 
 /// Milliseconds from `from` to `to`, both in µs; 0 when they are out of order.
@@ -232,4 +252,22 @@ pub struct PointRun {
     pub client: ClientHealth,
     /// The point was cut short by an interrupt.
     pub interrupted: bool,
+}
+
+impl PointRun {
+    /// Length of the measured window, first request sent → last request ended, seconds. 0 when it is empty.
+    pub fn window_s(&self) -> f64 {
+        ms(self.window_start_us, self.window_end_us) / 1e3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_names_point_phase_and_number() {
+        assert_eq!(request_id("isl128_osl8_con4", Phase::Measure, 7), "tokmark-isl128_osl8_con4-measure-7");
+        assert_eq!(request_id("p", Phase::Warmup, 0), "tokmark-p-warmup-0");
+    }
 }

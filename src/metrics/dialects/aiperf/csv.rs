@@ -1,0 +1,53 @@
+//! `profile_export_aiperf.csv`: metrics with percentiles, a blank line, single values, two blank lines, the GPU section.
+//!
+//! A port of AIPerf 0.13 `exporters/metrics_csv_exporter.py`. Arrow: `totals` → here.
+
+use super::totals::{Metric, metrics};
+use crate::metrics::record::{Phase, PointRun};
+use crate::plan::LoadPoint;
+
+/// Column names of a distribution (`STAT_KEYS`).
+const STATISTICS: &str = "avg,min,max,sum,p1,p5,p10,p25,p50,p75,p90,p95,p99,std";
+
+/// The CSV of the measured requests: UTF-8, CRLF, rows by tag, `%.2f`, a cell that has no value empty. No name or number in
+/// it needs quoting. The GPU section has its header only, as AIPerf writes it when no telemetry endpoint answered.
+pub fn csv(point: &LoadPoint, run: &PointRun) -> String {
+    let mut rows = metrics(point, run, Phase::Measure, (run.window_start_us, run.window_end_us));
+    rows.sort_by(|a, b| a.tag.cmp(&b.tag));
+    let (distributions, scalars): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row.stats.percentiles.iter().any(Option::is_some));
+    let mut lines = Vec::new();
+    if !distributions.is_empty() {
+        lines.push(format!("Metric,{STATISTICS}"));
+        lines.extend(distributions.iter().map(|row| format!("{},{}", name(row), cells(row))));
+    }
+    if !distributions.is_empty() && !scalars.is_empty() {
+        lines.push(String::new());
+    }
+    if !scalars.is_empty() {
+        lines.push("Metric,Value".to_owned());
+        lines.extend(scalars.iter().map(|row| format!("{},{}", name(row), cell(row.stats.avg))));
+    }
+    let gpus = format!("Endpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,{STATISTICS}");
+    lines.extend([String::new(), String::new(), gpus]);
+    lines.into_iter().map(|line| line + "\r\n").collect()
+}
+
+/// `Header (unit)`; counts have no unit.
+fn name(row: &Metric) -> String {
+    match row.unit {
+        "requests" | "count" => row.header.clone(),
+        unit => format!("{} ({unit})", row.header),
+    }
+}
+
+fn cells(row: &Metric) -> String {
+    let stats = &row.stats;
+    let head = [stats.avg, stats.min, stats.max, stats.sum];
+    let all = head.into_iter().chain(stats.percentiles).chain([stats.std]);
+    all.map(cell).collect::<Vec<_>>().join(",")
+}
+
+fn cell(value: Option<f64>) -> String {
+    value.filter(|value| value.is_finite()).map(|value| format!("{value:.2}")).unwrap_or_default()
+}

@@ -1,0 +1,196 @@
+//! `profile_export_aiperf.json`, schema 1.4: metrics, what was asked for, how it went.
+//!
+//! A port of AIPerf 0.13 `exporters/metrics_json_exporter.py`; keys come in the order of its `JsonExportData`, metrics that
+//! model does not name at the end. Arrow: `totals`, `errors`, `plan` → here.
+
+use super::errors::error;
+use super::totals::{Metric, metrics};
+use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
+use crate::metrics::record::{Phase, PointRun};
+use crate::plan::{LoadPoint, Stop};
+use jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+
+/// The metrics `JsonExportData` names, in its order.
+const NAMED: [&str; 23] = [
+    "request_throughput",
+    "request_latency",
+    "request_count",
+    "time_to_first_token",
+    "time_to_second_token",
+    "inter_token_latency",
+    "output_token_throughput",
+    "output_token_throughput_per_user",
+    "output_sequence_length",
+    "input_sequence_length",
+    "goodput",
+    "good_request_count",
+    "output_token_count",
+    "reasoning_token_count",
+    "inter_chunk_latency",
+    "total_output_tokens",
+    "total_reasoning_tokens",
+    "benchmark_duration",
+    "total_isl",
+    "total_osl",
+    "error_request_count",
+    "error_isl",
+    "total_error_isl",
+];
+
+/// The JSON export of a load point, indented by 2, without a final newline.
+pub fn json(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> String {
+    let window = (run.window_start_us, run.window_end_us);
+    let (named, others): (Vec<_>, Vec<_>) = metrics(point, run, Phase::Measure, window)
+        .into_iter()
+        .partition(|metric| NAMED.contains(&metric.tag.as_str()));
+    let mut export = Map::new();
+    let mut put = |key: &str, value: Value| export.insert(key.to_owned(), value);
+    put("schema_version", json!(SCHEMA_VERSION));
+    put("aiperf_version", json!(AIPERF_VERSION));
+    put("benchmark_id", json!(context.benchmark_id));
+    for tag in NAMED {
+        if let Some(metric) = named.iter().find(|metric| metric.tag == tag) {
+            put(tag, statistics(metric));
+        }
+    }
+    let (start, end) = (wall_clock(run, window.0), wall_clock(run, window.1));
+    put("telemetry_data", no_telemetry(&start, &end));
+    put("input_config", input_config(point, context));
+    put("run_info", run_info(point, context));
+    put("was_cancelled", json!(run.interrupted));
+    put("is_complete", json!(!run.interrupted));
+    if run.interrupted {
+        put("incomplete_reason", json!("interrupted before the load point was complete"));
+    }
+    put("error_summary", error_summary(run));
+    put("start_time", json!(start));
+    put("end_time", json!(end));
+    if let Some(warmup) = warmup(point, run) {
+        put("warmup_metrics", warmup);
+    }
+    put("generator", json!(format!("tokmark {}", context.version)));
+    put("simulated", json!(context.simulated));
+    for metric in &others {
+        put(&metric.tag, statistics(metric));
+    }
+    // A map of strings and numbers: there is nothing in it that could fail to be written.
+    serde_json::to_string_pretty(&export).unwrap_or_default()
+}
+
+/// `JsonMetricResult`: statistics a metric does not have are absent, those that are infinite `null`.
+fn statistics(metric: &Metric) -> Value {
+    const PERCENTILES: [&str; 9] = ["p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99"];
+    let stats = &metric.stats;
+    let tail = [("min", stats.min), ("max", stats.max), ("std", stats.std)];
+    let numbers = std::iter::once(("avg", stats.avg)).chain(PERCENTILES.into_iter().zip(stats.percentiles));
+    let mut result = Map::from_iter([("unit".to_owned(), json!(metric.unit))]);
+    for (key, value) in numbers.chain(tail) {
+        result.extend(value.map(|value| (key.to_owned(), json!(value))));
+    }
+    result.extend(stats.count.map(|count| ("count".to_owned(), json!(count))));
+    result.extend(stats.sum.map(|sum| ("sum".to_owned(), json!(sum))));
+    Value::Object(result)
+}
+
+/// UTC, `2026-11-22T02:21:19.320648`: AIPerf's time stamps carry no zone.
+fn wall_clock(run: &PointRun, at_us: u64) -> String {
+    let offset = SignedDuration::from_micros(i64::try_from(at_us).unwrap_or(i64::MAX));
+    let instant = run.started_at.saturating_add(offset).unwrap_or(run.started_at);
+    instant.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
+}
+
+fn no_telemetry(start: &str, end: &str) -> Value {
+    json!({
+        "summary": {"endpoints_configured": [], "endpoints_successful": [], "start_time": start, "end_time": end},
+        "endpoints": {},
+        "error_summary": [],
+    })
+}
+
+/// The load point as an AIPerf `BenchmarkConfig`, which forbids keys it does not know.
+fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
+    let mut extra = point.extra_body.clone();
+    if point.ignore_eos {
+        extra.entry("ignore_eos").or_insert(json!(true));
+    }
+    let length = |length: crate::plan::Length| json!({"mean": f64::from(length.mean), "stddev": f64::from(length.stddev)});
+    let mut config = json!({
+        "models": {"items": [{"name": context.model}]},
+        "endpoint": {
+            "urls": [context.url],
+            "type": point.endpoint.as_str(),
+            "streaming": point.streaming,
+            "use_server_token_count": true,
+            "extra": extra,
+        },
+        "datasets": [{
+            "name": "main",
+            "type": "synthetic",
+            "random_seed": point.seed,
+            "prompts": {"isl": length(point.isl), "osl": length(point.osl)},
+        }],
+        "phases": phases(point),
+    });
+    let slos = [
+        ("time_to_first_token", point.slo.ttft_ms),
+        ("inter_token_latency", point.slo.itl_ms),
+        ("request_latency", point.slo.e2e_ms),
+    ];
+    if !point.slo.is_empty() {
+        let set = slos.into_iter().filter_map(|(tag, bound)| Some((tag.to_owned(), json!(bound?))));
+        config["slos"] = Value::Object(set.collect());
+    }
+    config
+}
+
+fn phases(point: &LoadPoint) -> Vec<Value> {
+    let phase = |name: &str| json!({"name": name, "kind": name, "type": "concurrency"});
+    let mut phases = Vec::new();
+    if point.warmup_requests > 0 {
+        let mut warmup = phase("warmup");
+        warmup["exclude_from_results"] = json!(true);
+        warmup["requests"] = json!(point.warmup_requests);
+        phases.push(warmup);
+    }
+    let mut profiling = phase("profiling");
+    match point.stop {
+        Stop::Requests(requests) => profiling["requests"] = json!(requests),
+        Stop::DurationS(seconds) => profiling["duration"] = json!(seconds),
+    }
+    phases.push(profiling);
+    for phase in &mut phases {
+        phase["concurrency"] = json!(point.concurrency());
+    }
+    phases
+}
+
+fn run_info(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
+    json!({
+        "benchmark_id": context.benchmark_id,
+        "random_seed": point.seed,
+        "trial": 0,
+        "run_label": point.id,
+    })
+}
+
+/// Each distinct error of the measured requests and how often it happened, in order of first appearance.
+fn error_summary(run: &PointRun) -> Value {
+    let mut found: Vec<(super::errors::ErrorDetails, u64)> = Vec::new();
+    for details in run.records.iter().filter(|record| record.phase == Phase::Measure).filter_map(error) {
+        match found.iter_mut().find(|(known, _)| *known == details) {
+            Some((_, count)) => *count += 1,
+            None => found.push((details, 1)),
+        }
+    }
+    found.into_iter().map(|(details, count)| json!({"error_details": details, "count": count})).collect()
+}
+
+/// The metrics of the warm-up requests, which enter no other figure.
+fn warmup(point: &LoadPoint, run: &PointRun) -> Option<Value> {
+    let records = || run.records.iter().filter(|record| record.phase == Phase::Warmup);
+    let window =
+        (records().map(|record| record.sent_us).min()?, records().map(|record| record.end_us).max()?);
+    let metrics = metrics(point, run, Phase::Warmup, window);
+    Some(metrics.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect())
+}

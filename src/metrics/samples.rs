@@ -1,0 +1,95 @@
+//! Load points, records and runs for the tests of this module: sound ones, that each test then spoils in one respect.
+
+use super::record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
+use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+
+/// ISL 100, OSL 10, concurrency 2, chat, streamed.
+pub(crate) fn point() -> LoadPoint {
+    LoadPoint {
+        id: "isl100_osl10_con2".to_owned(),
+        isl: Length { mean: 100, stddev: 0 },
+        osl: Length { mean: 10, stddev: 0 },
+        arrival: Arrival::Closed { concurrency: 2 },
+        stop: Stop::Requests(20),
+        warmup_requests: 0,
+        endpoint: Endpoint::Chat,
+        streaming: true,
+        ignore_eos: true,
+        seed: 7,
+        slo: Slo::default(),
+        request_timeout_s: 600.0,
+        stall_timeout_s: 120.0,
+        extra_body: serde_json::Map::new(),
+    }
+}
+
+/// Sent at `sent_us`; first chunk after 50 ms, nine more every 10 ms: TTFT 50 ms, E2E 140 ms, ITL 10 ms.
+pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
+    let chunks_us: Vec<u64> = (0..10).map(|i| sent_us + 50_000 + 10_000 * i).collect();
+    RequestRecord {
+        id,
+        phase: Phase::Measure,
+        worker: 0,
+        scheduled_us: sent_us,
+        sent_us,
+        headers_us: Some(sent_us + 40_000),
+        first_output_us: chunks_us.first().copied(),
+        chunks_us,
+        end_us: sent_us + 140_000,
+        isl_planned: 100,
+        osl_requested: 10,
+        usage: Some(Usage {
+            prompt_tokens: 100,
+            completion_tokens: 10,
+            reasoning_tokens: None,
+            cached_tokens: None,
+        }),
+        isl: 100,
+        isl_source: CountSource::Usage,
+        osl: 10,
+        osl_source: CountSource::Usage,
+        outcome: Outcome::Ok,
+        status: Some(200),
+        error: None,
+        finish_reason: Some("length".to_owned()),
+        bytes_sent: 500,
+        bytes_received: 2_000,
+    }
+}
+
+/// The same request, failed after 20 ms.
+pub(crate) fn failed(id: u64, sent_us: u64, outcome: Outcome) -> RequestRecord {
+    RequestRecord {
+        headers_us: None,
+        chunks_us: Vec::new(),
+        first_output_us: None,
+        end_us: sent_us + 20_000,
+        usage: None,
+        isl_source: CountSource::Approximate,
+        osl: 0,
+        osl_source: CountSource::Approximate,
+        outcome,
+        status: None,
+        error: Some("why".to_owned()),
+        finish_reason: None,
+        ..record(id, sent_us)
+    }
+}
+
+/// `records` as a run whose window spans the measured ones and whose client was idle.
+pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
+    let measured = || records.iter().filter(|record| record.phase == Phase::Measure);
+    PointRun {
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        window_start_us: measured().map(|record| record.sent_us).min().unwrap_or(0),
+        window_end_us: measured().map(|record| record.end_us).max().unwrap_or(0),
+        records,
+        client: ClientHealth { cpu_s: 0.001, threads: 2, max_rss_mib: 64.0, loop_lag_us: vec![100; 10] },
+        interrupted: false,
+    }
+}
+
+/// Twenty sound requests, one after the other, 200 ms apart.
+pub(crate) fn sound() -> Vec<RequestRecord> {
+    (0..20).map(|id| record(id, 1_000_000 + 200_000 * id)).collect()
+}

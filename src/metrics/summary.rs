@@ -1,0 +1,323 @@
+//! `summary.json`: one load point in figures (schema 1, DESIGN §4.4).
+//!
+//! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the
+//! verdict; warm-up enters nothing. Arrow: `record`, `stats`, `verdict`, `plan` → here → reports.
+
+use super::record::{ClientHealth, Phase, PointRun, RequestRecord};
+use super::stats::Distribution;
+use super::verdict::{Verdict, reasons};
+use crate::plan::{Endpoint, LoadPoint, Slo};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the schema this code writes.
+pub const SCHEMA: u32 = 1;
+
+/// What a summary needs to know beside the records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The answers came from the simulated engine.
+    pub simulated: bool,
+    /// GPUs of the deployment, when known.
+    pub gpus: Option<u32>,
+}
+
+/// One load point in figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Summary {
+    /// Version of the schema, [`SCHEMA`].
+    pub schema: u32,
+    /// The answers came from the simulated engine: the figures say nothing about any hardware.
+    pub simulated: bool,
+    /// What was asked for.
+    pub point: Point,
+    /// How the measured requests ended.
+    pub requests: Requests,
+    /// First measured request sent → last measured request ended, failed ones included, seconds.
+    pub duration_s: f64,
+    /// Time to first token, ms. `null` without streaming.
+    pub ttft_ms: Option<Distribution>,
+    /// Inter-token latency, one value per request: (E2E − TTFT) / (OSL − 1), ms. `null` without streaming.
+    pub itl_ms: Option<Distribution>,
+    /// Inter-chunk latency, gaps between content chunks of all requests pooled, ms. `null` without streaming.
+    pub icl_ms: Option<Distribution>,
+    /// Sent → last content chunk, ms.
+    pub e2e_ms: Option<Distribution>,
+    /// Prompt tokens.
+    pub isl: Option<Distribution>,
+    /// Generated tokens, reasoning included.
+    pub osl: Option<Distribution>,
+    /// What came out per second.
+    pub throughput: Throughput,
+    /// What was offered, open loop only.
+    pub offered: Offered,
+    /// The client itself.
+    pub client: Client,
+    /// Whether the figures may be believed.
+    pub verdict: Verdict,
+}
+
+/// The load point as it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Point {
+    /// Name of the point and of its folder.
+    pub id: String,
+    /// Mean prompt length asked for, tokens.
+    pub isl: u32,
+    /// Mean output length asked for, tokens.
+    pub osl: u32,
+    /// Requests in flight; `null` in an open loop.
+    pub concurrency: Option<u32>,
+    /// Requests per second; `null` in a closed loop.
+    pub request_rate: Option<f64>,
+    /// Whether answers were streamed.
+    pub streaming: bool,
+    /// Which endpoint was driven.
+    pub endpoint: Endpoint,
+}
+
+/// How the measured requests ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Requests {
+    /// Measured requests.
+    pub total: u64,
+    /// Of those, complete answers with content.
+    pub completed: u64,
+    /// Of those, all others.
+    pub failed: u64,
+    /// Count by outcome (`ok`, `http_503`, `timeout` …); outcomes that did not occur are absent.
+    pub by_outcome: BTreeMap<String, u64>,
+}
+
+/// Per second of `duration_s`; successful requests only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Throughput {
+    /// Completed requests per second.
+    pub requests_per_s: f64,
+    /// Generated tokens per second.
+    pub output_tokens_per_s: f64,
+    /// Prompt and generated tokens per second.
+    pub total_tokens_per_s: f64,
+    /// Generated tokens per second and GPU; `null` when the number of GPUs is not known.
+    pub output_tokens_per_s_per_gpu: Option<f64>,
+    /// Mean over requests of 1 / ITL (AIPerf's definition; requests with ITL 0 are left out). `null` without streaming.
+    pub output_tokens_per_s_per_user: Option<f64>,
+    /// Requests per second that met every SLO; `null` without SLOs.
+    pub goodput_per_s: Option<f64>,
+}
+
+/// What was offered against what was sent; `null` in a closed loop, where nothing is scheduled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Offered {
+    /// Arrivals per second.
+    pub requests_per_s: Option<f64>,
+    /// How long after its intended arrival a request was sent, ms.
+    pub schedule_lag_ms: Option<Distribution>,
+}
+
+/// What the client measured of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Client {
+    /// CPU time over the window, user + system, seconds.
+    pub cpu_s: f64,
+    /// Peak resident set size, MiB.
+    pub max_rss_mib: f64,
+    /// How late timers fired on the driving threads, ms. `null` without samples.
+    pub loop_lag_ms: Option<Distribution>,
+    /// How far an instant may be off on the client's account: p99 of the loop lag, µs. `null` without samples.
+    pub error_bound_us: Option<f64>,
+}
+
+/// The figures of one load point as it ran.
+pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summary {
+    let good: Vec<&RequestRecord> = run.records.iter().filter(|record| record.counts()).collect();
+    let streamed: &[&RequestRecord] = if point.streaming { &good } else { &[] };
+    let each = |records: &[&RequestRecord], value: fn(&RequestRecord) -> Option<f64>| {
+        Distribution::of(&mut records.iter().filter_map(|record| value(record)).collect())
+    };
+    Summary {
+        schema: SCHEMA,
+        simulated: context.simulated,
+        point: describe(point),
+        requests: requests(run),
+        duration_s: run.window_s(),
+        ttft_ms: each(streamed, RequestRecord::ttft_ms),
+        itl_ms: each(streamed, RequestRecord::itl_ms),
+        icl_ms: Distribution::of(&mut streamed.iter().flat_map(|record| record.icl_ms()).collect()),
+        e2e_ms: each(&good, RequestRecord::e2e_ms),
+        isl: each(&good, |record| Some(record.isl as f64)),
+        osl: each(&good, |record| Some(record.osl as f64)),
+        throughput: throughput(point, run, &good, context.gpus),
+        offered: Offered { requests_per_s: None, schedule_lag_ms: None },
+        client: client(&run.client),
+        verdict: Verdict::of(&reasons(point, run)),
+    }
+}
+
+fn describe(point: &LoadPoint) -> Point {
+    Point {
+        id: point.id.clone(),
+        isl: point.isl.mean,
+        osl: point.osl.mean,
+        concurrency: Some(point.concurrency()),
+        request_rate: None,
+        streaming: point.streaming,
+        endpoint: point.endpoint,
+    }
+}
+
+fn requests(run: &PointRun) -> Requests {
+    let mut by_outcome = BTreeMap::new();
+    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure);
+    let (mut total, mut completed) = (0, 0);
+    for record in measured {
+        total += 1;
+        completed += u64::from(record.counts());
+        *by_outcome.entry(record.outcome.to_string()).or_insert(0) += 1;
+    }
+    Requests { total, completed, failed: total - completed, by_outcome }
+}
+
+fn throughput(point: &LoadPoint, run: &PointRun, good: &[&RequestRecord], gpus: Option<u32>) -> Throughput {
+    let duration_s = run.window_s();
+    let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
+    let osl: f64 = good.iter().map(|record| record.osl as f64).sum();
+    let isl: f64 = good.iter().map(|record| record.isl as f64).sum();
+    let met = good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count();
+    let mut speeds: Vec<f64> = match point.streaming {
+        true => {
+            good.iter().filter_map(|r| r.itl_ms()).filter(|itl| *itl > 0.0).map(|itl| 1e3 / itl).collect()
+        }
+        false => Vec::new(),
+    };
+    Throughput {
+        requests_per_s: per_s(good.len() as f64),
+        output_tokens_per_s: per_s(osl),
+        total_tokens_per_s: per_s(isl + osl),
+        output_tokens_per_s_per_gpu: gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(osl) / f64::from(gpus)),
+        output_tokens_per_s_per_user: Distribution::of(&mut speeds).map(|speed| speed.avg),
+        goodput_per_s: (!point.slo.is_empty()).then(|| per_s(met as f64)),
+    }
+}
+
+/// Whether a request meets every SLO that is set. A metric the request does not have (streaming off, OSL < 2) is not met.
+pub fn meets(record: &RequestRecord, slo: &Slo, streaming: bool) -> bool {
+    let within =
+        |bound: Option<f64>, value: Option<f64>| bound.is_none_or(|bound| value.is_some_and(|v| v <= bound));
+    within(slo.ttft_ms, record.ttft_ms().filter(|_| streaming))
+        && within(slo.itl_ms, record.itl_ms().filter(|_| streaming))
+        && within(slo.e2e_ms, record.e2e_ms())
+}
+
+fn client(health: &ClientHealth) -> Client {
+    let lag = Distribution::of(&mut health.loop_lag_us.iter().map(|lag| f64::from(*lag) / 1e3).collect());
+    Client {
+        cpu_s: health.cpu_s,
+        max_rss_mib: health.max_rss_mib,
+        loop_lag_ms: lag,
+        error_bound_us: lag.map(|lag| lag.p99 * 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::record::Outcome;
+    use crate::metrics::samples::{failed, point, record, run, sound};
+    use crate::metrics::verdict::Rating;
+
+    /// Two measured requests side by side, one failure and a warm-up request that would spoil every figure.
+    fn small() -> PointRun {
+        let mut slow = record(1, 1_000_000);
+        slow.chunks_us.iter_mut().for_each(|at| *at += 50_000);
+        slow.end_us += 50_000;
+        let warmup = RequestRecord { phase: Phase::Warmup, isl: 9_999, osl: 9_999, ..record(0, 0) };
+        run(vec![warmup, record(0, 1_000_000), slow, failed(2, 1_300_000, Outcome::Http(503))])
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        let context = Context { simulated: true, gpus: Some(4) };
+        let summary = summarize(&point(), &small(), &context);
+        assert_eq!(summary.requests.by_outcome, BTreeMap::from([("http_503".into(), 1), ("ok".into(), 2)]));
+        assert_eq!((summary.requests.total, summary.requests.completed, summary.requests.failed), (3, 2, 1));
+        // 1.0 s (first sent) → 1.32 s (the failed one ended)
+        assert_eq!(summary.duration_s, 0.32);
+        let ttft = summary.ttft_ms.expect("ttft");
+        assert_eq!((ttft.min, ttft.avg, ttft.max, ttft.count), (50.0, 75.0, 100.0, 2));
+        assert_eq!(summary.e2e_ms.expect("e2e").avg, 165.0);
+        assert_eq!(summary.itl_ms.expect("itl").avg, 10.0);
+        assert_eq!(summary.icl_ms.expect("icl").count, 18);
+        assert_eq!(summary.isl.expect("isl").sum, 200.0);
+        let throughput = &summary.throughput;
+        assert_eq!(throughput.requests_per_s, 2.0 / 0.32);
+        assert_eq!(throughput.output_tokens_per_s, 20.0 / 0.32);
+        assert_eq!(throughput.total_tokens_per_s, 220.0 / 0.32);
+        assert_eq!(throughput.output_tokens_per_s_per_gpu, Some(20.0 / 0.32 / 4.0));
+        assert_eq!(throughput.output_tokens_per_s_per_user, Some(100.0));
+        assert_eq!(throughput.goodput_per_s, None);
+        assert_eq!(summary.client.error_bound_us, Some(100.0));
+        assert_eq!(summary.verdict.result, Rating::Invalid);
+    }
+
+    #[test]
+    fn goodput_counts_requests_that_meet_every_objective() {
+        let goodput = |slo: Slo, streaming| {
+            let point = LoadPoint { slo, streaming, ..point() };
+            summarize(&point, &small(), &Context::default()).throughput.goodput_per_s.expect("goodput") * 0.32
+        };
+        let ttft = Slo { ttft_ms: Some(60.0), ..Slo::default() };
+        let e2e = Slo { e2e_ms: Some(190.0), ..Slo::default() };
+        assert_eq!(goodput(ttft, true), 1.0);
+        assert_eq!(goodput(e2e, true), 2.0, "the bound itself is met");
+        assert_eq!(goodput(Slo { itl_ms: Some(9.0), ..e2e }, true), 0.0, "all of them, not one of them");
+        assert_eq!(goodput(ttft, false), 0.0, "no TTFT without streaming, so it is not met");
+        assert_eq!(goodput(e2e, false), 2.0);
+    }
+
+    #[test]
+    fn streaming_off_has_no_token_times() {
+        let point = LoadPoint { streaming: false, ..point() };
+        let summary = summarize(&point, &small(), &Context::default());
+        assert_eq!((summary.ttft_ms, summary.itl_ms, summary.icl_ms), (None, None, None));
+        assert_eq!(summary.throughput.output_tokens_per_s_per_user, None);
+        assert_eq!(summary.e2e_ms.expect("e2e").count, 2);
+        let json = serde_json::to_value(&summary).expect("json");
+        assert_eq!(json["ttft_ms"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn an_empty_run_has_figures_without_division_by_zero() {
+        let summary = summarize(&point(), &run(vec![]), &Context::default());
+        assert_eq!(summary.duration_s, 0.0);
+        assert_eq!((summary.e2e_ms, summary.isl, summary.osl), (None, None, None));
+        assert_eq!(summary.throughput.requests_per_s, 0.0);
+        assert_eq!(summary.verdict.result, Rating::Invalid);
+        let mut text = serde_json::to_string(&summary).expect("json");
+        let again: Summary = serde_json::from_str(&text).expect("parse");
+        text = serde_json::to_string(&again).expect("json");
+        assert!(!text.contains("NaN"));
+    }
+
+    #[test]
+    fn one_token_answers_have_no_itl() {
+        let mut records = sound();
+        records.iter_mut().for_each(|record| {
+            (record.osl, record.osl_requested) = (1, 1);
+            record.chunks_us.truncate(1);
+        });
+        let summary = summarize(&point(), &run(records), &Context::default());
+        assert_eq!((summary.itl_ms, summary.icl_ms), (None, None));
+        assert_eq!(summary.throughput.output_tokens_per_s_per_user, None);
+        assert_eq!(summary.ttft_ms.expect("ttft").count, 20);
+    }
+
+    #[test]
+    fn the_schema_of_the_file() {
+        insta::assert_json_snapshot!(summarize(
+            &point(),
+            &run(sound()),
+            &Context { simulated: true, gpus: Some(1) }
+        ));
+    }
+}

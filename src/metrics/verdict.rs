@@ -1,0 +1,496 @@
+//! Whether a load point may be believed: `valid`, `suspect` or `invalid`, with reasons that name the figures.
+//!
+//! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the
+//! reason before using it. Each threshold is a constant with its why. Arrow: records → here → `summary`.
+
+use super::record::{CountSource, PointRun, RequestRecord};
+use super::stats::percentile;
+use crate::plan::LoadPoint;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Above this share of failed requests the survivors are no longer a fair sample of the load that was asked for.
+pub const ERROR_RATE_SUSPECT: f64 = 0.01;
+/// Above this share the server ran under a visibly lighter load than the point's name says.
+pub const ERROR_RATE_INVALID: f64 = 0.10;
+/// With `ignore_eos` the answer must have the length asked for; 5 % is AIPerf's own mismatch threshold.
+pub const OSL_REACHED: f64 = 0.95;
+/// A few short answers (stop strings, context limit) hardly move a mean, more do.
+pub const OSL_SHORT_SUSPECT: f64 = 0.05;
+/// When most answers are short, the point measured another output length.
+pub const OSL_SHORT_INVALID: f64 = 0.50;
+/// Chat templates and BOS add tokens; when prompts are off by more than 10 % of the plan on average, in either direction,
+/// prefill work is not what the recipe says.
+pub const ISL_OFF_SUSPECT: f64 = 0.10;
+/// An answer of so many tokens in a single chunk was buffered on its way; shorter ones may well fit in one chunk.
+pub const ONE_CHUNK_MIN_OSL: u64 = 8;
+/// Share of such answers above which TTFT and ITL describe a buffer, not the server.
+pub const ONE_CHUNK_SUSPECT: f64 = 0.50;
+/// Above this utilisation of the driving threads, requests and chunks queue inside the client.
+pub const CLIENT_CPU_SUSPECT: f64 = 0.90;
+/// Timers later than this shift ITLs of tens of milliseconds by a visible part.
+pub const LOOP_LAG_SUSPECT_MS: f64 = 5.0;
+/// Timers later than this are of the size of a TTFT: the client was measured, not the server.
+pub const LOOP_LAG_INVALID_MS: f64 = 50.0;
+/// Below this many requests a percentile is one or two requests' luck.
+pub const FEW_REQUESTS: u64 = 10;
+
+/// Whether a result may be used.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Rating {
+    /// Nothing speaks against it.
+    Valid,
+    /// Usable by a reader who knows the reasons.
+    Suspect,
+    /// Not to be used.
+    Invalid,
+}
+
+/// A rating and its reasons, in words for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Verdict {
+    /// The worst of the reasons.
+    pub result: Rating,
+    /// One sentence each, with figures; empty when valid.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict that `reasons` add up to.
+    pub fn of(reasons: &[Reason]) -> Self {
+        let result = reasons.iter().map(Reason::rating).max().unwrap_or(Rating::Valid);
+        Self { result, reasons: reasons.iter().map(Reason::to_string).collect() }
+    }
+}
+
+/// Why a load point is not plainly valid. Shares are 0–1.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// The point was cut short.
+    Interrupted,
+    /// Not one measured request ended well.
+    NothingCompleted {
+        /// Measured requests.
+        total: u64,
+    },
+    /// Too many measured requests failed.
+    Errors {
+        /// Failed measured requests.
+        failed: u64,
+        /// Measured requests.
+        total: u64,
+    },
+    /// Requests completed, yet no token was generated.
+    ZeroTokens {
+        /// Completed requests.
+        completed: u64,
+    },
+    /// Answers shorter than asked for although `ignore_eos` is on.
+    OslNotReached {
+        /// Requests with less than [`OSL_REACHED`] of their output length.
+        short: u64,
+        /// Requests whose output length is known.
+        completed: u64,
+        /// Their mean output length, tokens.
+        mean: f64,
+        /// The mean asked for, tokens.
+        requested: f64,
+    },
+    /// Prompts have another length than planned.
+    IslOff {
+        /// Mean prompt length, tokens.
+        mean: f64,
+        /// The mean planned, tokens.
+        planned: f64,
+        /// Whether `mean` rests on the approximate count.
+        approximate: bool,
+    },
+    /// Streaming was asked for, answers came in one piece.
+    NotStreamed {
+        /// Answers of [`ONE_CHUNK_MIN_OSL`] or more tokens in one chunk.
+        single: u64,
+        /// Answers of that length.
+        long: u64,
+    },
+    /// The server sent no `usage` and there was no tokenizer.
+    ApproximateCounts {
+        /// Requests with an approximate count.
+        requests: u64,
+        /// Completed requests.
+        completed: u64,
+    },
+    /// The client's driving threads were busy.
+    ClientCpu {
+        /// CPU time / (window × threads).
+        utilisation: f64,
+        /// Driving threads.
+        threads: u32,
+    },
+    /// Timers of the client fired late.
+    LoopLag {
+        /// 99th percentile, ms.
+        p99_ms: f64,
+    },
+    /// Too few requests for percentiles.
+    FewRequests {
+        /// Completed requests.
+        completed: u64,
+    },
+}
+
+impl Reason {
+    /// How bad the reason is.
+    pub fn rating(&self) -> Rating {
+        let above = |is_invalid: bool| if is_invalid { Rating::Invalid } else { Rating::Suspect };
+        match self {
+            Self::Interrupted | Self::NothingCompleted { .. } | Self::ZeroTokens { .. } => Rating::Invalid,
+            Self::Errors { failed, total } => above(share(*failed, *total) > ERROR_RATE_INVALID),
+            Self::OslNotReached { short, completed, .. } => {
+                above(share(*short, *completed) > OSL_SHORT_INVALID)
+            }
+            Self::LoopLag { p99_ms } => above(*p99_ms > LOOP_LAG_INVALID_MS),
+            Self::IslOff { .. }
+            | Self::NotStreamed { .. }
+            | Self::ApproximateCounts { .. }
+            | Self::ClientCpu { .. }
+            | Self::FewRequests { .. } => Rating::Suspect,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => f.write_str("interrupted before the load point was complete"),
+            Self::NothingCompleted { total } => write!(f, "none of {total} measured requests completed"),
+            Self::Errors { failed, total } => {
+                write!(f, "{failed} of {total} requests failed ({:.1} %)", 100.0 * share(*failed, *total))
+            }
+            Self::ZeroTokens { completed } => {
+                write!(f, "{completed} requests completed without a single output token")
+            }
+            Self::OslNotReached { short, completed, mean, requested } => write!(
+                f,
+                "output length not reached in {short} of {completed} requests ({:.1} %): mean {mean:.1} tokens, {requested:.1} requested",
+                100.0 * share(*short, *completed)
+            ),
+            Self::IslOff { mean, planned, approximate } => write!(
+                f,
+                "prompts have {mean:.1} tokens on average, {planned:.1} planned{}",
+                if *approximate { " (the count is approximate)" } else { "" }
+            ),
+            Self::NotStreamed { single, long } => write!(
+                f,
+                "{single} of {long} streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server"
+            ),
+            Self::ApproximateCounts { requests, completed } => write!(
+                f,
+                "token counts of {requests} of {completed} requests are approximate: no usage from the server, no tokenizer"
+            ),
+            Self::ClientCpu { utilisation, threads } => write!(
+                f,
+                "the client was saturated: {threads} driving threads were {:.0} % busy",
+                100.0 * utilisation
+            ),
+            Self::LoopLag { p99_ms } => write!(f, "the client was late: p99 of its timers {p99_ms:.1} ms"),
+            Self::FewRequests { completed: 1 } => f.write_str("only 1 request completed"),
+            Self::FewRequests { completed } => write!(f, "only {completed} requests completed"),
+        }
+    }
+}
+
+/// Every reason that applies to a load point as it ran, server side first, client side last.
+pub fn reasons(point: &LoadPoint, run: &PointRun) -> Vec<Reason> {
+    let good: Vec<&RequestRecord> = run.records.iter().filter(|record| record.counts()).collect();
+    let mut found = Vec::new();
+    if run.interrupted {
+        found.push(Reason::Interrupted);
+    }
+    found.extend(completion(run, good.len() as u64));
+    if !good.is_empty() {
+        let lengths = [
+            zero_tokens(&good),
+            osl(point, &good),
+            isl(&good),
+            not_streamed(point, &good),
+            approximate(&good),
+        ];
+        found.extend(lengths.into_iter().flatten());
+        if (good.len() as u64) < FEW_REQUESTS {
+            found.push(Reason::FewRequests { completed: good.len() as u64 });
+        }
+    }
+    found.extend(client(run));
+    found
+}
+
+fn completion(run: &PointRun, completed: u64) -> Option<Reason> {
+    let total =
+        run.records.iter().filter(|record| record.phase == super::record::Phase::Measure).count() as u64;
+    let failed = total - completed;
+    if completed == 0 {
+        return Some(Reason::NothingCompleted { total });
+    }
+    (share(failed, total) > ERROR_RATE_SUSPECT).then_some(Reason::Errors { failed, total })
+}
+
+fn zero_tokens(good: &[&RequestRecord]) -> Option<Reason> {
+    good.iter().all(|record| record.osl == 0).then_some(Reason::ZeroTokens { completed: good.len() as u64 })
+}
+
+/// Only counts that are no approximation are judged: one token a word is further off than the threshold.
+fn osl(point: &LoadPoint, good: &[&RequestRecord]) -> Option<Reason> {
+    let counted: Vec<_> =
+        good.iter().filter(|record| record.osl_source != CountSource::Approximate).collect();
+    let short =
+        counted.iter().filter(|r| (r.osl as f64) < OSL_REACHED * r.osl_requested as f64).count() as u64;
+    let completed = counted.len() as u64;
+    (point.ignore_eos && share(short, completed) > OSL_SHORT_SUSPECT).then(|| Reason::OslNotReached {
+        short,
+        completed,
+        mean: mean(counted.iter().map(|record| record.osl)),
+        requested: mean(counted.iter().map(|record| record.osl_requested)),
+    })
+}
+
+fn isl(good: &[&RequestRecord]) -> Option<Reason> {
+    let off = mean(good.iter().map(|record| record.isl.abs_diff(record.isl_planned)));
+    let planned = mean(good.iter().map(|record| record.isl_planned));
+    (off > ISL_OFF_SUSPECT * planned).then(|| Reason::IslOff {
+        mean: mean(good.iter().map(|record| record.isl)),
+        planned,
+        approximate: good.iter().any(|record| record.isl_source == CountSource::Approximate),
+    })
+}
+
+fn not_streamed(point: &LoadPoint, good: &[&RequestRecord]) -> Option<Reason> {
+    let long: Vec<_> = good.iter().filter(|record| record.osl >= ONE_CHUNK_MIN_OSL).collect();
+    let single = long.iter().filter(|record| record.chunks_us.len() == 1).count() as u64;
+    let long = long.len() as u64;
+    (point.streaming && share(single, long) > ONE_CHUNK_SUSPECT)
+        .then_some(Reason::NotStreamed { single, long })
+}
+
+fn approximate(good: &[&RequestRecord]) -> Option<Reason> {
+    let is_approximate =
+        |r: &&&RequestRecord| [r.isl_source, r.osl_source].contains(&CountSource::Approximate);
+    let requests = good.iter().filter(is_approximate).count() as u64;
+    (requests > 0).then_some(Reason::ApproximateCounts { requests, completed: good.len() as u64 })
+}
+
+fn client(run: &PointRun) -> Vec<Reason> {
+    let mut found = Vec::new();
+    let capacity_s = run.window_s() * f64::from(run.client.threads);
+    let utilisation = if capacity_s > 0.0 { run.client.cpu_s / capacity_s } else { 0.0 };
+    if utilisation > CLIENT_CPU_SUSPECT {
+        found.push(Reason::ClientCpu { utilisation, threads: run.client.threads });
+    }
+    let p99_ms = percentile(&sorted_lags_ms(run), 99.0);
+    if p99_ms > LOOP_LAG_SUSPECT_MS {
+        found.push(Reason::LoopLag { p99_ms });
+    }
+    found
+}
+
+fn sorted_lags_ms(run: &PointRun) -> Vec<f64> {
+    let mut lags: Vec<f64> = run.client.loop_lag_us.iter().map(|lag| f64::from(*lag) / 1e3).collect();
+    lags.sort_unstable_by(f64::total_cmp);
+    lags
+}
+
+/// `part / whole`, 0 when there is no whole.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = u64>) -> f64 {
+    let count = values.len();
+    if count == 0 { 0.0 } else { values.map(|value| value as f64).sum::<f64>() / count as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::record::Outcome;
+    use crate::metrics::samples::{failed, point, run, sound};
+
+    fn judged(run: &PointRun) -> Verdict {
+        Verdict::of(&reasons(&point(), run))
+    }
+
+    /// The sound run with each of its records changed by `spoil`.
+    fn spoiled(spoil: impl Fn(usize, &mut RequestRecord)) -> PointRun {
+        let mut records = sound();
+        records.iter_mut().enumerate().for_each(|(index, record)| spoil(index, record));
+        run(records)
+    }
+
+    fn expect(run: &PointRun, rating: Rating, reason: &str) {
+        let verdict = judged(run);
+        assert_eq!((verdict.result, verdict.reasons), (rating, vec![reason.to_owned()]));
+    }
+
+    #[test]
+    fn a_sound_run_is_valid() {
+        assert_eq!(judged(&run(sound())), Verdict { result: Rating::Valid, reasons: vec![] });
+    }
+
+    #[test]
+    fn an_interrupt_invalidates() {
+        let cut = PointRun { interrupted: true, ..run(sound()) };
+        expect(&cut, Rating::Invalid, "interrupted before the load point was complete");
+    }
+
+    #[test]
+    fn nothing_completed_is_invalid() {
+        expect(&run(vec![]), Rating::Invalid, "none of 0 measured requests completed");
+        let all_failed = run((0..3).map(|id| failed(id, id, Outcome::Http(503))).collect());
+        expect(&all_failed, Rating::Invalid, "none of 3 measured requests completed");
+        let mut warmup = sound();
+        warmup.iter_mut().for_each(|record| record.phase = crate::metrics::Phase::Warmup);
+        expect(&run(warmup), Rating::Invalid, "none of 0 measured requests completed");
+    }
+
+    #[test]
+    fn error_rates() {
+        // failures among 200 requests: 1 % is still fine, above is suspect, above 10 % invalid
+        for (failures, rating) in
+            [(2, Rating::Valid), (3, Rating::Suspect), (20, Rating::Suspect), (21, Rating::Invalid)]
+        {
+            let mut records: Vec<_> =
+                (0..200).map(|id| crate::metrics::samples::record(id, 1_000 * id)).collect();
+            for record in records.iter_mut().take(failures) {
+                *record = failed(record.id, record.sent_us, Outcome::Timeout);
+            }
+            assert_eq!(judged(&run(records)).result, rating, "{failures} failures");
+        }
+        let mut records = sound();
+        records[0] = failed(0, 1_000_000, Outcome::Connect);
+        expect(&run(records), Rating::Suspect, "1 of 20 requests failed (5.0 %)");
+    }
+
+    #[test]
+    fn zero_tokens_are_invalid() {
+        let verdict = judged(&spoiled(|_, record| record.osl = 0));
+        assert_eq!(verdict.result, Rating::Invalid);
+        assert_eq!(verdict.reasons[0], "20 requests completed without a single output token");
+    }
+
+    #[test]
+    fn short_answers() {
+        let short = |n: usize, osl| {
+            spoiled(move |index, record| {
+                if index < n {
+                    record.osl = osl
+                }
+            })
+        };
+        assert_eq!(judged(&short(20, 10)).result, Rating::Valid);
+        assert_eq!(judged(&short(1, 9)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
+        expect(
+            &short(2, 9),
+            Rating::Suspect,
+            "output length not reached in 2 of 20 requests (10.0 %): mean 9.9 tokens, 10.0 requested",
+        );
+        assert_eq!(judged(&short(10, 9)).result, Rating::Suspect);
+        assert_eq!(judged(&short(11, 9)).result, Rating::Invalid);
+        let free = LoadPoint { ignore_eos: false, ..point() };
+        assert_eq!(reasons(&free, &short(20, 9)), vec![], "without ignore_eos the model may stop");
+    }
+
+    #[test]
+    fn prompts_of_another_length() {
+        assert_eq!(judged(&spoiled(|_, record| record.isl = 110)).result, Rating::Valid);
+        let template = "prompts have 137.0 tokens on average, 100.0 planned";
+        expect(&spoiled(|_, record| record.isl = 137), Rating::Suspect, template);
+        // Too long and too short do not cancel out.
+        let mixed = spoiled(|index, record| record.isl = if index % 2 == 0 { 80 } else { 120 });
+        expect(&mixed, Rating::Suspect, "prompts have 100.0 tokens on average, 100.0 planned");
+        let rough = judged(&spoiled(|_, record| {
+            record.isl = 70;
+            record.isl_source = CountSource::Approximate;
+        }));
+        assert_eq!(
+            rough.reasons[0],
+            "prompts have 70.0 tokens on average, 100.0 planned (the count is approximate)"
+        );
+    }
+
+    #[test]
+    fn buffered_streams() {
+        let one_chunk = |n: usize| {
+            spoiled(move |index, record| {
+                if index < n {
+                    record.chunks_us.truncate(1)
+                }
+            })
+        };
+        assert_eq!(judged(&one_chunk(10)).result, Rating::Valid);
+        let reason =
+            "11 of 20 streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server";
+        expect(&one_chunk(11), Rating::Suspect, reason);
+        let whole = LoadPoint { streaming: false, ..point() };
+        assert_eq!(reasons(&whole, &one_chunk(20)), vec![]);
+        let tiny = spoiled(|_, record| {
+            record.chunks_us.truncate(1);
+            (record.osl, record.osl_requested) = (7, 7);
+        });
+        assert_eq!(judged(&tiny).result, Rating::Valid, "seven tokens may fit one chunk");
+    }
+
+    #[test]
+    fn approximate_counts() {
+        let rough = spoiled(|index, record| {
+            if index < 2 {
+                record.osl_source = CountSource::Approximate;
+                record.osl = 5; // would be short, were it a count
+            }
+        });
+        let reason =
+            "token counts of 2 of 20 requests are approximate: no usage from the server, no tokenizer";
+        expect(&rough, Rating::Suspect, reason);
+    }
+
+    #[test]
+    fn a_saturated_client() {
+        // window: 19 · 0.2 s + 0.14 s = 3.94 s, two threads
+        let mut busy = run(sound());
+        busy.client.cpu_s = 0.9 * 2.0 * 3.94 - 0.001;
+        assert_eq!(judged(&busy).result, Rating::Valid);
+        busy.client.cpu_s = 2.0 * 3.94;
+        expect(&busy, Rating::Suspect, "the client was saturated: 2 driving threads were 100 % busy");
+    }
+
+    #[test]
+    fn a_late_client() {
+        for (lag_us, rating) in [
+            (5_000, Rating::Valid),
+            (5_001, Rating::Suspect),
+            (50_000, Rating::Suspect),
+            (50_001, Rating::Invalid),
+        ] {
+            let mut late = run(sound());
+            late.client.loop_lag_us = vec![lag_us; 100];
+            assert_eq!(judged(&late).result, rating, "{lag_us} µs");
+        }
+        let mut late = run(sound());
+        late.client.loop_lag_us = vec![7_340; 5];
+        expect(&late, Rating::Suspect, "the client was late: p99 of its timers 7.3 ms");
+    }
+
+    #[test]
+    fn few_requests() {
+        assert_eq!(judged(&run(sound()[..10].to_vec())).result, Rating::Valid);
+        expect(&run(sound()[..9].to_vec()), Rating::Suspect, "only 9 requests completed");
+    }
+
+    #[test]
+    fn the_worst_reason_decides() {
+        let cut = PointRun { interrupted: true, ..run(sound()[..1].to_vec()) };
+        let verdict = judged(&cut);
+        assert_eq!((verdict.result, verdict.reasons.len()), (Rating::Invalid, 2));
+    }
+}
