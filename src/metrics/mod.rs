@@ -2,6 +2,7 @@
 
 pub mod dialects;
 pub mod record;
+<<<<<<< HEAD
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod stats;
@@ -11,3 +12,8 @@ pub use record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRec
 pub use stats::Distribution;
 pub use summary::{Summary, summarize};
 pub use verdict::{Rating, Verdict};
+=======
+pub use record::{
+    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage, request_id,
+};
+>>>>>>> wip-load

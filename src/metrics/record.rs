@@ -15,6 +15,7 @@ pub enum Phase {
     Measure,
 }
 
+<<<<<<< HEAD
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -24,6 +25,24 @@ impl std::fmt::Display for Phase {
     }
 }
 
+=======
+impl Phase {
+    /// The word used in files and in request ids.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warmup => "warmup",
+            Self::Measure => "measure",
+        }
+    }
+}
+
+/// `tokmark-<point>-<warmup|measure>-<id>`: the `X-Request-Id` a request is sent with, so that a line of a server log
+/// can be joined with its record. vLLM makes it part of the completion id, Dynamo echoes it as a header.
+pub fn request_id(point_id: &str, phase: Phase, id: u64) -> String {
+    format!("tokmark-{point_id}-{}-{id}", phase.as_str())
+}
+
+>>>>>>> wip-load
 /// How a request ended. The text form (`ok`, `http_503`, `connect` …) is the contract of `summary.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -237,6 +256,41 @@ pub struct ClientHealth {
     pub loop_lag_us: Vec<u32>,
 }
 
+/// Why the load engine gave a load point up by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Aborted {
+    /// No connection could be made, this many times in a row.
+    Unreachable {
+        /// Failures in a row.
+        failures: u64,
+        /// What the last one said.
+        error: String,
+    },
+    /// Every request failed from the first one on.
+    AllFailed {
+        /// Requests that had ended.
+        failures: u64,
+        /// How the last one ended.
+        outcome: Outcome,
+        /// What the last one said.
+        error: String,
+    },
+}
+
+impl std::fmt::Display for Aborted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable { failures, error } => {
+                write!(f, "{failures} connections failed in a row: {error}")
+            }
+            Self::AllFailed { failures, outcome, error } => {
+                write!(f, "all of the first {failures} requests failed, the last with {outcome}: {error}")
+            }
+        }
+    }
+}
+
 /// One load point as it ran: what the load engine hands to the summary and the exports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointRun {
@@ -252,6 +306,8 @@ pub struct PointRun {
     pub client: ClientHealth,
     /// The point was cut short by an interrupt.
     pub interrupted: bool,
+    /// The engine gave up by itself; requests in flight at that moment are `cancelled`.
+    pub aborted: Option<Aborted>,
 }
 
 impl PointRun {

@@ -1,0 +1,373 @@
+//! One answer while it arrives: a state machine fed with stamped reads.
+//!
+//! Pure: it never waits and knows nothing of sockets. `flight` drives it with what `client` reads and folds it into the record.
+
+use super::chunk::{self, Chunk, Payload};
+use super::error_body;
+use super::sse;
+use crate::metrics::record::{Outcome, Usage};
+
+/// Longest unstreamed body that is accepted, bytes.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Bytes of an error body that are kept.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// `finish_reason`s that say the server gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
+const FAILED_REASONS: [&str; 2] = ["abort", "error"];
+
+/// How one request ended, and what was said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<String>,
+}
+
+impl End {
+    pub(crate) fn ok() -> Self {
+        Self { outcome: Outcome::Ok, error: None }
+    }
+
+    pub(crate) fn failed(outcome: Outcome, error: impl AsRef<str>) -> Self {
+        Self { outcome, error: Some(error_body::shorten(error.as_ref())) }
+    }
+}
+
+/// What the body is read as.
+#[derive(Debug)]
+enum Form {
+    Stream(sse::Parser),
+    Whole(Vec<u8>),
+    /// A status other than 200: the body says why.
+    Refusal(u16, Vec<u8>),
+}
+
+/// What was understood so far.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// Arrival of each content chunk, µs.
+    pub(crate) chunks_us: Vec<u64>,
+    /// Arrival of the first that is not reasoning, µs.
+    pub(crate) first_output_us: Option<u64>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) finish_reason: Option<String>,
+    /// Words of generated text, reasoning included.
+    pub(crate) words: u64,
+    /// Per choice: the text so far ends inside a word.
+    inside_word: Vec<bool>,
+    events: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    form: Form,
+    content: Content,
+    /// `[DONE]` was seen: whatever follows, the answer is complete.
+    done: bool,
+    /// The first thing that was wrong; nothing after it is read.
+    failure: Option<End>,
+}
+
+impl Answer {
+    /// `content_type`: what the server says it sends; a JSON answer to a streaming request is read whole.
+    pub(crate) fn new(status: u16, content_type: Option<&str>, streaming: bool) -> Self {
+        let is = |kind: &str| {
+            content_type.is_some_and(|text| {
+                text.trim_start().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+            })
+        };
+        let form = match status {
+            200 if streaming && !is("application/json") => Form::Stream(sse::Parser::default()),
+            200 => Form::Whole(Vec::new()),
+            other => Form::Refusal(other, Vec::new()),
+        };
+        Self { form, content: Content::default(), done: false, failure: None }
+    }
+
+    /// Takes in one read that was stamped `at_us` when it arrived.
+    pub(crate) fn read(&mut self, at_us: u64, bytes: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.failure = match &mut self.form {
+            Form::Stream(parser) => {
+                parser.push(bytes);
+                read_events(parser, &mut self.content, &mut self.done, at_us)
+            }
+            Form::Whole(body) if body.len() + bytes.len() > MAX_BODY_BYTES => Some(End::failed(
+                Outcome::Malformed,
+                format!("the answer is longer than {MAX_BODY_BYTES} bytes"),
+            )),
+            Form::Whole(body) => {
+                body.extend_from_slice(bytes);
+                None
+            }
+            Form::Refusal(_, body) => {
+                let room = MAX_ERROR_BYTES.saturating_sub(body.len());
+                body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+                None
+            }
+        };
+    }
+
+    /// Content chunks so far.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.content.chunks_us.len() as u64
+    }
+
+    /// Nothing that may follow can change the result: it is complete, has failed, or enough of an error body is known.
+    pub(crate) fn settled(&self) -> bool {
+        let enough = matches!(&self.form, Form::Refusal(_, body) if body.len() >= MAX_ERROR_BYTES);
+        self.done || self.failure.is_some() || enough
+    }
+
+    /// The body ended at `at_us`: in good order, or broken off for the reason given.
+    pub(crate) fn end(&mut self, at_us: u64, broken: Option<End>) -> End {
+        if let Some(failure) = &self.failure {
+            return failure.clone();
+        }
+        if let Form::Refusal(status, body) = &self.form {
+            return End::failed(Outcome::Http(*status), error_body::message(body));
+        }
+        if let Some(broken) = broken.filter(|_| !self.done) {
+            return broken;
+        }
+        match &mut self.form {
+            Form::Stream(parser) => {
+                // A last event without a blank line counts if it can be read; a cut one is a cut connection.
+                if let Some(event) = parser.finish()
+                    && let Ok(payload) = chunk::classify(event.name, event.data)
+                    && let Some(failure) = self.content.take(payload, at_us, &mut self.done)
+                {
+                    return failure;
+                }
+                let strange = parser.strange_lines();
+                self.content.end_of_stream(self.done, strange)
+            }
+            Form::Whole(body) => match chunk::whole(body) {
+                _ if body.is_empty() => End::failed(Outcome::Empty, "200 with an empty body"),
+                Ok(payload) => self
+                    .content
+                    .take(payload, at_us, &mut self.done)
+                    .unwrap_or_else(|| self.content.end_of_whole()),
+                Err(error) => End::failed(Outcome::Malformed, error.to_string()),
+            },
+            Form::Refusal(..) => End::ok(),
+        }
+    }
+
+    pub(crate) fn into_content(self) -> Content {
+        self.content
+    }
+}
+
+fn read_events(parser: &mut sse::Parser, content: &mut Content, done: &mut bool, at_us: u64) -> Option<End> {
+    loop {
+        let event = match parser.next_event() {
+            Ok(Some(event)) => event,
+            Ok(None) => return None,
+            Err(error) => return Some(End::failed(Outcome::Malformed, error.to_string())),
+        };
+        if *done {
+            continue;
+        }
+        let failure = match chunk::classify(event.name, event.data) {
+            Ok(payload) => content.take(payload, at_us, done),
+            Err(error) => {
+                Some(End::failed(Outcome::Malformed, format!("event {}: {error}", content.events + 1)))
+            }
+        };
+        if failure.is_some() {
+            return failure;
+        }
+    }
+}
+
+impl Content {
+    fn take(&mut self, payload: Payload<'_>, at_us: u64, done: &mut bool) -> Option<End> {
+        self.events += 1;
+        match payload {
+            Payload::Chunk(chunk) => self.take_chunk(&chunk, at_us),
+            Payload::Done => *done = true,
+            Payload::Nothing => {}
+            Payload::Error(message) => return Some(End::failed(Outcome::ServerError, message)),
+        }
+        None
+    }
+
+    fn take_chunk(&mut self, chunk: &Chunk<'_>, at_us: u64) {
+        if chunk.has_content() {
+            self.chunks_us.push(at_us);
+            if self.first_output_us.is_none() && chunk.has_output() {
+                self.first_output_us = Some(at_us);
+            }
+            chunk.for_each_text(|choice, text| self.count(choice, text));
+        }
+        if let Some(usage) = chunk.usage() {
+            self.usage = Some(usage);
+        }
+        if let Some(reason) = chunk.finish_reason() {
+            self.finish_reason = Some(reason.to_owned());
+        }
+    }
+
+    /// Counts words across chunk borders: `"hel"`, `"lo wor"`, `"ld"` are two.
+    fn count(&mut self, choice: u64, text: &str) {
+        let Ok(choice) = usize::try_from(choice.min(255)) else { return };
+        if self.inside_word.len() <= choice {
+            self.inside_word.resize(choice + 1, false);
+        }
+        let Some(inside) = self.inside_word.get_mut(choice) else { return };
+        for letter in text.chars() {
+            let space = letter.is_whitespace();
+            self.words += u64::from(!space && !*inside);
+            *inside = !space;
+        }
+    }
+
+    fn end_of_stream(&self, done: bool, strange_lines: u64) -> End {
+        if self.events == 0 && strange_lines > 0 {
+            return End::failed(
+                Outcome::Malformed,
+                "a streamed answer was asked for, and what came has no events",
+            );
+        }
+        if !done && self.finish_reason.is_none() {
+            if self.events == 0 {
+                return End::failed(Outcome::Empty, "200 without any event");
+            }
+            return End::failed(
+                Outcome::Disconnected,
+                "the stream ended without a finish_reason and without [DONE]",
+            );
+        }
+        self.end_of_whole()
+    }
+
+    fn end_of_whole(&self) -> End {
+        match self.finish_reason.as_deref() {
+            Some(reason) if FAILED_REASONS.contains(&reason) => {
+                End::failed(Outcome::ServerError, format!("finish_reason {reason:?}"))
+            }
+            _ if self.chunks_us.is_empty() => End::failed(Outcome::Empty, "the answer has no content"),
+            _ => End::ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `pieces` as a 200 event stream, piece `i` at `i` µs.
+    fn stream(pieces: &[&str]) -> (End, Content) {
+        let mut answer = Answer::new(200, Some("text/event-stream; charset=utf-8"), true);
+        for (at, piece) in pieces.iter().enumerate() {
+            answer.read(at as u64, piece.as_bytes());
+        }
+        (answer.end(99, None), answer.into_content())
+    }
+
+    fn outcome(pieces: &[&str]) -> Outcome {
+        stream(pieces).0.outcome
+    }
+
+    const TEXT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a b\"}}]}\n\n";
+    const REASONING: &str = "data: {\"choices\":[{\"delta\":{\"reasoning\":\"r\"}}]}\n\n";
+    const FINISH: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    #[test]
+    fn ends_of_streams() {
+        for (pieces, expected) in [
+            (&[TEXT, FINISH, DONE][..], Outcome::Ok),
+            (&[TEXT, FINISH], Outcome::Ok),
+            (&[TEXT, DONE], Outcome::Ok),
+            (&[TEXT, FINISH, "data: [DONE]"], Outcome::Ok),
+            (&[TEXT, FINISH, DONE, "data: not json\n\n"], Outcome::Ok),
+            (&[TEXT], Outcome::Disconnected),
+            (&[TEXT, "data: {\"choices\":[{\"del"], Outcome::Disconnected),
+            (&[FINISH, DONE], Outcome::Empty),
+            (&[DONE], Outcome::Empty),
+            (&[], Outcome::Empty),
+            (&[":\n\n:\n\n"], Outcome::Empty),
+            (&["<html>\n<p>hi</p>\n"], Outcome::Malformed),
+            (&["data: {\n\n"], Outcome::Malformed),
+            (&[TEXT, "data: {\"error\":{\"message\":\"x\"}}\n\n", DONE], Outcome::ServerError),
+            (&[TEXT, "event: error\ndata: x\n\n"], Outcome::ServerError),
+            (
+                &[TEXT, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"abort\"}]}\n\n", DONE],
+                Outcome::ServerError,
+            ),
+        ] {
+            assert_eq!(outcome(pieces), expected, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn only_content_is_stamped_and_reasoning_is_no_output() {
+        let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+        let (end, content) = stream(&[role, ":\n\n", REASONING, TEXT, FINISH, DONE]);
+        assert_eq!(end, End::ok());
+        assert_eq!((content.chunks_us, content.first_output_us), (vec![2, 3], Some(3)));
+        let both = format!("{TEXT}{TEXT}");
+        assert_eq!(stream(&[role, &both, FINISH]).1.chunks_us, [1, 1]);
+    }
+
+    #[test]
+    fn words_are_counted_across_chunks_and_per_choice() {
+        let chunk = |index: u32, text: &str| {
+            format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+        };
+        let pieces = [chunk(0, "hel"), chunk(1, "x"), chunk(0, "lo wor"), chunk(1, "y z"), chunk(0, "ld")];
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        assert_eq!(stream(&pieces).1.words, 4);
+    }
+
+    #[test]
+    fn the_last_usage_counts() {
+        let usage = |n: u32| {
+            format!(
+                "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{n}}}}}\n\n"
+            )
+        };
+        let (_, content) = stream(&[&usage(0), TEXT, &usage(1), FINISH, &usage(2), DONE]);
+        assert_eq!(content.usage.map(|usage| usage.completion_tokens), Some(2));
+    }
+
+    #[test]
+    fn a_break_after_done_harms_nothing() {
+        let broken = || Some(End::failed(Outcome::Disconnected, "reset"));
+        let mut answer = Answer::new(200, None, true);
+        answer.read(1, format!("{TEXT}{FINISH}").as_bytes());
+        assert_eq!(answer.end(2, broken()).outcome, Outcome::Disconnected);
+        answer.read(3, DONE.as_bytes());
+        assert_eq!(answer.end(4, broken()).outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn whole_answers_and_refusals() {
+        let read = |status, kind, streaming, body: &str| {
+            let mut answer = Answer::new(status, kind, streaming);
+            answer.read(1, body.as_bytes());
+            (answer.end(2, None), answer.into_content())
+        };
+        let good = r#"{"choices":[{"text":"x","finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+        let (end, content) = read(200, Some("application/json"), false, good);
+        assert_eq!((end, content.chunks_us), (End::ok(), vec![2]));
+        assert_eq!(read(200, Some("Application/JSON; charset=utf-8"), true, good).0, End::ok());
+        for (status, body, outcome) in [
+            (200, "", Outcome::Empty),
+            (200, "<html>", Outcome::Malformed),
+            (200, r#"{"error":"x"}"#, Outcome::ServerError),
+            (200, r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, Outcome::Empty),
+            (429, r#"{"error":"slow down"}"#, Outcome::Http(429)),
+            (204, "", Outcome::Http(204)),
+        ] {
+            assert_eq!(read(status, None, false, body).0.outcome, outcome, "{body}");
+        }
+        assert_eq!(read(429, None, true, r#"{"error":"slow down"}"#).0.error.as_deref(), Some("slow down"));
+        let long = "x".repeat(3 * MAX_ERROR_BYTES);
+        assert_eq!(read(500, None, true, &long).0.outcome, Outcome::Http(500));
+    }
+}

@@ -1,0 +1,93 @@
+//! Gathers finished requests and notices when going on is pointless.
+//!
+//! Arrow: `drive` feeds it on the caller's thread; it owns what becomes the `PointRun`.
+
+use super::clock::Clock;
+use crate::metrics::record::{Aborted, ClientHealth, Outcome, Phase, PointRun, RequestRecord};
+
+/// Failed connections in a row that end a point which has never had an answer: between these, else the concurrency.
+const FIRST_FAILURES: (u64, u64) = (10, 50);
+
+pub(crate) struct Collector<'a> {
+    concurrency: u64,
+    sink: &'a mut dyn FnMut(&RequestRecord),
+    records: Vec<RequestRecord>,
+    /// Some request got further than its connection.
+    reached: bool,
+    succeeded: bool,
+    /// Requests that failed by themselves; those we cut are no evidence.
+    failed: u64,
+    failed_connects_in_a_row: u64,
+    aborted: Option<Aborted>,
+}
+
+impl<'a> Collector<'a> {
+    pub(crate) fn new(concurrency: u32, sink: &'a mut dyn FnMut(&RequestRecord)) -> Self {
+        Self {
+            concurrency: u64::from(concurrency),
+            sink,
+            records: Vec::new(),
+            reached: false,
+            succeeded: false,
+            failed: 0,
+            failed_connects_in_a_row: 0,
+            aborted: None,
+        }
+    }
+
+    /// Takes one finished request; tells why the point should be given up, once it should.
+    pub(crate) fn take(&mut self, record: RequestRecord) -> Option<&Aborted> {
+        (self.sink)(&record);
+        match record.outcome {
+            Outcome::Cancelled => {}
+            Outcome::Connect => {
+                self.failed += 1;
+                self.failed_connects_in_a_row += 1;
+            }
+            outcome => {
+                self.failed_connects_in_a_row = 0;
+                self.reached = true;
+                self.succeeded |= outcome == Outcome::Ok;
+                self.failed += u64::from(outcome != Outcome::Ok);
+            }
+        }
+        self.records.push(record);
+        if self.aborted.is_none() {
+            self.aborted = self.hopeless();
+        }
+        self.aborted.as_ref()
+    }
+
+    fn hopeless(&self) -> Option<Aborted> {
+        let last = self.records.last()?;
+        let error = || last.error.clone().unwrap_or_default();
+        let (low, high) = FIRST_FAILURES;
+        let patience =
+            if self.reached { self.concurrency.max(high) } else { self.concurrency.clamp(low, high) };
+        let failures = self.failed_connects_in_a_row;
+        if failures >= patience {
+            return Some(Aborted::Unreachable { failures, error: error() });
+        }
+        let failures = self.failed;
+        (!self.succeeded && failures >= self.concurrency.max(high)).then(|| Aborted::AllFailed {
+            failures,
+            outcome: last.outcome,
+            error: error(),
+        })
+    }
+
+    /// `cut`: a thread was stopped before its work was done.
+    pub(crate) fn finish(self, clock: &Clock, client: ClientHealth, cut: bool) -> PointRun {
+        let measured = || self.records.iter().filter(|record| record.phase == Phase::Measure);
+        let now_us = clock.now_us();
+        PointRun {
+            started_at: clock.started_at,
+            window_start_us: measured().map(|record| record.sent_us).min().unwrap_or(now_us),
+            window_end_us: measured().map(|record| record.end_us).max().unwrap_or(now_us),
+            client,
+            interrupted: cut && self.aborted.is_none(),
+            aborted: self.aborted,
+            records: self.records,
+        }
+    }
+}

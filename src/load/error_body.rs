@@ -1,0 +1,94 @@
+//! One short line out of whatever an inference server sends as an error.
+//!
+//! Pure. Shapes seen in real servers: `{"error":{"message":…}}` (vLLM, Dynamo in a stream), `{"error":"…"}` (vLLM, bad key),
+//! `{"message":…,"type":…,"code":…}` (Dynamo), `{"detail":"…"}` and `{"detail":[{"msg":…}]}` (FastAPI), plain text, HTML, nothing.
+
+use serde_json::Value;
+
+/// Longest message kept, characters.
+const MAX_CHARS: usize = 300;
+
+/// The server's own words, shortened; `(empty body)` when it sent none.
+pub fn message(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if text.trim().is_empty() {
+        return "(empty body)".to_owned();
+    }
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => shorten(&words(&value).unwrap_or_else(|| text.into_owned())),
+        Err(_) => shorten(title(&text).unwrap_or(&text)),
+    }
+}
+
+/// One line of at most 300 characters: runs of white space become one space, the rest is cut with `…`.
+pub fn shorten(text: &str) -> String {
+    let mut line = String::new();
+    for (count, part) in text.split_whitespace().enumerate() {
+        if count > 0 {
+            line.push(' ');
+        }
+        line.push_str(part);
+        if line.len() > 4 * MAX_CHARS {
+            break;
+        }
+    }
+    if line.chars().count() > MAX_CHARS {
+        line = line.chars().take(MAX_CHARS - 1).collect();
+        line.push('…');
+    }
+    line
+}
+
+fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Array(items) => items.first().and_then(words),
+        Value::Object(fields) => {
+            ["error", "message", "detail", "msg"].iter().find_map(|key| fields.get(*key).and_then(words))
+        }
+        _ => None,
+    }
+}
+
+/// The title of an HTML page: proxies answer with pages.
+fn title(text: &str) -> Option<&str> {
+    let start = text.find("<title>")? + "<title>".len();
+    let rest = text.get(start..)?;
+    rest.get(..rest.find("</title>")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_gives_its_words() {
+        for (body, expected) in [
+            (
+                r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#,
+                "The model `x` does not exist.",
+            ),
+            (r#"{"error":"Unauthorized"}"#, "Unauthorized"),
+            (r#"{"message":"Model not found","type":"Not Found","code":404}"#, "Model not found"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "field required"),
+            (r#"{"error":{"code":500}}"#, r#"{"error":{"code":500}}"#),
+            ("Internal Server Error\n", "Internal Server Error"),
+            ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
+            ("null", "null"),
+            ("", "(empty body)"),
+            (" \n", "(empty body)"),
+        ] {
+            assert_eq!(message(body.as_bytes()), expected, "{body}");
+        }
+        assert_eq!(message(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn long_ones_are_cut() {
+        let line = message("é".repeat(100_000).as_bytes());
+        assert_eq!(line.chars().count(), MAX_CHARS);
+        assert!(line.ends_with('…'));
+        assert_eq!(shorten("a \n\t b"), "a b");
+    }
+}

@@ -1,0 +1,138 @@
+//! One request in flight: the record while it is being made.
+//!
+//! Arrow: `client` moves it along, `drive` receives the finished record. A flight that is dropped before it ended — its task
+//! was cut by an interrupt — still delivers its record, as `cancelled`, with what was received: nothing vanishes.
+
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use super::answer::{Answer, End};
+use super::clock::Clock;
+use super::progress::Progress;
+use super::supply::Prepared;
+use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
+
+/// Where the flights of one thread begin and end.
+#[derive(Debug, Clone)]
+pub(crate) struct Tower {
+    pub(crate) clock: Clock,
+    pub(crate) phase: Phase,
+    pub(crate) progress: Progress,
+    /// One message per finished request, never per token.
+    pub(crate) records: Sender<RequestRecord>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flight<'a> {
+    tower: &'a Tower,
+    /// Taken when the flight ends.
+    record: Option<RequestRecord>,
+    answer: Option<Answer>,
+}
+
+impl<'a> Flight<'a> {
+    /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now.
+    pub(crate) fn depart(
+        tower: &'a Tower,
+        prepared: &Prepared,
+        worker: u32,
+        scheduled_us: Option<u64>,
+    ) -> Self {
+        tower.progress.departed();
+        let sent_us = tower.clock.now_us();
+        let record = RequestRecord {
+            id: prepared.id,
+            phase: tower.phase,
+            worker,
+            scheduled_us: scheduled_us.unwrap_or(sent_us),
+            sent_us,
+            headers_us: None,
+            chunks_us: Vec::new(),
+            first_output_us: None,
+            end_us: sent_us,
+            isl_planned: u64::from(prepared.isl),
+            osl_requested: u64::from(prepared.osl),
+            usage: None,
+            isl: u64::from(prepared.isl),
+            isl_source: CountSource::Approximate,
+            osl: 0,
+            osl_source: CountSource::Approximate,
+            outcome: Outcome::Cancelled,
+            status: None,
+            error: None,
+            finish_reason: None,
+            bytes_sent: prepared.body.len() as u64,
+            bytes_received: 0,
+        };
+        Self { tower, record: Some(record), answer: None }
+    }
+
+    /// The response headers arrived.
+    pub(crate) fn headers(&mut self, at: Instant, status: u16, content_type: Option<&str>, streaming: bool) {
+        if let Some(record) = &mut self.record {
+            record.headers_us = Some(self.tower.clock.us(at));
+            record.status = Some(status);
+        }
+        self.answer = Some(Answer::new(status, content_type, streaming));
+    }
+
+    /// Body bytes arrived; `at` was taken before anything looked at them. True: the result is known, nothing more needs to be read.
+    pub(crate) fn read(&mut self, at: Instant, bytes: &[u8]) -> bool {
+        if let Some(record) = &mut self.record {
+            record.bytes_received += bytes.len() as u64;
+        }
+        let Some(answer) = &mut self.answer else { return true };
+        let before = answer.chunks();
+        answer.read(self.tower.clock.us(at), bytes);
+        self.tower.progress.received(answer.chunks() - before);
+        answer.settled()
+    }
+
+    /// The request ended: the body in good order (`None`), or for the reason given.
+    pub(crate) fn land(mut self, at: Instant, broken: Option<End>) {
+        let at_us = self.tower.clock.us(at);
+        let end = match (&mut self.answer, broken) {
+            (Some(answer), broken) => answer.end(at_us, broken),
+            (None, Some(broken)) => broken,
+            (None, None) => End::failed(Outcome::Disconnected, "no answer"),
+        };
+        self.deliver(at_us, end);
+    }
+
+    fn deliver(&mut self, at_us: u64, end: End) {
+        let Some(mut record) = self.record.take() else { return };
+        record.end_us = at_us;
+        record.outcome = end.outcome;
+        record.error = end.error;
+        if let Some(answer) = self.answer.take() {
+            let content = answer.into_content();
+            record.chunks_us = content.chunks_us;
+            record.chunks_us.shrink_to_fit();
+            record.first_output_us = content.first_output_us;
+            record.finish_reason = content.finish_reason;
+            record.osl = content.words;
+            record.usage = content.usage;
+            // A count of 0 beside text is a server that does not count.
+            if let Some(usage) = content.usage {
+                if usage.completion_tokens > 0 || content.words == 0 {
+                    record.osl = usage.completion_tokens;
+                    record.osl_source = CountSource::Usage;
+                }
+                if usage.prompt_tokens > 0 {
+                    record.isl = usage.prompt_tokens;
+                    record.isl_source = CountSource::Usage;
+                }
+            }
+        }
+        self.tower.progress.ended(record.outcome == Outcome::Ok, record.osl);
+        // The collector outlives every flight; if it is gone there is nobody to tell.
+        let _ = self.tower.records.send(record);
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let at_us = self.tower.clock.now_us();
+        self.deliver(at_us, End::failed(Outcome::Cancelled, "cut off by the end of the load point"));
+    }
+}

@@ -1,0 +1,37 @@
+//! The load engine: sends the requests of one load point and records what came back.
+//!
+//! Arrow: `plan` (load point) → here → `metrics::record`. Knows nothing of Slurm, files or printing.
+//!
+//! ```text
+//! prompts → body → supply ──▶ drive (a thread per core) ──▶ client ──▶ flight ──▶ collect ──▶ PointRun
+//!                                                             │ bytes
+//!                                              sse → chunk → answer
+//! ```
+//! Times are stamped when bytes arrive, before they are looked at; several events of one read share a stamp.
+
+mod answer;
+pub mod body;
+pub mod chunk;
+mod client;
+mod clock;
+mod collect;
+mod drive;
+pub mod error_body;
+mod flight;
+mod health;
+pub mod probe;
+mod progress;
+pub mod prompts;
+pub mod sse;
+mod supply;
+mod target;
+#[cfg(test)]
+mod testing;
+mod words;
+
+pub use body::request_body;
+pub use drive::{LoadError, Options, drive};
+pub use probe::ProbeError;
+pub use progress::{Progress, Snapshot};
+pub use prompts::{PromptPlan, PromptSource};
+pub use target::{CONNECT_TIMEOUT, Target, TargetError};

@@ -1,0 +1,160 @@
+//! Single requests outside any measurement: is the server there, what does it serve, can it generate.
+//!
+//! Arrow: `deploy` asks through here until a server is ready. Same client set-up as the load itself, nothing recorded.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::body::request_body;
+use super::chunk::{self, Payload};
+use super::error_body;
+use super::prompts::PromptPlan;
+use super::target::{Target, TargetError, builder, parse_url};
+use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+
+/// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
+const MAX_BODY_BYTES: usize = 8 << 20;
+
+/// A probe that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The address or a header is unusable; trying again is pointless.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Nobody listens, or the connection broke.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// No whole answer within the limit.
+    #[error("no answer within {:.1} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// The server answered with an error status, as servers do while they load.
+    #[error("HTTP {status}: {message}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// 200, but not the answer asked for.
+    #[error("unexpected answer: {0}")]
+    Answer(String),
+}
+
+/// An answer to a plain GET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// HTTP status, whatever it is.
+    pub status: u16,
+    /// The body, as text, at most 8 MiB.
+    pub body: String,
+}
+
+/// Generates one token, not streamed, and discards it: the only proof that a server is ready. (Dynamo's `/health` is 200
+/// without any worker; vLLM's first request of a kind takes seconds longer than the next.)
+///
+/// # Errors
+/// [`ProbeError`]; all but `Target` may pass with time.
+pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -> Result<(), ProbeError> {
+    let request = target
+        .http_client()?
+        .post(target.url(endpoint.path())?)
+        .header(reqwest::header::CONTENT_TYPE, "application/json")
+        .body(one_token_body(target, endpoint));
+    let page = fetch(request, timeout).await?;
+    match chunk::whole(success(&page)?) {
+        // Some servers give the token no text; the count or the reason of its end proves it as well.
+        Ok(Payload::Chunk(chunk)) if chunk.has_content() || chunk.finish_reason().is_some() => Ok(()),
+        Ok(Payload::Error(message)) => Err(ProbeError::Answer(message)),
+        Ok(_) => Err(ProbeError::Answer("no choice in the answer".into())),
+        Err(error) => Err(ProbeError::Answer(error.to_string())),
+    }
+}
+
+/// The model names the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
+///
+/// # Errors
+/// [`ProbeError`]; all but `Target` may pass with time.
+pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<String>, ProbeError> {
+    #[derive(Deserialize)]
+    struct Models {
+        data: Vec<Model>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        id: String,
+    }
+    let page = fetch(target.http_client()?.get(target.url("/v1/models")?), timeout).await?;
+    let models: Models = serde_json::from_slice(success(&page)?)
+        .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
+    Ok(models.data.into_iter().map(|model| model.id).collect())
+}
+
+/// GETs any address: health and metrics pages. Every status is an answer.
+///
+/// # Errors
+/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
+pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
+    let url = parse_url(url)?;
+    let client = builder(url.scheme() == "https").build().map_err(TargetError::from)?;
+    fetch(client.get(url), timeout).await
+}
+
+fn success(page: &Page) -> Result<&[u8], ProbeError> {
+    let body = page.body.as_bytes();
+    match page.status {
+        200 => Ok(body),
+        status => Err(ProbeError::Status { status, message: error_body::message(body) }),
+    }
+}
+
+async fn fetch(request: reqwest::RequestBuilder, timeout: Duration) -> Result<Page, ProbeError> {
+    let exchange = async {
+        let mut response = request.send().await?;
+        let mut body = Vec::new();
+        while let Some(bytes) = response.chunk().await? {
+            body.extend_from_slice(&bytes);
+            if body.len() > MAX_BODY_BYTES {
+                break;
+            }
+        }
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok::<Page, reqwest::Error>(Page { status: response.status().as_u16(), body })
+    };
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(Ok(page)) => Ok(page),
+        Ok(Err(error)) => Err(ProbeError::Connect(innermost(&error))),
+        Err(_) => Err(ProbeError::Timeout(timeout)),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+/// The shortest request a load point could send, so that readiness is proved on the path that is measured.
+fn one_token_body(target: &Target, endpoint: Endpoint) -> Vec<u8> {
+    let one = Length { mean: 1, stddev: 0 };
+    let point = LoadPoint {
+        id: "probe".into(),
+        isl: one,
+        osl: one,
+        arrival: Arrival::Closed { concurrency: 1 },
+        stop: Stop::Requests(1),
+        warmup_requests: 0,
+        endpoint,
+        streaming: false,
+        ignore_eos: false,
+        seed: 0,
+        slo: Slo::default(),
+        request_timeout_s: 0.0,
+        stall_timeout_s: 0.0,
+        extra_body: serde_json::Map::new(),
+    };
+    let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };
+    request_body(&point, &target.model, &prompt)
+}

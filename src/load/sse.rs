@@ -1,0 +1,320 @@
+//! Server-sent events, parsed incrementally from bytes as they arrive.
+//!
+//! Pure: bytes in, events out; it never waits and knows nothing of HTTP or JSON. `answer` feeds it.
+//! Follows the WHATWG HTML standard §9.2.6 (`https://html.spec.whatwg.org/multipage/server-sent-events.html`),
+//! with one tolerance: [`Parser::finish`] also gives a last event that no blank line closed.
+//!
+//! Events borrow from the buffer. Nothing is allocated per event; several `data:` lines are joined in place.
+
+/// Longest event that is accepted, bytes. Longer ones are malformed, so that a hostile server cannot fill memory.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
+
+/// Consumed bytes that may stay at the front of the buffer before the rest is moved down.
+const SLACK_BYTES: usize = 4 << 10;
+
+/// One event with at least one `data` line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Value of the last `event` line; empty when there was none.
+    pub name: &'a [u8],
+    /// The `data` lines, joined by LF.
+    pub data: &'a [u8],
+}
+
+/// An event grew beyond [`MAX_EVENT_BYTES`]; the stream cannot be read any further.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event is longer than {MAX_EVENT_BYTES} bytes")]
+pub struct TooLong;
+
+/// The parser of one stream.
+#[derive(Debug, Default)]
+pub struct Parser {
+    buffer: Vec<u8>,
+    /// Start of the line that is being read.
+    line: usize,
+    /// Bytes before this position were searched for a line end.
+    scanned: usize,
+    /// The previous line ended with CR: a LF that follows belongs to it.
+    after_cr: bool,
+    /// The first line was seen (a byte order mark may only precede it).
+    started: bool,
+    /// Name of the event being collected.
+    name: Vec<u8>,
+    /// Where its data is in the buffer.
+    data: Option<(usize, usize)>,
+    /// The event was handed out: forget its name before the next line.
+    dispatched: bool,
+    comments: u64,
+    strange_lines: u64,
+}
+
+impl Parser {
+    /// Adds bytes. Take events with [`Parser::next_event`] until it gives `None` before adding more.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let keep = self.first_needed();
+        if keep == self.buffer.len() || keep > SLACK_BYTES {
+            self.buffer.drain(..keep);
+            self.line -= keep;
+            self.scanned -= keep;
+            self.data = self.data.map(|(start, end)| (start - keep, end - keep));
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next complete event, or `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`TooLong`]: the stream is unusable from here on.
+    pub fn next_event(&mut self) -> Result<Option<Event<'_>>, TooLong> {
+        while let Some(end) = self.line_end() {
+            let start = self.line;
+            self.line = self.scanned;
+            if self.take_line(start, end) {
+                return Ok(self.dispatch());
+            }
+        }
+        if self.buffer.len() - self.first_needed() > MAX_EVENT_BYTES {
+            return Err(TooLong);
+        }
+        Ok(None)
+    }
+
+    /// The stream has ended: the last event, if no blank line closed it.
+    pub fn finish(&mut self) -> Option<Event<'_>> {
+        let (start, end) = (self.line, self.buffer.len());
+        self.line = end;
+        self.scanned = end;
+        if start < end {
+            self.take_line(start, end);
+        }
+        self.dispatch()
+    }
+
+    /// Comment lines seen so far: servers send them as a sign of life while a request is queued.
+    pub fn comments(&self) -> u64 {
+        self.comments
+    }
+
+    /// Lines that are no field of the protocol seen so far: a body that is not SSE at all has some and no event.
+    pub fn strange_lines(&self) -> u64 {
+        self.strange_lines
+    }
+
+    /// Lowest position of the buffer that is still needed.
+    fn first_needed(&self) -> usize {
+        self.data.map_or(self.line, |(start, _)| start)
+    }
+
+    /// Position of the terminator of the line that begins at `self.line`, when it is complete.
+    fn line_end(&mut self) -> Option<usize> {
+        if self.after_cr && self.scanned < self.buffer.len() {
+            self.after_cr = false;
+            if self.buffer.get(self.scanned) == Some(&b'\n') {
+                self.scanned += 1;
+                self.line = self.scanned;
+            }
+        }
+        let rest = self.buffer.get(self.scanned..)?;
+        let Some(offset) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        let end = self.scanned + offset;
+        self.after_cr = rest.get(offset) == Some(&b'\r');
+        self.scanned = end + 1;
+        Some(end)
+    }
+
+    /// Takes in one line; true when it closes an event that has data.
+    fn take_line(&mut self, mut start: usize, end: usize) -> bool {
+        if std::mem::take(&mut self.dispatched) {
+            self.name.clear();
+        }
+        if !self.started {
+            self.started = true;
+            if self.buffer.get(start..end).is_some_and(|line| line.starts_with(b"\xEF\xBB\xBF")) {
+                start += 3;
+            }
+        }
+        let line = self.buffer.get(start..end).unwrap_or_default();
+        if line.is_empty() {
+            // The standard: an event without data is dropped, its name with it.
+            self.dispatched = true;
+            return self.data.is_some();
+        }
+        let colon = line.iter().position(|byte| *byte == b':');
+        let field = line.get(..colon.unwrap_or(line.len())).unwrap_or_default();
+        let value = match colon {
+            Some(at) if line.get(at + 1) == Some(&b' ') => start + at + 2,
+            Some(at) => start + at + 1,
+            None => end,
+        };
+        match field {
+            b"data" => self.append_data(value, end),
+            b"event" => {
+                self.name.clear();
+                self.name.extend_from_slice(self.buffer.get(value..end).unwrap_or_default());
+            }
+            b"" => self.comments += 1,
+            b"id" | b"retry" => {}
+            _ => self.strange_lines += 1,
+        }
+        false
+    }
+
+    /// Adds the bytes `value..end` to the data of the event, moving them down next to what is there.
+    fn append_data(&mut self, value: usize, end: usize) {
+        let Some((start, tail)) = self.data else {
+            self.data = Some((value, end));
+            return;
+        };
+        // The terminator of the earlier line and this line's `data:` lie between: there is room for the joining LF.
+        if let Some(byte) = self.buffer.get_mut(tail) {
+            *byte = b'\n';
+        }
+        self.buffer.copy_within(value..end, tail + 1);
+        self.data = Some((start, tail + 1 + end - value));
+    }
+
+    fn dispatch(&mut self) -> Option<Event<'_>> {
+        let (start, end) = self.data.take()?;
+        self.dispatched = true;
+        Some(Event { name: &self.name, data: self.buffer.get(start..end).unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Owned = (String, String);
+
+    fn drain(parser: &mut Parser, into: &mut Vec<Owned>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        while let Some(event) = parser.next_event().unwrap() {
+            into.push((text(event.name), text(event.data)));
+        }
+    }
+
+    fn events(reads: &[&[u8]]) -> Vec<Owned> {
+        let mut parser = Parser::default();
+        let mut seen = Vec::new();
+        for read in reads {
+            parser.push(read);
+            drain(&mut parser, &mut seen);
+        }
+        if let Some(event) = parser.finish() {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            seen.push((text(event.name), text(event.data)));
+        }
+        seen
+    }
+
+    fn named(name: &str, data: &str) -> Owned {
+        (name.to_owned(), data.to_owned())
+    }
+
+    #[test]
+    fn streams_and_their_events() {
+        let table: &[(&[&str], &[(&str, &str)])] = &[
+            (&[""], &[]),
+            (&["data: a\n\n"], &[("", "a")]),
+            (&["data:a\n\ndata:  b\n\n"], &[("", "a"), ("", " b")]),
+            (&["data: a\r\n\r\ndata: b\r\n\r\n"], &[("", "a"), ("", "b")]),
+            (&["data: a\r\rdata: b\r\r"], &[("", "a"), ("", "b")]),
+            (&["data: a\r", "\n\r", "\ndata: b\r\n\r\n"], &[("", "a"), ("", "b")]),
+            (&["data: one\ndata: two\ndata\ndata: four\n\n"], &[("", "one\ntwo\n\nfour")]),
+            (&["event: error\ndata: x\n\ndata: y\n\n"], &[("error", "x"), ("", "y")]),
+            (&["data: x\nevent: late\ndata: y\n\n"], &[("late", "x\ny")]),
+            (&["event: request_id\n: \"c3bb\"\n\ndata: x\n\n"], &[("", "x")]),
+            (&[": keep-alive\n\n:\n\n:\ndata: x\n\n"], &[("", "x")]),
+            (&["id: 7\nretry: 10\nfoo: bar\nbaz\ndata: x\n\n"], &[("", "x")]),
+            (&["\u{feff}data: x\n\n"], &[("", "x")]),
+            (&["data:\n\n"], &[("", "")]),
+            (&["\n\n\ndata: x\n\n\n\n"], &[("", "x")]),
+            (&["da", "ta: [DO", "NE]\n"], &[("", "[DONE]")]),
+            (&["data: [DONE]"], &[("", "[DONE]")]),
+        ];
+        for (reads, expected) in table {
+            let reads: Vec<&[u8]> = reads.iter().map(|read| read.as_bytes()).collect();
+            let expected: Vec<Owned> = expected.iter().map(|(name, data)| named(name, data)).collect();
+            assert_eq!(events(&reads), expected, "{reads:?}");
+        }
+    }
+
+    #[test]
+    fn comments_and_strange_lines_are_counted() {
+        let mut parser = Parser::default();
+        parser.push(b": one\n:\n<html>\n<p>no: events</p>\n\n");
+        assert_eq!(parser.next_event(), Ok(None));
+        assert_eq!((parser.comments(), parser.strange_lines()), (2, 2));
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_and_memory_stays_bounded() {
+        let mut parser = Parser::default();
+        parser.push(b"data: ");
+        let block = vec![b'x'; 1 << 20];
+        for _ in 0..15 {
+            parser.push(&block);
+            assert_eq!(parser.next_event(), Ok(None));
+        }
+        parser.push(&block);
+        parser.push(&block);
+        assert_eq!(parser.next_event(), Err(TooLong));
+    }
+
+    #[test]
+    fn the_buffer_does_not_grow_with_the_stream() {
+        let mut parser = Parser::default();
+        let mut seen = Vec::new();
+        // The cut lies inside an event, so that the buffer is never empty between two reads.
+        for _ in 0..10_000 {
+            parser.push(b"x\n\ndata: 0123456789\n\ndata: y");
+            drain(&mut parser, &mut seen);
+        }
+        assert!(parser.buffer.capacity() <= 4 * SLACK_BYTES);
+        assert_eq!(seen.len(), 19_999);
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just(String::new()),
+            "data: ?[a-zé日🙂:]{0,12}",
+            "event: ?[a-z]{0,5}",
+            ":[a-z ]{0,5}",
+            "[a-z]{1,4}(: ?[a-z])?",
+            Just("data".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_events(
+            lines in prop::collection::vec((line(), prop::sample::select(vec!["\n", "\r\n", "\r"])), 0..30),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let stream: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).collect();
+            let bytes = stream.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut reads = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                reads.push(&bytes[from..cut]);
+                from = cut;
+            }
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            let whole = events(&[bytes]);
+            prop_assert_eq!(&events(&reads), &whole);
+            prop_assert_eq!(&events(&single), &whole);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(reads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..10)) {
+            let reads: Vec<&[u8]> = reads.iter().map(Vec::as_slice).collect();
+            events(&reads);
+        }
+    }
+}

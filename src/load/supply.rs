@@ -1,0 +1,243 @@
+//! Requests made ready ahead of need, so that building a prompt never delays a stream that is being timed.
+//!
+//! Arrow: a builder thread (`drive`) fills it, the slots of every driving thread take from it. One lock per request.
+//! The supply is also the counter that makes totals exact over threads: a number is given out once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::body::request_body;
+use super::prompts::PromptSource;
+use crate::metrics::record::Phase;
+use crate::plan::{LoadPoint, Stop};
+
+/// Bodies kept ready, bytes.
+const AHEAD_BYTES: usize = 32 << 20;
+
+/// Bodies kept ready at least, however many are in flight.
+const AHEAD_REQUESTS: usize = 256;
+
+/// One request, ready to leave.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: u64,
+    pub(crate) isl: u32,
+    pub(crate) osl: u32,
+    pub(crate) body: Bytes,
+}
+
+/// The requests of one phase.
+#[derive(Debug)]
+pub(crate) struct Supply {
+    point: Arc<LoadPoint>,
+    model: Arc<str>,
+    prompts: PromptSource,
+    phase: Phase,
+    /// Requests of the phase; `None`: no limit but time.
+    total: Option<u64>,
+    /// The phase ends this long after its first request.
+    duration: Option<Duration>,
+    ahead: usize,
+    state: Mutex<State>,
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Prepared>,
+    ready_bytes: usize,
+    /// Next number nobody has claimed.
+    next: u64,
+    deadline: Option<Instant>,
+    closed: bool,
+}
+
+impl Supply {
+    pub(crate) fn new(point: Arc<LoadPoint>, model: Arc<str>, phase: Phase) -> Self {
+        let (total, duration) = match (phase, point.stop) {
+            (Phase::Warmup, _) => (Some(point.warmup_requests), None),
+            (Phase::Measure, Stop::Requests(total)) => (Some(total), None),
+            (Phase::Measure, Stop::DurationS(seconds)) => {
+                (None, Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)))
+            }
+        };
+        let ahead = AHEAD_REQUESTS.max(point.concurrency() as usize);
+        let prompts = PromptSource::new(&point);
+        Self {
+            point,
+            model,
+            prompts,
+            phase,
+            total,
+            duration,
+            ahead,
+            state: Mutex::default(),
+            room: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Requests of the phase, when that is what ends it.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
+    pub(crate) fn take(&self) -> Option<Prepared> {
+        let mut state = self.lock();
+        if let Some(duration) = self.duration {
+            let now = Instant::now();
+            if now >= *state.deadline.get_or_insert(now + duration) {
+                return None;
+            }
+        }
+        if let Some(prepared) = state.ready.pop_front() {
+            state.ready_bytes -= prepared.body.len();
+            drop(state);
+            self.room.notify_one();
+            return Some(prepared);
+        }
+        let id = self.claim(&mut state)?;
+        drop(state);
+        Some(self.build(id))
+    }
+
+    /// Builds what the first wave needs, up to the memory limit. Called before the phase starts.
+    pub(crate) fn prefill(&self) {
+        while self.build_one(self.point.concurrency() as usize) {}
+    }
+
+    /// Keeps requests ready until the phase has no more or the supply is closed. Blocks; runs on a thread of its own.
+    pub(crate) fn keep_filled(&self) {
+        loop {
+            while self.build_one(self.ahead) {}
+            let state = self.lock();
+            if state.closed || self.exhausted(&state) {
+                return;
+            }
+            let full = |state: &mut State| !state.closed && self.full(state, self.ahead);
+            drop(self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// No more requests are needed: lets [`Supply::keep_filled`] return.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_all();
+    }
+
+    /// Builds one more if there is room for it; false when there is not, or nothing is left.
+    ///
+    /// The number is claimed only when its body is ready: were it claimed first, a slot that finds nothing left would
+    /// end before the last request reaches the queue, and nobody would send it.
+    fn build_one(&self, ahead: usize) -> bool {
+        let state = self.lock();
+        if state.closed || self.full(&state, ahead) || self.exhausted(&state) {
+            return false;
+        }
+        let id = state.next;
+        drop(state);
+        let prepared = self.build(id);
+        let mut state = self.lock();
+        // A slot that found the queue empty may have claimed the number meanwhile; then this one is not needed.
+        if state.next == id {
+            state.next += 1;
+            state.ready_bytes += prepared.body.len();
+            state.ready.push_back(prepared);
+        }
+        true
+    }
+
+    fn build(&self, id: u64) -> Prepared {
+        let plan = self.prompts.plan(self.phase, id);
+        let body = request_body(&self.point, &self.model, &plan).into();
+        Prepared { id, isl: plan.isl, osl: plan.osl, body }
+    }
+
+    fn claim(&self, state: &mut State) -> Option<u64> {
+        if self.exhausted(state) {
+            return None;
+        }
+        state.next += 1;
+        Some(state.next - 1)
+    }
+
+    fn exhausted(&self, state: &State) -> bool {
+        self.total.is_some_and(|total| state.next >= total)
+    }
+
+    fn full(&self, state: &State, ahead: usize) -> bool {
+        state.ready.len() >= ahead || state.ready_bytes >= AHEAD_BYTES
+    }
+
+    /// A panic elsewhere cannot leave the state half changed, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::testing::point;
+
+    fn supply(point: LoadPoint) -> Supply {
+        Supply::new(Arc::new(point), "m".into(), Phase::Measure)
+    }
+
+    #[test]
+    fn every_number_is_given_out_once_whoever_builds_it() {
+        let supply = supply(LoadPoint { stop: Stop::Requests(20_000), ..point(4) });
+        supply.prefill();
+        let taken = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| supply.keep_filled());
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while let Some(prepared) = supply.take() {
+                        taken.lock().unwrap().push(prepared.id);
+                    }
+                });
+            }
+        });
+        let mut taken = taken.into_inner().unwrap();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..20_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn built_ahead_or_built_late_a_request_is_the_same() {
+        let point = LoadPoint { stop: Stop::Requests(8), ..point(4) };
+        let (ahead, late) = (supply(point.clone()), supply(point));
+        ahead.prefill();
+        for _ in 0..8 {
+            let (a, b) = (ahead.take().unwrap(), late.take().unwrap());
+            assert_eq!((a.id, a.body), (b.id, b.body));
+        }
+        assert!(ahead.take().is_none() && late.take().is_none());
+    }
+
+    #[test]
+    fn memory_ahead_is_bounded() {
+        let isl = crate::plan::Length { mean: 200_000, stddev: 0 };
+        let supply = supply(LoadPoint { isl, stop: Stop::Requests(1000), ..point(1000) });
+        supply.prefill();
+        assert!(supply.lock().ready_bytes < AHEAD_BYTES + (4 << 20));
+    }
+
+    #[test]
+    fn nothing_is_given_out_after_the_deadline() {
+        let over = supply(LoadPoint { stop: Stop::DurationS(0.0), ..point(1) });
+        assert!(over.take().is_none());
+        let long = supply(LoadPoint { stop: Stop::DurationS(3600.0), ..point(1) });
+        assert!((0..100).all(|id| long.take().is_some_and(|prepared| prepared.id == id)));
+        long.close();
+        long.keep_filled();
+    }
+}
