@@ -1,1 +1,3 @@
-//! verbs
+//! One short file per verb; the only place that prints.
+
+pub mod sim;

@@ -4,12 +4,26 @@
 //! Arrow: depends on nothing else in the crate; only `commands` and tests start it. Everything it answers says it is
 //! simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`, `system_fingerprint`.
 
+mod answer;
+mod api_error;
+pub mod config;
 pub mod cost;
+mod driver;
 pub mod engine;
+pub mod faults;
+mod pacer;
 pub mod profile;
+mod prometheus;
+mod render;
+mod request;
+mod routes;
+pub mod server;
 mod stats;
 
+pub use config::{ConfigError, Overrides, SimConfig};
+pub use faults::Faults;
 pub use profile::{Profile, ProfileError};
+pub use server::{ServeEnd, SimError, SimHandle, run_until};
 
 /// Number of tokens of a text under the `approximate` tokenizer: one per word, words separated by whitespace.
 ///
