@@ -1,0 +1,3 @@
+//! One short file per verb; the only place that prints.
+
+pub mod sim;

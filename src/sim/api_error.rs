@@ -1,0 +1,81 @@
+//! Error answers in vLLM's shapes (status, body), as captured from vLLM 0.32.
+//!
+//! Arrow: `request`, `routes` → here. Two kinds: `{"error": {...}}` from the API and `{"detail": ...}` from the router.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ApiError {
+    /// HTTP status.
+    pub(super) status: StatusCode,
+    /// JSON body.
+    pub(super) body: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &str, message: &str, param: Option<&str>) -> Self {
+        let error = json!({"message": message, "type": kind, "param": param, "code": status.as_u16()});
+        Self { status, body: json!({"error": error}).to_string() }
+    }
+
+    /// 400 for a value the API refuses.
+    pub(super) fn bad_request(message: &str, param: Option<&str>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequestError", message, param)
+    }
+
+    /// 400 from the schema check of the body; vLLM names this type differently.
+    pub(super) fn validation(kind: &str, location: &str, what: &str) -> Self {
+        let message =
+            format!("1 validation error:\n  {{'type': '{kind}', 'loc': '{location}', 'msg': '{what}'}}");
+        Self::new(StatusCode::BAD_REQUEST, "Bad Request", &message, Some(location))
+    }
+
+    /// 404 for a model that is not served.
+    pub(super) fn unknown_model(found: &str, served: &str) -> Self {
+        let message = format!("The model `{found}` does not exist. Valid aliases: {served}.");
+        Self::new(StatusCode::NOT_FOUND, "NotFoundError", &message, Some("model"))
+    }
+
+    /// 400 for a content type that is not JSON.
+    pub(super) fn content_type() -> Self {
+        let message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed";
+        Self::new(StatusCode::BAD_REQUEST, "Bad Request", message, None)
+    }
+
+    /// 413 for a body larger than `limit` bytes.
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("The request body is larger than {limit} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BadRequestError", &message, None)
+    }
+
+    /// 503, vLLM's answer to an overload; here a fault on purpose.
+    pub(super) fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Service Unavailable",
+            "Injected failure (simulated).",
+            None,
+        )
+    }
+
+    /// 500, what vLLM answers to requests in flight when its engine goes away.
+    pub(super) fn engine_gone() -> Self {
+        let message = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message, None)
+    }
+
+    /// 404 of the router.
+    pub(super) fn no_route() -> Self {
+        Self { status: StatusCode::NOT_FOUND, body: json!({"detail": "Not Found"}).to_string() }
+    }
+
+    /// 405 of the router.
+    pub(super) fn method_not_allowed() -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            body: json!({"detail": "Method Not Allowed"}).to_string(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a simulated server is: a profile with what the user overrode, checked.
+//!
+//! Arrow: `commands::sim` fills [`Overrides`], `profile` the rest → here → `server`.
+
+use super::engine::EngineConfig;
+use super::faults::Faults;
+use super::profile::{Profile, ProfileError};
+
+/// What a user may set beside the profile. Field names are flag names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// Served model name.
+    pub model: Option<String>,
+    /// Tensor-parallel size.
+    pub tp: Option<u32>,
+    /// Sequences that run at once.
+    pub max_num_seqs: Option<u32>,
+    /// Tokens computed in one step.
+    pub max_num_batched_tokens: Option<u32>,
+    /// Prompt and answer together, tokens.
+    pub max_model_len: Option<u32>,
+    /// KV blocks, whatever the tensor-parallel size.
+    pub num_gpu_blocks: Option<u32>,
+    /// Tokens per KV block.
+    pub block_size: Option<u32>,
+    /// How many times faster than the profile says.
+    pub speed: Option<f64>,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimConfig {
+    /// Name or path of the profile, for people.
+    pub profile: String,
+    /// Served model name.
+    pub model: String,
+    /// Address to listen on.
+    pub host: String,
+    /// Port, 0 for any free one.
+    pub port: u16,
+    /// Seed of output lengths, texts, ids and faults.
+    pub seed: u64,
+    /// Prompt and answer together, tokens.
+    pub max_model_len: u32,
+    /// Mean length at which an answer ends by itself, tokens.
+    pub mean_output_tokens: u32,
+    /// Scheduler limits and costs, speed and tensor-parallel size applied.
+    pub engine: EngineConfig,
+    /// Faults on purpose.
+    pub faults: Faults,
+}
+
+/// A value that makes no sense, or no such profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag with a bad value.
+    #[error("{flag}: found {found}, expected {expected}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// No such profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+}
+
+fn bad(flag: &'static str, found: impl ToString, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Value { flag, found: found.to_string(), expected: expected.into() }
+}
+
+impl SimConfig {
+    /// The profile of that name with nothing overridden, on 127.0.0.1 and any free port, seed 0, no faults.
+    pub fn of_profile(name: &str) -> Result<Self, ConfigError> {
+        Self::new(name, &Overrides::default())
+    }
+
+    /// The profile of that name with overrides, on 127.0.0.1 and any free port, seed 0, no faults.
+    pub fn new(name: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let profile = Profile::find(name)?;
+        let tp = at_least_one("--tp", overrides.tp, profile.default_tp)?;
+        let speed = overrides.speed.unwrap_or(1.0);
+        if !(speed.is_finite() && speed > 0.0) {
+            return Err(bad("--speed", speed, "a number above 0"));
+        }
+        let base = profile.engine(tp);
+        let engine = EngineConfig {
+            max_num_seqs: at_least_one("--max-num-seqs", overrides.max_num_seqs, base.max_num_seqs)?,
+            max_num_batched_tokens: at_least_one(
+                "--max-num-batched-tokens",
+                overrides.max_num_batched_tokens,
+                base.max_num_batched_tokens,
+            )?,
+            block_size: at_least_one("--block-size", overrides.block_size, base.block_size)?,
+            num_blocks: at_least_one("--num-gpu-blocks", overrides.num_gpu_blocks, base.num_blocks)?,
+            cost: base.cost.scaled(1.0 / speed),
+        };
+        let max_model_len = at_least_one("--max-model-len", overrides.max_model_len, profile.max_model_len)?;
+        let capacity = engine.kv_capacity_tokens();
+        if u64::from(max_model_len) > capacity {
+            let expected = format!(
+                "at most {capacity}, the KV cache of {} blocks × {} tokens: lower it, or raise --num-gpu-blocks",
+                engine.num_blocks, engine.block_size
+            );
+            return Err(bad("--max-model-len", max_model_len, expected));
+        }
+        Ok(Self {
+            profile: name.into(),
+            model: overrides.model.clone().unwrap_or(profile.model),
+            host: "127.0.0.1".into(),
+            port: 0,
+            seed: 0,
+            max_model_len,
+            mean_output_tokens: profile.mean_output_tokens,
+            engine,
+            faults: Faults::default(),
+        })
+    }
+
+    /// The same with faults.
+    pub fn with_faults(mut self, faults: Faults) -> Result<Self, ConfigError> {
+        if !(0.0..=1.0).contains(&faults.fail_rate) {
+            return Err(bad("--fail-rate", faults.fail_rate, "a share from 0 to 1"));
+        }
+        if !(0.0..=86_400.0).contains(&faults.startup_delay_s) {
+            return Err(bad("--startup-delay", faults.startup_delay_s, "seconds from 0 to 86400"));
+        }
+        for (flag, value) in [("--crash-after", faults.crash_after), ("--stall-after", faults.stall_after)] {
+            if value == Some(0) {
+                return Err(bad(flag, 0, "a number of requests, 1 or more"));
+            }
+        }
+        self.faults = faults;
+        Ok(self)
+    }
+}
+
+fn at_least_one(flag: &'static str, given: Option<u32>, default: u32) -> Result<u32, ConfigError> {
+    match given {
+        Some(0) => Err(bad(flag, 0, "1 or more")),
+        given => Ok(given.unwrap_or(default)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_win_and_speed_divides_every_cost() {
+        let overrides = Overrides {
+            model: Some("m".into()),
+            max_num_seqs: Some(3),
+            num_gpu_blocks: Some(4096),
+            block_size: Some(8),
+            speed: Some(2.0),
+            ..Overrides::default()
+        };
+        let config = SimConfig::new("quick", &overrides).expect("sound");
+        assert_eq!((config.model.as_str(), config.engine.max_num_seqs), ("m", 3));
+        assert_eq!(config.engine.kv_capacity_tokens(), 32_768);
+        assert_eq!(
+            (config.engine.cost.step_base_us, config.engine.cost.prefill_us_per_token),
+            (2000.0, 10.0)
+        );
+    }
+
+    #[test]
+    fn bad_values_name_flag_found_and_expected() {
+        let message = |overrides| SimConfig::new("quick", &overrides).expect_err("bad").to_string();
+        let cases = [
+            (Overrides { tp: Some(0), ..Overrides::default() }, "--tp: found 0, expected 1 or more"),
+            (
+                Overrides { speed: Some(-1.0), ..Overrides::default() },
+                "--speed: found -1, expected a number above 0",
+            ),
+            (
+                Overrides { num_gpu_blocks: Some(1), ..Overrides::default() },
+                "--max-model-len: found 32768, expected at most 16,",
+            ),
+        ];
+        for (overrides, expected) in cases {
+            assert!(message(overrides.clone()).starts_with(expected), "{}", message(overrides));
+        }
+        let quick = SimConfig::of_profile("quick").expect("sound");
+        let faults = Faults { fail_rate: 1.5, ..Faults::default() };
+        let error = quick.clone().with_faults(faults).expect_err("bad").to_string();
+        assert_eq!(error, "--fail-rate: found 1.5, expected a share from 0 to 1");
+        let faults = Faults { stall_after: Some(0), ..Faults::default() };
+        assert!(
+            quick.with_faults(faults).expect_err("bad").to_string().starts_with("--stall-after: found 0")
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The server: one thread that listens, serves connections, drives the engine and ends cleanly.
+//!
+//! Arrow: `config` → here → `routes`, `driver`; started by `commands::sim` (foreground) and by tests ([`SimHandle`]).
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::Driver;
+use super::pacer::Pacer;
+use super::{SimConfig, routes};
+
+/// How long connections may take to say goodbye.
+const GRACE: Duration = Duration::from_millis(800);
+/// Connections the kernel keeps for us; thousands of clients may come in the same millisecond.
+const BACKLOG: u32 = 4096;
+
+/// Why a server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address} (--host, --port): {source}; choose another port, or 0 for a free one"
+    )]
+    Listen {
+        /// `HOST:PORT` as asked for.
+        address: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// No runtime or thread.
+    #[error("cannot start the simulated engine: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeEnd {
+    /// It was told to stop and did.
+    Stopped,
+    /// `--crash-after` struck: connections were cut.
+    Crashed,
+}
+
+/// Serves on the calling thread until `stop` is ready. `ready` is called once, when requests can come.
+pub fn run_until(
+    config: SimConfig,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<ServeEnd, SimError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let end = LocalSet::new().block_on(&runtime, serve(config, ready, stop));
+    runtime.shutdown_background();
+    end
+}
+
+async fn serve(
+    config: SimConfig,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<ServeEnd, SimError> {
+    tokio::pin!(stop);
+    tokio::select! {
+        () = &mut stop => return Ok(ServeEnd::Stopped),
+        () = tokio::time::sleep(Duration::from_secs_f64(config.faults.startup_delay_s)) => {}
+    }
+    let listener = listen(&config)?;
+    let address = listener.local_addr()?;
+    let driver = Rc::new(Driver::new(config));
+    let pacer = Pacer::start()?;
+    let engine = Rc::clone(&driver);
+    tokio::task::spawn_local(async move { engine.run(pacer).await });
+    ready(address);
+    let goodbye = CancellationToken::new();
+    let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    tokio::select! {
+        () = &mut stop => {}
+        () = driver.crashed.cancelled() => {
+            // The answer that was the last straw still leaves.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            return Ok(ServeEnd::Crashed);
+        }
+        () = accept(&listener, &driver, &goodbye, &alive) => {}
+    }
+    drop((listener, alive));
+    driver.fail_all();
+    goodbye.cancel();
+    // `recv` ends when the last connection has dropped its sender. Being late is no failure: the process ends anyway.
+    let _ = tokio::time::timeout(GRACE, all_gone.recv()).await;
+    Ok(ServeEnd::Stopped)
+}
+
+fn listen(config: &SimConfig) -> Result<TcpListener, SimError> {
+    let failed = |source| SimError::Listen { address: format!("{}:{}", config.host, config.port), source };
+    let address = (config.host.as_str(), config.port).to_socket_addrs().map_err(failed)?.next();
+    let address = address.ok_or_else(|| failed(std::io::Error::other("the name has no address")))?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)
+}
+
+async fn accept(
+    listener: &TcpListener,
+    driver: &Rc<Driver>,
+    goodbye: &CancellationToken,
+    alive: &mpsc::Sender<()>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(stream, Rc::clone(driver), goodbye.clone(), alive.clone());
+                tokio::task::spawn_local(connection);
+            }
+            // Out of file descriptors, or the client left again: neither is a reason to stop serving the others.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    driver: Rc<Driver>,
+    goodbye: CancellationToken,
+    _alive: mpsc::Sender<()>,
+) {
+    // A chunk must leave when it is written; failing to say so costs delay, not correctness.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| routes::handle(Rc::clone(&driver), request));
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    // An error here is the client's: it went away or spoke no HTTP.
+    tokio::select! {
+        biased;
+        _ = serving.as_mut() => {}
+        () = goodbye.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+}
+
+/// A server on a thread of its own, for tests and in-process use. Dropped, it stops.
+#[derive(Debug)]
+pub struct SimHandle {
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<Result<ServeEnd, SimError>>>,
+}
+
+impl SimHandle {
+    /// Starts a server and waits until it listens.
+    pub fn start(config: SimConfig) -> Result<Self, SimError> {
+        let stop = CancellationToken::new();
+        let (announce, listening) = oneshot::channel();
+        let stopped = stop.clone().cancelled_owned();
+        let thread = std::thread::Builder::new().name("tokmark-sim".into()).spawn(move || {
+            // The receiver waits below for as long as this thread lives, so sending does not fail.
+            let ready = |address| {
+                let _ = announce.send(address);
+            };
+            run_until(config, ready, stopped)
+        })?;
+        match listening.blocking_recv() {
+            Ok(address) => Ok(Self { address, stop, thread: Some(thread) }),
+            Err(_) => Err(match thread.join() {
+                Ok(Err(error)) => error,
+                _ => SimError::Start(std::io::Error::other("it ended before it listened")),
+            }),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://HOST:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops it and waits for the end. `None` when its thread failed.
+    pub fn stop(mut self) -> Option<ServeEnd> {
+        self.stop.cancel();
+        self.thread.take()?.join().ok()?.ok()
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
