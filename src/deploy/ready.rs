@@ -27,6 +27,9 @@ impl<T, F: AsyncFnMut() -> Result<T, String>> Probe<T> for F {
 /// Limit of one connection attempt or health request.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Limit of the one-token request: the first one may compile kernels.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Whether a role answers on its own port.
 pub fn role<'a>(name: &'a str, ready: &'a Ready, seat: &'a Seat) -> impl Probe<()> + 'a {
     async move || {
@@ -61,13 +64,16 @@ pub fn endpoint<'a>(url: &'a str, model: &'a str, health: Option<&'a str>, endpo
         if let Some(path) = health {
             healthy(&format!("{url}{path}")).await?;
         }
-        let models = probe::models(url).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
+        let target = crate::load::Target::new(url, model);
+        let models =
+            probe::models(&target, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
         let Some(found) = models.iter().find(|known| known.id == model) else {
             let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
             return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
         };
-        let target = crate::load::Target::new(url, model);
-        probe::one_token(&target, endpoint).await.map_err(|error| format!("{url} generates no token yet: {error}"))?;
+        probe::one_token(&target, endpoint, TOKEN_TIMEOUT)
+            .await
+            .map_err(|error| format!("{url} generates no token yet: {error}"))?;
         Ok(found.simulated)
     }
 }

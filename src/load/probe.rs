@@ -71,23 +71,29 @@ pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -
     }
 }
 
-/// The model names the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
+/// A model a server offers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Model {
+    /// Name to ask for.
+    pub id: String,
+    /// tokmark's simulated engine says so of itself.
+    #[serde(default)]
+    pub simulated: bool,
+}
+
+/// The models the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
 ///
 /// # Errors
 /// [`ProbeError`]; all but `Target` may pass with time.
-pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<String>, ProbeError> {
+pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, ProbeError> {
     #[derive(Deserialize)]
     struct Models {
         data: Vec<Model>,
     }
-    #[derive(Deserialize)]
-    struct Model {
-        id: String,
-    }
     let page = fetch(target.http_client()?.get(target.url("/v1/models")?), timeout).await?;
     let models: Models = serde_json::from_slice(success(&page)?)
         .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
-    Ok(models.data.into_iter().map(|model| model.id).collect())
+    Ok(models.data)
 }
 
 /// GETs any address: health and metrics pages. Every status is an answer.

@@ -15,17 +15,6 @@ pub enum Phase {
     Measure,
 }
 
-<<<<<<< HEAD
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Warmup => "warmup",
-            Self::Measure => "measure",
-        })
-    }
-}
-
-=======
 impl Phase {
     /// The word used in files and in request ids.
     pub fn as_str(self) -> &'static str {
@@ -42,7 +31,6 @@ pub fn request_id(point_id: &str, phase: Phase, id: u64) -> String {
     format!("tokmark-{point_id}-{}-{id}", phase.as_str())
 }
 
->>>>>>> wip-load
 /// How a request ended. The text form (`ok`, `http_503`, `connect` …) is the contract of `summary.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -230,12 +218,6 @@ impl RequestRecord {
     pub fn icl_ms(&self) -> impl Iterator<Item = f64> + '_ {
         self.chunks_us.iter().zip(self.chunks_us.iter().skip(1)).map(|(before, after)| ms(*before, *after))
     }
-}
-
-/// The `X-Request-Id` header of a request: unique within an experiment, the same in the header, the server's log and the
-/// exports.
-pub fn request_id(point_id: &str, phase: Phase, id: u64) -> String {
-    format!("tokmark-{point_id}-{phase}-{id}")
 }
 
 /// Milliseconds from `from` to `to`, both in µs; 0 when they are out of order.

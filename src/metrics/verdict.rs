@@ -49,6 +49,16 @@ pub enum Rating {
     Invalid,
 }
 
+impl std::fmt::Display for Rating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Valid => "valid",
+            Self::Suspect => "suspect",
+            Self::Invalid => "invalid",
+        })
+    }
+}
+
 /// A rating and its reasons, in words for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Verdict {
@@ -63,6 +73,12 @@ impl Verdict {
     pub fn of(reasons: &[Reason]) -> Self {
         let result = reasons.iter().map(Reason::rating).max().unwrap_or(Rating::Valid);
         Self { result, reasons: reasons.iter().map(Reason::to_string).collect() }
+    }
+
+    /// Makes it invalid for a reason from outside the records, such as a server that died.
+    pub fn invalidate(&mut self, reason: &str) {
+        self.result = Rating::Invalid;
+        self.reasons.insert(0, reason.to_owned());
     }
 }
 

@@ -211,6 +211,7 @@ impl Session {
             point: point.clone(),
             dir: Some(dir.to_path_buf()),
             context: Context { simulated, gpus: (deployment.gpus > 0).then_some(deployment.gpus) },
+            benchmark_id: self.experiment.name(),
             deployment: Some(deployment_config(&self.plan, deployment, point)),
         };
         let progress = Progress::default();

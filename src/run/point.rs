@@ -27,6 +27,8 @@ pub struct Measure {
     pub dir: Option<PathBuf>,
     /// Simulated, GPUs.
     pub context: Context,
+    /// Name of the experiment or run, for the exports.
+    pub benchmark_id: String,
     /// `deployment_config.json`, when there is a deployment to describe.
     pub deployment: Option<Value>,
 }
@@ -103,6 +105,9 @@ impl Measure {
             return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
         }
         let mut summary = summarize(&self.point, &run, &self.context);
+        if let Some(aborted) = &run.aborted {
+            summary.verdict.invalidate(&aborted.to_string());
+        }
         let cut = cut_reason();
         if let Some(reason) = &cut {
             summary.verdict.invalidate(reason);
@@ -117,7 +122,7 @@ impl Measure {
         let prompts = load::prompts::PromptSource::new(&self.point);
         let requests = self.planned_requests();
         let payloads = (0..requests).filter_map(|id| {
-            let prompt = prompts.prompt(Phase::Measure, id);
+            let prompt = prompts.plan(Phase::Measure, id);
             let body = load::body::request_body(&self.point, &self.target.model, &prompt);
             Some((aiperf::session_id(Phase::Measure, id), serde_json::from_slice(&body).ok()?))
         });
@@ -139,11 +144,10 @@ impl Measure {
     fn export(&self, dir: &Path, run: &PointRun, summary: &Summary, cut: bool) -> Result<(), PointError> {
         let export = ExportContext {
             model: &self.target.model,
-            url: &self.target.url,
-            tokmark_version: env!("CARGO_PKG_VERSION"),
+            url: &self.target.base_url,
+            version: env!("CARGO_PKG_VERSION"),
             simulated: self.context.simulated,
-            cli_command: None,
-            artifact_dir: None,
+            benchmark_id: &self.benchmark_id,
         };
         let csv = aiperf::csv(&self.point, run);
         files::replace(&dir.join("profile_export_aiperf.csv"), csv.as_bytes())?;
