@@ -91,6 +91,11 @@ impl Capture {
         serde_json::from_str(&fixture(self.name, "profile_export_aiperf.json")).expect("JSON")
     }
 
+    fn exported_json(&self) -> Value {
+        let files = aiperf::summary_files(&self.point(), &self.run(), &CONTEXT);
+        serde_json::from_str(&files.json).expect("JSON")
+    }
+
     fn record(&self, line: &Value) -> RequestRecord {
         let (metadata, metrics) = (&line["metadata"], &line["metrics"]);
         let instant = |key: &str| metadata[key].as_i64();
@@ -229,8 +234,7 @@ fn compare(name: &str, ours: &Map<String, Value>, theirs: &Map<String, Value>, s
 fn every_metric_of_the_json_is_aiperfs() {
     for name in CAPTURES {
         let capture = Capture::read(name, Clock::NsAsUs);
-        let ours: Value =
-            serde_json::from_str(&aiperf::json(&capture.point(), &capture.run(), &CONTEXT)).expect("JSON");
+        let ours = capture.exported_json();
         let theirs = capture.json();
         compare(name, ours.as_object().expect("object"), theirs.as_object().expect("object"), |_| false);
         if let Some(warmup) = theirs["warmup_metrics"].as_object() {
@@ -246,8 +250,7 @@ fn every_metric_of_the_json_is_aiperfs() {
 fn the_json_has_aiperfs_shape() {
     for name in CAPTURES {
         let capture = Capture::read(name, Clock::Us);
-        let ours: Value =
-            serde_json::from_str(&aiperf::json(&capture.point(), &capture.run(), &CONTEXT)).expect("JSON");
+        let ours = capture.exported_json();
         let theirs = capture.json();
         let keys =
             |json: &Value| -> Vec<String> { json.as_object().expect("object").keys().cloned().collect() };
@@ -275,7 +278,7 @@ fn the_json_has_aiperfs_shape() {
 fn the_csv_has_aiperfs_rows_and_numbers() {
     for name in CAPTURES {
         let capture = Capture::read(name, Clock::Us);
-        let ours = aiperf::csv(&capture.point(), &capture.run());
+        let ours = aiperf::summary_files(&capture.point(), &capture.run(), &CONTEXT).csv;
         let theirs = fixture(name, "profile_export_aiperf.csv");
         let theirs: Vec<&str> = theirs.split("\r\n").filter(|line| !line.starts_with("HTTP ")).collect();
         let ours: Vec<&str> = ours.split("\r\n").collect();
@@ -393,14 +396,13 @@ fn inputs_are_written_as_aiperf_writes_them() {
 #[test]
 fn a_run_that_failed_throughout_still_says_why() {
     let capture = Capture::read("vllm-unknown-model", Clock::Us);
-    let run = capture.run();
-    let json: Value = serde_json::from_str(&aiperf::json(&capture.point(), &run, &CONTEXT)).expect("JSON");
+    let json = capture.exported_json();
     assert_eq!(json["error_summary"][0]["count"], 3);
     assert_eq!(json["error_summary"][0]["error_details"]["code"], 404);
     assert_eq!(json["error_summary"][0]["error_details"]["type"], "Not Found");
     assert_eq!(json["error_request_count"]["avg"], 3.0);
     assert_eq!(json["request_error_rate"]["avg"], 100.0);
     assert!(json.get("request_latency").is_none());
-    let csv = aiperf::csv(&capture.point(), &run);
+    let csv = aiperf::summary_files(&capture.point(), &capture.run(), &CONTEXT).csv;
     assert!(csv.contains("Metric,Value\r\nCompleted Requests (Success + Error),3.00\r\n"), "{csv}");
 }

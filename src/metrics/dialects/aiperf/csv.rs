@@ -2,20 +2,18 @@
 //!
 //! A port of AIPerf 0.13 `exporters/metrics_csv_exporter.py`. Arrow: `totals` → here.
 
-use super::totals::{Metric, metrics};
-use crate::metrics::record::{Phase, PointRun};
-use crate::plan::LoadPoint;
+use super::totals::Metric;
 
 /// Column names of a distribution (`STAT_KEYS`).
 const STATISTICS: &str = "avg,min,max,sum,p1,p5,p10,p25,p50,p75,p90,p95,p99,std";
 
-/// The CSV of the measured requests: UTF-8, CRLF, rows by tag, `%.2f`, a cell that has no value empty. No name or number in
+/// The CSV of `metrics`: UTF-8, CRLF, rows by tag, `%.2f`, a cell that has no value empty. No name or number in
 /// it needs quoting. The GPU section has its header only, as AIPerf writes it when no telemetry endpoint answered.
-pub fn csv(point: &LoadPoint, run: &PointRun) -> String {
-    let mut rows = metrics(point, run, Phase::Measure, (run.window_start_us, run.window_end_us));
+pub(super) fn csv(metrics: &[Metric]) -> String {
+    let mut rows: Vec<&Metric> = metrics.iter().collect();
     rows.sort_by(|a, b| a.tag.cmp(&b.tag));
     let (distributions, scalars): (Vec<_>, Vec<_>) =
-        rows.iter().partition(|row| row.stats.percentiles.iter().any(Option::is_some));
+        rows.into_iter().partition(|row| row.stats.percentiles.iter().any(Option::is_some));
     let mut lines = Vec::new();
     if !distributions.is_empty() {
         lines.push(format!("Metric,{STATISTICS}"));

@@ -38,12 +38,15 @@ const NAMED: [&str; 23] = [
     "total_error_isl",
 ];
 
-/// The JSON export of a load point, indented by 2, without a final newline.
-pub fn json(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> String {
-    let window = (run.window_start_us, run.window_end_us);
-    let (named, others): (Vec<_>, Vec<_>) = metrics(point, run, Phase::Measure, window)
-        .into_iter()
-        .partition(|metric| NAMED.contains(&metric.tag.as_str()));
+/// The JSON export of `measured`, indented by 2, without a final newline.
+pub(super) fn json(
+    measured: &[Metric],
+    point: &LoadPoint,
+    run: &PointRun,
+    context: &ExportContext<'_>,
+) -> String {
+    let (named, others): (Vec<&Metric>, Vec<_>) =
+        measured.iter().partition(|metric| NAMED.contains(&metric.tag.as_str()));
     let mut export = Map::new();
     let mut put = |key: &str, value: Value| export.insert(key.to_owned(), value);
     put("schema_version", json!(SCHEMA_VERSION));
@@ -54,7 +57,7 @@ pub fn json(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> S
             put(tag, statistics(metric));
         }
     }
-    let (start, end) = (wall_clock(run, window.0), wall_clock(run, window.1));
+    let (start, end) = (wall_clock(run, run.window_start_us), wall_clock(run, run.window_end_us));
     put("telemetry_data", no_telemetry(&start, &end));
     put("input_config", input_config(point, context));
     put("run_info", run_info(point, context));
@@ -71,7 +74,7 @@ pub fn json(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> S
     }
     put("generator", json!(format!("tokmark {}", context.version)));
     put("simulated", json!(context.simulated));
-    for metric in &others {
+    for metric in others {
         put(&metric.tag, statistics(metric));
     }
     // A map of strings and numbers: there is nothing in it that could fail to be written.

@@ -29,12 +29,11 @@ mod tests;
 mod totals;
 mod values;
 
-pub use csv::csv;
 pub use inputs::write_inputs;
-pub use json::json;
 pub use jsonl::write_jsonl;
 
-use super::super::record::Phase;
+use crate::metrics::record::{Phase, PointRun};
+use crate::plan::LoadPoint;
 
 /// The AIPerf version whose formats are written.
 pub const AIPERF_VERSION: &str = "0.13.0";
@@ -55,6 +54,22 @@ pub struct ExportContext<'a> {
     pub simulated: bool,
     /// Name of the experiment or run; `benchmark_id` of the JSON.
     pub benchmark_id: &'a str,
+}
+
+/// The two files that sum a load point up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummaryFiles {
+    /// `profile_export_aiperf.csv`: UTF-8 with CRLF line ends; write it as it is.
+    pub csv: String,
+    /// `profile_export_aiperf.json`, without a final newline.
+    pub json: String,
+}
+
+/// `profile_export_aiperf.csv` and `.json` of the measured requests; the metrics are computed once for both.
+pub fn summary_files(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> SummaryFiles {
+    let window = (run.window_start_us, run.window_end_us);
+    let measured = totals::metrics(point, run, Phase::Measure, window);
+    SummaryFiles { csv: csv::csv(&measured), json: json::json(&measured, point, run, context) }
 }
 
 /// The `conversation_id` of a request in `profile_export.jsonl` and its `session_id` in `inputs.json`.

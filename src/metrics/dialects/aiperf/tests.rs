@@ -1,6 +1,6 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
 
-use super::{ExportContext, csv, json, session_id, write_jsonl};
+use super::{ExportContext, session_id, summary_files, write_jsonl};
 use crate::metrics::record::{CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
 use crate::metrics::samples::{failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo, Stop};
@@ -15,8 +15,12 @@ const CONTEXT: ExportContext<'static> = ExportContext {
     benchmark_id: "b",
 };
 
+fn csv(point: &LoadPoint, run: &PointRun) -> String {
+    summary_files(point, run, &CONTEXT).csv
+}
+
 fn parsed(point: &LoadPoint, run: &PointRun) -> Value {
-    serde_json::from_str(&json(point, run, &CONTEXT)).expect("JSON")
+    serde_json::from_str(&summary_files(point, run, &CONTEXT).json).expect("JSON")
 }
 
 fn lines(point: &LoadPoint, run: &PointRun) -> Vec<Value> {

@@ -86,7 +86,9 @@ pub(super) fn metrics(point: &LoadPoint, run: &PointRun, phase: Phase, window: (
     let mut found = per_request(point.streaming, &good, failed.len());
     let failed_isl = Distribution::of(&mut failed.iter().filter_map(|r| (FAILED_ISL.value)(r)).collect());
     found.extend(failed_isl.map(|d| full(&FAILED_ISL, &d)));
-    found.extend(scalars(point, &good, failed.len(), ms(window.0, window.1) / 1e3));
+    found.extend(counts(&good, failed.len()));
+    found.extend(totals(&good));
+    found.extend(rates(point, &good, failed.len(), ms(window.0, window.1) / 1e3));
     found.extend(failed_isl.map(|d| {
         metric("total_error_isl", "Total Error Input Sequence Length", "tokens", Stats::scalar(d.sum))
     }));
@@ -132,7 +134,7 @@ fn per_request(streaming: bool, good: &[&RequestRecord], failures: usize) -> Vec
 }
 
 /// Sums of a per-request metric: total's tag and header, the metric's tag.
-const TOTALS: [(&str, &str, &str); 8] = [
+const TOTALS: [(&str, &str, &str); 9] = [
     ("total_isl", "Total Input Sequence Length", "input_sequence_length"),
     ("total_osl", "Total Output Sequence Length", "output_sequence_length"),
     ("total_output_tokens", "Total Output Tokens", "output_token_count"),
@@ -144,6 +146,7 @@ const TOTALS: [(&str, &str, &str); 8] = [
         "usage_prompt_cache_read_tokens",
     ),
     ("total_usage_prompt_tokens", "Total Usage Prompt Tokens", "usage_prompt_tokens"),
+    ("total_usage_reasoning_tokens", "Total Usage Reasoning Tokens", "usage_reasoning_tokens"),
     ("total_usage_total_tokens", "Total Usage Total Tokens", "usage_total_tokens"),
 ];
 
@@ -155,51 +158,67 @@ fn total(tag: &str, good: &[&RequestRecord]) -> Option<f64> {
     Some(values.sum())
 }
 
-fn scalars(point: &LoadPoint, good: &[&RequestRecord], failures: usize, window_s: f64) -> Vec<Metric> {
-    let mut found = Vec::new();
-    let mut add = |tag: &str, header: &str, unit, value: Option<f64>| {
-        found.extend(value.map(|value| metric(tag, header, unit, Stats::scalar(value))));
-    };
-    let (completed, attempted) = (good.len() as f64, (good.len() + failures) as f64);
-    let some = |value: f64, condition: bool| condition.then_some(value);
-    add("request_count", "Request Count", "requests", some(completed, completed > 0.0));
-    add("error_request_count", "Error Request Count", "requests", some(failures as f64, failures > 0));
-    let all = some(attempted, attempted > 0.0);
-    add("completed_request_count", "Completed Requests (Success + Error)", "requests", all);
-    let rate = all.map(|all| 100.0 * failures as f64 / all);
-    add("request_error_rate", "Request Error Rate", "%", rate);
-    add("osl_mismatch_count", "OSL Mismatch Count", "requests", count_of(good, osl_mismatch));
-    add("usage_discrepancy_count", "Usage Discrepancy Count", "requests", count_of(good, counts_differ));
-    for (tag, header, of) in TOTALS {
-        add(tag, header, "tokens", total(of, good));
-    }
-    let (reasoning, read) =
-        (total("usage_reasoning_tokens", good), total("usage_prompt_cache_read_tokens", good));
-    add("total_usage_reasoning_tokens", "Total Usage Reasoning Tokens", "tokens", reasoning);
-    let prompts = total("usage_prompt_tokens", good).filter(|prompts| *prompts > 0.0);
-    let read_percent = read.zip(prompts).map(|(read, prompts)| read / prompts * 100.0);
-    add("overall_usage_prompt_cache_read_pct", "Overall Usage Prompt Cache Read %", "%", read_percent);
+/// A single value, or nothing.
+fn scalar(tag: &str, header: &str, unit: &'static str, value: Option<f64>) -> Option<Metric> {
+    value.map(|value| metric(tag, header, unit, Stats::scalar(value)))
+}
 
+fn counts(good: &[&RequestRecord], failures: usize) -> Vec<Metric> {
+    let present = |count: usize| (count > 0).then_some(count as f64);
+    let all = present(good.len() + failures);
+    let error_rate = all.map(|all| 100.0 * failures as f64 / all);
+    let found = [
+        scalar("request_count", "Request Count", "requests", present(good.len())),
+        scalar("error_request_count", "Error Request Count", "requests", present(failures)),
+        scalar("completed_request_count", "Completed Requests (Success + Error)", "requests", all),
+        scalar("request_error_rate", "Request Error Rate", "%", error_rate),
+        scalar("osl_mismatch_count", "OSL Mismatch Count", "requests", count_of(good, osl_mismatch)),
+        scalar(
+            "usage_discrepancy_count",
+            "Usage Discrepancy Count",
+            "requests",
+            count_of(good, counts_differ),
+        ),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn totals(good: &[&RequestRecord]) -> Vec<Metric> {
+    let sums = TOTALS.iter().map(|(tag, header, of)| scalar(tag, header, "tokens", total(of, good)));
+    let (read, prompts) = (total("usage_prompt_cache_read_tokens", good), total("usage_prompt_tokens", good));
+    let prompts = prompts.filter(|prompts| *prompts > 0.0);
+    let read_percent = read.zip(prompts).map(|(read, prompts)| read / prompts * 100.0);
+    let share =
+        scalar("overall_usage_prompt_cache_read_pct", "Overall Usage Prompt Cache Read %", "%", read_percent);
+    sums.chain([share]).flatten().collect()
+}
+
+fn rates(point: &LoadPoint, good: &[&RequestRecord], failures: usize, window_s: f64) -> Vec<Metric> {
     let duration_s = duration_s(good);
-    add("benchmark_duration", "Benchmark Duration", "sec", duration_s);
     let per_s = |amount: Option<f64>| {
         amount.filter(|_| duration_s.is_some() && window_s > 0.0).map(|amount| amount / window_s)
     };
+    let completed = (!good.is_empty()).then_some(good.len() as f64);
     let (isl, osl) = (total("input_sequence_length", good), total("output_sequence_length", good));
-    add("request_throughput", "Request Throughput", "requests/sec", per_s(some(completed, completed > 0.0)));
-    add("input_token_throughput", "Input Token Throughput", "tokens/sec", per_s(isl));
-    add("output_token_throughput", "Output Token Throughput", "tokens/sec", per_s(osl));
     let both = isl.zip(osl).map(|(isl, osl)| isl + osl);
-    add("total_token_throughput", "Total Token Throughput", "tokens/sec", per_s(both));
+    let mut found = vec![
+        scalar("benchmark_duration", "Benchmark Duration", "sec", duration_s),
+        scalar("request_throughput", "Request Throughput", "requests/sec", per_s(completed)),
+        scalar("input_token_throughput", "Input Token Throughput", "tokens/sec", per_s(isl)),
+        scalar("output_token_throughput", "Output Token Throughput", "tokens/sec", per_s(osl)),
+        scalar("total_token_throughput", "Total Token Throughput", "tokens/sec", per_s(both)),
+    ];
     if !point.slo.is_empty() {
         let met = good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count() as f64;
-        let met = some(met, completed > 0.0);
-        add("good_request_count", "Good Request Count", "requests", met);
-        let share = if attempted > 0.0 { met.unwrap_or(0.0) / attempted } else { 0.0 };
-        add("good_request_fraction", "GoodRequestFraction", "ratio", Some(share));
-        add("goodput", "Goodput", "requests/sec", per_s(met));
+        let share = met / (good.len() + failures).max(1) as f64;
+        let met = completed.map(|_| met);
+        found.extend([
+            scalar("good_request_count", "Good Request Count", "requests", met),
+            scalar("good_request_fraction", "GoodRequestFraction", "ratio", Some(share)),
+            scalar("goodput", "Goodput", "requests/sec", per_s(met)),
+        ]);
     }
-    found
+    found.into_iter().flatten().collect()
 }
 
 /// How many records hold; `None` when it applies to none.
@@ -216,58 +235,45 @@ fn duration_s(good: &[&RequestRecord]) -> Option<f64> {
     (*last > first).then(|| ms(first, *last) / 1e3)
 }
 
+/// A row that is a curve: tag, header, unit, the curve and, for the `active_*` rows, the curve that says when.
+type CurveRow = (&'static str, &'static str, &'static str, fn(&Curves) -> (&Curve, Option<&Curve>));
+
+const RATE: &str = "tokens/sec";
+const PER_USER: &str = "tokens/sec/user";
+
+#[rustfmt::skip] // a table
+const CURVES: [CurveRow; 14] = [
+    ("effective_concurrency", "Effective Concurrency", "requests", |c| (&c.concurrency, None)),
+    ("effective_decode_throughput", "Effective Decode Throughput", RATE, |c| (&c.decode_rate, None)),
+    ("effective_prefill_throughput", "Effective Prefill Throughput", RATE, |c| (&c.prefill_rate, None)),
+    ("effective_decode_concurrency", "Effective Decode Concurrency", "requests", |c| (&c.decode_concurrency, None)),
+    ("effective_prefill_concurrency", "Effective Prefill Concurrency", "requests", |c| (&c.prefill_concurrency, None)),
+    ("effective_total_throughput", "Effective Total Throughput", RATE, |c| (&c.total_rate, None)),
+    ("effective_decode_throughput_per_user", "Effective Decode Throughput Per User", PER_USER, |c| (&c.decode_rate_per_user, None)),
+    ("effective_prefill_throughput_per_user", "Effective Prefill Throughput Per User", PER_USER, |c| (&c.prefill_rate_per_user, None)),
+    ("tokens_in_flight", "Tokens In Flight", "tokens", |c| (&c.tokens_in_flight, None)),
+    ("active_decode_throughput", "Active Decode Throughput", RATE, |c| (&c.decode_rate, Some(&c.decode_concurrency))),
+    ("active_prefill_throughput", "Active Prefill Throughput", RATE, |c| (&c.prefill_rate, Some(&c.prefill_concurrency))),
+    ("active_decode_throughput_per_user", "Active Decode Throughput Per User", PER_USER, |c| (&c.decode_rate_per_user, Some(&c.decode_concurrency))),
+    ("active_prefill_throughput_per_user", "Active Prefill Throughput Per User", PER_USER, |c| (&c.prefill_rate_per_user, Some(&c.prefill_concurrency))),
+    ("active_total_throughput", "Active Total Throughput", RATE, |c| (&c.total_rate, Some(&c.concurrency))),
+];
+
+/// The curves of all requests, failed ones included. Without streaming only the concurrency is known.
 fn curves(streaming: bool, records: &[&RequestRecord], window: (f64, f64)) -> Vec<Metric> {
-    const RATE: &str = "tokens/sec";
-    const PER_USER: &str = "tokens/sec/user";
     const US_PER_S: f64 = 1e6;
     let spans: Vec<Span<'_>> = records.iter().map(|record| span(streaming, record)).collect();
-    let c = Curves::of(&spans);
-    let level = |curve: &Curve| Stats::curve(curve.over(window), 1.0);
-    let rate = |curve: &Curve| Stats::curve(curve.over(window), US_PER_S);
-    let active = |curve: &Curve, mask| Stats::curve(curve.while_active(mask, window), US_PER_S);
-    let concurrency =
-        metric("effective_concurrency", "Effective Concurrency", "requests", level(&c.concurrency));
-    if !streaming {
-        return vec![concurrency];
-    }
-    let (decoding, prefilling) = (&c.decode_concurrency, &c.prefill_concurrency);
-    let table: [(&str, &str, &'static str, Stats); 13] = [
-        ("effective_decode_throughput", "Effective Decode Throughput", RATE, rate(&c.decode_rate)),
-        ("effective_prefill_throughput", "Effective Prefill Throughput", RATE, rate(&c.prefill_rate)),
-        ("effective_decode_concurrency", "Effective Decode Concurrency", "requests", level(decoding)),
-        ("effective_prefill_concurrency", "Effective Prefill Concurrency", "requests", level(prefilling)),
-        ("effective_total_throughput", "Effective Total Throughput", RATE, rate(&c.total_rate)),
-        (
-            "effective_decode_throughput_per_user",
-            "Effective Decode Throughput Per User",
-            PER_USER,
-            rate(&c.decode_rate_per_user),
-        ),
-        (
-            "effective_prefill_throughput_per_user",
-            "Effective Prefill Throughput Per User",
-            PER_USER,
-            rate(&c.prefill_rate_per_user),
-        ),
-        ("tokens_in_flight", "Tokens In Flight", "tokens", level(&c.tokens_in_flight)),
-        ("active_decode_throughput", "Active Decode Throughput", RATE, active(&c.decode_rate, decoding)),
-        ("active_prefill_throughput", "Active Prefill Throughput", RATE, active(&c.prefill_rate, prefilling)),
-        (
-            "active_decode_throughput_per_user",
-            "Active Decode Throughput Per User",
-            PER_USER,
-            active(&c.decode_rate_per_user, decoding),
-        ),
-        (
-            "active_prefill_throughput_per_user",
-            "Active Prefill Throughput Per User",
-            PER_USER,
-            active(&c.prefill_rate_per_user, prefilling),
-        ),
-        ("active_total_throughput", "Active Total Throughput", RATE, active(&c.total_rate, &c.concurrency)),
-    ];
-    let rest = table.into_iter().map(|(tag, header, unit, stats)| metric(tag, header, unit, stats));
-    std::iter::once(concurrency).chain(rest).collect()
+    let curves = Curves::of(&spans);
+    let known = CURVES.iter().take(if streaming { CURVES.len() } else { 1 });
+    let row = |(tag, header, unit, pick): &CurveRow| {
+        let weighted = match pick(&curves) {
+            (curve, None) => curve.over(window),
+            (curve, Some(mask)) => curve.while_active(mask, window),
+        };
+        let scale = if unit.contains("/sec") { US_PER_S } else { 1.0 };
+        metric(tag, header, unit, Stats::curve(weighted, scale))
+    };
+    known.map(row).collect()
 }
 
 fn span(streaming: bool, record: &RequestRecord) -> Span<'_> {

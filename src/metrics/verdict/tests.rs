@@ -1,0 +1,181 @@
+//! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
+
+use super::*;
+use crate::metrics::record::Outcome;
+use crate::metrics::samples::{failed, point, run, sound};
+
+fn judged(run: &PointRun) -> Verdict {
+    Verdict::of(&reasons(&point(), run))
+}
+
+/// The sound run with each of its records changed by `spoil`.
+fn spoiled(spoil: impl Fn(usize, &mut RequestRecord)) -> PointRun {
+    let mut records = sound();
+    records.iter_mut().enumerate().for_each(|(index, record)| spoil(index, record));
+    run(records)
+}
+
+fn expect(run: &PointRun, rating: Rating, reason: &str) {
+    let verdict = judged(run);
+    assert_eq!((verdict.result, verdict.reasons), (rating, vec![reason.to_owned()]));
+}
+
+#[test]
+fn a_sound_run_is_valid() {
+    assert_eq!(judged(&run(sound())), Verdict { result: Rating::Valid, reasons: vec![] });
+}
+
+#[test]
+fn an_interrupt_invalidates() {
+    let cut = PointRun { interrupted: true, ..run(sound()) };
+    expect(&cut, Rating::Invalid, "interrupted before the load point was complete");
+}
+
+#[test]
+fn nothing_completed_is_invalid() {
+    expect(&run(vec![]), Rating::Invalid, "none of 0 measured requests completed");
+    let all_failed = run((0..3).map(|id| failed(id, id, Outcome::Http(503))).collect());
+    expect(&all_failed, Rating::Invalid, "none of 3 measured requests completed");
+    let mut warmup = sound();
+    warmup.iter_mut().for_each(|record| record.phase = crate::metrics::Phase::Warmup);
+    expect(&run(warmup), Rating::Invalid, "none of 0 measured requests completed");
+}
+
+#[test]
+fn error_rates() {
+    // failures among 200 requests: 1 % is still fine, above is suspect, above 10 % invalid
+    for (failures, rating) in
+        [(2, Rating::Valid), (3, Rating::Suspect), (20, Rating::Suspect), (21, Rating::Invalid)]
+    {
+        let mut records: Vec<_> =
+            (0..200).map(|id| crate::metrics::samples::record(id, 1_000 * id)).collect();
+        for record in records.iter_mut().take(failures) {
+            *record = failed(record.id, record.sent_us, Outcome::Timeout);
+        }
+        assert_eq!(judged(&run(records)).result, rating, "{failures} failures");
+    }
+    let mut records = sound();
+    records[0] = failed(0, 1_000_000, Outcome::Connect);
+    expect(&run(records), Rating::Suspect, "1 of 20 requests failed (5.0 %)");
+}
+
+#[test]
+fn zero_tokens_are_invalid() {
+    let verdict = judged(&spoiled(|_, record| record.osl = 0));
+    assert_eq!(verdict.result, Rating::Invalid);
+    assert_eq!(verdict.reasons[0], "20 requests completed without a single output token");
+}
+
+#[test]
+fn short_answers() {
+    let short = |n: usize, osl| {
+        spoiled(move |index, record| {
+            if index < n {
+                record.osl = osl
+            }
+        })
+    };
+    assert_eq!(judged(&short(20, 10)).result, Rating::Valid);
+    assert_eq!(judged(&short(1, 9)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
+    expect(
+        &short(2, 9),
+        Rating::Suspect,
+        "output length not reached in 2 of 20 requests (10.0 %): mean 9.9 tokens, 10.0 requested",
+    );
+    assert_eq!(judged(&short(10, 9)).result, Rating::Suspect);
+    assert_eq!(judged(&short(11, 9)).result, Rating::Invalid);
+    let free = LoadPoint { ignore_eos: false, ..point() };
+    assert_eq!(reasons(&free, &short(20, 9)), vec![], "without ignore_eos the model may stop");
+}
+
+#[test]
+fn prompts_of_another_length() {
+    assert_eq!(judged(&spoiled(|_, record| record.isl = 110)).result, Rating::Valid);
+    let template = "prompts have 137.0 tokens on average, 100.0 planned";
+    expect(&spoiled(|_, record| record.isl = 137), Rating::Suspect, template);
+    // Too long and too short do not cancel out.
+    let mixed = spoiled(|index, record| record.isl = if index % 2 == 0 { 80 } else { 120 });
+    expect(&mixed, Rating::Suspect, "prompts have 100.0 tokens on average, 100.0 planned");
+    let rough = judged(&spoiled(|_, record| {
+        record.isl = 70;
+        record.isl_source = CountSource::Approximate;
+    }));
+    assert_eq!(
+        rough.reasons[0],
+        "prompts have 70.0 tokens on average, 100.0 planned (the count is approximate)"
+    );
+}
+
+#[test]
+fn buffered_streams() {
+    let one_chunk = |n: usize| {
+        spoiled(move |index, record| {
+            if index < n {
+                record.chunks_us.truncate(1)
+            }
+        })
+    };
+    assert_eq!(judged(&one_chunk(10)).result, Rating::Valid);
+    let reason =
+        "11 of 20 streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server";
+    expect(&one_chunk(11), Rating::Suspect, reason);
+    let whole = LoadPoint { streaming: false, ..point() };
+    assert_eq!(reasons(&whole, &one_chunk(20)), vec![]);
+    let tiny = spoiled(|_, record| {
+        record.chunks_us.truncate(1);
+        (record.osl, record.osl_requested) = (7, 7);
+    });
+    assert_eq!(judged(&tiny).result, Rating::Valid, "seven tokens may fit one chunk");
+}
+
+#[test]
+fn approximate_counts() {
+    let rough = spoiled(|index, record| {
+        if index < 2 {
+            record.osl_source = CountSource::Approximate;
+            record.osl = 5; // would be short, were it a count
+        }
+    });
+    let reason = "token counts of 2 of 20 requests are approximate: no usage from the server, no tokenizer";
+    expect(&rough, Rating::Suspect, reason);
+}
+
+#[test]
+fn a_saturated_client() {
+    // window: 19 · 0.2 s + 0.14 s = 3.94 s, two threads
+    let mut busy = run(sound());
+    busy.client.cpu_s = 0.9 * 2.0 * 3.94 - 0.001;
+    assert_eq!(judged(&busy).result, Rating::Valid);
+    busy.client.cpu_s = 2.0 * 3.94;
+    expect(&busy, Rating::Suspect, "the client was saturated: 2 driving threads were 100 % busy");
+}
+
+#[test]
+fn a_late_client() {
+    for (lag_us, rating) in [
+        (5_000, Rating::Valid),
+        (5_001, Rating::Suspect),
+        (50_000, Rating::Suspect),
+        (50_001, Rating::Invalid),
+    ] {
+        let mut late = run(sound());
+        late.client.loop_lag_us = vec![lag_us; 100];
+        assert_eq!(judged(&late).result, rating, "{lag_us} µs");
+    }
+    let mut late = run(sound());
+    late.client.loop_lag_us = vec![7_340; 5];
+    expect(&late, Rating::Suspect, "the client was late: p99 of its timers 7.3 ms");
+}
+
+#[test]
+fn few_requests() {
+    assert_eq!(judged(&run(sound()[..10].to_vec())).result, Rating::Valid);
+    expect(&run(sound()[..9].to_vec()), Rating::Suspect, "only 9 requests completed");
+}
+
+#[test]
+fn the_worst_reason_decides() {
+    let cut = PointRun { interrupted: true, ..run(sound()[..1].to_vec()) };
+    let verdict = judged(&cut);
+    assert_eq!((verdict.result, verdict.reasons.len()), (Rating::Invalid, 2));
+}
