@@ -1,3 +1,19 @@
 //! One short file per verb; the only place that prints.
+//!
+//! Arrow: may use every module; nothing but `cli` uses it.
 
+pub mod bench;
+pub mod check;
+pub mod exec;
+pub mod jobs;
+pub mod list;
+mod output;
+mod planning;
+mod progress;
+pub mod render;
+pub mod run;
+pub mod schema;
+mod session;
+pub mod show;
 pub mod sim;
+pub mod submit;

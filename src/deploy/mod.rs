@@ -50,6 +50,8 @@ pub struct Surroundings<'a> {
     pub emit: Arc<dyn Fn(Event) + Send + Sync>,
     /// Cancelled when the run must end.
     pub stop: CancellationToken,
+    /// Cancelled when it must end without waiting for anyone.
+    pub hurry: CancellationToken,
 }
 
 /// A live deployment.
@@ -171,7 +173,7 @@ impl Deployed {
         self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
-        stop::all(processes, around.place, self.grace).await
+        stop::all(processes, around.place, self.grace, &around.hurry).await
     }
 }
 

@@ -27,41 +27,9 @@ pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
         .collect()
 }
 
-/// Whether a variable's name says that its value is a secret.
-pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_uppercase();
-    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"]
-        .iter()
-        .any(|word| name.contains(word))
-        && !name.contains("TOKENIZER")
-        && !name.contains("TOKENS")
-}
-
-/// A value as it may be shown: references as they are, a literal secret masked.
-pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
-    let reference = value.starts_with("env:") || value.starts_with("file:");
-    if is_secret_name(name) && !reference { "***" } else { value }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_secrets() {
-        for (name, secret) in [
-            ("HF_TOKEN", true),
-            ("OPENAI_API_KEY", true),
-            ("DB_PASSWORD", true),
-            ("TOKENIZERS_PARALLELISM", false),
-            ("MAX_NUM_TOKENS", false),
-            ("PATH", false),
-        ] {
-            assert_eq!(is_secret_name(name), secret, "{name}");
-        }
-        assert_eq!(shown("HF_TOKEN", "hf_x"), "***");
-        assert_eq!(shown("HF_TOKEN", "env:HF_TOKEN"), "env:HF_TOKEN");
-    }
 
     #[test]
     fn a_missing_reference_names_variable_and_key() {

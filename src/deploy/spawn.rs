@@ -20,6 +20,7 @@ use crate::experiment::{Event, files};
 use crate::launcher::Role;
 use crate::plan::Plan;
 use crate::plan::topology::Process;
+use crate::recipe::secret;
 use crate::render::{Scene, Spawn};
 use crate::slurm::srun;
 
@@ -269,7 +270,7 @@ fn shares_its_node(plan: &Plan, process: &Process) -> bool {
 pub fn shell_line(argv: &[String], env: &BTreeMap<String, String>) -> String {
     use crate::render::quote;
     let mut words: Vec<String> =
-        env.iter().map(|(name, value)| format!("{name}={}", quote(secrets::shown(name, value)))).collect();
+        env.iter().map(|(name, value)| format!("{name}={}", quote(secret::shown(name, value)))).collect();
     words.extend(argv.iter().map(|word| quote(word)));
     words.join(" ")
 }

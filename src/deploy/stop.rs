@@ -8,17 +8,28 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio_util::sync::CancellationToken;
 
 use super::Place;
 use super::spawn::Running;
 
-/// Stops `processes` one after the other, in the order given. Returns the names of those that had to be killed.
-pub async fn all(processes: Vec<Running>, place: &Place, grace: Duration) -> Vec<String> {
+/// Stops `processes` one after the other, in the order given. Returns the names of those that had to be killed. Once
+/// `hurry` is cancelled nobody gets any grace.
+pub async fn all(
+    processes: Vec<Running>,
+    place: &Place,
+    grace: Duration,
+    hurry: &CancellationToken,
+) -> Vec<String> {
     let mut killed = Vec::new();
     for mut process in processes {
         if !*process.ended.borrow() {
             signal(&process, place, Signal::SIGTERM).await;
-            if !ended_within(&mut process, grace).await {
+            let ended = tokio::select! {
+                ended = ended_within(&mut process, grace) => ended,
+                () = hurry.cancelled() => false,
+            };
+            if !ended {
                 killed.push(process.name.clone());
                 signal(&process, place, Signal::SIGKILL).await;
                 ended_within(&mut process, Duration::from_secs(5)).await;

@@ -16,7 +16,7 @@ use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
 use crate::recipe::find::RecipeFile;
 use crate::recipe::units::OneOrMany;
-use crate::recipe::{DeploySection, LoadSection, Recipe};
+use crate::recipe::{DeploySection, LoadSection, Recipe, secret};
 use crate::site::{ContainerRuntime, SiteFile};
 
 /// What a plan is made from.
@@ -217,6 +217,15 @@ fn deployment(
     {
         errors.push(blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000"));
     }
+    let mut env = input.site.site.env.clone();
+    env.extend(section.env.clone());
+    for (name, _) in env.iter().filter(|(name, value)| secret::is_secret_name(name) && !secret::is_reference(value)) {
+        errors.push(
+            blame
+                .at(&format!("deploy.env.{name}"), "a secret written out; it would end up in scripts and results")
+                .expected(format!("a reference such as \"env:{name}\" or \"file:/path\"")),
+        );
+    }
     let layout = topology::lay_out(launcher, &parallel, gpu);
     let (nodes, processes) = match layout {
         Ok(layout) => layout,
@@ -228,8 +237,6 @@ fn deployment(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut env = input.site.site.env.clone();
-    env.extend(section.env.clone());
     Ok(Deployment {
         id,
         gpus: parallel.gpus_per_replica().saturating_mul(parallel.replicas),

@@ -6,6 +6,7 @@
 
 pub mod find;
 pub mod layers;
+pub mod secret;
 pub mod units;
 
 use std::collections::BTreeMap;

@@ -5,29 +5,28 @@
 use serde_json::json;
 
 use super::chart::Chart;
-use super::{Row, markdown};
-use crate::plan::Plan;
+use super::{Row, Subject, markdown};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
 
 /// The whole page.
-pub fn page(plan: &Plan, rows: &[Row], charts: &[(&'static str, Chart)]) -> Result<String, RenderError> {
+pub fn page(subject: &Subject, rows: &[Row], charts: &[(&'static str, Chart)]) -> Result<String, RenderError> {
     let table = markdown::headline(rows);
     let verdict = |row: &Row| row.summary.verdict.result.to_string();
     let rows_json: Vec<_> =
         rows.iter().zip(&table.rows).map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)})).collect();
-    let facts: Vec<_> = markdown::facts(plan).into_iter().map(|(name, value)| json!([name, value])).collect();
+    let facts: Vec<_> = subject.facts.iter().map(|(name, value)| json!([name, value])).collect();
     let value = json!({
-        "title": plan.name,
-        "summary": plan.summary,
+        "title": subject.name,
+        "summary": subject.summary,
         "simulated": rows.iter().any(|row| row.summary.simulated).then_some(markdown::SIMULATED),
         "facts": facts,
         "head": table.head,
         "rows": rows_json,
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
-        "recipe": plan.recipe.text,
+        "recipe": subject.recipe,
     });
     render::html("report.html", PAGE, &value)
 }

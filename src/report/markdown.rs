@@ -2,10 +2,9 @@
 //!
 //! Arrow: `metrics`, `table` → here → `report`, `commands`.
 
-use super::Row;
+use super::{Row, Subject};
 use super::table::{Table, maybe, number};
 use crate::metrics::stats::Distribution;
-use crate::plan::Plan;
 
 /// What every page says first about simulated results.
 pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simulated engine, not from a GPU.";
@@ -52,29 +51,11 @@ pub fn reasons(rows: &[Row]) -> Vec<String> {
     lines.collect()
 }
 
-/// What was measured, in a few lines.
-pub fn facts(plan: &Plan) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("recipe", plan.name.clone()), ("model", plan.model.name.clone())];
-    facts.push(("launcher", plan.launcher.name.clone()));
-    let gpus: Vec<String> = plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
-    let mut distinct = gpus.clone();
-    distinct.dedup();
-    facts.push(("GPUs", format!("{} × {}", distinct.join(" / "), plan.gpu.kind)));
-    if let Some((deployment, point)) = plan.points().next() {
-        let p = deployment.parallel;
-        facts.push(("parallel", format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas)));
-        let streaming = if point.streaming { "on" } else { "off" };
-        facts.push(("load", format!("ISL {} OSL {}, {}, streaming {streaming}", point.isl.mean, point.osl.mean, point.endpoint.as_str())));
-    }
-    facts.push(("tokmark", plan.tokmark.clone()));
-    facts
-}
-
 /// `summary.md`
-pub fn summary(plan: &Plan, rows: &[Row]) -> String {
-    let mut text = format!("# {}\n\n{}\n\n", plan.name, plan.summary);
+pub fn summary(subject: &Subject, rows: &[Row]) -> String {
+    let mut text = format!("# {}\n\n{}\n\n", subject.name, subject.summary);
     push_simulated(&mut text, rows);
-    for (name, value) in facts(plan) {
+    for (name, value) in &subject.facts {
         text.push_str(&format!("- {name}: {value}\n"));
     }
     text.push_str(&format!("\n{}\nLatencies in ms; tok/s counts output tokens.\n", headline(rows).markdown()));
@@ -89,8 +70,8 @@ pub fn summary(plan: &Plan, rows: &[Row]) -> String {
 }
 
 /// `latency-ttft-summary.md`: every percentile of the latencies, by concurrency.
-pub fn latency(plan: &Plan, rows: &[Row]) -> String {
-    let mut text = format!("# {}: latencies\n\n", plan.name);
+pub fn latency(subject: &Subject, rows: &[Row]) -> String {
+    let mut text = format!("# {}: latencies\n\n", subject.name);
     push_simulated(&mut text, rows);
     type Pick = fn(&Row) -> &Option<Distribution>;
     let figures: [(&str, Pick); 4] = [

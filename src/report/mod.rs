@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::experiment::files;
 use crate::metrics::summary::Summary;
-use crate::plan::Plan;
+use crate::plan::{LoadPoint, Plan};
 use chart::{Chart, Series};
 
 /// One measured load point.
@@ -29,18 +29,58 @@ pub struct Row {
     pub summary: Summary,
 }
 
+/// What a report is about.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Title.
+    pub name: String,
+    /// One line below it.
+    pub summary: String,
+    /// What was measured, as name and value.
+    pub facts: Vec<(&'static str, String)>,
+    /// The recipe as written.
+    pub recipe: Option<String>,
+}
+
+impl Subject {
+    /// A plan.
+    pub fn of(plan: &Plan) -> Self {
+        let mut gpus: Vec<String> = plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
+        gpus.dedup();
+        let mut facts = vec![
+            ("recipe", plan.name.clone()),
+            ("model", plan.model.name.clone()),
+            ("launcher", plan.launcher.name.clone()),
+            ("GPUs", format!("{} × {}", gpus.join(" / "), plan.gpu.kind)),
+        ];
+        if let Some((deployment, point)) = plan.points().next() {
+            let p = deployment.parallel;
+            facts.push(("parallel", format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas)));
+            facts.push(("load", load_fact(point)));
+        }
+        facts.push(("tokmark", plan.tokmark.clone()));
+        Self { name: plan.name.clone(), summary: plan.summary.clone(), facts, recipe: Some(plan.recipe.text.clone()) }
+    }
+}
+
+/// Lengths, endpoint and streaming of a load point, in a few words.
+pub fn load_fact(point: &LoadPoint) -> String {
+    let streaming = if point.streaming { "on" } else { "off" };
+    format!("ISL {} OSL {}, {}, streaming {streaming}", point.isl.mean, point.osl.mean, point.endpoint.as_str())
+}
+
 /// Writes every report into an experiment directory.
-pub fn write(dir: &Path, plan: &Plan, rows: &[Row]) -> std::io::Result<()> {
+pub fn write(dir: &Path, subject: &Subject, rows: &[Row]) -> std::io::Result<()> {
     let put = |name: &str, text: &str| files::replace(&dir.join(name), text.as_bytes());
     put("summary.csv", &csv::summary(rows))?;
-    put("summary.md", &markdown::summary(plan, rows))?;
-    put("latency-ttft-summary.md", &markdown::latency(plan, rows))?;
+    put("summary.md", &markdown::summary(subject, rows))?;
+    put("latency-ttft-summary.md", &markdown::latency(subject, rows))?;
     let charts = charts(rows);
     fs_err::create_dir_all(dir.join("plots"))?;
     for (name, chart) in &charts {
         put(&format!("plots/{name}.svg"), &chart.svg())?;
     }
-    let page = html::page(plan, rows, &charts).map_err(std::io::Error::other)?;
+    let page = html::page(subject, rows, &charts).map_err(std::io::Error::other)?;
     put("report.html", &page)
 }
 

@@ -20,7 +20,7 @@ use crate::load::{Progress, Target};
 use crate::metrics::summary::{Context, Summary};
 use crate::plan::{Deployment, LoadPoint, Plan};
 use crate::render::{self, Scene};
-use crate::report::{self, Row};
+use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
 
 /// What is being measured right now, for a display.
@@ -48,6 +48,8 @@ pub struct Session {
     pub events: Arc<EventLog>,
     /// Cancelled to wrap up.
     pub stop: CancellationToken,
+    /// Cancelled to kill the servers instead of waiting for them.
+    pub hurry: CancellationToken,
     /// What is being measured right now.
     pub current: watch::Sender<Option<Current>>,
 }
@@ -154,6 +156,7 @@ impl Session {
             tokmark: self.tokmark.clone(),
             emit: Arc::new(move |event| events.emit(event)),
             stop: self.stop.clone(),
+            hurry: self.hurry.clone(),
         })
     }
 
@@ -247,7 +250,7 @@ impl Session {
         if rows.is_empty() {
             return Ok(());
         }
-        report::write(self.experiment.dir(), &self.plan, rows)
+        report::write(self.experiment.dir(), &Subject::of(&self.plan), rows)
     }
 
     /// Appends what is about to be started to `commands.sh`.

@@ -149,10 +149,9 @@ impl Measure {
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
         };
-        let csv = aiperf::csv(&self.point, run);
-        files::replace(&dir.join("profile_export_aiperf.csv"), csv.as_bytes())?;
-        let json = aiperf::json(&self.point, run, &export);
-        files::replace(&dir.join("profile_export_aiperf.json"), json.as_bytes())?;
+        let aggregate = aiperf::summary_files(&self.point, run, &export);
+        files::replace(&dir.join("profile_export_aiperf.csv"), aggregate.csv.as_bytes())?;
+        files::replace(&dir.join("profile_export_aiperf.json"), aggregate.json.as_bytes())?;
         let temporary = dir.join(".profile_export.jsonl.tmp");
         let mut out = BufWriter::new(fs::File::create(&temporary)?);
         aiperf::write_jsonl(&mut out, &self.point, run)?;

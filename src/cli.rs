@@ -1,0 +1,96 @@
+//! The command line: names, help and types. What a verb does is in `commands`.
+//!
+//! Arrow: → `commands` (argument structs live beside their verb).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{bench, check, exec, jobs, list, render, run, schema, show, sim, submit};
+
+/// Version with the commit it was built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or file system ·
+4 server failed or never ready · 5 gate failed (invalid result) · 130 interrupted";
+
+/// Benchmark LLM inference servers from recipes, on Slurm or on this machine
+#[derive(Debug, Parser)]
+#[command(name = "tokmark", version = VERSION, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What every verb takes
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Site file [default: $TOKMARK_SITE, ./site.toml, ~/.config/tokmark/site.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub site: Option<PathBuf>,
+    /// Set a value of the recipe, e.g. --set load.concurrency=64 (repeatable)
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
+    pub sets: Vec<String>,
+    /// Folder of the experiments [default: the site's, else ./experiments]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub experiments: Option<PathBuf>,
+    /// GPU type [default: the site's, or the recipe's only one]
+    #[arg(long, global = true, value_name = "TYPE", help_heading = "Global options")]
+    pub gpu: Option<String>,
+    /// Say more: every event as it happens
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Recipes there are
+    List(list::ListArgs),
+    /// One recipe resolved, with the origin of each value, its knobs and its load points
+    Show(show::ShowArgs),
+    /// Everything that can be known before a job runs
+    Check(check::CheckArgs),
+    /// The sbatch script of a recipe
+    Render(render::RenderArgs),
+    /// Render a recipe and submit it to Slurm
+    Submit(submit::SubmitArgs),
+    /// Run a recipe on this machine, without Slurm
+    Run(run::RunArgs),
+    /// Run a frozen plan inside an allocation (called by the job script)
+    Exec(exec::ExecArgs),
+    /// The load engine alone, against any OpenAI-compatible endpoint
+    Bench(bench::BenchArgs),
+    /// Jobs and local runs: history, logs, waiting, cancelling
+    Jobs(jobs::JobsArgs),
+    /// The simulated engine: an OpenAI-compatible server without a GPU
+    Sim(sim::SimArgs),
+    /// JSON Schemas of the files users write and tokmark produces
+    Schema(schema::SchemaArgs),
+}
+
+/// Does what the command line asks for.
+pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let global = &cli.global;
+    match cli.command {
+        Command::List(args) => list::run(global, &args),
+        Command::Show(args) => show::run(global, &args),
+        Command::Check(args) => check::run(global, &args),
+        Command::Render(args) => render::run(global, &args),
+        Command::Submit(args) => submit::run(global, &args),
+        Command::Run(args) => run::run(global, &args),
+        Command::Exec(args) => exec::run(global, &args),
+        Command::Bench(args) => bench::run(global, args),
+        Command::Jobs(args) => jobs::run(global, &args),
+        Command::Sim(args) => sim::run(args),
+        Command::Schema(args) => schema::run(&args),
+    }
+}

@@ -1,0 +1,115 @@
+//! `tokmark check`: everything that can be known before a job runs, with made-up hosts.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{output, planning};
+use crate::cli::Global;
+use crate::document::{InputError, InputErrors};
+use crate::plan::Plan;
+use crate::recipe::find::{self, RecipeFile};
+use crate::render::{self, Scene};
+use crate::site::SiteFile;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Recipes: file, name or alias
+    #[arg(value_name = "RECIPE", required_unless_present = "all")]
+    recipes: Vec<String>,
+    /// Every recipe there is
+    #[arg(long, conflicts_with = "recipes")]
+    all: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb. The first class of error ends it, after all errors of that class were found: files that do not
+/// parse, then plans that cannot be, then templates that do not render.
+pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
+    let site = SiteFile::load(global.site.as_deref())?;
+    let files = read(args)?;
+    let plans = plan(global, &site, files)?;
+    render_all(&plans)?;
+    let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
+    if args.json {
+        let list: Vec<_> = plans
+            .iter()
+            .map(|plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes}))
+            .collect();
+        return output::json(&list);
+    }
+    for plan in &plans {
+        output::line(&format!(
+            "ok  {} on {}: {} points, {} nodes, {} s at most",
+            plan.name, plan.gpu.kind, plan.points().count(), plan.job.nodes, plan.job.time_s
+        ))?;
+    }
+    if !global.quiet {
+        output::note(&format!("{} plans, {points} load points: all sound", plans.len()));
+    }
+    Ok(())
+}
+
+fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
+    if args.all {
+        let (files, errors) = find::all();
+        InputErrors::check(errors)?;
+        return Ok(files);
+    }
+    collect(args.recipes.iter().map(|recipe| find::named(recipe)))
+}
+
+/// Plans each recipe for the chosen GPU type, or for each it is written for.
+fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Plan>, InputErrors> {
+    let mut results = Vec::new();
+    for file in files {
+        let written_for: Vec<String> = file.recipe.gpu.keys().cloned().collect();
+        let gpus: Vec<Option<String>> = match &global.gpu {
+            Some(gpu) => vec![Some(gpu.clone())],
+            None if written_for.is_empty() => vec![None],
+            None => written_for.into_iter().map(Some).collect(),
+        };
+        for gpu in gpus {
+            results.push(planning::plan_file(global, site, file.clone(), gpu.as_deref()).map(|planned| planned.plan));
+        }
+    }
+    collect(results.into_iter())
+}
+
+fn render_all(plans: &[Plan]) -> Result<(), InputErrors> {
+    let mut errors = Vec::new();
+    for plan in plans {
+        let mut wrong = |error: render::RenderError| errors.push(InputError::new(&plan.name, error.to_string()));
+        if let Err(error) = render::script(plan, "/path/to/tokmark", &[]) {
+            wrong(error);
+        }
+        for deployment in &plan.deployments {
+            let scene = Scene::sample(plan, deployment);
+            for process in &deployment.processes {
+                if let Err(error) = render::process(plan, deployment, process, &scene) {
+                    wrong(error);
+                }
+            }
+            if let Err(error) = render::endpoint_url(plan, deployment, &scene) {
+                wrong(error);
+            }
+        }
+    }
+    InputErrors::check(errors)
+}
+
+/// All values, or all errors.
+fn collect<T>(results: impl Iterator<Item = Result<T, InputErrors>>) -> Result<Vec<T>, InputErrors> {
+    let mut values = Vec::new();
+    let mut errors = Vec::new();
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(InputErrors(problems)) => errors.extend(problems),
+        }
+    }
+    InputErrors::check(errors)?;
+    Ok(values)
+}

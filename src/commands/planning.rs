@@ -1,0 +1,84 @@
+//! From the command line to a plan: the steps `show`, `check`, `render`, `submit` and `run` share.
+//!
+//! Arrow: `recipe`, `site`, `launcher`, `plan` → here → verbs.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::Global;
+use crate::document::{InputError, InputErrors};
+use crate::launcher;
+use crate::plan::Plan;
+use crate::plan::build::{Input, build};
+use crate::plan::resolve::{Choice, Resolved, resolve};
+use crate::recipe::find::{self, RecipeFile};
+use crate::site::SiteFile;
+
+/// A recipe on its way to a plan.
+pub(crate) struct Planned {
+    /// The recipe file.
+    pub(crate) file: RecipeFile,
+    /// Its merged form.
+    pub(crate) resolved: Resolved,
+    /// The plan.
+    pub(crate) plan: Plan,
+}
+
+/// Resolves and plans the recipe a user named.
+pub(crate) fn plan(global: &Global, recipe: &str) -> Result<Planned, InputErrors> {
+    let site = SiteFile::load(global.site.as_deref())?;
+    plan_file(global, &site, find::named(recipe)?, global.gpu.as_deref())
+}
+
+/// Resolves and plans a recipe file for one GPU type.
+pub(crate) fn plan_file(
+    global: &Global,
+    site: &SiteFile,
+    file: RecipeFile,
+    gpu: Option<&str>,
+) -> Result<Planned, InputErrors> {
+    let env = |name: &str| std::env::var(name).ok();
+    let resolved = resolve(&file, site, &Choice { gpu, sets: &global.sets, env: &env })?;
+    let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
+    let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
+    let launcher = launcher::named(&name, file.folder.as_deref(), origin)?;
+    let plan = build(Input {
+        file: &file,
+        resolved: &resolved,
+        site,
+        launcher,
+        experiments: experiments(global, site)?.display().to_string(),
+        version: crate::cli::VERSION.to_owned(),
+    })?;
+    Ok(Planned { file, resolved, plan })
+}
+
+/// Folder of the experiments, absolute: `--experiments`, else the site's, else `./experiments`.
+pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, InputError> {
+    let chosen = global
+        .experiments
+        .clone()
+        .or_else(|| site.site.experiments.clone().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("experiments"));
+    std::path::absolute(&chosen)
+        .map_err(|error| InputError::new("--experiments", format!("{}: {error}", chosen.display())))
+}
+
+/// Checks that a model given by path is there. A bare name is left to the engine.
+pub(crate) fn check_weights(plan: &Plan) -> Result<(), InputErrors> {
+    let path = &plan.model.path;
+    let is_path = path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
+    if !is_path || Path::new(path).exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
+        return Ok(());
+    }
+    let origin = plan.origins.get("model.path").cloned().unwrap_or_else(|| "site file [models]".into());
+    Err(InputError::new(origin, format!("the weights folder {path:?} does not exist here"))
+        .key("model.path")
+        .expected("a folder with the model's weights")
+        .next("correct the path, or leave it out to let the engine find the model by name")
+        .into())
+}
+
+/// Absolute path of this binary, for scripts and the simulated engine.
+pub(crate) fn this_binary() -> std::io::Result<String> {
+    Ok(std::env::current_exe()?.display().to_string())
+}

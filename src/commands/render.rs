@@ -1,0 +1,80 @@
+//! `tokmark render RECIPE`: the job script, and with `--explain` every process it would start.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{output, planning};
+use crate::cli::Global;
+use crate::deploy::{place, spawn};
+use crate::experiment::files;
+use crate::plan::Plan;
+use crate::recipe::secret;
+use crate::render::{self, Scene};
+
+/// Arguments of `render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// Recipe: file, name or alias
+    recipe: String,
+    /// Write the script to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Also show each process: argv, environment (secrets masked), node and GPUs, with made-up hosts
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
+pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
+    let planned = planning::plan(global, &args.recipe)?;
+    let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
+    let explained = if args.explain { explain(&planned.plan)? } else { String::new() };
+    fs_err::create_dir_all(&planned.plan.experiments).context("cannot make the folder for the job's output")?;
+    match &args.output {
+        Some(path) => {
+            files::replace(path, script.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            output::text(&explained)?;
+            if !global.quiet {
+                output::note(&format!("wrote {}; submit it with: sbatch {}", path.display(), render::quote(&path.display().to_string())));
+            }
+        }
+        None => output::text(&format!("{script}{explained}"))?,
+    }
+    Ok(())
+}
+
+/// Every process with made-up hosts, as comments, so that the whole output is still a script.
+fn explain(plan: &Plan) -> anyhow::Result<String> {
+    let mut text = String::from("\n# What this starts, with made-up hosts and the preferred ports:\n");
+    for deployment in &plan.deployments {
+        let scene = Scene::sample(plan, deployment);
+        if !deployment.id.is_empty() {
+            text.push_str(&format!("# deployment {}\n", deployment.id));
+        }
+        for process in &deployment.processes {
+            let spawn = render::process(plan, deployment, process, &scene)?;
+            let nodes: Vec<&str> =
+                process.nodes.iter().filter_map(|node| scene.nodes.get(*node as usize)).map(String::as_str).collect();
+            let gpus = if process.gpus.is_empty() { "none".into() } else { place::visible_gpus(&process.gpus, None) };
+            text.push_str(&format!("#   {} on {}, {} task(s), GPUs {gpus}\n", process.name, nodes.join(","), process.tasks));
+            for (name, value) in &spawn.env {
+                text.push_str(&comment("     env", &format!("{name}={}", render::quote(secret::shown(name, value)))));
+            }
+            text.push_str(&comment("     argv", &spawn::shell_line(&spawn.argv, &Default::default())));
+            for (path, content) in &spawn.files {
+                text.push_str(&comment(&format!("     file {path}"), &format!("\n{content}")));
+            }
+        }
+        text.push_str(&format!("#   endpoint {}\n", render::endpoint_url(plan, deployment, &scene)?));
+    }
+    Ok(text)
+}
+
+fn comment(label: &str, value: &str) -> String {
+    let mut lines = value.lines();
+    let first = lines.next().unwrap_or_default();
+    let rest: String = lines.map(|line| format!("#       {line}\n")).collect();
+    format!("#{label} {first}\n{rest}")
+}

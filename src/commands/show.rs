@@ -1,0 +1,100 @@
+//! `tokmark show RECIPE`: the recipe as it would run, and where every value comes from.
+
+use clap::Args;
+use serde_json::json;
+
+use super::planning::{self, Planned};
+use super::output;
+use crate::cli::Global;
+use crate::document::join;
+use crate::report::table::Table;
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Recipe: file, name or alias
+    recipe: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
+    let planned = planning::plan(global, &args.recipe)?;
+    if args.json {
+        return output::json(&json!({
+            "name": planned.plan.name,
+            "file": planned.file.document.file,
+            "gpu": planned.plan.gpu,
+            "resolved": planned.plan.resolved,
+            "origins": planned.plan.origins,
+            "knobs": planned.resolved.recipe.knobs,
+            "job": planned.plan.job,
+            "deployments": planned.plan.deployments,
+        }));
+    }
+    Ok(output::text(&page(&planned))?)
+}
+
+fn page(planned: &Planned) -> String {
+    let plan = &planned.plan;
+    let mut text = format!("{}: {}\n", plan.name, plan.summary);
+    let recipe = &planned.resolved.recipe;
+    for (name, value) in [("source", &recipe.source), ("notes", &recipe.notes)] {
+        if let Some(value) = value {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+    }
+    if plan.simulated {
+        text.push_str("results of this recipe are SIMULATED\n");
+    }
+    let mut values = Table::new(["VALUE", "", "FROM"]);
+    let mut flat = Vec::new();
+    flatten(&plan.resolved, "", &mut flat);
+    let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
+    for (key, value) in flat {
+        let section = key.split('.').next().unwrap_or_default();
+        if !described.contains(&section) {
+            let origin = plan.origins.get(&key).cloned().unwrap_or_default();
+            values.push(vec![key, value, origin]);
+        }
+    }
+    text.push_str(&format!("\n{}", values.text(&[0, 1, 2])));
+    if !recipe.knobs.is_empty() {
+        let mut knobs = Table::new(["KNOB", "SETS"]);
+        for (name, key) in &recipe.knobs {
+            knobs.push(vec![format!("${name}"), key.clone()]);
+        }
+        text.push_str(&format!("\n{}", knobs.text(&[0, 1])));
+    }
+    let mut points = Table::new(["LOAD POINT", "DEPLOYMENT", "GPUS", "CONCURRENCY", "STOP"]);
+    for (deployment, point) in plan.points() {
+        let stop = match point.stop {
+            crate::plan::Stop::Requests(requests) => format!("{requests} requests"),
+            crate::plan::Stop::DurationS(seconds) => format!("{seconds} s"),
+        };
+        let id = if deployment.id.is_empty() { "-".to_owned() } else { deployment.id.clone() };
+        points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.concurrency().to_string(), stop]);
+    }
+    text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
+    for published in &recipe.published {
+        text.push_str(&format!(
+            "published for {}: {} = {} ({})\n",
+            published.gpu, published.metric, published.value, published.source
+        ));
+    }
+    text
+}
+
+fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, String)>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                flatten(value, &join(prefix, key), out);
+            }
+        }
+        serde_json::Value::String(text) => out.push((prefix.to_owned(), text.clone())),
+        other => out.push((prefix.to_owned(), other.to_string())),
+    }
+}

@@ -1,0 +1,95 @@
+//! Exit codes: a documented contract, decided in one place from the typed errors of the seams.
+//!
+//! Arrow: knows the seams' error types; used by `main` and `commands` only.
+
+use crate::deploy::DeployError;
+use crate::document::{InputError, InputErrors};
+use crate::executor::SlurmError;
+use crate::load::{LoadError, TargetError};
+use crate::render::RenderError;
+use crate::run::RunError;
+use crate::run::point::PointError;
+
+/// All went well.
+pub const OK: u8 = 0;
+/// A bug in tokmark.
+pub const BUG: u8 = 1;
+/// Wrong usage, recipe or site; nothing was started.
+pub const USAGE: u8 = 2;
+/// Slurm or the file system.
+pub const INFRASTRUCTURE: u8 = 3;
+/// A server failed or never became ready.
+pub const SERVER: u8 = 4;
+/// A gate failed: an invalid result, an objective, a regression, a figure not reproduced.
+pub const GATE: u8 = 5;
+/// Interrupted.
+pub const INTERRUPTED: u8 = 130;
+
+/// A gate that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct GateFailed(pub String);
+
+/// A job or a run that did not end well, by its own exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Ended {
+    /// Exit code to pass on.
+    pub code: u8,
+    /// What happened.
+    pub message: String,
+}
+
+/// The exit code of an error, by the first typed one in its chain.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(BUG)
+}
+
+fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(ended) = error.downcast_ref::<Ended>() {
+        return Some(ended.code);
+    }
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        return Some(run_code(error));
+    }
+    if let Some(error) = error.downcast_ref::<DeployError>() {
+        return Some(deploy_code(error));
+    }
+    let usage = error.is::<InputErrors>() || error.is::<RenderError>() || error.is::<LoadError>() || error.is::<TargetError>();
+    if usage {
+        return Some(USAGE);
+    }
+    if error.is::<GateFailed>() {
+        return Some(GATE);
+    }
+    (error.is::<SlurmError>() || error.is::<std::io::Error>()).then_some(INFRASTRUCTURE)
+}
+
+/// The exit code of a run that ended early.
+pub fn run_code(error: &RunError) -> u8 {
+    match error {
+        RunError::Deploy(error) => deploy_code(error),
+        RunError::Point(PointError::Load(_)) => USAGE,
+        RunError::Point(PointError::Io(_)) | RunError::Io(_) => INFRASTRUCTURE,
+        RunError::Interrupted => INTERRUPTED,
+    }
+}
+
+fn deploy_code(error: &DeployError) -> u8 {
+    match error.inner() {
+        DeployError::Input(_) | DeployError::Render(_) => USAGE,
+        DeployError::TooFewNodes { .. } | DeployError::Slurm(_) | DeployError::Io(_) => INFRASTRUCTURE,
+        DeployError::Interrupted => INTERRUPTED,
+        DeployError::Spawn { .. }
+        | DeployError::Died { .. }
+        | DeployError::Fatal { .. }
+        | DeployError::NotReady { .. }
+        | DeployError::Shared(_) => SERVER,
+    }
+}
+
+impl From<InputError> for anyhow::Error {
+    fn from(error: InputError) -> Self {
+        InputErrors::from(error).into()
+    }
+}

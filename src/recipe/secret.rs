@@ -1,0 +1,44 @@
+//! Which values are secrets, and how one is written without being written down.
+//!
+//! Arrow: depends on nothing; `plan`, `deploy`, `commands` → here.
+
+/// Whether a value is read where it is used: `env:NAME`, `file:PATH`.
+pub fn is_reference(value: &str) -> bool {
+    value.starts_with("env:") || value.starts_with("file:")
+}
+
+/// Whether a variable's name says that its value is a secret.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_uppercase();
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
+        && !name.contains("TOKENIZER")
+        && !name.contains("TOKENS")
+}
+
+/// A value as it may be shown: references as they are, a literal secret masked.
+pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if is_secret_name(name) && !is_reference(value) { "***" } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_secrets() {
+        for (name, secret) in [
+            ("HF_TOKEN", true),
+            ("OPENAI_API_KEY", true),
+            ("DB_PASSWORD", true),
+            ("TOKENIZERS_PARALLELISM", false),
+            ("MAX_NUM_TOKENS", false),
+            ("PATH", false),
+        ] {
+            assert_eq!(is_secret_name(name), secret, "{name}");
+        }
+        assert_eq!(shown("HF_TOKEN", "hf_x"), "***");
+        assert_eq!(shown("HF_TOKEN", "env:HF_TOKEN"), "env:HF_TOKEN");
+    }
+}
