@@ -83,8 +83,8 @@ impl SimConfig {
         let profile = Profile::find(name)?;
         let tp = at_least_one("--tp", overrides.tp, profile.default_tp)?;
         let speed = overrides.speed.unwrap_or(1.0);
-        if !(speed.is_finite() && speed > 0.0) {
-            return Err(bad("--speed", speed, "a number above 0"));
+        if !(1e-6..=1e6).contains(&speed) {
+            return Err(bad("--speed", speed, "a factor from 0.000001 to 1000000"));
         }
         let base = profile.engine(tp);
         let engine = EngineConfig {
@@ -175,7 +175,7 @@ mod tests {
             (Overrides { tp: Some(0), ..Overrides::default() }, "--tp: found 0, expected 1 or more"),
             (
                 Overrides { speed: Some(-1.0), ..Overrides::default() },
-                "--speed: found -1, expected a number above 0",
+                "--speed: found -1, expected a factor from 0.000001",
             ),
             (
                 Overrides { num_gpu_blocks: Some(1), ..Overrides::default() },

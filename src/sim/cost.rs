@@ -2,6 +2,9 @@
 //!
 //! Arrow: `profile` fills the constants, `engine` asks for the duration of each step.
 
+/// Longest step there is, µs: one day. Keeps absurd constants from overflowing the clock.
+const MAX_STEP_US: f64 = 86_400e6;
+
 /// What one step computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StepLoad {
@@ -30,14 +33,14 @@ pub struct StepCost {
 }
 
 impl StepCost {
-    /// Duration of a step, µs, at least 1.
+    /// Duration of a step, µs, at least 1 and at most a day.
     pub fn step_us(&self, load: &StepLoad) -> u64 {
         let total = self.step_base_us
             + self.step_us_per_seq * f64::from(load.seqs)
             + self.step_us_per_1k_kv_tokens * load.kv_tokens as f64 / 1000.0
             + self.prefill_us_per_token * load.prefill_tokens as f64
             + self.extra_us(load.seqs);
-        total.round().max(1.0) as u64
+        total.round().clamp(1.0, MAX_STEP_US) as u64
     }
 
     /// The same model with every cost multiplied by `factor`.

@@ -85,12 +85,47 @@ impl Profile {
     pub fn find(name: &str) -> Result<Self, ProfileError> {
         if name.ends_with(".toml") {
             let text = fs_err::read_to_string(name)?;
-            return toml::from_str(&text)
-                .map_err(|error| ProfileError::Parse { path: name.into(), message: error.to_string() });
+            let bad = |message| ProfileError::Parse { path: name.into(), message };
+            let profile: Self = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+            profile.check().map_err(bad)?;
+            return Ok(profile);
         }
         let mut profiles = Self::embedded()?;
         let known = profiles.keys().cloned().collect::<Vec<_>>().join(", ");
         profiles.remove(name).ok_or_else(|| ProfileError::Unknown { found: name.into(), known })
+    }
+
+    /// What the types do not say: costs are costs, limits are limits.
+    fn check(&self) -> Result<(), String> {
+        let costs = [
+            ("prefill_us_per_token", self.prefill_us_per_token),
+            ("step_base_us", self.step_base_us),
+            ("step_us_per_seq", self.step_us_per_seq),
+            ("step_us_per_1k_kv_tokens", self.step_us_per_1k_kv_tokens),
+        ];
+        if let Some((key, found)) = costs.iter().find(|(_, us)| !(0.0..=1e9).contains(us)) {
+            return Err(format!("{key}: found {found}, expected µs from 0 to 1000000000"));
+        }
+        let limits = [
+            ("default_tp", self.default_tp),
+            ("max_num_seqs", self.max_num_seqs),
+            ("max_num_batched_tokens", self.max_num_batched_tokens),
+            ("block_size", self.block_size),
+            ("num_blocks", self.num_blocks),
+            ("max_model_len", self.max_model_len),
+            ("mean_output_tokens", self.mean_output_tokens),
+        ];
+        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return Err(format!("{key}: found 0, expected 1 or more"));
+        }
+        if !(self.tp_efficiency > 0.0 && self.tp_efficiency <= 1.0) {
+            return Err(format!("tp_efficiency: found {}, expected above 0 and up to 1", self.tp_efficiency));
+        }
+        let table = &self.step_extra_us_by_seqs;
+        if !table.is_sorted_by(|a, b| a.0 < b.0) || table.iter().any(|(_, us)| !(-1e9..=1e9).contains(us)) {
+            return Err("step_extra_us_by_seqs: expected [sequences, µs] pairs, sequences ascending".into());
+        }
+        Ok(())
     }
 
     /// How much faster `tp` GPUs compute than one: `tp × tp_efficiency^log2(tp)`.

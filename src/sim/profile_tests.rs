@@ -53,8 +53,7 @@ fn every_embedded_profile_is_sound() {
             engine.kv_capacity_tokens() >= u64::from(profile.max_model_len),
             "{name}: one long request fits"
         );
-        assert!(profile.step_extra_us_by_seqs.is_sorted_by(|a, b| a.0 < b.0), "{name}: ascending");
-        assert!(profile.tp_efficiency > 0.0 && profile.tp_efficiency <= 1.0, "{name}");
+        assert_eq!(profile.check(), Ok(()), "{name}");
     }
 }
 
@@ -74,6 +73,37 @@ fn more_gpus_are_faster_by_the_stated_efficiency() {
 fn an_unknown_profile_names_the_known_ones() {
     let message = Profile::find("v100").expect_err("unknown").to_string();
     assert!(message.contains("\"v100\"") && message.contains("a10g, b200, gb200, h100, quick"), "{message}");
+}
+
+#[test]
+fn a_profile_of_ones_own_is_read_from_a_file_and_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mine.toml");
+    let name = path.to_str().expect("UTF-8");
+    let quick =
+        EMBEDDED.split_once("[quick]").and_then(|(_, rest)| rest.split_once("\n\n")).expect("is first").0;
+    fs_err::write(&path, quick).expect("written");
+    assert_eq!(Profile::find(name).expect("sound"), Profile::find("quick").expect("embedded"));
+    let cases = [
+        ("block_size = 16", "block_size = 0", "block_size: found 0, expected 1 or more"),
+        ("step_base_us = 4000.0", "step_base_us = nan", "step_base_us: found NaN, expected µs"),
+        (
+            "tp_efficiency = 1.0",
+            "tp_efficiency = 2.0",
+            "tp_efficiency: found 2, expected above 0 and up to 1",
+        ),
+        ("block_size", "step_extra_us_by_seqs = [[2, 1.0], [1, 1.0]]\nblock_size", "sequences ascending"),
+        ("block_size", "blocksize", "unknown field `blocksize`"),
+    ];
+    for (from, to, expected) in cases {
+        fs_err::write(&path, quick.replace(from, to)).expect("written");
+        let message = Profile::find(name).expect_err(to).to_string();
+        assert!(
+            message.starts_with(&format!("--profile {name}: ")) && message.contains(expected),
+            "{message}"
+        );
+    }
+    assert!(Profile::find("/nowhere.toml").expect_err("missing").to_string().contains("/nowhere.toml"));
 }
 
 #[test]

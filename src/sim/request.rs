@@ -47,15 +47,7 @@ impl InferenceRequest {
             Endpoint::Completions => completion_prompt(&body, config.seed)?,
         };
         let stream = flag(&body, "stream")?;
-        let options = match field(&body, "stream_options") {
-            Some(_) if !stream => {
-                let message =
-                    "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
-                return Err(ApiError::bad_request(message, Some("stream_options")));
-            }
-            options => options.cloned().unwrap_or(Value::Null),
-        };
-        let include_usage = flag(&options, "include_usage")?;
+        let (include_usage, continuous_usage) = usage_options(&body, stream)?;
         let max_tokens = max_tokens(endpoint, &body, prompt_tokens, config.max_model_len)?;
         let min_tokens = tokens_field(&body, "min_tokens", 0)?.unwrap_or(0);
         if min_tokens > max_tokens {
@@ -70,7 +62,6 @@ impl InferenceRequest {
         } else {
             (natural, FinishReason::Stop)
         };
-        let continuous_usage = include_usage && flag(&options, "continuous_usage_stats")?;
         let text_seed = prompt_hash;
         Ok(Self {
             endpoint,
@@ -147,6 +138,17 @@ fn check_model(body: &Value, served: &str) -> Result<(), ApiError> {
         Some(Value::String(found)) => Err(ApiError::unknown_model(found, served)),
         Some(_) => Err(ApiError::validation("string_type", "body.model", "Input should be a valid string")),
     }
+}
+
+/// `include_usage` and `continuous_usage_stats`; the second needs the first, as in vLLM.
+fn usage_options(body: &Value, stream: bool) -> Result<(bool, bool), ApiError> {
+    let Some(options) = field(body, "stream_options") else { return Ok((false, false)) };
+    if !stream {
+        let message = "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
+        return Err(ApiError::bad_request(message, Some("stream_options")));
+    }
+    let include_usage = flag(options, "include_usage")?;
+    Ok((include_usage, flag(options, "continuous_usage_stats")? && include_usage))
 }
 
 fn check_n(body: &Value) -> Result<(), ApiError> {
