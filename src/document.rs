@@ -194,8 +194,11 @@ pub fn explain_message(message: &str) -> InputError {
         if let Some((found, expected)) =
             message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "))
         {
-            return InputError::new("", format!("{}found {found}", if kind.contains("length") { "length: " } else { "" }))
-                .expected(plain_type(expected));
+            return InputError::new(
+                "",
+                format!("{}found {found}", if kind.contains("length") { "length: " } else { "" }),
+            )
+            .expected(plain_type(expected));
         }
     }
     if let Some(field) = message.strip_prefix("missing field ") {

@@ -55,7 +55,10 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<DeployError>() {
         return Some(deploy_code(error));
     }
-    let usage = error.is::<InputErrors>() || error.is::<RenderError>() || error.is::<LoadError>() || error.is::<TargetError>();
+    let usage = error.is::<InputErrors>()
+        || error.is::<RenderError>()
+        || error.is::<LoadError>()
+        || error.is::<TargetError>();
     if usage {
         return Some(USAGE);
     }

@@ -290,7 +290,10 @@ impl Launcher {
         }
         for fatal in &self.fatal {
             if let Err(error) = regex::Regex::new(&fatal.pattern) {
-                wrong("fatal.pattern".into(), format!("{:?} is no regular expression: {error}", fatal.pattern));
+                wrong(
+                    "fatal.pattern".into(),
+                    format!("{:?} is no regular expression: {error}", fatal.pattern),
+                );
             }
         }
         errors

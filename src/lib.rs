@@ -5,21 +5,23 @@
 //! Plan (in the script) ─▶ Deployment ─spawn─▶ processes ─ready─▶ endpoint             inside the allocation
 //!                         LoadPoint ─drive─▶ RequestRecord ─fold─▶ Summary ─▶ Report   anywhere, any time later
 //! ```
-//! Modules in the order of that path; `tests/architecture.rs` holds the arrows between them.
+//! `tests/architecture.rs` holds the arrows between the modules.
 
+pub mod cli;
+pub mod commands;
+pub mod deploy;
 pub mod document;
-pub mod recipe;
-pub mod site;
-pub mod launcher;
-pub mod plan;
-pub mod render;
-pub mod slurm;
+pub mod error;
 pub mod executor;
+pub mod experiment;
+pub mod launcher;
 pub mod load;
 pub mod metrics;
-pub mod experiment;
+pub mod plan;
+pub mod recipe;
+pub mod render;
 pub mod report;
-pub mod deploy;
 pub mod run;
 pub mod sim;
-pub mod commands;
+pub mod site;
+pub mod slurm;

@@ -66,7 +66,8 @@ fn render_as(what: &str, template: &str, context: &Context, escape: bool) -> Res
     }
     environment().render_str(template, context, escape).map_err(|error| {
         let text = error.to_string();
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         problem(format!("{text}{source}"))
     })
 }
@@ -178,7 +179,12 @@ pub struct Spawn {
 }
 
 /// Renders one process of a deployment.
-pub fn process(plan: &Plan, deployment: &Deployment, process: &Process, scene: &Scene) -> Result<Spawn, RenderError> {
+pub fn process(
+    plan: &Plan,
+    deployment: &Deployment,
+    process: &Process,
+    scene: &Scene,
+) -> Result<Spawn, RenderError> {
     let what = |part: &str| format!("launcher {} role {} {part}", plan.launcher.name, process.role);
     let Some(role) = plan.launcher.role(&process.role) else {
         return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
@@ -216,7 +222,10 @@ pub fn endpoint_url(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Resu
         let seat = scene.seats.get(&process.name)?;
         Some(format!("http://{}:{}", seat.host, seat.ports.get(port)?))
     });
-    seat.ok_or_else(|| RenderError::Template { what: "endpoint".into(), problem: "no process serves it".into() })
+    seat.ok_or_else(|| RenderError::Template {
+        what: "endpoint".into(),
+        problem: "no process serves it".into(),
+    })
 }
 
 fn context(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Context {
@@ -249,14 +258,22 @@ fn peers(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
     let mut peers = Map::new();
     for process in deployment.processes.iter().filter(|process| process.index == 0) {
         let Some(seat) = scene.seats.get(&process.name) else { continue };
-        let ports: Map<String, Value> =
-            seat.ports.iter().map(|(name, port)| (name.clone(), json!(format!("{}:{port}", seat.host)))).collect();
+        let ports: Map<String, Value> = seat
+            .ports
+            .iter()
+            .map(|(name, port)| (name.clone(), json!(format!("{}:{port}", seat.host))))
+            .collect();
         peers.insert(process.role.clone(), Value::Object(ports));
     }
     peers
 }
 
-fn argv(role: &Role, deployment: &Deployment, context: &Context, what: &str) -> Result<Vec<String>, RenderError> {
+fn argv(
+    role: &Role,
+    deployment: &Deployment,
+    context: &Context,
+    what: &str,
+) -> Result<Vec<String>, RenderError> {
     let mut argv = Vec::new();
     for arg in &role.argv {
         match arg {
@@ -269,7 +286,9 @@ fn argv(role: &Role, deployment: &Deployment, context: &Context, what: &str) -> 
                 }
             }
             Arg::Options { options_except } => {
-                for (name, value) in deployment.engine.iter().filter(|(name, _)| !options_except.contains(name)) {
+                for (name, value) in
+                    deployment.engine.iter().filter(|(name, _)| !options_except.contains(name))
+                {
                     argv.extend(flag(name, value));
                 }
             }
@@ -305,7 +324,11 @@ mod tests {
             ("max_num_seqs", json!(512), vec!["--max-num-seqs", "512"]),
             ("x", json!("a $(b) 'c'\n\"é\""), vec!["--x", "a $(b) 'c'\n\"é\""]),
             ("l", json!([1, "b"]), vec!["--l", "1", "b"]),
-            ("compilation_config", json!({"pass_config": {"a": true}}), vec!["--compilation-config", "{\"pass_config\":{\"a\":true}}"]),
+            (
+                "compilation_config",
+                json!({"pass_config": {"a": true}}),
+                vec!["--compilation-config", "{\"pass_config\":{\"a\":true}}"],
+            ),
         ];
         for (name, value, expected) in cases {
             assert_eq!(flag(name, &value), expected);

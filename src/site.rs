@@ -146,8 +146,16 @@ pub struct SiteDefaults {
 }
 
 /// GPUs of a node where the site does not say: NVIDIA's reference systems (HGX, GB200 NVL72 compute tray) and AWS G5.
-const KNOWN_GPUS: [(&str, u32); 8] =
-    [("a10g", 1), ("a100", 8), ("h100", 8), ("h200", 8), ("gh200", 1), ("b200", 8), ("gb200", 4), ("gb300", 4)];
+const KNOWN_GPUS: [(&str, u32); 8] = [
+    ("a10g", 1),
+    ("a100", 8),
+    ("h100", 8),
+    ("h200", 8),
+    ("gh200", 1),
+    ("b200", 8),
+    ("gb200", 4),
+    ("gb300", 4),
+];
 
 /// A site and where it was read from.
 #[derive(Debug, Clone, Default)]
@@ -167,10 +175,12 @@ impl SiteFile {
         });
         let path = match named {
             Some(path) => Some(path),
-            None => [Some(PathBuf::from("site.toml")), config_folder().map(|folder| folder.join("site.toml"))]
-                .into_iter()
-                .flatten()
-                .find(|path| path.exists()),
+            None => {
+                [Some(PathBuf::from("site.toml")), config_folder().map(|folder| folder.join("site.toml"))]
+                    .into_iter()
+                    .flatten()
+                    .find(|path| path.exists())
+            }
         };
         let Some(path) = path else { return Ok(Self::default()) };
         let document = Document::read(&path).map_err(|error| {

@@ -43,7 +43,11 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     for plan in &plans {
         output::line(&format!(
             "ok  {} on {}: {} points, {} nodes, {} s at most",
-            plan.name, plan.gpu.kind, plan.points().count(), plan.job.nodes, plan.job.time_s
+            plan.name,
+            plan.gpu.kind,
+            plan.points().count(),
+            plan.job.nodes,
+            plan.job.time_s
         ))?;
     }
     if !global.quiet {
@@ -72,7 +76,9 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
             None => written_for.into_iter().map(Some).collect(),
         };
         for gpu in gpus {
-            results.push(planning::plan_file(global, site, file.clone(), gpu.as_deref()).map(|planned| planned.plan));
+            results.push(
+                planning::plan_file(global, site, file.clone(), gpu.as_deref()).map(|planned| planned.plan),
+            );
         }
     }
     collect(results.into_iter())
@@ -81,7 +87,8 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
 fn render_all(plans: &[Plan]) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     for plan in plans {
-        let mut wrong = |error: render::RenderError| errors.push(InputError::new(&plan.name, error.to_string()));
+        let mut wrong =
+            |error: render::RenderError| errors.push(InputError::new(&plan.name, error.to_string()));
         if let Err(error) = render::script(plan, "/path/to/tokmark", &[]) {
             wrong(error);
         }

@@ -72,8 +72,10 @@ fn launchers(args: &ListArgs) -> anyhow::Result<()> {
     }
     found.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     if args.json {
-        let list: Vec<_> =
-            found.iter().map(|(l, file)| json!({"name": l.name, "summary": l.summary, "file": file})).collect();
+        let list: Vec<_> = found
+            .iter()
+            .map(|(l, file)| json!({"name": l.name, "summary": l.summary, "file": file}))
+            .collect();
         return output::json(&list);
     }
     let mut table = Table::new(["NAME", "SUMMARY"]);

@@ -66,7 +66,8 @@ pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, I
 /// Checks that a model given by path is there. A bare name is left to the engine.
 pub(crate) fn check_weights(plan: &Plan) -> Result<(), InputErrors> {
     let path = &plan.model.path;
-    let is_path = path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
+    let is_path =
+        path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
     if !is_path || Path::new(path).exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
         return Ok(());
     }

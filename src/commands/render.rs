@@ -31,13 +31,19 @@ pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
     let planned = planning::plan(global, &args.recipe)?;
     let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
     let explained = if args.explain { explain(&planned.plan)? } else { String::new() };
-    fs_err::create_dir_all(&planned.plan.experiments).context("cannot make the folder for the job's output")?;
+    fs_err::create_dir_all(&planned.plan.experiments)
+        .context("cannot make the folder for the job's output")?;
     match &args.output {
         Some(path) => {
-            files::replace(path, script.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            files::replace(path, script.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
             output::text(&explained)?;
             if !global.quiet {
-                output::note(&format!("wrote {}; submit it with: sbatch {}", path.display(), render::quote(&path.display().to_string())));
+                output::note(&format!(
+                    "wrote {}; submit it with: sbatch {}",
+                    path.display(),
+                    render::quote(&path.display().to_string())
+                ));
             }
         }
         None => output::text(&format!("{script}{explained}"))?,
@@ -55,12 +61,28 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
         }
         for process in &deployment.processes {
             let spawn = render::process(plan, deployment, process, &scene)?;
-            let nodes: Vec<&str> =
-                process.nodes.iter().filter_map(|node| scene.nodes.get(*node as usize)).map(String::as_str).collect();
-            let gpus = if process.gpus.is_empty() { "none".into() } else { place::visible_gpus(&process.gpus, None) };
-            text.push_str(&format!("#   {} on {}, {} task(s), GPUs {gpus}\n", process.name, nodes.join(","), process.tasks));
+            let nodes: Vec<&str> = process
+                .nodes
+                .iter()
+                .filter_map(|node| scene.nodes.get(*node as usize))
+                .map(String::as_str)
+                .collect();
+            let gpus = if process.gpus.is_empty() {
+                "none".into()
+            } else {
+                place::visible_gpus(&process.gpus, None)
+            };
+            text.push_str(&format!(
+                "#   {} on {}, {} task(s), GPUs {gpus}\n",
+                process.name,
+                nodes.join(","),
+                process.tasks
+            ));
             for (name, value) in &spawn.env {
-                text.push_str(&comment("     env", &format!("{name}={}", render::quote(secret::shown(name, value)))));
+                text.push_str(&comment(
+                    "     env",
+                    &format!("{name}={}", render::quote(secret::shown(name, value))),
+                ));
             }
             text.push_str(&comment("     argv", &spawn::shell_line(&spawn.argv, &Default::default())));
             for (path, content) in &spawn.files {

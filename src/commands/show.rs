@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::planning::{self, Planned};
 use super::output;
+use super::planning::{self, Planned};
 use crate::cli::Global;
 use crate::document::join;
 use crate::report::table::Table;
@@ -75,7 +75,13 @@ fn page(planned: &Planned) -> String {
             crate::plan::Stop::DurationS(seconds) => format!("{seconds} s"),
         };
         let id = if deployment.id.is_empty() { "-".to_owned() } else { deployment.id.clone() };
-        points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.concurrency().to_string(), stop]);
+        points.push(vec![
+            point.id.clone(),
+            id,
+            deployment.gpus.to_string(),
+            point.concurrency().to_string(),
+            stop,
+        ]);
     }
     text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
     for published in &recipe.published {

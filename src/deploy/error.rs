@@ -65,7 +65,9 @@ pub enum DeployError {
         logs: Vec<(String, String)>,
     },
     /// The allocation is smaller than the plan.
-    #[error("the allocation has {have} nodes, the deployment needs {need}: render and submit the recipe again")]
+    #[error(
+        "the allocation has {have} nodes, the deployment needs {need}: render and submit the recipe again"
+    )]
     TooFewNodes {
         /// Nodes of the allocation.
         have: usize,

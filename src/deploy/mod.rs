@@ -69,7 +69,11 @@ pub struct Deployed {
 impl Deployed {
     /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. Whatever was
     /// started is stopped again when this fails.
-    pub async fn start(plan: &Plan, deployment: &Deployment, around: &Surroundings<'_>) -> Result<Self, DeployError> {
+    pub async fn start(
+        plan: &Plan,
+        deployment: &Deployment,
+        around: &Surroundings<'_>,
+    ) -> Result<Self, DeployError> {
         let began = Instant::now();
         let scene = scene(plan, deployment, around)?;
         let url = render::endpoint_url(plan, deployment, &scene)?;
@@ -86,7 +90,10 @@ impl Deployed {
         let started = deployed.bring_up(plan, deployment, around, &scene, &sender, deadline).await;
         match started {
             Ok(()) => {
-                (around.emit)(Event::Ready { url: deployed.url.clone(), seconds: began.elapsed().as_secs_f64() });
+                (around.emit)(Event::Ready {
+                    url: deployed.url.clone(),
+                    seconds: began.elapsed().as_secs_f64(),
+                });
                 Ok(deployed)
             }
             Err(error) => {
@@ -105,7 +112,8 @@ impl Deployed {
         death: &watch::Sender<Option<Arc<DeployError>>>,
         deadline: Instant,
     ) -> Result<(), DeployError> {
-        let watcher = spawn::Watcher::new(plan, death.clone(), Arc::clone(&self.stopping), Arc::clone(&around.emit))?;
+        let watcher =
+            spawn::Watcher::new(plan, death.clone(), Arc::clone(&self.stopping), Arc::clone(&around.emit))?;
         for role in &plan.launcher.roles {
             for process in deployment.processes.iter().filter(|process| process.role == role.name) {
                 let spawn = render::process(plan, deployment, process, scene)?;
@@ -123,7 +131,16 @@ impl Deployed {
         let endpoint = point.map_or(crate::plan::Endpoint::Chat, |point| point.endpoint);
         let url = self.url.clone();
         let simulated = self
-            .until(around, deadline, ready::endpoint(&url, &plan.model.served_name, plan.launcher.endpoint.health.as_deref(), endpoint))
+            .until(
+                around,
+                deadline,
+                ready::endpoint(
+                    &url,
+                    &plan.model.served_name,
+                    plan.launcher.endpoint.health.as_deref(),
+                    endpoint,
+                ),
+            )
             .await?;
         self.simulated |= simulated;
         Ok(())

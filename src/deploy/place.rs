@@ -30,7 +30,8 @@ pub struct Allocation {
 impl Place {
     /// Addresses of the nodes.
     pub fn nodes(&self) -> &[String] {
-        static LOOPBACK: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| vec!["127.0.0.1".to_owned()]);
+        static LOOPBACK: std::sync::LazyLock<Vec<String>> =
+            std::sync::LazyLock::new(|| vec!["127.0.0.1".to_owned()]);
         match self {
             Self::Local => &LOOPBACK,
             Self::Allocation(allocation) => &allocation.nodes,
@@ -54,9 +55,12 @@ impl Place {
 /// The GPUs that numbers 0, 1 … of a process stand for: those this process may itself use, when something already
 /// narrowed them.
 pub fn visible_gpus(numbers: &[u32], inherited: Option<&str>) -> String {
-    let narrowed: Vec<&str> =
-        inherited.map(|list| list.split(',').map(str::trim).filter(|gpu| !gpu.is_empty()).collect()).unwrap_or_default();
-    let name = |number: &u32| narrowed.get(*number as usize).map_or_else(|| number.to_string(), |gpu| (*gpu).to_owned());
+    let narrowed: Vec<&str> = inherited
+        .map(|list| list.split(',').map(str::trim).filter(|gpu| !gpu.is_empty()).collect())
+        .unwrap_or_default();
+    let name = |number: &u32| {
+        narrowed.get(*number as usize).map_or_else(|| number.to_string(), |gpu| (*gpu).to_owned())
+    };
     numbers.iter().map(name).collect::<Vec<_>>().join(",")
 }
 

@@ -14,7 +14,11 @@ use crate::render::Seat;
 const SEARCH: u16 = 500;
 
 /// Address and ports of every process, by process name.
-pub fn seats(plan: &Plan, deployment: &Deployment, place: &Place) -> Result<BTreeMap<String, Seat>, DeployError> {
+pub fn seats(
+    plan: &Plan,
+    deployment: &Deployment,
+    place: &Place,
+) -> Result<BTreeMap<String, Seat>, DeployError> {
     let endpoint = plan.launcher.endpoint_port();
     let mut taken: BTreeSet<(String, u16)> = BTreeSet::new();
     let mut seats = BTreeMap::new();
@@ -54,7 +58,12 @@ pub fn must_be_free(host: &str, port: u16) -> Result<u16, DeployError> {
 }
 
 /// The first free port from `preferred` on. On another node it cannot be tried from here and is taken as it is.
-fn pick(host: &str, preferred: u16, place: &Place, taken: &BTreeSet<(String, u16)>) -> Result<u16, DeployError> {
+fn pick(
+    host: &str,
+    preferred: u16,
+    place: &Place,
+    taken: &BTreeSet<(String, u16)>,
+) -> Result<u16, DeployError> {
     let unused = |port: &u16| !taken.contains(&(host.to_owned(), *port));
     let mut candidates = (preferred..=preferred.saturating_add(SEARCH)).filter(unused);
     let found = if place.is_here(host) {
@@ -64,8 +73,11 @@ fn pick(host: &str, preferred: u16, place: &Place, taken: &BTreeSet<(String, u16
     };
     found.ok_or_else(|| {
         DeployError::Input(
-            InputError::new(host, format!("no free port from {preferred} to {}", preferred.saturating_add(SEARCH)))
-                .next("free some ports on the node, or set deploy.port"),
+            InputError::new(
+                host,
+                format!("no free port from {preferred} to {}", preferred.saturating_add(SEARCH)),
+            )
+            .next("free some ports on the node, or set deploy.port"),
         )
     })
 }

@@ -39,13 +39,16 @@ pub fn role<'a>(name: &'a str, ready: &'a Ready, seat: &'a Seat) -> impl Probe<(
                 let address = (seat.host.as_str(), port_of(port));
                 match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
                     Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(format!("{name} does not accept connections on {}:{}: {error}", address.0, address.1)),
+                    Ok(Err(error)) => Err(format!(
+                        "{name} does not accept connections on {}:{}: {error}",
+                        address.0, address.1
+                    )),
                     Err(_) => Err(format!("{name} does not answer on {}:{}", address.0, address.1)),
                 }
             }
-            Ready::Http { port, path } => {
-                healthy(&format!("http://{}:{}{path}", seat.host, port_of(port))).await.map_err(|problem| format!("{name}: {problem}"))
-            }
+            Ready::Http { port, path } => healthy(&format!("http://{}:{}{path}", seat.host, port_of(port)))
+                .await
+                .map_err(|problem| format!("{name}: {problem}")),
         }
     }
 }
@@ -59,14 +62,20 @@ async fn healthy(url: &str) -> Result<(), String> {
 }
 
 /// Whether the endpoint is healthy, lists the model and generates a token. Gives whether it calls itself simulated.
-pub fn endpoint<'a>(url: &'a str, model: &'a str, health: Option<&'a str>, endpoint: Endpoint) -> impl Probe<bool> + 'a {
+pub fn endpoint<'a>(
+    url: &'a str,
+    model: &'a str,
+    health: Option<&'a str>,
+    endpoint: Endpoint,
+) -> impl Probe<bool> + 'a {
     async move || {
         if let Some(path) = health {
             healthy(&format!("{url}{path}")).await?;
         }
         let target = crate::load::Target::new(url, model);
-        let models =
-            probe::models(&target, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
+        let models = probe::models(&target, PROBE_TIMEOUT)
+            .await
+            .map_err(|error| format!("{url}/v1/models: {error}"))?;
         let Some(found) = models.iter().find(|known| known.id == model) else {
             let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
             return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));

@@ -12,8 +12,10 @@ pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
         .map(|(name, value)| {
             let wrong = |problem: String| InputError::new(value.clone(), problem).key(name.clone());
             let value = if let Some(variable) = value.strip_prefix("env:") {
-                std::env::var(variable)
-                    .map_err(|_| wrong("no such environment variable here".into()).next(format!("export {variable} before submitting")))?
+                std::env::var(variable).map_err(|_| {
+                    wrong("no such environment variable here".into())
+                        .next(format!("export {variable} before submitting"))
+                })?
             } else if let Some(path) = value.strip_prefix("file:") {
                 std::fs::read_to_string(path)
                     .map_err(|error| wrong(format!("cannot be read: {error}")))?

@@ -214,7 +214,9 @@ fn spawn_advice(plan: &Plan, place: &Place, source: &std::io::Error) -> String {
             "install the engine of launcher {:?}, or put its folder on PATH (site file: [env] PATH)",
             plan.launcher.name
         ),
-        (std::io::ErrorKind::NotFound, Place::Allocation(_)) => "srun must be on PATH of the compute node".into(),
+        (std::io::ErrorKind::NotFound, Place::Allocation(_)) => {
+            "srun must be on PATH of the compute node".into()
+        }
         _ => "see the system's reason above".into(),
     }
 }

@@ -65,11 +65,8 @@ impl Found {
 
     /// Points finished, of how many.
     pub fn points(&self) -> (usize, usize) {
-        let done = self
-            .events
-            .iter()
-            .filter(|stamped| matches!(stamped.event, Event::PointFinished { .. }))
-            .count();
+        let done =
+            self.events.iter().filter(|stamped| matches!(stamped.event, Event::PointFinished { .. })).count();
         let of = self.events.iter().rev().find_map(|stamped| match stamped.event {
             Event::PointStarted { of, .. } => Some(of),
             _ => None,
@@ -114,7 +111,10 @@ pub fn named(folder: &Path, name: &str) -> Option<Found> {
         all(folder).into_iter().find(|found| {
             found.manifest.job.as_deref() == Some(name)
                 || found.dir.file_name().is_some_and(|last| last.to_string_lossy() == name)
-                || found.dir.file_name().is_some_and(|last| last.to_string_lossy().ends_with(&format!("_{name}")))
+                || found
+                    .dir
+                    .file_name()
+                    .is_some_and(|last| last.to_string_lossy().ends_with(&format!("_{name}")))
         })
     })
 }

@@ -176,6 +176,9 @@ mod tests {
         text.push_str("{\"at\":\"2026");
         std::fs::write(&path, text).unwrap();
         let events: Vec<Event> = read(folder.path()).into_iter().map(|stamped| stamped.event).collect();
-        assert_eq!(events, [Event::Ready { url: "http://h:1".into(), seconds: 1.5 }, Event::Finished { exit_code: 0 }]);
+        assert_eq!(
+            events,
+            [Event::Ready { url: "http://h:1".into(), seconds: 1.5 }, Event::Finished { exit_code: 0 }]
+        );
     }
 }

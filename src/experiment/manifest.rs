@@ -49,7 +49,8 @@ impl Manifest {
     /// A manifest of this moment.
     pub fn now(plan: &Plan, job: Option<&str>, created_by: &str) -> Self {
         let slurm = std::env::vars().filter(|(name, _)| {
-            name.starts_with("SLURM_") && !["JWT", "TOKEN", "KEY", "CRED"].iter().any(|word| name.contains(word))
+            name.starts_with("SLURM_")
+                && !["JWT", "TOKEN", "KEY", "CRED"].iter().any(|word| name.contains(word))
         });
         Self {
             schema: 1,
@@ -84,5 +85,7 @@ impl Manifest {
 
 /// Name of this machine.
 pub fn hostname() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".into())
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "unknown".into())
 }

@@ -7,7 +7,9 @@ pub(crate) mod samples;
 pub mod stats;
 pub mod summary;
 pub mod verdict;
-pub use record::{Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage, request_id};
+pub use record::{
+    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage, request_id,
+};
 pub use stats::Distribution;
 pub use summary::{Summary, summarize};
 pub use verdict::{Rating, Verdict};

@@ -9,8 +9,8 @@ use super::job::{Job, Needs};
 use super::matrix::{combination_id, file_safe, overlay, product};
 use super::resolve::Resolved;
 use super::{
-    Arrival, Container, Deployment, Endpoint, Gpu, Length, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, Slo,
-    Stop, point_id, topology,
+    Arrival, Container, Deployment, Endpoint, Gpu, Length, LoadPoint, Model, Parallel, Plan, RecipeText,
+    SCHEMA, Slo, Stop, point_id, topology,
 };
 use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
@@ -131,8 +131,18 @@ fn container(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Option<C
     }
     let Some(image) = input.resolved.recipe.container.image.clone() else {
         return Err(blame
-            .at("container.image", format!("the site runs servers in {:?} containers, and no image is named", site.container.runtime))
-            .next(format!("add image to [gpu.{}.container] of the recipe, or set container.runtime = \"none\" in {}", gpu.kind, input.site.name()))
+            .at(
+                "container.image",
+                format!(
+                    "the site runs servers in {:?} containers, and no image is named",
+                    site.container.runtime
+                ),
+            )
+            .next(format!(
+                "add image to [gpu.{}.container] of the recipe, or set container.runtime = \"none\" in {}",
+                gpu.kind,
+                input.site.name()
+            ))
             .into());
     };
     let image = site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned().unwrap_or(image);
@@ -144,7 +154,11 @@ fn section(input: &Input<'_>, name: &str) -> Table {
 }
 
 /// Deserialises a section laid over by a combination of axis values.
-fn typed<T: for<'de> Deserialize<'de>>(table: Table, sweep: &str, input: &Input<'_>) -> Result<T, InputError> {
+fn typed<T: for<'de> Deserialize<'de>>(
+    table: Table,
+    sweep: &str,
+    input: &Input<'_>,
+) -> Result<T, InputError> {
     T::deserialize(table).map_err(|error| {
         let mut explained = explain_message(error.message()).key(sweep);
         explained.origin.clone_from(&input.file.document.file);
@@ -197,11 +211,10 @@ fn deployment(
         replicas: size("replicas", section.replicas),
     };
     if parallel.replicas > launcher.max_replicas {
-        errors.push(
-            blame
-                .at("deploy.replicas", format!("found {}", parallel.replicas))
-                .expected(format!("at most {}: launcher {:?} has no router", launcher.max_replicas, launcher.name)),
-        );
+        errors.push(blame.at("deploy.replicas", format!("found {}", parallel.replicas)).expected(format!(
+            "at most {}: launcher {:?} has no router",
+            launcher.max_replicas, launcher.name
+        )));
     }
     errors.extend(unknown_options(launcher, section, blame));
     if launcher.endpoint.url.is_some() && section.url.is_none() {
@@ -215,14 +228,21 @@ fn deployment(
     if let Some(url) = &section.url
         && reqwest::Url::parse(url).is_err()
     {
-        errors.push(blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000"));
+        errors.push(
+            blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000"),
+        );
     }
     let mut env = input.site.site.env.clone();
     env.extend(section.env.clone());
-    for (name, _) in env.iter().filter(|(name, value)| secret::is_secret_name(name) && !secret::is_reference(value)) {
+    for (name, _) in
+        env.iter().filter(|(name, value)| secret::is_secret_name(name) && !secret::is_reference(value))
+    {
         errors.push(
             blame
-                .at(&format!("deploy.env.{name}"), "a secret written out; it would end up in scripts and results")
+                .at(
+                    &format!("deploy.env.{name}"),
+                    "a secret written out; it would end up in scripts and results",
+                )
                 .expected(format!("a reference such as \"env:{name}\" or \"file:/path\"")),
         );
     }
@@ -230,7 +250,11 @@ fn deployment(
     let (nodes, processes) = match layout {
         Ok(layout) => layout,
         Err(problem) => {
-            errors.push(blame.at("deploy.tp", problem).next("lower tp, pp or dp, or choose a launcher that spans nodes"));
+            errors.push(
+                blame
+                    .at("deploy.tp", problem)
+                    .next("lower tp, pp or dp, or choose a launcher that spans nodes"),
+            );
             (1, Vec::new())
         }
     };
@@ -267,8 +291,15 @@ fn unknown_options(launcher: &Launcher, section: &DeploySection, blame: &Blame<'
     let unknown = section.engine.keys().filter(|key| !known.contains(key));
     unknown
         .map(|key| {
-            let error = blame.at(&format!("deploy.engine.{key}"), format!("launcher {:?} has no such option", launcher.name));
-            let error = if known.is_empty() { error.expected("no engine options") } else { error.expected(format!("one of {}", known.join(", "))) };
+            let error = blame.at(
+                &format!("deploy.engine.{key}"),
+                format!("launcher {:?} has no such option", launcher.name),
+            );
+            let error = if known.is_empty() {
+                error.expected("no engine options")
+            } else {
+                error.expected(format!("one of {}", known.join(", ")))
+            };
             match nearest(key, known.iter().map(String::as_str)) {
                 Some(near) => error.next(format!("did you mean `{near}`?")),
                 None => error,
@@ -289,7 +320,8 @@ fn points(input: &Input<'_>, recipe: &Recipe, blame: &Blame<'_>) -> Result<Vec<L
     let origin = &input.file.document.file;
     let mut axes = Table::new();
     let mut list = |key: &str, value: &Option<OneOrMany>| {
-        let values = value.iter().flat_map(|many| many.0.iter().map(|n| Value::Integer(i64::from(*n)))).collect();
+        let values =
+            value.iter().flat_map(|many| many.0.iter().map(|n| Value::Integer(i64::from(*n)))).collect();
         if value.is_some() {
             axes.insert(key.into(), Value::Array(values));
         }
@@ -331,10 +363,13 @@ fn points(input: &Input<'_>, recipe: &Recipe, blame: &Blame<'_>) -> Result<Vec<L
 
 fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
     let mut errors = Vec::new();
-    let mut number = |key: &str, value: &Option<OneOrMany>| match value.as_ref().map(|many| many.0.as_slice()) {
+    let mut number = |key: &str, value: &Option<OneOrMany>| match value.as_ref().map(|many| many.0.as_slice())
+    {
         Some([one]) => *one,
         _ => {
-            errors.push(blame.at(&format!("load.{key}"), "missing").expected("a number of tokens, or a list of them"));
+            errors.push(
+                blame.at(&format!("load.{key}"), "missing").expected("a number of tokens, or a list of them"),
+            );
             1
         }
     };
@@ -350,7 +385,8 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         Stop::DurationS(seconds) => seconds <= 0.0,
     };
     if empty {
-        errors.push(blame.at("load.requests", "the load point sends nothing").expected("at least one request"));
+        errors
+            .push(blame.at("load.requests", "the load point sends nothing").expected("at least one request"));
     }
     let warmup_requests = load
         .warmup_per_concurrency
@@ -388,7 +424,11 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
         |option| {
             let sizes = deployments.iter().map(|deployment| {
                 let dashed = option.replace('_', "-");
-                deployment.engine.get(option).or_else(|| deployment.engine.get(&dashed)).and_then(serde_json::Value::as_u64)
+                deployment
+                    .engine
+                    .get(option)
+                    .or_else(|| deployment.engine.get(&dashed))
+                    .and_then(serde_json::Value::as_u64)
             });
             let sizes: Option<Vec<u64>> = sizes.collect();
             sizes.map_or_else(|| "auto".to_owned(), |sizes| range(sizes.into_iter()))

@@ -45,7 +45,8 @@ impl Job {
     pub fn new(site: &Site, recipe: &SlurmSection, needs: &Needs<'_>) -> Self {
         let gpu_site = site.gpus.get(needs.gpu);
         let time_s = recipe.time.map_or(3600, |span| span.seconds().ceil().max(60.0) as u64);
-        let mut directives = vec![format!("--job-name=tokmark-{}", needs.name), format!("--nodes={}", needs.nodes)];
+        let mut directives =
+            vec![format!("--job-name=tokmark-{}", needs.name), format!("--nodes={}", needs.nodes)];
         let partition = gpu_site.and_then(|gpu| gpu.partition.as_ref()).or(site.slurm.partition.as_ref());
         let mut option = |flag: &str, value: Option<&String>| {
             if let Some(value) = value {

@@ -21,7 +21,9 @@ pub fn product(axes: &Table, section: &str, origin: &str) -> Result<Vec<Combinat
         let values = match values {
             Value::Array(values) if !values.is_empty() => values.clone(),
             Value::Array(_) => {
-                return Err(InputError::new(origin, "an empty list").key(at()).expected("at least one value"));
+                return Err(InputError::new(origin, "an empty list")
+                    .key(at())
+                    .expected("at least one value"));
             }
             other => {
                 return Err(InputError::new(origin, format!("found {other}"))
@@ -49,7 +51,12 @@ pub fn product(axes: &Table, section: &str, origin: &str) -> Result<Vec<Combinat
 }
 
 /// `base` with the values of a combination set at their dotted keys.
-pub fn overlay(base: &Table, combination: &Combination, section: &str, origin: &str) -> Result<Table, InputError> {
+pub fn overlay(
+    base: &Table,
+    combination: &Combination,
+    section: &str,
+    origin: &str,
+) -> Result<Table, InputError> {
     let mut table = base.clone();
     for (key, value) in combination {
         let path = split_path(key)
@@ -110,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_last_axis_varies_fastest() {
-        let combinations = product(&table("tp = [1, 2]\n\"engine.x\" = [\"a\", \"b\"]"), "sweep.server", "r").unwrap();
+        let combinations =
+            product(&table("tp = [1, 2]\n\"engine.x\" = [\"a\", \"b\"]"), "sweep.server", "r").unwrap();
         let ids: Vec<String> = combinations.iter().map(combination_id).collect();
         assert_eq!(ids, ["tp1_x-a", "tp1_x-b", "tp2_x-a", "tp2_x-b"]);
         let set = overlay(&table("tp = 8\n[engine]\ny = 1"), &combinations[3], "s", "r").unwrap();

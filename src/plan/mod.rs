@@ -161,7 +161,9 @@ impl Parallel {
 impl Plan {
     /// Load points of all deployments together.
     pub fn points(&self) -> impl Iterator<Item = (&Deployment, &LoadPoint)> {
-        self.deployments.iter().flat_map(|deployment| deployment.points.iter().map(move |point| (deployment, point)))
+        self.deployments
+            .iter()
+            .flat_map(|deployment| deployment.points.iter().map(move |point| (deployment, point)))
     }
 
     /// Whether the experiment holds more than one load point, each then in a folder of its own.
@@ -172,7 +174,11 @@ impl Plan {
     /// Folder of a point below `benchmark_logs`; `None` when it is the only one.
     pub fn point_folder(&self, deployment: &Deployment, point: &LoadPoint) -> Option<String> {
         self.is_sweep().then(|| {
-            if deployment.id.is_empty() { point.id.clone() } else { format!("{}_{}", deployment.id, point.id) }
+            if deployment.id.is_empty() {
+                point.id.clone()
+            } else {
+                format!("{}_{}", deployment.id, point.id)
+            }
         })
     }
 }

@@ -47,7 +47,8 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, choice: &Choice<'_>) -> Resul
     }
     let lines = file.document.lines();
     let table = file.document.table()?;
-    let common: Table = table.iter().filter(|(key, _)| *key != "gpu").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let common: Table =
+        table.iter().filter(|(key, _)| *key != "gpu").map(|(k, v)| (k.clone(), v.clone())).collect();
     layers.push(&common, &|path| place(&file.document, &lines, path));
     if let Some(gpu) = &gpu {
         let section = table.get("gpu").and_then(|gpus| gpus.get(gpu)).and_then(toml::Value::as_table);
@@ -76,7 +77,11 @@ fn place(document: &Document, lines: &BTreeMap<String, usize>, path: &str) -> St
 }
 
 /// The GPU type: `--gpu`, else the site's, else the recipe's only one.
-fn choose_gpu(file: &RecipeFile, site: &SiteFile, asked: Option<&str>) -> Result<Option<String>, InputErrors> {
+fn choose_gpu(
+    file: &RecipeFile,
+    site: &SiteFile,
+    asked: Option<&str>,
+) -> Result<Option<String>, InputErrors> {
     let in_recipe: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
     let (gpu, origin) = match (asked, &site.site.gpu, in_recipe.as_slice()) {
         (Some(gpu), ..) => (gpu.to_owned(), "--gpu".to_owned()),

@@ -67,7 +67,9 @@ impl Seats {
             ));
         }
         if need % per_node != 0 {
-            return Err(format!("a replica needs {need} GPUs, which is no multiple of the {per_node} GPUs of a node"));
+            return Err(format!(
+                "a replica needs {need} GPUs, which is no multiple of the {per_node} GPUs of a node"
+            ));
         }
         let nodes_each = need / per_node;
         Ok(Self { nodes: nodes_each * parallel.replicas, nodes_each, gpus_each: per_node, per_node })
@@ -86,7 +88,8 @@ impl Seats {
             }
         };
         let nodes: Vec<u32> = if role.gpus { nodes } else { nodes.into_iter().take(1).collect() };
-        let gpus: Vec<u32> = if role.gpus { (first_gpu..first_gpu + self.gpus_each).collect() } else { Vec::new() };
+        let gpus: Vec<u32> =
+            if role.gpus { (first_gpu..first_gpu + self.gpus_each).collect() } else { Vec::new() };
         let tasks = match role.tasks {
             Tasks::One => nodes.len() as u32,
             Tasks::PerGpu => (nodes.len() * gpus.len().max(1)) as u32,
@@ -130,7 +133,8 @@ mod tests {
         let (nodes, processes) = lay_out(&dynamo, &parallel(4, 3), &gpu(8)).unwrap();
         let workers: Vec<&Process> = processes.iter().filter(|process| process.role == "worker").collect();
         assert_eq!(nodes, 2);
-        let seats: Vec<_> = workers.iter().map(|worker| (worker.nodes[0], worker.gpus[0], worker.tasks)).collect();
+        let seats: Vec<_> =
+            workers.iter().map(|worker| (worker.nodes[0], worker.gpus[0], worker.tasks)).collect();
         assert_eq!(seats, [(0, 0, 4), (0, 4, 4), (1, 0, 4)]);
     }
 

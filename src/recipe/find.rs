@@ -57,10 +57,13 @@ impl RecipeFile {
             ),
         }
         if recipe.model.name.is_none() && recipe.gpu.values().any(|gpu| gpu.model.name.is_none()) {
-            errors.push(at("missing").key("model.name").expected("the model's name, e.g. openai/gpt-oss-120b"));
+            errors
+                .push(at("missing").key("model.name").expected("the model's name, e.g. openai/gpt-oss-120b"));
         }
         if recipe.deploy.launcher.is_none() {
-            errors.push(at("missing").key("deploy.launcher").expected("a launcher, see `tokmark list --launchers`"));
+            errors.push(
+                at("missing").key("deploy.launcher").expected("a launcher, see `tokmark list --launchers`"),
+            );
         }
         errors
     }
@@ -161,9 +164,12 @@ pub fn named(text: &str) -> Result<RecipeFile, InputErrors> {
         [] => {}
         _ => {
             let names: Vec<&str> = by_alias.iter().map(|file| file.name()).collect();
-            return Err(InputError::new(text, format!("is an alias of several recipes: {}", names.join(", ")))
-                .next("name one of them")
-                .into());
+            return Err(InputError::new(
+                text,
+                format!("is an alias of several recipes: {}", names.join(", ")),
+            )
+            .next("name one of them")
+            .into());
         }
     }
     if path.is_file() {

@@ -181,8 +181,11 @@ mod tests {
 
     #[test]
     fn higher_layers_win_and_origins_tell() {
-        let (recipe, origins) =
-            layered(&[("site", "[deploy]\ntp = 2\n"), ("recipe", "[deploy]\ntp = 4\npp = 2\n"), ("set", "[deploy]\npp = 1")]);
+        let (recipe, origins) = layered(&[
+            ("site", "[deploy]\ntp = 2\n"),
+            ("recipe", "[deploy]\ntp = 4\npp = 2\n"),
+            ("set", "[deploy]\npp = 1"),
+        ]);
         assert_eq!((recipe.deploy.tp, recipe.deploy.pp), (Some(4), Some(1)));
         assert_eq!((origins["deploy.tp"].as_str(), origins["deploy.pp"].as_str()), ("recipe", "set"));
         assert_eq!(origins["load.streaming"], "default");
@@ -190,8 +193,10 @@ mod tests {
 
     #[test]
     fn an_alternative_replaces_what_lower_layers_said() {
-        let (recipe, origins) =
-            layered(&[("recipe", "[load]\nrequests_per_concurrency = 8\n"), ("set", "[load]\nduration = \"5s\"")]);
+        let (recipe, origins) = layered(&[
+            ("recipe", "[load]\nrequests_per_concurrency = 8\n"),
+            ("set", "[load]\nduration = \"5s\""),
+        ]);
         assert_eq!(recipe.load.requests_per_concurrency, None);
         assert!(!origins.contains_key("load.requests_per_concurrency"));
         assert_eq!(recipe.load.duration.unwrap().seconds(), 5.0);
@@ -200,7 +205,10 @@ mod tests {
     #[test]
     fn setting_a_value_ends_its_axis() {
         let (recipe, _) = layered(&[
-            ("recipe", "[sweep.load]\nconcurrency = [1, 2]\n[sweep.server]\n\"engine.x\" = [1, 2]\ntp = [1, 2]"),
+            (
+                "recipe",
+                "[sweep.load]\nconcurrency = [1, 2]\n[sweep.server]\n\"engine.x\" = [1, 2]\ntp = [1, 2]",
+            ),
             ("set", "[load]\nconcurrency = 7\n[deploy]\ntp = 1\n[deploy.engine]\nx = 3"),
         ]);
         assert!(recipe.sweep.load.is_empty() && recipe.sweep.server.is_empty(), "{recipe:?}");
@@ -208,7 +216,8 @@ mod tests {
 
     #[test]
     fn assignments_take_the_type_of_the_key() {
-        let get = |path: &str, value: &str| Recipe::deserialize(assignment(path, value, "--set").unwrap()).unwrap();
+        let get =
+            |path: &str, value: &str| Recipe::deserialize(assignment(path, value, "--set").unwrap()).unwrap();
         assert_eq!(get("deploy.tp", "4").deploy.tp, Some(4));
         assert_eq!(get("model.size", "120").model.size.as_deref(), Some("120"));
         assert_eq!(get("model.name", "a b'\"$(x)").model.name.as_deref(), Some("a b'\"$(x)"));

@@ -31,7 +31,8 @@ impl std::str::FromStr for Span {
         let text = text.trim();
         let wrong = || format!("{text:?} is not a length of time like 500ms, 30s, 5m, 1h or 01:00:00");
         if text.contains(':') {
-            let parts: Vec<u64> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+            let parts: Vec<u64> =
+                text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
             let [hours, minutes, seconds] = parts[..] else { return Err(wrong()) };
             return Ok(Self((hours * 3600 + minutes * 60 + seconds) as f64));
         }

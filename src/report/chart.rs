@@ -161,7 +161,11 @@ fn nice_top(value: f64) -> f64 {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0].iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(value)
+    [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0]
+        .iter()
+        .map(|step| step * power)
+        .find(|top| *top >= value)
+        .unwrap_or(value)
 }
 
 /// XML text.
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn axis_ends_are_round() {
-        for (value, top) in [(0.0, 1.0), (1.0, 1.0), (1.2, 1.5), (95.0, 100.0), (640.0, 800.0), (0.03, 0.03)] {
+        for (value, top) in [(0.0, 1.0), (1.0, 1.0), (1.2, 1.5), (95.0, 100.0), (640.0, 800.0), (0.03, 0.03)]
+        {
             assert!((nice_top(value) - top).abs() < 1e-9, "{value}: {}", nice_top(value));
         }
     }

@@ -11,11 +11,18 @@ use crate::render::{self, RenderError};
 const PAGE: &str = include_str!("../../templates/report.html.tera");
 
 /// The whole page.
-pub fn page(subject: &Subject, rows: &[Row], charts: &[(&'static str, Chart)]) -> Result<String, RenderError> {
+pub fn page(
+    subject: &Subject,
+    rows: &[Row],
+    charts: &[(&'static str, Chart)],
+) -> Result<String, RenderError> {
     let table = markdown::headline(rows);
     let verdict = |row: &Row| row.summary.verdict.result.to_string();
-    let rows_json: Vec<_> =
-        rows.iter().zip(&table.rows).map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)})).collect();
+    let rows_json: Vec<_> = rows
+        .iter()
+        .zip(&table.rows)
+        .map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)}))
+        .collect();
     let facts: Vec<_> = subject.facts.iter().map(|(name, value)| json!([name, value])).collect();
     let value = json!({
         "title": subject.name,

@@ -2,8 +2,8 @@
 //!
 //! Arrow: `metrics`, `table` → here → `report`, `commands`.
 
-use super::{Row, Subject};
 use super::table::{Table, maybe, number};
+use super::{Row, Subject};
 use crate::metrics::stats::Distribution;
 
 /// What every page says first about simulated results.
@@ -13,7 +13,18 @@ pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simula
 pub fn headline(rows: &[Row]) -> Table {
     let plain = rows.iter().all(|row| row.point.starts_with("isl")) && distinct_concurrency(rows);
     let first = if plain { "conc" } else { "point" };
-    let mut table = Table::new([first, "req/s", "tok/s", "tok/s/gpu", "TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "verdict"]);
+    let mut table = Table::new([
+        first,
+        "req/s",
+        "tok/s",
+        "tok/s/gpu",
+        "TTFT p50",
+        "p99",
+        "ITL p50",
+        "p99",
+        "E2E p50",
+        "verdict",
+    ]);
     for row in rows {
         let s = &row.summary;
         let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
@@ -46,7 +57,11 @@ fn distinct_concurrency(rows: &[Row]) -> bool {
 /// Reasons of every point that is not plainly valid, one a line.
 pub fn reasons(rows: &[Row]) -> Vec<String> {
     let lines = rows.iter().flat_map(|row| {
-        row.summary.verdict.reasons.iter().map(move |reason| format!("{} {}: {reason}", row.point, row.summary.verdict.result))
+        row.summary
+            .verdict
+            .reasons
+            .iter()
+            .map(move |reason| format!("{} {}: {reason}", row.point, row.summary.verdict.result))
     });
     lines.collect()
 }
@@ -58,7 +73,10 @@ pub fn summary(subject: &Subject, rows: &[Row]) -> String {
     for (name, value) in &subject.facts {
         text.push_str(&format!("- {name}: {value}\n"));
     }
-    text.push_str(&format!("\n{}\nLatencies in ms; tok/s counts output tokens.\n", headline(rows).markdown()));
+    text.push_str(&format!(
+        "\n{}\nLatencies in ms; tok/s counts output tokens.\n",
+        headline(rows).markdown()
+    ));
     let reasons = reasons(rows);
     if !reasons.is_empty() {
         text.push_str("\n## Verdicts\n\n");

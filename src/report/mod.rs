@@ -45,7 +45,8 @@ pub struct Subject {
 impl Subject {
     /// A plan.
     pub fn of(plan: &Plan) -> Self {
-        let mut gpus: Vec<String> = plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
+        let mut gpus: Vec<String> =
+            plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
         gpus.dedup();
         let mut facts = vec![
             ("recipe", plan.name.clone()),
@@ -55,18 +56,31 @@ impl Subject {
         ];
         if let Some((deployment, point)) = plan.points().next() {
             let p = deployment.parallel;
-            facts.push(("parallel", format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas)));
+            facts.push((
+                "parallel",
+                format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
+            ));
             facts.push(("load", load_fact(point)));
         }
         facts.push(("tokmark", plan.tokmark.clone()));
-        Self { name: plan.name.clone(), summary: plan.summary.clone(), facts, recipe: Some(plan.recipe.text.clone()) }
+        Self {
+            name: plan.name.clone(),
+            summary: plan.summary.clone(),
+            facts,
+            recipe: Some(plan.recipe.text.clone()),
+        }
     }
 }
 
 /// Lengths, endpoint and streaming of a load point, in a few words.
 pub fn load_fact(point: &LoadPoint) -> String {
     let streaming = if point.streaming { "on" } else { "off" };
-    format!("ISL {} OSL {}, {}, streaming {streaming}", point.isl.mean, point.osl.mean, point.endpoint.as_str())
+    format!(
+        "ISL {} OSL {}, {}, streaming {streaming}",
+        point.isl.mean,
+        point.osl.mean,
+        point.endpoint.as_str()
+    )
 }
 
 /// Writes every report into an experiment directory.
@@ -99,18 +113,24 @@ pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
         }
     };
     add("throughput", "Output throughput", "tokens/s", &[("", |s| Some(s.throughput.output_tokens_per_s))]);
-    add("ttft", "Time to first token", "ms", &[
-        ("p50", |s| s.ttft_ms.as_ref().map(|d| d.p50)),
-        ("p99", |s| s.ttft_ms.as_ref().map(|d| d.p99)),
-    ]);
-    add("itl", "Inter-token latency", "ms", &[
-        ("p50", |s| s.itl_ms.as_ref().map(|d| d.p50)),
-        ("p99", |s| s.itl_ms.as_ref().map(|d| d.p99)),
-    ]);
-    add("e2e", "End-to-end latency", "ms", &[
-        ("p50", |s| s.e2e_ms.as_ref().map(|d| d.p50)),
-        ("p99", |s| s.e2e_ms.as_ref().map(|d| d.p99)),
-    ]);
+    add(
+        "ttft",
+        "Time to first token",
+        "ms",
+        &[("p50", |s| s.ttft_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.ttft_ms.as_ref().map(|d| d.p99))],
+    );
+    add(
+        "itl",
+        "Inter-token latency",
+        "ms",
+        &[("p50", |s| s.itl_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.itl_ms.as_ref().map(|d| d.p99))],
+    );
+    add(
+        "e2e",
+        "End-to-end latency",
+        "ms",
+        &[("p50", |s| s.e2e_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.e2e_ms.as_ref().map(|d| d.p99))],
+    );
     charts
 }
 
@@ -124,7 +144,8 @@ fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
     for row in rows {
         let (Some(x), Some(y)) = (row.summary.point.concurrency, figure(&row.summary)) else { continue };
         let group = if groups.len() > 1 { group(row) } else { String::new() };
-        let name = [group.as_str(), label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let name =
+            [group.as_str(), label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push((f64::from(x), y)),
             None => series.push(Series { name, points: vec![(f64::from(x), y)] }),

@@ -145,7 +145,11 @@ impl Session {
 
     fn surroundings(&self, deployment: &Deployment) -> Result<Surroundings<'_>, RunError> {
         let prefix = if deployment.id.is_empty() { String::new() } else { format!("{}.", deployment.id) };
-        let run = self.experiment.path("run").join(if deployment.id.is_empty() { "deployment" } else { &deployment.id });
+        let run = self.experiment.path("run").join(if deployment.id.is_empty() {
+            "deployment"
+        } else {
+            &deployment.id
+        });
         fs_err::create_dir_all(&run)?;
         let events = Arc::clone(&self.events);
         let folders = Folders { run, logs: self.experiment.server_logs(), prefix };
@@ -224,9 +228,7 @@ impl Session {
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
             let cancel = cancel.clone();
-            tokio::task::spawn_blocking(move || {
-                measure.run(&progress, &cancel, &|| cut_now.borrow().clone())
-            })
+            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &|| cut_now.borrow().clone()))
         };
         tokio::pin!(task);
         let mut death = None;
@@ -262,7 +264,8 @@ impl Session {
             self.plan.name, deployment.id
         );
         for process in &deployment.processes {
-            let spawn = render::process(&self.plan, deployment, process, &scene).map_err(DeployError::from)?;
+            let spawn =
+                render::process(&self.plan, deployment, process, &scene).map_err(DeployError::from)?;
             let Some(role) = self.plan.launcher.role(&process.role) else { continue };
             let log = around.folders.logs.join(format!("{}{}.log", around.folders.prefix, process.name));
             let argv = spawn::argv(&self.plan, role, process, &spawn, &scene, &self.place, &log);
@@ -311,7 +314,8 @@ impl Session {
     }
 }
 
-const VIEWS: [(LogView, &str); 2] = [(LogView::Server, "output_server.log"), (LogView::Workers, "output_workers.log")];
+const VIEWS: [(LogView, &str); 2] =
+    [(LogView::Server, "output_server.log"), (LogView::Workers, "output_workers.log")];
 
 /// `deployment_config.json` in the form of Dynamo's `benchmarks/llm/perf.sh`, which its plotting tools read.
 fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) -> Value {

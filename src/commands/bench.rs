@@ -1,0 +1,311 @@
+//! `tokmark bench --url URL`: the load engine alone, against any OpenAI-compatible endpoint.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Display;
+use super::{output, session};
+use crate::cli::Global;
+use crate::document::{InputError, InputErrors};
+use crate::error::{self, Ended};
+use crate::load::{Progress, Target, probe};
+use crate::metrics::summary::Context;
+use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop, point_id};
+use crate::recipe::units::Span;
+use crate::report::{self, Row, Subject};
+use crate::run::Current;
+use crate::run::point::{self, Measure};
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Base URL of the server, e.g. http://127.0.0.1:8000
+    #[arg(long)]
+    url: String,
+    /// Model name [default: the only one the server lists]
+    #[arg(long)]
+    model: Option<String>,
+    /// Endpoint that is driven
+    #[arg(long, default_value = "chat", value_parser = ["chat", "completions"])]
+    endpoint: String,
+    /// Ask for the whole answer at once
+    #[arg(long)]
+    no_stream: bool,
+    /// Prompt length, tokens (approximate: one word a token)
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    isl: u32,
+    /// Standard deviation of the prompt length
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    isl_stddev: u32,
+    /// Output length, tokens
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    osl: u32,
+    /// Standard deviation of the output length
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    osl_stddev: u32,
+    /// Requests in flight: a number, or a list for one load point each
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: Vec<u32>,
+    /// Stop after this many requests
+    #[arg(long, value_name = "N", group = "stop", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Stop after this many requests per unit of concurrency [default: 8]
+    #[arg(long, value_name = "K", group = "stop", value_parser = clap::value_parser!(u32).range(1..))]
+    requests_per_concurrency: Option<u32>,
+    /// Send for this long, then drain
+    #[arg(long, value_name = "TIME", group = "stop")]
+    duration: Option<Span>,
+    /// Requests before the measured window
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: u64,
+    /// Seed of prompts and lengths
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Let the server end answers early instead of asking for exactly OSL tokens
+    #[arg(long)]
+    respect_eos: bool,
+    /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
+    #[arg(long, value_name = "LIST", value_parser = slo)]
+    slo: Option<Slo>,
+    /// Total time limit of one request
+    #[arg(long, value_name = "TIME", default_value = "600s")]
+    request_timeout: Span,
+    /// Header for every request; a value `env:NAME` is read from the environment (repeatable)
+    #[arg(long = "header", value_name = "K:V")]
+    headers: Vec<String>,
+    /// JSON object merged into every request body
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    extra_body: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Folder for records, summary and exports
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the summary (with several points, the array of them) as JSON and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+fn object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+fn slo(text: &str) -> Result<Slo, String> {
+    let mut slo = Slo::default();
+    for part in text.split(',') {
+        let (name, limit) =
+            part.split_once(':').ok_or_else(|| format!("{part:?} is not name:limit, e.g. ttft:500ms"))?;
+        let limit = Some(limit.parse::<Span>()?.millis());
+        match name.trim() {
+            "ttft" => slo.ttft_ms = limit,
+            "itl" => slo.itl_ms = limit,
+            "e2e" => slo.e2e_ms = limit,
+            other => return Err(format!("unknown objective {other:?}; expected ttft, itl or e2e")),
+        }
+    }
+    Ok(slo)
+}
+
+impl BenchArgs {
+    fn points(&self) -> Vec<LoadPoint> {
+        let isl = Length { mean: self.isl, stddev: self.isl_stddev };
+        let osl = Length { mean: self.osl, stddev: self.osl_stddev };
+        let stop = |concurrency: u32| match (self.requests, self.duration) {
+            (Some(requests), _) => Stop::Requests(requests),
+            (None, Some(span)) => Stop::DurationS(span.seconds()),
+            (None, None) => {
+                Stop::Requests(u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(concurrency))
+            }
+        };
+        let mut concurrencies = self.concurrency.clone();
+        let mut seen = std::collections::BTreeSet::new();
+        concurrencies.retain(|concurrency| seen.insert(*concurrency));
+        let points = concurrencies.into_iter().map(|concurrency| LoadPoint {
+            id: point_id(isl, osl, concurrency),
+            isl,
+            osl,
+            arrival: Arrival::Closed { concurrency },
+            stop: stop(concurrency),
+            warmup_requests: self.warmup,
+            endpoint: if self.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat },
+            streaming: !self.no_stream,
+            ignore_eos: !self.respect_eos,
+            seed: self.seed,
+            slo: self.slo.unwrap_or_default(),
+            request_timeout_s: self.request_timeout.seconds(),
+            stall_timeout_s: self.request_timeout.seconds().min(120.0),
+            extra_body: self.extra_body.clone().unwrap_or_default(),
+        });
+        points.collect()
+    }
+
+    fn target(&self) -> Result<Target, InputErrors> {
+        let mut target = Target::new(&self.url, self.model.clone().unwrap_or_default());
+        for header in &self.headers {
+            let Some((name, value)) = header.split_once(':') else {
+                return Err(InputError::new("--header", "no `:` in it").expected("NAME:VALUE").into());
+            };
+            let value = value.trim();
+            let value = match value.strip_prefix("env:") {
+                Some(variable) => std::env::var(variable).map_err(|_| {
+                    InputError::new(format!("--header {name}"), format!("${variable} is not set"))
+                })?,
+                None => value.to_owned(),
+            };
+            target.headers.push((name.trim().to_owned(), value));
+        }
+        Ok(target)
+    }
+}
+
+/// Runs the verb.
+pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
+    let mut target = args.target()?;
+    // An unusable URL or header is a mistake to name before anything else.
+    target.url("/")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let display = Display::new(global);
+    runtime.block_on(async {
+        let simulated = identify(&mut target, args.model.is_some()).await?;
+        let stop = CancellationToken::new();
+        let (current, watching) = watch::channel(None);
+        let shown = tokio::spawn(display.follow(watching));
+        let signals = tokio::spawn(interrupted(stop.clone()));
+        let rows = measure(&args, &target, simulated, &stop, &current).await;
+        signals.abort();
+        shown.abort();
+        conclude(&args, &target, &rows?, stop.is_cancelled())
+    })
+}
+
+/// Finds the model's name and whether the server is tokmark's simulated engine. A server without `/v1/models` is fine
+/// when the name was given.
+async fn identify(target: &mut Target, named: bool) -> anyhow::Result<bool> {
+    let listed = probe::models(target, Duration::from_secs(10)).await;
+    let models = match (listed, named) {
+        (Ok(models), _) => models,
+        (Err(probe::ProbeError::Target(error)), _) => return Err(error.into()),
+        (Err(probe::ProbeError::Status { .. } | probe::ProbeError::Answer(_)), true) => return Ok(false),
+        (Err(error), _) => {
+            let message = format!(
+                "{}: {error}\n  next: is the server up? A model list at /v1/models is asked for first",
+                target.base_url
+            );
+            return Err(Ended { code: error::SERVER, message }.into());
+        }
+    };
+    if named {
+        return Ok(models.iter().any(|model| model.simulated));
+    }
+    let [model] = models.as_slice() else {
+        let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+        return Err(InputError::new("--model", "not given, and the server does not list exactly one model")
+            .expected(format!("one of {}", names.join(", ")))
+            .into());
+    };
+    target.model.clone_from(&model.id);
+    Ok(model.simulated)
+}
+
+async fn interrupted(stop: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()),
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()),
+    ) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if stop.is_cancelled() {
+            std::process::exit(i32::from(error::INTERRUPTED));
+        }
+        stop.cancel();
+    }
+}
+
+async fn measure(
+    args: &BenchArgs,
+    target: &Target,
+    simulated: bool,
+    stop: &CancellationToken,
+    current: &watch::Sender<Option<Current>>,
+) -> anyhow::Result<Vec<Row>> {
+    let points = args.points();
+    let sweep = points.len() > 1;
+    let mut rows = Vec::new();
+    for point in points {
+        if stop.is_cancelled() {
+            break;
+        }
+        let dir = args.out.as_ref().map(|out| if sweep { out.join(&point.id) } else { out.clone() });
+        if let Some(dir) = &dir {
+            refuse_used(dir)?;
+        }
+        let name = point.id.clone();
+        let progress = Progress::default();
+        current.send_replace(Some(Current {
+            point: name.clone(),
+            load: point.clone(),
+            progress: progress.clone(),
+        }));
+        let measure = Measure {
+            target: target.clone(),
+            point,
+            dir,
+            context: Context { simulated, gpus: None },
+            benchmark_id: name.clone(),
+            deployment: None,
+        };
+        let stop = stop.clone();
+        let summary = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|| None)).await?;
+        current.send_replace(None);
+        rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: summary? });
+        if let (Some(out), true) = (&args.out, sweep) {
+            report::write(out, &subject(args, target), &rows)?;
+        }
+    }
+    Ok(rows)
+}
+
+/// A folder that holds a measurement is never written into again.
+fn refuse_used(dir: &std::path::Path) -> Result<(), InputErrors> {
+    if dir.join("records.jsonl").exists() || point::finished(dir).is_some() {
+        return Err(InputError::new("--out", format!("{} already holds a measurement", dir.display()))
+            .next("give another folder; nothing is ever overwritten")
+            .into());
+    }
+    Ok(())
+}
+
+fn subject(args: &BenchArgs, target: &Target) -> Subject {
+    let mut facts = vec![("url", target.base_url.clone()), ("model", target.model.clone())];
+    facts.extend(args.points().first().map(|point| ("load", report::load_fact(point))));
+    facts.push(("tokmark", crate::cli::VERSION.to_owned()));
+    Subject { name: format!("bench of {}", target.model), summary: String::new(), facts, recipe: None }
+}
+
+fn conclude(args: &BenchArgs, _target: &Target, rows: &[Row], interrupted: bool) -> anyhow::Result<()> {
+    match (args.json, rows) {
+        (true, [row]) => output::json(&row.summary)?,
+        (true, rows) => output::json(&rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?,
+        (false, rows) => {
+            output::text(&session::closing(rows))?;
+            if let Some(out) = &args.out {
+                output::line(&format!("\nresults: {}", out.display()))?;
+            }
+        }
+    }
+    if interrupted {
+        return Err(Ended {
+            code: error::INTERRUPTED,
+            message: "interrupted; what was measured until then is kept".into(),
+        }
+        .into());
+    }
+    session::gate(rows)
+}

@@ -1,0 +1,400 @@
+//! `tokmark jobs`: history from the experiment directories, reconciled with what Slurm says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{output, planning, session};
+use crate::cli::Global;
+use crate::document::InputError;
+use crate::error::{self, Ended};
+use crate::executor::SlurmError;
+use crate::executor::slurm::{Slurm, poll_interval};
+use crate::experiment::discover::{self, Found, Progress};
+use crate::experiment::manifest::hostname;
+use crate::report::Row;
+use crate::report::table::Table;
+use crate::run::point;
+use crate::site::SiteFile;
+use crate::slurm::{JobId, JobStatus};
+
+/// Arguments of `jobs`.
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// As JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every job and local run, newest first (the default)
+    List,
+    /// One job: state, points, results
+    Show {
+        /// Job id, experiment name or directory
+        job: String,
+    },
+    /// Logs of a job
+    Log {
+        /// Job id, experiment name or directory
+        job: String,
+        /// Which log, e.g. bench, server-0, slurm [default: bench]
+        log: Option<String>,
+    },
+    /// Wait for a job's end and pass on its exit code
+    Wait {
+        /// Job id, experiment name or directory
+        job: String,
+    },
+    /// Cancel a job or a local run
+    Cancel {
+        /// Job ids, experiment names or directories
+        #[arg(required = true)]
+        jobs: Vec<String>,
+    },
+}
+
+/// Runs the verb.
+pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
+    let site = SiteFile::load(global.site.as_deref())?;
+    let folder = planning::experiments(global, &site)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let slurm = Slurm::default();
+    runtime.block_on(async {
+        match args.action.as_ref().unwrap_or(&Action::List) {
+            Action::List => list(&folder, &slurm, args.json).await,
+            Action::Show { job } => show(&find(&folder, job)?, &slurm, args.json).await,
+            Action::Log { job, log } => log_of(&find(&folder, job)?, log.as_deref()),
+            Action::Wait { job } => wait(global, &find(&folder, job)?, &slurm).await,
+            Action::Cancel { jobs } => cancel(&folder, jobs, &slurm).await,
+        }
+    })
+}
+
+fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
+    discover::named(folder, name).ok_or_else(|| {
+        InputError::new(name, format!("no such job or experiment in {}", folder.display()))
+            .expected("a job id, an experiment's name or its directory")
+            .next("`tokmark jobs list` shows them; --experiments DIR looks elsewhere")
+            .into()
+    })
+}
+
+/// What Slurm says of jobs that may still change. Without Slurm, nothing.
+async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus> {
+    let open = found.iter().filter(|found| !matches!(found.progress(), Progress::Ended(_)));
+    let ids: Vec<JobId> = open.filter_map(|found| found.manifest.job.as_deref()?.parse().ok()).collect();
+    match slurm.poll(&ids).await {
+        Ok(statuses) => statuses,
+        Err(SlurmError::NotFound { .. }) => BTreeMap::new(),
+        Err(error) => {
+            output::note(&format!("warning: {error}"));
+            BTreeMap::new()
+        }
+    }
+}
+
+/// State of an experiment: what it wrote itself, and where that leaves it open, what Slurm says.
+fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
+    let progress = found.progress();
+    if let Progress::Ended(code) = progress {
+        return ended(code).to_owned();
+    }
+    let status = found
+        .manifest
+        .job
+        .as_deref()
+        .and_then(|job| job.parse().ok())
+        .and_then(|id: JobId| statuses.get(&id));
+    match (status, &found.manifest.job, progress) {
+        (Some(status), _, Progress::Running { doing, .. }) if !status.state.is_terminal() => {
+            format!("{}: {doing}", status.state)
+        }
+        (Some(status), ..) => status.state.to_string(),
+        (None, None, Progress::Running { doing, host, pid }) if is_alive(&host, pid) => {
+            format!("RUNNING: {doing}")
+        }
+        (None, None, _) => "LOST".into(),
+        (None, Some(_), _) => "UNKNOWN".into(),
+    }
+}
+
+fn ended(code: u8) -> &'static str {
+    match code {
+        error::OK => "COMPLETED",
+        error::GATE => "INVALID",
+        error::INTERRUPTED => "INTERRUPTED",
+        _ => "FAILED",
+    }
+}
+
+/// Whether the process of a local run still lives; on another host that cannot be told and is taken as yes.
+fn is_alive(host: &str, pid: u32) -> bool {
+    host != hostname() || nix::sys::signal::kill(process(pid), None).is_ok()
+}
+
+fn process(pid: u32) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
+}
+
+async fn list(folder: &Path, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
+    let all = discover::all(folder);
+    let statuses = statuses(&all.iter().collect::<Vec<_>>(), slurm).await;
+    if json {
+        let list: Vec<_> = all.iter().map(|found| as_json(found, &statuses)).collect();
+        return output::json(&list);
+    }
+    if all.is_empty() {
+        output::note(&format!("no experiments in {}", folder.display()));
+        return Ok(());
+    }
+    let mut table = Table::new(["JOB", "STATE", "RECIPE", "GPU", "POINTS", "CREATED (UTC)", "EXPERIMENT"]);
+    for found in &all {
+        let (done, of) = found.points();
+        table.push(vec![
+            found.manifest.job.clone().unwrap_or_else(|| "local".into()),
+            state(found, &statuses),
+            found.manifest.recipe.clone(),
+            found.manifest.gpu.clone(),
+            format!("{done}/{of}"),
+            found.manifest.created_at.strftime("%F %T").to_string(),
+            found.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        ]);
+    }
+    Ok(output::text(&table.text(&[0, 1, 2, 3, 5, 6]))?)
+}
+
+fn as_json(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> serde_json::Value {
+    let (done, of) = found.points();
+    json!({
+        "job": found.manifest.job,
+        "state": state(found, statuses),
+        "recipe": found.manifest.recipe,
+        "gpu": found.manifest.gpu,
+        "model": found.manifest.model,
+        "simulated": found.manifest.simulated,
+        "points_done": done,
+        "points": of,
+        "created_at": found.manifest.created_at,
+        "experiment": found.dir,
+        "failure": found.failure(),
+        "exit_code": match found.progress() { Progress::Ended(code) => Some(code), _ => None },
+    })
+}
+
+/// Rows of the points an experiment has finished.
+fn rows(found: &Found) -> Vec<Row> {
+    let Ok(plan) = crate::experiment::Experiment::at(&found.dir).plan() else { return Vec::new() };
+    let experiment = crate::experiment::Experiment::at(&found.dir);
+    let rows = plan.points().filter_map(|(deployment, load)| {
+        let folder = plan.point_folder(deployment, load);
+        let summary = point::finished(&experiment.point_dir(folder.as_deref()))?;
+        let name = folder.unwrap_or_else(|| load.id.clone());
+        Some(Row { point: name, deployment: deployment.id.clone(), gpus: deployment.gpus, summary })
+    });
+    rows.collect()
+}
+
+async fn show(found: &Found, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
+    let statuses = statuses(&[found], slurm).await;
+    if json {
+        return output::json(&as_json(found, &statuses));
+    }
+    let manifest = &found.manifest;
+    let mut lines = vec![
+        format!(
+            "{} {}",
+            manifest.job.as_deref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}")),
+            state(found, &statuses)
+        ),
+        format!("recipe     {} ({} on {})", manifest.recipe, manifest.model, manifest.gpu),
+        format!(
+            "created    {} by tokmark {} ({}) on {}",
+            manifest.created_at, manifest.tokmark, manifest.created_by, manifest.host
+        ),
+        format!("experiment {}", found.dir.display()),
+    ];
+    if let Some(reason) = statuses.values().find_map(|status| status.reason.clone()) {
+        lines.push(format!("reason     {reason}"));
+    }
+    if let Some(failure) = found.failure() {
+        lines.push(format!("failure    {failure}"));
+    }
+    output::line(&lines.join("\n"))?;
+    let rows = rows(found);
+    if !rows.is_empty() {
+        output::text(&format!("\n{}", session::closing(&rows)))?;
+    }
+    Ok(())
+}
+
+fn log_of(found: &Found, name: Option<&str>) -> anyhow::Result<()> {
+    let name = name.unwrap_or("bench");
+    let logs = found.dir.join("server_logs");
+    let candidates = [
+        if name == "slurm" { found.dir.join("slurm.out") } else { logs.join(format!("{name}.log")) },
+        logs.join(name),
+    ];
+    let Some(path) = candidates.iter().find(|path| path.is_file()) else {
+        let mut known: Vec<String> = std::fs::read_dir(&logs)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                Some(entry.ok()?.file_name().to_string_lossy().trim_end_matches(".log").to_owned())
+            })
+            .collect();
+        known.sort();
+        if found.dir.join("slurm.out").is_file() {
+            known.push("slurm".into());
+        }
+        return Err(InputError::new(found.dir.display().to_string(), format!("no log {name:?}"))
+            .expected(if known.is_empty() {
+                "no log is there yet".into()
+            } else {
+                format!("one of {}", known.join(", "))
+            })
+            .into());
+    };
+    let bytes = fs_err::read(path)?;
+    Ok(output::text(&String::from_utf8_lossy(&bytes))?)
+}
+
+async fn wait(global: &Global, found: &Found, slurm: &Slurm) -> anyhow::Result<()> {
+    match &found.manifest.job {
+        Some(job) if !matches!(found.progress(), Progress::Ended(_)) => {
+            let job = job.parse().context("the manifest's job id")?;
+            wait_for(global, slurm, &job, &found.dir, poll_interval()).await
+        }
+        _ => wait_local(&found.dir).await,
+    }
+}
+
+/// Waits for a local run, and tells how it ended.
+async fn wait_local(dir: &Path) -> anyhow::Result<()> {
+    loop {
+        let found = discover::at(dir)
+            .ok_or_else(|| InputError::new(dir.display().to_string(), "no experiment any more"))?;
+        match found.progress() {
+            Progress::Running { host, pid, .. } if is_alive(&host, pid) => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            _ => return verdict_of(&found, None),
+        }
+    }
+}
+
+/// Waits for a Slurm job, says how its state changes, and tells how it ended.
+pub(crate) async fn wait_for(
+    global: &Global,
+    slurm: &Slurm,
+    job: &JobId,
+    dir: &Path,
+    interval: Duration,
+) -> anyhow::Result<()> {
+    let status = slurm
+        .wait(job, interval, |status| {
+            if !global.quiet {
+                let reason =
+                    status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                output::note(&format!("job {job}: {}{reason}", status.state));
+            }
+        })
+        .await?;
+    // The last events may reach a shared file system a moment after the job is gone.
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        match discover::at(dir) {
+            Some(found)
+                if matches!(found.progress(), Progress::Ended(_)) || std::time::Instant::now() > deadline =>
+            {
+                return verdict_of(&found, Some(&status));
+            }
+            None if std::time::Instant::now() > deadline => {
+                return Err(Ended {
+                    code: error::INFRASTRUCTURE,
+                    message: format!(
+                        "job {job} ended {} and left no experiment in {}",
+                        status.state,
+                        dir.display()
+                    ),
+                }
+                .into());
+            }
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// The closing table, and the exit code of the run as this one's.
+fn verdict_of(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
+    let rows = rows(found);
+    if !rows.is_empty() {
+        output::text(&session::closing(&rows))?;
+    }
+    output::line(&format!("results: {}", found.dir.display()))?;
+    let state = status.map(|status| status.state.to_string());
+    match (found.progress(), status) {
+        (Progress::Ended(error::OK), _) => Ok(()),
+        (Progress::Ended(code), _) => {
+            let message =
+                found.failure().map_or_else(|| format!("ended with exit code {code}"), str::to_owned);
+            Err(Ended { code, message }.into())
+        }
+        (_, Some(status)) => {
+            let reason = status.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+            let message = format!(
+                "the job ended {}{reason} before tokmark wrote its own end; see {}",
+                state.unwrap_or_default(),
+                found.dir.join("slurm.out").display()
+            );
+            let code = if status.state == crate::slurm::JobState::Cancelled {
+                error::INTERRUPTED
+            } else {
+                error::INFRASTRUCTURE
+            };
+            Err(Ended { code, message }.into())
+        }
+        (_, None) => Err(Ended {
+            code: error::INFRASTRUCTURE,
+            message: "the run is gone without having written its end".into(),
+        }
+        .into()),
+    }
+}
+
+async fn cancel(folder: &Path, jobs: &[String], slurm: &Slurm) -> anyhow::Result<()> {
+    let found: Vec<Found> = jobs.iter().map(|job| find(folder, job)).collect::<Result<_, _>>()?;
+    for found in found {
+        let name = found.manifest.job.clone().unwrap_or_else(|| found.dir.display().to_string());
+        match (&found.manifest.job, found.progress()) {
+            (_, Progress::Ended(code)) => {
+                output::line(&format!("{name} has ended already ({})", ended(code)))?
+            }
+            (Some(job), _) => {
+                slurm.cancel(&job.parse().context("the manifest's job id")?).await?;
+                output::line(&format!("cancelled job {job}"))?;
+            }
+            (None, Progress::Running { host, pid, .. }) if host == hostname() && is_alive(&host, pid) => {
+                nix::sys::signal::kill(process(pid), nix::sys::signal::Signal::SIGTERM)
+                    .map_err(std::io::Error::from)
+                    .with_context(|| format!("cannot signal process {pid}"))?;
+                output::line(&format!("asked {name} to stop"))?;
+            }
+            (None, Progress::Running { host, pid, .. }) if is_alive(&host, pid) => {
+                return Err(InputError::new(name, format!("runs on {host}, not here"))
+                    .next(format!("cancel it on {host}"))
+                    .into());
+            }
+            (None, _) => output::line(&format!("{name} does not run"))?,
+        }
+    }
+    Ok(())
+}

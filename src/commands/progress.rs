@@ -1,0 +1,169 @@
+//! What a person sees while a run goes on: a bar on a terminal, a line every 10 s otherwise, events in between.
+//!
+//! Arrow: `experiment::Event`, `load::Progress` → here → stderr.
+
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+
+use super::output;
+use crate::cli::Global;
+use crate::experiment::Event;
+use crate::load::Snapshot;
+use crate::metrics::Phase;
+use crate::plan::Stop;
+use crate::run::Current;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// Shows events and progress on stderr.
+#[derive(Debug, Clone)]
+pub(crate) struct Display {
+    level: Level,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+/// Time between two lines where there is no terminal.
+const LINE_PERIOD: Duration = Duration::from_secs(10);
+
+impl Display {
+    /// As the global options ask for.
+    pub(crate) fn new(global: &Global) -> Self {
+        let level = match (global.quiet, global.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        };
+        Self { level, bar: Arc::default() }
+    }
+
+    /// Says one line, above the bar if there is one.
+    pub(crate) fn say(&self, line: &str) {
+        if self.level == Level::Quiet {
+            return;
+        }
+        let bar = self.bar.lock().ok().and_then(|bar| bar.clone());
+        match bar {
+            Some(bar) => bar.suspend(|| output::note(line)),
+            None => output::note(line),
+        }
+    }
+
+    /// Shows an event.
+    pub(crate) fn event(&self, event: &Event) {
+        if let Some((line, always)) = describe(event)
+            && (always || self.level == Level::Verbose)
+        {
+            self.say(&line);
+        }
+    }
+
+    /// Follows the load point that runs, until the sender is gone.
+    pub(crate) async fn follow(self, mut current: watch::Receiver<Option<Current>>) {
+        let terminal = std::io::stderr().is_terminal();
+        let mut last_line = Instant::now();
+        loop {
+            let now = current.borrow_and_update().clone();
+            match &now {
+                Some(current) if terminal && self.level != Level::Quiet => self.draw(current),
+                Some(current) if last_line.elapsed() >= LINE_PERIOD => {
+                    last_line = Instant::now();
+                    self.say(&format!("{}: {}", current.point, counts(&current.progress.snapshot())));
+                }
+                Some(_) => {}
+                None => self.clear(),
+            }
+            let period = if now.is_some() { Duration::from_millis(200) } else { Duration::from_secs(3600) };
+            tokio::select! {
+                changed = current.changed() => {
+                    last_line = Instant::now();
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep(period) => {}
+            }
+        }
+        self.clear();
+    }
+
+    fn draw(&self, current: &Current) {
+        let snapshot = current.progress.snapshot();
+        let Ok(mut slot) = self.bar.lock() else { return };
+        let bar = slot.get_or_insert_with(|| {
+            let bar = ProgressBar::new(1);
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        let (done, of) = match (current.load.stop, snapshot.phase) {
+            (_, Some(Phase::Warmup)) => (snapshot.done, current.load.warmup_requests),
+            (Stop::Requests(requests), _) => (snapshot.done, requests),
+            (Stop::DurationS(seconds), _) => (bar.elapsed().as_secs(), seconds.ceil() as u64),
+        };
+        bar.set_length(of.max(1));
+        bar.set_position(done.min(of));
+        bar.set_prefix(current.point.clone());
+        bar.set_message(counts(&snapshot));
+    }
+
+    fn clear(&self) {
+        if let Ok(mut slot) = self.bar.lock()
+            && let Some(bar) = slot.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn counts(snapshot: &Snapshot) -> String {
+    let phase = if snapshot.phase == Some(Phase::Warmup) { "warm-up, " } else { "" };
+    let failed = if snapshot.failed > 0 { format!(", {} failed", snapshot.failed) } else { String::new() };
+    format!("{phase}{} done, {} in flight{failed}", snapshot.done, snapshot.in_flight)
+}
+
+/// An event in a line, and whether it is shown without `-v`.
+pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
+    let of = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
+    Some(match event {
+        Event::Started { job: Some(job), host, restarts, .. } if *restarts > 0 => {
+            (format!("job {job} on {host}, started again (restart {restarts})"), true)
+        }
+        Event::Started { job: Some(job), host, .. } => (format!("job {job} on {host}"), true),
+        Event::Started { .. } => return None,
+        Event::Deploying { deployment, number, of: all } => {
+            let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
+            (format!("starting servers{}{which}", of(deployment)), true)
+        }
+        Event::ProcessStarted { process, host, pid, log } => {
+            (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
+        }
+        Event::ProcessEnded { process, status, expected } => {
+            (format!("{process} ended ({status}{})", if *expected { "" } else { ", by itself" }), !expected)
+        }
+        Event::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
+        Event::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
+        Event::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
+        Event::PointFinished { point, verdict, completed, total, output_tokens_per_s } => (
+            format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
+            true,
+        ),
+        Event::Stopping { deployment } => (format!("stopping servers{}", of(deployment)), false),
+        Event::Stopped { killed, .. } if !killed.is_empty() => {
+            (format!("had to kill {}", killed.join(", ")), true)
+        }
+        Event::Stopped { seconds, .. } => (format!("servers stopped in {seconds:.1} s"), false),
+        Event::Interrupted { signal } => (format!("{signal}: wrapping up; once more to stop at once"), true),
+        Event::Failed { .. } | Event::Finished { .. } => return None,
+    })
+}

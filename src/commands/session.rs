@@ -1,0 +1,182 @@
+//! What `run` and `exec` share: events to files and eyes, signals, the session, the closing table, the exit code.
+//!
+//! Arrow: `run`, `experiment`, `progress` → here → verbs.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::output;
+use super::progress::{Display, describe};
+use crate::cli::Global;
+use crate::deploy::Place;
+use crate::error::{self, GateFailed};
+use crate::experiment::event::Stamped;
+use crate::experiment::manifest::hostname;
+use crate::experiment::{Event, EventLog, Experiment, files};
+use crate::metrics::Rating;
+use crate::plan::Plan;
+use crate::report::{Row, markdown};
+use crate::run::{Outcome, Session};
+
+/// Runs a plan in a place and shows how it went. The error, if any, carries the exit code.
+pub(crate) fn conduct(
+    global: &Global,
+    plan: Plan,
+    place: Place,
+    experiment: Experiment,
+    json: bool,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let display = Display::new(global);
+    let events = Arc::new(EventLog::open(experiment.dir(), listener(&experiment, display.clone())?)?);
+    let (current, watching) = watch::channel(None);
+    let session = Session {
+        plan,
+        place,
+        experiment,
+        tokmark: super::planning::this_binary()?,
+        events: Arc::clone(&events),
+        stop: CancellationToken::new(),
+        hurry: CancellationToken::new(),
+        current,
+    };
+    events.emit(started(&session.place));
+    let outcome = runtime.block_on(async {
+        let shown = tokio::spawn(display.follow(watching));
+        let signals = tokio::spawn(obey(session.stop.clone(), session.hurry.clone(), Arc::clone(&events)));
+        let outcome = session.run().await;
+        signals.abort();
+        session.current.send_replace(None);
+        shown.abort();
+        outcome
+    });
+    let result = conclude(&session, outcome, json);
+    let code = match &result {
+        Ok(()) => error::OK,
+        Err(failure) => {
+            events.emit(Event::Failed { message: format!("{failure:#}") });
+            error::exit_code(failure)
+        }
+    };
+    events.emit(Event::Finished { exit_code: code });
+    result
+}
+
+fn started(place: &Place) -> Event {
+    let restarts = match place {
+        Place::Local => 0,
+        Place::Allocation(allocation) => allocation.restarts,
+    };
+    Event::Started {
+        job: place.job().map(ToString::to_string),
+        pid: std::process::id(),
+        host: hostname(),
+        nodes: place.nodes().to_vec(),
+        restarts,
+    }
+}
+
+/// Every event to `bench.log`, those about servers to `workers_start.log`, and to the display.
+fn listener(
+    experiment: &Experiment,
+    display: Display,
+) -> std::io::Result<Box<dyn Fn(&Stamped) + Send + Sync>> {
+    let bench = files::append(&experiment.server_logs().join("bench.log"))?;
+    let start = files::append(&experiment.server_logs().join("workers_start.log"))?;
+    Ok(Box::new(move |stamped| {
+        display.event(&stamped.event);
+        let text = match &stamped.event {
+            Event::Failed { message } => format!("failed: {message}"),
+            Event::Finished { exit_code } => format!("finished with exit code {exit_code}"),
+            event => describe(event).map_or_else(|| format!("{event:?}"), |(line, _)| line),
+        };
+        let line = format!("{} {text}\n", stamped.at);
+        // A full disk must not end the run.
+        let _lost = (&bench).write_all(line.as_bytes());
+        let about_servers = matches!(
+            stamped.event,
+            Event::Deploying { .. }
+                | Event::ProcessStarted { .. }
+                | Event::ProcessEnded { .. }
+                | Event::Ready { .. }
+                | Event::Stopped { .. }
+        );
+        if about_servers {
+            let _lost = (&start).write_all(line.as_bytes());
+        }
+    }))
+}
+
+/// First signal: wrap up. Second: do not wait for anyone.
+async fn obey(stop: CancellationToken, hurry: CancellationToken, events: Arc<EventLog>) {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut warning)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::user_defined1()),
+    ) else {
+        return;
+    };
+    let next = async |a: &mut Signal, b: &mut Signal, c: &mut Signal| {
+        tokio::select! {
+            _ = a.recv() => "SIGINT",
+            _ = b.recv() => "SIGTERM",
+            _ = c.recv() => "SIGUSR1 (the time limit is near)",
+        }
+    };
+    loop {
+        let name = next(&mut interrupt, &mut terminate, &mut warning).await;
+        let again = stop.is_cancelled();
+        events.emit(Event::Interrupted { signal: name.into() });
+        stop.cancel();
+        if again && !name.starts_with("SIGUSR1") {
+            hurry.cancel();
+        }
+    }
+}
+
+/// The closing table and the verdict over everything.
+fn conclude(session: &Session, outcome: Outcome, json: bool) -> anyhow::Result<()> {
+    if json {
+        output::json(&outcome.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?;
+    } else if !outcome.rows.is_empty() {
+        output::text(&closing(&outcome.rows))?;
+        output::line(&format!("\nresults: {}", session.experiment.dir().display()))?;
+    }
+    if let Some(failure) = outcome.failure {
+        return Err(
+            anyhow::Error::new(failure).context(format!("experiment {}", session.experiment.dir().display()))
+        );
+    }
+    gate(&outcome.rows)
+}
+
+/// The table that ends a run, with reasons below.
+pub(crate) fn closing(rows: &[Row]) -> String {
+    let mut text = String::new();
+    if rows.iter().any(|row| row.summary.simulated) {
+        text.push_str(&format!("{}\n\n", markdown::SIMULATED));
+    }
+    text.push_str(&markdown::headline(rows).text(&[0, 9]));
+    text.push_str("latencies in ms\n");
+    for reason in markdown::reasons(rows) {
+        text.push_str(&format!("! {reason}\n"));
+    }
+    text
+}
+
+/// Invalid results fail the gate.
+pub(crate) fn gate(rows: &[Row]) -> anyhow::Result<()> {
+    let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
+    if invalid > 0 {
+        return Err(GateFailed(format!(
+            "{invalid} of {} load points are invalid, see the reasons above",
+            rows.len()
+        ))
+        .into());
+    }
+    Ok(())
+}
