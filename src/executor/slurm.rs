@@ -260,8 +260,7 @@ impl Slurm {
     }
 }
 
-/// Jobs of which one look has not told all: unseen ones, ended ones without an exit code, and those that the
-/// accounting (the only source without a live view) shows as living although squeue no longer does.
+/// Jobs of which not all is known: those nobody has shown yet, and ended ones without an exit code.
 fn unsettled(ids: &[JobId], found: &BTreeMap<JobId, JobStatus>) -> Vec<JobId> {
     let arrays: BTreeSet<&str> =
         found.keys().filter(|id| id.base() != id.as_str()).map(JobId::base).collect();
