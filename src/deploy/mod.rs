@@ -34,6 +34,8 @@ pub struct Folders {
     pub run: PathBuf,
     /// Logs of the processes.
     pub logs: PathBuf,
+    /// File that collects what was started, as lines a person may paste.
+    pub commands: PathBuf,
     /// Prefix of log names, to keep the deployments of one experiment apart.
     pub prefix: String,
 }

@@ -3,6 +3,7 @@
 //! Arrow: `render`, `slurm::srun`, `place`, `log` → here → `deploy`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -166,6 +167,8 @@ pub fn start(
     let log_start = file.metadata().map_or(0, |metadata| metadata.len());
     let env = secrets::resolve(&spawn.env).map_err(DeployError::Input)?;
     let argv = argv(plan, role, process, spawn, scene, around.place, &log);
+    let line = format!("# {}{}\n{}\n", around.folders.prefix, process.name, shell_line(&argv, &spawn.env));
+    files::append(&around.folders.commands)?.write_all(line.as_bytes())?;
     let program = argv.first().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     command

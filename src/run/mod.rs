@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, spawn};
+use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings};
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::LogView;
 use crate::load::{Progress, Target};
 use crate::metrics::summary::{Context, Summary};
 use crate::plan::{Deployment, LoadPoint, Plan};
-use crate::render::{self, Scene};
 use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
 
@@ -128,7 +127,6 @@ impl Session {
 
     async fn deployment(&self, deployment: &Deployment, rows: &mut Vec<Row>) -> Result<(), RunError> {
         let around = self.surroundings(deployment)?;
-        self.note_commands(deployment, &around)?;
         let mut deployed = Deployed::start(&self.plan, deployment, &around).await?;
         let measured = self.points(deployment, &mut deployed, rows).await;
         self.events.emit(Event::Stopping { deployment: deployment.id.clone() });
@@ -152,7 +150,12 @@ impl Session {
         });
         fs_err::create_dir_all(&run)?;
         let events = Arc::clone(&self.events);
-        let folders = Folders { run, logs: self.experiment.server_logs(), prefix };
+        let folders = Folders {
+            run,
+            logs: self.experiment.server_logs(),
+            commands: self.experiment.path("commands.sh"),
+            prefix,
+        };
         self.link_logs(deployment, &folders)?;
         Ok(Surroundings {
             place: &self.place,
@@ -253,26 +256,6 @@ impl Session {
             return Ok(());
         }
         report::write(self.experiment.dir(), &Subject::of(&self.plan), rows)
-    }
-
-    /// Appends what is about to be started to `commands.sh`.
-    fn note_commands(&self, deployment: &Deployment, around: &Surroundings<'_>) -> Result<(), RunError> {
-        use std::io::Write;
-        let scene = Scene { nodes: self.place.nodes().to_vec(), ..Scene::sample(&self.plan, deployment) };
-        let mut text = format!(
-            "# {} {}: what tokmark starts (ports are the preferred ones; secrets stay references)\n",
-            self.plan.name, deployment.id
-        );
-        for process in &deployment.processes {
-            let spawn =
-                render::process(&self.plan, deployment, process, &scene).map_err(DeployError::from)?;
-            let Some(role) = self.plan.launcher.role(&process.role) else { continue };
-            let log = around.folders.logs.join(format!("{}{}.log", around.folders.prefix, process.name));
-            let argv = spawn::argv(&self.plan, role, process, &spawn, &scene, &self.place, &log);
-            text.push_str(&format!("# {}\n{}\n", process.name, spawn::shell_line(&argv, &spawn.env)));
-        }
-        files::append(&self.experiment.path("commands.sh"))?.write_all(text.as_bytes())?;
-        Ok(())
     }
 
     /// `output_server.log` and `output_workers.log` point to the log they would repeat, while there is just one.
