@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn streams_and_their_events() {
-        let table: &[(&[&str], &[(&str, &str)])] = &[
+        type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+        let table: &[Row<'_>] = &[
             (&[""], &[]),
             (&["data: a\n\n"], &[("", "a")]),
             (&["data:a\n\ndata:  b\n\n"], &[("", "a"), ("", " b")]),
