@@ -7,6 +7,8 @@
 //! (`RUSAGE_THREAD`) is taken off the process's. The floor reads the same answers from bare sockets, looks for blank lines, stamps
 //! and counts: no HTTP client, no JSON, no records.
 
+#![cfg(test)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -222,6 +224,18 @@ fn cost_per_event() {
 #[ignore = "measures; run with --ignored --nocapture in release"]
 fn cost_of_understanding_one_event() {
     let rounds = 2_000_000_u64;
+    let before = cpu(UsageWho::RUSAGE_SELF);
+    let mut parser = sse::Parser::default();
+    let mut events = 0_u64;
+    for _ in 0..rounds {
+        parser.push(EVENT.as_bytes());
+        while let Some(event) = parser.next_event().unwrap() {
+            events += u64::from(!event.data.is_empty());
+        }
+    }
+    assert_eq!(events, rounds);
+    let spent = cpu(UsageWho::RUSAGE_SELF) - before;
+    println!("SSE parse: {:.0} ns/event", spent.as_secs_f64() * 1e9 / rounds as f64);
     let mut parser = sse::Parser::default();
     let before = cpu(UsageWho::RUSAGE_SELF);
     let mut content = 0_u64;
