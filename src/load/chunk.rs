@@ -15,6 +15,7 @@ use crate::metrics::record::Usage;
 
 /// Meaning of one `data:` payload.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for every token")]
 pub enum Payload<'a> {
     /// A part of the answer.
     Chunk(Chunk<'a>),

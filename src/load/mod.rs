@@ -11,6 +11,8 @@
 
 mod answer;
 pub mod body;
+#[cfg(test)]
+mod captured;
 pub mod chunk;
 mod client;
 mod clock;
@@ -27,6 +29,8 @@ mod supply;
 mod target;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use body::request_body;

@@ -39,6 +39,7 @@ impl Target {
     pub fn url(&self, path: &str) -> Result<reqwest::Url, TargetError> {
         let base = self.base_url.trim_end_matches('/');
         let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
+        parse_url(base)?;
         parse_url(&format!("{base}{path}"))
     }
 

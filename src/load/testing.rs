@@ -1,5 +1,13 @@
 //! What the tests of the load engine share: a load point, and a server that plays scripts.
 
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::target::Target;
 use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
@@ -20,4 +28,200 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         stall_timeout_s: 30.0,
         extra_body: serde_json::Map::default(),
     }
+}
+
+/// One step of a scripted answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Write these bytes.
+    Send(Vec<u8>),
+    /// Go on when this many requests are being answered at once, or this many have come in all.
+    Together(usize, usize),
+    /// Go on when this many connections have been closed.
+    Closed(usize),
+    /// Say nothing more until the client hangs up.
+    Hold,
+    /// Close the connection.
+    Close,
+    /// Close it with a reset.
+    Reset,
+}
+
+/// What the scripted server saw.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Seen {
+    pub(crate) connections: usize,
+    pub(crate) closed: usize,
+    /// `X-Request-Id` and body of each request, in order of arrival.
+    pub(crate) requests: Vec<(String, String)>,
+    pub(crate) in_flight: usize,
+    pub(crate) max_in_flight: usize,
+}
+
+/// A server on a thread of its own that answers request `n` (from 0) with `script(n)` and keeps the connection.
+pub(crate) struct Server {
+    pub(crate) address: std::net::SocketAddr,
+    seen: watch::Sender<Seen>,
+    over: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+type Script = dyn Fn(usize) -> Vec<Step> + Send + Sync;
+
+impl Server {
+    pub(crate) fn play(script: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, over) = (watch::Sender::new(Seen::default()), CancellationToken::new());
+        let (seen_there, over_there) = (seen.clone(), over.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let script: Arc<Script> = Arc::new(script);
+                loop {
+                    tokio::select! {
+                        () = over_there.cancelled() => return,
+                        accepted = listener.accept() => {
+                            seen_there.send_modify(|seen| seen.connections += 1);
+                            let stream = accepted.unwrap().0;
+                            let (script, seen) = (Arc::clone(&script), seen_there.clone());
+                            tokio::spawn(async move {
+                                serve(stream, script, &seen).await;
+                                seen.send_modify(|seen| seen.closed += 1);
+                            });
+                        }
+                    }
+                }
+            });
+        });
+        Self { address, seen, over, thread: Some(thread) }
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target::new(format!("http://{}", self.address), "m")
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.over.cancel();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: &watch::Sender<Seen>) {
+    while let Some(request) = read_request(&mut stream).await {
+        let mut number = 0;
+        seen.send_modify(|seen| {
+            number = seen.requests.len();
+            seen.requests.push(request);
+            seen.in_flight += 1;
+            seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
+        });
+        let mut landed = false;
+        for step in script(number) {
+            match step {
+                Step::Send(bytes) => {
+                    // The client may send its next request before this task runs again.
+                    let last = bytes.ends_with(b"0\r\n\r\n");
+                    if last {
+                        landed = true;
+                        seen.send_modify(|seen| seen.in_flight -= 1);
+                    }
+                    if stream.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Step::Together(at_once, in_all) => {
+                    let together = |seen: &Seen| seen.in_flight >= at_once || seen.requests.len() >= in_all;
+                    seen.subscribe().wait_for(together).await.unwrap();
+                }
+                Step::Closed(count) => {
+                    seen.subscribe().wait_for(|seen| seen.closed >= count).await.unwrap();
+                }
+                Step::Hold => {
+                    let _ = stream.read(&mut [0; 64]).await;
+                    return;
+                }
+                Step::Close => return,
+                Step::Reset => {
+                    stream.set_zero_linger().unwrap();
+                    return;
+                }
+            }
+        }
+        if !landed {
+            seen.send_modify(|seen| seen.in_flight -= 1);
+        }
+    }
+}
+
+/// The request id and the body of one request; `None` at the end of the connection.
+async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let header = |name: &str| {
+        head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    };
+    let length: usize = header("content-length:").map_or(0, |length| length.parse().unwrap());
+    while bytes.len() < head_end + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = String::from_utf8(bytes.split_off(head_end)).unwrap();
+    Some((header("x-request-id:").unwrap_or_default(), body))
+}
+
+/// The head of a chunked event stream.
+pub(crate) fn head() -> Step {
+    Step::Send(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
+    )
+}
+
+/// `text` as one HTTP chunk.
+pub(crate) fn part(text: &str) -> Step {
+    Step::Send(format!("{:x}\r\n{text}\r\n", text.len()).into_bytes())
+}
+
+/// The last HTTP chunk.
+pub(crate) fn tail() -> Step {
+    Step::Send(b"0\r\n\r\n".to_vec())
+}
+
+/// A whole answer with a length.
+pub(crate) fn whole(status: &str, kind: &str, body: &str) -> Vec<Step> {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+    vec![Step::Send(format!("{head}{body}").into_bytes())]
+}
+
+pub(crate) const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" a\"}}]}\n\n";
+pub(crate) const REASON: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\" r\"}}]}\n\n";
+pub(crate) const FINISH: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
+pub(crate) const USAGE: &str = concat!(
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":4,",
+    "\"prompt_tokens_details\":{\"cached_tokens\":16}}}\n\n"
+);
+pub(crate) const DONE: &str = "data: [DONE]\n\n";
+
+/// A good streamed answer: reasoning, three tokens, usage.
+pub(crate) fn good() -> Vec<Step> {
+    let parts = [REASON, TOKEN, TOKEN, TOKEN, FINISH, USAGE, DONE];
+    std::iter::once(head()).chain(parts.map(part)).chain([tail()]).collect()
 }
