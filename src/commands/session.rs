@@ -14,7 +14,7 @@ use super::progress::{Display, describe};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::error::{self, GateFailed};
-use crate::experiment::event::Stamped;
+use crate::experiment::event::Listener;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::metrics::Rating;
@@ -81,10 +81,7 @@ fn started(place: &Place) -> Event {
 }
 
 /// Every event to `bench.log`, those about servers to `workers_start.log`, and to the display.
-fn listener(
-    experiment: &Experiment,
-    display: Display,
-) -> std::io::Result<Box<dyn Fn(&Stamped) + Send + Sync>> {
+fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listener> {
     let bench = files::append(&experiment.server_logs().join("bench.log"))?;
     let start = files::append(&experiment.server_logs().join("workers_start.log"))?;
     Ok(Box::new(move |stamped| {

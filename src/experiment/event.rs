@@ -131,15 +131,18 @@ pub struct Stamped {
     pub event: Event,
 }
 
+/// Told of every event.
+pub type Listener = Box<dyn Fn(&Stamped) + Send + Sync>;
+
 /// Writes `events.jsonl` and tells a listener.
 pub struct EventLog {
     file: std::fs::File,
-    listener: Box<dyn Fn(&Stamped) + Send + Sync>,
+    listener: Listener,
 }
 
 impl EventLog {
     /// Opens `events.jsonl` in `dir`.
-    pub fn open(dir: &Path, listener: Box<dyn Fn(&Stamped) + Send + Sync>) -> std::io::Result<Self> {
+    pub fn open(dir: &Path, listener: Listener) -> std::io::Result<Self> {
         Ok(Self { file: files::append(&dir.join("events.jsonl"))?, listener })
     }
 

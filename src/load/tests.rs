@@ -324,7 +324,8 @@ async fn probes_tell_ready_from_not_ready() {
     let error = probe::one_token(&target, Endpoint::Chat, limit).await.unwrap_err();
     assert_eq!(error.to_string(), "HTTP 503: Loading model");
     assert!(probe::one_token(&target, Endpoint::Completions, limit).await.is_err());
-    assert_eq!(probe::models(&target, limit).await.unwrap(), ["m"]);
+    let models = probe::models(&target, limit).await.unwrap();
+    assert_eq!(models, [probe::Model { id: "m".into(), simulated: false }]);
     let page = probe::get(&format!("http://{}/metrics", server.address), limit).await.unwrap();
     assert_eq!((page.status, page.body.as_str()), (200, "up 1\n"));
     let brief = std::time::Duration::from_millis(20);

@@ -86,6 +86,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
         records,
         client: ClientHealth { cpu_s: 0.001, threads: 2, max_rss_mib: 64.0, loop_lag_us: vec![100; 10] },
         interrupted: false,
+        aborted: None,
     }
 }
 

@@ -106,7 +106,7 @@ fn choose_gpu(
             .into());
     }
     let known = site.site.gpu_types();
-    if in_recipe.is_empty() && !known.iter().any(|name| *name == gpu) {
+    if in_recipe.is_empty() && !known.contains(&gpu) {
         let mut error = InputError::new(&origin, format!("unknown GPU type {gpu:?}"))
             .expected(format!("one of {}", known.join(", ")));
         error = match nearest(&gpu, known.iter().map(String::as_str)) {

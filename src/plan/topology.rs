@@ -83,7 +83,7 @@ impl Seats {
                 (((index * self.nodes_each)..((index + 1) * self.nodes_each)).collect(), 0)
             }
             Placement::EachReplica => {
-                let per_node = if self.gpus_each == 0 { 1 } else { self.per_node / self.gpus_each };
+                let per_node = self.per_node.checked_div(self.gpus_each).unwrap_or(1).max(1);
                 (vec![index / per_node], index % per_node * self.gpus_each)
             }
         };
