@@ -69,6 +69,7 @@ impl Capture {
             records,
             client: ClientHealth::default(),
             interrupted: false,
+            aborted: None,
         }
     }
 
