@@ -87,6 +87,7 @@ fn deploy_code(error: &DeployError) -> u8 {
         | DeployError::Died { .. }
         | DeployError::Fatal { .. }
         | DeployError::NotReady { .. }
+        | DeployError::Gone { .. }
         | DeployError::Shared(_) => SERVER,
     }
 }

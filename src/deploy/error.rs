@@ -64,6 +64,14 @@ pub enum DeployError {
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },
+    /// The endpoint stopped listening while its processes live on, or it is none of ours.
+    #[error("nobody listens at {url} any more\n{}  next: see why the server closed its port", logs_text(.logs))]
+    Gone {
+        /// The endpoint.
+        url: String,
+        /// Log excerpts by process.
+        logs: Vec<(String, String)>,
+    },
     /// The allocation is smaller than the plan.
     #[error(
         "the allocation has {have} nodes, the deployment needs {need}: render and submit the recipe again"

@@ -187,6 +187,15 @@ impl Deployed {
         died(&mut self.death).await
     }
 
+    /// Why nobody listens any more. A dying server closes its port some time before it is gone, so the reason is waited
+    /// for a little.
+    pub async fn gone(&mut self) -> DeployError {
+        match tokio::time::timeout(Duration::from_secs(10), self.died()).await {
+            Ok(error) => error,
+            Err(_) => DeployError::Gone { url: self.url.clone(), logs: self.excerpts() },
+        }
+    }
+
     /// Stops everything in reverse order: TERM, grace, KILL. Returns the names of those that had to be killed.
     pub async fn stop(mut self, around: &Surroundings<'_>) -> Vec<String> {
         self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);

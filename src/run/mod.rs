@@ -245,9 +245,12 @@ impl Session {
             }
         };
         self.current.send_replace(None);
-        let summary = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
+        let measured = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
+        if measured.unreachable && death.is_none() {
+            death = Some(RunError::Deploy(deployed.gone().await));
+        }
         let interrupted = self.stop.is_cancelled().then_some(RunError::Interrupted);
-        Ok((summary, death.or(interrupted)))
+        Ok((measured.summary, death.or(interrupted)))
     }
 
     /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.

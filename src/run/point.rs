@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
 use crate::metrics::dialects::aiperf::{self, ExportContext};
-use crate::metrics::record::{Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Aborted, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 
@@ -31,6 +31,15 @@ pub struct Measure {
     pub benchmark_id: String,
     /// `deployment_config.json`, when there is a deployment to describe.
     pub deployment: Option<Value>,
+}
+
+/// A point that was driven.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Its figures.
+    pub summary: Summary,
+    /// Nobody listened any more: the endpoint is gone.
+    pub unreachable: bool,
 }
 
 /// Why a point gave no summary.
@@ -80,7 +89,7 @@ impl Measure {
         progress: &Progress,
         stop: &CancellationToken,
         cut_reason: &dyn Fn() -> Option<String>,
-    ) -> Result<Summary, PointError> {
+    ) -> Result<Measured, PointError> {
         let mut records = match &self.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
@@ -105,6 +114,7 @@ impl Measure {
             return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
         }
         let mut summary = summarize(&self.point, &run, &self.context);
+        let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
@@ -113,9 +123,9 @@ impl Measure {
             summary.verdict.invalidate(reason);
         }
         if let Some(dir) = &self.dir {
-            self.export(dir, &run, &summary, cut.is_some() || run.interrupted)?;
+            self.export(dir, &run, &summary, cut.is_some() || unreachable || run.interrupted)?;
         }
-        Ok(summary)
+        Ok(Measured { summary, unreachable })
     }
 
     fn write_inputs(&self, dir: &Path) -> Result<(), PointError> {
