@@ -191,11 +191,11 @@ pub fn start(
             }
         }
     }
-    let child = command.spawn().map_err(|source| DeployError::Spawn {
+    let child = command.spawn().map_err(|reason| DeployError::Spawn {
         process: process.name.clone(),
-        advice: spawn_advice(plan, around.place, &source),
+        advice: spawn_advice(plan, around.place, &reason),
         program,
-        source,
+        reason,
     })?;
     let pid = child.id().unwrap_or_default();
     let host = scene.seats.get(&process.name).map_or_else(|| "here".to_owned(), |seat| seat.host.clone());
@@ -211,8 +211,8 @@ pub fn start(
     Ok(Running { name: process.name.clone(), pid, log, ended: receiver })
 }
 
-fn spawn_advice(plan: &Plan, place: &Place, source: &std::io::Error) -> String {
-    match (source.kind(), place) {
+fn spawn_advice(plan: &Plan, place: &Place, reason: &std::io::Error) -> String {
+    match (reason.kind(), place) {
         (std::io::ErrorKind::NotFound, Place::Local) => format!(
             "install the engine of launcher {:?}, or put its folder on PATH (site file: [env] PATH)",
             plan.launcher.name
