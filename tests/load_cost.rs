@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokmark::load::{Options, Progress, Target, drive, sse};
-use tokmark::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const EVENT: &str = concat!(
     "data: {\"id\":\"chatcmpl-a7161fe424bc7e93\",\"object\":\"chat.completion.chunk\",\"created\":1795312788,",
@@ -132,6 +132,8 @@ fn point(streams: u32, requests: u64, tokens: u32) -> LoadPoint {
         arrival: Arrival::Closed { concurrency: streams },
         stop: Stop::Requests(requests),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,

@@ -9,8 +9,8 @@ use super::job::{Job, Needs};
 use super::matrix::{combination_id, file_safe, overlay, product};
 use super::resolve::Resolved;
 use super::{
-    Arrival, Container, Deployment, Endpoint, Gpu, Length, LoadPoint, Model, Parallel, Plan, RecipeText,
-    SCHEMA, Slo, Stop, point_id, topology,
+    Container, Deployment, Endpoint, Gpu, Length, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, Slo,
+    arrival, point_id, topology,
 };
 use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
@@ -74,12 +74,12 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
 }
 
 /// Names the place a value came from when it is wrong.
-struct Blame<'a> {
+pub(super) struct Blame<'a> {
     input: &'a Input<'a>,
 }
 
 impl Blame<'_> {
-    fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
+    pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
         let origin = self.input.resolved.origins.get(key);
         let origin = origin.map_or(self.input.file.document.file.as_str(), String::as_str);
         InputError::new(origin, problem).key(key)
@@ -330,16 +330,19 @@ fn points(input: &Input<'_>, recipe: &Recipe, blame: &Blame<'_>) -> Result<Vec<L
     list("osl", &recipe.load.osl);
     let mut extra = recipe.sweep.load.clone();
     list("concurrency", &recipe.load.concurrency);
-    for key in ["isl", "osl", "concurrency"] {
+    if let Some(rates) = &recipe.load.rate {
+        let values = rates.0.iter().map(|rate| Value::Float(*rate)).collect();
+        axes.insert("rate".into(), Value::Array(values));
+    }
+    for key in ["isl", "osl", "concurrency", "rate"] {
         if let Some(values) = extra.remove(key) {
             axes.insert(key.into(), values);
         }
     }
-    let concurrency = axes.remove("concurrency");
+    // The load varies fastest, whatever else is swept.
+    let load: Vec<_> = ["concurrency", "rate"].into_iter().filter_map(|key| axes.remove_entry(key)).collect();
     axes.extend(extra.clone());
-    if let Some(values) = concurrency {
-        axes.insert("concurrency".into(), values);
-    }
+    axes.extend(load);
     let mut points: Vec<LoadPoint> = Vec::new();
     for combination in product(&axes, "sweep.load", origin)? {
         let table = overlay(&section(input, "load"), &combination, "sweep.load", origin)?;
@@ -374,33 +377,29 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         }
     };
     let (isl, osl) = (number("isl", &load.isl), number("osl", &load.osl));
-    let concurrency = number("concurrency", &load.concurrency);
-    let stop = match (load.requests, load.requests_per_concurrency, load.duration) {
-        (Some(requests), ..) => Stop::Requests(requests),
-        (None, _, Some(span)) => Stop::DurationS(span.seconds()),
-        (None, per, None) => Stop::Requests(u64::from(per.unwrap_or(8)) * u64::from(concurrency)),
+    let arrival = match arrival::arrival(load, blame) {
+        Ok(arrival) => Some(arrival),
+        Err(mut problems) => {
+            errors.append(&mut problems);
+            None
+        }
     };
-    let empty = match stop {
-        Stop::Requests(requests) => requests == 0,
-        Stop::DurationS(seconds) => seconds <= 0.0,
+    let ends = arrival.as_ref().map(|arrival| arrival::ends(load, arrival, blame));
+    let (Some(arrival), Some(Ok(ends)), true) = (arrival, &ends, errors.is_empty()) else {
+        errors.extend(ends.and_then(Result::err).into_iter().flatten());
+        return Err(InputErrors(errors));
     };
-    if empty {
-        errors
-            .push(blame.at("load.requests", "the load point sends nothing").expected("at least one request"));
-    }
-    let warmup_requests = load
-        .warmup_per_concurrency
-        .map_or(load.warmup_requests.unwrap_or(0), |per| u64::from(per) * u64::from(concurrency));
-    InputErrors::check(errors)?;
     let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
     let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
     Ok(LoadPoint {
-        id: point_id(isl, osl, concurrency),
+        id: point_id(isl, osl, &arrival),
         isl,
         osl,
-        arrival: Arrival::Closed { concurrency },
-        stop,
-        warmup_requests,
+        arrival,
+        stop: ends.stop,
+        warmup_requests: ends.warmup_requests,
+        warmup_duration_s: ends.warmup_duration_s,
+        at_end: ends.at_end,
         endpoint: load.endpoint.unwrap_or(Endpoint::Chat),
         streaming: load.streaming.unwrap_or(true),
         ignore_eos: load.ignore_eos.unwrap_or(true),
@@ -416,7 +415,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
     })
 }
 
-/// `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`; an axis is written `1-2048`.
+/// `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`; an axis is written `1-2048`, a rate `rate12.5`.
 fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String {
     let points = || deployments.iter().flat_map(|deployment| &deployment.points);
     let batch = input.launcher.options.batch_size.as_deref().map_or_else(
@@ -439,8 +438,19 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
         file_safe(model.name.rsplit('/').next().unwrap_or(&model.name)),
         range(points().map(|point| u64::from(point.isl.mean))),
         range(points().map(|point| u64::from(point.osl.mean))),
-        range(points().map(|point| u64::from(point.concurrency()))),
+        load_range(points()),
     )
+}
+
+fn load_range<'a>(points: impl Iterator<Item = &'a LoadPoint> + Clone) -> String {
+    let mut rates: Vec<f64> = points.clone().filter_map(LoadPoint::request_rate).collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    match rates[..] {
+        [] => range(points.filter_map(LoadPoint::concurrency).map(u64::from)),
+        [one] => format!("rate{one}"),
+        [low, .., high] if low == high => format!("rate{low}"),
+        [low, .., high] => format!("rate{low}-{high}"),
+    }
 }
 
 fn range(values: impl Iterator<Item = u64> + Clone) -> String {

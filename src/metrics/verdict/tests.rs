@@ -37,7 +37,7 @@ fn nothing_completed_is_invalid() {
     let all_failed = run((0..3).map(|id| failed(id, id, Outcome::Http(503))).collect());
     expect(&all_failed, Rating::Invalid, "none of 3 measured requests completed");
     let mut warmup = sound();
-    warmup.iter_mut().for_each(|record| record.phase = crate::metrics::Phase::Warmup);
+    warmup.iter_mut().for_each(|record| record.phase = Phase::Warmup);
     expect(&run(warmup), Rating::Invalid, "none of 0 measured requests completed");
 }
 
