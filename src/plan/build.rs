@@ -234,17 +234,17 @@ fn deployment(
     }
     let mut env = input.site.site.env.clone();
     env.extend(section.env.clone());
-    for (name, _) in
-        env.iter().filter(|(name, value)| secret::is_secret_name(name) && !secret::is_reference(value))
-    {
-        errors.push(
-            blame
-                .at(
-                    &format!("deploy.env.{name}"),
-                    "a secret written out; it would end up in scripts and results",
-                )
-                .expected(format!("a reference such as \"env:{name}\" or \"file:/path\"")),
-        );
+    for (name, value) in &env {
+        if secret::is_secret_name(name) && !secret::is_reference(value) {
+            let key = format!("deploy.env.{name}");
+            let written = "a secret written out; it would end up in scripts and results";
+            let error = if section.env.contains_key(name) {
+                blame.at(&key, written)
+            } else {
+                InputError::new(input.site.name(), written).key(format!("env.{name}"))
+            };
+            errors.push(error.expected(format!("a reference such as \"env:{name}\" or \"file:/path\"")));
+        }
     }
     let layout = topology::lay_out(launcher, &parallel, gpu);
     let (nodes, processes) = match layout {
