@@ -15,14 +15,14 @@ pub enum DeployError {
     #[error("{0}")]
     Input(InputError),
     /// The program could not be started.
-    #[error("{process}: cannot start {program:?}: {source}\n  next: {advice}")]
+    #[error("{process}: cannot start {program:?}: {reason}\n  next: {advice}")]
     Spawn {
         /// Process name.
         process: String,
         /// argv\[0\].
         program: String,
-        /// The system's reason.
-        source: std::io::Error,
+        /// The system's reason. Not called `source`: it is in the message already.
+        reason: std::io::Error,
         /// What to do.
         advice: String,
     },

@@ -191,11 +191,11 @@ pub fn start(
             }
         }
     }
-    let child = command.spawn().map_err(|source| DeployError::Spawn {
+    let child = command.spawn().map_err(|reason| DeployError::Spawn {
         process: process.name.clone(),
-        advice: spawn_advice(plan, around.place, &source),
+        advice: spawn_advice(plan, around.place, &reason),
         program,
-        source,
+        reason,
     })?;
     let pid = child.id().unwrap_or_default();
     let host = scene.seats.get(&process.name).map_or_else(|| "here".to_owned(), |seat| seat.host.clone());
