@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::recipe::endpoint::Endpoint;
+
 /// A length in tokens: fixed (`stddev` 0) or normally distributed around `mean`, never below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Length {
@@ -32,34 +34,6 @@ pub enum Stop {
     Requests(u64),
     /// No request is sent after this many seconds; what is in flight is drained.
     DurationS(f64),
-}
-
-/// The OpenAI-compatible endpoint that is driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completions,
-}
-
-impl Endpoint {
-    /// The path on the server.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-        }
-    }
-
-    /// The word used in files and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Completions => "completions",
-        }
-    }
 }
 
 /// Service-level objectives a request must meet, all of them, to count as good. Unset ones do not apply.

@@ -4,6 +4,7 @@
 //! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
 //! Arrow: `document` → here → `plan`.
 
+pub mod endpoint;
 pub mod find;
 pub mod layers;
 pub mod secret;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Endpoint;
+pub use endpoint::Endpoint;
 use units::{OneOrMany, Span};
 
 /// The only version of the recipe format.
