@@ -139,6 +139,11 @@ impl Document {
         lines
     }
 
+    /// `file:line` of a key, or of the nearest key above it; the file alone when none of them is written there.
+    pub fn at(&self, key: &str) -> String {
+        place(&self.file, &self.lines(), key)
+    }
+
     fn collect_lines(&self, table: &DeTable<'_>, prefix: &str, lines: &mut BTreeMap<String, usize>) {
         for (key, value) in table {
             let path = join(prefix, key.get_ref());
@@ -167,8 +172,26 @@ impl Document {
         let mut explained = explain_message(error.message());
         explained.origin.clone_from(&self.file);
         explained.line = offset.map(|offset| self.position(offset));
+        if let (Err(_), Some((line, _))) = (DeTable::parse(&self.text), explained.line) {
+            let text = self.text.lines().nth(line - 1).unwrap_or_default().trim();
+            explained.problem = format!("not TOML: {}: found `{text}`", explained.problem);
+        }
         explained.key = key;
         explained
+    }
+}
+
+/// `file:line` of `key` by the lines of a document, or of the nearest key above it.
+pub fn place(file: &str, lines: &BTreeMap<String, usize>, key: &str) -> String {
+    let mut key = key;
+    loop {
+        if let Some(line) = lines.get(key) {
+            return format!("{file}:{line}");
+        }
+        match key.rfind('.') {
+            Some(dot) => key = &key[..dot],
+            None => return file.to_owned(),
+        }
     }
 }
 
@@ -204,7 +227,10 @@ pub fn explain_message(message: &str) -> InputError {
     if let Some(field) = message.strip_prefix("missing field ") {
         return InputError::new("", format!("the key {field} is missing")).next(format!("add {field}"));
     }
-    InputError::new("", message.replace('\n', "; "))
+    match message.split_once(", expected ") {
+        Some((problem, expected)) => InputError::new("", problem.replace('\n', "; ")).expected(expected),
+        None => InputError::new("", message.replace('\n', "; ")),
+    }
 }
 
 /// serde's Rust type names in plain words.

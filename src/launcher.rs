@@ -341,9 +341,14 @@ fn stem(document: &Document) -> &str {
 
 /// The launcher called `name`; `origin` says who asked for it.
 pub fn named(name: &str, beside: Option<&Path>, origin: &str) -> Result<Launcher, InputErrors> {
+    parse(&find(name, beside, origin)?)
+}
+
+/// The file of the launcher called `name`.
+pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<Document, InputErrors> {
     let documents = all(beside);
     if let Some(document) = documents.iter().find(|document| stem(document) == name) {
-        return parse(document);
+        return Ok(document.clone());
     }
     let mut names: Vec<&str> = documents.iter().map(stem).collect();
     names.sort_unstable();

@@ -65,7 +65,9 @@ fn render_as(what: &str, template: &str, context: &Context, escape: bool) -> Res
         return Err(problem("`${#` opens a template comment; write it another way".into()));
     }
     environment().render_str(template, context, escape).map_err(|error| {
-        let text = error.to_string();
+        // The engine's own report, with the template's line and a caret, minus the names that mean nothing to a user.
+        let text = error.to_string().replace("__tera_one_off", "template");
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         problem(format!("{text}{source}"))
@@ -185,7 +187,7 @@ pub fn process(
     process: &Process,
     scene: &Scene,
 ) -> Result<Spawn, RenderError> {
-    let what = |part: &str| format!("launcher {} role {} {part}", plan.launcher.name, process.role);
+    let what = |part: &str| format!("launcher {}: role.{}.{part}", plan.launcher.name, process.role);
     let Some(role) = plan.launcher.role(&process.role) else {
         return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
     };
@@ -200,13 +202,13 @@ pub fn process(
     context.insert("files", &paths);
     let mut files = Vec::new();
     for (name, template) in &role.files {
-        let text = render(&what(&format!("file {name}")), template, &context)?;
+        let text = render(&what(&format!("files.{name}")), template, &context)?;
         files.push((paths.get(name).cloned().unwrap_or_default(), text));
     }
     let argv = argv(role, deployment, &context, &what("argv"))?;
     let mut env = BTreeMap::new();
     for (name, template) in &role.env {
-        env.insert(name.clone(), render(&what(&format!("env {name}")), template, &context)?);
+        env.insert(name.clone(), render(&what(&format!("env.{name}")), template, &context)?);
     }
     env.extend(deployment.env.clone());
     Ok(Spawn { argv, env, files })

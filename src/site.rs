@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, InputError, InputErrors};
+use crate::document::{Document, InputError, InputErrors, join};
 use crate::recipe::find::config_folder;
 use crate::recipe::{DeploySection, LoadSection, ModelSection, SlurmSection};
 
@@ -189,9 +189,20 @@ impl SiteFile {
         let site: Site = document.parse()?;
         if site.schema != Some(1) {
             let found = site.schema.map_or("missing".into(), |version| format!("found {version}"));
-            return Err(InputError::new(&document.file, found).key("schema").expected("schema = 1").into());
+            return Err(InputError::new(document.at("schema"), found)
+                .key("schema")
+                .expected("schema = 1")
+                .into());
         }
         Ok(Self { document: Some(document), site })
+    }
+
+    /// Where the site says where a model's weights are: place and key.
+    pub fn place_of_model(&self, gpu: &str, model: &str) -> (String, String) {
+        let own = self.site.gpus.get(gpu).is_some_and(|known| known.models.contains_key(model));
+        let section = if own { format!("gpus.{gpu}.models") } else { "models".to_owned() };
+        let key = join(&section, model);
+        (self.document.as_ref().map_or_else(|| self.name(), |document| document.at(&key)), key)
     }
 
     /// Name for messages.

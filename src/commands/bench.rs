@@ -243,7 +243,14 @@ impl BenchArgs {
 pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
     let mut target = args.target()?;
     // An unusable URL or header is a mistake to name before anything else.
-    target.url("/")?;
+    target.url("/").map_err(|error| {
+        InputError::new("--url", error.to_string()).expected("an address such as http://127.0.0.1:8000")
+    })?;
+    if args.duration.is_some_and(|duration| duration.seconds() <= 0.0) {
+        return Err(InputError::new("--duration", "found 0: nothing would be sent")
+            .expected("more than 0")
+            .into());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let display = Display::new(global);
     runtime.block_on(async {

@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{output, planning};
+use super::output;
+use super::planning::{self, Planned};
 use crate::cli::Global;
-use crate::document::{InputError, InputErrors};
+use crate::document::InputErrors;
 use crate::plan::Plan;
 use crate::recipe::find::{self, RecipeFile};
-use crate::render::{self, Scene};
 use crate::site::SiteFile;
 
 /// Arguments of `check`.
@@ -31,7 +31,8 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let site = SiteFile::load(global.site.as_deref())?;
     let files = read(args)?;
     let plans = plan(global, &site, files)?;
-    render_all(&plans)?;
+    collect(plans.iter().map(planning::check_templates))?;
+    let plans: Vec<Plan> = plans.into_iter().map(|planned| planned.plan).collect();
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
     if args.json {
         let list: Vec<_> = plans
@@ -66,7 +67,7 @@ fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
 }
 
 /// Plans each recipe for the chosen GPU type, or for each it is written for.
-fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Plan>, InputErrors> {
+fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Planned>, InputErrors> {
     let mut results = Vec::new();
     for file in files {
         let written_for: Vec<String> = file.recipe.gpu.keys().cloned().collect();
@@ -76,35 +77,10 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
             None => written_for.into_iter().map(Some).collect(),
         };
         for gpu in gpus {
-            results.push(
-                planning::plan_file(global, site, file.clone(), gpu.as_deref()).map(|planned| planned.plan),
-            );
+            results.push(planning::plan_file(global, site, file.clone(), gpu.as_deref()));
         }
     }
     collect(results.into_iter())
-}
-
-fn render_all(plans: &[Plan]) -> Result<(), InputErrors> {
-    let mut errors = Vec::new();
-    for plan in plans {
-        let mut wrong =
-            |error: render::RenderError| errors.push(InputError::new(&plan.name, error.to_string()));
-        if let Err(error) = render::script(plan, "/path/to/tokmark", &[]) {
-            wrong(error);
-        }
-        for deployment in &plan.deployments {
-            let scene = Scene::sample(plan, deployment);
-            for process in &deployment.processes {
-                if let Err(error) = render::process(plan, deployment, process, &scene) {
-                    wrong(error);
-                }
-            }
-            if let Err(error) = render::endpoint_url(plan, deployment, &scene) {
-                wrong(error);
-            }
-        }
-    }
-    InputErrors::check(errors)
 }
 
 /// All values, or all errors.

@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
-use crate::document::{InputError, InputErrors};
+use crate::document::{Document, InputError, InputErrors};
 use crate::launcher;
 use crate::plan::Plan;
 use crate::plan::build::{Input, build};
 use crate::plan::resolve::{Choice, Resolved, resolve};
 use crate::recipe::find::{self, RecipeFile};
+use crate::render::{self, RenderError, Scene};
 use crate::site::SiteFile;
 
 /// A recipe on its way to a plan.
@@ -19,6 +20,8 @@ pub(crate) struct Planned {
     pub(crate) file: RecipeFile,
     /// Its merged form.
     pub(crate) resolved: Resolved,
+    /// The launcher file.
+    pub(crate) launcher: Document,
     /// The plan.
     pub(crate) plan: Plan,
 }
@@ -26,7 +29,9 @@ pub(crate) struct Planned {
 /// Resolves and plans the recipe a user named.
 pub(crate) fn plan(global: &Global, recipe: &str) -> Result<Planned, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
-    plan_file(global, &site, find::named(recipe)?, global.gpu.as_deref())
+    let planned = plan_file(global, &site, find::named(recipe)?, global.gpu.as_deref())?;
+    check_templates(&planned)?;
+    Ok(planned)
 }
 
 /// Resolves and plans a recipe file for one GPU type.
@@ -40,16 +45,50 @@ pub(crate) fn plan_file(
     let resolved = resolve(&file, site, &Choice { gpu, sets: &global.sets, env: &env })?;
     let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
     let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
-    let launcher = launcher::named(&name, file.folder.as_deref(), origin)?;
+    let launcher = launcher::find(&name, file.folder.as_deref(), origin)?;
     let plan = build(Input {
         file: &file,
         resolved: &resolved,
         site,
-        launcher,
+        launcher: launcher::parse(&launcher)?,
         experiments: experiments(global, site)?.display().to_string(),
         version: crate::cli::VERSION.to_owned(),
     })?;
-    Ok(Planned { file, resolved, plan })
+    Ok(Planned { file, resolved, launcher, plan })
+}
+
+/// Renders everything with made-up hosts, so that a template that cannot be is named before anything is made.
+pub(crate) fn check_templates(planned: &Planned) -> Result<(), InputErrors> {
+    let plan = &planned.plan;
+    let mut errors = Vec::new();
+    let mut check = |result: Result<(), RenderError>| {
+        if let Err(error) = result {
+            errors.push(locate(planned, error));
+        }
+    };
+    check(render::script(plan, "/path/to/tokmark", &[]).map(drop));
+    for deployment in &plan.deployments {
+        let scene = Scene::sample(plan, deployment);
+        for process in &deployment.processes {
+            check(render::process(plan, deployment, process, &scene).map(drop));
+        }
+        check(render::endpoint_url(plan, deployment, &scene).map(drop));
+    }
+    errors.dedup();
+    InputErrors::check(errors)
+}
+
+/// Says in which file the template is, and under which key.
+fn locate(planned: &Planned, error: RenderError) -> InputError {
+    let RenderError::Template { what, problem } = error else {
+        return InputError::new(&planned.plan.recipe.file, error.to_string());
+    };
+    let of_launcher = format!("launcher {}: ", planned.plan.launcher.name);
+    match what.strip_prefix(&of_launcher) {
+        Some(key) => InputError::new(&planned.launcher.file, problem).key(key),
+        None if what.starts_with("endpoint") => InputError::new(&planned.launcher.file, problem).key(what),
+        None => InputError::new(&planned.plan.recipe.file, problem).key(what),
+    }
 }
 
 /// Folder of the experiments, absolute: `--experiments`, else the site's, else `./experiments`.
@@ -64,16 +103,20 @@ pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, I
 }
 
 /// Checks that a model given by path is there. A bare name is left to the engine.
-pub(crate) fn check_weights(plan: &Plan) -> Result<(), InputErrors> {
+pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     let path = &plan.model.path;
     let is_path =
         path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
     if !is_path || Path::new(path).exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
         return Ok(());
     }
-    let origin = plan.origins.get("model.path").cloned().unwrap_or_else(|| "site file [models]".into());
+    let site = SiteFile::load(global.site.as_deref())?;
+    let (origin, key) = match plan.origins.get("model.path") {
+        Some(origin) => (origin.clone(), "model.path".to_owned()),
+        None => site.place_of_model(&plan.gpu.kind, &plan.model.name),
+    };
     Err(InputError::new(origin, format!("the weights folder {path:?} does not exist here"))
-        .key("model.path")
+        .key(key)
         .expected("a folder with the model's weights")
         .next("correct the path, or leave it out to let the engine find the model by name")
         .into())

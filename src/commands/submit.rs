@@ -40,7 +40,7 @@ pub struct SubmitArgs {
 pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let plan = planning::plan(global, &args.recipe)?.plan;
     if !args.no_weights_check {
-        planning::check_weights(&plan)?;
+        planning::check_weights(global, &plan)?;
     }
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
     if args.dry_run {

@@ -156,18 +156,21 @@ impl Deployed {
         mut probe: impl ready::Probe<T>,
     ) -> Result<T, DeployError> {
         let mut pause = Duration::from_millis(50);
+        let mut waiting = "nothing answered in time".to_owned();
         loop {
             tokio::select! {
                 biased;
                 error = died(&mut self.death) => return Err(error),
                 () = around.stop.cancelled() => return Err(DeployError::Interrupted),
-                answer = probe.attempt() => match answer {
-                    Ok(value) => return Ok(value),
-                    Err(waiting) if Instant::now() >= deadline => {
-                        return Err(DeployError::NotReady { waiting, logs: self.excerpts() });
-                    }
+                // A probe that hangs must not outlive the deadline.
+                answer = tokio::time::timeout_at(deadline.into(), probe.attempt()) => match answer {
+                    Ok(Ok(value)) => return Ok(value),
+                    Ok(Err(problem)) => waiting = problem,
                     Err(_) => {}
                 },
+            }
+            if Instant::now() >= deadline {
+                return Err(DeployError::NotReady { waiting, logs: self.excerpts() });
             }
             tokio::select! {
                 biased;

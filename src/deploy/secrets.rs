@@ -10,11 +10,12 @@ use crate::document::InputError;
 pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InputError> {
     env.iter()
         .map(|(name, value)| {
-            let wrong = |problem: String| InputError::new(value.clone(), problem).key(name.clone());
+            let wrong = |problem: String| {
+                InputError::new("the environment", format!("found {value:?}: {problem}")).key(name.clone())
+            };
             let value = if let Some(variable) = value.strip_prefix("env:") {
                 std::env::var(variable).map_err(|_| {
-                    wrong("no such environment variable here".into())
-                        .next(format!("export {variable} before submitting"))
+                    wrong("no such environment variable here".into()).next(format!("export {variable} first"))
                 })?
             } else if let Some(path) = value.strip_prefix("file:") {
                 std::fs::read_to_string(path)

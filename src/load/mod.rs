@@ -23,6 +23,8 @@ mod drive;
 pub mod error_body;
 mod flight;
 mod health;
+#[cfg(test)]
+mod open_tests;
 mod pace;
 pub mod probe;
 mod progress;

@@ -133,30 +133,33 @@ impl Supply {
 
     /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
     pub(crate) fn take(&self) -> Option<Prepared> {
-        let taken = self.next();
-        if taken.is_none() {
+        let (taken, more) = self.next();
+        if !more {
             self.all_out.cancel();
         }
         taken
     }
 
-    fn next(&self) -> Option<Prepared> {
+    /// The next request, and whether there may be another after it.
+    fn next(&self) -> (Option<Prepared>, bool) {
         let mut state = self.lock();
         if let Some(duration) = self.duration {
             let now = Instant::now();
             if now >= *state.deadline.get_or_insert(now + duration) {
-                return None;
+                return (None, false);
             }
         }
         if let Some(prepared) = state.ready.pop_front() {
             state.ready_bytes -= prepared.body.len();
+            let more = !state.ready.is_empty() || !self.exhausted(&state);
             drop(state);
             self.room.notify_one();
-            return Some(prepared);
+            return (Some(prepared), more);
         }
-        let id = self.claim(&mut state)?;
+        let Some(id) = self.claim(&mut state) else { return (None, false) };
+        let more = !self.exhausted(&state);
         drop(state);
-        Some(self.build(id))
+        (Some(self.build(id)), more)
     }
 
     /// Builds what the first wave needs, up to the memory limit. Called before the phase starts.

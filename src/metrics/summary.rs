@@ -269,9 +269,10 @@ fn client(health: &ClientHealth) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::record::Outcome;
+    use crate::metrics::record::{Arrivals, Outcome};
     use crate::metrics::samples::{failed, point, record, run, sound};
     use crate::metrics::verdict::Rating;
+    use crate::plan::{Arrival, OpenLoop, Spacing, WhenFull};
 
     /// Two measured requests side by side, one failure and a warm-up request that would spoil every figure.
     fn small() -> PointRun {
@@ -357,6 +358,58 @@ mod tests {
         assert_eq!((summary.itl_ms, summary.icl_ms), (None, None));
         assert_eq!(summary.throughput.output_tokens_per_s_per_user, None);
         assert_eq!(summary.ttft_ms.expect("ttft").count, 20);
+    }
+
+    /// Three arrivals at 1.0, 1.1 and 1.3 s; one sent in time, one 40 ms late, one dropped. And a warm-up request.
+    fn open() -> (LoadPoint, PointRun) {
+        let open = OpenLoop {
+            rate: 8.0,
+            spacing: Spacing::Poisson,
+            max_concurrency: Some(2),
+            when_full: WhenFull::Drop,
+        };
+        let point = LoadPoint { arrival: Arrival::Open(open), ..point() };
+        let late = RequestRecord { scheduled_us: 1_100_000, ..record(1, 1_140_000) };
+        let warmup = RequestRecord { phase: Phase::Warmup, scheduled_us: 0, ..record(0, 900_000) };
+        let arrivals = Arrivals { total: 3, dropped: 1, unsent: 0, first_us: 1_000_000, last_us: 1_300_000 };
+        (point, PointRun { arrivals: Some(arrivals), ..run(vec![warmup, record(0, 1_000_000), late]) })
+    }
+
+    #[test]
+    fn an_open_loop_by_hand() {
+        let (point, run) = open();
+        let summary = summarize(&point, &run, &Context::default());
+        assert_eq!((summary.point.concurrency, summary.point.request_rate), (Some(2), Some(8.0)));
+        let offered = &summary.offered;
+        // two gaps in 0.3 s; one gap between the sends in 0.14 s
+        assert_eq!(offered.requests_per_s, Some(2.0 / 0.3));
+        assert_eq!(offered.sent_per_s, Some(1.0 / 0.14));
+        assert_eq!((offered.arrivals, offered.dropped, offered.unsent), (Some(3), Some(1), Some(0)));
+        let lag = offered.schedule_lag_ms.expect("lag");
+        assert_eq!((lag.min, lag.avg, lag.max, lag.count), (0.0, 20.0, 40.0, 2));
+        // TTFT is 50 ms, E2E 140 ms from the send
+        let (ttft, e2e) = (summary.ttft_scheduled_ms.expect("ttft"), summary.e2e_scheduled_ms.expect("e2e"));
+        assert_eq!((ttft.min, ttft.max), (50.0, 90.0));
+        assert_eq!((e2e.min, e2e.max), (140.0, 180.0));
+        assert_eq!(summary.ttft_ms.expect("plain").max, 50.0);
+        let whole = LoadPoint { streaming: false, ..point };
+        assert_eq!(summarize(&whole, &run, &Context::default()).ttft_scheduled_ms, None);
+    }
+
+    #[test]
+    fn goodput_counts_from_the_send() {
+        let (point, run) = open();
+        let slo = Slo { ttft_ms: Some(60.0), ..Slo::default() };
+        let goodput =
+            summarize(&LoadPoint { slo, ..point }, &run, &Context::default()).throughput.goodput_per_s;
+        assert_eq!(goodput.map(|rate| (rate * run.window_s()).round()), Some(2.0));
+    }
+
+    #[test]
+    fn a_closed_loop_offers_nothing() {
+        let summary = summarize(&point(), &run(sound()), &Context::default());
+        assert_eq!((summary.ttft_scheduled_ms, summary.e2e_scheduled_ms), (None, None));
+        assert_eq!((summary.offered.requests_per_s, summary.offered.dropped), (None, None));
     }
 
     #[test]

@@ -1,22 +1,19 @@
 //! From a resolved recipe to a [`Plan`], with every mistake found on the way reported at once.
 //!
-//! Arrow: `resolve`, `matrix`, `topology`, `job` → here → `commands`.
+//! Arrow: `resolve`, `matrix`, `points`, `topology`, `job` → here → `commands`.
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::job::{Job, Needs};
-use super::matrix::{combination_id, file_safe, overlay, product};
+use super::matrix::{Combination, combination_id, file_safe, overlay, product};
+use super::points::points;
 use super::resolve::Resolved;
-use super::{
-    Container, Deployment, Endpoint, Gpu, Length, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, Slo,
-    arrival, point_id, topology,
-};
+use super::{Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, topology};
 use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
 use crate::recipe::find::RecipeFile;
-use crate::recipe::units::OneOrMany;
-use crate::recipe::{DeploySection, LoadSection, Recipe, secret};
+use crate::recipe::{DeploySection, secret};
 use crate::site::{ContainerRuntime, SiteFile};
 
 /// What a plan is made from.
@@ -80,9 +77,26 @@ pub(super) struct Blame<'a> {
 
 impl Blame<'_> {
     pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
-        let origin = self.input.resolved.origins.get(key);
-        let origin = origin.map_or(self.input.file.document.file.as_str(), String::as_str);
-        InputError::new(origin, problem).key(key)
+        self.locate(InputError::new("", problem).key(key))
+    }
+
+    /// Says where the key of an error was written. An axis of the load may be a list in `[load]` itself.
+    pub(super) fn locate(&self, mut error: InputError) -> InputError {
+        let origins = &self.input.resolved.origins;
+        let mut key = error.key.clone().unwrap_or_default();
+        let in_load = key.strip_prefix("sweep.").filter(|plain| origins.contains_key(*plain));
+        if let (false, Some(plain)) = (origins.contains_key(&key), in_load) {
+            key = plain.to_owned();
+        }
+        let within = |known: &str| known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
+        let origin = origins.get(&key).cloned().or_else(|| {
+            let (_, first) = origins.iter().find(|(known, _)| within(known))?;
+            // A value inside is not the key itself: its file is right, its line is not.
+            Some(first.rsplit_once(':').map_or(first.as_str(), |(file, _)| file).to_owned())
+        });
+        error.origin = origin.unwrap_or_else(|| self.input.file.document.file.clone());
+        error.key = Some(key);
+        error
     }
 }
 
@@ -149,32 +163,36 @@ fn container(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Option<C
     Ok(Some(Container { runtime: site.container.runtime, image, mounts: site.container.mounts.clone() }))
 }
 
-fn section(input: &Input<'_>, name: &str) -> Table {
+pub(super) fn section(input: &Input<'_>, name: &str) -> Table {
     input.resolved.table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
 }
 
 /// Deserialises a section laid over by a combination of axis values.
-fn typed<T: for<'de> Deserialize<'de>>(
-    table: Table,
+pub(super) fn typed<T: for<'de> Deserialize<'de>>(
+    base: &Table,
+    combination: &Combination,
     sweep: &str,
-    input: &Input<'_>,
+    blame: &Blame<'_>,
 ) -> Result<T, InputError> {
-    T::deserialize(table).map_err(|error| {
-        let mut explained = explain_message(error.message()).key(sweep);
-        explained.origin.clone_from(&input.file.document.file);
-        explained
+    let with = |values: &Combination| overlay(base, values, sweep).map_err(|error| blame.locate(error));
+    T::deserialize(with(combination)?).map_err(|error| {
+        let alone = |value: &&(String, Value)| {
+            with(&vec![(*value).clone()]).is_ok_and(|table| T::deserialize(table).is_err())
+        };
+        let guilty = combination.iter().find(alone).map_or("", |(key, _)| key);
+        blame.locate(explain_message(error.message()).key(format!("{sweep}.{guilty}")))
     })
 }
 
 fn deployments(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Vec<Deployment>, InputErrors> {
     let recipe = &input.resolved.recipe;
-    let origin = &input.file.document.file;
+    let base = section(input, "deploy");
+    let axes = product(&recipe.sweep.server, "sweep.server").map_err(|error| blame.locate(error))?;
     let points = points(input, recipe, blame)?;
     let mut deployments = Vec::new();
     let mut errors = Vec::new();
-    for combination in product(&recipe.sweep.server, "sweep.server", origin)? {
-        let table = overlay(&section(input, "deploy"), &combination, "sweep.server", origin)?;
-        let section: DeploySection = typed(table, "sweep.server", input)?;
+    for combination in axes {
+        let section: DeploySection = typed(&base, &combination, "sweep.server", blame)?;
         match deployment(input, gpu, blame, &section, combination_id(&combination), points.clone()) {
             Ok(deployment) => deployments.push(deployment),
             Err(mut problems) => errors.append(&mut problems),
@@ -195,21 +213,7 @@ fn deployment(
 ) -> Result<Deployment, Vec<InputError>> {
     let launcher = &input.launcher;
     let mut errors = Vec::new();
-    let mut size = |key: &str, value: Option<u32>| {
-        let value = value.unwrap_or(1);
-        if value == 0 {
-            errors.push(blame.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
-        }
-        value.max(1)
-    };
-    let parallel = Parallel {
-        tp: size("tp", section.tp),
-        pp: size("pp", section.pp),
-        dp: size("dp", section.dp),
-        ep: size("ep", section.ep),
-        attention_dp: section.attention_dp.unwrap_or(false),
-        replicas: size("replicas", section.replicas),
-    };
+    let parallel = parallel(section, blame, &mut errors);
     if parallel.replicas > launcher.max_replicas {
         errors.push(blame.at("deploy.replicas", format!("found {}", parallel.replicas)).expected(format!(
             "at most {}: launcher {:?} has no router",
@@ -217,35 +221,10 @@ fn deployment(
         )));
     }
     errors.extend(unknown_options(launcher, section, blame));
-    if launcher.endpoint.url.is_some() && section.url.is_none() {
-        errors.push(
-            blame
-                .at("deploy.url", "missing")
-                .expected("the URL of the endpoint, e.g. http://127.0.0.1:8000")
-                .next("add it to the recipe, or give --set deploy.url=URL"),
-        );
-    }
-    if let Some(url) = &section.url
-        && reqwest::Url::parse(url).is_err()
-    {
-        errors.push(
-            blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000"),
-        );
-    }
+    errors.extend(wrong_url(launcher, section, blame));
     let mut env = input.site.site.env.clone();
     env.extend(section.env.clone());
-    for (name, _) in
-        env.iter().filter(|(name, value)| secret::is_secret_name(name) && !secret::is_reference(value))
-    {
-        errors.push(
-            blame
-                .at(
-                    &format!("deploy.env.{name}"),
-                    "a secret written out; it would end up in scripts and results",
-                )
-                .expected(format!("a reference such as \"env:{name}\" or \"file:/path\"")),
-        );
-    }
+    errors.extend(written_secrets(input, section, blame));
     let layout = topology::lay_out(launcher, &parallel, gpu);
     let (nodes, processes) = match layout {
         Ok(layout) => layout,
@@ -275,6 +254,60 @@ fn deployment(
         processes,
         points,
     })
+}
+
+/// The sizes, each at least 1.
+fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputError>) -> Parallel {
+    let mut size = |key: &str, value: Option<u32>| {
+        let value = value.unwrap_or(1);
+        if value == 0 {
+            errors.push(blame.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
+        }
+        value.max(1)
+    };
+    Parallel {
+        tp: size("tp", section.tp),
+        pp: size("pp", section.pp),
+        dp: size("dp", section.dp),
+        ep: size("ep", section.ep),
+        attention_dp: section.attention_dp.unwrap_or(false),
+        replicas: size("replicas", section.replicas),
+    }
+}
+
+/// A URL that is missing where the launcher needs one, or that is none.
+fn wrong_url(launcher: &Launcher, section: &DeploySection, blame: &Blame<'_>) -> Option<InputError> {
+    match &section.url {
+        None => launcher.endpoint.url.is_some().then(|| {
+            blame
+                .at("deploy.url", "missing")
+                .expected("the URL of the endpoint, e.g. http://127.0.0.1:8000")
+                .next("add it to the recipe, or give --set deploy.url=URL")
+        }),
+        Some(url) => {
+            let good = reqwest::Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
+            (!good).then(|| {
+                blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000")
+            })
+        }
+    }
+}
+
+/// Secrets written out, by the recipe or by the site.
+fn written_secrets(input: &Input<'_>, section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
+    let written =
+        |(name, value): &(&String, &String)| secret::is_secret_name(name) && !secret::is_reference(value);
+    let problem = "a secret written out; it would end up in scripts and results";
+    let expected = |name: &str| format!("a reference such as \"env:{name}\" or \"file:/path\"");
+    let of_recipe = section
+        .env
+        .iter()
+        .filter(written)
+        .map(|(name, _)| blame.at(&format!("deploy.env.{name}"), problem).expected(expected(name)));
+    let of_site = input.site.site.env.iter().filter(written).map(|(name, _)| {
+        InputError::new(input.site.name(), problem).key(format!("env.{name}")).expected(expected(name))
+    });
+    of_recipe.chain(of_site).collect()
 }
 
 /// Engine options a launcher's templates would silently ignore.
@@ -308,114 +341,14 @@ fn unknown_options(launcher: &Launcher, section: &DeploySection, blame: &Blame<'
         .collect()
 }
 
-fn json_map(table: &Table) -> serde_json::Map<String, serde_json::Value> {
+pub(super) fn json_map(table: &Table) -> serde_json::Map<String, serde_json::Value> {
     match serde_json::to_value(table) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     }
 }
 
-/// Load points: every list of lengths and concurrencies, and every axis of `[sweep.load]`.
-fn points(input: &Input<'_>, recipe: &Recipe, blame: &Blame<'_>) -> Result<Vec<LoadPoint>, InputErrors> {
-    let origin = &input.file.document.file;
-    let mut axes = Table::new();
-    let mut list = |key: &str, value: &Option<OneOrMany>| {
-        let values =
-            value.iter().flat_map(|many| many.0.iter().map(|n| Value::Integer(i64::from(*n)))).collect();
-        if value.is_some() {
-            axes.insert(key.into(), Value::Array(values));
-        }
-    };
-    list("isl", &recipe.load.isl);
-    list("osl", &recipe.load.osl);
-    let mut extra = recipe.sweep.load.clone();
-    list("concurrency", &recipe.load.concurrency);
-    if let Some(rates) = &recipe.load.rate {
-        let values = rates.0.iter().map(|rate| Value::Float(*rate)).collect();
-        axes.insert("rate".into(), Value::Array(values));
-    }
-    for key in ["isl", "osl", "concurrency", "rate"] {
-        if let Some(values) = extra.remove(key) {
-            axes.insert(key.into(), values);
-        }
-    }
-    // The load varies fastest, whatever else is swept.
-    let load: Vec<_> = ["concurrency", "rate"].into_iter().filter_map(|key| axes.remove_entry(key)).collect();
-    axes.extend(extra.clone());
-    axes.extend(load);
-    let mut points: Vec<LoadPoint> = Vec::new();
-    for combination in product(&axes, "sweep.load", origin)? {
-        let table = overlay(&section(input, "load"), &combination, "sweep.load", origin)?;
-        let load: LoadSection = typed(table, "sweep.load", input)?;
-        let others = combination.into_iter().filter(|(key, _)| extra.contains_key(key)).collect();
-        let suffix = combination_id(&others);
-        let mut point = point(&load, blame)?;
-        if !suffix.is_empty() {
-            point.id = format!("{}_{suffix}", point.id);
-        }
-        if points.iter().any(|known| known.id == point.id) {
-            return Err(InputError::new(origin, format!("the load point {} occurs twice", point.id))
-                .key("load")
-                .next("remove the repeated value from its list")
-                .into());
-        }
-        points.push(point);
-    }
-    Ok(points)
-}
-
-fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
-    let mut errors = Vec::new();
-    let mut number = |key: &str, value: &Option<OneOrMany>| match value.as_ref().map(|many| many.0.as_slice())
-    {
-        Some([one]) => *one,
-        _ => {
-            errors.push(
-                blame.at(&format!("load.{key}"), "missing").expected("a number of tokens, or a list of them"),
-            );
-            1
-        }
-    };
-    let (isl, osl) = (number("isl", &load.isl), number("osl", &load.osl));
-    let arrival = match arrival::arrival(load, blame) {
-        Ok(arrival) => Some(arrival),
-        Err(mut problems) => {
-            errors.append(&mut problems);
-            None
-        }
-    };
-    let ends = arrival.as_ref().map(|arrival| arrival::ends(load, arrival, blame));
-    let (Some(arrival), Some(Ok(ends)), true) = (arrival, &ends, errors.is_empty()) else {
-        errors.extend(ends.and_then(Result::err).into_iter().flatten());
-        return Err(InputErrors(errors));
-    };
-    let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
-    let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
-    Ok(LoadPoint {
-        id: point_id(isl, osl, &arrival),
-        isl,
-        osl,
-        arrival,
-        stop: ends.stop,
-        warmup_requests: ends.warmup_requests,
-        warmup_duration_s: ends.warmup_duration_s,
-        at_end: ends.at_end,
-        endpoint: load.endpoint.unwrap_or(Endpoint::Chat),
-        streaming: load.streaming.unwrap_or(true),
-        ignore_eos: load.ignore_eos.unwrap_or(true),
-        seed: load.seed.unwrap_or(0),
-        slo: Slo {
-            ttft_ms: load.slo.ttft.map(|span| span.millis()),
-            itl_ms: load.slo.itl.map(|span| span.millis()),
-            e2e_ms: load.slo.e2e.map(|span| span.millis()),
-        },
-        request_timeout_s: load.request_timeout.map_or(600.0, |span| span.seconds()),
-        stall_timeout_s: load.stall_timeout.map_or(120.0, |span| span.seconds()),
-        extra_body: json_map(&load.extra_body),
-    })
-}
-
-/// `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`; an axis is written `1-2048`, a rate `rate12.5`.
+/// `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`; an axis is written `1-2048`.
 fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String {
     let points = || deployments.iter().flat_map(|deployment| &deployment.points);
     let batch = input.launcher.options.batch_size.as_deref().map_or_else(

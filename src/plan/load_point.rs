@@ -4,6 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::recipe::endpoint::Endpoint;
+pub use crate::recipe::open_loop::WhenFull;
+
 /// A length in tokens: fixed (`stddev` 0) or normally distributed around `mean`, never below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Length {
@@ -67,17 +70,6 @@ impl std::fmt::Display for Spacing {
 /// Bounds of a gamma shape: below, almost all arrivals come in a few bursts; above, the spacing is constant.
 pub const GAMMA_SHAPES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
-/// What happens to an arrival that finds the most allowed requests in flight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// It waits for a free place, first come first served; the wait counts in the scheduled latencies.
-    #[default]
-    Queue,
-    /// It is not sent, and counted as dropped.
-    Drop,
-}
-
 /// What happens to requests that are in flight when the last one has been sent, or the time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,34 +97,6 @@ pub enum Stop {
     Requests(u64),
     /// No request is sent after this many seconds.
     DurationS(f64),
-}
-
-/// The OpenAI-compatible endpoint that is driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completions,
-}
-
-impl Endpoint {
-    /// The path on the server.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-        }
-    }
-
-    /// The word used in files and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Completions => "completions",
-        }
-    }
 }
 
 /// Service-level objectives a request must meet, all of them, to count as good. Unset ones do not apply.

@@ -14,25 +14,28 @@ pub const MAX_COMBINATIONS: usize = 1000;
 pub type Combination = Vec<(String, Value)>;
 
 /// The product of `axes`, the last one varying fastest.
-pub fn product(axes: &Table, section: &str, origin: &str) -> Result<Vec<Combination>, InputError> {
+///
+/// `section` names the axes' section in messages; where it was written is for the caller to say.
+pub fn product(axes: &Table, section: &str) -> Result<Vec<Combination>, InputError> {
     let mut combinations: Vec<Combination> = vec![Vec::new()];
     for (key, values) in axes {
-        let at = || format!("{section}.{key}");
+        let wrong = |problem: String| InputError::new("", problem).key(format!("{section}.{key}"));
         let values = match values {
             Value::Array(values) if !values.is_empty() => values.clone(),
             Value::Array(_) => {
-                return Err(InputError::new(origin, "an empty list")
-                    .key(at())
-                    .expected("at least one value"));
+                return Err(wrong("an empty list".into()).expected("at least one value"));
             }
             other => {
-                return Err(InputError::new(origin, format!("found {other}"))
-                    .key(at())
-                    .expected("a list of values, e.g. [1, 2, 4]"));
+                return Err(wrong(format!("found {other}")).expected("a list of values, e.g. [1, 2, 4]"));
             }
         };
+        if let Some((at, twice)) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))
+        {
+            return Err(wrong(format!("the value {twice} occurs twice"))
+                .next(format!("remove the value at place {} of the list", at + 1)));
+        }
         if combinations.len().saturating_mul(values.len()) > MAX_COMBINATIONS {
-            return Err(InputError::new(origin, format!("more than {MAX_COMBINATIONS} combinations"))
+            return Err(InputError::new("", format!("more than {MAX_COMBINATIONS} combinations"))
                 .key(section)
                 .next("split the sweep into several recipes"));
         }
@@ -51,16 +54,11 @@ pub fn product(axes: &Table, section: &str, origin: &str) -> Result<Vec<Combinat
 }
 
 /// `base` with the values of a combination set at their dotted keys.
-pub fn overlay(
-    base: &Table,
-    combination: &Combination,
-    section: &str,
-    origin: &str,
-) -> Result<Table, InputError> {
+pub fn overlay(base: &Table, combination: &Combination, section: &str) -> Result<Table, InputError> {
     let mut table = base.clone();
     for (key, value) in combination {
         let path = split_path(key)
-            .map_err(|problem| InputError::new(origin, problem).key(format!("{section}.{key}")))?;
+            .map_err(|problem| InputError::new("", problem).key(format!("{section}.{key}")))?;
         set(&mut table, &path, value.clone());
     }
     Ok(table)
@@ -118,25 +116,26 @@ mod tests {
     #[test]
     fn the_last_axis_varies_fastest() {
         let combinations =
-            product(&table("tp = [1, 2]\n\"engine.x\" = [\"a\", \"b\"]"), "sweep.server", "r").unwrap();
+            product(&table("tp = [1, 2]\n\"engine.x\" = [\"a\", \"b\"]"), "sweep.server").unwrap();
         let ids: Vec<String> = combinations.iter().map(combination_id).collect();
         assert_eq!(ids, ["tp1_x-a", "tp1_x-b", "tp2_x-a", "tp2_x-b"]);
-        let set = overlay(&table("tp = 8\n[engine]\ny = 1"), &combinations[3], "s", "r").unwrap();
+        let set = overlay(&table("tp = 8\n[engine]\ny = 1"), &combinations[3], "s").unwrap();
         assert_eq!(set, table("tp = 2\n[engine]\ny = 1\nx = \"b\""));
     }
 
     #[test]
     fn no_axes_are_one_combination() {
-        assert_eq!(product(&Table::new(), "s", "r").unwrap(), [Combination::new()]);
+        assert_eq!(product(&Table::new(), "s").unwrap(), [Combination::new()]);
     }
 
     #[test]
     fn sizes_are_bounded_and_lists_required() {
         let many: Vec<String> = (0..40).map(|n| n.to_string()).collect();
         let list = format!("[{}]", many.join(", "));
-        assert!(product(&table(&format!("a = {list}\nb = {list}")), "s", "r").is_err());
-        assert!(product(&table("a = 3"), "s", "r").is_err());
-        assert!(product(&table("a = []"), "s", "r").is_err());
+        assert!(product(&table(&format!("a = {list}\nb = {list}")), "s").is_err());
+        assert!(product(&table("a = 3"), "s").is_err());
+        assert!(product(&table("a = [1, 2, 1]"), "s").is_err());
+        assert!(product(&table("a = []"), "s").is_err());
     }
 
     #[test]

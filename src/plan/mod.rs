@@ -9,6 +9,7 @@ pub mod build;
 pub mod job;
 pub mod load_point;
 pub mod matrix;
+mod points;
 pub mod resolve;
 pub mod topology;
 

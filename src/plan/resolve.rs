@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use toml::Table;
 
-use crate::document::{Document, InputError, InputErrors, nearest};
+use crate::document::{InputError, InputErrors, nearest, place};
 use crate::recipe::Recipe;
 use crate::recipe::find::RecipeFile;
 use crate::recipe::layers::{Layers, assignment};
@@ -42,38 +42,24 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, choice: &Choice<'_>) -> Resul
     if let Some(document) = &site.document {
         let lines = document.lines();
         if let Some(defaults) = document.table()?.get("defaults").and_then(toml::Value::as_table) {
-            layers.push(defaults, &|path| place(document, &lines, &format!("defaults.{path}")));
+            layers.push(defaults, &|path| place(&document.file, &lines, &format!("defaults.{path}")));
         }
     }
     let lines = file.document.lines();
     let table = file.document.table()?;
     let common: Table =
         table.iter().filter(|(key, _)| *key != "gpu").map(|(k, v)| (k.clone(), v.clone())).collect();
-    layers.push(&common, &|path| place(&file.document, &lines, path));
+    layers.push(&common, &|path| place(&file.document.file, &lines, path));
     if let Some(gpu) = &gpu {
         let section = table.get("gpu").and_then(|gpus| gpus.get(gpu)).and_then(toml::Value::as_table);
         if let Some(section) = section {
-            layers.push(section, &|path| place(&file.document, &lines, &format!("gpu.{gpu}.{path}")));
+            layers.push(section, &|path| place(&file.document.file, &lines, &format!("gpu.{gpu}.{path}")));
         }
     }
     push_knobs(&mut layers, file, choice.env)?;
     push_sets(&mut layers, choice.sets)?;
     let (recipe, table, origins) = layers.finish()?;
     Ok(Resolved { recipe, table, origins, gpu })
-}
-
-/// `file:line` of a key, or of the nearest key above it.
-fn place(document: &Document, lines: &BTreeMap<String, usize>, path: &str) -> String {
-    let mut path = path;
-    loop {
-        if let Some(line) = lines.get(path) {
-            return format!("{}:{line}", document.file);
-        }
-        match path.rfind('.') {
-            Some(dot) => path = &path[..dot],
-            None => return document.file.clone(),
-        }
-    }
 }
 
 /// The GPU type: `--gpu`, else the site's, else the recipe's only one.
@@ -91,7 +77,7 @@ fn choose_gpu(
         (None, None, []) => return Ok(None),
         (None, Some(gpu), _) => (gpu.clone(), site.name()),
         (None, None, known) => {
-            return Err(InputError::new(&file.document.file, "written for several GPU types")
+            return Err(InputError::new(file.document.at("gpu"), "written for several GPU types")
                 .key("gpu")
                 .expected(format!("one of {}", known.join(", ")))
                 .next(format!("choose one: --gpu {}", known[0]))
@@ -99,11 +85,14 @@ fn choose_gpu(
         }
     };
     if !in_recipe.is_empty() && !in_recipe.contains(&gpu.as_str()) {
-        return Err(InputError::new(&file.document.file, format!("nothing for GPU type {gpu:?} ({origin})"))
-            .key(format!("gpu.{gpu}"))
-            .expected(format!("one of {}", in_recipe.join(", ")))
-            .next(format!("choose --gpu {}, or add a [gpu.{gpu}] section", in_recipe[0]))
-            .into());
+        return Err(InputError::new(
+            file.document.at("gpu"),
+            format!("nothing for GPU type {gpu:?} ({origin})"),
+        )
+        .key(format!("gpu.{gpu}"))
+        .expected(format!("one of {}", in_recipe.join(", ")))
+        .next(format!("choose --gpu {}, or add a [gpu.{gpu}] section", in_recipe[0]))
+        .into());
     }
     let known = site.site.gpu_types();
     if in_recipe.is_empty() && !known.contains(&gpu) {

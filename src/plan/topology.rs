@@ -62,7 +62,7 @@ impl Seats {
         }
         if !launcher.spans_nodes {
             return Err(format!(
-                "a replica needs tp × pp × dp = {} × {} × {} = {need} GPUs, a {} node has {per_node}, and launcher {:?} cannot span nodes",
+                "a replica needs tp × pp × dp = {} × {} × {} = {need} GPUs, a node with {} has {per_node}, and launcher {:?} cannot span nodes",
                 parallel.tp, parallel.pp, parallel.dp, gpu.kind, launcher.name
             ));
         }

@@ -38,31 +38,28 @@ impl RecipeFile {
     /// What a recipe file needs beside correct types.
     fn problems(&self) -> Vec<InputError> {
         let recipe = &self.recipe;
-        let at = |problem: &str| InputError::new(&self.document.file, problem);
+        let at = |key: &str, problem: &str| InputError::new(self.document.at(key), problem).key(key);
         let mut errors = Vec::new();
         match recipe.schema {
             Some(SCHEMA) => {}
             found => errors.push(
-                at(&found.map_or("missing".into(), |version| format!("found {version}")))
-                    .key("schema")
+                at("schema", &found.map_or("missing".into(), |version| format!("found {version}")))
                     .expected(format!("schema = {SCHEMA}")),
             ),
         }
         match recipe.name.as_deref() {
             Some(name) if is_name(name) => {}
             found => errors.push(
-                at(&found.map_or("missing".into(), |name| format!("found {name:?}")))
-                    .key("name")
+                at("name", &found.map_or("missing".into(), |name| format!("found {name:?}")))
                     .expected("lower-case letters, digits, `.`, `_` and `-`"),
             ),
         }
         if recipe.model.name.is_none() && recipe.gpu.values().any(|gpu| gpu.model.name.is_none()) {
-            errors
-                .push(at("missing").key("model.name").expected("the model's name, e.g. openai/gpt-oss-120b"));
+            errors.push(at("model.name", "missing").expected("the model's name, e.g. openai/gpt-oss-120b"));
         }
         if recipe.deploy.launcher.is_none() {
             errors.push(
-                at("missing").key("deploy.launcher").expected("a launcher, see `tokmark list --launchers`"),
+                at("deploy.launcher", "missing").expected("a launcher, see `tokmark list --launchers`"),
             );
         }
         errors

@@ -4,8 +4,10 @@
 //! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
 //! Arrow: `document` → here → `plan`.
 
+pub mod endpoint;
 pub mod find;
 pub mod layers;
+pub mod open_loop;
 pub mod secret;
 pub mod units;
 
@@ -14,7 +16,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Endpoint, WhenFull};
+pub use endpoint::Endpoint;
+pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
 use units::{OneOrMany, Rates, Span};
 
 /// The only version of the recipe format.
@@ -215,45 +218,6 @@ pub struct LoadSection {
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub extra_body: toml::Table,
-}
-
-/// `[load.arrival]`: exactly one of these tables.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ArrivalSection {
-    /// Every gap is 1 / rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub constant: Option<NoOptions>,
-    /// Exponential gaps: independent users.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub poisson: Option<NoOptions>,
-    /// Gamma-distributed gaps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gamma: Option<GammaSection>,
-}
-
-/// A table without keys.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NoOptions {}
-
-/// `[load.arrival.gamma]`
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GammaSection {
-    /// Burstier than Poisson below 1, more even above.
-    pub shape: f64,
-}
-
-/// `at_end`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AtEndWord {
-    /// Requests in flight may end.
-    #[default]
-    Drain,
-    /// They are cut and recorded as `cancelled`.
-    Cut,
 }
 
 /// `[load.slo]`

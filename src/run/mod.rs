@@ -18,6 +18,7 @@ use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::LogView;
 use crate::load::{Progress, Target};
 use crate::metrics::summary::{Context, Summary};
+use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint, Plan};
 use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
@@ -227,6 +228,10 @@ impl Session {
         let progress = Progress::default();
         let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
+        let metrics_url =
+            self.plan.launcher.endpoint.metrics.as_ref().map(|path| format!("{}{path}", deployed.url));
+        let observers =
+            Observers::start(&self.experiment.path("telemetry"), name, metrics_url, progress.clone())?;
         let cancel = self.stop.child_token();
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
@@ -245,6 +250,7 @@ impl Session {
             }
         };
         self.current.send_replace(None);
+        observers.finish().await;
         let measured = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
         if measured.unreachable && death.is_none() {
             death = Some(RunError::Deploy(deployed.gone().await));

@@ -109,21 +109,24 @@ impl Measure {
                 lost.get_or_insert(error);
             }
         };
-        let run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
+        let mut run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
         if let Some(error) = lost {
             return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
         }
+        let cut = cut_reason();
+        let interrupted = run.interrupted;
+        // What cut it short is named below; the cut itself is no news then.
+        run.interrupted &= cut.is_none();
         let mut summary = summarize(&self.point, &run, &self.context);
         let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
-        let cut = cut_reason();
         if let Some(reason) = &cut {
             summary.verdict.invalidate(reason);
         }
         if let Some(dir) = &self.dir {
-            self.export(dir, &run, &summary, cut.is_some() || unreachable || run.interrupted)?;
+            self.export(dir, &run, &summary, cut.is_some() || unreachable || interrupted)?;
         }
         Ok(Measured { summary, unreachable })
     }

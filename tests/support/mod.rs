@@ -1,9 +1,12 @@
-//! What the integration tests share: the fake Slurm's folder and PATH, and waiting for a condition.
+//! What the integration tests share: a house of its own for each test, the fake Slurm's folder and PATH, and waiting for
+//! a condition.
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub(crate) mod house;
 
 /// Each test crate uses a part of this file; naming the rest here keeps the compiler from calling it dead.
 const _: fn() = || {

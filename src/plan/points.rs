@@ -1,0 +1,109 @@
+//! Load points of a recipe: the product of its lists, each point checked.
+//!
+//! Arrow: `recipe`, `matrix` → here → `build`.
+
+use toml::{Table, Value};
+
+use super::build::{Blame, Input, json_map, section, typed};
+use super::matrix::{combination_id, product};
+use super::{Endpoint, Length, LoadPoint, Slo, arrival, point_id};
+use crate::document::InputErrors;
+use crate::recipe::units::OneOrMany;
+use crate::recipe::{LoadSection, Recipe};
+
+/// Load points: every list of lengths and concurrencies, and every axis of `[sweep.load]`.
+pub(super) fn points(
+    input: &Input<'_>,
+    recipe: &Recipe,
+    blame: &Blame<'_>,
+) -> Result<Vec<LoadPoint>, InputErrors> {
+    let base = section(input, "load");
+    let mut axes = Table::new();
+    let mut list = |key: &str, value: &Option<OneOrMany>| {
+        let values =
+            value.iter().flat_map(|many| many.0.iter().map(|n| Value::Integer(i64::from(*n)))).collect();
+        if value.is_some() {
+            axes.insert(key.into(), Value::Array(values));
+        }
+    };
+    list("isl", &recipe.load.isl);
+    list("osl", &recipe.load.osl);
+    let mut extra = recipe.sweep.load.clone();
+    list("concurrency", &recipe.load.concurrency);
+    if let Some(rates) = &recipe.load.rate {
+        let values = rates.0.iter().map(|rate| Value::Float(*rate)).collect();
+        axes.insert("rate".into(), Value::Array(values));
+    }
+    for key in ["isl", "osl", "concurrency", "rate"] {
+        if let Some(values) = extra.remove(key) {
+            axes.insert(key.into(), values);
+        }
+    }
+    // The load varies fastest, whatever else is swept.
+    let load: Vec<_> = ["concurrency", "rate"].into_iter().filter_map(|key| axes.remove_entry(key)).collect();
+    axes.extend(extra.clone());
+    axes.extend(load);
+    let mut points: Vec<LoadPoint> = Vec::new();
+    for combination in product(&axes, "sweep.load").map_err(|error| blame.locate(error))? {
+        let load: LoadSection = typed(&base, &combination, "sweep.load", blame)?;
+        let others = combination.into_iter().filter(|(key, _)| extra.contains_key(key)).collect();
+        let suffix = combination_id(&others);
+        let mut point = point(&load, blame)?;
+        if !suffix.is_empty() {
+            point.id = format!("{}_{suffix}", point.id);
+        }
+        if points.iter().any(|known| known.id == point.id) {
+            return Err(blame
+                .at("load", format!("two load points would be called {}", point.id))
+                .next("choose values of the axes that differ as file names")
+                .into());
+        }
+        points.push(point);
+    }
+    Ok(points)
+}
+
+fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
+    let mut errors = Vec::new();
+    let mut number = |key: &str, value: &Option<OneOrMany>| match value.as_ref().map(|many| many.0.as_slice())
+    {
+        Some([one]) => *one,
+        _ => {
+            errors.push(
+                blame.at(&format!("load.{key}"), "missing").expected("a number of tokens, or a list of them"),
+            );
+            1
+        }
+    };
+    let (isl, osl) = (number("isl", &load.isl), number("osl", &load.osl));
+    let arrival = arrival::arrival(load, blame);
+    let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, blame));
+    let (Ok(arrival), Some(Ok(ends)), true) = (&arrival, &ends, errors.is_empty()) else {
+        errors.extend(arrival.err().into_iter().chain(ends.and_then(Result::err)).flatten());
+        return Err(InputErrors(errors));
+    };
+    let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
+    let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
+    Ok(LoadPoint {
+        id: point_id(isl, osl, arrival),
+        isl,
+        osl,
+        arrival: *arrival,
+        stop: ends.stop,
+        warmup_requests: ends.warmup_requests,
+        warmup_duration_s: ends.warmup_duration_s,
+        at_end: ends.at_end,
+        endpoint: load.endpoint.unwrap_or(Endpoint::Chat),
+        streaming: load.streaming.unwrap_or(true),
+        ignore_eos: load.ignore_eos.unwrap_or(true),
+        seed: load.seed.unwrap_or(0),
+        slo: Slo {
+            ttft_ms: load.slo.ttft.map(|span| span.millis()),
+            itl_ms: load.slo.itl.map(|span| span.millis()),
+            e2e_ms: load.slo.e2e.map(|span| span.millis()),
+        },
+        request_timeout_s: load.request_timeout.map_or(600.0, |span| span.seconds()),
+        stall_timeout_s: load.stall_timeout.map_or(120.0, |span| span.seconds()),
+        extra_body: json_map(&load.extra_body),
+    })
+}

@@ -1,0 +1,826 @@
+//! Bad input, case by case: exit code 2, a message that names file, line, key, what was found and what was expected, and
+//! nothing left behind. The whole message is compared, because the message is the product here.
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
+
+mod support;
+
+use std::net::TcpListener;
+
+use support::FakeSlurm;
+use support::house::House;
+
+const MODEL: &str = "[model]\nname = \"m\"\n";
+const SIM: &str = "[deploy]\nlauncher = \"sim\"\n";
+const LOAD: &str = "[load]\nisl = 8\nosl = 4\n";
+
+/// A recipe that would run.
+fn good() -> String {
+    format!("{MODEL}{SIM}{LOAD}")
+}
+
+/// The message of `tokmark run` for a recipe, with more arguments.
+#[track_caller]
+fn run(recipe: &str, more: &[&str]) -> String {
+    let house = House::new();
+    house.recipe(recipe);
+    house.fails(["run", "./r.toml"].iter().chain(more))
+}
+
+/// The message for a site file.
+#[track_caller]
+fn with_site(site: &str) -> String {
+    let house = House::new();
+    house.recipe(&good());
+    house.file("s.toml", site);
+    house.fails(["run", "./r.toml", "--site", "s.toml"])
+}
+
+macro_rules! says {
+    ($message:expr, $expected:literal) => {
+        let (message, expected): (String, &str) = ($message, $expected);
+        assert_eq!(message.trim_end(), expected, "\n--- found\n{message}\n--- expected\n{expected}");
+    };
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    says!(run(&format!("{MODEL}[deploy]\nlauncer = \"sim\"\n{LOAD}"), &[]),
+"error: ./r.toml:6:1: `deploy.launcer`: unknown key `launcer`
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, startup_timeout, stop_grace, engine, env
+  next: did you mean `launcher`?"
+);
+}
+
+#[test]
+fn a_wrong_type() {
+    says!(
+        run(&format!("{MODEL}{SIM}tp = \"four\"\n{LOAD}"), &[]),
+        r#"error: ./r.toml:7:6: `deploy.tp`: found string "four"
+  expected: a whole number, 0 or more"#
+    );
+}
+
+#[test]
+fn broken_toml() {
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = sim\n{LOAD}"), &[]),
+        "error: ./r.toml:6:12: not TOML: string values must be quoted: found `launcher = sim`
+  expected: literal string"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text() {
+    let house = House::new();
+    std::fs::write(house.path().join("r.toml"), [0xff, 0xfe, 0x00]).unwrap();
+    says!(house.fails(["run", "./r.toml"]),
+"error: ./r.toml: cannot be read: failed to read from file `./r.toml`: stream did not contain valid UTF-8
+  expected: a readable TOML file in UTF-8"
+);
+}
+
+#[test]
+fn an_unknown_recipe() {
+    says!(
+        House::new().fails(["run", "quikstart"]),
+        "error: quikstart: no recipe of this name, alias or file
+  expected: a recipe file, name or alias
+  next: did you mean `quickstart`? `tokmark list` shows all recipes"
+    );
+}
+
+#[test]
+fn a_recipe_file_that_is_not_there() {
+    says!(House::new().fails(["run", "./nothing.toml"]),
+"error: ./nothing.toml: cannot be read: failed to open file `./nothing.toml`: No such file or directory (os error 2)
+  expected: a readable TOML file in UTF-8"
+);
+}
+
+#[test]
+fn a_recipe_without_what_every_recipe_needs() {
+    let house = House::new();
+    house.file("r.toml", "schema = 2\n[load]\nisl = 1\n");
+    says!(
+        house.fails(["run", "./r.toml"]),
+        "error: ./r.toml:1: `schema`: found 2
+  expected: schema = 1
+./r.toml: `name`: missing
+  expected: lower-case letters, digits, `.`, `_` and `-`
+./r.toml: `deploy.launcher`: missing
+  expected: a launcher, see `tokmark list --launchers`"
+    );
+}
+
+#[test]
+fn an_unknown_launcher() {
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = \"vlm\"\n{LOAD}"), &[]),
+        r#"error: ./r.toml:6: `deploy.launcher`: no launcher "vlm"
+  expected: one of attach, dynamo-trtllm, sim, vllm
+  next: did you mean `vllm`?"#
+    );
+}
+
+#[test]
+fn an_unknown_gpu_type() {
+    says!(
+        run(&good(), &["--gpu", "h10"]),
+        r#"error: --gpu: unknown GPU type "h10"
+  expected: one of a100, a10g, b200, gb200, gb300, gh200, h100, h200
+  next: did you mean `h100`?"#
+    );
+}
+
+#[test]
+fn a_recipe_without_a_value_for_the_chosen_gpu() {
+    says!(
+        House::new().fails(["run", "gpt-oss-120b-vllm", "--gpu", "b200"]),
+        r#"error: embedded:recipes/gpt-oss-120b-vllm.toml:53: `gpu.b200`: nothing for GPU type "b200" (--gpu)
+  expected: one of h100
+  next: choose --gpu h100, or add a [gpu.b200] section"#
+    );
+}
+
+#[test]
+fn a_recipe_for_several_gpus_and_none_chosen() {
+    says!(
+        House::new().fails(["submit", "gpt-oss-120b-dynamo-trtllm"]),
+        "error: embedded:recipes/gpt-oss-120b-dynamo-trtllm.toml:60: `gpu`: written for several GPU types
+  expected: one of b200, gb200
+  next: choose one: --gpu b200"
+    );
+}
+
+#[test]
+fn a_launcher_that_needs_gpus_and_no_type_chosen() {
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"), &[]),
+        r#"error: ./r.toml: `gpu`: no GPU type chosen, and launcher "vllm" needs GPUs
+  expected: one of a100, a10g, b200, gb200, gb300, gh200, h100, h200
+  next: give --gpu TYPE, or set `gpu` in the site file"#
+    );
+}
+
+#[test]
+fn tp_larger_than_a_node_with_a_launcher_that_cannot_span() {
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\ntp = 16\n{LOAD}"), &["--gpu", "h100"]),
+        r#"error: ./r.toml:7: `deploy.tp`: a replica needs tp × pp × dp = 16 × 1 × 1 = 16 GPUs, a node with h100 has 8, and launcher "vllm" cannot span nodes
+  next: lower tp, pp or dp, or choose a launcher that spans nodes"#
+    );
+}
+
+#[test]
+fn more_replicas_than_a_launcher_can_route_to() {
+    says!(
+        run(&format!("{MODEL}{SIM}replicas = 2\n{LOAD}"), &[]),
+        r#"error: ./r.toml:7: `deploy.replicas`: found 2
+  expected: at most 1: launcher "sim" has no router"#
+    );
+}
+
+#[test]
+fn a_size_of_zero() {
+    says!(
+        run(&format!("{MODEL}{SIM}tp = 0\n{LOAD}"), &[]),
+        "error: ./r.toml:7: `deploy.tp`: found 0
+  expected: 1 or more"
+    );
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    let message = run(&format!("{MODEL}{SIM}port = {port}\n{LOAD}"), &[]);
+    says!(
+        message.replace(&port, "PORT"),
+        "error: 127.0.0.1:PORT: `deploy.port`: the port cannot be used: Address already in use (os error 98)
+  expected: a free port
+  next: stop what listens there, choose another port, or leave out deploy.port and let tokmark pick one"
+    );
+}
+
+#[test]
+fn weights_that_are_not_there() {
+    let recipe = format!("{MODEL}path = \"/no/such/weights\"\n[deploy]\nlauncher = \"vllm\"\n{LOAD}");
+    says!(
+        run(&recipe, &["--gpu", "h100"]),
+        r#"error: ./r.toml:5: `model.path`: the weights folder "/no/such/weights" does not exist here
+  expected: a folder with the model's weights
+  next: correct the path, or leave it out to let the engine find the model by name"#
+    );
+    let house = House::new();
+    house.recipe(&recipe);
+    says!(
+        house.fails(["submit", "./r.toml", "--gpu", "h100"]),
+        r#"error: ./r.toml:5: `model.path`: the weights folder "/no/such/weights" does not exist here
+  expected: a folder with the model's weights
+  next: correct the path, or leave it out to let the engine find the model by name"#
+    );
+}
+
+#[test]
+fn weights_that_are_not_where_the_site_says() {
+    let house = House::new();
+    house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"));
+    house.file("site.toml", "schema = 1\n\n[models]\nm = \"/no/such/weights\"\n");
+    says!(
+        house.fails(["run", "./r.toml", "--gpu", "h100"]),
+        r#"error: site.toml:4: `models.m`: the weights folder "/no/such/weights" does not exist here
+  expected: a folder with the model's weights
+  next: correct the path, or leave it out to let the engine find the model by name"#
+    );
+}
+
+#[test]
+fn a_template_of_a_users_launcher_that_does_not_render() {
+    let launcher = |argv: &str| {
+        format!(
+            "schema = 1\nname = \"mine\"\nsummary = \"s\"\n[endpoint]\nrole = \"server\"\nport = \"http\"\n[[role]]\n\
+             name = \"server\"\nplacement = \"head\"\nargv = {argv}\nports = {{ http = 8000 }}\n"
+        )
+    };
+    let house = House::new();
+    house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"mine\"\n{LOAD}"));
+    house.file("launchers/mine.toml", &launcher("[\"server\", \"{{ modle.name }}\"]"));
+    for verb in ["run", "submit", "check", "render"] {
+        says!(house.fails([verb, "./r.toml"]),
+"error: ./launchers/mine.toml: `role.server.argv`: Variable `modle` is not defined. Available variables: deploy, dirs, engine, files, gpus, host, index, load, model, nodes, peers, port, tokmark
+ --> template:1:4
+  |
+1 | {{ modle.name }}
+  |    ^^^^^"
+);
+    }
+    house.file("launchers/mine.toml", &launcher("[\"server\", \"{{ model.name \"]"));
+    says!(
+        house.fails(["run", "./r.toml"]),
+        "error: ./launchers/mine.toml: `role.server.argv`: Unexpected end of input
+ --> template:1:14
+  |
+1 | {{ model.name 
+  |              ^"
+    );
+    house.file("launchers/mine.toml", &launcher("[]"));
+    says!(
+        house.fails(["run", "./r.toml"]),
+        "error: ./launchers/mine.toml: `role.server.argv`: empty; the first entry is the program"
+    );
+    house.file("launchers/mine.toml", &launcher("\"server --port 1\""));
+    says!(
+        house.fails(["run", "./r.toml"]),
+        r#"error: ./launchers/mine.toml:10:8: `role.argv`: found string "server --port 1"
+  expected: a list"#
+    );
+}
+
+#[test]
+fn a_site_file_that_does_not_parse_is_never_a_silent_default() {
+    says!(
+        with_site("schema = 1\n[slurm\n"),
+        "error: s.toml:2:7: not TOML: unclosed table: found `[slurm`
+  expected: `]`"
+    );
+}
+
+#[test]
+fn a_site_file_with_an_unknown_key() {
+    says!(
+        with_site("schema = 1\n[slurm]\npartion = \"gpu\"\n"),
+        "error: s.toml:3:1: `slurm.partion`: unknown key `partion`
+  expected: one of partition, account, qos, reservation, gres, mpi, directives, setup
+  next: did you mean `partition`?"
+    );
+}
+
+#[test]
+fn a_site_file_of_another_schema() {
+    says!(
+        with_site("schema = 2\n"),
+        "error: s.toml:1: `schema`: found 2
+  expected: schema = 1"
+    );
+    says!(
+        with_site("name = \"x\"\n"),
+        "error: s.toml: `schema`: missing
+  expected: schema = 1"
+    );
+}
+
+#[test]
+fn a_site_file_with_an_unknown_value() {
+    says!(
+        with_site("schema = 1\n[container]\nruntime = \"docker\"\n"),
+        "error: s.toml:3:11: `container.runtime`: unknown value `docker`
+  expected: one of none, pyxis"
+    );
+}
+
+#[test]
+fn a_site_file_that_was_named_and_is_not_there() {
+    let house = House::new();
+    says!(house.fails(["run", "quickstart", "--site", "nowhere.toml"]),
+"error: nowhere.toml: cannot be read: failed to open file `nowhere.toml`: No such file or directory (os error 2)
+  expected: a readable TOML file in UTF-8
+  next: write a site file (docs/sites.md), or leave out --site to run with defaults"
+);
+    let end = house.run_with(["list"], &[("TOKMARK_SITE", "nowhere.toml")]);
+    assert_eq!(end.code, Some(0), "a verb that reads no site does not mind: {end:?}");
+    let end = house.run_with(["run", "quickstart"], &[("TOKMARK_SITE", "nowhere.toml")]).fails(2);
+    assert!(end.stderr.contains("nowhere.toml"), "{}", end.stderr);
+    house.is_untouched();
+}
+
+#[test]
+fn a_site_file_in_the_folder_counts_without_being_named() {
+    let house = House::new();
+    house.file("site.toml", "schema = 1\ngpus = 3\n");
+    says!(
+        house.fails(["run", "quickstart"]),
+        "error: site.toml:2:8: `gpus`: found integer `3`
+  expected: a table"
+    );
+}
+
+#[test]
+fn bad_assignments() {
+    says!(
+        run(&good(), &["--set", "load.concurrency"]),
+        "error: --set load.concurrency: no `=`
+  expected: --set key=value"
+    );
+    says!(run(&good(), &["--set", "load.concurency=3"]),
+"error: --set load.concurency=3: `load.concurency`: unknown key `concurency`
+  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, requests, requests_per_concurrency, duration, warmup_requests, warmup_per_concurrency, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, slo, extra_body
+  next: did you mean `concurrency`?"
+);
+    says!(
+        run(&good(), &["--set", "load.concurrency=many"]),
+        r#"error: --set load.concurrency=many: `load.concurrency`: found string "many"
+  expected: a whole number above 0, or a list of them"#
+    );
+    says!(
+        run(&good(), &["--set", "load.concurrency=0"]),
+        "error: --set load.concurrency=0: `load.concurrency`: found integer `0`
+  expected: a whole number above 0, or a list of them"
+    );
+    says!(
+        run(&good(), &["--set", "=3"]),
+        r#"error: --set =3: "" is not a dotted key such as load.concurrency"#
+    );
+    says!(
+        run(&good(), &["--set", "a b=3"]),
+        r#"error: --set a b=3: "a b" is not a dotted key such as load.concurrency"#
+    );
+}
+
+#[test]
+fn a_bad_knob_in_the_environment() {
+    let house = House::new();
+    house.recipe(&format!("{}[knobs]\nCONCURRENCY = \"load.concurrency\"\n", good()));
+    let end = house.run_with(["run", "./r.toml"], &[("CONCURRENCY", "lots")]).fails(2);
+    house.is_untouched();
+    says!(
+        end.stderr,
+        r#"error: $CONCURRENCY: `load.concurrency`: found string "lots"
+  expected: a whole number above 0, or a list of them"#
+    );
+}
+
+#[test]
+fn a_knob_for_a_key_that_is_none() {
+    let house = House::new();
+    house.recipe(&format!("{}[knobs]\nCONCURRENCY = \"load.concurency\"\n", good()));
+    let end = house.run_with(["run", "./r.toml"], &[("CONCURRENCY", "3")]).fails(2);
+    house.is_untouched();
+    says!(end.stderr,
+"error: $CONCURRENCY: `load.concurency`: unknown key `concurency`
+  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, requests, requests_per_concurrency, duration, warmup_requests, warmup_per_concurrency, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, slo, extra_body
+  next: did you mean `concurrency`?"
+);
+}
+
+#[test]
+fn an_empty_axis() {
+    says!(
+        run(&format!("{}[sweep.load]\nisl_stddev = []\n", good()), &[]),
+        "error: ./r.toml:11: `sweep.load.isl_stddev`: an empty list
+  expected: at least one value"
+    );
+    says!(
+        run(&format!("{MODEL}{SIM}[load]\nisl = 8\nosl = 4\nconcurrency = []\n"), &[]),
+        "error: ./r.toml:10:15: `load.concurrency`: length: found 0
+  expected: a whole number above 0, or a list of them"
+    );
+    says!(
+        run(&format!("{}[sweep.server]\ntp = 3\n", good()), &[]),
+        "error: ./r.toml:11: `sweep.server.tp`: found 3
+  expected: a list of values, e.g. [1, 2, 4]"
+    );
+}
+
+#[test]
+fn an_axis_that_is_none() {
+    says!(run(&format!("{}[sweep.server]\ntpp = [1, 2]\n", good()), &[]),
+"error: ./r.toml:11: `sweep.server.tpp`: unknown key `tpp`
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, startup_timeout, stop_grace, engine, env
+  next: did you mean `tp`?"
+);
+    says!(
+        run(&format!("{}[sweep.load]\nconcurrency = [1, \"two\"]\n", good()), &[]),
+        r#"error: ./r.toml:11: `sweep.load.concurrency`: found string "two"
+  expected: a whole number above 0, or a list of them"#
+    );
+}
+
+#[test]
+fn a_sweep_of_too_many() {
+    let list: Vec<String> = (1..=40).map(|n| n.to_string()).collect();
+    let list = list.join(", ");
+    says!(
+        run(&format!("{MODEL}{SIM}[load]\nisl = [{list}]\nosl = [{list}]\n"), &[]),
+        "error: ./r.toml: `sweep.load`: more than 1000 combinations
+  next: split the sweep into several recipes"
+    );
+}
+
+#[test]
+fn a_load_point_that_occurs_twice() {
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}concurrency = [1, 4, 1]\n"), &[]),
+        "error: ./r.toml:10: `load.concurrency`: the value 1 occurs twice
+  next: remove the value at place 3 of the list"
+    );
+}
+
+#[test]
+fn a_concurrency_of_zero() {
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}concurrency = 0\n"), &[]),
+        "error: ./r.toml:10:15: `load.concurrency`: found integer `0`
+  expected: a whole number above 0, or a list of them"
+    );
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}concurrency = [1, 0]\n"), &[]),
+        "error: ./r.toml:10:15: `load.concurrency`: found integer `0`
+  expected: a whole number above 0, or a list of them"
+    );
+}
+
+#[test]
+fn a_load_that_sends_nothing() {
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}requests = 0\n"), &[]),
+        "error: ./r.toml:10: `load.requests`: found 0: nothing would be sent
+  expected: more than 0"
+    );
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}duration = \"0s\"\n"), &[]),
+        "error: ./r.toml:10: `load.duration`: found 0: nothing would be sent
+  expected: more than 0"
+    );
+    says!(
+        run(&format!("{MODEL}{SIM}[load]\nosl = 4\n"), &[]),
+        "error: ./r.toml: `load.isl`: missing
+  expected: a number of tokens, or a list of them"
+    );
+}
+
+#[test]
+fn a_length_of_time_that_is_none() {
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}duration = \"5 parsecs\"\n"), &[]),
+        r#"error: ./r.toml:10:12: `load.duration`: "5 parsecs" is not a length of time like 500ms, 30s, 5m, 1h or 01:00:00"#
+    );
+}
+
+#[test]
+fn an_engine_option_the_launcher_does_not_know() {
+    let recipe =
+        format!("{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_bach_size = 8\n{LOAD}");
+    says!(
+        run(&recipe, &["--gpu", "gb200"]),
+        r#"error: ./r.toml:8: `deploy.engine.max_bach_size`: launcher "dynamo-trtllm" has no such option
+  expected: one of max_batch_size, max_num_tokens, max_seq_len, kv_cache_free_gpu_mem_fraction, kv_cache_dtype, enable_block_reuse, stream_interval, moe_backend, moe_max_num_tokens, cuda_graph_max_batch_size, num_postprocess_workers
+  next: did you mean `max_batch_size`?"#
+    );
+}
+
+#[test]
+fn an_engine_option_the_templates_need() {
+    let recipe =
+        format!("{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_batch_size = 8\n{LOAD}");
+    says!(run(&recipe, &["--gpu", "gb200"]),
+"error: embedded:launchers/dynamo-trtllm.toml: `role.worker.files.engine_yaml`: Field `max_num_tokens` is not defined. Available fields: max_batch_size
+ --> template:7:27
+  |
+7 | max_num_tokens: {{ engine.max_num_tokens }}
+  |                           ^^^^^^^^^^^^^^"
+);
+}
+
+#[test]
+fn a_secret_written_out() {
+    says!(
+        run(&format!("{MODEL}{SIM}[deploy.env]\nHF_TOKEN = \"hf_secret_value\"\n{LOAD}"), &[]),
+        r#"error: ./r.toml:8: `deploy.env.HF_TOKEN`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:HF_TOKEN" or "file:/path""#
+    );
+}
+
+#[test]
+fn a_secret_that_is_not_there() {
+    let recipe = format!("{MODEL}{SIM}[deploy.env]\nHF_TOKEN = \"env:NO_SUCH_TOKEN\"\n{LOAD}");
+    says!(
+        run(&recipe, &[]),
+        r#"error: ./r.toml:8: `deploy.env.HF_TOKEN`: found "env:NO_SUCH_TOKEN": no such environment variable here
+  next: export NO_SUCH_TOKEN first"#
+    );
+}
+
+#[test]
+fn attach_without_a_url() {
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = \"attach\"\n{LOAD}"), &[]),
+        "error: ./r.toml: `deploy.url`: missing
+  expected: the URL of the endpoint, e.g. http://127.0.0.1:8000
+  next: add it to the recipe, or give --set deploy.url=URL"
+    );
+    says!(
+        run(&format!("{MODEL}[deploy]\nlauncher = \"attach\"\nurl = \"here:80:80\"\n{LOAD}"), &[]),
+        r#"error: ./r.toml:7: `deploy.url`: found "here:80:80"
+  expected: a URL such as http://host:8000"#
+    );
+}
+
+#[test]
+fn every_mistake_of_a_class_is_named_at_once() {
+    let recipe = format!("{MODEL}{SIM}tp = 0\nreplicas = 3\n[deploy.env]\nAPI_KEY = \"x\"\n{LOAD}");
+    says!(
+        run(&recipe, &[]),
+        r#"error: ./r.toml:7: `deploy.tp`: found 0
+  expected: 1 or more
+./r.toml:8: `deploy.replicas`: found 3
+  expected: at most 1: launcher "sim" has no router
+./r.toml:10: `deploy.env.API_KEY`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:API_KEY" or "file:/path""#
+    );
+}
+
+#[test]
+fn bench_without_sense() {
+    let house = House::new();
+    let bench = |more: &[&str]| house.fails(["bench", "--model", "m"].iter().chain(more));
+    says!(
+        bench(&["--url", "not a url"]),
+        r#"error: --url: "not a url" is not an http:// or https:// address: relative URL without a base
+  expected: an address such as http://127.0.0.1:8000"#
+    );
+    says!(
+        bench(&["--url", "ftp://h:1"]),
+        r#"error: --url: "ftp://h:1" is not an http:// or https:// address: the scheme is "ftp"
+  expected: an address such as http://127.0.0.1:8000"#
+    );
+    let url = ["--url", "http://127.0.0.1:1"];
+    let with = |more: &[&str]| bench(&[&url[..], more].concat());
+    says!(
+        with(&["--slo", "ttft=3"]),
+        r#"error: invalid value 'ttft=3' for '--slo <LIST>': "ttft=3" is not name:limit, e.g. ttft:500ms
+
+For more information, try '--help'."#
+    );
+    says!(
+        with(&["--slo", "tfft:3ms"]),
+        r#"error: invalid value 'tfft:3ms' for '--slo <LIST>': unknown objective "tfft"; expected ttft, itl or e2e
+
+For more information, try '--help'."#
+    );
+    says!(with(&["--extra-body", "[1]"]),
+"error: invalid value '[1]' for '--extra-body <JSON>': not a JSON object: invalid type: sequence, expected a map at line 1 column 0
+
+For more information, try '--help'."
+);
+    says!(
+        with(&["--header", "no-colon"]),
+        "error: --header: no `:` in it
+  expected: NAME:VALUE"
+    );
+    says!(
+        with(&["--header", "Authorization: env:NO_SUCH"]),
+        "error: --header Authorization: $NO_SUCH is not set"
+    );
+    says!(
+        with(&["--header", "bad name: x"]),
+        r#"error: header "bad name" has a name or a value that HTTP does not allow"#
+    );
+    says!(
+        with(&["--concurrency", "0"]),
+        "error: invalid value '0' for '--concurrency <LIST>': 0 is not in 1..=4294967295
+
+For more information, try '--help'."
+    );
+    says!(
+        with(&["--concurrency", "1,x"]),
+        "error: invalid value 'x' for '--concurrency <LIST>': invalid digit found in string
+
+For more information, try '--help'."
+    );
+    says!(
+        with(&["--requests", "3", "--duration", "5s"]),
+        "error: the argument '--requests <N>' cannot be used with '--duration <TIME>'
+
+Usage: tokmark bench --url <URL> --model <MODEL> --requests <N>
+
+For more information, try '--help'."
+    );
+    says!(
+        with(&["--duration", "0s", "--out", "o"]),
+        "error: --duration: found 0: nothing would be sent
+  expected: more than 0"
+    );
+}
+
+#[test]
+fn bench_writes_into_no_used_folder() {
+    let house = House::new();
+    let sim = house.sim(&[]);
+    let args = ["bench", "--url", sim.url(), "--isl", "4", "--osl", "2", "--requests", "2", "--out", "o"];
+    house.run(args).succeeds();
+    let before = house.read("o/records.jsonl");
+    let end = house.run(args).fails(2);
+    says!(
+        house.plain(&end.stderr),
+        "error: --out: o already holds a measurement
+  next: give another folder; nothing is ever overwritten"
+    );
+    assert_eq!(house.read("o/records.jsonl"), before);
+}
+
+#[test]
+fn bench_of_nobody() {
+    let house = House::new();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", holder.local_addr().unwrap());
+    drop(holder);
+    let end = house.run(["bench", "--url", &url]).fails(4);
+    assert!(end.stderr.contains(&url) && end.stderr.contains("next: is the server up?"), "{}", end.stderr);
+}
+
+#[test]
+fn without_slurm_submit_says_so_and_names_run() {
+    let house = House::new();
+    let empty = house.path().join("home").display().to_string();
+    let end = house.run_with(["submit", "quickstart"], &[("PATH", &empty)]).fails(3);
+    house.is_untouched();
+    says!(
+        house.plain(&end.stderr),
+        "error: no Slurm on PATH: 'sbatch' not found; load the site's Slurm module, or use `tokmark run` to run without Slurm"
+    );
+    let end = house.run_with(["submit", "quickstart", "--wait"], &[("PATH", &empty)]).fails(3);
+    assert!(end.stderr.contains("tokmark run"), "{}", end.stderr);
+    house.is_untouched();
+}
+
+#[test]
+fn a_refused_submission_leaves_nothing_behind() {
+    let house = House::new();
+    let fake = FakeSlurm::new();
+    fake.write("sbatch.rc", "1");
+    fake.write("sbatch.stderr", "sbatch: error: Batch job submission failed: Invalid qos specification\n");
+    let fake_dir = fake.dir().display().to_string();
+    let env = [("PATH", FakeSlurm::path().into_string().unwrap()), ("FAKE_SLURM_DIR", fake_dir)];
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let end = house.run_with(["submit", "quickstart"], &env).fails(3);
+    assert!(end.stderr.contains("Invalid qos specification"), "{}", end.stderr);
+    house.is_untouched();
+}
+
+#[test]
+fn exec_outside_of_a_job() {
+    let house = House::new();
+    house.file("plan.json", "{}");
+    let message = house.fails(["exec", "--plan", "plan.json"]);
+    assert!(message.contains("plan.json: not a plan of this version"), "{message}");
+}
+
+#[test]
+fn jobs_of_nobody() {
+    says!(
+        House::new().fails(["jobs", "show", "17"]),
+        "error: 17: no such job or experiment in HOUSE/experiments
+  expected: a job id, an experiment's name or its directory
+  next: `tokmark jobs list` shows them; --experiments DIR looks elsewhere"
+    );
+}
+
+/// A launcher whose only role writes down its argv and its environment, then becomes the simulated engine.
+const DUMP: &str = r#"
+schema = 1
+name = "dump"
+summary = "writes down what reached it, then serves"
+simulated = true
+[endpoint]
+role = "server"
+port = "http"
+[[role]]
+name = "server"
+placement = "head"
+bare = true
+argv = [
+  "/usr/bin/perl", "-e", '''
+my ($out, $keep) = splice(@ARGV, 0, 2);
+open(my $file, ">", "$out.tmp") or die;
+print $file "$_\0" for @ARGV;
+print $file "NASTY=$ENV{NASTY}\0";
+close($file);
+rename("$out.tmp", $out);
+exec(@ARGV[0 .. $keep - 1]);
+''',
+  "{{ dirs.run }}/dump", "9",
+  "{{ tokmark }}", "sim", "--speed", "20", "--host={{ host }}", "--port={{ port.http }}",
+  "--model", "{{ model.served_name }}", "--seed=1",
+  { options_except = [] },
+  "{{ model.path }}",
+]
+ports = { http = 20100 }
+"#;
+
+/// Everything a shell, a template engine, TOML or sbatch might take for its own.
+const NASTY: &str = "a'b\"c $(touch pwned) `touch pwned` ; & | > pwned\n\\n \\ %j {{ 7 * 7 }} {# x #} ${#a} $HOME ~ * é 世 -n";
+
+/// What reached the process, as the dump tells.
+fn dumped(experiment: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(experiment.join("run/deployment/dump")).unwrap();
+    text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+}
+
+fn nasty_recipe(house: &House) {
+    let value = toml::Value::String(NASTY.into()).to_string();
+    house.file("launchers/dump.toml", DUMP);
+    house.recipe(&format!(
+        "[model]\nname = {value}\npath = {value}\n[deploy]\nlauncher = \"dump\"\nstartup_timeout = \"20s\"\n\
+         [deploy.engine]\nnasty = {value}\nlist = [{value}, 2]\n[deploy.env]\nNASTY = {value}\n\
+         [load]\nisl = 4\nosl = 2\nrequests = 2\n[load.extra_body]\nnote = {value}\n"
+    ));
+}
+
+#[track_caller]
+fn arrived_verbatim(house: &House) {
+    let found = dumped(&house.experiment());
+    let expected = ["--nasty", NASTY, "--list", NASTY, "2", NASTY, &format!("NASTY={NASTY}")];
+    assert_eq!(found[7..9], [NASTY, "--seed=1"]);
+    assert_eq!(found[9..], expected);
+    let experiment = house.experiment();
+    let inputs = std::fs::read_to_string(experiment.join("benchmark_logs/inputs.json")).unwrap();
+    let inputs: serde_json::Value = serde_json::from_str(&inputs).unwrap();
+    assert_eq!(inputs["data"][0]["payloads"][0]["note"], NASTY);
+    assert_eq!(inputs["data"][0]["payloads"][0]["model"], NASTY);
+    let pwned = walk(house.path()).into_iter().find(|path| path.ends_with("pwned"));
+    assert_eq!(pwned, None, "a shell has seen the value");
+    house.assert_empty();
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.unwrap().into_path()).collect()
+}
+
+#[test]
+fn any_value_reaches_a_local_process_verbatim() {
+    let house = House::new();
+    nasty_recipe(&house);
+    house.run(["run", "./r.toml"]).succeeds();
+    arrived_verbatim(&house);
+    // What people may paste gives the same words again.
+    let commands = std::fs::read_to_string(house.experiment().join("commands.sh")).unwrap();
+    let pasted = shlex::split(commands.split_once('\n').unwrap().1).unwrap();
+    assert_eq!(pasted[0], format!("NASTY={NASTY}"));
+    assert!(pasted.iter().filter(|word| *word == NASTY).count() == 4, "{pasted:?}");
+}
+
+#[test]
+fn any_value_reaches_a_process_of_the_rendered_script_verbatim() {
+    let house = House::new();
+    nasty_recipe(&house);
+    let fake = FakeSlurm::new();
+    house.run(["render", "./r.toml", "-o", "job.sbatch"]).succeeds();
+    let mut script = house.tokmark([""; 0]);
+    let mut bash = std::process::Command::new("bash");
+    bash.arg("job.sbatch").env_clear();
+    for (name, value) in script.current_dir(house.path()).get_envs() {
+        bash.env(name, value.unwrap());
+    }
+    let output = bash
+        .current_dir(house.path())
+        .env("PATH", FakeSlurm::path())
+        .env("FAKE_SLURM_DIR", fake.dir())
+        .env("SLURM_JOB_ID", "7")
+        .env("SLURM_JOB_NODELIST", "127.0.0.1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:#?}");
+    assert!(house.experiment().ends_with(house.experiment().file_name().unwrap()));
+    assert!(house.experiment().display().to_string().ends_with("_7"), "{:?}", house.experiment());
+    arrived_verbatim(&house);
+}

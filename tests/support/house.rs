@@ -1,0 +1,278 @@
+//! A house of its own for each test: a folder with recipes, a home, experiments, and `tokmark` run in it with nothing
+//! of the surroundings let in. Every process started from it carries the house's mark, so that none can be forgotten.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{eventually, eventually_within};
+
+/// See `mod.rs`: each test crate uses a part of this.
+const _: fn(&House, &Sim) = |house, sim| {
+    _ = (House::new, House::file, House::recipe, House::all, House::processes, House::path);
+    _ = (House::experiments, House::experiment, House::is_untouched, House::plain, House::sim);
+    _ = (End::succeeds, End::fails, End::json, Running::pid, Running::signal, Running::finish, house_json);
+    _ = (house.tokmark([""]), house.start([""]), house.run([""]), house.run_with([""], &[]));
+    _ = (house.fails([""]), house.read(""), sim.url());
+};
+
+/// A test's own folder and the tokmark in it.
+pub(crate) struct House {
+    dir: tempfile::TempDir,
+}
+
+/// How a `tokmark` ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl End {
+    /// Itself, when the exit code is 0.
+    #[track_caller]
+    pub(crate) fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// Itself, when the exit code is this one.
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// The whole of stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+/// A JSON file.
+#[track_caller]
+pub(crate) fn house_json(path: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", path.display()))
+}
+
+impl House {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("tokmark-house-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        Self { dir }
+    }
+
+    /// Its folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file in it.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes `r.toml`, a recipe, with the first lines every recipe needs above `text`.
+    pub(crate) fn recipe(&self, text: &str) -> PathBuf {
+        self.file("r.toml", &format!("schema = 1\nname = \"r\"\n{text}"))
+    }
+
+    /// Reads a file in it.
+    #[track_caller]
+    pub(crate) fn read(&self, name: impl AsRef<Path>) -> String {
+        let path = self.path().join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// `tokmark` in it, with an environment of its own.
+    pub(crate) fn tokmark<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokmark"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.path().join("home"))
+            .env("COLUMNS", "80")
+            .env("TOKMARK_TEST_HOUSE", self.path())
+            .stdin(Stdio::null());
+        // Where a coverage run wants its data.
+        for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_PROFILE")) {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Runs `tokmark` to its end.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> End {
+        self.run_with(args, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn run_with<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        env: &[(&str, &str)],
+    ) -> End {
+        let output = self.tokmark(args).envs(env.iter().copied()).output().unwrap();
+        End {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a `tokmark` that must end with exit code 2 and leave nothing behind; gives its stderr with `HOUSE` for the
+    /// house's folder.
+    #[track_caller]
+    pub(crate) fn fails<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let end = self.run(args).fails(2);
+        assert_eq!(end.stdout, "", "{}", end.stderr);
+        self.is_untouched();
+        self.plain(&end.stderr)
+    }
+
+    /// `text` with `HOUSE` for the house's folder.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        text.replace(&self.path().display().to_string(), "HOUSE")
+    }
+
+    /// Starts `tokmark` and goes on.
+    pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Running {
+        let child = self.tokmark(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running { child: Some(child) }
+    }
+
+    /// Starts the simulated engine on a free port and waits until it listens.
+    pub(crate) fn sim(&self, args: &[&str]) -> Sim {
+        let command = ["sim", "--port", "0", "--speed", "20"].iter().chain(args);
+        let mut running = self.start(command);
+        let stdout = running.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = url.unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Sim { url, _running: running }
+    }
+
+    /// The folder of the experiments.
+    pub(crate) fn experiments(&self) -> PathBuf {
+        self.path().join("experiments")
+    }
+
+    /// Every experiment, by name.
+    pub(crate) fn all(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.experiments()).into_iter().flatten().map(|e| e.unwrap().path());
+        let mut found: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+        found.sort();
+        found
+    }
+
+    /// The only experiment.
+    #[track_caller]
+    pub(crate) fn experiment(&self) -> PathBuf {
+        let mut all = self.all();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    /// Nothing was left behind: no experiments, no process.
+    #[track_caller]
+    pub(crate) fn is_untouched(&self) {
+        let left: Vec<PathBuf> = walk(&self.experiments());
+        assert!(left.is_empty(), "{left:?}");
+        self.assert_empty();
+    }
+
+    /// Processes of this house that live, by process id: those with its mark in their environment.
+    pub(crate) fn processes(&self) -> BTreeMap<u32, String> {
+        let mark = format!("TOKMARK_TEST_HOUSE={}", self.path().display());
+        let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let marked = entries.filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let environ = std::fs::read(entry.path().join("environ")).ok()?;
+            let ours = environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+            // A zombie has no command line any more: it has ended, and waits for its parent to ask.
+            (ours && !command.is_empty()).then(|| (pid, String::from_utf8_lossy(&command).replace('\0', " ")))
+        });
+        marked.collect()
+    }
+
+    /// No process of this house is left. The kernel may need a moment for the last ones.
+    #[track_caller]
+    pub(crate) fn assert_empty(&self) {
+        let mut left = BTreeMap::new();
+        eventually_within(Duration::from_secs(3), "no process left", || {
+            left = self.processes();
+            left.is_empty().then_some(())
+        });
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// A `tokmark` that runs; killed when dropped.
+pub(crate) struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> End {
+        let mut child = self.child.take().unwrap();
+        // Its output is short enough for the pipes; what it started may outlive it and hold them open.
+        let status = eventually("the end of a tokmark", || child.try_wait().unwrap());
+        let output = child.wait_with_output().unwrap();
+        End {
+            code: status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// A simulated engine that runs.
+pub(crate) struct Sim {
+    url: String,
+    _running: Running,
+}
+
+impl Sim {
+    /// Its base URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
