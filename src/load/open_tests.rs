@@ -71,7 +71,7 @@ fn a_full_house_queues_and_the_wait_is_on_record() {
     let server =
         Server::play(|n| if n < 2 { [vec![Step::Together(2, 40)], good()].concat() } else { good() });
     let point = LoadPoint { stop: Stop::Requests(40), ..capped(1e5, 2, WhenFull::Queue) };
-    let run = run(&server.target(), &point, 2);
+    let run = run(&server.target(), &point, 1);
     let seen = server.seen();
     assert_eq!((count(&run, Outcome::Ok), seen.requests.len()), (40, 40));
     assert!(seen.max_in_flight <= 2 && seen.connections <= 2, "{}", seen.max_in_flight);
