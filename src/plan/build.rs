@@ -242,7 +242,11 @@ fn deployment(
     }
     Ok(Deployment {
         id,
-        gpus: parallel.gpus_per_replica().saturating_mul(parallel.replicas),
+        // What an endpoint elsewhere runs on is not known here.
+        gpus: match launcher.endpoint.url {
+            Some(_) => 0,
+            None => parallel.gpus_per_replica().saturating_mul(parallel.replicas),
+        },
         parallel,
         engine: json_map(&section.engine),
         env,

@@ -52,7 +52,7 @@ impl Subject {
             ("recipe", plan.name.clone()),
             ("model", plan.model.name.clone()),
             ("launcher", plan.launcher.name.clone()),
-            ("GPUs", format!("{} × {}", gpus.join(" / "), plan.gpu.kind)),
+            ("GPUs", gpu_fact(plan, &gpus.join(" / "))),
         ];
         if let Some((deployment, point)) = plan.points().next() {
             let p = deployment.parallel;
@@ -69,6 +69,16 @@ impl Subject {
             facts,
             recipe: Some(plan.recipe.text.clone()),
         }
+    }
+}
+
+/// How many GPUs of which type, as far as anybody knows.
+fn gpu_fact(plan: &Plan, count: &str) -> String {
+    match (count, plan.gpu.kind.as_str(), plan.simulated) {
+        ("0", ..) => "not known, the endpoint runs elsewhere".into(),
+        (count, "none", true) => format!("{count}, simulated"),
+        (count, kind, true) => format!("{count} × {kind}, simulated"),
+        (count, kind, false) => format!("{count} × {kind}"),
     }
 }
 
