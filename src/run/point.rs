@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
 use crate::metrics::dialects::aiperf::{self, ExportContext};
-use crate::metrics::record::{Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 
@@ -74,12 +74,13 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 
 impl Measure {
     /// Drives the load and writes the point's files. Blocks; meant for a thread of its own. `cut_reason` is asked once
-    /// the load has ended, and names what cut it short.
+    /// the load has ended, and names what cut it short. It is told whether connections were lost: then the news of a
+    /// server's death may still be on its way, and is worth a moment's wait.
     pub fn run(
         &self,
         progress: &Progress,
         stop: &CancellationToken,
-        cut_reason: &dyn Fn() -> Option<String>,
+        cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Summary, PointError> {
         let mut records = match &self.dir {
             Some(dir) => {
@@ -108,7 +109,7 @@ impl Measure {
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
-        let cut = cut_reason();
+        let cut = cut_reason(lost_connections(&run));
         if let Some(reason) = &cut {
             summary.verdict.invalidate(reason);
         }
@@ -163,6 +164,12 @@ impl Measure {
         files::create_once(&dir.join(name), text.as_bytes())?;
         Ok(())
     }
+}
+
+/// Whether the end of a server would explain how requests ended.
+fn lost_connections(run: &PointRun) -> bool {
+    let lost = |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
+    run.aborted.is_some() || run.records.iter().any(lost)
 }
 
 fn pretty(value: &Value) -> String {
