@@ -52,7 +52,7 @@ impl Subject {
             ("recipe", plan.name.clone()),
             ("model", plan.model.name.clone()),
             ("launcher", plan.launcher.name.clone()),
-            ("GPUs", format!("{} × {}", gpus.join(" / "), plan.gpu.kind)),
+            ("GPUs", gpu_fact(&gpus, plan)),
         ];
         if let Some((deployment, point)) = plan.points().next() {
             let p = deployment.parallel;
@@ -69,6 +69,18 @@ impl Subject {
             facts,
             recipe: Some(plan.recipe.text.clone()),
         }
+    }
+}
+
+/// How many GPUs of which type, as far as anybody said.
+fn gpu_fact(counts: &[String], plan: &Plan) -> String {
+    let counts = counts.join(" / ");
+    match (counts.as_str(), plan.gpu.kind.as_str()) {
+        ("0", "none") => "not known".into(),
+        ("0", kind) => format!("{kind}, number not known"),
+        (_, "none") if plan.simulated => format!("{counts}, simulated"),
+        (_, "none") => format!("{counts} of a type nobody named"),
+        (_, kind) => format!("{counts} × {kind}"),
     }
 }
 
