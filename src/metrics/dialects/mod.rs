@@ -1,9 +1,12 @@
-//! The same records in other tools' definitions and file formats, so that their readers work on our results.
+//! The same records in other tools' definitions and file formats, so that their readers work on our results; and readers
+//! of their summaries, so that theirs can stand beside ours.
 //!
-//! Arrow: `record`, `stats`, `plan` → here → whoever writes the files.
+//! Arrow: `record`, `stats`, `plan` → here → whoever writes or reads the files.
 
 pub mod aiperf;
 pub mod genai_perf;
+pub mod vllm_bench;
+pub mod vllm_bench_csv;
 
 use crate::plan::{Arrival, LoadPoint};
 
@@ -39,4 +42,22 @@ fn offered(point: &LoadPoint) -> Offered {
             Offered { concurrency: Some(concurrency), rate: None, burstiness: 1.0 }
         }
     }
+}
+
+/// The part of a model name after the last `/`, fit for a file name.
+fn file_name_of_model(model: &str) -> String {
+    let base = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    file_name_part(base)
+}
+
+/// `text` with everything that a file name, a shell glob or a reader's pattern could stumble over replaced by `_`.
+fn file_name_part(text: &str) -> String {
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let name: String = text.chars().map(|c| if kept(c) { c } else { '_' }).take(100).collect();
+    if name.is_empty() { "unnamed".to_owned() } else { name }
+}
+
+/// `YYYYmmdd-HHMMSS` of the start of the point, UTC: the same for every export of one run, however often it is made.
+fn time_stamp(run: &crate::metrics::record::PointRun) -> String {
+    run.started_at.strftime("%Y%m%d-%H%M%S").to_string()
 }
