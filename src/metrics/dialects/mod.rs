@@ -5,6 +5,7 @@
 
 pub mod aiperf;
 pub mod genai_perf;
+pub mod read;
 pub mod vllm_bench;
 pub mod vllm_bench_csv;
 
