@@ -3,6 +3,7 @@
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
 //! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
 
+mod exports;
 pub mod point;
 
 use std::path::Path;
