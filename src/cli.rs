@@ -12,8 +12,8 @@ use crate::commands::{bench, check, exec, jobs, list, render, run, schema, show,
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or file system ·
-4 server failed or never ready · 5 gate failed (invalid result) · 130 interrupted";
+Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
+4 server failed or never ready · 5 gate failed (invalid) · 130 interrupted";
 
 /// Benchmark LLM inference servers from recipes, on Slurm or on this machine
 #[derive(Debug, Parser)]

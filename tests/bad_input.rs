@@ -7,7 +7,7 @@ mod support;
 use std::net::TcpListener;
 
 use support::FakeSlurm;
-use support::house::House;
+use support::house::{House, free_port};
 
 const MODEL: &str = "[model]\nname = \"m\"\n";
 const SIM: &str = "[deploy]\nlauncher = \"sim\"\n";
@@ -758,9 +758,10 @@ fn dumped(experiment: &std::path::Path) -> Vec<String> {
 
 fn nasty_recipe(house: &House) {
     let value = toml::Value::String(NASTY.into()).to_string();
+    let port = free_port();
     house.file("launchers/dump.toml", DUMP);
     house.recipe(&format!(
-        "[model]\nname = {value}\npath = {value}\n[deploy]\nlauncher = \"dump\"\nstartup_timeout = \"20s\"\n\
+        "[model]\nname = {value}\npath = {value}\n[deploy]\nlauncher = \"dump\"\nport = {port}\nstartup_timeout = \"20s\"\n\
          [deploy.engine]\nnasty = {value}\nlist = [{value}, 2]\n[deploy.env]\nNASTY = {value}\n\
          [load]\nisl = 4\nosl = 2\nrequests = 2\n[load.extra_body]\nnote = {value}\n"
     ));

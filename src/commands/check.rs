@@ -43,18 +43,24 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     }
     for plan in &plans {
         output::line(&format!(
-            "ok  {} on {}: {} points, {} nodes, {} s at most",
+            "ok  {}{}: {}, {}, {} s at most",
             plan.name,
-            plan.gpu.kind,
-            plan.points().count(),
-            plan.job.nodes,
+            if plan.gpu.kind == "none" { String::new() } else { format!(" on {}", plan.gpu.kind) },
+            counted(plan.points().count(), "load point"),
+            counted(plan.job.nodes as usize, "node"),
             plan.job.time_s
         ))?;
     }
     if !global.quiet {
-        output::note(&format!("{} plans, {points} load points: all sound", plans.len()));
+        let (plans, points) = (counted(plans.len(), "plan"), counted(points, "load point"));
+        output::note(&format!("{plans}, {points}: all sound"));
     }
     Ok(())
+}
+
+/// `1 node`, `2 nodes`.
+fn counted(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {

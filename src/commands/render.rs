@@ -78,6 +78,12 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
                 nodes.join(","),
                 process.tasks
             ));
+            let bare = plan.launcher.role(&process.role).is_some_and(|role| role.bare);
+            if let (Some(container), false) = (&plan.container, bare) {
+                let mounts: String =
+                    container.mounts.iter().map(|mount| format!(", mount {mount}")).collect();
+                text.push_str(&comment("     container", &format!("{}{mounts}", container.image)));
+            }
             for (name, value) in &spawn.env {
                 text.push_str(&comment(
                     "     env",
@@ -98,5 +104,5 @@ fn comment(label: &str, value: &str) -> String {
     let mut lines = value.lines();
     let first = lines.next().unwrap_or_default();
     let rest: String = lines.map(|line| format!("#       {line}\n")).collect();
-    format!("#{label} {first}\n{rest}")
+    format!("{}\n{rest}", format!("#{label} {first}").trim_end())
 }

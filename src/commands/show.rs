@@ -43,13 +43,13 @@ fn page(planned: &Planned) -> String {
     let recipe = &planned.resolved.recipe;
     for (name, value) in [("source", &recipe.source), ("notes", &recipe.notes)] {
         if let Some(value) = value {
-            text.push_str(&format!("{name}: {value}\n"));
+            text.push_str(&format!("{name}: {}\n", value.trim_end()));
         }
     }
     if plan.simulated {
         text.push_str("results of this recipe are SIMULATED\n");
     }
-    let mut values = Table::new(["VALUE", "", "FROM"]);
+    let mut values = Table::new(["KEY", "VALUE", "FROM"]);
     let mut flat = Vec::new();
     flatten(&plan.resolved, "", &mut flat);
     let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];

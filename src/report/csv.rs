@@ -27,7 +27,7 @@ fn line(row: &Row) -> String {
     let mut cells = vec![
         quoted(&row.point),
         quoted(&row.deployment),
-        row.gpus.to_string(),
+        if row.gpus > 0 { row.gpus.to_string() } else { String::new() },
         s.simulated.to_string(),
         s.point.isl.to_string(),
         s.point.osl.to_string(),

@@ -3,11 +3,12 @@
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
 //! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
 
+mod exports;
 pub mod point;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -236,7 +237,8 @@ impl Session {
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
             let cancel = cancel.clone();
-            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &|| cut_now.borrow().clone()))
+            let reason = move |lost_connections| reason_within(&cut_now, lost_connections);
+            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &reason))
         };
         tokio::pin!(task);
         let mut death = None;
@@ -303,6 +305,22 @@ impl Session {
         let shows = |role: &str| self.plan.launcher.role(role).is_some_and(|role| role.logs.contains(&view));
         let shown = deployment.processes.iter().filter(|process| shows(&process.role));
         shown.map(|process| process.name.clone()).collect()
+    }
+}
+
+/// Longest wait for the news that a server died, once connections to it are lost: its watcher looks at it five times
+/// a second, and an srun ends a little after its tasks.
+const NEWS: Duration = Duration::from_secs(2);
+
+/// What cut a point short. Blocks while the news may still be on its way.
+fn reason_within(cut: &watch::Receiver<Option<String>>, expected: bool) -> Option<String> {
+    let deadline = Instant::now() + NEWS;
+    loop {
+        let reason = cut.borrow().clone();
+        if reason.is_some() || !expected || Instant::now() >= deadline {
+            return reason;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,7 +13,16 @@ use super::{eventually, eventually_within};
 const _: fn(&House, &Sim) = |house, sim| {
     _ = (House::new, House::file, House::recipe, House::all, House::processes, House::path);
     _ = (House::experiments, House::experiment, House::is_untouched, House::plain, House::sim);
-    _ = (End::succeeds, End::fails, End::json, Running::pid, Running::signal, Running::finish, house_json);
+    _ = (
+        End::succeeds,
+        End::fails,
+        End::json,
+        Running::pid,
+        Running::signal,
+        Running::finish,
+        house_json,
+        free_port,
+    );
     _ = (house.tokmark([""]), house.start([""]), house.run([""]), house.run_with([""], &[]));
     _ = (house.fails([""]), house.read(""), sim.url());
 };
@@ -59,6 +67,11 @@ impl End {
 pub(crate) fn house_json(path: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}\n{text}", path.display()))
+}
+
+/// A port nobody listens on. The kernel hands out others before it comes back to this one.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl House {
@@ -124,12 +137,9 @@ impl House {
         args: impl IntoIterator<Item = S>,
         env: &[(&str, &str)],
     ) -> End {
-        let output = self.tokmark(args).envs(env.iter().copied()).output().unwrap();
-        End {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        let mut command = self.tokmark(args);
+        command.envs(env.iter().copied());
+        Running::of(command).finish_within(Duration::from_secs(60))
     }
 
     /// Runs a `tokmark` that must end with exit code 2 and leave nothing behind; gives its stderr with `HOUSE` for the
@@ -149,19 +159,18 @@ impl House {
 
     /// Starts `tokmark` and goes on.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Running {
-        let child = self.tokmark(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Running { child: Some(child) }
+        Running::of(self.tokmark(args))
     }
 
     /// Starts the simulated engine on a free port and waits until it listens.
     pub(crate) fn sim(&self, args: &[&str]) -> Sim {
         let command = ["sim", "--port", "0", "--speed", "20"].iter().chain(args);
-        let mut running = self.start(command);
-        let stdout = running.child.as_mut().unwrap().stdout.as_mut().unwrap();
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
-        let url = url.unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        let running = self.start(command);
+        let url = eventually("the simulated engine listens", || {
+            let text = std::fs::read_to_string(running.out.path()).unwrap();
+            let line = text.lines().next().filter(|_| text.contains('\n'))?;
+            Some(line.split_whitespace().find(|word| word.starts_with("http://"))?.to_owned())
+        });
         Sim { url, _running: running }
     }
 
@@ -224,15 +233,23 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// A `tokmark` that runs; killed when dropped.
+/// A `tokmark` that runs; killed when dropped. Its output goes to files, which never fill up and never hold anyone.
 pub(crate) struct Running {
-    child: Option<Child>,
+    child: Child,
+    out: tempfile::NamedTempFile,
+    err: tempfile::NamedTempFile,
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let (out, err) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        command.stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap());
+        Self { child: command.spawn().unwrap(), out, err }
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        self.child.id()
     }
 
     /// Sends it a signal.
@@ -241,26 +258,27 @@ impl Running {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) fn finish(mut self) -> End {
-        let mut child = self.child.take().unwrap();
-        // Its output is short enough for the pipes; what it started may outlive it and hold them open.
-        let status = eventually("the end of a tokmark", || child.try_wait().unwrap());
-        let output = child.wait_with_output().unwrap();
+    /// Waits for its end, which is near.
+    #[track_caller]
+    pub(crate) fn finish(self) -> End {
+        self.finish_within(Duration::from_secs(20))
+    }
+
+    #[track_caller]
+    fn finish_within(mut self, limit: Duration) -> End {
+        let status = eventually_within(limit, "the end of a tokmark", || self.child.try_wait().unwrap());
         End {
             code: status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            stdout: std::fs::read_to_string(self.out.path()).unwrap(),
+            stderr: std::fs::read_to_string(self.err.path()).unwrap(),
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 
