@@ -269,7 +269,7 @@ async fn measure(
             deployment: None,
         };
         let stop = stop.clone();
-        let measured = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|| None)).await?;
+        let measured = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|_| None)).await?;
         current.send_replace(None);
         rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: measured?.summary });
         if let (Some(out), true) = (&args.out, sweep) {

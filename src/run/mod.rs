@@ -7,7 +7,7 @@ pub mod point;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -84,11 +84,20 @@ impl Session {
     /// Runs the plan. Failures end up in the outcome together with everything measured before.
     pub async fn run(&self) -> Outcome {
         let mut rows = Vec::new();
-        let failure = self.deployments(&mut rows).await.err();
+        let mut failure = self.deployments(&mut rows).await.err();
+        if matches!(failure, Some(RunError::Deploy(_))) && self.is_being_ended().await {
+            failure = Some(RunError::Interrupted);
+        }
         if let Err(error) = self.report(&rows) {
             return Outcome { rows, failure: failure.or(Some(error.into())) };
         }
         Outcome { rows, failure }
+    }
+
+    /// Whether servers died because the whole job ends: Slurm signals the steps, and the job's own script a moment later.
+    async fn is_being_ended(&self) -> bool {
+        let patience = if self.place.job().is_some() { Duration::from_secs(1) } else { Duration::ZERO };
+        tokio::time::timeout(patience, self.stop.cancelled()).await.is_ok()
     }
 
     async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
@@ -191,12 +200,17 @@ impl Session {
             self.events.emit(Event::PointStarted { point: name.clone(), number: rows.len() + 1, of });
             let summary = self.point(deployment, deployed, point, &dir, &name).await;
             let (summary, cut) = summary?;
-            self.events.emit(Event::PointFinished {
-                point: name,
-                verdict: summary.verdict.result.to_string(),
-                completed: summary.requests.completed,
-                total: summary.requests.total,
-                output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            let (completed, total) = (summary.requests.completed, summary.requests.total);
+            self.events.emit(if cut.is_some() {
+                Event::PointCut { point: name, completed, total }
+            } else {
+                Event::PointFinished {
+                    point: name,
+                    verdict: summary.verdict.result.to_string(),
+                    completed,
+                    total,
+                    output_tokens_per_s: summary.throughput.output_tokens_per_s,
+                }
             });
             rows.push(self.row(deployment, point, summary));
             self.report(rows)?;
@@ -236,7 +250,9 @@ impl Session {
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
             let cancel = cancel.clone();
-            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &|| cut_now.borrow().clone()))
+            tokio::task::spawn_blocking(move || {
+                measure.run(&progress, &cancel, &|lost| cut_reason(cut_now.clone(), &cancel, lost))
+            })
         };
         tokio::pin!(task);
         let mut death = None;
@@ -304,6 +320,25 @@ impl Session {
         let shown = deployment.processes.iter().filter(|process| shows(&process.role));
         shown.map(|process| process.name.clone()).collect()
     }
+}
+
+/// What cut a point short. When requests lost their connection, the servers may have died, or Slurm may be ending the
+/// whole job, a moment before this process gets to know.
+fn cut_reason(
+    mut cut: watch::Receiver<Option<String>>,
+    stop: &CancellationToken,
+    lost: bool,
+) -> Option<String> {
+    if lost {
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                _known = cut.wait_for(Option::is_some) => {}
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_secs(3)) => {}
+            }
+        });
+    }
+    cut.borrow().clone()
 }
 
 const VIEWS: [(LogView, &str); 2] =

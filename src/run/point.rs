@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
 use crate::metrics::dialects::aiperf::{self, ExportContext};
-use crate::metrics::record::{Aborted, Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 
@@ -83,12 +83,12 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 
 impl Measure {
     /// Drives the load and writes the point's files. Blocks; meant for a thread of its own. `cut_reason` is asked once
-    /// the load has ended, and names what cut it short.
+    /// the load has ended, told whether requests lost their connection, and names what cut it short.
     pub fn run(
         &self,
         progress: &Progress,
         stop: &CancellationToken,
-        cut_reason: &dyn Fn() -> Option<String>,
+        cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {
         let mut records = match &self.dir {
             Some(dir) => {
@@ -113,7 +113,11 @@ impl Measure {
         if let Some(error) = lost {
             return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
         }
-        let cut = cut_reason();
+        let lost =
+            |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
+        let lost = run.records.iter().any(lost);
+        let cut = cut_reason(lost);
+        run.interrupted |= lost && stop.is_cancelled();
         let interrupted = run.interrupted;
         // What cut it short is named below; the cut itself is no news then.
         run.interrupted &= cut.is_none();
