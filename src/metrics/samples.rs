@@ -1,7 +1,7 @@
 //! Load points, records and runs for the tests of this module: sound ones, that each test then spoils in one respect.
 
 use super::record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
-use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// ISL 100, OSL 10, concurrency 2, chat, streamed.
 pub(crate) fn point() -> LoadPoint {
@@ -12,6 +12,8 @@ pub(crate) fn point() -> LoadPoint {
         arrival: Arrival::Closed { concurrency: 2 },
         stop: Stop::Requests(20),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,
@@ -87,6 +89,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
         client: ClientHealth { cpu_s: 0.001, threads: 2, max_rss_mib: 64.0, loop_lag_us: vec![100; 10] },
         interrupted: false,
         aborted: None,
+        arrivals: None,
     }
 }
 

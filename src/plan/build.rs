@@ -385,8 +385,19 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
         file_safe(model.name.rsplit('/').next().unwrap_or(&model.name)),
         range(points().map(|point| u64::from(point.isl.mean))),
         range(points().map(|point| u64::from(point.osl.mean))),
-        range(points().map(|point| u64::from(point.concurrency()))),
+        load_range(points()),
     )
+}
+
+fn load_range<'a>(points: impl Iterator<Item = &'a LoadPoint> + Clone) -> String {
+    let mut rates: Vec<f64> = points.clone().filter_map(LoadPoint::request_rate).collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    match rates[..] {
+        [] => range(points.filter_map(LoadPoint::concurrency).map(u64::from)),
+        [one] => format!("rate{one}"),
+        [low, .., high] if low == high => format!("rate{low}"),
+        [low, .., high] => format!("rate{low}-{high}"),
+    }
 }
 
 fn range(values: impl Iterator<Item = u64> + Clone) -> String {

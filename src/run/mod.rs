@@ -367,6 +367,7 @@ fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) ->
         "gpu_type": plan.gpu.kind,
         "simulated": plan.simulated,
         "concurrency": point.concurrency(),
+        "request_rate": point.request_rate(),
         "streaming": point.streaming,
         "engine": deployment.engine,
     })
