@@ -163,6 +163,9 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
             format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
             true,
         ),
+        Event::PointCut { point, completed, total } => {
+            (format!("{point}: cut short after {completed}/{total} requests"), true)
+        }
         Event::Stopping { deployment } => (format!("stopping servers{}", of(deployment)), false),
         Event::Stopped { killed, .. } if !killed.is_empty() => {
             (format!("had to kill {}", killed.join(", ")), true)

@@ -228,8 +228,9 @@ fn offered(run: &PointRun) -> Offered {
 fn throughput(point: &LoadPoint, run: &PointRun, good: &[&RequestRecord], gpus: Option<u32>) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
-    let osl: f64 = good.iter().map(|record| record.osl as f64).sum();
-    let isl: f64 = good.iter().map(|record| record.isl as f64).sum();
+    // The sum of no floats is -0.
+    let osl = good.iter().map(|record| record.osl as f64).sum::<f64>() + 0.0;
+    let isl = good.iter().map(|record| record.isl as f64).sum::<f64>() + 0.0;
     let met = good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count();
     let mut speeds: Vec<f64> = match point.streaming {
         true => {

@@ -85,11 +85,20 @@ impl Session {
     /// Runs the plan. Failures end up in the outcome together with everything measured before.
     pub async fn run(&self) -> Outcome {
         let mut rows = Vec::new();
-        let failure = self.deployments(&mut rows).await.err();
+        let mut failure = self.deployments(&mut rows).await.err();
+        if matches!(failure, Some(RunError::Deploy(_))) && self.is_being_ended().await {
+            failure = Some(RunError::Interrupted);
+        }
         if let Err(error) = self.report(&rows) {
             return Outcome { rows, failure: failure.or(Some(error.into())) };
         }
         Outcome { rows, failure }
+    }
+
+    /// Whether servers died because the whole job ends: Slurm signals the steps, and the job's own script a moment later.
+    async fn is_being_ended(&self) -> bool {
+        let patience = if self.place.job().is_some() { Duration::from_secs(1) } else { Duration::ZERO };
+        tokio::time::timeout(patience, self.stop.cancelled()).await.is_ok()
     }
 
     async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
@@ -192,12 +201,17 @@ impl Session {
             self.events.emit(Event::PointStarted { point: name.clone(), number: rows.len() + 1, of });
             let summary = self.point(deployment, deployed, point, &dir, &name).await;
             let (summary, cut) = summary?;
-            self.events.emit(Event::PointFinished {
-                point: name,
-                verdict: summary.verdict.result.to_string(),
-                completed: summary.requests.completed,
-                total: summary.requests.total,
-                output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            let (completed, total) = (summary.requests.completed, summary.requests.total);
+            self.events.emit(if cut.is_some() {
+                Event::PointCut { point: name, completed, total }
+            } else {
+                Event::PointFinished {
+                    point: name,
+                    verdict: summary.verdict.result.to_string(),
+                    completed,
+                    total,
+                    output_tokens_per_s: summary.throughput.output_tokens_per_s,
+                }
             });
             rows.push(self.row(deployment, point, summary));
             self.report(rows)?;
@@ -237,8 +251,9 @@ impl Session {
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
             let cancel = cancel.clone();
-            let reason = move |lost_connections| reason_within(&cut_now, lost_connections);
-            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &reason))
+            tokio::task::spawn_blocking(move || {
+                measure.run(&progress, &cancel, &|lost| cut_reason(cut_now.clone(), &cancel, lost))
+            })
         };
         tokio::pin!(task);
         let mut death = None;
@@ -308,20 +323,23 @@ impl Session {
     }
 }
 
-/// Longest wait for the news that a server died, once connections to it are lost: its watcher looks at it five times
-/// a second, and an srun ends a little after its tasks.
-const NEWS: Duration = Duration::from_secs(2);
-
-/// What cut a point short. Blocks while the news may still be on its way.
-fn reason_within(cut: &watch::Receiver<Option<String>>, expected: bool) -> Option<String> {
-    let deadline = Instant::now() + NEWS;
-    loop {
-        let reason = cut.borrow().clone();
-        if reason.is_some() || !expected || Instant::now() >= deadline {
-            return reason;
-        }
-        std::thread::sleep(Duration::from_millis(20));
+/// What cut a point short. When requests lost their connection, the servers may have died, or Slurm may be ending the
+/// whole job, a moment before this process gets to know.
+fn cut_reason(
+    mut cut: watch::Receiver<Option<String>>,
+    stop: &CancellationToken,
+    lost: bool,
+) -> Option<String> {
+    if lost {
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                _known = cut.wait_for(Option::is_some) => {}
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_secs(3)) => {}
+            }
+        });
     }
+    cut.borrow().clone()
 }
 
 const VIEWS: [(LogView, &str); 2] =

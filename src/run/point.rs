@@ -116,7 +116,7 @@ impl Measure {
         }
         let lost =
             |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
-        let lost = run.records.iter().any(lost);
+        let lost = run.aborted.is_some() || run.records.iter().any(lost);
         let cut = cut_reason(lost);
         run.interrupted |= lost && stop.is_cancelled();
         let interrupted = run.interrupted;
