@@ -9,6 +9,7 @@ use crate::load::{LoadError, TargetError};
 use crate::render::RenderError;
 use crate::run::RunError;
 use crate::run::point::PointError;
+use crate::sim::{ConfigError, SimError};
 
 /// All went well.
 pub const OK: u8 = 0;
@@ -58,14 +59,16 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let usage = error.is::<InputErrors>()
         || error.is::<RenderError>()
         || error.is::<LoadError>()
-        || error.is::<TargetError>();
+        || error.is::<TargetError>()
+        || error.is::<ConfigError>();
     if usage {
         return Some(USAGE);
     }
     if error.is::<GateFailed>() {
         return Some(GATE);
     }
-    (error.is::<SlurmError>() || error.is::<std::io::Error>()).then_some(INFRASTRUCTURE)
+    (error.is::<SlurmError>() || error.is::<SimError>() || error.is::<std::io::Error>())
+        .then_some(INFRASTRUCTURE)
 }
 
 /// The exit code of a run that ended early.
@@ -87,6 +90,7 @@ fn deploy_code(error: &DeployError) -> u8 {
         | DeployError::Died { .. }
         | DeployError::Fatal { .. }
         | DeployError::NotReady { .. }
+        | DeployError::Gone { .. }
         | DeployError::Shared(_) => SERVER,
     }
 }

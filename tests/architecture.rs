@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -29,11 +29,13 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("report", &["plan", "metrics", "render", "experiment"]),
     // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
     ("deploy", &["plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
-    ("run", &["plan", "launcher", "deploy", "load", "metrics", "experiment", "report"]),
+    // Beside the measurement: the probe fetches the metrics page, the progress is read.
+    ("observe", &["load", "experiment"]),
+    ("run", &["plan", "launcher", "deploy", "load", "metrics", "observe", "experiment", "report"]),
     // The simulated engine could be another program.
     ("sim", &[]),
     // Every seam's error, for the exit code.
-    ("error", &["deploy", "executor", "load", "render", "run"]),
+    ("error", &["deploy", "executor", "load", "render", "run", "sim"]),
     // The rim. Verbs take the global options from `cli`, which takes their arguments.
     (
         "commands",

@@ -44,7 +44,7 @@ fn names(dir: &Path) -> Vec<String> {
 /// Every line of a JSONL file.
 #[track_caller]
 fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs_err::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -301,6 +301,16 @@ fn a_server_that_crashes_ends_the_run_and_keeps_the_records() {
 }
 
 #[test]
+fn a_server_that_dies_under_the_last_requests_is_noticed() {
+    let house = House::new();
+    recipe(&house, "", "speed = 20\ncrash_after = 30", "requests = 50");
+    let end = house.run(["run", "./r.toml"]).fails(4);
+    assert!(end.stderr.contains("CUDA error: out of memory (simulated)"), "{}", end.stderr);
+    assert!(!house.experiment().join("benchmark_logs/summary.json").exists());
+    house.assert_empty();
+}
+
+#[test]
 fn a_server_that_never_becomes_ready() {
     let house = House::new();
     recipe(&house, "startup_timeout = \"500ms\"", "startup_delay = 60", "requests = 4");
@@ -465,7 +475,7 @@ fn an_invalid_result_fails_the_gate() {
     recipe(&house, "", "speed = 20\nfail_rate = 0.8", "requests = 40");
     let end = house.run(["run", "./r.toml"]).fails(5);
     assert!(end.stderr.contains("1 of 1 load points are invalid"), "{}", end.stderr);
-    assert!(end.stdout.contains("invalid: "), "{}", end.stdout);
+    assert!(end.stdout.contains("30 of 40 requests failed"), "{}", end.stdout);
     let summary = house_json(&house.experiment().join("benchmark_logs/summary.json"));
     assert_eq!(summary["verdict"]["result"], "invalid");
     assert_eq!(keys(&summary["requests"]["by_outcome"]), ["http_503", "ok"]);

@@ -269,9 +269,9 @@ async fn measure(
             deployment: None,
         };
         let stop = stop.clone();
-        let summary = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|_| None)).await?;
+        let measured = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|_| None)).await?;
         current.send_replace(None);
-        rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: summary? });
+        rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: measured?.summary });
         if let (Some(out), true) = (&args.out, sweep) {
             report::write(out, &subject(args, target), &rows)?;
         }

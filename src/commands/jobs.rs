@@ -39,19 +39,19 @@ enum Action {
     List,
     /// One job: state, points, results
     Show {
-        /// Job id, experiment name or directory
+        /// Job id, experiment name, directory, or `last`
         job: String,
     },
     /// Logs of a job
     Log {
-        /// Job id, experiment name or directory
+        /// Job id, experiment name, directory, or `last`
         job: String,
         /// Which log, e.g. bench, server-0, slurm [default: bench]
         log: Option<String>,
     },
     /// Wait for a job's end and pass on its exit code
     Wait {
-        /// Job id, experiment name or directory
+        /// Job id, experiment name, directory, or `last`
         job: String,
     },
     /// Cancel a job or a local run
@@ -82,7 +82,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
 fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
     discover::named(folder, name).ok_or_else(|| {
         InputError::new(name, format!("no such job or experiment in {}", folder.display()))
-            .expected("a job id, an experiment's name or its directory")
+            .expected("a job id, an experiment's name or directory, or `last`")
             .next("`tokmark jobs list` shows them; --experiments DIR looks elsewhere")
             .into()
     })

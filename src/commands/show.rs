@@ -86,8 +86,12 @@ fn page(planned: &Planned) -> String {
     text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
     for published in &recipe.published {
         text.push_str(&format!(
-            "published for {}: {} = {} ({})\n",
-            published.gpu, published.metric, published.value, published.source
+            "published for {}{}: {} = {} ({})\n",
+            published.gpu,
+            published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default(),
+            published.metric,
+            published.value,
+            published.source
         ));
     }
     text

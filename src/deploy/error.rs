@@ -21,7 +21,7 @@ pub enum DeployError {
         process: String,
         /// argv\[0\].
         program: String,
-        /// The system's reason. Not called `source`: it is in the message already.
+        /// The system's reason.
         reason: std::io::Error,
         /// What to do.
         advice: String,
@@ -61,6 +61,14 @@ pub enum DeployError {
     NotReady {
         /// What was still missing.
         waiting: String,
+        /// Log excerpts by process.
+        logs: Vec<(String, String)>,
+    },
+    /// The endpoint stopped listening while its processes live on, or it is none of ours.
+    #[error("nobody listens at {url} any more\n{}  next: see why the server closed its port", logs_text(.logs))]
+    Gone {
+        /// The endpoint.
+        url: String,
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },

@@ -156,18 +156,21 @@ impl Deployed {
         mut probe: impl ready::Probe<T>,
     ) -> Result<T, DeployError> {
         let mut pause = Duration::from_millis(50);
+        let mut waiting = "nothing answered in time".to_owned();
         loop {
             tokio::select! {
                 biased;
                 error = died(&mut self.death) => return Err(error),
                 () = around.stop.cancelled() => return Err(DeployError::Interrupted),
-                answer = probe.attempt() => match answer {
-                    Ok(value) => return Ok(value),
-                    Err(waiting) if Instant::now() >= deadline => {
-                        return Err(DeployError::NotReady { waiting, logs: self.excerpts() });
-                    }
+                // A probe that hangs must not outlive the deadline.
+                answer = tokio::time::timeout_at(deadline.into(), probe.attempt()) => match answer {
+                    Ok(Ok(value)) => return Ok(value),
+                    Ok(Err(problem)) => waiting = problem,
                     Err(_) => {}
                 },
+            }
+            if Instant::now() >= deadline {
+                return Err(DeployError::NotReady { waiting, logs: self.excerpts() });
             }
             tokio::select! {
                 biased;
@@ -185,6 +188,15 @@ impl Deployed {
     /// Resolves when a process dies that was not asked to.
     pub async fn died(&mut self) -> DeployError {
         died(&mut self.death).await
+    }
+
+    /// Why nobody listens any more. A dying server closes its port some time before it is gone, so the reason is waited
+    /// for a little.
+    pub async fn gone(&mut self) -> DeployError {
+        match tokio::time::timeout(Duration::from_secs(10), self.died()).await {
+            Ok(error) => error,
+            Err(_) => DeployError::Gone { url: self.url.clone(), logs: self.excerpts() },
+        }
     }
 
     /// Stops everything in reverse order: TERM, grace, KILL. Returns the names of those that had to be killed.

@@ -33,6 +33,8 @@ const LOG_PERIOD: Duration = Duration::from_millis(200);
 pub struct Running {
     /// Its name; of the Slurm step too.
     pub name: String,
+    /// Its role; processes of one role are stopped together.
+    pub role: String,
     /// Process id and group of the child, or of its srun.
     pub pid: u32,
     /// Its log.
@@ -208,11 +210,11 @@ pub fn start(
     let (ended, receiver) = watch::channel(false);
     let subject = Subject { name: process.name.clone(), host, log: log.clone(), log_start };
     tokio::spawn(watcher.clone().watch(child, subject, ended));
-    Ok(Running { name: process.name.clone(), pid, log, ended: receiver })
+    Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, log, ended: receiver })
 }
 
-fn spawn_advice(plan: &Plan, place: &Place, source: &std::io::Error) -> String {
-    match (source.kind(), place) {
+fn spawn_advice(plan: &Plan, place: &Place, reason: &std::io::Error) -> String {
+    match (reason.kind(), place) {
         (std::io::ErrorKind::NotFound, Place::Local) => format!(
             "install the engine of launcher {:?}, or put its folder on PATH (site file: [env] PATH)",
             plan.launcher.name

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Place;
 use super::spawn::Running;
 
-/// Stops `processes` one after the other, in the order given. Returns the names of those that had to be killed. Once
-/// `hurry` is cancelled nobody gets any grace.
+/// Stops `processes` role by role, in the order given; those of one role end side by side, so that a hundred stubborn
+/// workers take one grace and not a hundred. Returns the names of those that had to be killed. Once `hurry` is
+/// cancelled nobody gets any grace.
 pub async fn all(
     processes: Vec<Running>,
     place: &Place,
@@ -22,23 +24,42 @@ pub async fn all(
     hurry: &CancellationToken,
 ) -> Vec<String> {
     let mut killed = Vec::new();
-    for mut process in processes {
-        if !*process.ended.borrow() {
-            signal(&process, place, Signal::SIGTERM).await;
-            let ended = tokio::select! {
-                ended = ended_within(&mut process, grace) => ended,
-                () = hurry.cancelled() => false,
-            };
-            if !ended {
-                killed.push(process.name.clone());
-                signal(&process, place, Signal::SIGKILL).await;
-                ended_within(&mut process, Duration::from_secs(5)).await;
-            }
+    let mut processes = processes.into_iter().peekable();
+    while let Some(first) = processes.next() {
+        let role = first.role.clone();
+        let mut stopping = JoinSet::new();
+        stopping.spawn(one(first, place.clone(), grace, hurry.clone()));
+        while let Some(next) = processes.next_if(|next| next.role == role) {
+            stopping.spawn(one(next, place.clone(), grace, hurry.clone()));
         }
-        // The child is gone; what it left in its process group goes too, and a stuck srun with it.
-        let _gone = killpg(group(&process), Signal::SIGKILL);
-        group_gone(&process).await;
+        killed.extend(stopping.join_all().await.into_iter().flatten());
     }
+    killed
+}
+
+/// Stops one process. Returns its name when it had to be killed.
+async fn one(
+    mut process: Running,
+    place: Place,
+    grace: Duration,
+    hurry: CancellationToken,
+) -> Option<String> {
+    let mut killed = None;
+    if !*process.ended.borrow() {
+        signal(&process, &place, Signal::SIGTERM).await;
+        let ended = tokio::select! {
+            ended = ended_within(&mut process, grace) => ended,
+            () = hurry.cancelled() => false,
+        };
+        if !ended {
+            killed = Some(process.name.clone());
+            signal(&process, &place, Signal::SIGKILL).await;
+            ended_within(&mut process, Duration::from_secs(5)).await;
+        }
+    }
+    // The child is gone; what it left in its process group goes too, and a stuck srun with it.
+    let _gone = killpg(group(&process), Signal::SIGKILL);
+    group_gone(&process).await;
     killed
 }
 

@@ -105,8 +105,11 @@ pub fn at(dir: &Path) -> Option<Found> {
     Some(Found { dir: dir.to_path_buf(), manifest, events: event::read(dir) })
 }
 
-/// The experiment a user named: a directory, the last part of its path, or a job id.
+/// The experiment a user named: a directory, the last part of its path, a job id, or `last` for the newest.
 pub fn named(folder: &Path, name: &str) -> Option<Found> {
+    if name == "last" {
+        return all(folder).into_iter().next();
+    }
     at(Path::new(name)).or_else(|| {
         all(folder).into_iter().find(|found| {
             found.manifest.job.as_deref() == Some(name)

@@ -80,7 +80,7 @@ impl Experiment {
     /// Creates what is missing of the skeleton: folders, `recipe.toml`, `plan.json`, and the script when there is one.
     /// Submission and job start both call this and neither waits for the other.
     pub fn ensure(&self, plan: &Plan, script: Option<&str>) -> std::io::Result<()> {
-        for folder in ["server_logs", "benchmark_logs", "telemetry", "plots"] {
+        for folder in ["server_logs", "benchmark_logs"] {
             fs::create_dir_all(self.path(folder))?;
         }
         files::create_once(&self.path("recipe.toml"), plan.recipe.text.as_bytes())?;

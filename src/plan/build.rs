@@ -242,10 +242,10 @@ fn deployment(
     }
     Ok(Deployment {
         id,
-        gpus: if knows_gpus(input) {
-            parallel.gpus_per_replica().saturating_mul(parallel.replicas)
-        } else {
-            0
+        // What an endpoint elsewhere runs on is not known here.
+        gpus: match launcher.endpoint.url {
+            Some(_) => 0,
+            None => parallel.gpus_per_replica().saturating_mul(parallel.replicas),
         },
         parallel,
         engine: json_map(&section.engine),
@@ -258,16 +258,6 @@ fn deployment(
         processes,
         points,
     })
-}
-
-/// Whether anybody says how large the deployment is. Of an endpoint that runs elsewhere only the user can.
-fn knows_gpus(input: &Input<'_>) -> bool {
-    let said = |key: &&str| {
-        let origin = input.resolved.origins.get(&format!("deploy.{key}"));
-        origin.is_some_and(|origin| origin != "default")
-            || input.resolved.recipe.sweep.server.contains_key(*key)
-    };
-    input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(|key| said(&key))
 }
 
 /// The sizes, each at least 1.

@@ -113,7 +113,7 @@ pub struct Deployment {
     pub id: String,
     /// Sizes.
     pub parallel: Parallel,
-    /// GPUs it uses: tp × pp × dp × replicas; 0 when it runs elsewhere and nobody says.
+    /// GPUs it uses: tp × pp × dp × replicas; 0 for an endpoint that runs elsewhere.
     pub gpus: u32,
     /// Engine options.
     pub engine: serde_json::Map<String, serde_json::Value>,

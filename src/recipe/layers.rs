@@ -131,7 +131,7 @@ pub fn split_path(path: &str) -> Result<Vec<String>, String> {
 }
 
 /// One `key=value` as a layer of its own, typed. `origin` is how the user knows it (`--set x=y`, `$STREAMING`).
-/// A value that is no TOML value, or not one of the key's type, is taken as text.
+/// A value that is no TOML value, or not one of the key's type, is taken as text, or as a list without its brackets.
 pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
     let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
     let text = Value::String(value.to_owned());
@@ -144,14 +144,19 @@ pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, 
         Ok(_) => return Ok(first),
         Err(error) => error,
     };
-    if parsed.is_some() {
-        let second = nest(&keys, text);
-        if Recipe::deserialize(second.clone()).is_ok() {
-            return Ok(second);
+    let list = toml::from_str::<toml::Table>(&format!("value = [{value}]")).ok();
+    let others = parsed.map(|_| text).into_iter().chain(list.and_then(|mut table| table.remove("value")));
+    for other in others {
+        let layer = nest(&keys, other);
+        if Recipe::deserialize(layer.clone()).is_ok() {
+            return Ok(layer);
         }
     }
     let mut explained = explain_message(error.message()).key(path);
     explained.origin = origin.into();
+    if path == "gpu" {
+        explained = explained.next(format!("choose the GPU type with --gpu {value}"));
+    }
     Err(explained)
 }
 
@@ -223,6 +228,7 @@ mod tests {
         assert_eq!(get("model.name", "a b'\"$(x)").model.name.as_deref(), Some("a b'\"$(x)"));
         assert_eq!(get("load.streaming", "false").load.streaming, Some(false));
         assert_eq!(get("load.concurrency", "[1, 2]").load.concurrency.unwrap().0, [1, 2]);
+        assert_eq!(get("load.concurrency", "1,2").load.concurrency.unwrap().0, [1, 2]);
         let error = assignment("deploy.tpp", "4", "--set deploy.tpp=4").unwrap_err().to_string();
         assert!(error.contains("--set deploy.tpp=4") && error.contains("did you mean `tp`"), "{error}");
         let error = assignment("deploy.tp", "four", "--set deploy.tp=four").unwrap_err().to_string();

@@ -29,7 +29,10 @@ pub struct Series {
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 62.0;
+/// Room for the names beside the lines.
 const RIGHT: f64 = 100.0;
+/// The same where the only line has no name.
+const RIGHT_BARE: f64 = 24.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 46.0;
 /// Colours that stay apart for colour-blind readers (Okabe and Ito, 2008), darkest first.
@@ -47,7 +50,7 @@ impl Chart {
             escape(&self.title),
             escape(&self.y_label)
         );
-        let x = XScale::of(self.points().map(|(x, _)| x));
+        let x = XScale::of(self.points().map(|(x, _)| x), WIDTH - self.right());
         let top = nice_top(self.points().map(|(_, y)| y).fold(0.0, f64::max));
         let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value / top);
         self.grid(&mut svg, &x, &y, top);
@@ -70,9 +73,13 @@ impl Chart {
                 labels.push((y(*last), series.name.as_str(), colour));
             }
         }
-        push_labels(&mut svg, labels);
+        push_labels(&mut svg, labels, WIDTH - self.right() + 8.0);
         svg.push_str("</svg>\n");
         svg
+    }
+
+    fn right(&self) -> f64 {
+        if self.series.iter().all(|series| series.name.is_empty()) { RIGHT_BARE } else { RIGHT }
     }
 
     fn points(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
@@ -80,15 +87,15 @@ impl Chart {
     }
 
     fn grid(&self, svg: &mut String, x: &XScale, y: &dyn Fn(f64) -> f64, top: f64) {
+        let end = WIDTH - self.right();
         for step in 0..=4 {
             let value = top * f64::from(step) / 4.0;
             svg.push_str(&format!(
-                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{py:.1}\" y2=\"{py:.1}\" stroke=\"#e3e3e3\"/>\n\
+                "<line x1=\"{LEFT}\" x2=\"{end}\" y1=\"{py:.1}\" y2=\"{py:.1}\" stroke=\"#e3e3e3\"/>\n\
                  <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555555\">{}</text>\n",
-                WIDTH - RIGHT,
                 LEFT - 8.0,
                 y(value) + 4.0,
-                number(value),
+                tick_text(value),
                 py = y(value),
             ));
         }
@@ -102,28 +109,36 @@ impl Chart {
             svg.push_str(&format!(
                 "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#555555\">{}</text>\n",
                 HEIGHT - BOTTOM + 18.0,
-                number(*tick)
+                tick_text(*tick)
             ));
         }
         svg.push_str(&format!(
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#555555\">{}</text>\n",
-            (LEFT + WIDTH - RIGHT) / 2.0,
+            (LEFT + end) / 2.0,
             HEIGHT - 8.0,
             escape(&self.x_label)
         ));
     }
 }
 
+/// A number at an axis: whole ones without decimals.
+fn tick_text(value: f64) -> String {
+    let text = number(value);
+    match text.split_once('.') {
+        Some((whole, decimals)) if decimals.bytes().all(|digit| digit == b'0') => whole.to_owned(),
+        _ => text,
+    }
+}
+
 /// Names beside the last points, moved apart where they would overlap.
-fn push_labels(svg: &mut String, mut labels: Vec<(f64, &str, &str)>) {
+fn push_labels(svg: &mut String, mut labels: Vec<(f64, &str, &str)>, x: f64) {
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut lowest = f64::NEG_INFINITY;
     for (at, name, colour) in labels {
         let at = at.max(lowest + 14.0);
         lowest = at;
         svg.push_str(&format!(
-            "<text x=\"{}\" y=\"{:.1}\" fill=\"{colour}\" font-weight=\"600\">{}</text>\n",
-            WIDTH - RIGHT + 8.0,
+            "<text x=\"{x}\" y=\"{:.1}\" fill=\"{colour}\" font-weight=\"600\">{}</text>\n",
             at + 4.0,
             escape(name)
         ));
@@ -134,24 +149,26 @@ fn push_labels(svg: &mut String, mut labels: Vec<(f64, &str, &str)>) {
 struct XScale {
     low: f64,
     high: f64,
+    /// Where the axis ends in the picture.
+    end: f64,
     log: bool,
     ticks: Vec<f64>,
 }
 
 impl XScale {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    fn of(values: impl Iterator<Item = f64>, end: f64) -> Self {
         let mut ticks: Vec<f64> = values.collect();
         ticks.sort_by(f64::total_cmp);
         ticks.dedup();
         let (low, high) = (ticks.first().copied().unwrap_or(0.0), ticks.last().copied().unwrap_or(1.0));
-        Self { log: low > 0.0 && high / low >= 8.0, low, high, ticks }
+        Self { log: low > 0.0 && high / low >= 8.0, low, high, end, ticks }
     }
 
     fn at(&self, value: f64) -> f64 {
         let (low, high, value) =
             if self.log { (self.low.ln(), self.high.ln(), value.ln()) } else { (self.low, self.high, value) };
         let share = if high > low { (value - low) / (high - low) } else { 0.5 };
-        LEFT + (WIDTH - LEFT - RIGHT) * share
+        LEFT + (self.end - LEFT) * share
     }
 }
 
@@ -182,6 +199,13 @@ mod tests {
         for (value, top) in [(0.0, 1.0), (1.0, 1.0), (1.2, 1.5), (95.0, 100.0), (640.0, 800.0), (0.03, 0.03)]
         {
             assert!((nice_top(value) - top).abs() < 1e-9, "{value}: {}", nice_top(value));
+        }
+    }
+
+    #[test]
+    fn whole_numbers_have_no_decimals_at_an_axis() {
+        for (value, text) in [(1.0, "1"), (16.0, "16"), (1.5, "1.50"), (3000.0, "3,000")] {
+            assert_eq!(tick_text(value), text);
         }
     }
 

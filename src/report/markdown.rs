@@ -56,14 +56,10 @@ fn distinct_concurrency(rows: &[Row]) -> bool {
 
 /// Reasons of every point that is not plainly valid, one a line.
 pub fn reasons(rows: &[Row]) -> Vec<String> {
-    let lines = rows.iter().flat_map(|row| {
-        row.summary
-            .verdict
-            .reasons
-            .iter()
-            .map(move |reason| format!("{} {}: {reason}", row.point, row.summary.verdict.result))
-    });
-    lines.collect()
+    let of = |row: &Row| -> Vec<String> {
+        row.summary.verdict.reasons.iter().map(|reason| format!("{}: {reason}", row.point)).collect()
+    };
+    rows.iter().flat_map(of).collect()
 }
 
 /// `summary.md`

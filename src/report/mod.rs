@@ -52,7 +52,7 @@ impl Subject {
             ("recipe", plan.name.clone()),
             ("model", plan.model.name.clone()),
             ("launcher", plan.launcher.name.clone()),
-            ("GPUs", gpu_fact(&gpus, plan)),
+            ("GPUs", gpu_fact(plan, &gpus.join(" / "))),
         ];
         if let Some((deployment, point)) = plan.points().next() {
             let p = deployment.parallel;
@@ -72,15 +72,13 @@ impl Subject {
     }
 }
 
-/// How many GPUs of which type, as far as anybody said.
-fn gpu_fact(counts: &[String], plan: &Plan) -> String {
-    let counts = counts.join(" / ");
-    match (counts.as_str(), plan.gpu.kind.as_str()) {
-        ("0", "none") => "not known".into(),
-        ("0", kind) => format!("{kind}, number not known"),
-        (_, "none") if plan.simulated => format!("{counts}, simulated"),
-        (_, "none") => format!("{counts} of a type nobody named"),
-        (_, kind) => format!("{counts} × {kind}"),
+/// How many GPUs of which type, as far as anybody knows.
+fn gpu_fact(plan: &Plan, count: &str) -> String {
+    match (count, plan.gpu.kind.as_str(), plan.simulated) {
+        ("0", ..) => "not known, the endpoint runs elsewhere".into(),
+        (count, "none", true) => format!("{count}, simulated"),
+        (count, kind, true) => format!("{count} × {kind}, simulated"),
+        (count, kind, false) => format!("{count} × {kind}"),
     }
 }
 

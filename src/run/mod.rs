@@ -18,6 +18,7 @@ use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::LogView;
 use crate::load::{Progress, Target};
 use crate::metrics::summary::{Context, Summary};
+use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint, Plan};
 use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
@@ -227,12 +228,17 @@ impl Session {
         let progress = Progress::default();
         let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
+        let metrics_url =
+            self.plan.launcher.endpoint.metrics.as_ref().map(|path| format!("{}{path}", deployed.url));
+        let observers =
+            Observers::start(&self.experiment.path("telemetry"), name, metrics_url, progress.clone())?;
         let cancel = self.stop.child_token();
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
             let cancel = cancel.clone();
-            let reason = move |lost_connections| reason_within(&cut_now, lost_connections);
-            tokio::task::spawn_blocking(move || measure.run(&progress, &cancel, &reason))
+            tokio::task::spawn_blocking(move || {
+                measure.run(&progress, &cancel, &|lost| cut_reason(cut_now.clone(), &cancel, lost))
+            })
         };
         tokio::pin!(task);
         let mut death = None;
@@ -246,9 +252,13 @@ impl Session {
             }
         };
         self.current.send_replace(None);
-        let summary = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
+        observers.finish().await;
+        let measured = joined.map_err(|error| std::io::Error::other(error.to_string()))??;
+        if measured.unreachable && death.is_none() {
+            death = Some(RunError::Deploy(deployed.gone().await));
+        }
         let interrupted = self.stop.is_cancelled().then_some(RunError::Interrupted);
-        Ok((summary, death.or(interrupted)))
+        Ok((measured.summary, death.or(interrupted)))
     }
 
     /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
@@ -298,20 +308,23 @@ impl Session {
     }
 }
 
-/// Longest wait for the news that a server died, once connections to it are lost: its watcher looks at it five times
-/// a second, and an srun ends a little after its tasks.
-const NEWS: Duration = Duration::from_secs(2);
-
-/// What cut a point short. Blocks while the news may still be on its way.
-fn reason_within(cut: &watch::Receiver<Option<String>>, expected: bool) -> Option<String> {
-    let deadline = Instant::now() + NEWS;
-    loop {
-        let reason = cut.borrow().clone();
-        if reason.is_some() || !expected || Instant::now() >= deadline {
-            return reason;
-        }
-        std::thread::sleep(Duration::from_millis(20));
+/// What cut a point short. When requests lost their connection, the servers may have died, or Slurm may be ending the
+/// whole job, a moment before this process gets to know.
+fn cut_reason(
+    mut cut: watch::Receiver<Option<String>>,
+    stop: &CancellationToken,
+    lost: bool,
+) -> Option<String> {
+    if lost {
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                _known = cut.wait_for(Option::is_some) => {}
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_secs(3)) => {}
+            }
+        });
     }
+    cut.borrow().clone()
 }
 
 const VIEWS: [(LogView, &str); 2] =

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
 use crate::metrics::dialects::aiperf::{self, ExportContext};
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 
@@ -31,6 +31,15 @@ pub struct Measure {
     pub benchmark_id: String,
     /// `deployment_config.json`, when there is a deployment to describe.
     pub deployment: Option<Value>,
+}
+
+/// A point that was driven.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Its figures.
+    pub summary: Summary,
+    /// Nobody listened any more: the endpoint is gone.
+    pub unreachable: bool,
 }
 
 /// Why a point gave no summary.
@@ -74,14 +83,13 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 
 impl Measure {
     /// Drives the load and writes the point's files. Blocks; meant for a thread of its own. `cut_reason` is asked once
-    /// the load has ended, and names what cut it short. It is told whether connections were lost: then the news of a
-    /// server's death may still be on its way, and is worth a moment's wait.
+    /// the load has ended, told whether requests lost their connection, and names what cut it short.
     pub fn run(
         &self,
         progress: &Progress,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
-    ) -> Result<Summary, PointError> {
+    ) -> Result<Measured, PointError> {
         let mut records = match &self.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
@@ -101,22 +109,30 @@ impl Measure {
                 lost.get_or_insert(error);
             }
         };
-        let run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
+        let mut run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
         if let Some(error) = lost {
             return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
         }
+        let lost =
+            |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
+        let lost = run.records.iter().any(lost);
+        let cut = cut_reason(lost);
+        run.interrupted |= lost && stop.is_cancelled();
+        let interrupted = run.interrupted;
+        // What cut it short is named below; the cut itself is no news then.
+        run.interrupted &= cut.is_none();
         let mut summary = summarize(&self.point, &run, &self.context);
+        let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
-        let cut = cut_reason(lost_connections(&run));
         if let Some(reason) = &cut {
             summary.verdict.invalidate(reason);
         }
         if let Some(dir) = &self.dir {
-            self.export(dir, &run, &summary, cut.is_some() || run.interrupted)?;
+            self.export(dir, &run, &summary, cut.is_some() || unreachable || interrupted)?;
         }
-        Ok(summary)
+        Ok(Measured { summary, unreachable })
     }
 
     fn write_inputs(&self, dir: &Path) -> Result<(), PointError> {
@@ -164,12 +180,6 @@ impl Measure {
         files::create_once(&dir.join(name), text.as_bytes())?;
         Ok(())
     }
-}
-
-/// Whether the end of a server would explain how requests ended.
-fn lost_connections(run: &PointRun) -> bool {
-    let lost = |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
-    run.aborted.is_some() || run.records.iter().any(lost)
 }
 
 fn pretty(value: &Value) -> String {

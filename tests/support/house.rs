@@ -1,5 +1,6 @@
 //! A house of its own for each test: a folder with recipes, a home, experiments, and `tokmark` run in it with nothing
 //! of the surroundings let in. Every process started from it carries the house's mark, so that none can be forgotten.
+#![expect(clippy::panic, reason = "a test that cannot prepare its ground has failed")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

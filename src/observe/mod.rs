@@ -1,0 +1,68 @@
+//! Watching from the side while a load point runs: the server's metrics and the client itself, once a second.
+//!
+//! Nothing here may disturb the measurement or end it: a scrape that fails is a line that says so.
+//! Arrow: `load` (probe, progress) → here → `run`.
+
+mod client;
+pub mod prometheus;
+mod server;
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::experiment::files;
+use crate::load::Progress;
+
+/// Time between two samples.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Observers of one load point; dropping them ends them.
+#[derive(Debug)]
+pub struct Observers {
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Observers {
+    /// Starts sampling into `folder`: `client.jsonl`, and `server_metrics.jsonl` when there is a metrics page.
+    pub fn start(
+        folder: &Path,
+        point: &str,
+        metrics_url: Option<String>,
+        progress: Progress,
+    ) -> std::io::Result<Self> {
+        fs_err::create_dir_all(folder)?;
+        let stop = CancellationToken::new();
+        let file = files::append(&folder.join("client.jsonl"))?;
+        let mut tasks = vec![tokio::spawn(client::sample(file, point.to_owned(), progress, stop.clone()))];
+        if let Some(url) = metrics_url {
+            let file = files::append(&folder.join("server_metrics.jsonl"))?;
+            tasks.push(tokio::spawn(server::sample(file, point.to_owned(), url, stop.clone())));
+        }
+        Ok(Self { stop, tasks })
+    }
+
+    /// Takes the last sample and ends.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ended = task.await;
+        }
+    }
+}
+
+/// Waits for the next sample; `false` when this is the last one.
+async fn next(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(PERIOD) => true,
+    }
+}
+
+/// Appends one JSON line. A full disk must not end the run.
+fn append(mut file: &std::fs::File, value: &serde_json::Value) {
+    use std::io::Write;
+    let _lost = file.write_all(format!("{value}\n").as_bytes());
+}

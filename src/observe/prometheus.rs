@@ -1,0 +1,100 @@
+//! The Prometheus text format, as far as samples go: `name{label="value"} 1.5`.
+//!
+//! Arrow: depends on nothing. Source: "Exposition formats" of the Prometheus documentation, text format 0.0.4.
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Metric name.
+    pub name: String,
+    /// Labels, in the order of the page.
+    pub labels: Vec<(String, String)>,
+    /// Value; may be infinite or not a number.
+    pub value: f64,
+}
+
+impl Sample {
+    /// `name{label="value",…}`, without the labels every series of a server shares.
+    pub fn key(&self) -> String {
+        let labels: Vec<String> = self
+            .labels
+            .iter()
+            .filter(|(name, _)| name != "model_name" && name != "model")
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect();
+        if labels.is_empty() { self.name.clone() } else { format!("{}{{{}}}", self.name, labels.join(",")) }
+    }
+}
+
+/// Samples of a page; lines that are none are skipped.
+pub fn parse(page: &str) -> Vec<Sample> {
+    page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;
+    let (name, rest) = line.split_at(name_end);
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(inside) => labels(inside)?,
+        None => (Vec::new(), rest),
+    };
+    let value = rest.split_whitespace().next()?.parse().ok()?;
+    (!name.is_empty()).then(|| Sample { name: name.to_owned(), labels, value })
+}
+
+/// Labels up to the closing brace, and what follows it.
+fn labels(mut text: &str) -> Option<(Vec<(String, String)>, &str)> {
+    let mut labels = Vec::new();
+    loop {
+        text = text.trim_start_matches([',', ' ']);
+        if let Some(rest) = text.strip_prefix('}') {
+            return Some((labels, rest));
+        }
+        let (name, rest) = text.split_once("=\"")?;
+        let mut value = String::new();
+        let mut characters = rest.char_indices();
+        let end = loop {
+            match characters.next()? {
+                (at, '"') => break at,
+                (_, '\\') => match characters.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        labels.push((name.trim().to_owned(), value));
+        text = rest.get(end + 1..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn samples_with_and_without_labels() {
+        let page = "# HELP x\nvllm:num_requests_running{engine=\"0\",model_name=\"m\"} 3.0\n\
+                    process_cpu_seconds_total 15.98 1700000000\nbroken{\nodd{a=\"x\\\"},{y\\n\"} +Inf\n";
+        let samples = parse(page);
+        let keys: Vec<String> = samples.iter().map(Sample::key).collect();
+        assert_eq!(
+            keys,
+            [
+                "vllm:num_requests_running{engine=\"0\"}",
+                "process_cpu_seconds_total",
+                "odd{a=\"x\\\"},{y\\n\"}"
+            ]
+        );
+        assert_eq!((samples[0].value, samples[1].value), (3.0, 15.98));
+        assert!(samples[2].value.is_infinite());
+    }
+
+    proptest! {
+        #[test]
+        fn no_page_panics(page in ".{0,200}") {
+            let _samples = parse(&page);
+        }
+    }
+}
