@@ -68,7 +68,7 @@ pub enum Command {
     /// Run a frozen plan inside an allocation (called by the job script)
     Exec(exec::ExecArgs),
     /// The load engine alone, against any OpenAI-compatible endpoint
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Jobs and local runs: history, logs, waiting, cancelling
     Jobs(jobs::JobsArgs),
     /// The simulated engine: an OpenAI-compatible server without a GPU
@@ -88,7 +88,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Submit(args) => submit::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Exec(args) => exec::run(global, &args),
-        Command::Bench(args) => bench::run(global, args),
+        Command::Bench(args) => bench::run(global, *args),
         Command::Jobs(args) => jobs::run(global, &args),
         Command::Sim(args) => sim::run(args),
         Command::Schema(args) => schema::run(&args),

@@ -245,7 +245,7 @@ fn context(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Context {
         &json!({
             "isl_max": most(|point| point.isl.mean + 4 * point.isl.stddev),
             "osl_max": most(|point| point.osl.mean + 4 * point.osl.stddev),
-            "concurrency_max": most(crate::plan::LoadPoint::concurrency),
+            "concurrency_max": most(|point| point.concurrency().unwrap_or_else(|| point.wave())),
         }),
     );
     context.insert("tokmark", &scene.tokmark);

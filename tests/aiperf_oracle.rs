@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tokmark::metrics::dialects::aiperf::{self, ExportContext};
 use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
-use tokmark::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] = ["vllm-chat", "dynamo-chat", "vllm-chat-rate", "vllm-completions-servercount"];
 
@@ -70,6 +70,7 @@ impl Capture {
             client: ClientHealth::default(),
             interrupted: false,
             aborted: None,
+            arrivals: None,
         }
     }
 
@@ -163,6 +164,8 @@ impl Capture {
             arrival: Arrival::Closed { concurrency: 4 },
             stop: Stop::Requests(20),
             warmup_requests: 0,
+            warmup_duration_s: None,
+            at_end: AtEnd::default(),
             endpoint: if completions { Endpoint::Completions } else { Endpoint::Chat },
             streaming: true,
             ignore_eos: true,

@@ -2,8 +2,7 @@
 //!
 //! The arrows are those of `src/lib.rs` and of each file's first lines. A new arrow is a decision: it is added here,
 //! with its reason, in the commit that needs it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot read the sources has failed")]
-
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokmark::load::{Options, Progress, Target, drive, sse};
-use tokmark::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
 
 const EVENT: &str = concat!(
     "data: {\"id\":\"chatcmpl-a7161fe424bc7e93\",\"object\":\"chat.completion.chunk\",\"created\":1795312788,",
@@ -132,6 +132,8 @@ fn point(streams: u32, requests: u64, tokens: u32) -> LoadPoint {
         arrival: Arrival::Closed { concurrency: streams },
         stop: Stop::Requests(requests),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,
@@ -265,4 +267,47 @@ fn cost_of_understanding_one_event() {
         spent.as_secs_f64() * 1e6 / 50_000.0,
         bytes / 50_000
     );
+}
+
+/// How far sends are from the instants the schedule intends, at 2,000 arrivals a second of one-token answers and at one
+/// a second, where the CPU shows what waiting costs.
+#[test]
+#[ignore = "measures; run with --ignored --nocapture in release"]
+fn pacing_error() {
+    let server = Server::start(1, Duration::ZERO);
+    let target = Target::new(format!("http://{}", server.address), "m");
+    let idle = (1.0, 5.0);
+    for ((rate, seconds), threads) in
+        [((2000.0, 10.0), 1), ((2000.0, 10.0), 2), ((500.0, 10.0), 1), (idle, 1)]
+    {
+        let (max_concurrency, when_full) = (None, WhenFull::Queue);
+        let open = OpenLoop { rate, spacing: Spacing::Poisson, max_concurrency, when_full };
+        let point = LoadPoint {
+            arrival: Arrival::Open(open),
+            stop: Stop::DurationS(seconds),
+            warmup_requests: 200.min(rate as u64),
+            ..point(1, 1, 1)
+        };
+        let (progress, stop) = (Progress::default(), CancellationToken::new());
+        let mut lags = Vec::new();
+        let (sent, cpu, _) = server.measure(|| {
+            let options = Options { threads: Some(threads) };
+            let run = drive(&target, &point, &options, &progress, &mut |_| {}, &stop).unwrap();
+            let measured = run.records.iter().filter(|r| r.phase == tokmark::metrics::Phase::Measure);
+            lags = measured.map(|record| record.sent_us - record.scheduled_us).collect();
+            lags.len() as u64
+        });
+        lags.sort_unstable();
+        let at = |share: f64| lags.get((lags.len() as f64 * share) as usize).copied().unwrap_or(0);
+        println!(
+            "poisson {rate}/s, {threads} thread(s): {sent} sent in {seconds} s, sent - intended p50 {} us, p90 {} us, \
+             p99 {} us, max {} us; client CPU {:.0} us/request, {:.1} % of a core",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            lags.last().copied().unwrap_or(0),
+            cpu.as_secs_f64() * 1e6 / sent as f64,
+            100.0 * cpu.as_secs_f64() / seconds
+        );
+    }
 }

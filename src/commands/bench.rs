@@ -14,8 +14,11 @@ use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
-use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop, point_id};
-use crate::recipe::units::Span;
+use crate::plan::load_point::GAMMA_SHAPES;
+use crate::plan::{
+    Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull, point_id,
+};
+use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
 use crate::run::Current;
 use crate::run::point::{self, Measure};
@@ -50,18 +53,39 @@ pub struct BenchArgs {
     /// Requests in flight: a number, or a list for one load point each
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Vec<u32>,
-    /// Stop after this many requests
+    /// Arrivals per second (open loop) instead of a concurrency: a number, or a list for one load point each
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["concurrency", "requests_per_concurrency"], value_parser = rate)]
+    rate: Vec<f64>,
+    /// How arrivals are spaced: constant, poisson or gamma:SHAPE [default: poisson]
+    #[arg(long, value_name = "KIND", requires = "rate", value_parser = spacing)]
+    arrival: Option<Spacing>,
+    /// Most requests in flight of an open loop
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    max_concurrency: Option<u32>,
+    /// What an arrival does that finds them in flight: wait (queue) or not be sent (drop) [default: queue]
+    #[arg(long, value_name = "POLICY", requires = "max_concurrency", value_parser = ["queue", "drop"])]
+    when_full: Option<String>,
+    /// Stop after this many requests; in an open loop after this many arrivals
     #[arg(long, value_name = "N", group = "stop", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Stop after this many requests per unit of concurrency [default: 8]
     #[arg(long, value_name = "K", group = "stop", value_parser = clap::value_parser!(u32).range(1..))]
     requests_per_concurrency: Option<u32>,
-    /// Send for this long, then drain
+    /// Send for this long [default with --rate: 60s]
     #[arg(long, value_name = "TIME", group = "stop")]
     duration: Option<Span>,
+    /// What happens to requests in flight at the end [default: drain]
+    #[arg(long, value_name = "POLICY", value_parser = ["drain", "cut"])]
+    at_end: Option<String>,
+    /// Cut what is still in flight after draining for this long [default: the time limit of each request]
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<Span>,
     /// Requests before the measured window
     #[arg(long, value_name = "N", default_value_t = 0)]
     warmup: u64,
+    /// Warm-up for this long instead of a number of requests
+    #[arg(long, value_name = "TIME", conflicts_with = "warmup")]
+    warmup_duration: Option<Span>,
     /// Seed of prompts and lengths
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -92,6 +116,26 @@ fn object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, Stri
     serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second");
+    text.trim().parse().ok().filter(|rate| *rate > 0.0 && *rate <= MAX_RATE).ok_or_else(wrong)
+}
+
+fn spacing(text: &str) -> Result<Spacing, String> {
+    match text.split_once(':') {
+        None if text == "constant" => Ok(Spacing::Constant),
+        None if text == "poisson" => Ok(Spacing::Poisson),
+        Some(("gamma", shape)) => {
+            let shape = shape.parse().ok().filter(|shape| GAMMA_SHAPES.contains(shape));
+            let (low, high) = GAMMA_SHAPES.into_inner();
+            shape
+                .map(|shape| Spacing::Gamma { shape })
+                .ok_or_else(|| format!("the shape in {text:?} is not a number from {low} to {high}"))
+        }
+        _ => Err(format!("unknown spacing {text:?}; expected constant, poisson or gamma:SHAPE")),
+    }
+}
+
 fn slo(text: &str) -> Result<Slo, String> {
     let mut slo = Slo::default();
     for part in text.split(',') {
@@ -112,23 +156,18 @@ impl BenchArgs {
     fn points(&self) -> Vec<LoadPoint> {
         let isl = Length { mean: self.isl, stddev: self.isl_stddev };
         let osl = Length { mean: self.osl, stddev: self.osl_stddev };
-        let stop = |concurrency: u32| match (self.requests, self.duration) {
-            (Some(requests), _) => Stop::Requests(requests),
-            (None, Some(span)) => Stop::DurationS(span.seconds()),
-            (None, None) => {
-                Stop::Requests(u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(concurrency))
-            }
-        };
-        let mut concurrencies = self.concurrency.clone();
-        let mut seen = std::collections::BTreeSet::new();
-        concurrencies.retain(|concurrency| seen.insert(*concurrency));
-        let points = concurrencies.into_iter().map(|concurrency| LoadPoint {
-            id: point_id(isl, osl, concurrency),
+        let points = self.arrivals().into_iter().map(|arrival| LoadPoint {
+            id: point_id(isl, osl, &arrival),
             isl,
             osl,
-            arrival: Arrival::Closed { concurrency },
-            stop: stop(concurrency),
+            arrival,
+            stop: self.stop(&arrival),
             warmup_requests: self.warmup,
+            warmup_duration_s: self
+                .warmup_duration
+                .map(|span| span.seconds())
+                .filter(|seconds| *seconds > 0.0),
+            at_end: self.at_end(),
             endpoint: if self.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat },
             streaming: !self.no_stream,
             ignore_eos: !self.respect_eos,
@@ -139,6 +178,46 @@ impl BenchArgs {
             extra_body: self.extra_body.clone().unwrap_or_default(),
         });
         points.collect()
+    }
+
+    /// One a load point; a value that is given twice counts once.
+    fn arrivals(&self) -> Vec<Arrival> {
+        let mut seen = Vec::new();
+        let when_full = match self.when_full.as_deref() {
+            Some("drop") => WhenFull::Drop,
+            _ => WhenFull::Queue,
+        };
+        let (max_concurrency, spacing) = (self.max_concurrency, self.arrival.unwrap_or(Spacing::Poisson));
+        let open = |rate: &f64| Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full });
+        let closed = |concurrency: &u32| Arrival::Closed { concurrency: *concurrency };
+        let arrivals: Vec<Arrival> = match self.rate[..] {
+            [] => self.concurrency.iter().map(closed).collect(),
+            _ => self.rate.iter().map(open).collect(),
+        };
+        for arrival in arrivals {
+            if !seen.contains(&arrival) {
+                seen.push(arrival);
+            }
+        }
+        seen
+    }
+
+    fn stop(&self, arrival: &Arrival) -> Stop {
+        match (self.requests, self.duration, arrival) {
+            (Some(requests), ..) => Stop::Requests(requests),
+            (None, Some(span), _) => Stop::DurationS(span.seconds()),
+            (None, None, Arrival::Open(_)) => Stop::DurationS(60.0),
+            (None, None, Arrival::Closed { concurrency }) => Stop::Requests(
+                u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(*concurrency),
+            ),
+        }
+    }
+
+    fn at_end(&self) -> AtEnd {
+        match self.at_end.as_deref() {
+            Some("cut") => AtEnd::Cut,
+            _ => AtEnd::Drain { limit_s: self.drain_timeout.map(|span| span.seconds()) },
+        }
     }
 
     fn target(&self) -> Result<Target, InputErrors> {
@@ -315,4 +394,70 @@ fn conclude(args: &BenchArgs, _target: &Target, rows: &[Row], interrupted: bool)
         .into());
     }
     session::gate(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn points(args: &str) -> Result<Vec<LoadPoint>, String> {
+        let words = ["bench", "--url", "http://127.0.0.1:1"].into_iter().chain(args.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.bench.points()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rates_make_open_loops() {
+        let found = points("--rate 12.5,3,3 --isl 8 --osl 4").unwrap();
+        let ids: Vec<&str> = found.iter().map(|point| point.id.as_str()).collect();
+        assert_eq!(ids, ["isl8_osl4_rate12.5", "isl8_osl4_rate3"]);
+        let open = OpenLoop {
+            rate: 12.5,
+            spacing: Spacing::Poisson,
+            max_concurrency: None,
+            when_full: WhenFull::Queue,
+        };
+        assert_eq!(found[0].arrival, Arrival::Open(open));
+        assert_eq!((found[0].stop, found[0].at_end), (Stop::DurationS(60.0), AtEnd::default()));
+        let all =
+            "--rate 2 --arrival gamma:0.5 --max-concurrency 4 --when-full drop --at-end cut --requests 9";
+        let found = points(all).unwrap().remove(0);
+        let open = OpenLoop {
+            rate: 2.0,
+            spacing: Spacing::Gamma { shape: 0.5 },
+            max_concurrency: Some(4),
+            when_full: WhenFull::Drop,
+        };
+        assert_eq!(
+            (found.arrival, found.stop, found.at_end),
+            (Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
+        );
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (args, word) in [
+            ("--rate 1 --concurrency 2", "--concurrency"),
+            ("--rate 1 --requests-per-concurrency 2", "--requests-per-concurrency"),
+            ("--arrival poisson", "--rate"),
+            ("--max-concurrency 4", "--rate"),
+            ("--rate 1 --when-full drop", "--max-concurrency"),
+            ("--rate 0", "a rate above 0"),
+            ("--rate inf", "a rate above 0"),
+            ("--rate 1 --arrival gamma", "gamma:SHAPE"),
+            ("--rate 1 --arrival gamma:0", "0.01 to 1000"),
+            ("--rate 1 --warmup 3 --warmup-duration 3s", "--warmup"),
+        ] {
+            let error = points(args).unwrap_err();
+            assert!(error.contains(word), "{args}: {error}");
+        }
+        let closed = points("").unwrap();
+        assert_eq!((closed.len(), closed[0].id.as_str()), (1, "isl128_osl128_con1"));
+    }
 }

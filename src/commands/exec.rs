@@ -35,7 +35,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     let script = args.script.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     experiment.ensure(&plan, script.as_deref())?;
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
-    let _taken = std::os::unix::fs::symlink(format!("../slurm-{job}.out"), experiment.path("slurm.out"));
+    experiment.link_output(&job);
     session::conduct(global, plan, place, experiment, false)
 }
 

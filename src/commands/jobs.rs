@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{output, planning, session};
 use crate::cli::Global;
+use crate::deploy::log;
 use crate::document::InputError;
 use crate::error::{self, Ended};
 use crate::executor::SlurmError;
@@ -20,7 +21,7 @@ use crate::report::Row;
 use crate::report::table::Table;
 use crate::run::point;
 use crate::site::SiteFile;
-use crate::slurm::{JobId, JobStatus};
+use crate::slurm::{JobId, JobState, JobStatus};
 
 /// Arguments of `jobs`.
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
             Action::List => list(&folder, &slurm, args.json).await,
             Action::Show { job } => show(&find(&folder, job)?, &slurm, args.json).await,
             Action::Log { job, log } => log_of(&find(&folder, job)?, log.as_deref()),
-            Action::Wait { job } => wait(global, &find(&folder, job)?, &slurm).await,
+            Action::Wait { job } => wait(global, &find(&folder, job)?, &slurm, args.json).await,
             Action::Cancel { jobs } => cancel(&folder, jobs, &slurm).await,
         }
     })
@@ -88,9 +89,14 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
     })
 }
 
+/// Whether Slurm still has something to say. An interrupted job may have been requeued, or tells why it was interrupted.
+fn may_change(progress: Progress) -> bool {
+    !matches!(progress, Progress::Ended(code) if code != error::INTERRUPTED)
+}
+
 /// What Slurm says of jobs that may still change. Without Slurm, nothing.
 async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus> {
-    let open = found.iter().filter(|found| !matches!(found.progress(), Progress::Ended(_)));
+    let open = found.iter().filter(|found| may_change(found.progress()));
     let ids: Vec<JobId> = open.filter_map(|found| found.manifest.job.as_deref()?.parse().ok()).collect();
     match slurm.poll(&ids).await {
         Ok(statuses) => statuses,
@@ -105,9 +111,6 @@ async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus>
 /// State of an experiment: what it wrote itself, and where that leaves it open, what Slurm says.
 fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
     let progress = found.progress();
-    if let Progress::Ended(code) = progress {
-        return ended(code).to_owned();
-    }
     let status = found
         .manifest
         .job
@@ -115,7 +118,11 @@ fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
         .and_then(|job| job.parse().ok())
         .and_then(|id: JobId| statuses.get(&id));
     match (status, &found.manifest.job, progress) {
-        (Some(status), _, Progress::Running { doing, .. }) if !status.state.is_terminal() => {
+        (Some(status), _, Progress::Ended(error::INTERRUPTED)) if status.state != JobState::Failed => {
+            status.state.to_string()
+        }
+        (_, _, Progress::Ended(code)) => ended(code).to_owned(),
+        (Some(status), _, Progress::Running { doing, .. }) if status.state == JobState::Running => {
             format!("{}: {doing}", status.state)
         }
         (Some(status), ..) => status.state.to_string(),
@@ -267,18 +274,18 @@ fn log_of(found: &Found, name: Option<&str>) -> anyhow::Result<()> {
     Ok(output::text(&String::from_utf8_lossy(&bytes))?)
 }
 
-async fn wait(global: &Global, found: &Found, slurm: &Slurm) -> anyhow::Result<()> {
+async fn wait(global: &Global, found: &Found, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
     match &found.manifest.job {
-        Some(job) if !matches!(found.progress(), Progress::Ended(_)) => {
+        Some(job) if may_change(found.progress()) => {
             let job = job.parse().context("the manifest's job id")?;
-            wait_for(global, slurm, &job, &found.dir, poll_interval()).await
+            wait_for(global, slurm, &job, &found.dir, json).await
         }
-        _ => wait_local(&found.dir).await,
+        _ => wait_local(&found.dir, json).await,
     }
 }
 
 /// Waits for a local run, and tells how it ended.
-async fn wait_local(dir: &Path) -> anyhow::Result<()> {
+async fn wait_local(dir: &Path, json: bool) -> anyhow::Result<()> {
     loop {
         let found = discover::at(dir)
             .ok_or_else(|| InputError::new(dir.display().to_string(), "no experiment any more"))?;
@@ -286,7 +293,7 @@ async fn wait_local(dir: &Path) -> anyhow::Result<()> {
             Progress::Running { host, pid, .. } if is_alive(&host, pid) => {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            _ => return verdict_of(&found, None),
+            _ => return verdict_of(&found, None, json),
         }
     }
 }
@@ -297,10 +304,10 @@ pub(crate) async fn wait_for(
     slurm: &Slurm,
     job: &JobId,
     dir: &Path,
-    interval: Duration,
+    json: bool,
 ) -> anyhow::Result<()> {
     let status = slurm
-        .wait(job, interval, |status| {
+        .wait(job, poll_interval(), |status| {
             if !global.quiet {
                 let reason =
                     status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -315,7 +322,7 @@ pub(crate) async fn wait_for(
             Some(found)
                 if matches!(found.progress(), Progress::Ended(_)) || std::time::Instant::now() > deadline =>
             {
-                return verdict_of(&found, Some(&status));
+                return verdict_of(&found, Some(&status), json);
             }
             None if std::time::Instant::now() > deadline => {
                 return Err(Ended {
@@ -334,12 +341,17 @@ pub(crate) async fn wait_for(
 }
 
 /// The closing table, and the exit code of the run as this one's.
-fn verdict_of(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
+fn verdict_of(found: &Found, status: Option<&JobStatus>, json: bool) -> anyhow::Result<()> {
     let rows = rows(found);
-    if !rows.is_empty() {
-        output::text(&session::closing(&rows))?;
+    if json {
+        let statuses = status.map(|status| (status.id.clone(), status.clone())).into_iter().collect();
+        output::json(&as_json(found, &statuses))?;
+    } else {
+        if !rows.is_empty() {
+            output::text(&session::closing(&rows))?;
+        }
+        output::line(&format!("results: {}", found.dir.display()))?;
     }
-    output::line(&format!("results: {}", found.dir.display()))?;
     let state = status.map(|status| status.state.to_string());
     match (found.progress(), status) {
         (Progress::Ended(error::OK), _) => Ok(()),
@@ -350,16 +362,16 @@ fn verdict_of(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
         }
         (_, Some(status)) => {
             let reason = status.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+            let output = found.dir.join("slurm.out");
+            let excerpt: String =
+                log::tail(&output, 10).lines().map(|line| format!("\n  | {line}")).collect();
             let message = format!(
-                "the job ended {}{reason} before tokmark wrote its own end; see {}",
+                "the job ended {}{reason} before tokmark wrote its own end{excerpt}\n  log: {}",
                 state.unwrap_or_default(),
-                found.dir.join("slurm.out").display()
+                output.display()
             );
-            let code = if status.state == crate::slurm::JobState::Cancelled {
-                error::INTERRUPTED
-            } else {
-                error::INFRASTRUCTURE
-            };
+            let code =
+                if status.state == JobState::Cancelled { error::INTERRUPTED } else { error::INFRASTRUCTURE };
             Err(Ended { code, message }.into())
         }
         (_, None) => Err(Ended {
@@ -370,12 +382,21 @@ fn verdict_of(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
     }
 }
 
+/// Whether an interrupted job is in the queue again.
+async fn may_run_again(found: &Found, slurm: &Slurm) -> anyhow::Result<bool> {
+    let job = found.manifest.job.as_deref().filter(|_| may_change(found.progress()));
+    let Some(job) = job else { return Ok(false) };
+    let id: JobId = job.parse().context("the manifest's job id")?;
+    let known = slurm.poll(std::slice::from_ref(&id)).await?;
+    Ok(known.get(&id).is_some_and(|status| !status.state.is_terminal()))
+}
+
 async fn cancel(folder: &Path, jobs: &[String], slurm: &Slurm) -> anyhow::Result<()> {
     let found: Vec<Found> = jobs.iter().map(|job| find(folder, job)).collect::<Result<_, _>>()?;
     for found in found {
         let name = found.manifest.job.clone().unwrap_or_else(|| found.dir.display().to_string());
         match (&found.manifest.job, found.progress()) {
-            (_, Progress::Ended(code)) => {
+            (_, Progress::Ended(code)) if !may_run_again(&found, slurm).await? => {
                 output::line(&format!("{name} has ended already ({})", ended(code)))?
             }
             (Some(job), _) => {

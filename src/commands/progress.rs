@@ -107,8 +107,11 @@ impl Display {
             bar
         });
         let (done, of) = match (current.load.stop, snapshot.phase) {
-            (_, Some(Phase::Warmup)) => (snapshot.done, current.load.warmup_requests),
-            (Stop::Requests(requests), _) => (snapshot.done, requests),
+            (_, Some(Phase::Warmup)) => match current.load.warmup_duration_s {
+                Some(seconds) => (bar.elapsed().as_secs(), seconds.ceil() as u64),
+                None => (snapshot.done, current.load.warmup_requests),
+            },
+            (Stop::Requests(requests), _) => (snapshot.done + snapshot.dropped, requests),
             (Stop::DurationS(seconds), _) => (bar.elapsed().as_secs(), seconds.ceil() as u64),
         };
         bar.set_length(of.max(1));
@@ -129,7 +132,9 @@ impl Display {
 fn counts(snapshot: &Snapshot) -> String {
     let phase = if snapshot.phase == Some(Phase::Warmup) { "warm-up, " } else { "" };
     let failed = if snapshot.failed > 0 { format!(", {} failed", snapshot.failed) } else { String::new() };
-    format!("{phase}{} done, {} in flight{failed}", snapshot.done, snapshot.in_flight)
+    let dropped =
+        if snapshot.dropped > 0 { format!(", {} dropped", snapshot.dropped) } else { String::new() };
+    format!("{phase}{} done, {} in flight{failed}{dropped}", snapshot.done, snapshot.in_flight)
 }
 
 /// An event in a line, and whether it is shown without `-v`.
@@ -158,6 +163,9 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
             format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
             true,
         ),
+        Event::PointCut { point, completed, total } => {
+            (format!("{point}: cut short after {completed}/{total} requests"), true)
+        }
         Event::Stopping { deployment } => (format!("stopping servers{}", of(deployment)), false),
         Event::Stopped { killed, .. } if !killed.is_empty() => {
             (format!("had to kill {}", killed.join(", ")), true)

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -47,7 +48,7 @@ pub(crate) fn conduct(
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {
         let shown = tokio::spawn(display.follow(watching));
-        let signals = tokio::spawn(obey(session.stop.clone(), session.hurry.clone(), Arc::clone(&events)));
+        let signals = tokio::spawn(obey(Tokens::of(&session), Arc::clone(&events)));
         let outcome = session.run().await;
         signals.abort();
         session.current.send_replace(None);
@@ -108,8 +109,26 @@ fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listen
     }))
 }
 
+/// Grace of the servers once Slurm has told a whole job to end. It kills what is left after KillWait, 30 s by default and
+/// shorter on many sites, and the end must be written before.
+const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
+
+/// What signals act on.
+struct Tokens {
+    stop: CancellationToken,
+    hurry: CancellationToken,
+    in_job: bool,
+}
+
+impl Tokens {
+    fn of(session: &Session) -> Self {
+        let in_job = session.place.job().is_some();
+        Self { stop: session.stop.clone(), hurry: session.hurry.clone(), in_job }
+    }
+}
+
 /// First signal: wrap up. Second: do not wait for anyone.
-async fn obey(stop: CancellationToken, hurry: CancellationToken, events: Arc<EventLog>) {
+async fn obey(tokens: Tokens, events: Arc<EventLog>) {
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut warning)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -126,11 +145,17 @@ async fn obey(stop: CancellationToken, hurry: CancellationToken, events: Arc<Eve
     };
     loop {
         let name = next(&mut interrupt, &mut terminate, &mut warning).await;
-        let again = stop.is_cancelled();
+        let again = tokens.stop.is_cancelled();
         events.emit(Event::Interrupted { signal: name.into() });
-        stop.cancel();
-        if again && !name.starts_with("SIGUSR1") {
-            hurry.cancel();
+        tokens.stop.cancel();
+        if tokens.in_job && name == "SIGTERM" {
+            let hurry = tokens.hurry.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(GRACE_OF_CANCELLED_JOB).await;
+                hurry.cancel();
+            });
+        } else if again && !name.starts_with("SIGUSR1") {
+            tokens.hurry.cancel();
         }
     }
 }

@@ -68,20 +68,16 @@ fn page(planned: &Planned) -> String {
         }
         text.push_str(&format!("\n{}", knobs.text(&[0, 1])));
     }
-    let mut points = Table::new(["LOAD POINT", "DEPLOYMENT", "GPUS", "CONCURRENCY", "STOP"]);
+    let open = plan.points().any(|(_, point)| point.request_rate().is_some());
+    let load = if open { "ARRIVALS" } else { "CONCURRENCY" };
+    let mut points = Table::new(["LOAD POINT", "DEPLOYMENT", "GPUS", load, "STOP"]);
     for (deployment, point) in plan.points() {
         let stop = match point.stop {
             crate::plan::Stop::Requests(requests) => format!("{requests} requests"),
             crate::plan::Stop::DurationS(seconds) => format!("{seconds} s"),
         };
         let id = if deployment.id.is_empty() { "-".to_owned() } else { deployment.id.clone() };
-        points.push(vec![
-            point.id.clone(),
-            id,
-            deployment.gpus.to_string(),
-            point.concurrency().to_string(),
-            stop,
-        ]);
+        points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.load_words(), stop]);
     }
     text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
     for published in &recipe.published {

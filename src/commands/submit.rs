@@ -8,11 +8,12 @@ use serde_json::json;
 
 use super::{jobs, output, planning};
 use crate::cli::Global;
-use crate::executor::slurm::{Slurm, poll_interval};
+use crate::executor::error::Call;
+use crate::executor::slurm::Slurm;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::plan::Plan;
 use crate::render;
-use crate::slurm::JobId;
+use crate::slurm::{JobId, sbatch};
 
 /// Arguments of `submit`.
 #[derive(Debug, Args)]
@@ -45,11 +46,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
     if args.dry_run {
         output::text(&script)?;
-        let call = ["sbatch", "--parsable"].into_iter().chain(args.slurm_args.iter().map(String::as_str));
-        output::note(&format!(
-            "would call: {} SCRIPT",
-            call.map(render::quote).collect::<Vec<_>>().join(" ")
-        ));
+        output::note(&format!("would call: {}", Call(sbatch::argv(Path::new("SCRIPT"), &args.slurm_args))));
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,7 +54,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
         let (job, experiment) = submit(&plan, &script, &args.slurm_args).await?;
         announce(global, args, &job, &experiment)?;
         if args.wait {
-            jobs::wait_for(global, &Slurm::default(), &job, experiment.dir(), poll_interval()).await
+            jobs::wait_for(global, &Slurm::default(), &job, experiment.dir(), args.json).await
         } else {
             Ok(())
         }
@@ -65,6 +62,10 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
 }
 
 fn announce(global: &Global, args: &SubmitArgs, job: &JobId, experiment: &Experiment) -> anyhow::Result<()> {
+    if args.json && args.wait {
+        output::note(&format!("submitted job {job}"));
+        return Ok(());
+    }
     if args.json {
         return output::json(&json!({"job": job, "experiment": experiment.dir()}));
     }
@@ -82,15 +83,21 @@ fn announce(global: &Global, args: &SubmitArgs, job: &JobId, experiment: &Experi
 async fn submit(plan: &Plan, script: &str, more: &[String]) -> anyhow::Result<(JobId, Experiment)> {
     let folder = Path::new(&plan.experiments);
     let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
+    let is_new = !folder.exists();
     fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
     files::replace(&path, script.as_bytes())?;
     let submitted = Slurm::default().submit(&path, more).await;
     fs_err::remove_file(&path)?;
+    if submitted.is_err() && is_new {
+        // Unless somebody else uses it by now.
+        let _in_use = std::fs::remove_dir(folder);
+    }
     let job = submitted?;
     let experiment = Experiment::of_job(plan, job.as_str());
     let skeleton = || -> std::io::Result<()> {
         fs_err::create_dir_all(experiment.dir())?;
         experiment.ensure(plan, Some(script))?;
+        experiment.link_output(job.as_str());
         Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
     };
     // The job is in the queue: from here on nothing may look as if it were not.

@@ -20,6 +20,7 @@ pub fn seats(
     place: &Place,
 ) -> Result<BTreeMap<String, Seat>, DeployError> {
     let endpoint = plan.launcher.endpoint_port();
+    let spread = spread(plan, place);
     let mut taken: BTreeSet<(String, u16)> = BTreeSet::new();
     let mut seats = BTreeMap::new();
     for process in &deployment.processes {
@@ -34,7 +35,7 @@ pub fn seats(
             let port = match fixed {
                 Some(port) if place.is_here(&host) => must_be_free(&host, port)?,
                 Some(port) => port,
-                None => pick(&host, *preferred, place, &taken)?,
+                None => pick(&host, preferred.saturating_add(spread), place, &taken)?,
             };
             taken.insert((host.clone(), port));
             ports.insert(name.clone(), port);
@@ -42,6 +43,17 @@ pub fn seats(
         seats.insert(process.name.clone(), Seat { host, ports });
     }
     Ok(seats)
+}
+
+/// How far from the preferred ports this job looks. Jobs that share nodes start at different ports: on other nodes none
+/// can be tried, and on this one two jobs may find the same one free.
+fn spread(plan: &Plan, place: &Place) -> u16 {
+    const JOBS: u64 = 50;
+    let exclusive = |directive: &String| directive == "--exclusive" || directive.starts_with("--exclusive=");
+    let Some(job) = place.job().filter(|_| !plan.job.directives.iter().any(exclusive)) else { return 0 };
+    let number = job.base().bytes().filter(u8::is_ascii_digit);
+    let number = number.fold(0_u64, |number, digit| (number * 10 + u64::from(digit - b'0')) % JOBS);
+    u16::try_from(number * u64::from(SEARCH) / JOBS).unwrap_or(0)
 }
 
 /// Checks a port the user fixed.

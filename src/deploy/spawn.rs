@@ -245,20 +245,41 @@ pub fn argv(
         srun::Step::new(&process.name, &nodes, srun::StepOutput::Shared(log.to_path_buf()), &spawn.argv);
     step.ntasks = process.tasks;
     step.mpi = role.mpi.then(|| plan.job.mpi.clone()).flatten();
-    if shares_its_node(plan, process) {
-        let inherited = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let inherited = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let all_of_job = inherited.as_ref().is_some_and(|list| list.split(',').count() == process.gpus.len());
+    if !process.gpus.is_empty() && (!all_of_job || shares_its_node(plan, process)) {
         step.env.push(("CUDA_VISIBLE_DEVICES".into(), visible_gpus(&process.gpus, inherited.as_deref())));
     }
     if let (Some(container), false) = (&plan.container, role.bare) {
         step.container = Some(srun::Container {
             image: Some(container.image.clone()),
-            mounts: container.mounts.clone(),
+            mounts: mounts(plan, scene, &container.mounts),
             env: spawn.env.keys().cloned().collect(),
             flags: vec!["--no-container-mount-home".into()],
             ..srun::Container::default()
         });
     }
     step.to_argv()
+}
+
+/// The site's mounts, and what an engine reads and writes where the site's do not show it anyway: rendered files, logs,
+/// and weights given by path.
+fn mounts(plan: &Plan, scene: &Scene, of_site: &[String]) -> Vec<String> {
+    let shown = |path: &Path| {
+        let targets = of_site.iter().filter_map(|mount| mount.split(':').nth(1));
+        targets.into_iter().any(|target| path.starts_with(target))
+    };
+    let mut mounts = of_site.to_vec();
+    for path in [&scene.run_dir, &scene.log_dir] {
+        if !shown(Path::new(path)) {
+            mounts.push(format!("{path}:{path}"));
+        }
+    }
+    let weights = Path::new(&plan.model.path);
+    if weights.is_absolute() && !shown(weights) && weights.exists() {
+        mounts.push(format!("{0}:{0}:ro", plan.model.path));
+    }
+    mounts
 }
 
 /// Whether a process has GPUs, and another on the same node has others.

@@ -38,23 +38,28 @@ pub async fn all(
 }
 
 /// Stops one process. Returns its name when it had to be killed.
-async fn one(
-    mut process: Running,
-    place: Place,
-    grace: Duration,
-    hurry: CancellationToken,
-) -> Option<String> {
+async fn one(process: Running, place: Place, grace: Duration, hurry: CancellationToken) -> Option<String> {
     let mut killed = None;
     if !*process.ended.borrow() {
-        signal(&process, &place, Signal::SIGTERM).await;
+        let softly = async {
+            signal(&process, &place, Signal::SIGTERM).await;
+            ended_within(&process, grace).await
+        };
         let ended = tokio::select! {
-            ended = ended_within(&mut process, grace) => ended,
+            biased;
             () = hurry.cancelled() => false,
+            ended = softly => ended,
         };
         if !ended {
             killed = Some(process.name.clone());
-            signal(&process, &place, Signal::SIGKILL).await;
-            ended_within(&mut process, Duration::from_secs(5)).await;
+            if hurry.is_cancelled() && matches!(place, Place::Allocation(_)) {
+                // Slurm does not signal steps of a job that it is ending, but srun kills its tasks when told.
+                let _gone = killpg(group(&process), Signal::SIGTERM);
+                ended_within(&process, Duration::from_secs(1)).await;
+            } else {
+                signal(&process, &place, Signal::SIGKILL).await;
+                ended_within(&process, Duration::from_secs(5)).await;
+            }
         }
     }
     // The child is gone; what it left in its process group goes too, and a stuck srun with it.
@@ -67,16 +72,28 @@ fn group(process: &Running) -> Pid {
     Pid::from_raw(i32::try_from(process.pid).unwrap_or(i32::MAX))
 }
 
-async fn ended_within(process: &mut Running, limit: Duration) -> bool {
-    tokio::time::timeout(limit, process.ended.wait_for(|ended| *ended)).await.is_ok()
+async fn ended_within(process: &Running, limit: Duration) -> bool {
+    tokio::time::timeout(limit, process.ended.clone().wait_for(|ended| *ended)).await.is_ok()
 }
 
-/// Waits until no process of the group is left, for at most two seconds.
+/// Waits until no process of the group lives, for at most two seconds. The dead may stay in the process table for longer:
+/// whoever has inherited them takes its time.
 async fn group_gone(process: &Running) {
     let deadline = Instant::now() + Duration::from_secs(2);
-    while killpg(group(process), None).is_ok() && Instant::now() < deadline {
+    while killpg(group(process), None).is_ok() && group_lives(process.pid) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn group_lives(group: u32) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.filter_map(Result::ok).any(|entry| {
+        // `PID (COMMAND) STATE PARENT GROUP …`, and a command may hold parentheses.
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let state = fields.next();
+        fields.nth(1).and_then(|field| field.parse().ok()) == Some(group) && state != Some("Z")
+    })
 }
 
 /// Sends a signal to the tasks of a process: to its group here, to its step in an allocation.

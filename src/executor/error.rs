@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "`sbatch --partition=nope '/x/my job'` failed (exit status: 1): sbatch: error: invalid partition \
-             specified: nope; set `partition` in site.toml to one that `sinfo -s` lists, or pass --partition"
+             specified: nope; set `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml to one that \
+             `sinfo -s` lists, or give --slurm-arg=--partition=NAME"
         );
     }
 

@@ -90,6 +90,15 @@ pub enum Event {
         /// Output tokens per second.
         output_tokens_per_s: f64,
     },
+    /// A load point was cut short, by a signal or a dead server; it will be measured again.
+    PointCut {
+        /// Its folder or id.
+        point: String,
+        /// Requests that ended well, and all.
+        completed: u64,
+        /// All requests.
+        total: u64,
+    },
     /// Servers are being stopped.
     Stopping {
         /// Deployment, empty for the only one.

@@ -92,6 +92,11 @@ impl Experiment {
         Ok(())
     }
 
+    /// `slurm.out` leads to the job's own output beside the directory, which Slurm writes.
+    pub fn link_output(&self, job: &str) {
+        let _there = std::os::unix::fs::symlink(format!("../slurm-{job}.out"), self.path("slurm.out"));
+    }
+
     /// Reads `plan.json`.
     pub fn plan(&self) -> std::io::Result<Plan> {
         let text = fs::read_to_string(self.path("plan.json"))?;

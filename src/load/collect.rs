@@ -3,13 +3,14 @@
 //! Arrow: `drive` feeds it on the caller's thread; it owns what becomes the `PointRun`.
 
 use super::clock::Clock;
-use crate::metrics::record::{Aborted, ClientHealth, Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Aborted, Arrivals, ClientHealth, Outcome, Phase, PointRun, RequestRecord};
 
-/// Failed connections in a row that end a point which has never had an answer: between these, else the concurrency.
+/// Failed connections in a row that end a point which has never had an answer: between these, else the wave.
 const FIRST_FAILURES: (u64, u64) = (10, 50);
 
 pub(crate) struct Collector<'a> {
-    concurrency: u64,
+    /// Requests that may fail together for one passing reason: the concurrency, or one second's arrivals.
+    wave: u64,
     sink: &'a mut dyn FnMut(&RequestRecord),
     records: Vec<RequestRecord>,
     /// Some request got further than its connection.
@@ -22,9 +23,9 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(crate) fn new(concurrency: u32, sink: &'a mut dyn FnMut(&RequestRecord)) -> Self {
+    pub(crate) fn new(wave: u32, sink: &'a mut dyn FnMut(&RequestRecord)) -> Self {
         Self {
-            concurrency: u64::from(concurrency),
+            wave: u64::from(wave),
             sink,
             records: Vec::new(),
             reached: false,
@@ -62,14 +63,13 @@ impl<'a> Collector<'a> {
         let last = self.records.last()?;
         let error = || last.error.clone().unwrap_or_default();
         let (low, high) = FIRST_FAILURES;
-        let patience =
-            if self.reached { self.concurrency.max(high) } else { self.concurrency.clamp(low, high) };
+        let patience = if self.reached { self.wave.max(high) } else { self.wave.clamp(low, high) };
         let failures = self.failed_connects_in_a_row;
         if failures >= patience {
             return Some(Aborted::Unreachable { failures, error: error() });
         }
         let failures = self.failed;
-        (!self.succeeded && failures >= self.concurrency.max(high)).then(|| Aborted::AllFailed {
+        (!self.succeeded && failures >= self.wave.max(high)).then(|| Aborted::AllFailed {
             failures,
             outcome: last.outcome,
             error: error(),
@@ -77,7 +77,13 @@ impl<'a> Collector<'a> {
     }
 
     /// `cut`: a thread was stopped before its work was done.
-    pub(crate) fn finish(self, clock: &Clock, client: ClientHealth, cut: bool) -> PointRun {
+    pub(crate) fn finish(
+        self,
+        clock: &Clock,
+        client: ClientHealth,
+        cut: bool,
+        arrivals: Option<Arrivals>,
+    ) -> PointRun {
         let measured = || self.records.iter().filter(|record| record.phase == Phase::Measure);
         let now_us = clock.now_us();
         PointRun {
@@ -87,6 +93,7 @@ impl<'a> Collector<'a> {
             client,
             interrupted: cut && self.aborted.is_none(),
             aborted: self.aborted,
+            arrivals,
             records: self.records,
         }
     }

@@ -4,14 +4,18 @@
 //! its own single-threaded runtime, client and connections; they meet only in the counter of `supply` (once a request)
 //! and in the channel of finished records (once a request).
 //!
-//! The closed loop is [`closed_loop`]; other arrivals will be siblings of it that call the same `exchange`.
+//! A closed loop is [`closed_loop`]: slots that take their next request themselves. An open loop is [`open_loop`]: a thread of
+//! its own (`pace`) says when, the driving threads send what they are handed. Both end the same way: when nothing is left
+//! to send, what is in flight is drained or cut.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,19 +24,24 @@ use super::clock::Clock;
 use super::collect::Collector;
 use super::flight::{Flight, Tower};
 use super::health::{self, LoopLag};
+use super::pace::{Gate, Pacer, Ticket};
 use super::progress::Progress;
 use super::supply::Supply;
 use super::target::{Target, TargetError};
 use crate::metrics::record::{ClientHealth, Phase, PointRun, RequestRecord};
-use crate::plan::{Arrival, LoadPoint};
+use crate::plan::{Arrival, AtEnd, LoadPoint};
 
 /// Requests in flight that one thread serves before another is worth its cost.
 const SLOTS_PER_THREAD: u32 = 64;
 
+/// Arrivals per second that one thread serves before another is worth its cost: answers of 100 tokens make it read 25,000
+/// events a second, about a quarter of a core.
+const ARRIVALS_PER_THREAD: f64 = 250.0;
+
 /// How the engine itself runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Driving threads; `None`: one per 64 requests in flight, at most one per core.
+    /// Driving threads; `None`: one per 64 requests in flight or 250 arrivals a second, at most one per core.
     pub threads: Option<usize>,
 }
 
@@ -43,7 +52,7 @@ pub enum LoadError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Nothing would be sent.
-    #[error("load point {id:?} has a concurrency of 0; give at least 1")]
+    #[error("load point {id:?} has a concurrency or rate of 0; give at least 1")]
     NoConcurrency {
         /// The load point.
         id: String,
@@ -80,15 +89,24 @@ pub fn drive(
     stop: &CancellationToken,
 ) -> Result<PointRun, LoadError> {
     let crew = Crew::prepare(target, point, options, progress, stop)?;
-    let mut collector = Collector::new(point.concurrency(), sink);
+    let mut collector = Collector::new(point.wave(), sink);
     let health = std::thread::scope(|scope| {
         let (records, ended) = channel();
         let builder = std::thread::Builder::new().name("prompts".into());
         builder
             .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
+        let pacers = crew.pacers;
+        if !pacers.is_empty() {
+            let pace = std::thread::Builder::new().name("pace".into());
+            if let Err(error) = pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
+                crew.shared.shut_down();
+                return Err(LoadError::Start(error));
+            }
+        }
         let mut drivers = Vec::new();
-        for (index, (runtime, client)) in crew.drivers.into_iter().enumerate() {
-            let driver = Driver { index, client, shared: Arc::clone(&crew.shared), records: records.clone() };
+        for (index, (runtime, client, tickets)) in crew.drivers.into_iter().enumerate() {
+            let shared = Arc::clone(&crew.shared);
+            let driver = Driver { index, client, shared, records: records.clone(), tickets };
             let thread = std::thread::Builder::new().name(format!("load-{index}"));
             match thread.spawn_scoped(scope, move || driver.run(&runtime)) {
                 Ok(handle) => drivers.push(handle),
@@ -112,18 +130,27 @@ pub fn drive(
     })?;
     progress.enter(None);
     let cut = crew.shared.cut.load(Relaxed);
-    Ok(collector.finish(&crew.shared.clock, health, cut))
+    let arrivals = crew.gate.map(|gate| gate.arrivals());
+    Ok(collector.finish(&crew.shared.clock, health, cut, arrivals))
 }
 
 /// Everything that can fail is made before the first thread starts.
 struct Crew {
-    drivers: Vec<(Runtime, Client)>,
+    drivers: Vec<(Runtime, Client, Tickets)>,
     shared: Arc<Shared>,
+    /// Open loop: one a phase.
+    pacers: Vec<Pacer>,
+    /// Open loop: the gate of the measured phase.
+    gate: Option<Arc<Gate>>,
 }
+
+/// What one thread is handed in an open loop, phase by phase; empty in a closed one.
+type Tickets = VecDeque<UnboundedReceiver<Ticket>>;
 
 /// What the threads of one point have in common.
 struct Shared {
     arrival: Arrival,
+    at_end: AtEnd,
     threads: usize,
     clock: Clock,
     progress: Progress,
@@ -145,17 +172,20 @@ impl Crew {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
-        let concurrency = point.concurrency();
-        if concurrency == 0 {
+        let sends = match point.arrival {
+            Arrival::Closed { concurrency } => concurrency > 0,
+            Arrival::Open(open) => open.rate > 0.0 && open.max_concurrency != Some(0),
+        };
+        if !sends {
             return Err(LoadError::NoConcurrency { id: point.id.clone() });
         }
-        health::allow_connections(concurrency)
+        health::allow_connections(point.concurrency())
             .map_err(|(needed, limit)| LoadError::Descriptors { needed, limit })?;
-        let threads = thread_count(concurrency, options);
+        let threads = thread_count(point, options);
         let mut drivers = Vec::with_capacity(threads);
         for _ in 0..threads {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            drivers.push((runtime, Client::new(target, point)?));
+            drivers.push((runtime, Client::new(target, point)?, Tickets::new()));
         }
         let (point, model) = (Arc::new(point.clone()), Arc::from(target.model.as_str()));
         let supplies: Vec<Arc<Supply>> = [Phase::Warmup, Phase::Measure]
@@ -168,6 +198,7 @@ impl Crew {
         }
         let shared = Shared {
             arrival: point.arrival,
+            at_end: point.at_end,
             threads,
             clock: Clock::start(),
             progress: progress.clone(),
@@ -177,7 +208,21 @@ impl Crew {
             cut: AtomicBool::new(false),
             cpu_at_start: OnceLock::new(),
         };
-        Ok(Self { drivers, shared: Arc::new(shared) })
+        let (mut pacers, mut gate) = (Vec::new(), None);
+        if let Arrival::Open(open) = point.arrival {
+            for supply in &shared.supplies {
+                let clock = (shared.clock, progress, &shared.halt);
+                let (pacer, tickets) = Pacer::new(open, &point, supply, threads, clock);
+                for (driver, tickets) in drivers.iter_mut().zip(tickets) {
+                    driver.2.push_back(tickets);
+                }
+                if supply.phase() == Phase::Measure {
+                    gate = Some(pacer.gate());
+                }
+                pacers.push(pacer);
+            }
+        }
+        Ok(Self { drivers, shared: Arc::new(shared), pacers, gate })
     }
 }
 
@@ -189,10 +234,19 @@ impl Shared {
     }
 }
 
-fn thread_count(concurrency: u32, options: &Options) -> usize {
+fn thread_count(point: &LoadPoint, options: &Options) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let useful = concurrency.div_ceil(SLOTS_PER_THREAD) as usize;
-    options.threads.unwrap_or_else(|| useful.min(cores)).clamp(1, concurrency.max(1) as usize)
+    let slots = |count: u32| count.div_ceil(SLOTS_PER_THREAD) as usize;
+    let useful = match point.arrival {
+        Arrival::Closed { concurrency } => slots(concurrency),
+        Arrival::Open(open) => {
+            // `as` saturates.
+            let arriving = (open.rate / ARRIVALS_PER_THREAD).ceil() as usize;
+            arriving.min(open.max_concurrency.map_or(usize::MAX, slots))
+        }
+    };
+    let most = point.concurrency().map_or(usize::MAX, |concurrency| concurrency.max(1) as usize);
+    options.threads.unwrap_or_else(|| useful.min(cores)).clamp(1, most)
 }
 
 /// One driving thread.
@@ -201,6 +255,7 @@ struct Driver {
     client: Client,
     shared: Arc<Shared>,
     records: Sender<RequestRecord>,
+    tickets: Tickets,
 }
 
 impl Driver {
@@ -212,11 +267,11 @@ impl Driver {
     }
 
     async fn phases(self, lag: &mut LoopLag) {
-        let Self { index, client, shared, records } = self;
+        let Self { index, client, shared, records, mut tickets } = self;
         let client = Arc::new(client);
         for supply in &shared.supplies {
             let phase = supply.phase();
-            if !meet(&shared, phase).await {
+            if !meet(&shared, supply).await {
                 shared.cut.store(true, Relaxed);
                 return;
             }
@@ -226,34 +281,97 @@ impl Driver {
                 progress: shared.progress.clone(),
                 records: records.clone(),
             });
-            let mut slots = match shared.arrival {
+            let mut flights = JoinSet::new();
+            let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
+            let tickets = match shared.arrival {
                 Arrival::Closed { concurrency } => {
-                    closed_loop(concurrency, (index, shared.threads), &client, supply, &tower)
+                    let share = (index, shared.threads);
+                    closed_loop(concurrency, share, &client, supply, &tower, &mut flights);
+                    None
                 }
+                Arrival::Open(_) => tickets.pop_front(),
             };
-            tokio::select! {
+            // Until every ticket was redeemed, sending goes on for this thread.
+            let redeemed = CancellationToken::new();
+            if tickets.is_none() {
+                redeemed.cancel();
+            }
+            let ended = tokio::select! {
                 biased;
-                () = shared.halt.cancelled() => {
-                    shared.cut.store(true, Relaxed);
-                    // Dropping a flight delivers its record.
-                    slots.shutdown().await;
-                    return;
-                }
-                () = all_ended(&mut slots) => {}
-                () = lag.sample(), if phase == Phase::Measure => {}
+                () = shared.halt.cancelled() => Ended::Halted,
+                () = open_loop(tickets, &client, supply, &tower, &mut flights, &redeemed) => Ended::Done,
+                () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
+                () = lag.sample(), if phase == Phase::Measure => Ended::Done,
+            };
+            if ended != Ended::Done {
+                // Dropping a flight delivers its record.
+                flights.shutdown().await;
+            }
+            if ended == Ended::Halted {
+                shared.cut.store(true, Relaxed);
+                return;
             }
         }
     }
 }
 
+/// How a phase ended on one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Every request ended by itself.
+    Done,
+    /// The point was stopped from outside or given up.
+    Halted,
+    /// The planned end cut what was in flight.
+    Cut,
+}
+
+/// A warm-up is always drained: what is cut would go on in the server beside the measured window.
+fn at_end(shared: &Shared, phase: Phase) -> AtEnd {
+    match (phase, shared.at_end) {
+        (Phase::Warmup, AtEnd::Cut) => AtEnd::default(),
+        (_, at_end) => at_end,
+    }
+}
+
+/// Returns when what is still in flight is to be cut: `at_end` after the last request was sent or the time was over.
+async fn end_of_patience(
+    all_sent: &CancellationToken,
+    redeemed: &CancellationToken,
+    deadline: Option<std::time::Instant>,
+    at_end: AtEnd,
+) {
+    let sent = async {
+        all_sent.cancelled().await;
+        redeemed.cancelled().await;
+    };
+    match deadline {
+        Some(deadline) => tokio::select! {
+            () = sent => {}
+            () = tokio::time::sleep_until(deadline.into()) => {}
+        },
+        None => sent.await,
+    }
+    match at_end {
+        AtEnd::Cut => {}
+        AtEnd::Drain { limit_s: None } => std::future::pending().await,
+        AtEnd::Drain { limit_s: Some(seconds) } => {
+            let limit = std::time::Duration::try_from_secs_f64(seconds);
+            tokio::time::sleep(limit.unwrap_or(std::time::Duration::MAX)).await;
+        }
+    }
+}
+
 /// Waits for the other threads; the last one to come opens the phase. False: the point was stopped.
-async fn meet(shared: &Shared, phase: Phase) -> bool {
+async fn meet(shared: &Shared, supply: &Supply) -> bool {
+    let phase = supply.phase();
     let meeting = async {
         if shared.meeting.wait().await.is_leader() {
             shared.progress.enter(Some(phase));
             if phase == Phase::Measure {
                 let _ = shared.cpu_at_start.set(health::cpu_s());
             }
+            supply.open();
         }
         // Nobody sends before the leader is done.
         shared.meeting.wait().await;
@@ -273,20 +391,54 @@ fn closed_loop(
     client: &Arc<Client>,
     supply: &Arc<Supply>,
     tower: &Arc<Tower>,
-) -> JoinSet<()> {
-    let mut slots = JoinSet::new();
+    flights: &mut JoinSet<()>,
+) {
     for slot in (0..concurrency).skip(index).step_by(threads) {
         let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
-        slots.spawn(async move {
+        flights.spawn(async move {
             while let Some(prepared) = supply.take() {
                 let flight = Flight::depart(&tower, &prepared, slot, None);
                 client.exchange(flight, prepared, supply.phase()).await;
             }
         });
     }
-    slots
 }
 
-async fn all_ended(slots: &mut JoinSet<()>) {
-    while slots.join_next().await.is_some() {}
+/// Sends what the pacer hands over (nothing in a closed loop) and returns when all flights have ended.
+async fn open_loop(
+    mut tickets: Option<UnboundedReceiver<Ticket>>,
+    client: &Arc<Client>,
+    supply: &Arc<Supply>,
+    tower: &Arc<Tower>,
+    flights: &mut JoinSet<()>,
+    redeemed: &CancellationToken,
+) {
+    loop {
+        let ticket = match &mut tickets {
+            None if flights.join_next().await.is_none() => return,
+            None => continue,
+            Some(arriving) => tokio::select! {
+                biased;
+                ticket = arriving.recv() => ticket,
+                Some(_) = flights.join_next(), if !flights.is_empty() => continue,
+            },
+        };
+        let Some(mut ticket) = ticket else {
+            // Flights that were just started depart before anything can cut them.
+            tokio::task::yield_now().await;
+            redeemed.cancel();
+            tickets = None;
+            continue;
+        };
+        let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
+        flights.spawn(async move {
+            if supply.deadline().is_some_and(|deadline| std::time::Instant::now() >= deadline) {
+                return;
+            }
+            if let Some(prepared) = ticket.redeem() {
+                let flight = Flight::depart(&tower, &prepared, ticket.place, Some(ticket.scheduled_us));
+                client.exchange(flight, prepared, supply.phase()).await;
+            }
+        });
+    }
 }

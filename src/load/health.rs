@@ -34,10 +34,11 @@ pub(crate) fn max_rss_mib() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// Raises the soft limit of open descriptors for `concurrency` connections. `Err((needed, hard limit))` when it cannot.
-pub(crate) fn allow_connections(concurrency: u32) -> Result<(), (u64, u64)> {
-    let needed = u64::from(concurrency) + SPARE_DESCRIPTORS;
+/// Raises the soft limit of open descriptors for `concurrency` connections, or as far as it goes when there is no such
+/// number. `Err((needed, hard limit))` when that is not enough.
+pub(crate) fn allow_connections(concurrency: Option<u32>) -> Result<(), (u64, u64)> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let needed = concurrency.map_or(hard, |concurrency| u64::from(concurrency) + SPARE_DESCRIPTORS);
     if soft >= needed {
         return Ok(());
     }
@@ -93,8 +94,8 @@ mod tests {
     fn the_process_has_used_something() {
         assert!(max_rss_mib() > 1.0);
         assert!(cpu_s() >= 0.0);
-        assert_eq!(allow_connections(1), Ok(()));
-        assert!(allow_connections(u32::MAX).is_err());
+        assert_eq!(allow_connections(Some(1)), Ok(()));
+        assert!(allow_connections(Some(u32::MAX)).is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Arrow: `plan` (load point) → here → `metrics::record`. Knows nothing of Slurm, files or printing.
 //!
 //! ```text
+//!                   schedule → pace (open loop)
+//!                               │
 //! prompts → body → supply ──▶ drive (a thread per core) ──▶ client ──▶ flight ──▶ collect ──▶ PointRun
 //!                                                             │ bytes
 //!                                              sse → chunk → answer
@@ -21,9 +23,13 @@ mod drive;
 pub mod error_body;
 mod flight;
 mod health;
+#[cfg(test)]
+mod open_tests;
+mod pace;
 pub mod probe;
 mod progress;
 pub mod prompts;
+mod schedule;
 pub mod sse;
 mod supply;
 mod target;

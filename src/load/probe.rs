@@ -11,7 +11,7 @@ use super::chunk::{self, Payload};
 use super::error_body;
 use super::prompts::PromptPlan;
 use super::target::{Target, TargetError, builder, parse_url};
-use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -152,6 +152,8 @@ fn one_token_body(target: &Target, endpoint: Endpoint) -> Vec<u8> {
         arrival: Arrival::Closed { concurrency: 1 },
         stop: Stop::Requests(1),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint,
         streaming: false,
         ignore_eos: false,

@@ -18,6 +18,7 @@ struct Counters {
     sent: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
+    dropped: AtomicU64,
     chunks: AtomicU64,
     tokens: AtomicU64,
 }
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub done: u64,
     /// Requests that ended with another outcome than `ok`.
     pub failed: u64,
+    /// Arrivals of an open loop that were dropped.
+    pub dropped: u64,
     /// Requests sent and not yet ended.
     pub in_flight: u64,
     /// Content chunks received, also of requests in flight: the livelier twin of `tokens`.
@@ -56,6 +59,7 @@ impl Progress {
             sent,
             done,
             failed: counters.failed.load(Relaxed),
+            dropped: counters.dropped.load(Relaxed),
             in_flight: sent.saturating_sub(done),
             chunks: counters.chunks.load(Relaxed),
             tokens: counters.tokens.load(Relaxed),
@@ -66,9 +70,14 @@ impl Progress {
     pub(crate) fn enter(&self, phase: Option<Phase>) {
         let counters = &self.0;
         if phase.is_some() {
-            for counter in
-                [&counters.sent, &counters.done, &counters.failed, &counters.chunks, &counters.tokens]
-            {
+            for counter in [
+                &counters.sent,
+                &counters.done,
+                &counters.failed,
+                &counters.dropped,
+                &counters.chunks,
+                &counters.tokens,
+            ] {
                 counter.store(0, Relaxed);
             }
         }
@@ -82,6 +91,10 @@ impl Progress {
 
     pub(crate) fn departed(&self) {
         self.0.sent.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn dropped(&self) {
+        self.0.dropped.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn received(&self, chunks: u64) {

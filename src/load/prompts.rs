@@ -119,7 +119,7 @@ fn draw(length: Length, rng: &mut ChaCha8Rng) -> u32 {
 }
 
 /// FNV-1a, 64 bits: stable between versions and platforms, unlike the standard library's hasher.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
     })

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::body::request_body;
 use super::prompts::PromptSource;
@@ -43,6 +44,9 @@ pub(crate) struct Supply {
     ahead: usize,
     state: Mutex<State>,
     room: Condvar,
+    opened: Condvar,
+    /// The last request of the phase has been given out, or its time is over.
+    all_out: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -51,20 +55,25 @@ struct State {
     ready_bytes: usize,
     /// Next number nobody has claimed.
     next: u64,
+    opened_at: Option<Instant>,
     deadline: Option<Instant>,
     closed: bool,
 }
 
 impl Supply {
     pub(crate) fn new(point: Arc<LoadPoint>, model: Arc<str>, phase: Phase) -> Self {
-        let (total, duration) = match (phase, point.stop) {
-            (Phase::Warmup, _) => (Some(point.warmup_requests), None),
-            (Phase::Measure, Stop::Requests(total)) => (Some(total), None),
-            (Phase::Measure, Stop::DurationS(seconds)) => {
+        let stop = match (phase, point.warmup_duration_s) {
+            (Phase::Warmup, Some(seconds)) => Stop::DurationS(seconds),
+            (Phase::Warmup, None) => Stop::Requests(point.warmup_requests),
+            (Phase::Measure, _) => point.stop,
+        };
+        let (total, duration) = match stop {
+            Stop::Requests(total) => (Some(total), None),
+            Stop::DurationS(seconds) => {
                 (None, Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)))
             }
         };
-        let ahead = AHEAD_REQUESTS.max(point.concurrency() as usize);
+        let ahead = AHEAD_REQUESTS.max(point.wave() as usize);
         let prompts = PromptSource::new(&point);
         Self {
             point,
@@ -76,7 +85,41 @@ impl Supply {
             ahead,
             state: Mutex::default(),
             room: Condvar::new(),
+            opened: Condvar::new(),
+            all_out: CancellationToken::new(),
         }
+    }
+
+    /// The phase begins now.
+    pub(crate) fn open(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.opened_at = Some(now);
+        state.deadline = self.duration.and_then(|duration| now.checked_add(duration));
+        drop(state);
+        self.opened.notify_all();
+    }
+
+    /// Blocks until the phase begins, and tells when it did; `None`: it never will.
+    pub(crate) fn wait_open(&self) -> Option<Instant> {
+        let waiting = |state: &mut State| state.opened_at.is_none() && !state.closed;
+        let state = self.opened.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        state.opened_at
+    }
+
+    /// When the phase ends by time.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lock().deadline
+    }
+
+    /// Length of a phase that ends by time.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
+    /// Cancelled when no further request will be given out.
+    pub(crate) fn all_out(&self) -> &CancellationToken {
+        &self.all_out
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -90,27 +133,38 @@ impl Supply {
 
     /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
     pub(crate) fn take(&self) -> Option<Prepared> {
+        let (taken, more) = self.next();
+        if !more {
+            self.all_out.cancel();
+        }
+        taken
+    }
+
+    /// The next request, and whether there may be another after it.
+    fn next(&self) -> (Option<Prepared>, bool) {
         let mut state = self.lock();
         if let Some(duration) = self.duration {
             let now = Instant::now();
             if now >= *state.deadline.get_or_insert(now + duration) {
-                return None;
+                return (None, false);
             }
         }
         if let Some(prepared) = state.ready.pop_front() {
             state.ready_bytes -= prepared.body.len();
+            let more = !state.ready.is_empty() || !self.exhausted(&state);
             drop(state);
             self.room.notify_one();
-            return Some(prepared);
+            return (Some(prepared), more);
         }
-        let id = self.claim(&mut state)?;
+        let Some(id) = self.claim(&mut state) else { return (None, false) };
+        let more = !self.exhausted(&state);
         drop(state);
-        Some(self.build(id))
+        (Some(self.build(id)), more)
     }
 
     /// Builds what the first wave needs, up to the memory limit. Called before the phase starts.
     pub(crate) fn prefill(&self) {
-        while self.build_one(self.point.concurrency() as usize) {}
+        while self.build_one(self.point.wave() as usize) {}
     }
 
     /// Keeps requests ready until the phase has no more or the supply is closed. Blocks; runs on a thread of its own.
@@ -130,6 +184,7 @@ impl Supply {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
+        self.opened.notify_all();
     }
 
     /// Builds one more if there is room for it; false when there is not, or nothing is left.

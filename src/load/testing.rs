@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
-use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
 pub(crate) fn point(concurrency: u32) -> LoadPoint {
@@ -19,6 +19,8 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         arrival: Arrival::Closed { concurrency },
         stop: Stop::Requests(u64::from(concurrency)),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,
@@ -28,6 +30,12 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         stall_timeout_s: 30.0,
         extra_body: serde_json::Map::default(),
     }
+}
+
+/// The same as an open loop without a limit of requests in flight.
+pub(crate) fn open_point(rate: f64, spacing: Spacing) -> LoadPoint {
+    let open = OpenLoop { rate, spacing, max_concurrency: None, when_full: WhenFull::Queue };
+    LoadPoint { arrival: Arrival::Open(open), ..point(1) }
 }
 
 /// One step of a scripted answer.

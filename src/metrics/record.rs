@@ -138,11 +138,13 @@ pub enum CountSource {
 /// One request. All instants are µs on the monotonic clock of the load point, 0 = its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
-    /// Number of the request within the load point, in order of sending; warm-up requests count on their own.
+    /// Number of the request within the load point, in order of sending; warm-up requests count on their own. In an open
+    /// loop the number of its arrival: dropped arrivals leave gaps.
     pub id: u64,
     /// Warm-up or measured.
     pub phase: Phase,
-    /// Concurrency slot (closed loop) that sent it.
+    /// Place it held among the requests in flight: the slot that sent it in a closed loop, the lowest free number in an
+    /// open one.
     pub worker: u32,
     /// Intended arrival; equal to `sent_us` in a closed loop.
     pub scheduled_us: u64,
@@ -206,6 +208,21 @@ impl RequestRecord {
     /// Last content chunk − sent, ms. `None` without content.
     pub fn e2e_ms(&self) -> Option<f64> {
         self.chunks_us.last().map(|last| ms(self.sent_us, *last))
+    }
+
+    /// First content chunk − intended arrival, ms. `None` without content.
+    pub fn ttft_scheduled_ms(&self) -> Option<f64> {
+        self.chunks_us.first().map(|first| ms(self.scheduled_us, *first))
+    }
+
+    /// Last content chunk − intended arrival, ms. `None` without content.
+    pub fn e2e_scheduled_ms(&self) -> Option<f64> {
+        self.chunks_us.last().map(|last| ms(self.scheduled_us, *last))
+    }
+
+    /// Sent − intended arrival, ms.
+    pub fn schedule_lag_ms(&self) -> f64 {
+        ms(self.scheduled_us, self.sent_us)
     }
 
     /// (E2E − TTFT) / (OSL − 1), ms; `None` for OSL < 2.
@@ -273,6 +290,34 @@ impl std::fmt::Display for Aborted {
     }
 }
 
+/// The measured arrivals of an open loop. Each was sent (and has a record), dropped, or never sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrivals {
+    /// All of them.
+    pub total: u64,
+    /// Not sent because the most allowed requests were in flight, and the policy is to drop.
+    pub dropped: u64,
+    /// Not sent because the load point ended while they waited.
+    pub unsent: u64,
+    /// Intended instant of the first, µs since instant 0.
+    pub first_us: u64,
+    /// Intended instant of the last, µs since instant 0.
+    pub last_us: u64,
+}
+
+impl Arrivals {
+    /// Intended arrivals per second, as drawn. `None` for fewer than two, which span no time.
+    pub fn rate_per_s(&self) -> Option<f64> {
+        per_s(self.total, self.first_us, self.last_us)
+    }
+}
+
+/// `count` instants from `first_us` to `last_us` as a rate: gaps per second.
+fn per_s(count: u64, first_us: u64, last_us: u64) -> Option<f64> {
+    let span_s = ms(first_us, last_us) / 1e3;
+    (count >= 2 && span_s > 0.0).then(|| (count - 1) as f64 / span_s)
+}
+
 /// One load point as it ran: what the load engine hands to the summary and the exports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointRun {
@@ -290,9 +335,27 @@ pub struct PointRun {
     pub interrupted: bool,
     /// The engine gave up by itself; requests in flight at that moment are `cancelled`.
     pub aborted: Option<Aborted>,
+    /// What the schedule asked for; `None` in a closed loop, which has none.
+    pub arrivals: Option<Arrivals>,
 }
 
 impl PointRun {
+    /// Measured requests that were in flight at the planned end of the point and were cut there. They did not fail.
+    pub fn cut_at_end(&self) -> u64 {
+        if self.interrupted || self.aborted.is_some() {
+            return 0;
+        }
+        let cut =
+            |record: &&RequestRecord| record.phase == Phase::Measure && record.outcome == Outcome::Cancelled;
+        self.records.iter().filter(cut).count() as u64
+    }
+
+    /// Measured requests sent per second, first to last. `None` for fewer than two.
+    pub fn sent_per_s(&self) -> Option<f64> {
+        let sent = || self.records.iter().filter(|r| r.phase == Phase::Measure).map(|r| r.sent_us);
+        per_s(sent().count() as u64, sent().min()?, sent().max()?)
+    }
+
     /// Length of the measured window, first request sent → last request ended, seconds. 0 when it is empty.
     pub fn window_s(&self) -> f64 {
         ms(self.window_start_us, self.window_end_us) / 1e3

@@ -1,7 +1,7 @@
 //! Load points, records and runs for the tests of this module: sound ones, that each test then spoils in one respect.
 
 use super::record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
-use crate::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// ISL 100, OSL 10, concurrency 2, chat, streamed.
 pub(crate) fn point() -> LoadPoint {
@@ -12,6 +12,8 @@ pub(crate) fn point() -> LoadPoint {
         arrival: Arrival::Closed { concurrency: 2 },
         stop: Stop::Requests(20),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,
@@ -87,10 +89,54 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
         client: ClientHealth { cpu_s: 0.001, threads: 2, max_rss_mib: 64.0, loop_lag_us: vec![100; 10] },
         interrupted: false,
         aborted: None,
+        arrivals: None,
     }
 }
 
 /// Twenty sound requests, one after the other, 200 ms apart.
 pub(crate) fn sound() -> Vec<RequestRecord> {
     (0..20).map(|id| record(id, 1_000_000 + 200_000 * id)).collect()
+}
+
+/// Any record at all: instants out of order, counts without bounds, chunks of failed requests.
+pub(crate) fn any_record() -> impl proptest::strategy::Strategy<Value = RequestRecord> {
+    use proptest::prelude::*;
+
+    let instant = || prop_oneof![0..10_000_000_u64, any::<u64>()];
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Ok),
+        1 => Just(Outcome::Timeout),
+        1 => Just(Outcome::Cancelled),
+        1 => any::<u16>().prop_map(Outcome::Http),
+    ];
+    let source = prop_oneof![Just(CountSource::Usage), Just(CountSource::Approximate)];
+    let instants = (instant(), instant(), instant(), prop::collection::vec(instant(), 0..6));
+    let counts =
+        (instant(), instant(), instant(), prop::option::of((instant(), instant(), any::<Option<u64>>())));
+    (instants, counts, outcome, source, any::<bool>()).prop_map(
+        |(instants, counts, outcome, source, warmup)| {
+            let (scheduled_us, sent_us, end_us, chunks_us) = instants;
+            let (isl, osl, osl_requested, usage) = counts;
+            RequestRecord {
+                phase: if warmup { Phase::Warmup } else { Phase::Measure },
+                scheduled_us,
+                end_us,
+                first_output_us: chunks_us.last().copied(),
+                chunks_us,
+                osl_requested,
+                usage: usage.map(|(prompt_tokens, completion_tokens, details)| Usage {
+                    prompt_tokens,
+                    completion_tokens,
+                    reasoning_tokens: details,
+                    cached_tokens: details,
+                }),
+                isl,
+                isl_source: source,
+                osl,
+                osl_source: source,
+                outcome,
+                ..record(0, sent_us % (1 << 60))
+            }
+        },
+    )
 }

@@ -37,12 +37,18 @@ pub struct Summary {
     pub duration_s: f64,
     /// Time to first token, ms. `null` without streaming.
     pub ttft_ms: Option<Distribution>,
+    /// The same from the intended arrival instead of the send, ms. `null` in a closed loop.
+    #[serde(default)]
+    pub ttft_scheduled_ms: Option<Distribution>,
     /// Inter-token latency, one value per request: (E2E − TTFT) / (OSL − 1), ms. `null` without streaming.
     pub itl_ms: Option<Distribution>,
     /// Inter-chunk latency, gaps between content chunks of all requests pooled, ms. `null` without streaming.
     pub icl_ms: Option<Distribution>,
     /// Sent → last content chunk, ms.
     pub e2e_ms: Option<Distribution>,
+    /// The same from the intended arrival instead of the send, ms. `null` in a closed loop.
+    #[serde(default)]
+    pub e2e_scheduled_ms: Option<Distribution>,
     /// Prompt tokens.
     pub isl: Option<Distribution>,
     /// Generated tokens, reasoning included.
@@ -66,7 +72,7 @@ pub struct Point {
     pub isl: u32,
     /// Mean output length asked for, tokens.
     pub osl: u32,
-    /// Requests in flight; `null` in an open loop.
+    /// Requests in flight; in an open loop the most that may be, `null` without such a limit.
     pub concurrency: Option<u32>,
     /// Requests per second; `null` in a closed loop.
     pub request_rate: Option<f64>,
@@ -109,10 +115,22 @@ pub struct Throughput {
 /// What was offered against what was sent; `null` in a closed loop, where nothing is scheduled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Offered {
-    /// Arrivals per second.
+    /// Intended arrivals per second, as the schedule was drawn: (arrivals − 1) / (last − first intended instant).
     pub requests_per_s: Option<f64>,
-    /// How long after its intended arrival a request was sent, ms.
+    /// How long after its intended arrival a measured request was sent, ms; waiting for a free place included.
     pub schedule_lag_ms: Option<Distribution>,
+    /// Requests sent per second, by the same formula over the instants they were sent at.
+    #[serde(default)]
+    pub sent_per_s: Option<f64>,
+    /// Intended arrivals: sent, dropped and unsent ones.
+    #[serde(default)]
+    pub arrivals: Option<u64>,
+    /// Arrivals that were not sent because the most allowed requests were in flight.
+    #[serde(default)]
+    pub dropped: Option<u64>,
+    /// Arrivals that still waited when the load point ended, and were not sent.
+    #[serde(default)]
+    pub unsent: Option<u64>,
 }
 
 /// What the client measured of itself.
@@ -135,6 +153,10 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summar
     let each = |records: &[&RequestRecord], value: fn(&RequestRecord) -> Option<f64>| {
         Distribution::of(&mut records.iter().filter_map(|record| value(record)).collect())
     };
+    let open = run.arrivals.is_some();
+    fn scheduled<'a, 'r>(open: bool, records: &'a [&'r RequestRecord]) -> &'a [&'r RequestRecord] {
+        if open { records } else { &[] }
+    }
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
@@ -142,13 +164,15 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summar
         requests: requests(run),
         duration_s: run.window_s(),
         ttft_ms: each(streamed, RequestRecord::ttft_ms),
+        ttft_scheduled_ms: each(scheduled(open, streamed), RequestRecord::ttft_scheduled_ms),
         itl_ms: each(streamed, RequestRecord::itl_ms),
         icl_ms: Distribution::of(&mut streamed.iter().flat_map(|record| record.icl_ms()).collect()),
         e2e_ms: each(&good, RequestRecord::e2e_ms),
+        e2e_scheduled_ms: each(scheduled(open, &good), RequestRecord::e2e_scheduled_ms),
         isl: each(&good, |record| Some(record.isl as f64)),
         osl: each(&good, |record| Some(record.osl as f64)),
         throughput: throughput(point, run, &good, context.gpus),
-        offered: Offered { requests_per_s: None, schedule_lag_ms: None },
+        offered: offered(run),
         client: client(&run.client),
         verdict: Verdict::of(&reasons(point, run)),
     }
@@ -159,8 +183,8 @@ fn describe(point: &LoadPoint) -> Point {
         id: point.id.clone(),
         isl: point.isl.mean,
         osl: point.osl.mean,
-        concurrency: Some(point.concurrency()),
-        request_rate: None,
+        concurrency: point.concurrency(),
+        request_rate: point.request_rate(),
         streaming: point.streaming,
         endpoint: point.endpoint,
     }
@@ -178,11 +202,35 @@ fn requests(run: &PointRun) -> Requests {
     Requests { total, completed, failed: total - completed, by_outcome }
 }
 
+/// The offered load beside the load that was sent, from the arrivals and the records of the measured phase.
+fn offered(run: &PointRun) -> Offered {
+    let Some(arrivals) = run.arrivals else {
+        return Offered {
+            requests_per_s: None,
+            schedule_lag_ms: None,
+            sent_per_s: None,
+            arrivals: None,
+            dropped: None,
+            unsent: None,
+        };
+    };
+    let measured = || run.records.iter().filter(|record| record.phase == Phase::Measure);
+    Offered {
+        requests_per_s: arrivals.rate_per_s(),
+        schedule_lag_ms: Distribution::of(&mut measured().map(RequestRecord::schedule_lag_ms).collect()),
+        sent_per_s: run.sent_per_s(),
+        arrivals: Some(arrivals.total),
+        dropped: Some(arrivals.dropped),
+        unsent: Some(arrivals.unsent),
+    }
+}
+
 fn throughput(point: &LoadPoint, run: &PointRun, good: &[&RequestRecord], gpus: Option<u32>) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
-    let osl: f64 = good.iter().map(|record| record.osl as f64).sum();
-    let isl: f64 = good.iter().map(|record| record.isl as f64).sum();
+    // The sum of no floats is -0.
+    let osl = good.iter().map(|record| record.osl as f64).sum::<f64>() + 0.0;
+    let isl = good.iter().map(|record| record.isl as f64).sum::<f64>() + 0.0;
     let met = good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count();
     let mut speeds: Vec<f64> = match point.streaming {
         true => {
@@ -222,9 +270,10 @@ fn client(health: &ClientHealth) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::record::Outcome;
+    use crate::metrics::record::{Arrivals, Outcome};
     use crate::metrics::samples::{failed, point, record, run, sound};
     use crate::metrics::verdict::Rating;
+    use crate::plan::{Arrival, OpenLoop, Spacing, WhenFull};
 
     /// Two measured requests side by side, one failure and a warm-up request that would spoil every figure.
     fn small() -> PointRun {
@@ -310,6 +359,58 @@ mod tests {
         assert_eq!((summary.itl_ms, summary.icl_ms), (None, None));
         assert_eq!(summary.throughput.output_tokens_per_s_per_user, None);
         assert_eq!(summary.ttft_ms.expect("ttft").count, 20);
+    }
+
+    /// Three arrivals at 1.0, 1.1 and 1.3 s; one sent in time, one 40 ms late, one dropped. And a warm-up request.
+    fn open() -> (LoadPoint, PointRun) {
+        let open = OpenLoop {
+            rate: 8.0,
+            spacing: Spacing::Poisson,
+            max_concurrency: Some(2),
+            when_full: WhenFull::Drop,
+        };
+        let point = LoadPoint { arrival: Arrival::Open(open), ..point() };
+        let late = RequestRecord { scheduled_us: 1_100_000, ..record(1, 1_140_000) };
+        let warmup = RequestRecord { phase: Phase::Warmup, scheduled_us: 0, ..record(0, 900_000) };
+        let arrivals = Arrivals { total: 3, dropped: 1, unsent: 0, first_us: 1_000_000, last_us: 1_300_000 };
+        (point, PointRun { arrivals: Some(arrivals), ..run(vec![warmup, record(0, 1_000_000), late]) })
+    }
+
+    #[test]
+    fn an_open_loop_by_hand() {
+        let (point, run) = open();
+        let summary = summarize(&point, &run, &Context::default());
+        assert_eq!((summary.point.concurrency, summary.point.request_rate), (Some(2), Some(8.0)));
+        let offered = &summary.offered;
+        // two gaps in 0.3 s; one gap between the sends in 0.14 s
+        assert_eq!(offered.requests_per_s, Some(2.0 / 0.3));
+        assert_eq!(offered.sent_per_s, Some(1.0 / 0.14));
+        assert_eq!((offered.arrivals, offered.dropped, offered.unsent), (Some(3), Some(1), Some(0)));
+        let lag = offered.schedule_lag_ms.expect("lag");
+        assert_eq!((lag.min, lag.avg, lag.max, lag.count), (0.0, 20.0, 40.0, 2));
+        // TTFT is 50 ms, E2E 140 ms from the send
+        let (ttft, e2e) = (summary.ttft_scheduled_ms.expect("ttft"), summary.e2e_scheduled_ms.expect("e2e"));
+        assert_eq!((ttft.min, ttft.max), (50.0, 90.0));
+        assert_eq!((e2e.min, e2e.max), (140.0, 180.0));
+        assert_eq!(summary.ttft_ms.expect("plain").max, 50.0);
+        let whole = LoadPoint { streaming: false, ..point };
+        assert_eq!(summarize(&whole, &run, &Context::default()).ttft_scheduled_ms, None);
+    }
+
+    #[test]
+    fn goodput_counts_from_the_send() {
+        let (point, run) = open();
+        let slo = Slo { ttft_ms: Some(60.0), ..Slo::default() };
+        let goodput =
+            summarize(&LoadPoint { slo, ..point }, &run, &Context::default()).throughput.goodput_per_s;
+        assert_eq!(goodput.map(|rate| (rate * run.window_s()).round()), Some(2.0));
+    }
+
+    #[test]
+    fn a_closed_loop_offers_nothing() {
+        let summary = summarize(&point(), &run(sound()), &Context::default());
+        assert_eq!((summary.ttft_scheduled_ms, summary.e2e_scheduled_ms), (None, None));
+        assert_eq!((summary.offered.requests_per_s, summary.offered.dropped), (None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the
 //! reason before using it. Each threshold is a constant with its why. Arrow: records → here → `summary`.
 
-use super::record::{CountSource, PointRun, RequestRecord};
+use super::record::{CountSource, Phase, PointRun, RequestRecord};
 use super::stats::percentile;
 use crate::plan::LoadPoint;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,13 @@ pub const CLIENT_CPU_SUSPECT: f64 = 0.90;
 pub const LOOP_LAG_SUSPECT_MS: f64 = 5.0;
 /// Timers later than this are of the size of a TTFT: the client was measured, not the server.
 pub const LOOP_LAG_INVALID_MS: f64 = 50.0;
+/// A decode step of a fast server takes 5 ms or more, and it looks at new requests once a step: arrivals shifted by less
+/// meet the same batch. What is sent later than this no longer arrives as the schedule says.
+pub const SCHEDULE_LAG_SUSPECT_MS: f64 = 5.0;
+/// Latency near saturation is steep in the rate; 5 % less load can look like a much faster server.
+pub const RATE_OFF_SUSPECT: f64 = 0.05;
+/// Requests that are cut are the longest ones: cutting more than this lets the latencies look better than they are.
+pub const CUT_SUSPECT: f64 = 0.05;
 /// Below this many requests a percentile is one or two requests' luck.
 pub const FEW_REQUESTS: u64 = 10;
 
@@ -150,6 +157,39 @@ pub enum Reason {
         /// 99th percentile, ms.
         p99_ms: f64,
     },
+    /// Requests were sent later than scheduled.
+    ScheduleLag {
+        /// 99th percentile of sent − intended, ms.
+        p99_ms: f64,
+    },
+    /// Requests were not sent at the rate of the schedule.
+    RateOff {
+        /// Requests sent per second.
+        sent: f64,
+        /// Intended arrivals per second.
+        offered: f64,
+    },
+    /// Arrivals were not sent: no place was free.
+    Dropped {
+        /// Dropped arrivals.
+        dropped: u64,
+        /// All arrivals.
+        arrivals: u64,
+    },
+    /// Arrivals were not sent: the point ended while they waited.
+    Unsent {
+        /// Such arrivals.
+        unsent: u64,
+        /// All arrivals.
+        arrivals: u64,
+    },
+    /// Requests were cut at the end of the point.
+    CutAtEnd {
+        /// Requests that were cut.
+        cut: u64,
+        /// Measured requests.
+        total: u64,
+    },
     /// Too few requests for percentiles.
     FewRequests {
         /// Completed requests.
@@ -172,6 +212,11 @@ impl Reason {
             | Self::NotStreamed { .. }
             | Self::ApproximateCounts { .. }
             | Self::ClientCpu { .. }
+            | Self::ScheduleLag { .. }
+            | Self::RateOff { .. }
+            | Self::Dropped { .. }
+            | Self::Unsent { .. }
+            | Self::CutAtEnd { .. }
             | Self::FewRequests { .. } => Rating::Suspect,
         }
     }
@@ -212,6 +257,25 @@ impl fmt::Display for Reason {
                 100.0 * utilisation
             ),
             Self::LoopLag { p99_ms } => write!(f, "the client was late: p99 of its timers {p99_ms:.1} ms"),
+            Self::ScheduleLag { p99_ms } => {
+                write!(f, "schedule not kept: p99 of sent − intended is {p99_ms:.1} ms")
+            }
+            Self::RateOff { sent, offered } => {
+                write!(f, "requests were sent at {sent:.2} per second, {offered:.2} were offered")
+            }
+            Self::Dropped { dropped, arrivals } => write!(
+                f,
+                "{dropped} of {arrivals} arrivals were dropped ({:.1} %): the most allowed requests were in flight",
+                100.0 * share(*dropped, *arrivals)
+            ),
+            Self::Unsent { unsent, arrivals } => {
+                write!(f, "{unsent} of {arrivals} arrivals still waited at the end and were not sent")
+            }
+            Self::CutAtEnd { cut, total } => write!(
+                f,
+                "{cut} of {total} requests were cut at the end ({:.1} %): the longest are missing from the latencies",
+                100.0 * share(*cut, *total)
+            ),
             Self::FewRequests { completed: 1 } => f.write_str("only 1 request completed"),
             Self::FewRequests { completed } => write!(f, "only {completed} requests completed"),
         }
@@ -239,16 +303,47 @@ pub fn reasons(point: &LoadPoint, run: &PointRun) -> Vec<Reason> {
             found.push(Reason::FewRequests { completed: good.len() as u64 });
         }
     }
+    found.extend(schedule(run));
     found.extend(client(run));
     found
 }
 
+/// Whether the load was the one that was asked for.
+fn schedule(run: &PointRun) -> Vec<Reason> {
+    let mut found = Vec::new();
+    let measured = || run.records.iter().filter(|record| record.phase == Phase::Measure);
+    let (cut, total) = (run.cut_at_end(), measured().count() as u64);
+    if share(cut, total) > CUT_SUSPECT {
+        found.push(Reason::CutAtEnd { cut, total });
+    }
+    let Some(arrivals) = run.arrivals else { return found };
+    if arrivals.dropped > 0 {
+        found.push(Reason::Dropped { dropped: arrivals.dropped, arrivals: arrivals.total });
+    }
+    if arrivals.unsent > 0 {
+        found.push(Reason::Unsent { unsent: arrivals.unsent, arrivals: arrivals.total });
+    }
+    if let (Some(sent), Some(offered)) = (run.sent_per_s(), arrivals.rate_per_s())
+        && (sent - offered).abs() > RATE_OFF_SUSPECT * offered
+    {
+        found.push(Reason::RateOff { sent, offered });
+    }
+    let mut lags: Vec<f64> = measured().map(RequestRecord::schedule_lag_ms).collect();
+    lags.sort_unstable_by(f64::total_cmp);
+    let p99_ms = percentile(&lags, 99.0);
+    if p99_ms > SCHEDULE_LAG_SUSPECT_MS {
+        found.push(Reason::ScheduleLag { p99_ms });
+    }
+    found
+}
+
 fn completion(run: &PointRun, completed: u64) -> Option<Reason> {
-    let total =
-        run.records.iter().filter(|record| record.phase == super::record::Phase::Measure).count() as u64;
+    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure).count() as u64;
+    // What the planned end cut did not fail; it has its own reason.
+    let total = measured - run.cut_at_end();
     let failed = total - completed;
     if completed == 0 {
-        return Some(Reason::NothingCompleted { total });
+        return Some(Reason::NothingCompleted { total: measured });
     }
     (share(failed, total) > ERROR_RATE_SUSPECT).then_some(Reason::Errors { failed, total })
 }

@@ -242,10 +242,10 @@ fn deployment(
     }
     Ok(Deployment {
         id,
-        // What an endpoint elsewhere runs on is not known here.
-        gpus: match launcher.endpoint.url {
-            Some(_) => 0,
-            None => parallel.gpus_per_replica().saturating_mul(parallel.replicas),
+        gpus: if knows_gpus(input) {
+            parallel.gpus_per_replica().saturating_mul(parallel.replicas)
+        } else {
+            0
         },
         parallel,
         engine: json_map(&section.engine),
@@ -258,6 +258,16 @@ fn deployment(
         processes,
         points,
     })
+}
+
+/// Whether anybody says how large the deployment is. Of an endpoint that runs elsewhere only the user can.
+fn knows_gpus(input: &Input<'_>) -> bool {
+    let said = |key: &&str| {
+        let origin = input.resolved.origins.get(&format!("deploy.{key}"));
+        origin.is_some_and(|origin| origin != "default")
+            || input.resolved.recipe.sweep.server.contains_key(*key)
+    };
+    input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(|key| said(key))
 }
 
 /// The sizes, each at least 1.
@@ -375,8 +385,19 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
         file_safe(model.name.rsplit('/').next().unwrap_or(&model.name)),
         range(points().map(|point| u64::from(point.isl.mean))),
         range(points().map(|point| u64::from(point.osl.mean))),
-        range(points().map(|point| u64::from(point.concurrency()))),
+        load_range(points()),
     )
+}
+
+fn load_range<'a>(points: impl Iterator<Item = &'a LoadPoint> + Clone) -> String {
+    let mut rates: Vec<f64> = points.clone().filter_map(LoadPoint::request_rate).collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    match rates[..] {
+        [] => range(points.filter_map(LoadPoint::concurrency).map(u64::from)),
+        [one] => format!("rate{one}"),
+        [low, .., high] if low == high => format!("rate{low}"),
+        [low, .., high] => format!("rate{low}-{high}"),
+    }
 }
 
 fn range(values: impl Iterator<Item = u64> + Clone) -> String {

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::recipe::endpoint::Endpoint;
+pub use crate::recipe::open_loop::WhenFull;
 
 /// A length in tokens: fixed (`stddev` 0) or normally distributed around `mean`, never below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,15 +25,77 @@ pub enum Arrival {
         /// Requests in flight.
         concurrency: u32,
     },
+    /// Open loop: requests arrive by a schedule that does not wait for the server.
+    Open(OpenLoop),
+}
+
+/// An open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OpenLoop {
+    /// Mean arrivals per second.
+    pub rate: f64,
+    /// How arrivals are spaced around that mean.
+    pub spacing: Spacing,
+    /// Most requests in flight; `None`: no limit.
+    pub max_concurrency: Option<u32>,
+    /// What happens to an arrival that finds `max_concurrency` requests in flight.
+    pub when_full: WhenFull,
+}
+
+/// The gaps between arrivals. All have the mean 1 / rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// Every gap is the mean.
+    Constant,
+    /// Exponential gaps: independent users.
+    Poisson,
+    /// Gamma-distributed gaps: burstier than Poisson below a shape of 1, more even above; 1 is Poisson.
+    Gamma {
+        /// Shape; the coefficient of variation of a gap is 1 / √shape.
+        shape: f64,
+    },
+}
+
+impl std::fmt::Display for Spacing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Constant => f.write_str("constant"),
+            Self::Poisson => f.write_str("poisson"),
+            Self::Gamma { shape } => write!(f, "gamma:{shape}"),
+        }
+    }
+}
+
+/// Bounds of a gamma shape: below, almost all arrivals come in a few bursts; above, the spacing is constant.
+pub const GAMMA_SHAPES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
+
+/// What happens to requests that are in flight when the last one has been sent, or the time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtEnd {
+    /// They may end.
+    Drain {
+        /// For this long at most, seconds, then they are cut. `None`: the time limit of each request is the bound.
+        limit_s: Option<f64>,
+    },
+    /// They are cut at once and recorded as `cancelled`.
+    Cut,
+}
+
+impl Default for AtEnd {
+    fn default() -> Self {
+        Self::Drain { limit_s: None }
+    }
 }
 
 /// When a load point ends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// After this many measured requests.
+    /// After this many measured requests; in an open loop after this many arrivals, dropped ones included.
     Requests(u64),
-    /// No request is sent after this many seconds; what is in flight is drained.
+    /// No request is sent after this many seconds.
     DurationS(f64),
 }
 
@@ -70,8 +133,14 @@ pub struct LoadPoint {
     pub arrival: Arrival,
     /// When the point ends.
     pub stop: Stop,
-    /// Requests sent before the measured window, at the same concurrency.
+    /// Requests sent before the measured window, at the same concurrency or rate.
     pub warmup_requests: u64,
+    /// Warm-up for this long instead, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_duration_s: Option<f64>,
+    /// What happens to requests that are in flight at the end.
+    #[serde(default)]
+    pub at_end: AtEnd,
     /// Which endpoint.
     pub endpoint: Endpoint,
     /// Whether answers are streamed (SSE) or come in one piece.
@@ -93,15 +162,56 @@ pub struct LoadPoint {
 }
 
 impl LoadPoint {
-    /// Requests in flight of a closed loop.
-    pub fn concurrency(&self) -> u32 {
+    /// Requests in flight: the number in a closed loop, the limit (if there is one) in an open loop.
+    pub fn concurrency(&self) -> Option<u32> {
+        match self.arrival {
+            Arrival::Closed { concurrency } => Some(concurrency),
+            Arrival::Open(open) => open.max_concurrency,
+        }
+    }
+
+    /// Arrivals per second; `None` in a closed loop.
+    pub fn request_rate(&self) -> Option<f64> {
+        match self.arrival {
+            Arrival::Closed { .. } => None,
+            Arrival::Open(open) => Some(open.rate),
+        }
+    }
+
+    /// Requests that may be wanted at about the same time: the concurrency, or what arrives in a second.
+    pub fn wave(&self) -> u32 {
         match self.arrival {
             Arrival::Closed { concurrency } => concurrency,
+            // `as` saturates.
+            Arrival::Open(open) => {
+                (open.rate.ceil() as u32).clamp(1, open.max_concurrency.unwrap_or(u32::MAX).max(1))
+            }
+        }
+    }
+
+    /// The load in a few words, for people: `64` or `12.5/s poisson, at most 64 in flight (drop)`.
+    pub fn load_words(&self) -> String {
+        match self.arrival {
+            Arrival::Closed { concurrency } => concurrency.to_string(),
+            Arrival::Open(OpenLoop { rate, spacing, max_concurrency: None, .. }) => {
+                format!("{rate}/s {spacing}")
+            }
+            Arrival::Open(OpenLoop { rate, spacing, max_concurrency: Some(most), when_full }) => {
+                let full = match when_full {
+                    WhenFull::Queue => "queue",
+                    WhenFull::Drop => "drop",
+                };
+                format!("{rate}/s {spacing}, at most {most} in flight ({full})")
+            }
         }
     }
 }
 
-/// `isl128_osl1000_con64`: the stable, readable name of a load point and of its folder.
-pub fn point_id(isl: Length, osl: Length, concurrency: u32) -> String {
-    format!("isl{}_osl{}_con{concurrency}", isl.mean, osl.mean)
+/// `isl128_osl1000_con64`, `isl128_osl1000_rate12.5`: the stable, readable name of a load point and of its folder.
+pub fn point_id(isl: Length, osl: Length, arrival: &Arrival) -> String {
+    let load = match arrival {
+        Arrival::Closed { concurrency } => format!("con{concurrency}"),
+        Arrival::Open(open) => format!("rate{}", open.rate),
+    };
+    format!("isl{}_osl{}_{load}", isl.mean, osl.mean)
 }

@@ -4,6 +4,7 @@
 //! in it: they are known only where the job runs.
 //! Arrow: `recipe`, `launcher`, `site` → here → `render`, `deploy`, `load`.
 
+mod arrival;
 pub mod build;
 pub mod job;
 pub mod load_point;
@@ -18,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::launcher::Launcher;
 use crate::site::ContainerRuntime;
-pub use load_point::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop, point_id};
+pub use load_point::{
+    Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull, point_id,
+};
 
 /// Version of the plan format.
 pub const SCHEMA: u32 = 1;
@@ -113,7 +116,7 @@ pub struct Deployment {
     pub id: String,
     /// Sizes.
     pub parallel: Parallel,
-    /// GPUs it uses: tp × pp × dp × replicas; 0 for an endpoint that runs elsewhere.
+    /// GPUs it uses: tp × pp × dp × replicas; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
     /// Engine options.
     pub engine: serde_json::Map<String, serde_json::Value>,

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::build::{Blame, Input, json_map, section, typed};
 use super::matrix::{combination_id, product};
-use super::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop, point_id};
+use super::{Endpoint, Length, LoadPoint, Slo, arrival, point_id};
 use crate::document::InputErrors;
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{LoadSection, Recipe};
@@ -30,16 +30,19 @@ pub(super) fn points(
     list("osl", &recipe.load.osl);
     let mut extra = recipe.sweep.load.clone();
     list("concurrency", &recipe.load.concurrency);
-    for key in ["isl", "osl", "concurrency"] {
+    if let Some(rates) = &recipe.load.rate {
+        let values = rates.0.iter().map(|rate| Value::Float(*rate)).collect();
+        axes.insert("rate".into(), Value::Array(values));
+    }
+    for key in ["isl", "osl", "concurrency", "rate"] {
         if let Some(values) = extra.remove(key) {
             axes.insert(key.into(), values);
         }
     }
-    let concurrency = axes.remove("concurrency");
+    // The load varies fastest, whatever else is swept.
+    let load: Vec<_> = ["concurrency", "rate"].into_iter().filter_map(|key| axes.remove_entry(key)).collect();
     axes.extend(extra.clone());
-    if let Some(values) = concurrency {
-        axes.insert("concurrency".into(), values);
-    }
+    axes.extend(load);
     let mut points: Vec<LoadPoint> = Vec::new();
     for combination in product(&axes, "sweep.load").map_err(|error| blame.locate(error))? {
         let load: LoadSection = typed(&base, &combination, "sweep.load", blame)?;
@@ -73,37 +76,23 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         }
     };
     let (isl, osl) = (number("isl", &load.isl), number("osl", &load.osl));
-    let concurrency = number("concurrency", &load.concurrency);
-    let stop = match (load.requests, load.requests_per_concurrency, load.duration) {
-        (Some(requests), ..) => Stop::Requests(requests),
-        (None, _, Some(span)) => Stop::DurationS(span.seconds()),
-        (None, per, None) => Stop::Requests(u64::from(per.unwrap_or(8)) * u64::from(concurrency)),
+    let arrival = arrival::arrival(load, blame);
+    let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, blame));
+    let (Ok(arrival), Some(Ok(ends)), true) = (&arrival, &ends, errors.is_empty()) else {
+        errors.extend(arrival.err().into_iter().chain(ends.and_then(Result::err)).flatten());
+        return Err(InputErrors(errors));
     };
-    let empty = match stop {
-        Stop::Requests(requests) => requests == 0,
-        Stop::DurationS(seconds) => seconds <= 0.0,
-    };
-    if empty {
-        let key = match (load.requests, load.requests_per_concurrency, stop) {
-            (_, _, Stop::DurationS(_)) => "load.duration",
-            (None, Some(_), _) => "load.requests_per_concurrency",
-            _ => "load.requests",
-        };
-        errors.push(blame.at(key, "found 0: nothing would be sent").expected("more than 0"));
-    }
-    let warmup_requests = load
-        .warmup_per_concurrency
-        .map_or(load.warmup_requests.unwrap_or(0), |per| u64::from(per) * u64::from(concurrency));
-    InputErrors::check(errors)?;
     let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
     let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
     Ok(LoadPoint {
-        id: point_id(isl, osl, concurrency),
+        id: point_id(isl, osl, arrival),
         isl,
         osl,
-        arrival: Arrival::Closed { concurrency },
-        stop,
-        warmup_requests,
+        arrival: *arrival,
+        stop: ends.stop,
+        warmup_requests: ends.warmup_requests,
+        warmup_duration_s: ends.warmup_duration_s,
+        at_end: ends.at_end,
         endpoint: load.endpoint.unwrap_or(Endpoint::Chat),
         streaming: load.streaming.unwrap_or(true),
         ignore_eos: load.ignore_eos.unwrap_or(true),

@@ -16,8 +16,15 @@ use crate::document::{InputError, InputErrors, explain_message, join};
 const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys that answer one question in different ways: a layer that sets one replaces what lower layers said.
-const ALTERNATIVES: [&[&str]; 2] =
-    [&["requests", "requests_per_concurrency", "duration"], &["warmup_requests", "warmup_per_concurrency"]];
+const ALTERNATIVES: [&[&str]; 3] = [
+    &["requests", "requests_per_concurrency", "duration"],
+    &["warmup_requests", "warmup_per_concurrency", "warmup_duration"],
+    &["concurrency", "rate"],
+];
+
+/// Keys that mean something in one kind of loop only: a layer that chooses the other kind drops them.
+const OPEN_ONLY: [&str; 3] = ["arrival", "max_concurrency", "when_full"];
+const CLOSED_ONLY: [&str; 2] = ["requests_per_concurrency", "warmup_per_concurrency"];
 
 /// Layers merged so far.
 #[derive(Debug, Clone, Default)]
@@ -50,11 +57,30 @@ impl Layers {
                 if group.iter().any(|key| load.contains_key(*key)) {
                     for key in group {
                         self.remove(&["load", key]);
+                        self.remove(&["sweep", "load", key]);
                     }
                 }
             }
             for key in load.keys() {
                 self.remove(&["sweep", "load", key]);
+            }
+            // Its tables exclude each other.
+            if load.contains_key("arrival") {
+                self.remove(&["load", "arrival"]);
+            }
+        }
+        let axes = layer.get("sweep").and_then(Value::as_table).and_then(|sweep| sweep.get("load"));
+        let chooses = |key: &str| {
+            [layer.get("load"), axes].into_iter().flatten().any(|section| section.get(key).is_some())
+        };
+        for (chosen, other, dropped) in
+            [("rate", "concurrency", CLOSED_ONLY.as_slice()), ("concurrency", "rate", &OPEN_ONLY)]
+        {
+            if chooses(chosen) && !chooses(other) {
+                for key in dropped.iter().chain([&other]) {
+                    self.remove(&["load", key]);
+                    self.remove(&["sweep", "load", key]);
+                }
             }
         }
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
@@ -80,7 +106,8 @@ impl Layers {
         }
         table.remove(*last);
         let dotted = path.iter().fold(String::new(), |prefix, key| join(&prefix, key));
-        self.origins.remove(&dotted);
+        let below = format!("{dotted}.");
+        self.origins.retain(|key, _| *key != dotted && !key.starts_with(&below));
     }
 
     /// The merged recipe, its plain table, and the origin of each value by dotted key.
@@ -208,6 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_replaces_a_concurrency_and_the_other_way_round() {
+        let (recipe, origins) =
+            layered(&[("recipe", "[load]\nrate = 12.5\n[load.arrival.gamma]\nshape = 2.0")]);
+        assert_eq!((recipe.load.concurrency, recipe.load.requests_per_concurrency), (None, None));
+        assert!(!origins.contains_key("load.concurrency") && origins["load.rate"] == "recipe");
+        let open = (
+            "recipe",
+            "[load]\nmax_concurrency = 8\n[load.arrival.gamma]\nshape = 2.0\n[sweep.load]\nrate = [1, 2]",
+        );
+        let (recipe, origins) = layered(&[open, ("set", "[load]\nconcurrency = 4")]);
+        assert!(recipe.sweep.load.is_empty() && recipe.load.rate.is_none(), "{recipe:?}");
+        assert_eq!((recipe.load.arrival, recipe.load.max_concurrency), (None, None));
+        assert!(!origins.contains_key("load.arrival.gamma.shape"));
+        let (recipe, _) = layered(&[open, ("set", "[load.arrival.constant]")]);
+        let arrival = recipe.load.arrival.unwrap();
+        assert!(arrival.constant.is_some() && arrival.gamma.is_none());
+        let (recipe, _) = layered(&[open, ("set", "[load]\nrate = 3")]);
+        assert!(recipe.sweep.load.is_empty() && recipe.load.max_concurrency == Some(8));
+    }
+
+    #[test]
     fn setting_a_value_ends_its_axis() {
         let (recipe, _) = layered(&[
             (
@@ -228,6 +276,10 @@ mod tests {
         assert_eq!(get("model.name", "a b'\"$(x)").model.name.as_deref(), Some("a b'\"$(x)"));
         assert_eq!(get("load.streaming", "false").load.streaming, Some(false));
         assert_eq!(get("load.concurrency", "[1, 2]").load.concurrency.unwrap().0, [1, 2]);
+        assert_eq!(get("load.rate", "12.5").load.rate.unwrap().0, [12.5]);
+        assert_eq!(get("load.rate", "[1, 2.5]").load.rate.unwrap().0, [1.0, 2.5]);
+        assert_eq!(get("load.arrival.gamma.shape", "2").load.arrival.unwrap().gamma.unwrap().shape, 2.0);
+        assert!(get("load.arrival.poisson", "{}").load.arrival.unwrap().poisson.is_some());
         assert_eq!(get("load.concurrency", "1,2").load.concurrency.unwrap().0, [1, 2]);
         let error = assignment("deploy.tpp", "4", "--set deploy.tpp=4").unwrap_err().to_string();
         assert!(error.contains("--set deploy.tpp=4") && error.contains("did you mean `tp`"), "{error}");

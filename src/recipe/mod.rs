@@ -7,6 +7,7 @@
 pub mod endpoint;
 pub mod find;
 pub mod layers;
+pub mod open_loop;
 pub mod secret;
 pub mod units;
 
@@ -16,7 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::Endpoint;
-use units::{OneOrMany, Span};
+pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
+use units::{OneOrMany, Rates, Span};
 
 /// The only version of the recipe format.
 pub const SCHEMA: u32 = 1;
@@ -155,21 +157,42 @@ pub struct LoadSection {
     /// Requests in flight (closed loop).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<OneOrMany>,
-    /// Stop after this many requests.
+    /// Arrivals per second (open loop); instead of `concurrency`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rates>,
+    /// Open loop: how arrivals are spaced; exactly one of its tables. Default: `poisson`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<ArrivalSection>,
+    /// Open loop: most requests in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// Open loop: what happens to an arrival that finds `max_concurrency` in flight. Default: `queue`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_full: Option<WhenFull>,
+    /// Stop after this many requests; in an open loop after this many arrivals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
     /// Stop after this many requests per unit of concurrency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_concurrency: Option<u32>,
-    /// Send for this long, then drain.
+    /// Send for this long. Default in an open loop: 60 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<Span>,
+    /// What happens to requests in flight at the end: `drain` (default) or `cut`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_end: Option<AtEndWord>,
+    /// Cut what is still in flight after draining for this long. Default: the time limit of each request is the bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<Span>,
     /// Requests before the measured window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_requests: Option<u64>,
     /// The same, per unit of concurrency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_per_concurrency: Option<u32>,
+    /// Warm-up for this long instead of a number of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_duration: Option<Span>,
     /// Whether answers are streamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streaming: Option<bool>,

@@ -161,9 +161,92 @@ impl JsonSchema for OneOrMany {
     }
 }
 
+/// A rate per second or a list of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rates(pub Vec<f64>);
+
+/// Largest rate, per second: beyond it a µs no longer tells two arrivals apart.
+pub const MAX_RATE: f64 = 1e6;
+
+impl Serialize for Rates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0[..] {
+            [one] => serializer.serialize_f64(one),
+            _ => self.0.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl Visitor {
+            fn one<E: de::Error>(self, rate: f64) -> Result<f64, E> {
+                if rate > 0.0 && rate <= MAX_RATE {
+                    return Ok(rate);
+                }
+                Err(E::invalid_value(de::Unexpected::Float(rate), &self))
+            }
+        }
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Rates;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a rate above 0 and at most 1000000 per second, or a list of them")
+            }
+            fn visit_f64<E: de::Error>(self, rate: f64) -> Result<Rates, E> {
+                Ok(Rates(vec![self.one(rate)?]))
+            }
+            fn visit_i64<E: de::Error>(self, rate: i64) -> Result<Rates, E> {
+                self.visit_f64(rate as f64)
+            }
+            fn visit_u64<E: de::Error>(self, rate: u64) -> Result<Rates, E> {
+                self.visit_f64(rate as f64)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Rates, A::Error> {
+                let mut rates = Vec::new();
+                while let Some(rate) = sequence.next_element::<f64>()? {
+                    rates.push(Visitor.one(rate)?);
+                }
+                if rates.is_empty() {
+                    return Err(de::Error::invalid_length(0, &self));
+                }
+                Ok(Rates(rates))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Rates {
+    fn schema_name() -> Cow<'static, str> {
+        "Rates".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let rate = json_schema!({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_RATE});
+        json_schema!({"oneOf": [rate, {"type": "array", "minItems": 1, "items": rate}]})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates() {
+        #[derive(Debug, Deserialize)]
+        struct Holder {
+            rate: Rates,
+        }
+        let get =
+            |text: &str| toml::from_str::<Holder>(&format!("rate = {text}")).map(|holder| holder.rate.0);
+        assert_eq!(get("12.5").unwrap(), [12.5]);
+        assert_eq!(get("3").unwrap(), [3.0]);
+        assert_eq!(get("[1, 2.5]").unwrap(), [1.0, 2.5]);
+        for wrong in ["0", "-1", "nan", "inf", "1e7", "[]", "[1, 0]", "\"fast\""] {
+            let error = get(wrong).unwrap_err().to_string();
+            assert!(error.contains("a rate above 0") || wrong == "[]", "{wrong}: {error}");
+        }
+    }
 
     #[test]
     fn spans() {

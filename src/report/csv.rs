@@ -5,10 +5,11 @@
 use super::Row;
 use crate::metrics::stats::Distribution;
 
-const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,streaming,endpoint,verdict,requests,completed,\
+const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
 output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
-itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_avg,reasons";
+itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
+ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons";
 
 /// The whole file.
 pub fn summary(rows: &[Row]) -> String {
@@ -31,6 +32,7 @@ fn line(row: &Row) -> String {
         s.point.isl.to_string(),
         s.point.osl.to_string(),
         s.point.concurrency.map(|c| c.to_string()).unwrap_or_default(),
+        s.point.request_rate.map(|rate| rate.to_string()).unwrap_or_default(),
         s.point.streaming.to_string(),
         s.point.endpoint.as_str().to_owned(),
         s.verdict.result.to_string(),
@@ -51,6 +53,13 @@ fn line(row: &Row) -> String {
     }
     cells.push(number(s.isl.as_ref().map(|d| d.avg)));
     cells.push(number(s.osl.as_ref().map(|d| d.avg)));
+    cells.push(number(s.offered.requests_per_s));
+    cells.push(number(s.offered.schedule_lag_ms.as_ref().map(|d| d.p99)));
+    cells.push(s.offered.dropped.map(|dropped| dropped.to_string()).unwrap_or_default());
+    for distribution in [&s.ttft_scheduled_ms, &s.e2e_scheduled_ms] {
+        let figure = |of: fn(&Distribution) -> f64| number(distribution.as_ref().map(of));
+        cells.extend([figure(|d| d.p50), figure(|d| d.p99)]);
+    }
     cells.push(quoted(&s.verdict.reasons.join("; ")));
     cells.join(",")
 }

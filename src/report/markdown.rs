@@ -3,7 +3,7 @@
 //! Arrow: `metrics`, `table` → here → `report`, `commands`.
 
 use super::table::{Table, maybe, number};
-use super::{Row, Subject};
+use super::{Row, Subject, load_of};
 use crate::metrics::stats::Distribution;
 
 /// What every page says first about simulated results.
@@ -11,8 +11,13 @@ pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simula
 
 /// The headline table: one row a point.
 pub fn headline(rows: &[Row]) -> Table {
-    let plain = rows.iter().all(|row| row.point.starts_with("isl")) && distinct_concurrency(rows);
-    let first = if plain { "conc" } else { "point" };
+    let plain = rows.iter().all(|row| row.point.starts_with("isl")) && distinct_load(rows);
+    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
+    let first = match (plain, open) {
+        (true, true) => "rate",
+        (true, false) => "conc",
+        (false, _) => "point",
+    };
     let mut table = Table::new([
         first,
         "req/s",
@@ -28,8 +33,8 @@ pub fn headline(rows: &[Row]) -> Table {
     for row in rows {
         let s = &row.summary;
         let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
-        let name = match s.point.concurrency {
-            Some(concurrency) if plain => concurrency.to_string(),
+        let name = match load_of(s) {
+            Some(load) if plain => load.to_string(),
             _ => row.point.clone(),
         };
         table.push(vec![
@@ -48,9 +53,9 @@ pub fn headline(rows: &[Row]) -> Table {
     table
 }
 
-fn distinct_concurrency(rows: &[Row]) -> bool {
-    let mut seen: Vec<Option<u32>> = rows.iter().map(|row| row.summary.point.concurrency).collect();
-    seen.sort_unstable();
+fn distinct_load(rows: &[Row]) -> bool {
+    let mut seen: Vec<Option<f64>> = rows.iter().map(|row| load_of(&row.summary)).collect();
+    seen.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     seen.windows(2).all(|pair| pair[0] != pair[1])
 }
 
@@ -83,18 +88,24 @@ pub fn summary(subject: &Subject, rows: &[Row]) -> String {
     text
 }
 
-/// `latency-ttft-summary.md`: every percentile of the latencies, by concurrency.
+/// `latency-ttft-summary.md`: every percentile of the latencies, by load.
 pub fn latency(subject: &Subject, rows: &[Row]) -> String {
     let mut text = format!("# {}: latencies\n\n", subject.name);
     push_simulated(&mut text, rows);
     type Pick = fn(&Row) -> &Option<Distribution>;
-    let figures: [(&str, Pick); 4] = [
+    let figures: [(&str, Pick); 6] = [
         ("TTFT (ms)", |row| &row.summary.ttft_ms),
+        ("TTFT from the intended arrival (ms)", |row| &row.summary.ttft_scheduled_ms),
         ("ITL (ms)", |row| &row.summary.itl_ms),
         ("ICL (ms)", |row| &row.summary.icl_ms),
         ("E2E latency (ms)", |row| &row.summary.e2e_ms),
+        ("E2E latency from the intended arrival (ms)", |row| &row.summary.e2e_scheduled_ms),
     ];
     for (title, pick) in figures {
+        // Nothing is scheduled in a closed loop.
+        if title.contains("intended") && rows.iter().all(|row| pick(row).is_none()) {
+            continue;
+        }
         let mut table = Table::new(["point", "avg", "min", "p50", "p90", "p95", "p99", "max", "std"]);
         for row in rows {
             let d = pick(row).as_ref();

@@ -52,7 +52,7 @@ impl Subject {
             ("recipe", plan.name.clone()),
             ("model", plan.model.name.clone()),
             ("launcher", plan.launcher.name.clone()),
-            ("GPUs", gpu_fact(plan, &gpus.join(" / "))),
+            ("GPUs", gpu_fact(&gpus, plan)),
         ];
         if let Some((deployment, point)) = plan.points().next() {
             let p = deployment.parallel;
@@ -72,13 +72,15 @@ impl Subject {
     }
 }
 
-/// How many GPUs of which type, as far as anybody knows.
-fn gpu_fact(plan: &Plan, count: &str) -> String {
-    match (count, plan.gpu.kind.as_str(), plan.simulated) {
-        ("0", ..) => "not known, the endpoint runs elsewhere".into(),
-        (count, "none", true) => format!("{count}, simulated"),
-        (count, kind, true) => format!("{count} × {kind}, simulated"),
-        (count, kind, false) => format!("{count} × {kind}"),
+/// How many GPUs of which type, as far as anybody said.
+fn gpu_fact(counts: &[String], plan: &Plan) -> String {
+    let counts = counts.join(" / ");
+    match (counts.as_str(), plan.gpu.kind.as_str()) {
+        ("0", "none") => "not known".into(),
+        ("0", kind) => format!("{kind}, number not known"),
+        (_, "none") if plan.simulated => format!("{counts}, simulated"),
+        (_, "none") => format!("{counts} of a type nobody named"),
+        (_, kind) => format!("{counts} × {kind}"),
     }
 }
 
@@ -111,6 +113,8 @@ pub fn write(dir: &Path, subject: &Subject, rows: &[Row]) -> std::io::Result<()>
 /// Every chart these rows can fill, by file name. One point makes no line, so a lone point has no charts.
 pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
     let mut charts = Vec::new();
+    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
+    let x_label = if open { "requests/s" } else { "concurrency" };
     let mut add = |name, title: &str, unit: &str, figures: &[(&str, Figure)]| {
         let series: Vec<Series> =
             figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
@@ -118,7 +122,7 @@ pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
         if longest >= 2 {
             charts.push((
                 name,
-                Chart { title: title.into(), x_label: "concurrency".into(), y_label: unit.into(), series },
+                Chart { title: title.into(), x_label: x_label.into(), y_label: unit.into(), series },
             ));
         }
     };
@@ -147,18 +151,23 @@ pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
 /// A figure of a summary; `None` where it does not apply.
 type Figure = fn(&Summary) -> Option<f64>;
 
-/// A line for each set of rows that differ in concurrency alone.
+/// The load that is varied: the request rate of an open loop, else the concurrency.
+pub(crate) fn load_of(summary: &Summary) -> Option<f64> {
+    summary.point.request_rate.or(summary.point.concurrency.map(f64::from))
+}
+
+/// A line for each set of rows that differ in their load alone.
 fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     let groups: std::collections::BTreeSet<String> = rows.iter().map(group).collect();
     for row in rows {
-        let (Some(x), Some(y)) = (row.summary.point.concurrency, figure(&row.summary)) else { continue };
+        let (Some(x), Some(y)) = (load_of(&row.summary), figure(&row.summary)) else { continue };
         let group = if groups.len() > 1 { group(row) } else { String::new() };
         let name =
             [group.as_str(), label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push((f64::from(x), y)),
-            None => series.push(Series { name, points: vec![(f64::from(x), y)] }),
+            Some(series) => series.points.push((x, y)),
+            None => series.push(Series { name, points: vec![(x, y)] }),
         }
     }
     for series in &mut series {
@@ -167,7 +176,12 @@ fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
     series
 }
 
-/// What identifies a row apart from its concurrency.
+/// What identifies a row apart from its load.
 fn group(row: &Row) -> String {
-    row.point.replace(&format!("_con{}", row.summary.point.concurrency.unwrap_or_default()), "")
+    let point = &row.summary.point;
+    let load = match point.request_rate {
+        Some(rate) => format!("_rate{rate}"),
+        None => format!("_con{}", point.concurrency.unwrap_or_default()),
+    };
+    row.point.replace(&load, "")
 }

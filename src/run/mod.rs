@@ -3,6 +3,7 @@
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
 //! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
 
+mod exports;
 pub mod point;
 
 use std::path::Path;
@@ -84,11 +85,20 @@ impl Session {
     /// Runs the plan. Failures end up in the outcome together with everything measured before.
     pub async fn run(&self) -> Outcome {
         let mut rows = Vec::new();
-        let failure = self.deployments(&mut rows).await.err();
+        let mut failure = self.deployments(&mut rows).await.err();
+        if matches!(failure, Some(RunError::Deploy(_))) && self.is_being_ended().await {
+            failure = Some(RunError::Interrupted);
+        }
         if let Err(error) = self.report(&rows) {
             return Outcome { rows, failure: failure.or(Some(error.into())) };
         }
         Outcome { rows, failure }
+    }
+
+    /// Whether servers died because the whole job ends: Slurm signals the steps, and the job's own script a moment later.
+    async fn is_being_ended(&self) -> bool {
+        let patience = if self.place.job().is_some() { Duration::from_secs(1) } else { Duration::ZERO };
+        tokio::time::timeout(patience, self.stop.cancelled()).await.is_ok()
     }
 
     async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
@@ -191,12 +201,17 @@ impl Session {
             self.events.emit(Event::PointStarted { point: name.clone(), number: rows.len() + 1, of });
             let summary = self.point(deployment, deployed, point, &dir, &name).await;
             let (summary, cut) = summary?;
-            self.events.emit(Event::PointFinished {
-                point: name,
-                verdict: summary.verdict.result.to_string(),
-                completed: summary.requests.completed,
-                total: summary.requests.total,
-                output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            let (completed, total) = (summary.requests.completed, summary.requests.total);
+            self.events.emit(if cut.is_some() {
+                Event::PointCut { point: name, completed, total }
+            } else {
+                Event::PointFinished {
+                    point: name,
+                    verdict: summary.verdict.result.to_string(),
+                    completed,
+                    total,
+                    output_tokens_per_s: summary.throughput.output_tokens_per_s,
+                }
             });
             rows.push(self.row(deployment, point, summary));
             self.report(rows)?;
@@ -352,6 +367,7 @@ fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) ->
         "gpu_type": plan.gpu.kind,
         "simulated": plan.simulated,
         "concurrency": point.concurrency(),
+        "request_rate": point.request_rate(),
         "streaming": point.streaming,
         "engine": deployment.engine,
     })

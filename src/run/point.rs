@@ -2,16 +2,17 @@
 //!
 //! Arrow: `load`, `metrics`, `experiment::files` → here → `run`, `commands` (bench).
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::exports;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
-use crate::metrics::dialects::aiperf::{self, ExportContext};
+use crate::metrics::dialects::{ExportContext, aiperf};
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
@@ -115,7 +116,7 @@ impl Measure {
         }
         let lost =
             |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
-        let lost = run.records.iter().any(lost);
+        let lost = run.aborted.is_some() || run.records.iter().any(lost);
         let cut = cut_reason(lost);
         run.interrupted |= lost && stop.is_cancelled();
         let interrupted = run.interrupted;
@@ -166,14 +167,7 @@ impl Measure {
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
         };
-        let aggregate = aiperf::summary_files(&self.point, run, &export);
-        files::replace(&dir.join("profile_export_aiperf.csv"), aggregate.csv.as_bytes())?;
-        files::replace(&dir.join("profile_export_aiperf.json"), aggregate.json.as_bytes())?;
-        let temporary = dir.join(".profile_export.jsonl.tmp");
-        let mut out = BufWriter::new(fs::File::create(&temporary)?);
-        aiperf::write_jsonl(&mut out, &self.point, run)?;
-        out.flush()?;
-        fs::rename(&temporary, dir.join("profile_export.jsonl"))?;
+        exports::write(dir, &self.point, run, &export)?;
         let text = pretty(&json!(summary));
         // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
         let name = if cut { "summary.interrupted.json" } else { "summary.json" };

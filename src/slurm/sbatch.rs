@@ -54,44 +54,63 @@ fn parse_line(line: &str) -> Option<Submitted> {
 
 /// Parts of sbatch's refusals (22.05 to 24.x), and what to do about each. The first that fits counts.
 const ADVICE: &[(&str, &str)] = &[
-    ("invalid partition", "set `partition` in site.toml to one that `sinfo -s` lists, or pass --partition"),
+    (
+        "invalid partition",
+        "set `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml to one that `sinfo -s` lists, or give --slurm-arg=--partition=NAME",
+    ),
     (
         "Invalid account or account/partition",
-        "set `account` (and `partition`) in site.toml to a pair that `sacctmgr show assoc user=$USER` lists",
+        "set `[slurm] account` and `partition` in site.toml to a pair that `sacctmgr show assoc user=$USER` lists",
     ),
-    ("Invalid account", "set `account` in site.toml to one that `sacctmgr show assoc user=$USER` lists"),
-    ("Invalid qos", "set `qos` in site.toml to one that `sacctmgr show qos` lists"),
+    (
+        "Invalid account",
+        "set `[slurm] account` in site.toml to one that `sacctmgr show assoc user=$USER` lists",
+    ),
+    ("Invalid qos", "set `[slurm] qos` in site.toml to one that `sacctmgr show qos` lists"),
     (
         "Invalid generic resource",
-        "set the GPU request's dialect in site.toml (`gres`); `sinfo -o %G` shows what nodes call their GPUs",
+        "set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; `sinfo -o %G` shows what nodes call their GPUs",
     ),
-    ("Invalid Trackable RESource", "set the GPU request's dialect in site.toml (`gres`); see `sinfo -o %G`"),
+    (
+        "Invalid Trackable RESource",
+        "set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; see `sinfo -o %G`",
+    ),
     (
         "Requested time limit is invalid",
-        "lower `slurm.time` in the recipe, or pass --time: `sinfo -o '%P %l'` shows each partition's limit",
+        "lower `slurm.time` in the recipe, or give --slurm-arg=--time=MINUTES: `sinfo -o '%P %l'` shows each partition's limit",
     ),
-    ("time limit", "lower `slurm.time` in the recipe, or pass --time: `sinfo -o '%P %l'` shows the limits"),
+    (
+        "time limit",
+        "lower `slurm.time` in the recipe, or give --slurm-arg=--time=MINUTES: `sinfo -o '%P %l'` shows the limits",
+    ),
     (
         "Node count specification invalid",
-        "the partition has fewer nodes than the deployment needs: another `partition` in site.toml, or fewer GPUs",
+        "the partition has fewer nodes than the deployment needs: another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or fewer GPUs",
     ),
     (
         "More processors requested than permitted",
-        "the partition is smaller than the deployment: another `partition` in site.toml, or fewer GPUs",
+        "the partition is smaller than the deployment: another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or fewer GPUs",
     ),
     (
         "Requested node configuration is not available",
-        "no node has these GPUs, CPUs and memory together: compare `gpus_per_node` and `gres` in site.toml with `sinfo -o '%N %G %c %m'`",
+        "no node has these GPUs, CPUs and memory together: compare `[gpus.TYPE] per_node`, `gres_type` and `constraint` in site.toml with `sinfo -o '%N %G %c %m'`",
+    ),
+    (
+        "reservation is invalid",
+        "set `[slurm] reservation` in site.toml to one that `scontrol show reservation` lists, or leave it out",
     ),
     ("Invalid node name", "name only nodes that `sinfo -N` lists"),
-    ("Invalid feature", "set `constraint` in site.toml to features that `sinfo -o '%N %f'` lists"),
+    (
+        "Invalid feature",
+        "set `[gpus.TYPE] constraint` in site.toml to features that `sinfo -o '%N %f'` lists",
+    ),
     (
         "Memory specification",
-        "lower `mem` in site.toml or the recipe: `sinfo -o '%N %m'` shows each node's MB",
+        "lower `slurm.mem` in the recipe or in the site's `[defaults.slurm]`: `sinfo -o '%N %m'` shows each node's MB",
     ),
     (
         "unrecognized option '--container",
-        "this Slurm has no pyxis: choose another container runtime in site.toml",
+        "this Slurm has no pyxis: set `[container] runtime = \"none\"` in site.toml",
     ),
     ("does not look like a batch script", "the script must begin with #!: render it again"),
     ("DOS line breaks", "the script has CRLF line ends: render it again, or run dos2unix"),
@@ -100,7 +119,10 @@ const ADVICE: &[(&str, &str)] = &[
     ("Unable to contact slurm controller", "the controller does not answer: try `scontrol ping`"),
     ("QOSMax", "the QOS limits how much one user may have: wait for running jobs, or ask for less"),
     ("AssocMax", "the account limits how much one user may have: wait for running jobs, or ask for less"),
-    ("violates accounting/QOS policy", "ask for less, or set another `account` or `qos` in site.toml"),
+    (
+        "violates accounting/QOS policy",
+        "ask for less, or set another `[slurm] account` or `qos` in site.toml",
+    ),
 ];
 
 /// The next step after a refusal, from what sbatch (or srun) wrote on stderr.
@@ -149,20 +171,20 @@ mod tests {
     #[test]
     fn refusals_have_advice() {
         let table = [
-            ("sbatch: error: invalid partition specified: nope", "`partition`"),
+            ("sbatch: error: invalid partition specified: nope", "`[slurm] partition`"),
             ("sbatch: error: Batch job submission failed: Node count specification invalid", "fewer nodes"),
             (
                 "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
                 "`slurm.time`",
             ),
-            ("sbatch: error: Invalid generic resource (gres) specification", "`gres`"),
+            ("sbatch: error: Invalid generic resource (gres) specification", "`[slurm] gres`"),
             (
                 "sbatch: error: Batch job submission failed: Requested node configuration is not available",
                 "no node has",
             ),
             (
                 "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
-                "`account`",
+                "`[slurm] account`",
             ),
             ("sbatch: unrecognized option '--container-image=x'", "pyxis"),
         ];

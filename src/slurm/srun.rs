@@ -12,6 +12,7 @@
 //!   remark on srun's stderr that they lack "support for cpu binding", and go on.
 //! - no `--gpus*` or `--gres`: the step sees all of its nodes' GPUs. Two overlapping steps that ask for two GPUs each
 //!   both get 0 and 1, so shares are made by [`Step::env`] (`CUDA_VISIBLE_DEVICES`).
+//! - `--overcommit`: a task for each GPU is more tasks than a job without `--exclusive` has CPUs.
 //! - `--export=ALL`: a job submitted with `--export=NONE` leaves `SLURM_EXPORT_ENV=NONE` behind.
 //! - `--kill-on-bad-exit=1` and no `--no-kill`: an engine that lost a task or a node is dead, and its step must say so.
 //! - `--input=none`: servers read nothing, and srun does not fight over the script's stdin.
@@ -21,7 +22,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Variables of the job that srun must not see: they speak of the whole job's GPUs or tasks, and no option undoes them.
+/// Variables that srun must not see: they speak of the whole job's GPUs or tasks, or were left by an allocation that the
+/// job was submitted from, and no option undoes them.
 pub const CLEARED_ENV: &[&str] = &[
     "SLURM_GPUS",
     "SLURM_GPUS_PER_TASK",
@@ -37,6 +39,17 @@ pub const CLEARED_ENV: &[&str] = &[
     "SLURM_MEM_PER_NODE",
     "SLURM_DISTRIBUTION",
     "SLURM_HINT",
+    "SLURM_EXACT",
+    "SLURM_EXCLUSIVE",
+    "SLURM_RELATIVE",
+    "SLURM_CONSTRAINT",
+    "SLURM_THREADS_PER_CORE",
+    "SLURM_CORE_SPEC",
+    "SLURM_TIMELIMIT",
+    "SLURM_IMMEDIATE",
+    "SLURM_NO_KILL",
+    "SLURM_STDERRMODE",
+    "SLURM_LABELIO",
 ];
 
 /// Where the tasks' stdout and stderr go. Paths are literal: a `%` in them is no pattern.
@@ -113,7 +126,7 @@ impl Step {
         let nodes = self.nodes.len().max(1);
         let per_node = usize::try_from(self.ntasks).unwrap_or(usize::MAX).div_ceil(nodes);
         let mut argv: Vec<String> =
-            ["srun", "--overlap", "--export=ALL", "--input=none"].map(str::to_owned).into();
+            ["srun", "--overlap", "--overcommit", "--export=ALL", "--input=none"].map(str::to_owned).into();
         argv.extend([
             "--kill-on-bad-exit=1".to_owned(),
             "--cpu-bind=none".to_owned(),
@@ -182,7 +195,7 @@ mod tests {
     #[test]
     fn the_whole_argv() {
         let argv = step().to_argv().join("\n");
-        let expected = "srun --overlap --export=ALL --input=none --kill-on-bad-exit=1 --cpu-bind=none --mem=0 \
+        let expected = "srun --overlap --overcommit --export=ALL --input=none --kill-on-bad-exit=1 --cpu-bind=none --mem=0 \
             --open-mode=append --nodes=2 --ntasks=2 --ntasks-per-node=1 --nodelist=n1,n2 --job-name=server@0 \
             --output=/x/50%%@a.log vllm serve";
         assert_eq!(argv, expected.replace(' ', "\n").replace('@', " "));

@@ -1,5 +1,64 @@
-//! The same records in other tools' definitions and file formats, so that their readers work on our results.
+//! The same records in other tools' definitions and file formats, so that their readers work on our results; and readers
+//! of their summaries, so that theirs can stand beside ours.
 //!
-//! Arrow: `record`, `stats`, `plan` → here → whoever writes the files.
+//! Arrow: `record`, `stats`, `plan` → here → whoever writes or reads the files.
 
 pub mod aiperf;
+pub mod genai_perf;
+pub mod read;
+pub mod vllm_bench;
+pub mod vllm_bench_csv;
+
+use crate::plan::{Arrival, LoadPoint};
+
+/// What the exports need to know beside the load point and its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportContext<'a> {
+    /// Model name as sent to the server.
+    pub model: &'a str,
+    /// Base URL of the server, without credentials.
+    pub url: &'a str,
+    /// Our own version, e.g. `0.1.0`.
+    pub version: &'a str,
+    /// The answers came from the simulated engine.
+    pub simulated: bool,
+    /// Name of the experiment or run; `benchmark_id` of AIPerf's JSON.
+    pub benchmark_id: &'a str,
+}
+
+/// The arrivals of a point in the words that the exports share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Offered {
+    /// Most requests in flight; `None` when there is no bound.
+    concurrency: Option<u32>,
+    /// Arrivals per second; `None` in a closed loop.
+    rate: Option<f64>,
+    /// Shape of the gamma distribution of the gaps: 1 is Poisson.
+    burstiness: f64,
+}
+
+fn offered(point: &LoadPoint) -> Offered {
+    match point.arrival {
+        Arrival::Closed { concurrency } => {
+            Offered { concurrency: Some(concurrency), rate: None, burstiness: 1.0 }
+        }
+    }
+}
+
+/// The part of a model name after the last `/`, fit for a file name.
+fn file_name_of_model(model: &str) -> String {
+    let base = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    file_name_part(base)
+}
+
+/// `text` with everything that a file name, a shell glob or a reader's pattern could stumble over replaced by `_`.
+fn file_name_part(text: &str) -> String {
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let name: String = text.chars().map(|c| if kept(c) { c } else { '_' }).take(100).collect();
+    if name.is_empty() { "unnamed".to_owned() } else { name }
+}
+
+/// `YYYYmmdd-HHMMSS` of the start of the point, UTC: the same for every export of one run, however often it is made.
+fn time_stamp(run: &crate::metrics::record::PointRun) -> String {
+    run.started_at.strftime("%Y%m%d-%H%M%S").to_string()
+}

@@ -1,7 +1,7 @@
 //! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
 
 use super::*;
-use crate::metrics::record::Outcome;
+use crate::metrics::record::{Arrivals, Outcome};
 use crate::metrics::samples::{failed, point, run, sound};
 
 fn judged(run: &PointRun) -> Verdict {
@@ -37,7 +37,7 @@ fn nothing_completed_is_invalid() {
     let all_failed = run((0..3).map(|id| failed(id, id, Outcome::Http(503))).collect());
     expect(&all_failed, Rating::Invalid, "none of 3 measured requests completed");
     let mut warmup = sound();
-    warmup.iter_mut().for_each(|record| record.phase = crate::metrics::Phase::Warmup);
+    warmup.iter_mut().for_each(|record| record.phase = Phase::Warmup);
     expect(&run(warmup), Rating::Invalid, "none of 0 measured requests completed");
 }
 
@@ -178,4 +178,72 @@ fn the_worst_reason_decides() {
     let cut = PointRun { interrupted: true, ..run(sound()[..1].to_vec()) };
     let verdict = judged(&cut);
     assert_eq!((verdict.result, verdict.reasons.len()), (Rating::Invalid, 2));
+}
+
+/// Twenty sound requests as an open loop that kept its schedule: 200 ms apart, five per second.
+fn kept() -> PointRun {
+    let sound = run(sound());
+    let (first_us, last_us) = (1_000_000, 4_800_000);
+    PointRun { arrivals: Some(Arrivals { total: 20, dropped: 0, unsent: 0, first_us, last_us }), ..sound }
+}
+
+fn arrivals(change: impl FnOnce(&mut Arrivals)) -> PointRun {
+    let mut run = kept();
+    change(run.arrivals.as_mut().unwrap());
+    run
+}
+
+#[test]
+fn a_schedule_that_is_kept_is_valid() {
+    assert_eq!(judged(&kept()).result, Rating::Valid);
+}
+
+#[test]
+fn a_schedule_that_is_late() {
+    let late = |lag_us: u64| {
+        let mut run = kept();
+        run.records.iter_mut().for_each(|record| record.scheduled_us = record.sent_us - lag_us);
+        run
+    };
+    assert_eq!(judged(&late(5_000)).result, Rating::Valid);
+    expect(&late(7_300), Rating::Suspect, "schedule not kept: p99 of sent − intended is 7.3 ms");
+    let closed = PointRun { arrivals: None, ..late(7_300) };
+    assert_eq!(judged(&closed).result, Rating::Valid, "a closed loop has no schedule");
+}
+
+#[test]
+fn arrivals_that_were_not_sent() {
+    let dropped = "1 of 21 arrivals were dropped (4.8 %): the most allowed requests were in flight";
+    let run = arrivals(|a| (a.total, a.dropped, a.last_us) = (21, 1, 5_000_000));
+    expect(&run, Rating::Suspect, dropped);
+    let run = arrivals(|a| (a.total, a.unsent, a.last_us) = (21, 1, 5_000_000));
+    expect(&run, Rating::Suspect, "1 of 21 arrivals still waited at the end and were not sent");
+}
+
+#[test]
+fn a_rate_that_was_not_reached() {
+    // 19 gaps: sent in 3.8 s, so five per second
+    assert_eq!(
+        judged(&arrivals(|a| a.last_us = 1_000_000 + 3_620_000)).result,
+        Rating::Valid,
+        "5.25 offered"
+    );
+    let run = arrivals(|a| a.last_us = 1_000_000 + 3_040_000);
+    expect(&run, Rating::Suspect, "requests were sent at 5.00 per second, 6.25 were offered");
+}
+
+#[test]
+fn requests_cut_at_the_planned_end_are_no_errors() {
+    let cut = |n: usize| {
+        spoiled(move |index, record| {
+            if index < n {
+                record.outcome = Outcome::Cancelled;
+            }
+        })
+    };
+    assert_eq!(judged(&cut(1)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
+    let reason = "2 of 20 requests were cut at the end (10.0 %): the longest are missing from the latencies";
+    expect(&cut(2), Rating::Suspect, reason);
+    let interrupted = PointRun { interrupted: true, ..cut(2) };
+    assert_eq!(judged(&interrupted).result, Rating::Invalid);
 }

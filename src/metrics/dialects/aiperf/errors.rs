@@ -32,8 +32,8 @@ pub(super) fn error(record: &RequestRecord) -> Option<ErrorDetails> {
     Some(ErrorDetails { code, r#type: kind.to_owned(), message })
 }
 
-/// The phrase of a status line; AIPerf records it as the error's type.
-fn reason_phrase(status: u16) -> &'static str {
+/// The phrase of a status line; AIPerf records it as the error's type, vLLM as the error.
+pub(in crate::metrics::dialects) fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",

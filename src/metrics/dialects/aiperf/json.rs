@@ -7,7 +7,7 @@ use super::errors::error;
 use super::totals::{Metric, metrics};
 use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
 use crate::metrics::record::{Phase, PointRun};
-use crate::plan::{LoadPoint, Stop};
+use crate::plan::{Arrival, LoadPoint, OpenLoop, Spacing, Stop};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
@@ -148,12 +148,21 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
 }
 
 fn phases(point: &LoadPoint) -> Vec<Value> {
-    let phase = |name: &str| json!({"name": name, "kind": name, "type": "concurrency"});
+    let kind = match point.arrival {
+        Arrival::Closed { .. } => "concurrency",
+        Arrival::Open(OpenLoop { spacing: Spacing::Constant, .. }) => "constant",
+        Arrival::Open(OpenLoop { spacing: Spacing::Poisson, .. }) => "poisson",
+        Arrival::Open(OpenLoop { spacing: Spacing::Gamma { .. }, .. }) => "gamma",
+    };
+    let phase = |name: &str| json!({"name": name, "kind": name, "type": kind});
     let mut phases = Vec::new();
-    if point.warmup_requests > 0 {
+    if point.warmup_requests > 0 || point.warmup_duration_s.is_some() {
         let mut warmup = phase("warmup");
         warmup["exclude_from_results"] = json!(true);
-        warmup["requests"] = json!(point.warmup_requests);
+        match point.warmup_duration_s {
+            Some(seconds) => warmup["duration"] = json!(seconds),
+            None => warmup["requests"] = json!(point.warmup_requests),
+        }
         phases.push(warmup);
     }
     let mut profiling = phase("profiling");
@@ -163,7 +172,15 @@ fn phases(point: &LoadPoint) -> Vec<Value> {
     }
     phases.push(profiling);
     for phase in &mut phases {
-        phase["concurrency"] = json!(point.concurrency());
+        if let Some(rate) = point.request_rate() {
+            phase["rate"] = json!(rate);
+        }
+        if let Arrival::Open(OpenLoop { spacing: Spacing::Gamma { shape }, .. }) = point.arrival {
+            phase["smoothness"] = json!(shape);
+        }
+        if let Some(concurrency) = point.concurrency() {
+            phase["concurrency"] = json!(concurrency);
+        }
     }
     phases
 }

@@ -20,7 +20,7 @@
 
 mod csv;
 mod curves;
-mod errors;
+pub(super) mod errors;
 mod inputs;
 mod json;
 mod jsonl;
@@ -29,6 +29,7 @@ mod tests;
 mod totals;
 mod values;
 
+pub use super::ExportContext;
 pub use inputs::write_inputs;
 pub use jsonl::write_jsonl;
 
@@ -40,21 +41,6 @@ pub const AIPERF_VERSION: &str = "0.13.0";
 
 /// The version of the JSON export's schema.
 pub const SCHEMA_VERSION: &str = "1.4";
-
-/// What the exports need to know beside the load point and its records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExportContext<'a> {
-    /// Model name as sent to the server.
-    pub model: &'a str,
-    /// Base URL of the server, without credentials.
-    pub url: &'a str,
-    /// Our own version, e.g. `0.1.0`.
-    pub version: &'a str,
-    /// The answers came from the simulated engine.
-    pub simulated: bool,
-    /// Name of the experiment or run; `benchmark_id` of the JSON.
-    pub benchmark_id: &'a str,
-}
 
 /// The two files that sum a load point up.
 #[derive(Debug, Clone, PartialEq, Eq)]

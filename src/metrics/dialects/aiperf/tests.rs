@@ -1,8 +1,8 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
 
 use super::{ExportContext, session_id, summary_files, write_jsonl};
-use crate::metrics::record::{CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
-use crate::metrics::samples::{failed, point, record, run, sound};
+use crate::metrics::record::{Outcome, Phase, PointRun, Usage};
+use crate::metrics::samples::{any_record, failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo, Stop};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -190,47 +190,6 @@ fn an_interrupted_run_does_not_look_complete() {
     let json = parsed(&LoadPoint { stop: Stop::DurationS(3.0), ..point() }, &cut);
     assert_eq!((&json["was_cancelled"], &json["is_complete"]), (&true.into(), &false.into()));
     assert_eq!(json["input_config"]["phases"][0]["duration"], 3.0);
-}
-
-/// Any record at all: instants out of order, counts without bounds, chunks of failed requests.
-fn any_record() -> impl Strategy<Value = RequestRecord> {
-    let instant = || prop_oneof![0..10_000_000_u64, any::<u64>()];
-    let outcome = prop_oneof![
-        4 => Just(Outcome::Ok),
-        1 => Just(Outcome::Timeout),
-        1 => Just(Outcome::Cancelled),
-        1 => any::<u16>().prop_map(Outcome::Http),
-    ];
-    let source = prop_oneof![Just(CountSource::Usage), Just(CountSource::Approximate)];
-    let instants = (instant(), instant(), instant(), prop::collection::vec(instant(), 0..6));
-    let counts =
-        (instant(), instant(), instant(), prop::option::of((instant(), instant(), any::<Option<u64>>())));
-    (instants, counts, outcome, source, any::<bool>()).prop_map(
-        |(instants, counts, outcome, source, warmup)| {
-            let (scheduled_us, sent_us, end_us, chunks_us) = instants;
-            let (isl, osl, osl_requested, usage) = counts;
-            RequestRecord {
-                phase: if warmup { Phase::Warmup } else { Phase::Measure },
-                scheduled_us,
-                end_us,
-                first_output_us: chunks_us.last().copied(),
-                chunks_us,
-                osl_requested,
-                usage: usage.map(|(prompt_tokens, completion_tokens, details)| Usage {
-                    prompt_tokens,
-                    completion_tokens,
-                    reasoning_tokens: details,
-                    cached_tokens: details,
-                }),
-                isl,
-                isl_source: source,
-                osl,
-                osl_source: source,
-                outcome,
-                ..record(0, sent_us % (1 << 60))
-            }
-        },
-    )
 }
 
 proptest! {

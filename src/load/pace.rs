@@ -1,0 +1,283 @@
+//! Lets the arrivals of an open loop in at their intended instants.
+//!
+//! One thread of its own sleeps to each instant of the [`Schedule`] and hands a [`Ticket`] to a driving thread. It sleeps
+//! in the kernel (futex, high-resolution timer, timer slack 1 ns), because timers of the driving runtimes tick in
+//! milliseconds; it never spins, so it costs nothing while the next arrival is far away.
+//!
+//! Instants are absolute. After a stall the arrivals that are due by then leave at once, each with its own intended
+//! instant, and those that are not due do not: there is no burst beyond what the schedule says, and no arrival is lost.
+//! Arrow: `schedule`, `supply` → here → `drive`.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::progress::Progress;
+use super::schedule::Schedule;
+use super::supply::{Prepared, Supply};
+use crate::metrics::record::Arrivals;
+use crate::plan::{LoadPoint, OpenLoop, WhenFull};
+
+/// Longest sleep without a look at the halt.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// The places of the requests in flight, and the count of the arrivals.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Places there are.
+    places: u32,
+    state: Mutex<State>,
+    left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Places that were taken before and are free.
+    free: Vec<u32>,
+    /// Places never taken yet start here.
+    fresh: u32,
+    arrivals: Arrivals,
+}
+
+impl Gate {
+    fn new(most: Option<u32>) -> Self {
+        Self { places: most.unwrap_or(u32::MAX), state: Mutex::default(), left: Condvar::new() }
+    }
+
+    /// What has arrived so far.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        self.lock().arrivals
+    }
+
+    fn arrived(&self, at_us: u64) {
+        let arrivals = &mut self.lock().arrivals;
+        if arrivals.total == 0 {
+            arrivals.first_us = at_us;
+        }
+        arrivals.total += 1;
+        arrivals.last_us = at_us;
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Arrivals)) {
+        change(&mut self.lock().arrivals);
+    }
+
+    fn place(&self, state: &mut State) -> Option<u32> {
+        state.free.pop().or_else(|| {
+            (state.fresh < self.places).then(|| {
+                state.fresh += 1;
+                state.fresh - 1
+            })
+        })
+    }
+
+    fn try_enter(&self) -> Option<u32> {
+        self.place(&mut self.lock())
+    }
+
+    /// Waits for a free place, until `deadline` or the halt.
+    fn enter(&self, deadline: Option<Instant>, halt: &CancellationToken) -> Option<u32> {
+        let mut state = self.lock();
+        loop {
+            if let Some(place) = self.place(&mut state) {
+                return Some(place);
+            }
+            let now = Instant::now();
+            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(now));
+            if left.is_zero() || halt.is_cancelled() {
+                return None;
+            }
+            let waited = self.left.wait_timeout(state, left.min(SLICE));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn leave(&self, place: u32) {
+        self.lock().free.push(place);
+        self.left.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An arrival that may be sent. It holds its place until it is dropped; one that is dropped unsent is counted so.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    gate: Arc<Gate>,
+    prepared: Option<Prepared>,
+    pub(crate) place: u32,
+    pub(crate) scheduled_us: u64,
+}
+
+impl Ticket {
+    /// The request, to be sent now.
+    pub(crate) fn redeem(&mut self) -> Option<Prepared> {
+        self.prepared.take()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.prepared.is_some() {
+            self.gate.count(|arrivals| arrivals.unsent += 1);
+        }
+        self.gate.leave(self.place);
+    }
+}
+
+/// Paces one phase.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    schedule: Schedule,
+    when_full: WhenFull,
+    gate: Arc<Gate>,
+    supply: Arc<Supply>,
+    clock: Clock,
+    progress: Progress,
+    halt: CancellationToken,
+    /// One a driving thread. A place belongs to one thread, so connections never outnumber places.
+    drivers: Vec<UnboundedSender<Ticket>>,
+}
+
+impl Pacer {
+    /// A pacer for `supply`, and the tickets of each of `threads` driving threads.
+    pub(crate) fn new(
+        open: OpenLoop,
+        point: &LoadPoint,
+        supply: &Arc<Supply>,
+        threads: usize,
+        (clock, progress, halt): (Clock, &Progress, &CancellationToken),
+    ) -> (Self, Vec<UnboundedReceiver<Ticket>>) {
+        let (drivers, tickets) = (0..threads).map(|_| unbounded_channel()).unzip();
+        let pacer = Self {
+            schedule: Schedule::new(open, point, supply.phase()),
+            when_full: open.when_full,
+            gate: Arc::new(Gate::new(open.max_concurrency)),
+            supply: Arc::clone(supply),
+            clock,
+            progress: progress.clone(),
+            halt: halt.clone(),
+            drivers,
+        };
+        (pacer, tickets)
+    }
+
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// Waits for the phase to begin and lets its arrivals in. Blocks; runs on a thread of its own.
+    pub(crate) fn run(mut self) {
+        // Without it the kernel may add 50 µs to every sleep. Failing is no harm.
+        let _ = nix::sys::prctl::set_timerslack(1);
+        if let Some(start) = self.supply.wait_open() {
+            self.let_in(start);
+        }
+        self.supply.all_out().cancel();
+    }
+
+    fn let_in(&mut self, start: Instant) {
+        let start_us = self.clock.us(start);
+        let at_us =
+            |offset: Duration| start_us.saturating_add(u64::try_from(offset.as_micros()).unwrap_or(u64::MAX));
+        let end = self.supply.duration().unwrap_or(Duration::MAX);
+        while let Some(offset) = self.schedule.next() {
+            let due = start.checked_add(offset);
+            if offset >= end {
+                // The phase lasts until its end, also when nothing arrives any more.
+                self.sleep_until(self.supply.deadline());
+                return;
+            }
+            let Some(prepared) = self.supply.take() else {
+                self.give_up(offset, end, &at_us);
+                return;
+            };
+            if !self.sleep_until(due) {
+                return;
+            }
+            self.gate.arrived(at_us(offset));
+            let place = match self.when_full {
+                WhenFull::Queue => self.gate.enter(self.supply.deadline(), &self.halt),
+                WhenFull::Drop => self.gate.try_enter(),
+            };
+            match (place, self.when_full) {
+                (Some(place), _) => self.send(place, prepared, at_us(offset)),
+                (None, WhenFull::Drop) => {
+                    self.gate.count(|arrivals| arrivals.dropped += 1);
+                    self.progress.dropped();
+                }
+                (None, WhenFull::Queue) => self.gate.count(|arrivals| arrivals.unsent += 1),
+            }
+        }
+    }
+
+    fn send(&self, place: u32, prepared: Prepared, scheduled_us: u64) {
+        let ticket = Ticket { gate: Arc::clone(&self.gate), prepared: Some(prepared), place, scheduled_us };
+        // A thread that is gone was halted; the ticket counts itself as it is dropped.
+        if let Some(driver) = self.drivers.get(place as usize % self.drivers.len().max(1)) {
+            let _ = driver.send(ticket);
+        }
+    }
+
+    /// No request is left: all were let in, or the time is over. What was due until `end` and could not leave is counted.
+    fn give_up(&mut self, first: Duration, end: Duration, at_us: &dyn Fn(Duration) -> u64) {
+        if end == Duration::MAX || self.halt.is_cancelled() {
+            return;
+        }
+        let rest = self.schedule.by_ref().take_while(|offset| *offset < end);
+        for offset in std::iter::once(first).chain(rest) {
+            self.gate.arrived(at_us(offset));
+            self.gate.count(|arrivals| arrivals.unsent += 1);
+        }
+    }
+
+    /// False: the point was halted.
+    fn sleep_until(&self, due: Option<Instant>) -> bool {
+        loop {
+            if self.halt.is_cancelled() {
+                return false;
+            }
+            let left = due.map_or(SLICE, |due| due.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::park_timeout(left.min(SLICE));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_reused_and_never_more_than_there_are() {
+        let gate = Gate::new(Some(2));
+        assert_eq!((gate.try_enter(), gate.try_enter(), gate.try_enter()), (Some(0), Some(1), None));
+        gate.leave(0);
+        assert_eq!((gate.try_enter(), gate.try_enter()), (Some(0), None));
+        let over = CancellationToken::new();
+        assert_eq!(gate.enter(Some(Instant::now()), &over), None);
+        over.cancel();
+        assert_eq!(gate.enter(None, &over), None);
+        gate.leave(1);
+        assert_eq!(gate.enter(None, &over), Some(1));
+        assert_eq!(Gate::new(None).try_enter(), Some(0));
+    }
+
+    #[test]
+    fn a_waiting_arrival_gets_the_place_that_is_left() {
+        let gate = Gate::new(Some(1));
+        assert_eq!(gate.try_enter(), Some(0));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| gate.enter(None, &CancellationToken::new()));
+            gate.leave(0);
+            assert_eq!(waiting.join().unwrap(), Some(0));
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! `profile_export_genai_perf.json`: the metrics, then `input_config`; indented by 2.
+//!
+//! A port of genai-perf 0.0.16 `json_exporter.py`. Arrow: `values`, `plan` → here.
+
+use super::super::{ExportContext, offered};
+use super::values::{Metric, Value as Figure};
+use crate::plan::{Endpoint, LoadPoint, Stop};
+use serde_json::{Map, Value, json};
+
+/// The JSON export, without a final newline.
+pub(super) fn json(metrics: &[Metric], point: &LoadPoint, context: &ExportContext<'_>) -> String {
+    let mut export: Map<String, Value> =
+        metrics.iter().map(|metric| (metric.name.to_owned(), statistics(metric))).collect();
+    export.insert("input_config".to_owned(), input_config(point, context));
+    // A map of strings and finite numbers: there is nothing in it that could fail to be written.
+    serde_json::to_string_pretty(&export).unwrap_or_default()
+}
+
+fn statistics(metric: &Metric) -> Value {
+    let unit = metric.unit;
+    match metric.value {
+        Figure::Single(value) => json!({"unit": unit, "avg": value}),
+        Figure::Spread(d) => json!({
+            "unit": unit,
+            "avg": d.avg,
+            "p1": d.p1,
+            "p5": d.p5,
+            "p10": d.p10,
+            "p25": d.p25,
+            "p50": d.p50,
+            "p75": d.p75,
+            "p90": d.p90,
+            "p95": d.p95,
+            "p99": d.p99,
+            "min": d.min,
+            "max": d.max,
+            "std": d.std,
+        }),
+    }
+}
+
+/// The load point in the words of genai-perf's configuration; what a load point does not know is absent.
+fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
+    let kind = match point.endpoint {
+        Endpoint::Chat => "chat",
+        Endpoint::Completions => "completions",
+    };
+    let offered = offered(point);
+    let stimulus = match offered.rate {
+        Some(rate) => json!({"request_rate": rate}),
+        None => json!({"concurrency": offered.concurrency}),
+    };
+    let measurement = match point.stop {
+        Stop::Requests(requests) => json!({"mode": "request_count", "num": requests}),
+        Stop::DurationS(seconds) => json!({"mode": "time_windows", "num": seconds * 1e3}),
+    };
+    json!({
+        "model_names": [context.model],
+        "subcommand": "profile",
+        "endpoint": {
+            "type": kind,
+            "streaming": point.streaming,
+            "url": context.url,
+            "service_kind": "openai",
+        },
+        "perf_analyzer": {
+            "stimulus": stimulus,
+            "measurement": measurement,
+            "warmup_request_count": point.warmup_requests,
+        },
+        "input": {
+            "extra": extra(point),
+            "goodput": goodput(point),
+            "random_seed": point.seed,
+            "output_tokens": {
+                "mean": point.osl.mean,
+                "deterministic": point.ignore_eos,
+                "stddev": point.osl.stddev,
+            },
+            "synthetic_tokens": {"mean": point.isl.mean, "stddev": point.isl.stddev},
+            "prompt_source": "synthetic",
+        },
+        "tokmark": {
+            "version": context.version,
+            "benchmark_id": context.benchmark_id,
+            "simulated": context.simulated,
+        },
+    })
+}
+
+/// What is sent beyond the prompt; genai-perf writes an empty string for nothing.
+fn extra(point: &LoadPoint) -> Value {
+    let mut extra = point.extra_body.clone();
+    if point.ignore_eos {
+        extra.entry("ignore_eos").or_insert(json!(true));
+    }
+    if extra.is_empty() { json!("") } else { Value::Object(extra) }
+}
+
+/// The objectives, ms; genai-perf writes an empty string for none.
+fn goodput(point: &LoadPoint) -> Value {
+    let slo = &point.slo;
+    let set = [
+        ("time_to_first_token", slo.ttft_ms),
+        ("inter_token_latency", slo.itl_ms),
+        ("request_latency", slo.e2e_ms),
+    ];
+    let set: Map<String, Value> =
+        set.into_iter().filter_map(|(name, bound)| Some((name.to_owned(), json!(bound?)))).collect();
+    if set.is_empty() { json!("") } else { Value::Object(set) }
+}
