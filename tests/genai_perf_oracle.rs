@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tokmark::metrics::dialects::ExportContext;
 use tokmark::metrics::dialects::genai_perf::{SummaryFiles, summary_files};
 use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord};
-use tokmark::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CONTEXT: ExportContext<'static> = ExportContext {
     model: "m",
@@ -65,6 +65,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         client: ClientHealth::default(),
         interrupted: false,
         aborted: None,
+        arrivals: None,
     };
     let length = Length { mean: 1, stddev: 0 };
     let point = LoadPoint {
@@ -74,6 +75,8 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         arrival: Arrival::Closed { concurrency: 1 },
         stop: Stop::Requests(24),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming,
         ignore_eos: false,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use tokmark::metrics::dialects::ExportContext;
 use tokmark::metrics::dialects::vllm_bench;
 use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord};
-use tokmark::plan::{Arrival, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] =
     ["vllm-chat-c4", "dynamo-chat-c4", "vllm-completions-rate10", "vllm-unknown-model"];
@@ -105,6 +105,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         client: ClientHealth::default(),
         interrupted: false,
         aborted: None,
+        arrivals: None,
     };
     let length = Length { mean: 1, stddev: 0 };
     let point = LoadPoint {
@@ -114,6 +115,8 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         arrival: Arrival::Closed { concurrency: 4 },
         stop: Stop::Requests(20),
         warmup_requests: 0,
+        warmup_duration_s: None,
+        at_end: AtEnd::default(),
         endpoint: Endpoint::Chat,
         streaming: true,
         ignore_eos: true,

@@ -267,7 +267,7 @@ fn knows_gpus(input: &Input<'_>) -> bool {
         origin.is_some_and(|origin| origin != "default")
             || input.resolved.recipe.sweep.server.contains_key(*key)
     };
-    input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(|key| said(key))
+    input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(said)
 }
 
 /// The sizes, each at least 1.

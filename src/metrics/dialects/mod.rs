@@ -9,7 +9,7 @@ pub mod read;
 pub mod vllm_bench;
 pub mod vllm_bench_csv;
 
-use crate::plan::{Arrival, LoadPoint};
+use crate::plan::{Arrival, LoadPoint, Spacing};
 
 /// What the exports need to know beside the load point and its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Offered {
     concurrency: Option<u32>,
     /// Arrivals per second; `None` in a closed loop.
     rate: Option<f64>,
-    /// Shape of the gamma distribution of the gaps: 1 is Poisson.
+    /// Shape of the gamma distribution of the gaps: 1 is Poisson, infinity is constant spacing.
     burstiness: f64,
 }
 
@@ -42,6 +42,15 @@ fn offered(point: &LoadPoint) -> Offered {
         Arrival::Closed { concurrency } => {
             Offered { concurrency: Some(concurrency), rate: None, burstiness: 1.0 }
         }
+        Arrival::Open(open) => Offered {
+            concurrency: open.max_concurrency,
+            rate: Some(open.rate),
+            burstiness: match open.spacing {
+                Spacing::Constant => f64::INFINITY,
+                Spacing::Poisson => 1.0,
+                Spacing::Gamma { shape } => shape,
+            },
+        },
     }
 }
 
