@@ -44,7 +44,7 @@ fn names(dir: &Path) -> Vec<String> {
 /// Every line of a JSONL file.
 #[track_caller]
 fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs_err::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -69,20 +69,38 @@ fn csv(path: &Path) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
-const POINT_FILES: [&str; 7] = [
+/// Files of a point, sorted. Two exports go by names that other tools read, with what was sent and when: they come last,
+/// by what they are.
+const POINT_FILES: [&str; 11] = [
     "deployment_config.json",
     "inputs.json",
     "profile_export.jsonl",
     "profile_export_aiperf.csv",
     "profile_export_aiperf.json",
+    "profile_export_genai_perf.csv",
+    "profile_export_genai_perf.json",
     "records.jsonl",
     "summary.json",
+    "vllm bench serve's .json",
+    "vllm-bench's .csv",
 ];
+
+fn point_files(dir: &Path) -> Vec<String> {
+    let stamped = regex::Regex::new(r"^(openai|chat|completions)-.*-\d{8}-\d{6}\.(json|csv)$").unwrap();
+    let name = |name: String| match stamped.captures(&name).map(|found| found[2].to_owned()).as_deref() {
+        Some("json") => "vllm bench serve's .json".to_owned(),
+        Some(_) => "vllm-bench's .csv".to_owned(),
+        None => name,
+    };
+    let mut files: Vec<String> = names(dir).into_iter().map(name).collect();
+    files.sort();
+    files
+}
 
 /// Every file of a point parses, agrees with the others, and says that it is simulated where it says anything.
 #[track_caller]
 fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
-    assert_eq!(names(dir), POINT_FILES);
+    assert_eq!(point_files(dir), POINT_FILES);
     let summary = house_json(&dir.join("summary.json"));
     let schema = house_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/summary.schema.json"));
     assert_eq!(keys(&summary), keys(&schema["properties"]));
@@ -301,6 +319,16 @@ fn a_server_that_crashes_ends_the_run_and_keeps_the_records() {
 }
 
 #[test]
+fn a_server_that_dies_under_the_last_requests_is_noticed() {
+    let house = House::new();
+    recipe(&house, "", "speed = 20\ncrash_after = 30", "requests = 50");
+    let end = house.run(["run", "./r.toml"]).fails(4);
+    assert!(end.stderr.contains("CUDA error: out of memory (simulated)"), "{}", end.stderr);
+    assert!(!house.experiment().join("benchmark_logs/summary.json").exists());
+    house.assert_empty();
+}
+
+#[test]
 fn a_server_that_never_becomes_ready() {
     let house = House::new();
     recipe(&house, "startup_timeout = \"500ms\"", "startup_delay = 60", "requests = 4");
@@ -465,7 +493,7 @@ fn an_invalid_result_fails_the_gate() {
     recipe(&house, "", "speed = 20\nfail_rate = 0.8", "requests = 40");
     let end = house.run(["run", "./r.toml"]).fails(5);
     assert!(end.stderr.contains("1 of 1 load points are invalid"), "{}", end.stderr);
-    assert!(end.stdout.contains("invalid: "), "{}", end.stdout);
+    assert!(end.stdout.contains("30 of 40 requests failed"), "{}", end.stdout);
     let summary = house_json(&house.experiment().join("benchmark_logs/summary.json"));
     assert_eq!(summary["verdict"]["result"], "invalid");
     assert_eq!(keys(&summary["requests"]["by_outcome"]), ["http_503", "ok"]);
@@ -531,9 +559,9 @@ fn bench_with_several_points_writes_a_folder_each() {
     );
     let expected: Vec<&str> =
         POINT_FILES.into_iter().filter(|file| *file != "deployment_config.json").collect();
-    assert_eq!(names(&out.join("isl8_osl4_con3")), expected);
+    assert_eq!(point_files(&out.join("isl8_osl4_con3")), expected);
     house.run(args.iter().chain(&["--out", "one"])).succeeds();
-    assert_eq!(names(&house.path().join("one")), expected, "one point: directly in the folder");
+    assert_eq!(point_files(&house.path().join("one")), expected, "one point: directly in the folder");
     assert!(house.read("o/summary.md").contains(SIMULATED));
 }
 
