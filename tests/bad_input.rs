@@ -222,6 +222,22 @@ fn weights_that_are_not_there() {
 }
 
 #[test]
+fn weights_that_are_not_where_a_mount_takes_them_from() {
+    let house = House::new();
+    house.recipe(&format!(
+        "{MODEL}path = \"/models/m\"\n[deploy]\nlauncher = \"vllm\"\n[container]\nimage = \"i\"\n{LOAD}"
+    ));
+    house
+        .file("site.toml", "schema = 1\n[container]\nruntime = \"pyxis\"\nmounts = [\"/no/such:/models\"]\n");
+    says!(
+        house.fails(["submit", "./r.toml", "--gpu", "h100"]),
+        r#"error: ./r.toml:5: `model.path`: the weights folder "/no/such/m" does not exist here
+  expected: a folder with the model's weights
+  next: correct the path, or leave it out to let the engine find the model by name"#
+    );
+}
+
+#[test]
 fn weights_that_are_not_where_the_site_says() {
     let house = House::new();
     house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"));

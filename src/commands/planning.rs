@@ -107,7 +107,8 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
     let path = &plan.model.path;
     let is_path =
         path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
-    if !is_path || Path::new(path).exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
+    let here = on_host(plan, path);
+    if !is_path || here.exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
         return Ok(());
     }
     let site = SiteFile::load(global.site.as_deref())?;
@@ -115,11 +116,23 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
         Some(origin) => (origin.clone(), "model.path".to_owned()),
         None => site.place_of_model(&plan.gpu.kind, &plan.model.name),
     };
-    Err(InputError::new(origin, format!("the weights folder {path:?} does not exist here"))
+    let shown = here.display().to_string();
+    Err(InputError::new(origin, format!("the weights folder {shown:?} does not exist here"))
         .key(key)
         .expected("a folder with the model's weights")
         .next("correct the path, or leave it out to let the engine find the model by name")
         .into())
+}
+
+/// Where a path inside the container lies outside of it, by the site's mounts.
+fn on_host(plan: &Plan, path: &str) -> PathBuf {
+    let mounts = plan.container.iter().flat_map(|container| &container.mounts);
+    let mapped = mounts.filter_map(|mount| {
+        let mut parts = mount.split(':');
+        let (source, target) = (parts.next()?, parts.next()?);
+        Some(Path::new(source).join(Path::new(path).strip_prefix(target).ok()?))
+    });
+    mapped.last().unwrap_or_else(|| PathBuf::from(path))
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.
