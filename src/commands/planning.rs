@@ -127,12 +127,12 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
 /// Where a path inside the container lies outside of it, by the site's mounts.
 fn on_host(plan: &Plan, path: &str) -> PathBuf {
     let mounts = plan.container.iter().flat_map(|container| &container.mounts);
-    let mapped = mounts.filter_map(|mount| {
+    let mut mapped = mounts.rev().filter_map(|mount| {
         let mut parts = mount.split(':');
         let (source, target) = (parts.next()?, parts.next()?);
         Some(Path::new(source).join(Path::new(path).strip_prefix(target).ok()?))
     });
-    mapped.last().unwrap_or_else(|| PathBuf::from(path))
+    mapped.next().unwrap_or_else(|| PathBuf::from(path))
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.

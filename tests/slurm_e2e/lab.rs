@@ -221,8 +221,11 @@ impl Job {
     /// Everything below the directory, relative, sorted; volatile scratch left out.
     pub(crate) fn layout(&self) -> Vec<String> {
         let entries = walkdir::WalkDir::new(&self.dir).min_depth(1).into_iter().map(Result::unwrap);
+        let time = regex::Regex::new(r"\d{8}-\d{6}").unwrap();
         let names: BTreeSet<String> = entries
             .map(|entry| entry.path().strip_prefix(&self.dir).unwrap().display().to_string())
+            // Some tools put the start of a load point into a file's name.
+            .map(|name| time.replace(&name, "TIME").into_owned())
             .collect();
         names.into_iter().collect()
     }
