@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 
-use super::{planning, session};
+use super::{output, planning, session};
 use crate::cli::Global;
 use crate::deploy::{Place, ports, secrets};
 use crate::document::InputError;
@@ -29,6 +29,9 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     }
     for deployment in &plan.deployments {
         secrets::resolve(&deployment.env).map_err(|error| place_of(&plan, error))?;
+    }
+    if plan.container.is_some() && !global.quiet {
+        output::note("the site's containers are for Slurm jobs: here the servers run bare");
     }
     let experiment = Experiment::local(&plan, jiff::Timestamp::now())
         .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
