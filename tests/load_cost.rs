@@ -141,6 +141,10 @@ fn point(streams: u32, requests: u64, tokens: u32) -> LoadPoint {
         slo: Slo::default(),
         request_timeout_s: 600.0,
         stall_timeout_s: 600.0,
+        connect_timeout_s: 30.0,
+        first_token_timeout_s: None,
+        max_tokens_field: Default::default(),
+        continuous_usage_stats: false,
         extra_body: serde_json::Map::new(),
     }
 }

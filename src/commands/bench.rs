@@ -175,6 +175,10 @@ impl BenchArgs {
             slo: self.slo.unwrap_or_default(),
             request_timeout_s: self.request_timeout.seconds(),
             stall_timeout_s: self.request_timeout.seconds().min(120.0),
+            connect_timeout_s: 30.0,
+            first_token_timeout_s: None,
+            max_tokens_field: Default::default(),
+            continuous_usage_stats: false,
             extra_body: self.extra_body.clone().unwrap_or_default(),
         });
         points.collect()
@@ -277,7 +281,7 @@ async fn identify(target: &mut Target, named: bool) -> anyhow::Result<bool> {
         (Err(error), _) => {
             let message = format!(
                 "{}: {error}\n  next: is the server up? A model list at /v1/models is asked for first",
-                target.base_url
+                target.address()
             );
             return Err(Ended { code: error::SERVER, message }.into());
         }
@@ -369,7 +373,7 @@ fn refuse_used(dir: &std::path::Path) -> Result<(), InputErrors> {
 }
 
 fn subject(args: &BenchArgs, target: &Target) -> Subject {
-    let mut facts = vec![("url", target.base_url.clone()), ("model", target.model.clone())];
+    let mut facts = vec![("url", target.address()), ("model", target.model.clone())];
     facts.extend(args.points().first().map(|point| ("load", report::load_fact(point))));
     facts.push(("tokmark", crate::cli::VERSION.to_owned()));
     Subject { name: format!("bench of {}", target.model), summary: String::new(), facts, recipe: None }

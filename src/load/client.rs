@@ -45,7 +45,7 @@ impl Client {
         ]);
         let limit = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER);
         Ok(Self {
-            http: target.http_client()?,
+            http: target.http_client(limit(point.connect_timeout_s))?,
             url: target.url(point.endpoint.path())?,
             headers,
             point_id: point.id.clone(),

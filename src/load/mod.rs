@@ -37,6 +37,7 @@ mod target;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod words;
 
 pub use body::request_body;
@@ -44,4 +45,5 @@ pub use drive::{LoadError, Options, drive};
 pub use probe::ProbeError;
 pub use progress::{Progress, Snapshot};
 pub use prompts::{PromptPlan, PromptSource};
-pub use target::{CONNECT_TIMEOUT, Target, TargetError};
+pub use target::{Target, TargetError};
+pub use tls::Tls;

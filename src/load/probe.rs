@@ -10,7 +10,7 @@ use super::body::request_body;
 use super::chunk::{self, Payload};
 use super::error_body;
 use super::prompts::PromptPlan;
-use super::target::{Target, TargetError, builder, parse_url};
+use super::target::{Target, TargetError, parse_url};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
@@ -57,7 +57,7 @@ pub struct Page {
 /// [`ProbeError`]; all but `Target` may pass with time.
 pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -> Result<(), ProbeError> {
     let request = target
-        .http_client()?
+        .http_client(timeout)?
         .post(target.url(endpoint.path())?)
         .header(reqwest::header::CONTENT_TYPE, "application/json")
         .body(one_token_body(target, endpoint));
@@ -90,7 +90,7 @@ pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, Pr
     struct Models {
         data: Vec<Model>,
     }
-    let page = fetch(target.http_client()?.get(target.url("/v1/models")?), timeout).await?;
+    let page = fetch(target.http_client(timeout)?.get(target.url("/v1/models")?), timeout).await?;
     let models: Models = serde_json::from_slice(success(&page)?)
         .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
     Ok(models.data)
@@ -102,7 +102,7 @@ pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, Pr
 /// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
     let url = parse_url(url)?;
-    let client = builder(url.scheme() == "https").build().map_err(TargetError::from)?;
+    let client = Target::new(url.as_str(), "").http_client(timeout)?;
     fetch(client.get(url), timeout).await
 }
 
@@ -161,6 +161,10 @@ fn one_token_body(target: &Target, endpoint: Endpoint) -> Vec<u8> {
         slo: Slo::default(),
         request_timeout_s: 0.0,
         stall_timeout_s: 0.0,
+        connect_timeout_s: 30.0,
+        first_token_timeout_s: None,
+        max_tokens_field: Default::default(),
+        continuous_usage_stats: false,
         extra_body: serde_json::Map::new(),
     };
     let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };

@@ -1,49 +1,84 @@
 //! The server that is driven, and how an HTTP client for it is built.
 //!
-//! Arrow: `drive` and `probe` build their clients here, so that both treat proxies, redirects and retries alike.
+//! Arrow: `drive` and `probe` build their clients here, so that both treat TLS, proxies, redirects and retries alike.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-/// Longest wait for a TCP (and TLS) connection. Long enough for a few lost SYNs when thousands connect at once.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+use super::tls::{self, Tls};
+use crate::plan::{HttpVersion, Proxy};
 
 /// An idle connection older than this is not used again. Uvicorn (vLLM, SGLang, TensorRT-LLM) and llama-server close idle
 /// connections after 5 s; a request written into a connection that is just being closed would be a failure of ours.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
-/// An OpenAI-compatible server.
+/// An OpenAI-compatible server, or several alike that share the load.
 #[derive(Clone)]
 pub struct Target {
-    /// `http://host:8000`, with or without a trailing `/v1`.
-    pub base_url: String,
+    /// `http://host:8000`, with or without a trailing `/v1`; at least one. Request `n` goes to number `n` modulo their count.
+    pub base_urls: Vec<String>,
     /// The model name sent in each request.
     pub model: String,
     /// Sent as `Authorization: Bearer …`. Never shown.
     pub api_key: Option<String>,
     /// Sent with every request. Values are never shown.
     pub headers: Vec<(String, String)>,
+    /// The HTTP that is spoken.
+    pub http: HttpVersion,
+    /// Whom to trust when a URL begins with `https://`.
+    pub tls: Tls,
+    /// The way there.
+    pub proxy: Proxy,
 }
 
 impl Target {
-    /// A server without key or extra headers.
+    /// One server without key or extra headers, reached directly over HTTP/1.1.
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
-        Self { base_url: base_url.into(), model: model.into(), api_key: None, headers: Vec::new() }
+        Self {
+            base_urls: vec![base_url.into()],
+            model: model.into(),
+            api_key: None,
+            headers: Vec::new(),
+            http: HttpVersion::Http1,
+            tls: Tls::default(),
+            proxy: Proxy::Off,
+        }
     }
 
-    /// The address of `path` (which starts with `/`) on this server.
+    /// The base URLs in one line, for people and reports.
+    pub fn address(&self) -> String {
+        self.base_urls.join(", ")
+    }
+
+    /// The same target with one of its servers only, for each of them.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.base_urls.iter().map(|url| Self { base_urls: vec![url.clone()], ..self.clone() })
+    }
+
+    /// The address of `path` (which starts with `/`) on the first server.
     ///
     /// # Errors
-    /// [`TargetError::Url`] when `base_url` is no `http://` or `https://` address.
+    /// As [`Target::urls`].
     pub fn url(&self, path: &str) -> Result<reqwest::Url, TargetError> {
-        let base = self.base_url.trim_end_matches('/');
-        let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
-        parse_url(base)?;
-        parse_url(&format!("{base}{path}"))
+        address(self.base_urls.first().ok_or(TargetError::NoUrl)?, path)
     }
 
-    fn default_headers(&self) -> Result<HeaderMap, TargetError> {
+    /// The address of `path` (which starts with `/`) on each server; never empty.
+    ///
+    /// # Errors
+    /// [`TargetError::Url`] for the first base URL that is no `http://` or `https://` address, [`TargetError::NoUrl`].
+    pub fn urls(&self, path: &str) -> Result<Vec<reqwest::Url>, TargetError> {
+        if self.base_urls.is_empty() {
+            return Err(TargetError::NoUrl);
+        }
+        self.base_urls.iter().map(|base| address(base, path)).collect()
+    }
+
+    /// Headers of every request: the key and the extra ones.
+    pub(crate) fn header_map(&self) -> Result<HeaderMap, TargetError> {
         let mut headers = HeaderMap::new();
         if let Some(key) = &self.api_key {
             headers.insert(AUTHORIZATION, secret("authorization", &format!("Bearer {key}"))?);
@@ -56,17 +91,44 @@ impl Target {
         Ok(headers)
     }
 
-    /// An HTTP client for this server: HTTP/1.1, no proxy, no redirects, no retries by reqwest.
+    /// The TLS configuration of every connection to this target, the ALPN of its HTTP version in it; `None` when neither a URL
+    /// nor the proxy begins with `https://`. Reads the CA file or the system's certificates: ask once, then share it.
+    ///
+    /// # Errors
+    /// [`TargetError`]: a wrong URL, an unusable CA file, or no CA certificates on this machine.
+    pub(crate) fn rustls_config(&self) -> Result<Option<Arc<rustls::ClientConfig>>, TargetError> {
+        let to_server = self.urls("/")?.iter().any(|url| url.scheme() == "https");
+        let to_proxy = matches!(&self.proxy, Proxy::Url(url) if url.starts_with("https:"));
+        if !to_server && !to_proxy {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(self.tls.config(self.http)?)))
+    }
+
+    /// An HTTP client for this target: no redirects, no retries by reqwest, a proxy only when asked for.
     ///
     /// One resend remains that reqwest cannot switch off and that is safe: hyper's pool hands a request to another connection
     /// when the idle one it had picked turns out closed *before a single byte was written*; the server never saw it.
     /// Once bytes were written nothing is ever sent twice: the record says `disconnected`.
     ///
     /// # Errors
-    /// [`TargetError::Header`], or [`TargetError::Client`] when TLS cannot be set up.
-    pub(crate) fn http_client(&self) -> Result<reqwest::Client, TargetError> {
-        let tls = self.url("/")?.scheme() == "https";
-        Ok(builder(tls).default_headers(self.default_headers()?).build()?)
+    /// [`TargetError`], each before anything is sent.
+    pub(crate) fn http_client(&self, connect: Duration) -> Result<reqwest::Client, TargetError> {
+        let tls = match self.rustls_config()? {
+            Some(config) => config.as_ref().clone(),
+            None => tls::none()?,
+        };
+        let builder = builder(tls).connect_timeout(connect).default_headers(self.header_map()?);
+        let builder = match &self.proxy {
+            Proxy::Off => builder.no_proxy(),
+            Proxy::Environment => builder,
+            Proxy::Url(url) => {
+                let wrong = || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
+                parse_url(url).map_err(|_| wrong())?;
+                builder.proxy(reqwest::Proxy::all(url).map_err(|_| wrong())?)
+            }
+        };
+        Ok(builder.build()?)
     }
 }
 
@@ -74,10 +136,13 @@ impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&String> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Target")
-            .field("base_url", &self.base_url)
+            .field("base_urls", &self.base_urls)
             .field("model", &self.model)
             .field("api_key", &self.api_key.as_ref().map(|_| "…"))
             .field("headers", &names)
+            .field("http", &self.http)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy)
             .finish()
     }
 }
@@ -85,6 +150,9 @@ impl std::fmt::Debug for Target {
 /// The target cannot be used as given.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
+    /// No address at all.
+    #[error("no URL of a server is given")]
+    NoUrl,
     /// Not an address.
     #[error("{url:?} is not an http:// or https:// address: {reason}")]
     Url {
@@ -99,9 +167,47 @@ pub enum TargetError {
         /// Its name.
         name: String,
     },
+    /// A proxy that is none. It is not shown: it may hold a password.
+    #[error("the proxy is no address: {reason}")]
+    Proxy {
+        /// What was expected.
+        reason: &'static str,
+    },
+    /// The file of trusted authorities holds none.
+    #[error("CA file {}: {found}; expected certificates in PEM (-----BEGIN CERTIFICATE-----)", .file.display())]
+    Ca {
+        /// The file.
+        file: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
+    /// Trust nobody else, and trust everybody.
+    #[error("a CA file and insecure exclude each other: give one of them")]
+    InsecureWithCa,
+    /// The machine has no CA certificates.
+    #[error(
+        "this machine has no CA certificates to check the server with ({reason}); give a CA file, or install ca-certificates"
+    )]
+    NoRoots {
+        /// What was tried.
+        reason: String,
+    },
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up: {reason}")]
+    Tls {
+        /// Why.
+        reason: String,
+    },
     /// The HTTP client could not be set up.
     #[error("the HTTP client cannot be set up")]
     Client(#[from] reqwest::Error),
+}
+
+fn address(base_url: &str, path: &str) -> Result<reqwest::Url, TargetError> {
+    let base = base_url.trim_end_matches('/');
+    let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
+    parse_url(base)?;
+    parse_url(&format!("{base}{path}"))
 }
 
 pub(crate) fn parse_url(text: &str) -> Result<reqwest::Url, TargetError> {
@@ -114,32 +220,18 @@ pub(crate) fn parse_url(text: &str) -> Result<reqwest::Url, TargetError> {
 }
 
 /// What every client of ours has in common.
-pub(crate) fn builder(tls: bool) -> reqwest::ClientBuilder {
-    let ring = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    // Fails only when one is installed already, which is as good.
-    let _ = rustls::crypto::CryptoProvider::install_default(ring.as_ref().clone());
-    let builder = reqwest::Client::builder()
+fn builder(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .user_agent(concat!("tokmark/", env!("CARGO_PKG_VERSION")))
-        .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .http1_only()
         .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(usize::MAX)
         // 0 also keeps reqwest from holding a second copy of each body until its answer begins.
-        .retry(reqwest::retry::never().max_retries_per_request(0));
-    if tls {
-        return builder;
-    }
-    // Plain HTTP must work on a node without CA certificates, which reqwest's default set-up refuses.
-    match rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions() {
-        Ok(config) => builder.tls_backend_preconfigured(
-            config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-        ),
-        Err(_) => builder,
-    }
+        .retry(reqwest::retry::never().max_retries_per_request(0))
+        .tls_backend_preconfigured(tls)
 }
 
 fn secret(name: &str, value: &str) -> Result<HeaderValue, TargetError> {
@@ -175,7 +267,7 @@ mod tests {
         };
         assert!(!format!("{target:?}").contains("sk-"));
         let bad = Target { headers: vec![("X-Key".into(), "sk-3\n".into())], ..target };
-        let error = bad.http_client().unwrap_err();
+        let error = bad.http_client(Duration::from_secs(1)).unwrap_err();
         assert!(!format!("{error:?}{error}").contains("sk-"));
     }
 }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
 pub use crate::recipe::open_loop::WhenFull;
 
@@ -156,9 +157,29 @@ pub struct LoadPoint {
     pub request_timeout_s: f64,
     /// Longest silence between two reads of one answer, seconds.
     pub stall_timeout_s: f64,
+    /// Longest wait for a connection, name resolution and TLS included, seconds. Past it the outcome is `connect`.
+    #[serde(default = "connect_timeout_s")]
+    pub connect_timeout_s: f64,
+    /// Longest wait from the send to the first content chunk, seconds. Past it the outcome is `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_timeout_s: Option<f64>,
+    /// Field that bounds the output length.
+    #[serde(default)]
+    pub max_tokens_field: MaxTokensField,
+    /// Ask for `usage` in every chunk of a stream.
+    #[serde(default)]
+    pub continuous_usage_stats: bool,
     /// Merged into every request body, last.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Longest wait for a connection unless the recipe says otherwise, seconds. Long enough for a few lost SYNs when thousands
+/// connect at once.
+pub const CONNECT_TIMEOUT_S: f64 = 30.0;
+
+fn connect_timeout_s() -> f64 {
+    CONNECT_TIMEOUT_S
 }
 
 impl LoadPoint {

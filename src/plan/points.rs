@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::build::{Blame, Input, json_map, section, typed};
 use super::matrix::{combination_id, product};
+use super::load_point::CONNECT_TIMEOUT_S;
 use super::{Endpoint, Length, LoadPoint, Slo, arrival, point_id};
 use crate::document::InputErrors;
 use crate::recipe::units::OneOrMany;
@@ -104,6 +105,10 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         },
         request_timeout_s: load.request_timeout.map_or(600.0, |span| span.seconds()),
         stall_timeout_s: load.stall_timeout.map_or(120.0, |span| span.seconds()),
+        connect_timeout_s: load.connect_timeout.map_or(CONNECT_TIMEOUT_S, |span| span.seconds()),
+        first_token_timeout_s: load.first_token_timeout.map(|span| span.seconds()),
+        max_tokens_field: load.max_tokens_field.unwrap_or_default(),
+        continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
         extra_body: json_map(&load.extra_body),
     })
 }

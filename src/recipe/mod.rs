@@ -4,6 +4,7 @@
 //! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
 //! Arrow: `document` → here → `plan`.
 
+pub mod connection;
 pub mod endpoint;
 pub mod find;
 pub mod layers;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use connection::{HttpVersion, MaxTokensField, Proxy};
 pub use endpoint::Endpoint;
 pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
 use units::{OneOrMany, Rates, Span};
@@ -211,6 +213,18 @@ pub struct LoadSection {
     /// Longest silence within an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall_timeout: Option<Span>,
+    /// Longest wait for a connection, name resolution and TLS included. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Span>,
+    /// Longest wait for the first content chunk, from the send on. Default: none but `request_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_timeout: Option<Span>,
+    /// Field that bounds the output length: `auto` (default), `max_tokens` or `max_completion_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens_field: Option<MaxTokensField>,
+    /// Ask for `usage` in every chunk of a stream, not only in the last (`stream_options.continuous_usage_stats`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuous_usage_stats: Option<bool>,
     /// Objectives for goodput.
     #[serde(skip_serializing_if = "SloSection::is_empty")]
     pub slo: SloSection,

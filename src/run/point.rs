@@ -162,7 +162,7 @@ impl Measure {
     fn export(&self, dir: &Path, run: &PointRun, summary: &Summary, cut: bool) -> Result<(), PointError> {
         let export = ExportContext {
             model: &self.target.model,
-            url: &self.target.base_url,
+            url: &self.target.address(),
             version: env!("CARGO_PKG_VERSION"),
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
