@@ -110,6 +110,13 @@ impl Answer {
         };
     }
 
+    /// The body cannot be understood, whatever follows.
+    pub(crate) fn give_up(&mut self, failure: End) {
+        if !matches!(self.form, Form::Refusal(..)) {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
     /// Content chunks so far.
     pub(crate) fn chunks(&self) -> u64 {
         self.content.chunks_us.len() as u64

@@ -1,21 +1,23 @@
-//! Sends one request and sees it through to its end.
+//! Sends one request and sees it through to its end, within its time limits.
 //!
-//! Arrow: `drive` calls [`Client::exchange`]; reads go to `flight`, stamped before anything looks at them.
-//! One client belongs to one driving thread, so its connection pool is never contended.
+//! Arrow: `drive` calls [`Client::exchange`]; `http1` (or `via_reqwest`) reads, `flight` understands what was read.
+//! One client belongs to one driving thread, so its connections are never contended.
 
-use std::error::Error as _;
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Request, Response, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::Url;
 
 use super::answer::End;
 use super::flight::Flight;
+use super::http1::{Connection, Pool, Read, Reply, Sent};
 use super::supply::Prepared;
 use super::target::{Target, TargetError};
+use super::via_reqwest::ViaReqwest;
 use crate::metrics::record::{Outcome, Phase, request_id};
-use crate::plan::LoadPoint;
+use crate::plan::{HttpVersion, LoadPoint, Proxy};
 
 /// How long an answer whose result is known may take to end, so that its connection can be used again.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -23,129 +25,197 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// A limit that is never reached, in place of "none": 100 years.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
-    url: Url,
-    headers: HeaderMap,
+    transport: Transport,
     point_id: String,
-    streaming: bool,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Http1(Pool),
+    Reqwest(ViaReqwest),
+}
+
+/// The time limits of each request.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     total: Duration,
+    first_token: Option<Duration>,
     stall: Duration,
 }
 
 impl Client {
     pub(crate) fn new(target: &Target, point: &LoadPoint) -> Result<Self, TargetError> {
         let accept = if point.streaming { "text/event-stream" } else { "application/json" };
-        let headers = HeaderMap::from_iter([
+        let mut headers = HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (ACCEPT, HeaderValue::from_static(accept)),
         ]);
-        let limit = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER);
-        Ok(Self {
-            http: target.http_client(limit(point.connect_timeout_s))?,
-            url: target.url(point.endpoint.path())?,
-            headers,
-            point_id: point.id.clone(),
-            streaming: point.streaming,
+        let urls = target.urls(point.endpoint.path())?;
+        let connect = limit(point.connect_timeout_s);
+        // Passwords in addresses are reqwest's business as well.
+        let plain = |url: &Url| url.username().is_empty() && url.password().is_none();
+        let direct = target.http == HttpVersion::Http1 && target.proxy == Proxy::Off;
+        let transport = if !direct || !urls.iter().all(plain) {
+            Transport::Reqwest(ViaReqwest::new(target.http_client(connect)?, urls, headers))
+        } else {
+            let agent = HeaderValue::from_static(concat!("tokmark/", env!("CARGO_PKG_VERSION")));
+            headers.insert(USER_AGENT, agent);
+            headers.extend(target.header_map()?);
+            Transport::Http1(Pool::new(&urls, &headers, target.rustls_config()?.as_ref(), connect)?)
+        };
+        let limits = Limits {
             total: limit(point.request_timeout_s),
+            first_token: point.first_token_timeout_s.map(limit),
             stall: limit(point.stall_timeout_s),
-        })
+        };
+        Ok(Self { transport, point_id: point.id.clone(), limits })
+    }
+
+    /// Opens connections for `count` requests that are about to be sent together.
+    pub(crate) async fn open_ahead(&self, count: usize) {
+        if let Transport::Http1(pool) = &self.transport {
+            pool.open_ahead(count).await;
+        }
     }
 
     /// Sends the request and reads its answer; the flight lands whatever happens.
-    pub(crate) async fn exchange(&self, mut flight: Flight<'_>, prepared: Prepared, phase: Phase) {
-        let mut watch = Watch::start(self.total, self.stall);
-        let request = self.request(prepared, phase);
-        let answered = tokio::select! {
-            biased;
-            answered = self.http.execute(request) => answered.map_err(|error| end_of(&error)),
-            end = watch.expired() => Err(end),
-        };
-        let at = Instant::now();
-        match answered {
-            Ok(response) => {
-                let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                flight.headers(at, response.status().as_u16(), content_type, self.streaming);
-                read_body(response, flight, watch).await;
-            }
-            Err(end) => flight.land(at, Some(end)),
+    pub(crate) async fn exchange(&self, flight: Flight<'_>, prepared: Prepared, phase: Phase) {
+        let watch = Watch::start(self.limits);
+        let id = request_id(&self.point_id, phase, prepared.id);
+        match &self.transport {
+            Transport::Http1(pool) => exchange(pool, flight, &prepared, &id, watch).await,
+            Transport::Reqwest(via) => via.exchange(flight, prepared, &id, watch).await,
         }
-    }
-
-    fn request(&self, prepared: Prepared, phase: Phase) -> Request {
-        let mut request = Request::new(Method::POST, self.url.clone());
-        request.headers_mut().clone_from(&self.headers);
-        if let Ok(id) = HeaderValue::try_from(request_id(&self.point_id, phase, prepared.id)) {
-            request.headers_mut().insert(X_REQUEST_ID, id);
-        }
-        *request.body_mut() = Some(prepared.body.into());
-        request
     }
 }
 
-async fn read_body(mut response: Response, mut flight: Flight<'_>, mut watch: Watch) {
+fn limit(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER)
+}
+
+async fn exchange(pool: &Pool, flight: Flight<'_>, prepared: &Prepared, id: &str, mut watch: Watch) {
+    let address = pool.address_of(prepared.id);
+    let mut extra = String::with_capacity(id.len() + 16);
+    // Writing into a string cannot fail.
+    let _ = write!(extra, "x-request-id: {id}\r\n");
+    let request = pool.request(address, &extra, &prepared.body);
+    let begin = async {
+        let mut connection = pool.connection(address).await.map_err(|error| (Outcome::Connect, error.to_string()))?;
+        let sent = connection.send(&request).await;
+        Ok((connection, sent))
+    };
+    let begun = tokio::select! {
+        biased;
+        begun = begin => begun.map_err(|(outcome, words)| End::failed(outcome, words)),
+        end = watch.expired() => Err(end),
+    };
+    match begun {
+        Ok((connection, sent)) => {
+            drop(request);
+            if let Some(connection) = read_answer(connection, sent, flight, watch).await {
+                pool.put_back(connection);
+            }
+        }
+        Err(end) => flight.land(Instant::now(), Some(end)),
+    }
+}
+
+/// Reads the answer to a request of which `sent` tells how far it was written. Gives the connection back when it can
+/// carry another request.
+async fn read_answer(
+    mut connection: Connection,
+    sent: std::io::Result<Sent>,
+    mut flight: Flight<'_>,
+    mut watch: Watch,
+) -> Option<Connection> {
+    let mut reply = Reply::default();
     // When the result became known, though the body goes on.
     let mut settled: Option<Instant> = None;
     let broken = loop {
         let read = tokio::select! {
             biased;
-            read = response.chunk() => read,
+            read = connection.read(|at, bytes| reply.take(at, bytes, &mut flight)) => read,
             end = watch.expired() => break Some(end),
         };
-        let at = Instant::now();
         match read {
-            Ok(Some(bytes)) => {
-                watch.saw_bytes(at);
-                if flight.read(at, &bytes) && settled.is_none() {
+            Ok(Read::Bytes(at, Ok(()))) => {
+                if reply.has_head() {
+                    watch.saw(at, &flight);
+                }
+                if flight.settled() && settled.is_none() {
                     settled = Some(at);
                     watch.hurry(at);
                 }
+                if reply.complete() {
+                    break None;
+                }
             }
-            Ok(None) => break None,
-            Err(error) => break Some(end_of(&error)),
+            Ok(Read::Bytes(_, Err(broken))) => break Some(End::failed(Outcome::Malformed, broken)),
+            Ok(Read::Closed) => {
+                break reply.missing().map(|words| End::failed(Outcome::Disconnected, words));
+            }
+            Err(error) => break Some(disconnected(&sent, &error)),
         }
     };
+    let whole = matches!(sent, Ok(Sent::Whole)) && broken.is_none();
     flight.land(settled.unwrap_or_else(Instant::now), broken);
-    // The connection returns to the pool when its own tasks have run. Sending the next request before that would open
-    // another one, and the number of connections would creep above the concurrency.
-    drop(response);
-    for _ in 0..2 {
-        tokio::task::yield_now().await;
-    }
+    (whole && reply.reusable()).then_some(connection)
 }
 
-/// The time limits of one request. Armed once and moved lazily: a read costs no timer operation.
-struct Watch {
+/// A connection broke while it was read, and maybe before, while it was written.
+fn disconnected(sent: &std::io::Result<Sent>, read: &std::io::Error) -> End {
+    let words = match sent {
+        Err(write) => format!("the request could not be written: {write}"),
+        Ok(_) => read.to_string(),
+    };
+    End::failed(Outcome::Disconnected, words)
+}
+
+/// The time limits of one request as they stand. Armed once and moved lazily: a read costs no timer operation.
+#[derive(Debug)]
+pub(crate) struct Watch {
     sleep: Pin<Box<tokio::time::Sleep>>,
+    limits: Limits,
     deadline: Instant,
-    stall: Duration,
+    /// Until content has arrived.
+    first_token: Option<Instant>,
     /// Last body bytes; the stall limit applies from the first of them on, the wait for it belongs to the TTFT.
     last_read: Option<Instant>,
 }
 
 impl Watch {
-    fn start(total: Duration, stall: Duration) -> Self {
-        let deadline = Instant::now() + total;
-        Self { sleep: Box::pin(tokio::time::sleep_until(deadline.into())), deadline, stall, last_read: None }
+    fn start(limits: Limits) -> Self {
+        let now = Instant::now();
+        let deadline = now + limits.total;
+        let first_token = limits.first_token.map(|limit| now + limit);
+        let first = first_token.map_or(deadline, |first| first.min(deadline));
+        let sleep = Box::pin(tokio::time::sleep_until(first.into()));
+        Self { sleep, limits, deadline, first_token, last_read: None }
     }
 
-    fn saw_bytes(&mut self, at: Instant) {
-        if self.last_read.replace(at).is_none() {
+    /// Something arrived for `flight`.
+    pub(crate) fn saw(&mut self, at: Instant, flight: &Flight<'_>) {
+        if flight.has_content() {
+            self.first_token = None;
+        }
+        if flight.has_body() && self.last_read.replace(at).is_none() {
             self.arm();
         }
     }
 
     /// The result is known: only the end of the body is still wanted.
-    fn hurry(&mut self, at: Instant) {
+    pub(crate) fn hurry(&mut self, at: Instant) {
+        self.first_token = None;
         self.deadline = self.deadline.min(at + DRAIN_LIMIT);
         self.arm();
     }
 
     fn next(&self) -> Instant {
-        self.last_read.map_or(self.deadline, |last| self.deadline.min(last + self.stall))
+        let stall = self.last_read.map(|last| last + self.limits.stall);
+        [self.first_token, stall].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 
     fn arm(&mut self) {
@@ -154,38 +224,22 @@ impl Watch {
     }
 
     /// Returns when a limit has passed. Dropping and calling it again loses nothing.
-    async fn expired(&mut self) -> End {
+    pub(crate) async fn expired(&mut self) -> End {
         loop {
             self.sleep.as_mut().await;
             let now = Instant::now();
             if now >= self.deadline {
                 return End::failed(Outcome::Timeout, "the request took longer than its time limit");
             }
+            if self.first_token.is_some_and(|first| now >= first) {
+                let limit = self.limits.first_token.unwrap_or_default().as_secs_f64();
+                return End::failed(Outcome::Timeout, format!("no token within {limit:.1} s"));
+            }
             if now >= self.next() {
-                let silence = format!("no byte for {:.1} s", self.stall.as_secs_f64());
+                let silence = format!("no byte for {:.1} s", self.limits.stall.as_secs_f64());
                 return End::failed(Outcome::Stalled, silence);
             }
             self.arm();
         }
     }
-}
-
-/// What a transport error means, by its type. Its text is only passed on.
-fn end_of(error: &reqwest::Error) -> End {
-    let mut outcome = if error.is_connect() { Outcome::Connect } else { Outcome::Disconnected };
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = cause.to_string();
-        let hyper_parse = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
-        let io_parse = cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
-            // hyper reports broken chunked framing so.
-            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
-        });
-        if outcome == Outcome::Disconnected && (hyper_parse || io_parse) {
-            outcome = Outcome::Malformed;
-        }
-        source = cause.source();
-    }
-    End::failed(outcome, words)
 }

@@ -151,6 +151,7 @@ type Tickets = VecDeque<UnboundedReceiver<Ticket>>;
 struct Shared {
     arrival: Arrival,
     at_end: AtEnd,
+    streaming: bool,
     threads: usize,
     clock: Clock,
     progress: Progress,
@@ -199,6 +200,7 @@ impl Crew {
         let shared = Shared {
             arrival: point.arrival,
             at_end: point.at_end,
+            streaming: point.streaming,
             threads,
             clock: Clock::start(),
             progress: progress.clone(),
@@ -271,6 +273,11 @@ impl Driver {
         let client = Arc::new(client);
         for supply in &shared.supplies {
             let phase = supply.phase();
+            tokio::select! {
+                biased;
+                () = shared.halt.cancelled() => {}
+                () = client.open_ahead(own_slots(shared.arrival, (index, shared.threads)).count()) => {}
+            }
             if !meet(&shared, supply).await {
                 shared.cut.store(true, Relaxed);
                 return;
@@ -279,14 +286,15 @@ impl Driver {
                 clock: shared.clock,
                 phase,
                 progress: shared.progress.clone(),
+                streaming: shared.streaming,
                 records: records.clone(),
             });
             let mut flights = JoinSet::new();
             let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
             let tickets = match shared.arrival {
-                Arrival::Closed { concurrency } => {
-                    let share = (index, shared.threads);
-                    closed_loop(concurrency, share, &client, supply, &tower, &mut flights);
+                Arrival::Closed { .. } => {
+                    let slots = own_slots(shared.arrival, (index, shared.threads));
+                    closed_loop(slots, &client, supply, &tower, &mut flights);
                     None
                 }
                 Arrival::Open(_) => tickets.pop_front(),
@@ -383,17 +391,25 @@ async fn meet(shared: &Shared, supply: &Supply) -> bool {
     }
 }
 
-/// Starts this thread's share of the slots: slot `s` belongs to thread `s mod threads`. Each sends its next request when
-/// its last one ends, so exactly `concurrency` are in flight until the supply runs out.
+/// The slots of one thread in a closed loop: slot `s` belongs to thread `s mod threads`. An open loop has none.
+fn own_slots(arrival: Arrival, (index, threads): (usize, usize)) -> impl Iterator<Item = u32> {
+    let concurrency = match arrival {
+        Arrival::Closed { concurrency } => concurrency,
+        Arrival::Open(_) => 0,
+    };
+    (0..concurrency).skip(index).step_by(threads)
+}
+
+/// Starts this thread's share of the slots. Each sends its next request when its last one ends, so exactly `concurrency`
+/// are in flight until the supply runs out.
 fn closed_loop(
-    concurrency: u32,
-    (index, threads): (usize, usize),
+    slots: impl Iterator<Item = u32>,
     client: &Arc<Client>,
     supply: &Arc<Supply>,
     tower: &Arc<Tower>,
     flights: &mut JoinSet<()>,
 ) {
-    for slot in (0..concurrency).skip(index).step_by(threads) {
+    for slot in slots {
         let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
         flights.spawn(async move {
             while let Some(prepared) = supply.take() {

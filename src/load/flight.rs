@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::answer::{Answer, End};
 use super::clock::Clock;
+use super::http1::{Head, Sink};
 use super::progress::Progress;
 use super::supply::Prepared;
 use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
@@ -18,6 +19,8 @@ pub(crate) struct Tower {
     pub(crate) clock: Clock,
     pub(crate) phase: Phase,
     pub(crate) progress: Progress,
+    /// Answers were asked for as streams.
+    pub(crate) streaming: bool,
     /// One message per finished request, never per token.
     pub(crate) records: Sender<RequestRecord>,
 }
@@ -67,25 +70,43 @@ impl<'a> Flight<'a> {
         Self { tower, record: Some(record), answer: None }
     }
 
-    /// The response headers arrived.
-    pub(crate) fn headers(&mut self, at: Instant, status: u16, content_type: Option<&str>, streaming: bool) {
+    /// The response headers arrived. `encoding`: the `Content-Encoding`, when there is one.
+    pub(crate) fn headers(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>) {
         if let Some(record) = &mut self.record {
             record.headers_us = Some(self.tower.clock.us(at));
             record.status = Some(status);
         }
-        self.answer = Some(Answer::new(status, content_type, streaming));
+        let answer = self.answer.insert(Answer::new(status, content_type, self.tower.streaming));
+        if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
+            answer.give_up(End::failed(Outcome::Malformed, words));
+        }
     }
 
-    /// Body bytes arrived; `at` was taken before anything looked at them. True: the result is known, nothing more needs to be read.
-    pub(crate) fn read(&mut self, at: Instant, bytes: &[u8]) -> bool {
+    /// Body bytes arrived; `at` was taken before anything looked at them.
+    pub(crate) fn read(&mut self, at: Instant, bytes: &[u8]) {
         if let Some(record) = &mut self.record {
             record.bytes_received += bytes.len() as u64;
         }
-        let Some(answer) = &mut self.answer else { return true };
+        let Some(answer) = &mut self.answer else { return };
         let before = answer.chunks();
         answer.read(self.tower.clock.us(at), bytes);
         self.tower.progress.received(answer.chunks() - before);
-        answer.settled()
+    }
+
+    /// The result is known; nothing more needs to be read.
+    pub(crate) fn settled(&self) -> bool {
+        self.answer.as_ref().is_some_and(Answer::settled)
+    }
+
+    /// Some of the body has arrived.
+    pub(crate) fn has_body(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.bytes_received > 0)
+    }
+
+    /// Some content has arrived.
+    pub(crate) fn has_content(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.chunks() > 0)
     }
 
     /// The request ended: the body in good order (`None`), or for the reason given.
@@ -127,6 +148,16 @@ impl<'a> Flight<'a> {
         self.tower.progress.ended(record.outcome == Outcome::Ok, record.osl);
         // The collector outlives every flight; if it is gone there is nobody to tell.
         let _ = self.tower.records.send(record);
+    }
+}
+
+impl Sink for Flight<'_> {
+    fn head(&mut self, at: Instant, head: &Head) {
+        self.headers(at, head.status, head.content_type.as_deref(), head.encoding.as_deref());
+    }
+
+    fn payload(&mut self, at: Instant, bytes: &[u8]) {
+        self.read(at, bytes);
     }
 }
 

@@ -23,6 +23,7 @@ mod drive;
 pub mod error_body;
 mod flight;
 mod health;
+mod http1;
 #[cfg(test)]
 mod open_tests;
 mod pace;
@@ -38,6 +39,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod via_reqwest;
 mod words;
 
 pub use body::request_body;

@@ -13,7 +13,7 @@ use crate::plan::{HttpVersion, Proxy};
 
 /// An idle connection older than this is not used again. Uvicorn (vLLM, SGLang, TensorRT-LLM) and llama-server close idle
 /// connections after 5 s; a request written into a connection that is just being closed would be a failure of ours.
-const IDLE_LIMIT: Duration = Duration::from_secs(4);
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
 /// An OpenAI-compatible server, or several alike that share the load.
 #[derive(Clone)]

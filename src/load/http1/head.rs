@@ -1,0 +1,179 @@
+//! The head of an answer: status, the few headers that matter, and how its body is framed.
+//!
+//! Pure. Parsed by `httparse`, which hyper uses as well; read tolerantly where servers differ (folded headers, spaces
+//! around names), strictly where a wrong guess would put one answer's bytes into another.
+
+use super::framing::{Chunked, Framing};
+
+/// Headers of one answer at most.
+const MAX_HEADERS: usize = 128;
+
+/// What matters of an answer's head.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
+    /// `Content-Encoding`, unless it is `identity`.
+    pub(crate) encoding: Option<String>,
+    pub(crate) framing: Framing,
+    /// The connection may carry another request after this answer.
+    pub(crate) keep_alive: bool,
+}
+
+/// The first bytes of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// More bytes are needed.
+    Partial,
+    /// An interim answer (1xx) of this many bytes; the real one follows.
+    Interim(usize),
+    /// The head, and its length in bytes.
+    Head(Head, usize),
+}
+
+/// Parses what has arrived so far.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true);
+    let length = match config.parse_response(&mut response, bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
+        Err(error) => return Err(format!("this is no HTTP/1 answer: {error}")),
+    };
+    let status = response.code.unwrap_or_default();
+    if (100..200).contains(&status) && status != 101 {
+        return Ok(Parsed::Interim(length));
+    }
+    let mut head = Head {
+        status,
+        content_type: None,
+        encoding: None,
+        framing: Framing::UntilClose,
+        keep_alive: response.version == Some(1),
+    };
+    let (mut chunked, mut body_length) = (None, None);
+    for header in response.headers.iter() {
+        let value = String::from_utf8_lossy(header.value);
+        let value = value.trim();
+        let name = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if name("content-type") {
+            head.content_type = Some(value.to_owned());
+        } else if name("content-encoding") {
+            head.encoding = (!value.eq_ignore_ascii_case("identity")).then(|| value.to_owned());
+        } else if name("connection") {
+            let says = |word: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word));
+            head.keep_alive = (head.keep_alive || says("keep-alive")) && !says("close");
+        } else if name("content-length") {
+            body_length = Some(agreed_length(body_length, value)?);
+        } else if name("transfer-encoding") {
+            chunked = Some(is_chunked(value)?);
+        }
+    }
+    head.framing = match (chunked, body_length) {
+        _ if status == 204 || status == 304 => Framing::Length(0),
+        (Some(_), length) => {
+            // RFC 9112 §6.3: chunked wins over a length, and such a connection is not to be trusted further.
+            head.keep_alive &= length.is_none();
+            Framing::Chunked(Chunked::default())
+        }
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => {
+            head.keep_alive = false;
+            Framing::UntilClose
+        }
+    };
+    Ok(Parsed::Head(head, length))
+}
+
+/// Repeated lengths have to agree (RFC 9112 §6.3).
+fn agreed_length(before: Option<u64>, value: &str) -> Result<u64, String> {
+    let mut agreed = before;
+    for part in value.split(',') {
+        let length: u64 =
+            part.trim().parse().map_err(|_| format!("Content-Length {value:?} is no number of bytes"))?;
+        if agreed.is_some_and(|agreed| agreed != length) {
+            return Err(format!("several lengths that differ, the last {value:?}"));
+        }
+        agreed = Some(length);
+    }
+    agreed.ok_or_else(|| "an empty Content-Length".to_owned())
+}
+
+fn is_chunked(value: &str) -> Result<(), String> {
+    if value.eq_ignore_ascii_case("chunked") {
+        return Ok(());
+    }
+    Err(format!("Transfer-Encoding {value:?} was not asked for and is not understood"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Head {
+        match parse(text.as_bytes()) {
+            Ok(Parsed::Head(head, length)) => {
+                assert_eq!(length, text.len());
+                head
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn framing_follows_the_headers() {
+        let chunked = Framing::Chunked(Chunked::default());
+        for (lines, framing, keep_alive) in [
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked.clone(), true),
+            ("HTTP/1.1 200\r\ncontent-length: 12\r\n\r\n", Framing::Length(12), true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3, 3\r\ncontent-length: 3\r\n\r\n", Framing::Length(3), true),
+            ("HTTP/1.1 200 OK\r\nCONNECTION: Close\r\ncontent-length: 3\r\n\r\n", Framing::Length(3), false),
+            ("HTTP/1.0 200 OK\r\n\r\n", Framing::UntilClose, false),
+            ("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
+            ("HTTP/1.1 529 <none>\r\ncontent-length: 0\r\n\r\n", Framing::Length(0), true),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Framing::Length(0), true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n", chunked, false),
+        ] {
+            let head = head(lines);
+            assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn headers_are_read_tolerantly() {
+        let head = head(concat!(
+            "HTTP/1.1  200  OK\r\nContent-Type :text/event-stream;\r\n charset=utf-8\r\n",
+            "content-encoding: gzip\r\nconnection: close\r\n\r\n"
+        ));
+        assert!(head.content_type.unwrap().starts_with("text/event-stream"));
+        assert_eq!(head.encoding.as_deref(), Some("gzip"));
+    }
+
+    #[test]
+    fn interim_answers_are_told_apart() {
+        let text = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n";
+        assert_eq!(parse(text), Ok(Parsed::Interim(39)));
+        assert_eq!(parse(b"HTTP/1.1 100 Con"), Ok(Parsed::Partial));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (text, words) in [
+            ("SSH-2.0-OpenSSH_9.2\r\n", "no HTTP/1 answer"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", "differ"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: -3\r\n\r\n", "\"-3\""),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "gzip, chunked"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(words), "{text:?}: {error}");
+        }
+    }
+}

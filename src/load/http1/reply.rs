@@ -1,0 +1,191 @@
+//! One answer on one connection, from its first byte to its last: head, then body.
+//!
+//! Pure: fed with stamped reads, it hands the head and the payload to a [`Sink`]. `connection` reads, `client` decides.
+
+use std::time::Instant;
+
+use super::framing::Framing;
+use super::head::{self, Head, Parsed};
+
+/// Longest head that is accepted, bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Receives an answer.
+pub(crate) trait Sink {
+    /// The head is complete.
+    fn head(&mut self, at: Instant, head: &Head);
+    /// A part of the body, in order.
+    fn payload(&mut self, at: Instant, bytes: &[u8]);
+}
+
+/// The state of one answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    state: State,
+    keep_alive: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The bytes of the head so far.
+    Head(Vec<u8>),
+    Body(Framing),
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { state: State::Head(Vec::new()), keep_alive: false }
+    }
+}
+
+impl Reply {
+    /// Takes in one read that was stamped `at` when it arrived.
+    ///
+    /// # Errors
+    /// How the bytes break the protocol. Nothing more can be read from this connection.
+    pub(crate) fn take(&mut self, at: Instant, bytes: &[u8], sink: &mut impl Sink) -> Result<(), String> {
+        let mut rest = bytes;
+        if let State::Head(before) = &mut self.state {
+            let earlier = before.len();
+            let whole: &[u8] = if before.is_empty() {
+                bytes
+            } else {
+                before.extend_from_slice(bytes);
+                before
+            };
+            let Some((head, length)) = first_head(whole)? else {
+                if before.is_empty() {
+                    before.extend_from_slice(bytes);
+                }
+                return Ok(());
+            };
+            rest = bytes.get(length.saturating_sub(earlier)..).unwrap_or_default();
+            self.keep_alive = head.keep_alive;
+            sink.head(at, &head);
+            self.state = State::Body(head.framing);
+        }
+        let State::Body(framing) = &mut self.state else { return Ok(()) };
+        let used = framing.decode(rest, |payload| sink.payload(at, payload)).map_err(|bad| bad.to_string())?;
+        // Bytes that nobody asked for: the answer is whole, the connection is not to be trusted.
+        self.keep_alive &= used == rest.len();
+        Ok(())
+    }
+
+    /// The head has been seen.
+    pub(crate) fn has_head(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
+    /// The last byte has been seen.
+    pub(crate) fn complete(&self) -> bool {
+        matches!(&self.state, State::Body(framing) if framing.complete())
+    }
+
+    /// The connection may carry another request.
+    pub(crate) fn reusable(&self) -> bool {
+        self.keep_alive && self.complete()
+    }
+
+    /// The connection ended: what is missing, or `None` when nothing is.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match &self.state {
+            State::Head(bytes) if bytes.is_empty() => Some("the connection ended before the answer".into()),
+            State::Head(_) => Some("the connection ended within the head of the answer".into()),
+            State::Body(framing) => framing.missing(),
+        }
+    }
+}
+
+/// The first head that is not an interim one, and the position behind it; `None`: more bytes are needed.
+fn first_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
+    let mut skipped = 0;
+    loop {
+        match head::parse(bytes.get(skipped..).unwrap_or_default())? {
+            Parsed::Head(head, length) => return Ok(Some((head, skipped + length))),
+            Parsed::Interim(length) => skipped += length,
+            Parsed::Partial if bytes.len() > MAX_HEAD_BYTES => {
+                return Err(format!("the head of the answer is longer than {MAX_HEAD_BYTES} bytes"));
+            }
+            Parsed::Partial => return Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Seen {
+        status: Option<u16>,
+        payload: Vec<u8>,
+    }
+
+    impl Sink for Seen {
+        fn head(&mut self, _: Instant, head: &Head) {
+            assert_eq!(self.status.replace(head.status), None);
+        }
+
+        fn payload(&mut self, _: Instant, bytes: &[u8]) {
+            self.payload.extend_from_slice(bytes);
+        }
+    }
+
+    fn read(pieces: &[&[u8]]) -> (Result<(), String>, Reply, Seen) {
+        let (mut reply, mut seen) = (Reply::default(), Seen::default());
+        let at = Instant::now();
+        let result = pieces.iter().try_for_each(|piece| reply.take(at, piece, &mut seen));
+        (result, reply, seen)
+    }
+
+    const ANSWER: &str = concat!(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1;x\r\n!\r\n0\r\n\r\n"
+    );
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_answer(cuts in prop::collection::vec(0..=ANSWER.len(), 0..20)) {
+            let mut cuts = cuts;
+            cuts.extend([0, ANSWER.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &ANSWER.as_bytes()[pair[0]..pair[1]]).collect();
+            let (result, reply, seen) = read(&pieces);
+            prop_assert_eq!(result, Ok(()));
+            prop_assert!(reply.reusable());
+            prop_assert_eq!(seen, Seen { status: Some(200), payload: b"hello!".to_vec() });
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>()) {
+            let (front, back) = bytes.split_at(at.index(bytes.len() + 1));
+            let _ = read(&[front, back]);
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_answer_spoil_the_connection_only() {
+        let (result, reply, seen) = read(&[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200"]);
+        assert_eq!(result, Ok(()));
+        assert!(reply.complete() && !reply.reusable());
+        assert_eq!(seen.payload, b"ok");
+    }
+
+    #[test]
+    fn an_endless_head_is_refused() {
+        let line = b"x-filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n";
+        let mut pieces: Vec<&[u8]> = vec![b"HTTP/1.1 200 OK\r\n"];
+        pieces.extend(vec![line.as_slice(); 1000]);
+        assert!(read(&pieces).0.is_err());
+    }
+
+    #[test]
+    fn an_early_end_is_named() {
+        let missing = |text: &str| read(&[text.as_bytes()]).1.missing();
+        assert!(missing("").unwrap().contains("before the answer"));
+        assert!(missing("HTTP/1.1 200 OK\r\n").unwrap().contains("within the head"));
+        assert!(missing("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab").unwrap().contains("3 bytes"));
+        assert_eq!(missing("HTTP/1.0 200 OK\r\n\r\nab"), None);
+    }
+}
