@@ -13,5 +13,5 @@ mod reply;
 
 pub(crate) use connection::{Connection, Read, Sent};
 pub(crate) use head::Head;
-pub(crate) use pool::{ConnectError, Pool};
+pub(crate) use pool::Pool;
 pub(crate) use reply::{Reply, Sink};
