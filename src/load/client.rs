@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::Url;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::answer::End;
 use super::flight::Flight;
@@ -103,7 +103,8 @@ async fn exchange(pool: &Pool, flight: Flight<'_>, prepared: &Prepared, id: &str
     let _ = write!(extra, "x-request-id: {id}\r\n");
     let request = pool.request(address, &extra, &prepared.body);
     let begin = async {
-        let mut connection = pool.connection(address).await.map_err(|error| (Outcome::Connect, error.to_string()))?;
+        let mut connection =
+            pool.connection(address).await.map_err(|error| (Outcome::Connect, error.to_string()))?;
         let sent = connection.send(&request).await;
         Ok((connection, sent))
     };

@@ -71,7 +71,13 @@ impl<'a> Flight<'a> {
     }
 
     /// The response headers arrived. `encoding`: the `Content-Encoding`, when there is one.
-    pub(crate) fn headers(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>) {
+    pub(crate) fn headers(
+        &mut self,
+        at: Instant,
+        status: u16,
+        content_type: Option<&str>,
+        encoding: Option<&str>,
+    ) {
         if let Some(record) = &mut self.record {
             record.headers_us = Some(self.tower.clock.us(at));
             record.status = Some(status);

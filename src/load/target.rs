@@ -123,7 +123,8 @@ impl Target {
             Proxy::Off => builder.no_proxy(),
             Proxy::Environment => builder,
             Proxy::Url(url) => {
-                let wrong = || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
+                let wrong =
+                    || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
                 parse_url(url).map_err(|_| wrong())?;
                 builder.proxy(reqwest::Proxy::all(url).map_err(|_| wrong())?)
             }

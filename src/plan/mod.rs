@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::launcher::Launcher;
 use crate::site::ContainerRuntime;
 pub use load_point::{
-    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, Proxy, Slo, Spacing, Stop,
-    WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, Proxy, Slo, Spacing,
+    Stop, WhenFull, point_id,
 };
 
 /// Version of the plan format.

@@ -83,10 +83,7 @@ impl Connection {
     }
 
     /// Waits for bytes, stamps them, and hands them to `take` before anything else happens.
-    pub(crate) async fn read<T>(
-        &mut self,
-        mut take: impl FnMut(Instant, &[u8]) -> T,
-    ) -> io::Result<Read<T>> {
+    pub(crate) async fn read<T>(&mut self, mut take: impl FnMut(Instant, &[u8]) -> T) -> io::Result<Read<T>> {
         poll_fn(|context| {
             BUFFER.with_borrow_mut(|buffer| {
                 let count = ready!(self.stream.poll_read(context, buffer))?;
@@ -105,7 +102,8 @@ impl Connection {
         use nix::sys::socket::{MsgFlags, recv};
         use std::os::fd::AsRawFd as _;
         let socket = self.stream.tcp().as_raw_fd();
-        recv(socket, &mut [0; 1], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Err(nix::errno::Errno::EAGAIN)
+        recv(socket, &mut [0; 1], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+            == Err(nix::errno::Errno::EAGAIN)
     }
 }
 

@@ -134,10 +134,18 @@ mod tests {
         for (lines, framing, keep_alive) in [
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked.clone(), true),
             ("HTTP/1.1 200\r\ncontent-length: 12\r\n\r\n", Framing::Length(12), true),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3, 3\r\ncontent-length: 3\r\n\r\n", Framing::Length(3), true),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 3, 3\r\ncontent-length: 3\r\n\r\n",
+                Framing::Length(3),
+                true,
+            ),
             ("HTTP/1.1 200 OK\r\nCONNECTION: Close\r\ncontent-length: 3\r\n\r\n", Framing::Length(3), false),
             ("HTTP/1.0 200 OK\r\n\r\n", Framing::UntilClose, false),
-            ("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
+            (
+                "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n",
+                Framing::Length(1),
+                true,
+            ),
             ("HTTP/1.1 529 <none>\r\ncontent-length: 0\r\n\r\n", Framing::Length(0), true),
             ("HTTP/1.1 204 No Content\r\n\r\n", Framing::Length(0), true),
             ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n", chunked, false),

@@ -153,22 +153,29 @@ async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
                 *output = Some(value);
             }
         }
-        if outputs.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if outputs.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     outputs.into_iter().flatten().collect()
 }
 
 impl Address {
-    fn new(url: &Url, headers: &HeaderMap, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Self, TargetError> {
+    fn new(
+        url: &Url,
+        headers: &HeaderMap,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+    ) -> Result<Self, TargetError> {
         let sockets = url
             .socket_addrs(|| None)
             .map_err(|error| ConnectError(format!("{}: {error}", url.host_str().unwrap_or_default())));
         let tls = match tls {
-            Some(config) => Some(Tls {
-                connector: TlsConnector::from(Arc::clone(config)),
-                name: server_name(url)?,
-            }),
+            Some(config) => {
+                Some(Tls { connector: TlsConnector::from(Arc::clone(config)), name: server_name(url)? })
+            }
             None => None,
         };
         Ok(Self { sockets, good: AtomicUsize::new(0), tls, head: head(url, headers) })

@@ -65,7 +65,8 @@ impl Reply {
             self.state = State::Body(head.framing);
         }
         let State::Body(framing) = &mut self.state else { return Ok(()) };
-        let used = framing.decode(rest, |payload| sink.payload(at, payload)).map_err(|bad| bad.to_string())?;
+        let used =
+            framing.decode(rest, |payload| sink.payload(at, payload)).map_err(|bad| bad.to_string())?;
         // Bytes that nobody asked for: the answer is whole, the connection is not to be trusted.
         self.keep_alive &= used == rest.len();
         Ok(())
