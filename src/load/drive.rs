@@ -95,10 +95,7 @@ pub fn drive(
         let builder = std::thread::Builder::new().name("prompts".into());
         builder
             .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
-        // Without it the figures about the machine are fewer.
-        let _ = std::thread::Builder::new()
-            .name("health".into())
-            .spawn_scoped(scope, || crew.shared.monitor.run());
+        crew.shared.monitor.start(scope);
         let pacers = crew.pacers;
         if !pacers.is_empty() {
             let pace = std::thread::Builder::new().name("pace".into());
@@ -129,10 +126,9 @@ pub fn drive(
         }
         let mut health = crew.shared.monitor.close();
         crew.shared.shut_down();
-        health.threads = u32::try_from(drivers.len()).unwrap_or(u32::MAX);
         let threads = drivers.into_iter().filter_map(|driver| driver.join().ok()).collect();
         ThreadHealth::merge(threads, &mut health);
-        Ok::<_, LoadError>(health)
+        Ok(health)
     })?;
     progress.enter(None);
     let cut = crew.shared.cut.load(Relaxed);
@@ -270,7 +266,8 @@ impl Driver {
     fn run(self, runtime: &Runtime) -> ThreadHealth {
         let mut health = ThreadHealth::default();
         runtime.block_on(self.phases(&mut health));
-        health.end()
+        health.end();
+        health
     }
 
     async fn phases(self, health: &mut ThreadHealth) {

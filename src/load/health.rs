@@ -67,25 +67,29 @@ pub(crate) struct ThreadHealth {
     loop_lag: LoopLag,
     /// Added to by whatever reads sockets on this thread.
     pub(crate) read_delay: ReadDelay,
-    /// The thread's account with the scheduler when the window opened; afterwards what was added to it.
+    /// The thread's account with the scheduler when the window opened.
+    opened: Option<Schedstat>,
+    /// What was added to it until the window was over.
     scheduled: Option<Schedstat>,
 }
 
 impl ThreadHealth {
     /// Samples for ever, from the first poll on; drop the future to stop. What was sampled stays.
     pub(crate) async fn sample(&mut self) {
-        self.scheduled = Schedstat::of_this_thread();
+        self.opened = Schedstat::of_this_thread();
         self.loop_lag.sample().await;
     }
 
-    /// The window is over; to be called on the thread itself.
-    pub(crate) fn end(mut self) -> Self {
-        self.scheduled = self.scheduled.and_then(|before| Some(Schedstat::of_this_thread()?.since(before)));
-        self
+    /// The window is over; to be called on the thread itself. The first call counts.
+    pub(crate) fn end(&mut self) {
+        if let Some(before) = self.opened.take() {
+            self.scheduled = Schedstat::of_this_thread().map(|now| now.since(before));
+        }
     }
 
     /// Adds the figures of all driving threads to those of the process.
     pub(crate) fn merge(threads: Vec<Self>, health: &mut ClientHealth) {
+        health.threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
         let accounts: Vec<Schedstat> = threads.iter().filter_map(|thread| thread.scheduled).collect();
         if !accounts.is_empty() {
             let waited_ns: u64 = accounts.iter().map(|account| account.waited_ns).sum();
@@ -167,6 +171,7 @@ mod tests {
         };
         let mut health = ClientHealth { cpu_s: 1.0, ..ClientHealth::default() };
         ThreadHealth::merge(vec![thread(1, 10, 500_000_000), thread(2, 20, 250_000_000)], &mut health);
+        assert_eq!(health.threads, 2);
         assert_eq!((health.cpu_s, health.loop_lag_us, health.read_delay_us), (1.0, vec![1, 2], vec![10, 20]));
         assert_eq!((health.machine.run_queue_wait_s, health.machine.time_slices), (Some(0.75), Some(14)));
     }
@@ -177,7 +182,8 @@ mod tests {
         let sampling = tokio::time::timeout(SAMPLE_EVERY * 3, thread.sample()).await;
         assert!(sampling.is_err(), "it samples for ever");
         let mut health = ClientHealth::default();
-        ThreadHealth::merge(vec![thread.end()], &mut health);
+        thread.end();
+        ThreadHealth::merge(vec![thread], &mut health);
         // It slept and was woken at least once.
         assert!(health.machine.time_slices.expect("a kernel with schedstats") >= 1);
         assert!(health.machine.run_queue_wait_s.expect("a figure") >= 0.0);

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -48,6 +49,8 @@ struct State {
     /// The window is over, or never opens.
     stopped: bool,
     peaks: Peaks,
+    /// CPU time over the window, seconds, and the rest, once it is over.
+    after: Option<(f64, MachineHealth)>,
 }
 
 struct Before {
@@ -90,8 +93,14 @@ impl Monitor {
         self.changed.notify_all();
     }
 
-    /// Looks again and again until it is stopped; belongs on a thread of its own.
-    pub(crate) fn run(&self) {
+    /// Looks again and again until it is stopped, on a thread of its own. Without that thread only the peaks between the two
+    /// ends of the window are missing.
+    pub(crate) fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let thread = std::thread::Builder::new().name("health".into());
+        let _ = thread.spawn_scoped(scope, || self.run());
+    }
+
+    fn run(&self) {
         let mut state = self.state();
         while state.before.is_none() && !state.stopped {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -124,22 +133,28 @@ impl Monitor {
         self.changed.notify_all();
     }
 
-    /// The measured window is over: what this process and its machine went through. The driving threads' own figures are
-    /// still missing.
-    pub(crate) fn close(&self) -> ClientHealth {
+    /// The measured window is over, though load may go on. The first call counts.
+    pub(crate) fn end(&self) {
         let cpu_at_end_s = cpu_s();
         self.stop();
         let mut state = self.state();
-        let Some(before) = state.before.take() else {
-            return ClientHealth { max_rss_mib: max_rss_mib(), ..ClientHealth::default() };
-        };
+        let Some(before) = state.before.take() else { return };
         self.look(&mut state.peaks, 0);
-        ClientHealth {
-            cpu_s: cpu_at_end_s - before.cpu_s,
-            max_rss_mib: max_rss_mib(),
-            machine: self.machine(&before, &state.peaks),
-            ..ClientHealth::default()
-        }
+        let machine = self.machine(&before, &state.peaks);
+        state.after = Some((cpu_at_end_s - before.cpu_s, machine));
+    }
+
+    /// The load point is over: what this process and its machine went through in the measured window. The driving threads'
+    /// own figures are still missing.
+    pub(crate) fn close(&self) -> ClientHealth {
+        self.end();
+        let (cpu_s, machine) = self.state().after.take().unwrap_or_default();
+        let machine = MachineHealth {
+            open_files_refused: self.refused_descriptors.load(Relaxed),
+            source_ports_refused: self.refused_ports.load(Relaxed),
+            ..machine
+        };
+        ClientHealth { cpu_s, max_rss_mib: max_rss_mib(), machine, ..ClientHealth::default() }
     }
 
     fn machine(&self, before: &Before, peaks: &Peaks) -> MachineHealth {
@@ -150,7 +165,6 @@ impl Monitor {
         MachineHealth {
             open_files: peaks.open_files,
             open_files_limit: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
-            open_files_refused: self.refused_descriptors.load(Relaxed),
             memory_used_mib: peaks.memory.map(|memory| mib(memory.used)),
             memory_limit_mib: peaks.memory.map(|memory| mib(memory.limit)),
             memory_limit_hits: events.limit_hits,
@@ -161,7 +175,6 @@ impl Monitor {
             throttled_s: throttling.map(|throttling| throttling.us as f64 / 1e6),
             source_ports_used: peaks.source_ports_used,
             source_ports: self.source_ports,
-            source_ports_refused: self.refused_ports.load(Relaxed),
             listen_drops: increase(tcp.listen_drops, before.tcp.listen_drops),
             segments_sent: increase(tcp.sent, before.tcp.sent),
             segments_resent: increase(tcp.resent, before.tcp.resent),
@@ -207,7 +220,7 @@ mod tests {
     fn this_machine_during_a_window() {
         let monitor = Monitor::new(Some(8000));
         let health = std::thread::scope(|scope| {
-            scope.spawn(|| monitor.run());
+            monitor.start(scope);
             monitor.open();
             monitor.close()
         });
@@ -228,7 +241,7 @@ mod tests {
     fn a_window_that_never_opens_ends_too() {
         let monitor = Monitor::new(None);
         std::thread::scope(|scope| {
-            scope.spawn(|| monitor.run());
+            monitor.start(scope);
             monitor.stop();
         });
         let health = monitor.close();
