@@ -9,9 +9,9 @@
 //! to send, what is in flight is drained or cut.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
@@ -23,12 +23,13 @@ use super::client::Client;
 use super::clock::Clock;
 use super::collect::Collector;
 use super::flight::{Flight, Tower};
-use super::health::{self, LoopLag};
+use super::health::{self, Monitor, ThreadHealth};
+use super::http1;
 use super::pace::{Gate, Pacer, Ticket};
 use super::progress::Progress;
 use super::supply::Supply;
 use super::target::{Target, TargetError};
-use crate::metrics::record::{ClientHealth, Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Phase, PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, LoadPoint};
 
 /// Requests in flight that one thread serves before another is worth its cost.
@@ -95,6 +96,7 @@ pub fn drive(
         let builder = std::thread::Builder::new().name("prompts".into());
         builder
             .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
+        crew.shared.monitor.start(scope);
         let pacers = crew.pacers;
         if !pacers.is_empty() {
             let pace = std::thread::Builder::new().name("pace".into());
@@ -118,15 +120,16 @@ pub fn drive(
         }
         drop(records);
         for record in ended {
+            crew.shared.monitor.saw(&record);
             if collector.take(record).is_some() {
                 crew.shared.halt.cancel();
             }
         }
-        let cpu_s = health::cpu_s() - crew.shared.cpu_at_start.get().copied().unwrap_or_else(health::cpu_s);
+        let mut health = crew.shared.monitor.close();
         crew.shared.shut_down();
-        let threads = u32::try_from(drivers.len()).unwrap_or(u32::MAX);
-        let loop_lag_us = drivers.into_iter().filter_map(|driver| driver.join().ok()).flatten().collect();
-        Ok(ClientHealth { cpu_s, threads, max_rss_mib: health::max_rss_mib(), loop_lag_us })
+        let threads = drivers.into_iter().filter_map(|driver| driver.join().ok()).collect();
+        ThreadHealth::merge(threads, &mut health);
+        Ok(health)
     })?;
     progress.enter(None);
     let cut = crew.shared.cut.load(Relaxed);
@@ -162,7 +165,7 @@ struct Shared {
     halt: CancellationToken,
     /// A thread was stopped before its work was done.
     cut: AtomicBool,
-    cpu_at_start: OnceLock<f64>,
+    monitor: Monitor,
 }
 
 impl Crew {
@@ -208,7 +211,7 @@ impl Crew {
             meeting: Barrier::new(threads),
             halt: stop.child_token(),
             cut: AtomicBool::new(false),
-            cpu_at_start: OnceLock::new(),
+            monitor: Monitor::new(target.url("/")?.port_or_known_default()),
         };
         let (mut pacers, mut gate) = (Vec::new(), None);
         if let Arrival::Open(open) = point.arrival {
@@ -232,6 +235,7 @@ impl Shared {
     /// Ends every thread that still waits or builds.
     fn shut_down(&self) {
         self.halt.cancel();
+        self.monitor.stop();
         self.supplies.iter().for_each(|supply| supply.close());
     }
 }
@@ -261,14 +265,16 @@ struct Driver {
 }
 
 impl Driver {
-    /// Goes through the phases; gives the lag samples of the measured one.
-    fn run(self, runtime: &Runtime) -> Vec<u32> {
-        let mut lag = LoopLag::default();
-        runtime.block_on(self.phases(&mut lag));
-        lag.into_samples_us()
+    /// Goes through the phases; gives what the thread measured of itself in the measured one.
+    fn run(self, runtime: &Runtime) -> ThreadHealth {
+        let mut health = ThreadHealth::default();
+        runtime.block_on(self.phases(&mut health));
+        health.end();
+        health.read_delay = http1::take_read_delay();
+        health
     }
 
-    async fn phases(self, lag: &mut LoopLag) {
+    async fn phases(self, health: &mut ThreadHealth) {
         let Self { index, client, shared, records, mut tickets } = self;
         let client = Arc::new(client);
         for supply in &shared.supplies {
@@ -278,6 +284,8 @@ impl Driver {
                 () = shared.halt.cancelled() => {}
                 () = client.open_ahead(own_slots(shared.arrival, (index, shared.threads)).count()) => {}
             }
+            // What was sampled before does not belong to this phase.
+            http1::take_read_delay();
             if !meet(&shared, supply).await {
                 shared.cut.store(true, Relaxed);
                 return;
@@ -309,7 +317,7 @@ impl Driver {
                 () = shared.halt.cancelled() => Ended::Halted,
                 () = open_loop(tickets, &client, supply, &tower, &mut flights, &redeemed) => Ended::Done,
                 () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
-                () = lag.sample(), if phase == Phase::Measure => Ended::Done,
+                () = health.sample(), if phase == Phase::Measure => Ended::Done,
             };
             if ended != Ended::Done {
                 // Dropping a flight delivers its record.
@@ -377,7 +385,7 @@ async fn meet(shared: &Shared, supply: &Supply) -> bool {
         if shared.meeting.wait().await.is_leader() {
             shared.progress.enter(Some(phase));
             if phase == Phase::Measure {
-                let _ = shared.cpu_at_start.set(health::cpu_s());
+                shared.monitor.open();
             }
             supply.open();
         }

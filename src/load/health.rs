@@ -1,11 +1,24 @@
 //! What the load engine measures of itself, to say so when *it* was the limit.
 //!
-//! Arrow: `drive` samples here; the figures go into `metrics::record::ClientHealth`.
+//! Arrow: `drive` samples here; the figures go into `metrics::record::ClientHealth`. Each driving thread keeps a [`ThreadHealth`]
+//! of its own, a [`Monitor`] watches the process and its machine.
+
+mod cgroup;
+mod clock_step;
+mod kernel;
+mod monitor;
+mod read_delay;
+mod sockets;
 
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use tokio::time::Instant;
+
+use self::kernel::Schedstat;
+pub(crate) use self::monitor::Monitor;
+pub(crate) use self::read_delay::ReadDelay;
+use crate::metrics::record::ClientHealth;
 
 /// First interval of the loop-lag sampler.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
@@ -48,19 +61,62 @@ pub(crate) fn allow_connections(concurrency: Option<u32>) -> Result<(), (u64, u6
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(|_| (needed, hard))
 }
 
+/// What one driving thread measures of itself in the measured window.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadHealth {
+    loop_lag: LoopLag,
+    /// Added to by whatever reads sockets on this thread.
+    pub(crate) read_delay: ReadDelay,
+    /// The thread's account with the scheduler when the window opened.
+    opened: Option<Schedstat>,
+    /// What was added to it until the window was over.
+    scheduled: Option<Schedstat>,
+}
+
+impl ThreadHealth {
+    /// Samples for ever, from the first poll on; drop the future to stop. What was sampled stays.
+    pub(crate) async fn sample(&mut self) {
+        self.opened = Schedstat::of_this_thread();
+        self.loop_lag.sample().await;
+    }
+
+    /// The window is over; to be called on the thread itself. The first call counts.
+    pub(crate) fn end(&mut self) {
+        if let Some(before) = self.opened.take() {
+            self.scheduled = Schedstat::of_this_thread().map(|now| now.since(before));
+        }
+    }
+
+    /// Adds the figures of all driving threads to those of the process.
+    pub(crate) fn merge(threads: Vec<Self>, health: &mut ClientHealth) {
+        health.threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let accounts: Vec<Schedstat> = threads.iter().filter_map(|thread| thread.scheduled).collect();
+        if !accounts.is_empty() {
+            let waited_ns: u64 = accounts.iter().map(|account| account.waited_ns).sum();
+            health.machine.run_queue_wait_s = Some(waited_ns as f64 / 1e9);
+            health.machine.time_slices = Some(accounts.iter().map(|account| account.slices).sum());
+        }
+        let mut delays = Vec::with_capacity(threads.len());
+        for thread in threads {
+            health.loop_lag_us.extend(thread.loop_lag.samples_us);
+            delays.push(thread.read_delay);
+        }
+        health.read_delay_us = ReadDelay::merge(delays);
+    }
+}
+
 /// How late a timer fires on one driving thread.
 ///
 /// The figure is what a reader of the socket would have waited, plus up to 1 ms: tokio's timers tick in milliseconds and
 /// round up. Nothing is subtracted, so an idle client shows about 1 ms.
 #[derive(Debug, Default)]
-pub(crate) struct LoopLag {
+struct LoopLag {
     samples_us: Vec<u32>,
     every: Duration,
 }
 
 impl LoopLag {
-    /// Samples for ever; drop the future to stop. What was sampled stays.
-    pub(crate) async fn sample(&mut self) {
+    async fn sample(&mut self) {
         self.every = self.every.max(SAMPLE_EVERY);
         loop {
             let intended = Instant::now() + self.every;
@@ -79,10 +135,6 @@ impl LoopLag {
             });
             self.every *= 2;
         }
-    }
-
-    pub(crate) fn into_samples_us(self) -> Vec<u32> {
-        self.samples_us
     }
 }
 
@@ -106,5 +158,35 @@ mod tests {
         }
         assert!(lag.samples_us.len() < MAX_SAMPLES && lag.every > SAMPLE_EVERY);
         assert_eq!((lag.samples_us.first(), lag.samples_us.last()), (Some(&0), Some(&99_999)));
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let thread = |lag_us, delay_us, waited_ns| {
+            let mut thread = ThreadHealth::default();
+            thread.loop_lag.add(lag_us);
+            thread.read_delay.add(delay_us);
+            thread.scheduled = Some(Schedstat { waited_ns, slices: 7 });
+            thread
+        };
+        let mut health = ClientHealth { cpu_s: 1.0, ..ClientHealth::default() };
+        ThreadHealth::merge(vec![thread(1, 10, 500_000_000), thread(2, 20, 250_000_000)], &mut health);
+        assert_eq!(health.threads, 2);
+        assert_eq!((health.cpu_s, health.loop_lag_us, health.read_delay_us), (1.0, vec![1, 2], vec![10, 20]));
+        assert_eq!((health.machine.run_queue_wait_s, health.machine.time_slices), (Some(0.75), Some(14)));
+    }
+
+    #[tokio::test]
+    async fn a_thread_has_an_account_with_the_scheduler() {
+        let mut thread = ThreadHealth::default();
+        let sampling = tokio::time::timeout(SAMPLE_EVERY * 3, thread.sample()).await;
+        assert!(sampling.is_err(), "it samples for ever");
+        let mut health = ClientHealth::default();
+        thread.end();
+        ThreadHealth::merge(vec![thread], &mut health);
+        // It slept and was woken at least once.
+        assert!(health.machine.time_slices.expect("a kernel with schedstats") >= 1);
+        assert!(health.machine.run_queue_wait_s.expect("a figure") >= 0.0);
+        assert!(!health.loop_lag_us.is_empty() && health.read_delay_us.is_empty());
     }
 }

@@ -30,6 +30,7 @@ mod pace;
 pub mod probe;
 mod progress;
 pub mod prompts;
+mod rx_stamp;
 mod schedule;
 pub mod sse;
 mod supply;

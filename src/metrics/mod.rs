@@ -1,5 +1,6 @@
 //! From records to figures: the record itself, statistics, the summary, the exports in other tools' dialects.
 
+pub mod added_error;
 pub mod dialects;
 pub mod record;
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Records are the product: `load` writes them, everything else (summary, exports, reports) is a fold over them.
 //! Arrow: depends on nothing; `load` → here → the rest of `metrics`.
 
+mod health;
+
+pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
 
 /// Part of a load point a request belongs to. Only [`Phase::Measure`] enters any figure.
@@ -253,6 +256,13 @@ pub struct ClientHealth {
     pub max_rss_mib: f64,
     /// How late a timer fired on each driving thread, µs, sampled every few milliseconds through the window.
     pub loop_lag_us: Vec<u32>,
+    /// How long bytes had lain in the socket before they were stamped, µs: samples of the reads of all driving threads.
+    /// Empty where the kernel does not say when bytes arrived.
+    #[serde(default)]
+    pub read_delay_us: Vec<u32>,
+    /// The machine under it.
+    #[serde(default)]
+    pub machine: MachineHealth,
 }
 
 /// Why the load engine gave a load point up by itself.

@@ -90,7 +90,13 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
         window_start_us: measured().map(|record| record.sent_us).min().unwrap_or(0),
         window_end_us: measured().map(|record| record.end_us).max().unwrap_or(0),
         records,
-        client: ClientHealth { cpu_s: 0.001, threads: 2, max_rss_mib: 64.0, loop_lag_us: vec![100; 10] },
+        client: ClientHealth {
+            cpu_s: 0.001,
+            threads: 2,
+            max_rss_mib: 64.0,
+            loop_lag_us: vec![100; 10],
+            ..ClientHealth::default()
+        },
         interrupted: false,
         aborted: None,
         arrivals: None,

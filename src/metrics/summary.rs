@@ -3,7 +3,8 @@
 //! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the
 //! verdict; warm-up enters nothing. Arrow: `record`, `stats`, `verdict`, `plan` → here → reports.
 
-use super::record::{ClientHealth, Phase, PointRun, RequestRecord};
+use super::added_error::AddedError;
+use super::record::{ClientHealth, MachineHealth, Phase, PointRun, RequestRecord};
 use super::stats::Distribution;
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
@@ -144,6 +145,12 @@ pub struct Client {
     pub loop_lag_ms: Option<Distribution>,
     /// How far an instant may be off on the client's account: p99 of the loop lag, µs. `null` without samples.
     pub error_bound_us: Option<f64>,
+    /// What the client added to its time stamps, ms. `null` without samples.
+    #[serde(default)]
+    pub added_error_ms: Option<AddedError>,
+    /// The machine under it.
+    #[serde(default)]
+    pub machine: MachineHealth,
 }
 
 /// The figures of one load point as it ran.
@@ -264,6 +271,8 @@ fn client(health: &ClientHealth) -> Client {
         max_rss_mib: health.max_rss_mib,
         loop_lag_ms: lag,
         error_bound_us: lag.map(|lag| lag.p99 * 1e3),
+        added_error_ms: AddedError::of(health),
+        machine: health.machine.clone(),
     }
 }
 

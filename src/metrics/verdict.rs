@@ -3,6 +3,9 @@
 //! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the
 //! reason before using it. Each threshold is a constant with its why. Arrow: records → here → `summary`.
 
+pub mod client;
+
+use self::client::ClientReason;
 use super::record::{CountSource, Phase, PointRun, RequestRecord};
 use super::stats::percentile;
 use crate::plan::LoadPoint;
@@ -26,12 +29,6 @@ pub const ISL_OFF_SUSPECT: f64 = 0.10;
 pub const ONE_CHUNK_MIN_OSL: u64 = 8;
 /// Share of such answers above which TTFT and ITL describe a buffer, not the server.
 pub const ONE_CHUNK_SUSPECT: f64 = 0.50;
-/// Above this utilisation of the driving threads, requests and chunks queue inside the client.
-pub const CLIENT_CPU_SUSPECT: f64 = 0.90;
-/// Timers later than this shift ITLs of tens of milliseconds by a visible part.
-pub const LOOP_LAG_SUSPECT_MS: f64 = 5.0;
-/// Timers later than this are of the size of a TTFT: the client was measured, not the server.
-pub const LOOP_LAG_INVALID_MS: f64 = 50.0;
 /// A decode step of a fast server takes 5 ms or more, and it looks at new requests once a step: arrivals shifted by less
 /// meet the same batch. What is sent later than this no longer arrives as the schedule says.
 pub const SCHEDULE_LAG_SUSPECT_MS: f64 = 5.0;
@@ -145,18 +142,8 @@ pub enum Reason {
         /// Completed requests.
         completed: u64,
     },
-    /// The client's driving threads were busy.
-    ClientCpu {
-        /// CPU time / (window × threads).
-        utilisation: f64,
-        /// Driving threads.
-        threads: u32,
-    },
-    /// Timers of the client fired late.
-    LoopLag {
-        /// 99th percentile, ms.
-        p99_ms: f64,
-    },
+    /// The client or its machine was the limit.
+    Client(ClientReason),
     /// Requests were sent later than scheduled.
     ScheduleLag {
         /// 99th percentile of sent − intended, ms.
@@ -207,11 +194,10 @@ impl Reason {
             Self::OslNotReached { short, completed, .. } => {
                 above(share(*short, *completed) > OSL_SHORT_INVALID)
             }
-            Self::LoopLag { p99_ms } => above(*p99_ms > LOOP_LAG_INVALID_MS),
+            Self::Client(reason) => reason.rating(),
             Self::IslOff { .. }
             | Self::NotStreamed { .. }
             | Self::ApproximateCounts { .. }
-            | Self::ClientCpu { .. }
             | Self::ScheduleLag { .. }
             | Self::RateOff { .. }
             | Self::Dropped { .. }
@@ -251,12 +237,7 @@ impl fmt::Display for Reason {
                 f,
                 "token counts of {requests} of {completed} requests are approximate: no usage from the server, no tokenizer"
             ),
-            Self::ClientCpu { utilisation, threads } => write!(
-                f,
-                "the client was saturated: {threads} driving threads were {:.0} % busy",
-                100.0 * utilisation
-            ),
-            Self::LoopLag { p99_ms } => write!(f, "the client was late: p99 of its timers {p99_ms:.1} ms"),
+            Self::Client(reason) => reason.fmt(f),
             Self::ScheduleLag { p99_ms } => {
                 write!(f, "schedule not kept: p99 of sent − intended is {p99_ms:.1} ms")
             }
@@ -304,7 +285,9 @@ pub fn reasons(point: &LoadPoint, run: &PointRun) -> Vec<Reason> {
         }
     }
     found.extend(schedule(run));
-    found.extend(client(run));
+    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure).count() as u64;
+    let client = client::reasons(&run.client, run.window_s(), measured, || gap_p50_ms(&good));
+    found.extend(client.into_iter().map(Reason::Client));
     found
 }
 
@@ -392,24 +375,11 @@ fn approximate(good: &[&RequestRecord]) -> Option<Reason> {
     (requests > 0).then_some(Reason::ApproximateCounts { requests, completed: good.len() as u64 })
 }
 
-fn client(run: &PointRun) -> Vec<Reason> {
-    let mut found = Vec::new();
-    let capacity_s = run.window_s() * f64::from(run.client.threads);
-    let utilisation = if capacity_s > 0.0 { run.client.cpu_s / capacity_s } else { 0.0 };
-    if utilisation > CLIENT_CPU_SUSPECT {
-        found.push(Reason::ClientCpu { utilisation, threads: run.client.threads });
-    }
-    let p99_ms = percentile(&sorted_lags_ms(run), 99.0);
-    if p99_ms > LOOP_LAG_SUSPECT_MS {
-        found.push(Reason::LoopLag { p99_ms });
-    }
-    found
-}
-
-fn sorted_lags_ms(run: &PointRun) -> Vec<f64> {
-    let mut lags: Vec<f64> = run.client.loop_lag_us.iter().map(|lag| f64::from(*lag) / 1e3).collect();
-    lags.sort_unstable_by(f64::total_cmp);
-    lags
+/// Median gap between content chunks of all requests, ms.
+fn gap_p50_ms(good: &[&RequestRecord]) -> Option<f64> {
+    let mut gaps: Vec<f64> = good.iter().flat_map(|record| record.icl_ms()).collect();
+    gaps.sort_unstable_by(f64::total_cmp);
+    (!gaps.is_empty()).then(|| percentile(&gaps, 50.0))
 }
 
 /// `part / whole`, 0 when there is no whole.

@@ -31,6 +31,7 @@ pub fn page(
         "facts": facts,
         "head": table.head,
         "rows": rows_json,
+        "added": markdown::added_error(rows),
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
         "recipe": subject.recipe,

@@ -67,6 +67,12 @@ pub fn reasons(rows: &[Row]) -> Vec<String> {
     rows.iter().flat_map(of).collect()
 }
 
+/// What the client added to its time stamps, at the point where it added most.
+pub fn added_error(rows: &[Row]) -> Option<String> {
+    let errors = rows.iter().filter_map(|row| row.summary.client.added_error_ms);
+    errors.max_by(|a, b| a.p99.total_cmp(&b.p99)).map(|error| error.to_string())
+}
+
 /// `summary.md`
 pub fn summary(subject: &Subject, rows: &[Row]) -> String {
     let mut text = format!("# {}\n\n{}\n\n", subject.name, subject.summary);
@@ -78,6 +84,9 @@ pub fn summary(subject: &Subject, rows: &[Row]) -> String {
         "\n{}\nLatencies in ms; tok/s counts output tokens.\n",
         headline(rows).markdown()
     ));
+    if let Some(added) = added_error(rows) {
+        text.push_str(&format!("The {added}.\n"));
+    }
     let reasons = reasons(rows);
     if !reasons.is_empty() {
         text.push_str("\n## Verdicts\n\n");

@@ -7,17 +7,36 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use crate::load::health::ReadDelay;
+use crate::load::rx_stamp;
 
 /// Bytes one read takes at most. Longer answers take several, as they do on the wire.
 const READ_BYTES: usize = 64 << 10;
 
+/// One read of so many also asks the kernel when its bytes had arrived.
+const STAMPED_EVERY: u32 = 16;
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    static READS: RefCell<Reads> = RefCell::default();
+}
+
+/// What a thread knows of its own reads.
+#[derive(Debug, Default)]
+struct Reads {
+    count: u32,
+    delay: ReadDelay,
+}
+
+/// How long bytes had been readable before this thread stamped them, since it was last asked.
+pub(crate) fn take_read_delay() -> ReadDelay {
+    READS.take().delay
 }
 
 /// An open connection.
@@ -55,6 +74,7 @@ pub(crate) enum Sent {
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream, address: usize) -> Self {
+        rx_stamp::enable(&stream);
         Self { stream: Stream::Plain(stream), address }
     }
 
@@ -86,8 +106,7 @@ impl Connection {
     pub(crate) async fn read<T>(&mut self, mut take: impl FnMut(Instant, &[u8]) -> T) -> io::Result<Read<T>> {
         poll_fn(|context| {
             BUFFER.with_borrow_mut(|buffer| {
-                let count = ready!(self.stream.poll_read(context, buffer))?;
-                let at = Instant::now();
+                let (count, at) = ready!(self.stream.poll_stamped(context, buffer))?;
                 Poll::Ready(Ok(match buffer.get(..count) {
                     Some(bytes) if count > 0 => Read::Bytes(at, take(at, bytes)),
                     _ => Read::Closed,
@@ -115,6 +134,23 @@ impl Stream {
         }
     }
 
+    /// Reads, and stamps what was read. Now and then the stamp is held against the kernel's.
+    fn poll_stamped(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, Instant)>> {
+        if let Self::Plain(stream) = self
+            && READS.with_borrow(|reads| reads.count >= STAMPED_EVERY)
+        {
+            return poll_compared(stream, context, buffer);
+        }
+        let count = ready!(self.poll_read(context, buffer))?;
+        let at = Instant::now();
+        READS.with_borrow_mut(|reads| reads.count += 1);
+        Poll::Ready(Ok((count, at)))
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(match self {
@@ -135,6 +171,32 @@ impl Stream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+}
+
+/// Reads, and notes how long the bytes had been there.
+fn poll_compared(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<(usize, Instant)>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        let read = stream.try_io(Interest::READABLE, || rx_stamp::read_stamped(stream, buffer));
+        let (at, wall) = (Instant::now(), SystemTime::now());
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+            Ok((count, arrived)) => {
+                READS.with_borrow_mut(|reads| {
+                    reads.count = 0;
+                    if let Some(delay_us) = arrived.and_then(|arrived| rx_stamp::delay_us(arrived, wall)) {
+                        reads.delay.add(delay_us);
+                    }
+                });
+                return Poll::Ready(Ok((count, at)));
+            }
         }
     }
 }

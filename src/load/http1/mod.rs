@@ -11,7 +11,7 @@ mod head;
 mod pool;
 mod reply;
 
-pub(crate) use connection::{Connection, Read, Sent};
+pub(crate) use connection::{Connection, Read, Sent, take_read_delay};
 pub(crate) use head::Head;
 pub(crate) use pool::Pool;
 pub(crate) use reply::{Reply, Sink};

@@ -1,0 +1,250 @@
+//! The cgroups this process runs in, v2 or v1: their memory limits, what was killed, what was throttled.
+//!
+//! Arrow: `monitor` reads the figures before, during and after the measured window. Sources: cgroups(7),
+//! Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
+//!
+//! A limit anywhere above a process holds for it, so every folder from its own cgroup up to the root is looked at: Slurm
+//! limits the job and the step, Kubernetes the pod and the container.
+
+use std::path::{Path, PathBuf};
+
+use super::kernel::{keyed, read, stall_us};
+
+/// v1 writes "no limit" as the largest number of whole pages; no machine has an exbibyte.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// A cgroup's folder and the dialect of its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Folder {
+    path: PathBuf,
+    v2: bool,
+}
+
+impl Folder {
+    fn read(&self, file: &str) -> Option<String> {
+        read(self.path.join(file))
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        self.read(file)?.trim().parse().ok().filter(|number| *number < NO_LIMIT)
+    }
+
+    /// The memory limit, bytes; above `memory.high` tasks are slowed down, which is as bad for a measurement.
+    fn memory_limit(&self) -> Option<u64> {
+        match self.v2 {
+            true => ["memory.max", "memory.high"].iter().filter_map(|file| self.number(file)).min(),
+            false => self.number("memory.limit_in_bytes"),
+        }
+    }
+
+    /// Memory in use but for file pages that can be dropped at once, bytes; Kubernetes' *working set*.
+    fn memory_used(&self) -> Option<u64> {
+        let (usage, droppable) = match self.v2 {
+            true => ("memory.current", "inactive_file"),
+            false => ("memory.usage_in_bytes", "total_inactive_file"),
+        };
+        let droppable = self.read("memory.stat").and_then(|stat| keyed(&stat, droppable));
+        Some(self.number(usage)?.saturating_sub(droppable.unwrap_or(0)))
+    }
+
+    fn memory_events(&self) -> MemoryEvents {
+        match self.v2 {
+            true => MemoryEvents::parse_v2(&self.read("memory.events").unwrap_or_default()),
+            false => MemoryEvents {
+                limit_hits: self.number("memory.failcnt"),
+                ooms: None,
+                oom_kills: self.read("memory.oom_control").and_then(|text| keyed(&text, "oom_kill")),
+            },
+        }
+    }
+
+    fn throttling(&self) -> Option<Throttling> {
+        Throttling::parse(&self.read("cpu.stat")?)
+    }
+}
+
+/// How often memory ran out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct MemoryEvents {
+    pub(super) limit_hits: Option<u64>,
+    pub(super) ooms: Option<u64>,
+    pub(super) oom_kills: Option<u64>,
+}
+
+impl MemoryEvents {
+    fn parse_v2(text: &str) -> Self {
+        let hits = [keyed(text, "high"), keyed(text, "max")];
+        Self {
+            limit_hits: hits.iter().any(Option::is_some).then(|| hits.iter().flatten().sum()),
+            ooms: keyed(text, "oom"),
+            oom_kills: keyed(text, "oom_kill"),
+        }
+    }
+}
+
+/// What a cgroup's CPU limit took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Throttling {
+    /// Periods in which tasks were stopped.
+    pub(super) periods: u64,
+    /// For how long, µs, summed over CPUs.
+    pub(super) us: u64,
+}
+
+impl Throttling {
+    /// `cpu.stat`: v2 gives µs, v1 ns.
+    fn parse(text: &str) -> Option<Self> {
+        let us = keyed(text, "throttled_usec").or_else(|| Some(keyed(text, "throttled_time")? / 1_000))?;
+        Some(Self { periods: keyed(text, "nr_throttled")?, us })
+    }
+}
+
+/// Memory in use against the most there may be, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) used: u64,
+    pub(super) limit: u64,
+}
+
+impl Memory {
+    /// The fuller of two.
+    pub(super) fn tighter(self, other: Self) -> Self {
+        if self.share() >= other.share() { self } else { other }
+    }
+
+    fn share(self) -> f64 {
+        self.used as f64 / self.limit.max(1) as f64
+    }
+
+    /// The machine's, from `/proc/meminfo`.
+    fn of_machine(meminfo: &str) -> Option<Self> {
+        let limit = keyed(meminfo, "MemTotal")? * 1024;
+        Some(Self { used: limit.saturating_sub(keyed(meminfo, "MemAvailable")? * 1024), limit })
+    }
+}
+
+/// The counters of all cgroups of this process at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    events: Vec<MemoryEvents>,
+    throttling: Vec<Option<Throttling>>,
+    stall_us: Option<u64>,
+}
+
+/// Where the cgroups of this process are; found once, they do not change.
+#[derive(Debug, Default)]
+pub(super) struct Cgroups {
+    /// Its own first. Of those above only the ones with a limit: what happens elsewhere on the machine is not counted.
+    memory: Vec<Folder>,
+    cpu: Vec<Folder>,
+    /// The file of PSI.
+    pressure: Option<PathBuf>,
+}
+
+impl Cgroups {
+    pub(super) fn of_this_process() -> Self {
+        let (Some(own), Some(mounts)) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo")) else {
+            return Self::default();
+        };
+        let mut memory = folders(&own, &mounts, "memory");
+        let mut first = true;
+        memory.retain(|folder| std::mem::take(&mut first) || folder.memory_limit().is_some());
+        let unified = folders(&own, &mounts, "");
+        let pressure = unified.first().map(|folder| folder.path.join("memory.pressure"));
+        let pressure = pressure.into_iter().chain([PathBuf::from("/proc/pressure/memory")]);
+        let pressure = pressure.into_iter().find(|path| read(path).is_some());
+        Self { memory, cpu: folders(&own, &mounts, "cpu"), pressure }
+    }
+
+    /// Where memory is scarcest: in one of the cgroups, or on the machine.
+    pub(super) fn memory(&self) -> Option<Memory> {
+        let machine = read("/proc/meminfo").and_then(|text| Memory::of_machine(&text));
+        let limited = self
+            .memory
+            .iter()
+            .filter_map(|folder| Some(Memory { used: folder.memory_used()?, limit: folder.memory_limit()? }));
+        limited.chain(machine).reduce(Memory::tighter)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            events: self.memory.iter().map(Folder::memory_events).collect(),
+            throttling: self.cpu.iter().map(Folder::throttling).collect(),
+            stall_us: self.pressure.as_ref().and_then(read).and_then(|text| stall_us(&text)),
+        }
+    }
+}
+
+impl Counters {
+    /// What was counted from `before` to here, of each kind in the cgroup that counted most: the counters of a cgroup
+    /// include those of the cgroups in it.
+    pub(super) fn events_since(&self, before: &Self) -> MemoryEvents {
+        let most = |count: fn(&MemoryEvents) -> Option<u64>| {
+            let pairs = self.events.iter().zip(&before.events);
+            pairs.filter_map(|(after, before)| increase(count(after), count(before))).max()
+        };
+        MemoryEvents {
+            limit_hits: most(|events| events.limit_hits),
+            ooms: most(|events| events.ooms),
+            oom_kills: most(|events| events.oom_kills),
+        }
+    }
+
+    pub(super) fn throttling_since(&self, before: &Self) -> Option<Throttling> {
+        let pairs = self.throttling.iter().zip(&before.throttling);
+        let grown = pairs.filter_map(|(after, before)| {
+            let (after, before) = ((*after)?, (*before)?);
+            Some(Throttling {
+                periods: after.periods.saturating_sub(before.periods),
+                us: after.us.saturating_sub(before.us),
+            })
+        });
+        grown.max_by_key(|throttling| throttling.us)
+    }
+
+    pub(super) fn stall_us_since(&self, before: &Self) -> Option<u64> {
+        increase(self.stall_us, before.stall_us)
+    }
+}
+
+/// How much a counter grew; nothing when it was not there both times.
+pub(super) fn increase(after: Option<u64>, before: Option<u64>) -> Option<u64> {
+    Some(after?.saturating_sub(before?))
+}
+
+/// The folders of the cgroup that `controller` has this process in and of those above it, its own first. `own` is
+/// `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`; the empty controller means v2 whatever it controls.
+fn folders(own: &str, mounts: &str, controller: &str) -> Vec<Folder> {
+    let line = |wanted: fn(&str, &str) -> bool| {
+        own.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            wanted(controllers, controller).then_some(path)
+        })
+    };
+    let of_v1 = line(|listed, wanted| !wanted.is_empty() && listed.split(',').any(|name| name == wanted));
+    let (v2, inside) = match (of_v1, line(|listed, _| listed.is_empty())) {
+        (Some(path), _) => (false, path),
+        (None, Some(path)) => (true, path),
+        (None, None) => return Vec::new(),
+    };
+    let mounted = mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut kind = kind.split(' ');
+        let wanted = match (kind.next()?, v2) {
+            ("cgroup2", true) => true,
+            ("cgroup", false) => kind.nth(1)?.split(',').any(|option| option == controller),
+            _ => false,
+        };
+        let mut place = place.split(' ').skip(3);
+        wanted.then_some((place.next()?, place.next()?))
+    });
+    let Some((root, mount)) = mounted else { return Vec::new() };
+    // A container may see a part of the tree only, and paths that lead outside of it.
+    let inside = Path::new(inside).strip_prefix(root).ok();
+    let inside = inside.filter(|path| !path.starts_with("..")).unwrap_or(Path::new(""));
+    let above = inside.ancestors().map(|path| Folder { path: Path::new(mount).join(path), v2 });
+    above.collect()
+}
+
+#[cfg(test)]
+mod tests;

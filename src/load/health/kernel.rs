@@ -1,0 +1,136 @@
+//! What the kernel tells in files, read and parsed. A file that is not there, or says something else, is no figure.
+//!
+//! Arrow: the other files of `health` read through here; nothing else in `load` touches a file. Sources: proc(5),
+//! Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst, Documentation/scheduler/sched-stats.rst.
+
+use std::path::Path;
+
+/// The text of a file below `/proc` or `/sys`.
+pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// Open descriptors of this process. `quick`: nothing when it takes going through all of them (before Linux 6.2).
+pub(super) fn open_files(quick: bool) -> Option<u64> {
+    const FOLDER: &str = "/proc/self/fd";
+    match std::fs::metadata(FOLDER).ok()?.len() {
+        0 if quick => None,
+        // One of them reads the folder.
+        0 => Some((std::fs::read_dir(FOLDER).ok()?.count() as u64).saturating_sub(1)),
+        count => Some(count),
+    }
+}
+
+/// The number behind `key` in lines of `key value`, as in `memory.events`, `memory.stat`, `cpu.stat` and `meminfo`.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.trim_end_matches(':');
+        if name == key { words.next()?.parse().ok() } else { None }
+    })
+}
+
+/// The number behind `key` in the two lines that begin with `section`, as in `/proc/net/snmp` and `/proc/net/netstat`:
+/// one of names, one of values.
+pub(super) fn paired(text: &str, section: &str, key: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(section)?.strip_prefix(':'));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let found = names.split_whitespace().zip(values.split_whitespace()).find(|(name, _)| *name == key);
+    found.and_then(|(_, value)| value.parse().ok())
+}
+
+/// µs in which some task stood still, from a file of PSI.
+pub(super) fn stall_us(text: &str) -> Option<u64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split_whitespace().find_map(|word| word.strip_prefix("total="))?.parse().ok()
+}
+
+/// A thread's account with the scheduler.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Schedstat {
+    /// Time ready to run without a core, ns.
+    pub(super) waited_ns: u64,
+    /// Times it was given a core.
+    pub(super) slices: u64,
+}
+
+impl Schedstat {
+    /// The calling thread's.
+    pub(super) fn of_this_thread() -> Option<Self> {
+        Self::parse(&read("/proc/thread-self/schedstat")?)
+    }
+
+    /// What was added after `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            waited_ns: self.waited_ns.saturating_sub(before.waited_ns),
+            slices: self.slices.saturating_sub(before.slices),
+        }
+    }
+
+    /// `ns on a core, ns waiting for one, time slices`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().skip(1).map(str::parse);
+        match (numbers.next()?, numbers.next()?) {
+            (Ok(waited_ns), Ok(slices)) => Some(Self { waited_ns, slices }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_by_their_key() {
+        let events = "low 0\nhigh 12\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n";
+        assert_eq!((keyed(events, "oom"), keyed(events, "oom_kill")), (Some(2), Some(1)));
+        assert_eq!(keyed(events, "kill"), None);
+        assert_eq!(keyed("MemTotal:       16384 kB\nMemAvailable:    512 kB\n", "MemAvailable"), Some(512));
+        assert_eq!(keyed("oom many\n", "oom"), None);
+    }
+
+    #[test]
+    fn numbers_in_pairs_of_lines() {
+        let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 7 9\n\
+                       IpExt: InNoRoutes ListenDrops\nIpExt: 4 5\n";
+        assert_eq!(paired(netstat, "TcpExt", "ListenDrops"), Some(9));
+        assert_eq!(paired(netstat, "IpExt", "InNoRoutes"), Some(4));
+        assert_eq!(paired(netstat, "TcpExt", "InNoRoutes"), None);
+        assert_eq!(paired("Tcp: MaxConn RetransSegs\nTcp: -1 6\n", "Tcp", "RetransSegs"), Some(6));
+        assert_eq!(
+            paired("Tcp: MaxConn RetransSegs\nTcp: -1 6\n", "Tcp", "MaxConn"),
+            None,
+            "no limit is no count"
+        );
+        assert_eq!(paired("Tcp: RetransSegs\n", "Tcp", "RetransSegs"), None, "cut off");
+    }
+
+    #[test]
+    fn pressure() {
+        let text = "some avg10=1.50 avg60=0.20 avg300=0.00 total=98765\n\
+                    full avg10=0.00 avg60=0.00 avg300=0.00 total=4321\n";
+        assert_eq!(stall_us(text), Some(98_765));
+        assert_eq!(stall_us(""), None);
+    }
+
+    #[test]
+    fn waits_for_a_core() {
+        let read = Schedstat::parse("55851792 58665985 92\n");
+        assert_eq!(read, Some(Schedstat { waited_ns: 58_665_985, slices: 92 }));
+        assert_eq!(Schedstat::parse("55851792\n"), None);
+        assert_eq!(Schedstat::parse("a b c\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "[ -~\n]{0,200}", key in "[a-z]{0,4}") {
+            keyed(&text, &key);
+            paired(&text, &key, &key);
+            stall_us(&text);
+            Schedstat::parse(&text);
+        }
+    }
+}
