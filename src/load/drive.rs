@@ -4,7 +4,7 @@
 //! its own single-threaded runtime, client and connections; they meet only in the counter of `supply` (once a request)
 //! and in the channel of finished records (once a request).
 //!
-//! A closed loop is [`closed_loop`]: slots that take their next request themselves. An open loop is [`open_loop`]: a thread of
+//! A closed loop is `slots`: each takes its next request itself. An open loop is [`open_loop`]: a thread of
 //! its own (`pace`) says when, the driving threads send what they are handed. Both end the same way: when nothing is left
 //! to send, what is in flight is drained or cut.
 
@@ -26,6 +26,8 @@ use super::flight::{Flight, Tower};
 use super::health::{self, LoopLag};
 use super::pace::{Gate, Pacer, Ticket};
 use super::progress::Progress;
+use super::ramp::Timeline;
+use super::slots::Slots;
 use super::supply::Supply;
 use super::target::{Target, TargetError};
 use crate::metrics::record::{ClientHealth, Phase, PointRun, RequestRecord};
@@ -122,7 +124,8 @@ pub fn drive(
                 crew.shared.halt.cancel();
             }
         }
-        let cpu_s = health::cpu_s() - crew.shared.cpu_at_start.get().copied().unwrap_or_else(health::cpu_s);
+        let cpu_at = |read: &OnceLock<f64>| read.get().copied().unwrap_or_else(health::cpu_s);
+        let cpu_s = cpu_at(&crew.shared.cpu_at_end) - cpu_at(&crew.shared.cpu_at_start);
         crew.shared.shut_down();
         let threads = u32::try_from(drivers.len()).unwrap_or(u32::MAX);
         let loop_lag_us = drivers.into_iter().filter_map(|driver| driver.join().ok()).flatten().collect();
@@ -162,6 +165,8 @@ struct Shared {
     /// A thread was stopped before its work was done.
     cut: AtomicBool,
     cpu_at_start: OnceLock<f64>,
+    /// Read when the figures end before the load does.
+    cpu_at_end: OnceLock<f64>,
 }
 
 impl Crew {
@@ -172,11 +177,7 @@ impl Crew {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
-        let sends = match point.arrival {
-            Arrival::Closed { concurrency } => concurrency > 0,
-            Arrival::Open(open) => open.rate > 0.0 && open.max_concurrency != Some(0),
-        };
-        if !sends {
+        if point.concurrency() == Some(0) || point.request_rate().is_some_and(|rate| rate <= 0.0) {
             return Err(LoadError::NoConcurrency { id: point.id.clone() });
         }
         health::allow_connections(point.concurrency())
@@ -197,7 +198,7 @@ impl Crew {
             first.prefill();
         }
         let shared = Shared {
-            arrival: point.arrival,
+            arrival: point.arrival.clone(),
             at_end: point.at_end,
             threads,
             clock: Clock::start(),
@@ -207,26 +208,29 @@ impl Crew {
             halt: stop.child_token(),
             cut: AtomicBool::new(false),
             cpu_at_start: OnceLock::new(),
+            cpu_at_end: OnceLock::new(),
         };
         let (mut pacers, mut gate) = (Vec::new(), None);
-        if let Arrival::Open(open) = point.arrival {
-            for supply in &shared.supplies {
-                let clock = (shared.clock, progress, &shared.halt);
-                let (pacer, tickets) = Pacer::new(open, &point, supply, threads, clock);
-                for (driver, tickets) in drivers.iter_mut().zip(tickets) {
-                    driver.2.push_back(tickets);
-                }
-                if supply.phase() == Phase::Measure {
-                    gate = Some(pacer.gate());
-                }
-                pacers.push(pacer);
+        for supply in &shared.supplies {
+            let clock = (shared.clock, progress, &shared.halt);
+            let Some((pacer, tickets)) = Pacer::new(&point, supply, threads, clock) else { break };
+            for (driver, tickets) in drivers.iter_mut().zip(tickets) {
+                driver.2.push_back(tickets);
             }
+            if supply.phase() == Phase::Measure {
+                gate = Some(pacer.gate());
+            }
+            pacers.push(pacer);
         }
         Ok(Self { drivers, shared: Arc::new(shared), pacers, gate })
     }
 }
 
 impl Shared {
+    fn arrival_in(&self, phase: Phase) -> Arrival {
+        if phase == Phase::Warmup { self.arrival.of_warmup() } else { self.arrival.clone() }
+    }
+
     /// Ends every thread that still waits or builds.
     fn shut_down(&self) {
         self.halt.cancel();
@@ -237,14 +241,10 @@ impl Shared {
 fn thread_count(point: &LoadPoint, options: &Options) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = |count: u32| count.div_ceil(SLOTS_PER_THREAD) as usize;
-    let useful = match point.arrival {
-        Arrival::Closed { concurrency } => slots(concurrency),
-        Arrival::Open(open) => {
-            // `as` saturates.
-            let arriving = (open.rate / ARRIVALS_PER_THREAD).ceil() as usize;
-            arriving.min(open.max_concurrency.map_or(usize::MAX, slots))
-        }
-    };
+    let places = point.concurrency().map_or(usize::MAX, slots);
+    // `as` saturates.
+    let arriving = |rate: f64| (rate / ARRIVALS_PER_THREAD).ceil() as usize;
+    let useful = point.request_rate().map_or(places, |rate| arriving(rate).min(places));
     let most = point.concurrency().map_or(usize::MAX, |concurrency| concurrency.max(1) as usize);
     options.threads.unwrap_or_else(|| useful.min(cores)).clamp(1, most)
 }
@@ -275,22 +275,33 @@ impl Driver {
                 shared.cut.store(true, Relaxed);
                 return;
             }
+            let arrival = shared.arrival_in(phase);
+            let timeline = arrival.ramp().zip(supply.wait_open());
+            let timeline = timeline.map(|(ramp, start)| Arc::new(Timeline::new(ramp, start, &shared.clock)));
             let tower = Arc::new(Tower {
                 clock: shared.clock,
                 phase,
+                timeline: timeline.clone(),
                 progress: shared.progress.clone(),
                 records: records.clone(),
             });
             let mut flights = JoinSet::new();
             let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
-            let tickets = match shared.arrival {
-                Arrival::Closed { concurrency } => {
-                    let share = (index, shared.threads);
-                    closed_loop(concurrency, share, &client, supply, &tower, &mut flights);
-                    None
-                }
-                Arrival::Open(_) => tickets.pop_front(),
+            let slots = || Slots {
+                thread: index,
+                threads: shared.threads,
+                client: Arc::clone(&client),
+                supply: Arc::clone(supply),
+                tower: Arc::clone(&tower),
             };
+            match (&arrival, &timeline) {
+                (Arrival::Closed { concurrency }, _) => slots().fixed(*concurrency, &mut flights),
+                (Arrival::ClosedRamp(ramp), Some(timeline)) => {
+                    slots().ramp(timeline, ramp.slots(), &mut flights);
+                }
+                _ => {}
+            }
+            let tickets = tickets.pop_front();
             // Until every ticket was redeemed, sending goes on for this thread.
             let redeemed = CancellationToken::new();
             if tickets.is_none() {
@@ -301,7 +312,7 @@ impl Driver {
                 () = shared.halt.cancelled() => Ended::Halted,
                 () = open_loop(tickets, &client, supply, &tower, &mut flights, &redeemed) => Ended::Done,
                 () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
-                () = lag.sample(), if phase == Phase::Measure => Ended::Done,
+                () = sample(lag, timeline.as_deref(), &shared), if phase == Phase::Measure => Ended::Done,
             };
             if ended != Ended::Done {
                 // Dropping a flight delivers its record.
@@ -324,6 +335,17 @@ enum Ended {
     Halted,
     /// The planned end cut what was in flight.
     Cut,
+}
+
+/// Samples the loop lag while the figures are made, and notes the CPU time when they end before the load does. Never returns.
+async fn sample(lag: &mut LoopLag, timeline: Option<&Timeline>, shared: &Shared) {
+    let Some(end) = timeline.and_then(Timeline::figures_end) else { return lag.sample().await };
+    tokio::select! {
+        () = lag.sample() => {}
+        () = tokio::time::sleep_until(end.into()) => {}
+    }
+    let _ = shared.cpu_at_end.set(health::cpu_s());
+    std::future::pending().await
 }
 
 /// A warm-up is always drained: what is cut would go on in the server beside the measured window.
@@ -383,27 +405,6 @@ async fn meet(shared: &Shared, supply: &Supply) -> bool {
     }
 }
 
-/// Starts this thread's share of the slots: slot `s` belongs to thread `s mod threads`. Each sends its next request when
-/// its last one ends, so exactly `concurrency` are in flight until the supply runs out.
-fn closed_loop(
-    concurrency: u32,
-    (index, threads): (usize, usize),
-    client: &Arc<Client>,
-    supply: &Arc<Supply>,
-    tower: &Arc<Tower>,
-    flights: &mut JoinSet<()>,
-) {
-    for slot in (0..concurrency).skip(index).step_by(threads) {
-        let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
-        flights.spawn(async move {
-            while let Some(prepared) = supply.take() {
-                let flight = Flight::depart(&tower, &prepared, slot, None);
-                client.exchange(flight, prepared, supply.phase()).await;
-            }
-        });
-    }
-}
-
 /// Sends what the pacer hands over (nothing in a closed loop) and returns when all flights have ended.
 async fn open_loop(
     mut tickets: Option<UnboundedReceiver<Ticket>>,
@@ -437,7 +438,8 @@ async fn open_loop(
             }
             if let Some(prepared) = ticket.redeem() {
                 let flight = Flight::depart(&tower, &prepared, ticket.place, Some(ticket.scheduled_us));
-                client.exchange(flight, prepared, supply.phase()).await;
+                let phase = flight.phase();
+                client.exchange(flight, prepared, phase).await;
             }
         });
     }

@@ -29,12 +29,16 @@ mod pace;
 pub mod probe;
 mod progress;
 pub mod prompts;
+mod ramp;
+#[cfg(test)]
+mod ramp_tests;
 mod schedule;
+mod slots;
 pub mod sse;
 mod supply;
 mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod words;
