@@ -130,7 +130,7 @@ impl Document {
         self.parse()
     }
 
-    /// Line (1-based) of every key, by dotted path.
+    /// Line (1-based) of every key, by dotted path; tables of a list are `list[1]`, `list[2]` …
     pub fn lines(&self) -> BTreeMap<String, usize> {
         let mut lines = BTreeMap::new();
         if let Ok(table) = DeTable::parse(&self.text) {
@@ -148,8 +148,18 @@ impl Document {
         for (key, value) in table {
             let path = join(prefix, key.get_ref());
             lines.insert(path.clone(), self.position(key.span().start).0);
-            if let DeValue::Table(inner) = value.get_ref() {
-                self.collect_lines(inner, &path, lines);
+            match value.get_ref() {
+                DeValue::Table(inner) => self.collect_lines(inner, &path, lines),
+                DeValue::Array(items) => {
+                    for (number, item) in (1..).zip(items.iter()) {
+                        if let DeValue::Table(inner) = item.get_ref() {
+                            let path = format!("{path}[{number}]");
+                            lines.insert(path.clone(), self.position(item.span().start).0);
+                            self.collect_lines(inner, &path, lines);
+                        }
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -268,10 +278,10 @@ fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
             _ => None,
         };
         if let Some(inner) = inner {
-            return Some(join(key.get_ref(), &inner));
+            return Some(format!("{}.{inner}", join("", key.get_ref())));
         }
         if covers(key.span()) || covers(value.span()) {
-            return Some(key.get_ref().to_string());
+            return Some(join("", key.get_ref()));
         }
     }
     None
@@ -327,6 +337,21 @@ mod tests {
     #[test]
     fn broken_syntax_names_the_line() {
         assert!(error("[deploy]\ntp = = 3\n").starts_with("r.toml:2:"), "{}", error("[deploy]\ntp = = 3\n"));
+    }
+
+    #[test]
+    fn a_key_deep_inside_is_named_without_quotes() {
+        let table = DeTable::parse("[a]\n[[a.b]]\nc = 1\n\"d.e\" = 2\n").unwrap();
+        assert_eq!(key_at(table.get_ref(), 12).as_deref(), Some("a.b.c"));
+        assert_eq!(key_at(table.get_ref(), 18).as_deref(), Some("a.b.\"d.e\""));
+    }
+
+    #[test]
+    fn lines_of_tables_in_a_list() {
+        let text = "[[a.b]]\nc = 1\n\n[[a.b]]\nc = 2\n";
+        let document = Document { file: "r".into(), text: text.into() };
+        assert_eq!((document.at("a.b[1].c").as_str(), document.at("a.b[2]").as_str()), ("r:2", "r:4"));
+        assert_eq!(document.at("a.b[2].missing"), "r:4");
     }
 
     #[test]

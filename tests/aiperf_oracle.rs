@@ -118,6 +118,7 @@ impl Capture {
         RequestRecord {
             id: metadata["session_num"].as_u64().expect("number"),
             phase: if metadata["benchmark_phase"] == "warmup" { Phase::Warmup } else { Phase::Measure },
+            stage: None,
             worker: 0,
             scheduled_us: self.at(instant("credit_issued_ns").expect("issued")),
             sent_us: self.at(start),

@@ -32,6 +32,7 @@ fn record(id: usize, request: &Value) -> RequestRecord {
     RequestRecord {
         id: id as u64,
         phase: Phase::Measure,
+        stage: None,
         worker: 0,
         scheduled_us: sent_us,
         sent_us,

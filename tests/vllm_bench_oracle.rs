@@ -68,6 +68,7 @@ fn records(result: &Value) -> Vec<RequestRecord> {
         RequestRecord {
             id: id as u64,
             phase: Phase::Measure,
+            stage: None,
             worker: 0,
             scheduled_us: us(sent),
             sent_us: us(sent),

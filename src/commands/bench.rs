@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Display;
+use super::ramp_args::RampArgs;
 use super::{output, session};
 use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
@@ -54,13 +55,15 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Vec<u32>,
     /// Arrivals per second (open loop) instead of a concurrency: a number, or a list for one load point each
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["concurrency", "requests_per_concurrency"], value_parser = rate)]
+    #[arg(long, value_name = "LIST", group = "open", value_delimiter = ',', conflicts_with_all = ["concurrency", "requests_per_concurrency"], value_parser = rate)]
     rate: Vec<f64>,
+    #[command(flatten)]
+    ramp: RampArgs,
     /// How arrivals are spaced: constant, poisson or gamma:SHAPE [default: poisson]
-    #[arg(long, value_name = "KIND", requires = "rate", value_parser = spacing)]
+    #[arg(long, value_name = "KIND", requires = "open", value_parser = spacing)]
     arrival: Option<Spacing>,
     /// Most requests in flight of an open loop
-    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "open", value_parser = clap::value_parser!(u32).range(1..))]
     max_concurrency: Option<u32>,
     /// What an arrival does that finds them in flight: wait (queue) or not be sent (drop) [default: queue]
     #[arg(long, value_name = "POLICY", requires = "max_concurrency", value_parser = ["queue", "drop"])]
@@ -116,7 +119,7 @@ fn object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, Stri
     serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     let wrong = || format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second");
     text.trim().parse().ok().filter(|rate| *rate > 0.0 && *rate <= MAX_RATE).ok_or_else(wrong)
 }
@@ -160,8 +163,8 @@ impl BenchArgs {
             id: point_id(isl, osl, &arrival),
             isl,
             osl,
-            arrival,
             stop: self.stop(&arrival),
+            arrival,
             warmup_requests: self.warmup,
             warmup_duration_s: self
                 .warmup_duration
@@ -194,6 +197,9 @@ impl BenchArgs {
         let (max_concurrency, spacing) = (self.max_concurrency, self.arrival.unwrap_or(Spacing::Poisson));
         let open = |rate: &f64| Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full });
         let closed = |concurrency: &u32| Arrival::Closed { concurrency: *concurrency };
+        if let Some(arrival) = self.ramp.arrival(spacing, max_concurrency, when_full) {
+            return vec![arrival];
+        }
         let arrivals: Vec<Arrival> = match self.rate[..] {
             [] => self.concurrency.iter().map(closed).collect(),
             _ => self.rate.iter().map(open).collect(),
@@ -207,13 +213,16 @@ impl BenchArgs {
     }
 
     fn stop(&self, arrival: &Arrival) -> Stop {
+        if let Some(ramp) = arrival.ramp() {
+            return Stop::DurationS(ramp.duration_s());
+        }
         match (self.requests, self.duration, arrival) {
             (Some(requests), ..) => Stop::Requests(requests),
             (None, Some(span), _) => Stop::DurationS(span.seconds()),
-            (None, None, Arrival::Open(_)) => Stop::DurationS(60.0),
             (None, None, Arrival::Closed { concurrency }) => Stop::Requests(
                 u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(*concurrency),
             ),
+            (None, None, _) => Stop::DurationS(60.0),
         }
     }
 
@@ -255,6 +264,7 @@ pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
             .expected("more than 0")
             .into());
     }
+    args.ramp.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let display = Display::new(global);
     runtime.block_on(async {
@@ -439,9 +449,32 @@ mod tests {
             when_full: WhenFull::Drop,
         };
         assert_eq!(
-            (found.arrival, found.stop, found.at_end),
-            (Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
+            (&found.arrival, found.stop, found.at_end),
+            (&Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
         );
+    }
+
+    #[test]
+    fn stages_make_ramps() {
+        let found = points("--stages 30s:10,1m:50:hold,10s:0:cool-down --stages-from 2").unwrap().remove(0);
+        assert_eq!((found.id.as_str(), found.stop), ("isl128_osl128_ramp50", Stop::DurationS(100.0)));
+        let Arrival::ClosedRamp(ramp) = found.arrival else { panic!("{found:?}") };
+        assert_eq!((ramp.start, ramp.measured_s(), ramp.stages.len()), (2.0, 90.0, 3));
+        let found = points("--rate-stages 1s:0.5 --arrival constant --max-concurrency 3").unwrap().remove(0);
+        assert_eq!((found.id.as_str(), found.concurrency()), ("isl128_osl128_ramprate0.5", Some(3)));
+        let Arrival::OpenRamp(open) = found.arrival else { panic!("{found:?}") };
+        assert_eq!((open.ramp.duration_s(), open.spacing), (1.0, Spacing::Constant));
+    }
+
+    #[test]
+    fn a_ramp_that_cannot_be_is_refused() {
+        let check = |args: &str| {
+            let words = ["bench", "--url", "http://127.0.0.1:1"].into_iter().chain(args.split_whitespace());
+            Line::try_parse_from(words).unwrap().bench.ramp.check().unwrap_err().to_string()
+        };
+        assert!(check("--stages 1s:0").contains("nothing would be sent"));
+        assert!(check("--stages 1s:5 --stages-from 0.5").contains("a number of requests"));
+        assert!(check("--stages-from 2").contains("--rate-stages"));
     }
 
     #[test]
@@ -457,6 +490,15 @@ mod tests {
             ("--rate 1 --arrival gamma", "gamma:SHAPE"),
             ("--rate 1 --arrival gamma:0", "0.01 to 1000"),
             ("--rate 1 --warmup 3 --warmup-duration 3s", "--warmup"),
+            ("--stages 1s:2 --concurrency 2", "--concurrency"),
+            ("--stages 1s:2 --rate 2", "--rate"),
+            ("--stages 1s:2 --rate-stages 1s:2", "--rate-stages"),
+            ("--stages 1s:2 --requests 9", "--requests"),
+            ("--rate-stages 1s:2 --duration 9s", "--duration"),
+            ("--stages 1s:2 --arrival poisson", "--rate"),
+            ("--stages 1s:2.5", "--rate-stages"),
+            ("--rate-stages 0s:2", ":hold"),
+            ("--rate-stages 1s:2:cool-down", "no stage would be measured"),
         ] {
             let error = points(args).unwrap_err();
             assert!(error.contains(word), "{args}: {error}");

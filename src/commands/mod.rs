@@ -10,6 +10,7 @@ pub mod list;
 mod output;
 mod planning;
 mod progress;
+mod ramp_args;
 pub mod render;
 pub mod run;
 pub mod schema;

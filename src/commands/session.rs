@@ -184,6 +184,9 @@ pub(crate) fn closing(rows: &[Row]) -> String {
     }
     text.push_str(&markdown::headline(rows).text(&[0, 9]));
     text.push_str("latencies in ms\n");
+    for (point, table) in markdown::stages(rows) {
+        text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
+    }
     if let Some(added) = markdown::added_error(rows) {
         text.push_str(&format!("{added}\n"));
     }

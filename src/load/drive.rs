@@ -4,7 +4,7 @@
 //! its own single-threaded runtime, client and connections; they meet only in the counter of `supply` (once a request)
 //! and in the channel of finished records (once a request).
 //!
-//! A closed loop is [`closed_loop`]: slots that take their next request themselves. An open loop is [`open_loop`]: a thread of
+//! A closed loop is `slots`: each takes its next request itself. An open loop is [`open_loop`]: a thread of
 //! its own (`pace`) says when, the driving threads send what they are handed. Both end the same way: when nothing is left
 //! to send, what is in flight is drained or cut.
 
@@ -27,6 +27,8 @@ use super::health::{self, Monitor, ThreadHealth};
 use super::http1;
 use super::pace::{Gate, Pacer, Ticket};
 use super::progress::Progress;
+use super::ramp::Timeline;
+use super::slots::Slots;
 use super::supply::Supply;
 use super::target::{Target, TargetError};
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
@@ -176,11 +178,7 @@ impl Crew {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
-        let sends = match point.arrival {
-            Arrival::Closed { concurrency } => concurrency > 0,
-            Arrival::Open(open) => open.rate > 0.0 && open.max_concurrency != Some(0),
-        };
-        if !sends {
+        if point.concurrency() == Some(0) || point.request_rate().is_some_and(|rate| rate <= 0.0) {
             return Err(LoadError::NoConcurrency { id: point.id.clone() });
         }
         health::allow_connections(point.concurrency())
@@ -201,7 +199,7 @@ impl Crew {
             first.prefill();
         }
         let shared = Shared {
-            arrival: point.arrival,
+            arrival: point.arrival.clone(),
             at_end: point.at_end,
             streaming: point.streaming,
             threads,
@@ -214,24 +212,26 @@ impl Crew {
             monitor: Monitor::new(target.url("/")?.port_or_known_default()),
         };
         let (mut pacers, mut gate) = (Vec::new(), None);
-        if let Arrival::Open(open) = point.arrival {
-            for supply in &shared.supplies {
-                let clock = (shared.clock, progress, &shared.halt);
-                let (pacer, tickets) = Pacer::new(open, &point, supply, threads, clock);
-                for (driver, tickets) in drivers.iter_mut().zip(tickets) {
-                    driver.2.push_back(tickets);
-                }
-                if supply.phase() == Phase::Measure {
-                    gate = Some(pacer.gate());
-                }
-                pacers.push(pacer);
+        for supply in &shared.supplies {
+            let clock = (shared.clock, progress, &shared.halt);
+            let Some((pacer, tickets)) = Pacer::new(&point, supply, threads, clock) else { break };
+            for (driver, tickets) in drivers.iter_mut().zip(tickets) {
+                driver.2.push_back(tickets);
             }
+            if supply.phase() == Phase::Measure {
+                gate = Some(pacer.gate());
+            }
+            pacers.push(pacer);
         }
         Ok(Self { drivers, shared: Arc::new(shared), pacers, gate })
     }
 }
 
 impl Shared {
+    fn arrival_in(&self, phase: Phase) -> Arrival {
+        if phase == Phase::Warmup { self.arrival.of_warmup() } else { self.arrival.clone() }
+    }
+
     /// Ends every thread that still waits or builds.
     fn shut_down(&self) {
         self.halt.cancel();
@@ -243,14 +243,10 @@ impl Shared {
 fn thread_count(point: &LoadPoint, options: &Options) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = |count: u32| count.div_ceil(SLOTS_PER_THREAD) as usize;
-    let useful = match point.arrival {
-        Arrival::Closed { concurrency } => slots(concurrency),
-        Arrival::Open(open) => {
-            // `as` saturates.
-            let arriving = (open.rate / ARRIVALS_PER_THREAD).ceil() as usize;
-            arriving.min(open.max_concurrency.map_or(usize::MAX, slots))
-        }
-    };
+    let places = point.concurrency().map_or(usize::MAX, slots);
+    // `as` saturates.
+    let arriving = |rate: f64| (rate / ARRIVALS_PER_THREAD).ceil() as usize;
+    let useful = point.request_rate().map_or(places, |rate| arriving(rate).min(places));
     let most = point.concurrency().map_or(usize::MAX, |concurrency| concurrency.max(1) as usize);
     options.threads.unwrap_or_else(|| useful.min(cores)).clamp(1, most)
 }
@@ -282,7 +278,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = shared.halt.cancelled() => {}
-                () = client.open_ahead(own_slots(shared.arrival, (index, shared.threads)).count()) => {}
+                () = client.open_ahead(first_wave(&shared.arrival_in(phase), index, shared.threads)) => {}
             }
             // What was sampled before does not belong to this phase.
             http1::take_read_delay();
@@ -290,23 +286,34 @@ impl Driver {
                 shared.cut.store(true, Relaxed);
                 return;
             }
+            let arrival = shared.arrival_in(phase);
+            let timeline = arrival.ramp().zip(supply.wait_open());
+            let timeline = timeline.map(|(ramp, start)| Arc::new(Timeline::new(ramp, start, &shared.clock)));
             let tower = Arc::new(Tower {
                 clock: shared.clock,
                 phase,
+                timeline: timeline.clone(),
                 progress: shared.progress.clone(),
                 streaming: shared.streaming,
                 records: records.clone(),
             });
             let mut flights = JoinSet::new();
             let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
-            let tickets = match shared.arrival {
-                Arrival::Closed { .. } => {
-                    let slots = own_slots(shared.arrival, (index, shared.threads));
-                    closed_loop(slots, &client, supply, &tower, &mut flights);
-                    None
-                }
-                Arrival::Open(_) => tickets.pop_front(),
+            let slots = || Slots {
+                thread: index,
+                threads: shared.threads,
+                client: Arc::clone(&client),
+                supply: Arc::clone(supply),
+                tower: Arc::clone(&tower),
             };
+            match (&arrival, &timeline) {
+                (Arrival::Closed { concurrency }, _) => slots().fixed(*concurrency, &mut flights),
+                (Arrival::ClosedRamp(ramp), Some(timeline)) => {
+                    slots().ramp(timeline, ramp.slots(), &mut flights);
+                }
+                _ => {}
+            }
+            let tickets = tickets.pop_front();
             // Until every ticket was redeemed, sending goes on for this thread.
             let redeemed = CancellationToken::new();
             if tickets.is_none() {
@@ -317,7 +324,7 @@ impl Driver {
                 () = shared.halt.cancelled() => Ended::Halted,
                 () = open_loop(tickets, &client, supply, &tower, &mut flights, &redeemed) => Ended::Done,
                 () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
-                () = health.sample(), if phase == Phase::Measure => Ended::Done,
+                () = sample(health, timeline.as_deref(), &shared), if phase == Phase::Measure => Ended::Done,
             };
             if ended != Ended::Done {
                 // Dropping a flight delivers its record.
@@ -340,6 +347,27 @@ enum Ended {
     Halted,
     /// The planned end cut what was in flight.
     Cut,
+}
+
+/// Connections that one thread needs at once when a phase begins: its slots of a fixed concurrency. Other loads grow into
+/// theirs.
+fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
+    match arrival {
+        Arrival::Closed { concurrency } => (0..*concurrency).skip(thread).step_by(threads).count(),
+        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => 0,
+    }
+}
+
+/// Samples this thread while the figures are made, and closes them when they end before the load does. Never returns.
+async fn sample(health: &mut ThreadHealth, timeline: Option<&Timeline>, shared: &Shared) {
+    let Some(end) = timeline.and_then(Timeline::figures_end) else { return health.sample().await };
+    tokio::select! {
+        () = health.sample() => {}
+        () = tokio::time::sleep_until(end.into()) => {}
+    }
+    health.end();
+    shared.monitor.end();
+    std::future::pending().await
 }
 
 /// A warm-up is always drained: what is cut would go on in the server beside the measured window.
@@ -399,35 +427,6 @@ async fn meet(shared: &Shared, supply: &Supply) -> bool {
     }
 }
 
-/// The slots of one thread in a closed loop: slot `s` belongs to thread `s mod threads`. An open loop has none.
-fn own_slots(arrival: Arrival, (index, threads): (usize, usize)) -> impl Iterator<Item = u32> {
-    let concurrency = match arrival {
-        Arrival::Closed { concurrency } => concurrency,
-        Arrival::Open(_) => 0,
-    };
-    (0..concurrency).skip(index).step_by(threads)
-}
-
-/// Starts this thread's share of the slots. Each sends its next request when its last one ends, so exactly `concurrency`
-/// are in flight until the supply runs out.
-fn closed_loop(
-    slots: impl Iterator<Item = u32>,
-    client: &Arc<Client>,
-    supply: &Arc<Supply>,
-    tower: &Arc<Tower>,
-    flights: &mut JoinSet<()>,
-) {
-    for slot in slots {
-        let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
-        flights.spawn(async move {
-            while let Some(prepared) = supply.take() {
-                let flight = Flight::depart(&tower, &prepared, slot, None);
-                client.exchange(flight, prepared, supply.phase()).await;
-            }
-        });
-    }
-}
-
 /// Sends what the pacer hands over (nothing in a closed loop) and returns when all flights have ended.
 async fn open_loop(
     mut tickets: Option<UnboundedReceiver<Ticket>>,
@@ -461,7 +460,8 @@ async fn open_loop(
             }
             if let Some(prepared) = ticket.redeem() {
                 let flight = Flight::depart(&tower, &prepared, ticket.place, Some(ticket.scheduled_us));
-                client.exchange(flight, prepared, supply.phase()).await;
+                let phase = flight.phase();
+                client.exchange(flight, prepared, phase).await;
             }
         });
     }

@@ -3,6 +3,7 @@
 //! Arrow: `client` moves it along, `drive` receives the finished record. A flight that is dropped before it ended — its task
 //! was cut by an interrupt — still delivers its record, as `cancelled`, with what was received: nothing vanishes.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use super::answer::{Answer, End};
 use super::clock::Clock;
 use super::http1::{Head, Sink};
 use super::progress::Progress;
+use super::ramp::Timeline;
 use super::supply::Prepared;
 use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
 
@@ -18,6 +20,8 @@ use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
 pub(crate) struct Tower {
     pub(crate) clock: Clock,
     pub(crate) phase: Phase,
+    /// The ramp of the phase, when it has one.
+    pub(crate) timeline: Option<Arc<Timeline>>,
     pub(crate) progress: Progress,
     /// Answers were asked for as streams.
     pub(crate) streaming: bool,
@@ -43,11 +47,14 @@ impl<'a> Flight<'a> {
     ) -> Self {
         tower.progress.departed();
         let sent_us = tower.clock.now_us();
+        let intended_us = scheduled_us.unwrap_or(sent_us);
+        let staged = tower.timeline.as_ref().and_then(|timeline| timeline.mark(intended_us));
         let record = RequestRecord {
             id: prepared.id,
-            phase: tower.phase,
+            phase: staged.map_or(tower.phase, |(phase, _)| phase),
+            stage: staged.map(|(_, mark)| mark),
             worker,
-            scheduled_us: scheduled_us.unwrap_or(sent_us),
+            scheduled_us: intended_us,
             sent_us,
             headers_us: None,
             chunks_us: Vec::new(),
@@ -68,6 +75,11 @@ impl<'a> Flight<'a> {
             bytes_received: 0,
         };
         Self { tower, record: Some(record), answer: None }
+    }
+
+    /// The phase that the request belongs to.
+    pub(crate) fn phase(&self) -> Phase {
+        self.record.as_ref().map_or(self.tower.phase, |record| record.phase)
     }
 
     /// The response headers arrived. `encoding`: the `Content-Encoding`, when there is one.

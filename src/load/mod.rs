@@ -30,13 +30,17 @@ mod pace;
 pub mod probe;
 mod progress;
 pub mod prompts;
+mod ramp;
+#[cfg(test)]
+mod ramp_tests;
 mod rx_stamp;
 mod schedule;
+mod slots;
 pub mod sse;
 mod supply;
 mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;

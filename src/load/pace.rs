@@ -18,8 +18,8 @@ use super::clock::Clock;
 use super::progress::Progress;
 use super::schedule::Schedule;
 use super::supply::{Prepared, Supply};
-use crate::metrics::record::Arrivals;
-use crate::plan::{LoadPoint, OpenLoop, WhenFull};
+use crate::metrics::record::{Arrivals, Phase};
+use crate::plan::{Arrival, LoadPoint, WhenFull};
 
 /// Longest sleep without a look at the halt.
 const SLICE: Duration = Duration::from_millis(50);
@@ -112,6 +112,8 @@ pub(crate) struct Ticket {
     prepared: Option<Prepared>,
     pub(crate) place: u32,
     pub(crate) scheduled_us: u64,
+    /// It belongs to the figures.
+    counts: bool,
 }
 
 impl Ticket {
@@ -123,7 +125,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.prepared.is_some() {
+        if self.prepared.is_some() && self.counts {
             self.gate.count(|arrivals| arrivals.unsent += 1);
         }
         self.gate.leave(self.place);
@@ -134,6 +136,8 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(crate) struct Pacer {
     schedule: Schedule,
+    /// Arrivals from here on are driven and belong to no figure: the cool-down of a ramp.
+    figures_end: Duration,
     when_full: WhenFull,
     gate: Arc<Gate>,
     supply: Arc<Supply>,
@@ -145,26 +149,36 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    /// A pacer for `supply`, and the tickets of each of `threads` driving threads.
+    /// A pacer for `supply`, and the tickets of each of `threads` driving threads; `None` in a closed loop.
     pub(crate) fn new(
-        open: OpenLoop,
         point: &LoadPoint,
         supply: &Arc<Supply>,
         threads: usize,
         (clock, progress, halt): (Clock, &Progress, &CancellationToken),
-    ) -> (Self, Vec<UnboundedReceiver<Ticket>>) {
+    ) -> Option<(Self, Vec<UnboundedReceiver<Ticket>>)> {
+        let phase = supply.phase();
+        let arrival = if phase == Phase::Warmup { point.arrival.of_warmup() } else { point.arrival.clone() };
+        let (schedule, most, when_full) = match &arrival {
+            Arrival::Closed { .. } | Arrival::ClosedRamp(_) => return None,
+            Arrival::Open(open) => (Schedule::new(*open, point, phase), open.max_concurrency, open.when_full),
+            Arrival::OpenRamp(open) => {
+                (Schedule::ramp(open, point, phase), open.max_concurrency, open.when_full)
+            }
+        };
+        let figures_end = arrival.ramp().and_then(|ramp| Duration::try_from_secs_f64(ramp.measured_s()).ok());
         let (drivers, tickets) = (0..threads).map(|_| unbounded_channel()).unzip();
         let pacer = Self {
-            schedule: Schedule::new(open, point, supply.phase()),
-            when_full: open.when_full,
-            gate: Arc::new(Gate::new(open.max_concurrency)),
+            schedule,
+            figures_end: figures_end.unwrap_or(Duration::MAX),
+            when_full,
+            gate: Arc::new(Gate::new(most)),
             supply: Arc::clone(supply),
             clock,
             progress: progress.clone(),
             halt: halt.clone(),
             drivers,
         };
-        (pacer, tickets)
+        Some((pacer, tickets))
     }
 
     pub(crate) fn gate(&self) -> Arc<Gate> {
@@ -200,24 +214,28 @@ impl Pacer {
             if !self.sleep_until(due) {
                 return;
             }
-            self.gate.arrived(at_us(offset));
+            let counts = offset < self.figures_end;
+            if counts {
+                self.gate.arrived(at_us(offset));
+            }
             let place = match self.when_full {
                 WhenFull::Queue => self.gate.enter(self.supply.deadline(), &self.halt),
                 WhenFull::Drop => self.gate.try_enter(),
             };
             match (place, self.when_full) {
-                (Some(place), _) => self.send(place, prepared, at_us(offset)),
+                (Some(place), _) => self.send(place, prepared, at_us(offset), counts),
                 (None, WhenFull::Drop) => {
-                    self.gate.count(|arrivals| arrivals.dropped += 1);
+                    self.gate.count(|arrivals| arrivals.dropped += u64::from(counts));
                     self.progress.dropped();
                 }
-                (None, WhenFull::Queue) => self.gate.count(|arrivals| arrivals.unsent += 1),
+                (None, WhenFull::Queue) => self.gate.count(|arrivals| arrivals.unsent += u64::from(counts)),
             }
         }
     }
 
-    fn send(&self, place: u32, prepared: Prepared, scheduled_us: u64) {
-        let ticket = Ticket { gate: Arc::clone(&self.gate), prepared: Some(prepared), place, scheduled_us };
+    fn send(&self, place: u32, prepared: Prepared, scheduled_us: u64, counts: bool) {
+        let ticket =
+            Ticket { gate: Arc::clone(&self.gate), prepared: Some(prepared), place, scheduled_us, counts };
         // A thread that is gone was halted; the ticket counts itself as it is dropped.
         if let Some(driver) = self.drivers.get(place as usize % self.drivers.len().max(1)) {
             let _ = driver.send(ticket);
@@ -229,8 +247,9 @@ impl Pacer {
         if end == Duration::MAX || self.halt.is_cancelled() {
             return;
         }
+        let end = end.min(self.figures_end);
         let rest = self.schedule.by_ref().take_while(|offset| *offset < end);
-        for offset in std::iter::once(first).chain(rest) {
+        for offset in std::iter::once(first).filter(|first| *first < end).chain(rest) {
             self.gate.arrived(at_us(offset));
             self.gate.count(|arrivals| arrivals.unsent += 1);
         }

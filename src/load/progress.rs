@@ -84,7 +84,7 @@ impl Progress {
         let code = match phase {
             None => 0,
             Some(Phase::Warmup) => 1,
-            Some(Phase::Measure) => 2,
+            Some(Phase::Measure | Phase::CoolDown) => 2,
         };
         counters.phase.store(code, Relaxed);
     }

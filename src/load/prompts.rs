@@ -92,7 +92,7 @@ pub fn count_words(text: &str) -> u64 {
 fn tag(phase: Phase) -> u8 {
     match phase {
         Phase::Warmup => 1,
-        Phase::Measure => 0,
+        Phase::Measure | Phase::CoolDown => 0,
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Pure: (load point, phase) → the same instants for ever, however many threads send. A schedule per thread would not be
 //! Poisson any more once the threads are in step. Arrow: `plan::LoadPoint` → here → `pace`.
+//!
+//! Where the rate changes over time (a ramp), arrivals of a process of rate 1 are drawn and mapped through the inverse of the
+//! integral of the rate: a non-homogeneous Poisson process for Poisson spacing, and exactly as many arrivals as the integral
+//! says for constant spacing. A ramp of one stage that is held is the plain open loop.
 
 use std::time::Duration;
 
@@ -10,36 +14,53 @@ use rand_chacha::ChaCha8Rng;
 
 use super::prompts::fnv1a;
 use crate::metrics::record::Phase;
-use crate::plan::{LoadPoint, OpenLoop, Spacing};
+use crate::plan::{LoadPoint, OpenLoop, OpenRamp, Ramp, Spacing};
 
-/// Offsets of the arrivals from the start of the phase, ascending; the first is 0. Never ends.
+/// Offsets of the arrivals from the start of the phase, ascending. Never ends: behind the end of a ramp all arrivals are at
+/// [`Duration::MAX`]. The first is 0, on a ramp the first instant with a rate above 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
-    open: OpenLoop,
+    rate: Rate,
+    spacing: Spacing,
     rng: ChaCha8Rng,
     /// Arrivals given out.
     number: u64,
-    /// Offset of the last one, seconds.
-    at_s: f64,
+    /// Where the last one is: seconds at a constant rate, mean arrivals before it on a ramp.
+    at: f64,
+}
+
+/// Mean arrivals per second.
+#[derive(Debug, Clone)]
+enum Rate {
+    Constant(f64),
+    Ramp(Ramp),
 }
 
 impl Schedule {
     pub(crate) fn new(open: OpenLoop, point: &LoadPoint, phase: Phase) -> Self {
+        Self::draw(Rate::Constant(open.rate), open.spacing, point, phase)
+    }
+
+    pub(crate) fn ramp(open: &OpenRamp, point: &LoadPoint, phase: Phase) -> Self {
+        Self::draw(Rate::Ramp(open.ramp.clone()), open.spacing, point, phase)
+    }
+
+    fn draw(rate: Rate, spacing: Spacing, point: &LoadPoint, phase: Phase) -> Self {
         // Prompts use the tags 0 and 1 in the same place of their key, so the streams never meet.
         let tag = match phase {
             Phase::Warmup => 3,
-            Phase::Measure => 2,
+            Phase::Measure | Phase::CoolDown => 2,
         };
         let mut key = [0; 32];
         for (part, value) in key.chunks_exact_mut(8).zip([point.seed, fnv1a(point.id.as_bytes()), tag, 0]) {
             part.copy_from_slice(&u64::to_le_bytes(value));
         }
-        Self { open, rng: ChaCha8Rng::from_seed(key), number: 0, at_s: 0.0 }
+        Self { rate, spacing, rng: ChaCha8Rng::from_seed(key), number: 0, at: 0.0 }
     }
 
     /// The next gap, in units of the mean gap.
     fn gap(&mut self) -> f64 {
-        match self.open.spacing {
+        match self.spacing {
             Spacing::Constant => 1.0,
             Spacing::Poisson => self.exponential(),
             // Mean `shape` at scale 1.
@@ -83,15 +104,23 @@ impl Iterator for Schedule {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        let unit = match self.rate {
+            Rate::Constant(rate) => rate,
+            Rate::Ramp(_) => 1.0,
+        };
         if self.number > 0 {
-            self.at_s = match self.open.spacing {
+            self.at = match self.spacing {
                 // Not summed up: no rounding adds up however long it runs.
-                Spacing::Constant => self.number as f64 / self.open.rate,
-                _ => self.at_s + self.gap() / self.open.rate,
+                Spacing::Constant => self.number as f64 / unit,
+                _ => self.at + self.gap() / unit,
             };
         }
         self.number += 1;
-        Some(Duration::try_from_secs_f64(self.at_s).unwrap_or(Duration::MAX))
+        let at_s = match &self.rate {
+            Rate::Constant(_) => Some(self.at),
+            Rate::Ramp(ramp) => ramp.reaches(self.at),
+        };
+        Some(at_s.and_then(|at_s| Duration::try_from_secs_f64(at_s).ok()).unwrap_or(Duration::MAX))
     }
 }
 
@@ -99,6 +128,7 @@ impl Iterator for Schedule {
 mod tests {
     use super::*;
     use crate::load::testing::open_point;
+    use crate::plan::WhenFull;
 
     fn schedule(rate: f64, spacing: Spacing) -> Schedule {
         let point = open_point(rate, spacing);
@@ -152,6 +182,92 @@ mod tests {
         }
         let one = gaps(50.0, Spacing::Gamma { shape: 1.0 }, 20_000);
         assert!(kolmogorov_smirnov(one, |x| 1.0 - (-x).exp()) < 1.63, "shape 1 is Poisson");
+    }
+
+    /// The arrivals of a ramp, seconds.
+    fn arrivals(stages: &str, start: f64, spacing: Spacing) -> Vec<f64> {
+        let ramp = Ramp { start, ..stages.parse().unwrap() };
+        let (point, duration_s) = (open_point(1.0, spacing), ramp.duration_s());
+        let open = OpenRamp { ramp, spacing, max_concurrency: None, when_full: WhenFull::Queue };
+        let schedule = Schedule::ramp(&open, &point, Phase::Measure);
+        schedule.map(|at| at.as_secs_f64()).take_while(|at| *at < duration_s).collect()
+    }
+
+    /// 0 → 2000/s in 10 s, 2000/s for 5 s, 500/s for 4 s, 500 → 0 in 4 s: 10,000 + 10,000 + 2,000 + 1,000 arrivals on average.
+    const UP_AND_DOWN: &str = "10s:2000,5s:2000,4s:500:hold,4s:0";
+
+    /// Integral of that rate from 0, worked out by hand.
+    fn integral(t: f64) -> f64 {
+        match t {
+            t if t < 10.0 => 100.0 * t * t,
+            t if t < 15.0 => 10_000.0 + 2000.0 * (t - 10.0),
+            t if t < 19.0 => 20_000.0 + 500.0 * (t - 15.0),
+            t => 23_000.0 - 62.5 * (23.0 - t).powi(2),
+        }
+    }
+
+    #[test]
+    fn a_poisson_ramp_follows_the_integrated_intensity() {
+        let at = arrivals(UP_AND_DOWN, 0.0, Spacing::Poisson);
+        // Four standard deviations of a Poisson number.
+        assert!((at.len() as f64 - 23_000.0).abs() < 4.0 * 23_000.0_f64.sqrt(), "{}", at.len());
+        // Given their number, the instants are independent with the integral as their distribution. The first is no draw.
+        let whole = kolmogorov_smirnov(at[1..].to_vec(), |t| integral(t) / 23_000.0);
+        assert!(whole < 1.63, "{whole}");
+        // In operational time the process has rate 1: exponential gaps, at the start of the ramp as in its middle.
+        let gaps: Vec<f64> = at.windows(2).map(|two| integral(two[1]) - integral(two[0])).collect();
+        for part in gaps.chunks(6_000) {
+            let statistic = kolmogorov_smirnov(part.to_vec(), |x| 1.0 - (-x).exp());
+            assert!(statistic < 1.63, "{statistic}");
+        }
+        // The test can fail: a process of the mean rate and one that rises in steps are found out.
+        assert!(kolmogorov_smirnov(at[1..].to_vec(), |t| t / 23.0) > 10.0);
+        let stepped =
+            arrivals("5s:500:hold,5s:1500:hold,5s:2000:hold,4s:500:hold,4s:250:hold", 0.0, Spacing::Poisson);
+        assert!(kolmogorov_smirnov(stepped[1..].to_vec(), |t| integral(t) / 23_000.0) > 1.63);
+    }
+
+    #[test]
+    fn a_gamma_ramp_keeps_its_burstiness() {
+        let at = arrivals(UP_AND_DOWN, 0.0, Spacing::Gamma { shape: 2.0 });
+        let gaps: Vec<f64> = at.windows(2).map(|two| integral(two[1]) - integral(two[0])).collect();
+        let statistic = kolmogorov_smirnov(gaps, |x| 1.0 - (-2.0 * x).exp() * (1.0 + 2.0 * x));
+        assert!(statistic < 1.63, "{statistic}");
+    }
+
+    #[test]
+    fn a_constant_ramp_sends_what_its_integral_holds() {
+        let at = arrivals(UP_AND_DOWN, 0.0, Spacing::Constant);
+        assert_eq!(at.len(), 23_000);
+        for until in [1.0, 7.5, 10.0, 12.25, 18.0, 22.0] {
+            let sent = at.iter().filter(|at| **at < until).count() as f64;
+            assert!((sent - integral(until)).abs() <= 1.0, "{until}: {sent}, {}", integral(until));
+        }
+        // 0 → 10 in 2 s: 2.5 t² = n. A pause of a second sends nothing.
+        let at = arrivals("2s:10,1s:0:hold,1s:2:hold", 0.0, Spacing::Constant);
+        assert_eq!(at.len(), 12);
+        let expected = (0..10).map(|n| (f64::from(n) / 2.5).sqrt()).chain([3.0, 3.5]);
+        assert!(at.iter().zip(expected).all(|(at, expected)| (at - expected).abs() < 1e-6), "{at:?}");
+    }
+
+    #[test]
+    fn a_stage_that_is_held_is_the_plain_open_loop() {
+        for spacing in [Spacing::Constant, Spacing::Poisson, Spacing::Gamma { shape: 0.5 }] {
+            let held = arrivals("20s:50:hold", 7.0, spacing);
+            let plain: Vec<f64> =
+                schedule(50.0, spacing).map(|at| at.as_secs_f64()).take_while(|at| *at < 20.0).collect();
+            assert_eq!(held.len(), plain.len());
+            assert!(held.iter().zip(plain).all(|(held, plain)| (held - plain).abs() < 1e-6), "{spacing}");
+        }
+    }
+
+    #[test]
+    fn behind_a_ramp_nothing_arrives_any_more() {
+        let ramp: Ramp = "1s:5".parse().unwrap();
+        let (spacing, point) = (Spacing::Poisson, open_point(1.0, Spacing::Poisson));
+        let open = OpenRamp { ramp, spacing, max_concurrency: None, when_full: WhenFull::Queue };
+        let at: Vec<Duration> = Schedule::ramp(&open, &point, Phase::Measure).take(100).collect();
+        assert!(at.is_sorted() && at[99] == Duration::MAX);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Supply {
         let stop = match (phase, point.warmup_duration_s) {
             (Phase::Warmup, Some(seconds)) => Stop::DurationS(seconds),
             (Phase::Warmup, None) => Stop::Requests(point.warmup_requests),
-            (Phase::Measure, _) => point.stop,
+            (Phase::Measure | Phase::CoolDown, _) => point.stop,
         };
         let (total, duration) = match stop {
             Stop::Requests(total) => (Some(total), None),

@@ -5,11 +5,12 @@ pub mod dialects;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod stages;
 pub mod stats;
 pub mod summary;
 pub mod verdict;
 pub use record::{
-    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage, request_id,
+    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, StageMark, Usage, request_id,
 };
 pub use stats::Distribution;
 pub use summary::{Summary, summarize};

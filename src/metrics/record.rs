@@ -16,6 +16,8 @@ pub enum Phase {
     Warmup,
     /// The measured window.
     Measure,
+    /// Sent in a stage at the end of a ramp that is driven and recorded, and left out of the figures.
+    CoolDown,
 }
 
 impl Phase {
@@ -24,11 +26,12 @@ impl Phase {
         match self {
             Self::Warmup => "warmup",
             Self::Measure => "measure",
+            Self::CoolDown => "cool_down",
         }
     }
 }
 
-/// `tokmark-<point>-<warmup|measure>-<id>`: the `X-Request-Id` a request is sent with, so that a line of a server log
+/// `tokmark-<point>-<warmup|measure|cool_down>-<id>`: the `X-Request-Id` a request is sent with, so that a line of a server log
 /// can be joined with its record. vLLM makes it part of the completion id, Dynamo echoes it as a header.
 pub fn request_id(point_id: &str, phase: Phase, id: u64) -> String {
     format!("tokmark-{point_id}-{}-{id}", phase.as_str())
@@ -138,14 +141,26 @@ pub enum CountSource {
     Approximate,
 }
 
+/// The stage of a ramp that a request belongs to. With it the plan's stages can be laid over the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageMark {
+    /// Number of the stage, from 0.
+    pub index: u32,
+    /// Its start, µs since instant 0.
+    pub start_us: u64,
+}
+
 /// One request. All instants are µs on the monotonic clock of the load point, 0 = its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
     /// Number of the request within the load point, in order of sending; warm-up requests count on their own. In an open
     /// loop the number of its arrival: dropped arrivals leave gaps.
     pub id: u64,
-    /// Warm-up or measured.
+    /// Warm-up, measured or cool-down.
     pub phase: Phase,
+    /// The stage it was sent in (closed loop) or meant to be sent in (open loop); `None` without a ramp, and in a warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageMark>,
     /// Place it held among the requests in flight: the slot that sent it in a closed loop, the lowest free number in an
     /// open one.
     pub worker: u32,

@@ -35,6 +35,7 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
     RequestRecord {
         id,
         phase: Phase::Measure,
+        stage: None,
         worker: 0,
         scheduled_us: sent_us,
         sent_us,

@@ -5,6 +5,7 @@
 
 use super::added_error::AddedError;
 use super::record::{ClientHealth, MachineHealth, Phase, PointRun, RequestRecord};
+use super::stages::{StageFigures, stages};
 use super::stats::Distribution;
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
@@ -58,6 +59,9 @@ pub struct Summary {
     pub throughput: Throughput,
     /// What was offered, open loop only.
     pub offered: Offered,
+    /// The stages of a ramp, one after the other; absent without a ramp. The figures above are those of all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<StageFigures>>,
     /// The client itself.
     pub client: Client,
     /// Whether the figures may be believed.
@@ -73,9 +77,9 @@ pub struct Point {
     pub isl: u32,
     /// Mean output length asked for, tokens.
     pub osl: u32,
-    /// Requests in flight; in an open loop the most that may be, `null` without such a limit.
+    /// Requests in flight, of a ramp their highest number; in an open loop the most that may be, `null` without such a limit.
     pub concurrency: Option<u32>,
-    /// Requests per second; `null` in a closed loop.
+    /// Requests per second, of a ramp their highest number; `null` in a closed loop.
     pub request_rate: Option<f64>,
     /// Whether answers were streamed.
     pub streaming: bool,
@@ -180,6 +184,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summar
         osl: each(&good, |record| Some(record.osl as f64)),
         throughput: throughput(point, run, &good, context.gpus),
         offered: offered(run),
+        stages: stages(point, &run.records),
         client: client(&run.client),
         verdict: Verdict::of(&reasons(point, run)),
     }

@@ -4,7 +4,8 @@
 
 use super::build::Blame;
 use super::load_point::GAMMA_SHAPES;
-use super::{Arrival, AtEnd, OpenLoop, Spacing, Stop};
+use super::stages::{Staged, staged, without_stages};
+use super::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, WhenFull};
 use crate::document::InputError;
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
@@ -17,6 +18,19 @@ const REQUESTS_PER_CONCURRENCY: u32 = 8;
 
 /// The arrivals of one combination of axis values.
 pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+    if let Some(stages) = &load.stages {
+        return match staged(load, stages, blame)? {
+            Staged::Concurrency(ramp) => closed(load, blame).map(|()| Arrival::ClosedRamp(ramp)),
+            Staged::Rate(ramp) => open(load, blame).map(|open| {
+                let Shared { spacing, max_concurrency, when_full } = open;
+                Arrival::OpenRamp(OpenRamp { ramp, spacing, max_concurrency, when_full })
+            }),
+        };
+    }
+    let stray = without_stages(load, blame);
+    if !stray.is_empty() {
+        return Err(stray);
+    }
     let rate = load.rate.as_ref().map(|rates| rates.0.as_slice());
     match (rate, load.concurrency.as_ref()) {
         (Some(_), Some(_)) => Err(vec![
@@ -25,8 +39,13 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
                 .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
                 .next("remove one; use max_concurrency to limit an open loop"),
         ]),
-        (Some([rate]), None) => open(*rate, load, blame),
-        (None, Some(OneOrMany(list))) if list.len() == 1 => closed(list[0], load, blame),
+        (Some([rate]), None) => open(load, blame).map(|open| {
+            let Shared { spacing, max_concurrency, when_full } = open;
+            Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full })
+        }),
+        (None, Some(OneOrMany(list))) if list.len() == 1 => {
+            closed(load, blame).map(|()| Arrival::Closed { concurrency: list[0] })
+        }
         _ => Err(vec![
             blame
                 .at("load.concurrency", "missing")
@@ -35,7 +54,8 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
     }
 }
 
-fn closed(concurrency: u32, load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+/// Keys of an open loop have no place in a closed one.
+fn closed(load: &LoadSection, blame: &Blame<'_>) -> Result<(), Vec<InputError>> {
     let open_only = [
         ("arrival", load.arrival.is_some()),
         ("max_concurrency", load.max_concurrency.is_some()),
@@ -50,10 +70,17 @@ fn closed(concurrency: u32, load: &LoadSection, blame: &Blame<'_>) -> Result<Arr
                 .expected("an open loop: load.rate in place of load.concurrency")
         })
         .collect();
-    if errors.is_empty() { Ok(Arrival::Closed { concurrency }) } else { Err(errors) }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn open(rate: f64, load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+/// What open loops share, whether their rate changes or not.
+struct Shared {
+    spacing: Spacing,
+    max_concurrency: Option<u32>,
+    when_full: WhenFull,
+}
+
+fn open(load: &LoadSection, blame: &Blame<'_>) -> Result<Shared, Vec<InputError>> {
     let mut errors = Vec::new();
     let spacing = spacing(load.arrival.as_ref(), blame).unwrap_or_else(|error| {
         errors.push(error);
@@ -72,12 +99,11 @@ fn open(rate: f64, load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Arrival::Open(OpenLoop {
-        rate,
+    Ok(Shared {
         spacing,
         max_concurrency: load.max_concurrency,
         when_full: load.when_full.unwrap_or_default(),
-    }))
+    })
 }
 
 fn spacing(section: Option<&ArrivalSection>, blame: &Blame<'_>) -> Result<Spacing, InputError> {
@@ -123,24 +149,26 @@ pub(super) fn ends(
     let mut errors = Vec::new();
     let concurrency = match arrival {
         Arrival::Closed { concurrency } => Some(u64::from(*concurrency)),
-        Arrival::Open(_) => None,
+        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => None,
     };
     let per = |count: u32| concurrency.map(|concurrency| u64::from(count) * concurrency);
     let per_concurrency = [
         ("requests_per_concurrency", load.requests_per_concurrency.is_some()),
         ("warmup_per_concurrency", load.warmup_per_concurrency.is_some()),
     ];
-    for (key, _) in per_concurrency.into_iter().filter(|(_, set)| *set && concurrency.is_none()) {
+    let open = matches!(arrival, Arrival::Open(_));
+    for (key, _) in per_concurrency.into_iter().filter(|(_, set)| *set && open) {
         errors.push(
             blame
                 .at(&format!("load.{key}"), "found in an open loop")
                 .expected("a number of requests or a duration"),
         );
     }
-    let stop = match (load.requests, load.duration) {
-        (Some(requests), _) => Stop::Requests(requests),
-        (None, Some(span)) => Stop::DurationS(span.seconds()),
-        (None, None) => per(load.requests_per_concurrency.unwrap_or(REQUESTS_PER_CONCURRENCY))
+    let stop = match (arrival.ramp(), load.requests, load.duration) {
+        (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
+        (None, Some(requests), _) => Stop::Requests(requests),
+        (None, None, Some(span)) => Stop::DurationS(span.seconds()),
+        (None, None, None) => per(load.requests_per_concurrency.unwrap_or(REQUESTS_PER_CONCURRENCY))
             .map_or(Stop::DurationS(OPEN_LOOP_S), Stop::Requests),
     };
     let (key, empty) = match stop {
@@ -183,7 +211,7 @@ mod tests {
     use crate::document::Document;
     use crate::plan::build::{Input, build};
     use crate::plan::resolve::{Choice, resolve};
-    use crate::plan::{LoadPoint, Plan, WhenFull};
+    use crate::plan::{LoadPoint, Plan, Shape};
     use crate::recipe::find::RecipeFile;
     use crate::site::SiteFile;
 
@@ -223,7 +251,7 @@ mod tests {
     fn a_rate_makes_an_open_loop() {
         let found = points("rate = 12.5", &[]);
         assert_eq!((found.len(), found[0].id.as_str()), (1, "isl8_osl4_rate12.5"));
-        assert_eq!((found[0].arrival, found[0].stop), (poisson(12.5), Stop::DurationS(60.0)));
+        assert_eq!((found[0].arrival.clone(), found[0].stop), (poisson(12.5), Stop::DurationS(60.0)));
         assert_eq!(found[0].at_end, AtEnd::Drain { limit_s: None });
         let all = "rate = 3\nmax_concurrency = 4\nwhen_full = \"drop\"\nrequests = 9\nat_end = \"cut\"\n\
                    warmup_duration = \"2s\"\n[load.arrival.gamma]\nshape = 2.0";
@@ -235,8 +263,8 @@ mod tests {
             when_full: WhenFull::Drop,
         };
         assert_eq!(
-            (found.arrival, found.stop, found.at_end),
-            (Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
+            (&found.arrival, found.stop, found.at_end),
+            (&Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
         );
         assert_eq!(found.warmup_duration_s, Some(2.0));
         assert_eq!(found.load_words(), "3/s gamma:2, at most 4 in flight (drop)");
@@ -260,6 +288,91 @@ mod tests {
         assert_eq!(stem("rate = 12.5"), "rate12.5");
         assert_eq!(stem("rate = [4, 0.5, 2]"), "rate0.5-4");
         assert_eq!(stem("concurrency = [1, 64]"), "1-64");
+    }
+
+    const STAGES: &str = "[[load.stages]]\nname = \"up\"\nduration = \"30s\"\nconcurrency = 10\n\
+                          [[load.stages]]\nduration = \"1m\"\nconcurrency = 50\nshape = \"hold\"\n\
+                          [[load.stages]]\nduration = 10\nconcurrency = 0\ncool_down = true\n";
+
+    #[test]
+    fn stages_make_a_ramp_of_concurrency() {
+        let found = points(&format!("start_concurrency = 2\n{STAGES}"), &[]);
+        assert_eq!((found.len(), found[0].id.as_str()), (1, "isl8_osl4_ramp50"));
+        let Arrival::ClosedRamp(ramp) = &found[0].arrival else { panic!("{found:?}") };
+        assert_eq!((ramp.start, ramp.stages.len(), ramp.measured_s()), (2.0, 3, 90.0));
+        assert_eq!((ramp.stages[0].name.as_deref(), ramp.stages[0].shape), (Some("up"), Shape::Linear));
+        assert_eq!((ramp.stages[1].shape, ramp.stages[1].cool_down), (Shape::Hold, false));
+        assert!(ramp.stages[2].cool_down);
+        assert_eq!((found[0].stop, found[0].concurrency()), (Stop::DurationS(100.0), Some(50)));
+        assert_eq!(found[0].arrival.of_warmup(), Arrival::Closed { concurrency: 2 });
+        assert_eq!(found[0].load_words(), "2 → 10 in 30s, 50 for 60s, 50 → 0 in 10s");
+        let lists = points(&format!("{STAGES}[sweep.load]\nisl = [8, 16]"), &[]);
+        assert_eq!(lists.len(), 2);
+    }
+
+    #[test]
+    fn stages_make_a_ramp_of_the_rate() {
+        let load = "start_rate = 0.5\nmax_concurrency = 4\n[load.arrival.constant]\n\
+                    [[load.stages]]\nduration = \"30s\"\nrate = 12.5";
+        let found = points(load, &[]).remove(0);
+        let Arrival::OpenRamp(open) = &found.arrival else { panic!("{found:?}") };
+        assert_eq!((open.ramp.start, open.spacing, open.max_concurrency), (0.5, Spacing::Constant, Some(4)));
+        assert_eq!((found.id.as_str(), found.request_rate()), ("isl8_osl4_ramprate12.5", Some(12.5)));
+        assert_eq!((found.wave(), found.stop), (4, Stop::DurationS(30.0)));
+        assert_eq!(found.load_words(), "0.5 → 12.5 in 30s /s constant, at most 4 in flight (queue)");
+        assert_eq!(found.arrival.of_warmup().ramp(), None);
+        let set = ["load.stages=[{duration=\"1s\",rate=3}]"];
+        let found = points("concurrency = 4", &set).remove(0);
+        assert_eq!(found.id, "isl8_osl4_ramprate3");
+        assert_eq!(plan(load, &[]).unwrap().stem.rsplit_once('_').unwrap().1, "ramprate12.5");
+        assert_eq!(plan(STAGES, &[]).unwrap().stem.rsplit_once('_').unwrap().1, "ramp50");
+    }
+
+    #[test]
+    fn mistakes_in_stages_name_their_line() {
+        let stage = |keys: &str| format!("[[load.stages]]\n{keys}\n");
+        let good = stage("duration = 1\nconcurrency = 1");
+        for (load, place, words) in [
+            (format!("concurrency = 4\n{STAGES}"), "r.toml:11: `load.concurrency`", "beside load.stages"),
+            (format!("rate = [1, 2]\n{STAGES}"), "r.toml:11: `load.rate`", "a value in each stage"),
+            (format!("requests = 4\n{STAGES}"), "r.toml:11: `load.requests`", "the duration of each stage"),
+            (format!("duration = 4\n{STAGES}"), "r.toml:11: `load.duration`", "the duration of each stage"),
+            (format!("{STAGES}[sweep.load]\nconcurrency = [1]"), "load.concurrency", "beside load.stages"),
+            (format!("{STAGES}[sweep.load]\nstages = [[]]"), "sweep.load.stages", "one ramp a recipe"),
+            (format!("start_rate = 1\n{STAGES}"), "r.toml:11: `load.start_rate`", "start_concurrency"),
+            ("concurrency = 1\nstart_concurrency = 1".into(), "load.start_concurrency", "without stages"),
+            (format!("when_full = \"drop\"\n{STAGES}"), "load.when_full", "closed loop"),
+            ("stages = []".into(), "r.toml:11: `load.stages`", "one stage or more"),
+            (stage("duration = 0\nconcurrency = 1"), "r.toml:12:12: `load.stages.duration`", "above 0"),
+            (stage("duration = 1\nrate = -1"), "r.toml:13:8: `load.stages.rate`", "a rate of 0 or more"),
+            (stage("concurrency = 1"), "r.toml:11", "duration"),
+            (
+                stage("duration = 1\nconcurency = 1"),
+                "r.toml:13:1: `load.stages.concurency`",
+                "`concurrency`?",
+            ),
+            (stage("duration = 1\nconcurrency = 1\nshape = \"step\""), "r.toml:14:9", "hold"),
+            (format!("{good}{}", stage("duration = 1")), "r.toml:14: `load.stages[2]`", "neither"),
+            (
+                format!("{good}{}", stage("duration = 1\nrate = 1")),
+                "r.toml:14: `load.stages[2]`",
+                "concurrency, as in the first stage",
+            ),
+            (stage("duration = 1\nconcurrency = 1\nrate = 1"), "r.toml:11: `load.stages[1]`", "one of them"),
+            (stage("duration = 1\nconcurrency = 0"), "r.toml:11: `load.stages`", "nothing would be sent"),
+            (
+                format!("{}{good}", stage("duration = 1\nconcurrency = 1\ncool_down = true")),
+                "r.toml:14: `load.stages[1].cool_down`",
+                "no stage would be measured",
+            ),
+            (format!("{STAGES}{good}"), "r.toml:23: `load.stages[4]`", "at the end of the ramp"),
+        ] {
+            let error = plan(&load, &[]).unwrap_err();
+            assert!(error.contains(place) && error.contains(words), "{load}: {error}");
+        }
+        let set = ["load.stages=[{duration=1,concurrency=0}]"];
+        let error = plan("", &set).unwrap_err();
+        assert!(error.contains("--set: `load.stages`") && error.contains("nothing would be sent"), "{error}");
     }
 
     #[test]

@@ -88,8 +88,15 @@ impl Blame<'_> {
         if let (false, Some(plain)) = (origins.contains_key(&key), in_load) {
             key = plain.to_owned();
         }
+        let item = || {
+            // An item of a list has no origin of its own, but a line when the recipe wrote the list.
+            let list = key.split_once('[')?.0;
+            let document = &self.input.file.document;
+            let of_list = origins.get(list)?;
+            Some(if *of_list == document.at(list) { document.at(&key) } else { of_list.clone() })
+        };
         let within = |known: &str| known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
-        let origin = origins.get(&key).cloned().or_else(|| {
+        let origin = origins.get(&key).cloned().or_else(item).or_else(|| {
             let (_, first) = origins.iter().find(|(known, _)| within(known))?;
             // A value inside is not the key itself: its file is right, its line is not.
             Some(first.rsplit_once(':').map_or(first.as_str(), |(file, _)| file).to_owned())
@@ -390,6 +397,12 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
 }
 
 fn load_range<'a>(points: impl Iterator<Item = &'a LoadPoint> + Clone) -> String {
+    if let Some(ramp) = points.clone().find(|point| point.arrival.ramp().is_some()) {
+        return ramp.request_rate().map_or_else(
+            || format!("ramp{}", ramp.concurrency().unwrap_or_default()),
+            |rate| format!("ramprate{rate}"),
+        );
+    }
     let mut rates: Vec<f64> = points.clone().filter_map(LoadPoint::request_rate).collect();
     rates.sort_unstable_by(f64::total_cmp);
     match rates[..] {

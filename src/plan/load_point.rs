@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ramp::Ramp;
 pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
 pub use crate::recipe::open_loop::WhenFull;
@@ -18,7 +19,7 @@ pub struct Length {
 }
 
 /// How requests arrive. Open against closed loop is a type, not a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrival {
     /// Closed loop: always this many requests in flight; the next leaves when one ends.
@@ -28,6 +29,49 @@ pub enum Arrival {
     },
     /// Open loop: requests arrive by a schedule that does not wait for the server.
     Open(OpenLoop),
+    /// Closed loop whose concurrency follows a ramp; the values are whole numbers.
+    ClosedRamp(Ramp),
+    /// Open loop whose rate follows a ramp.
+    OpenRamp(OpenRamp),
+}
+
+impl Arrival {
+    /// The ramp, when there is one.
+    pub fn ramp(&self) -> Option<&Ramp> {
+        match self {
+            Self::Closed { .. } | Self::Open(_) => None,
+            Self::ClosedRamp(ramp) => Some(ramp),
+            Self::OpenRamp(open) => Some(&open.ramp),
+        }
+    }
+
+    /// How the warm-up's requests arrive: in the same way, for a ramp at its first value above 0.
+    pub fn of_warmup(&self) -> Self {
+        match self {
+            Self::Closed { .. } | Self::Open(_) => self.clone(),
+            // `as` saturates.
+            Self::ClosedRamp(ramp) => Self::Closed { concurrency: ramp.first_level().ceil() as u32 },
+            Self::OpenRamp(open) => Self::Open(OpenLoop {
+                rate: open.ramp.first_level(),
+                spacing: open.spacing,
+                max_concurrency: open.max_concurrency,
+                when_full: open.when_full,
+            }),
+        }
+    }
+}
+
+/// An open loop whose rate changes over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenRamp {
+    /// Mean arrivals per second over time.
+    pub ramp: Ramp,
+    /// How arrivals are spaced around that mean.
+    pub spacing: Spacing,
+    /// Most requests in flight; `None`: no limit.
+    pub max_concurrency: Option<u32>,
+    /// What happens to an arrival that finds `max_concurrency` requests in flight.
+    pub when_full: WhenFull,
 }
 
 /// An open loop.
@@ -183,56 +227,63 @@ fn connect_timeout_s() -> f64 {
 }
 
 impl LoadPoint {
-    /// Requests in flight: the number in a closed loop, the limit (if there is one) in an open loop.
+    /// Requests in flight: the number in a closed loop, its highest in a ramp, the limit (if there is one) in an open
+    /// loop.
     pub fn concurrency(&self) -> Option<u32> {
-        match self.arrival {
-            Arrival::Closed { concurrency } => Some(concurrency),
+        match &self.arrival {
+            Arrival::Closed { concurrency } => Some(*concurrency),
             Arrival::Open(open) => open.max_concurrency,
+            Arrival::ClosedRamp(ramp) => Some(ramp.slots()),
+            Arrival::OpenRamp(open) => open.max_concurrency,
         }
     }
 
-    /// Arrivals per second; `None` in a closed loop.
+    /// Arrivals per second, their highest in a ramp; `None` in a closed loop.
     pub fn request_rate(&self) -> Option<f64> {
-        match self.arrival {
-            Arrival::Closed { .. } => None,
+        match &self.arrival {
+            Arrival::Closed { .. } | Arrival::ClosedRamp(_) => None,
             Arrival::Open(open) => Some(open.rate),
+            Arrival::OpenRamp(open) => Some(open.ramp.peak()),
         }
     }
 
     /// Requests that may be wanted at about the same time: the concurrency, or what arrives in a second.
     pub fn wave(&self) -> u32 {
-        match self.arrival {
-            Arrival::Closed { concurrency } => concurrency,
+        match self.request_rate() {
             // `as` saturates.
-            Arrival::Open(open) => {
-                (open.rate.ceil() as u32).clamp(1, open.max_concurrency.unwrap_or(u32::MAX).max(1))
-            }
+            Some(rate) => (rate.ceil() as u32).clamp(1, self.concurrency().unwrap_or(u32::MAX).max(1)),
+            None => self.concurrency().unwrap_or(1),
         }
     }
 
     /// The load in a few words, for people: `64` or `12.5/s poisson, at most 64 in flight (drop)`.
     pub fn load_words(&self) -> String {
-        match self.arrival {
-            Arrival::Closed { concurrency } => concurrency.to_string(),
-            Arrival::Open(OpenLoop { rate, spacing, max_concurrency: None, .. }) => {
-                format!("{rate}/s {spacing}")
+        let (load, most, when_full) = match &self.arrival {
+            Arrival::Closed { concurrency } => return concurrency.to_string(),
+            Arrival::ClosedRamp(ramp) => return ramp.to_string(),
+            Arrival::Open(open) => {
+                (format!("{}/s {}", open.rate, open.spacing), open.max_concurrency, open.when_full)
             }
-            Arrival::Open(OpenLoop { rate, spacing, max_concurrency: Some(most), when_full }) => {
-                let full = match when_full {
-                    WhenFull::Queue => "queue",
-                    WhenFull::Drop => "drop",
-                };
-                format!("{rate}/s {spacing}, at most {most} in flight ({full})")
+            Arrival::OpenRamp(open) => {
+                (format!("{} /s {}", open.ramp, open.spacing), open.max_concurrency, open.when_full)
             }
-        }
+        };
+        let full = match when_full {
+            WhenFull::Queue => "queue",
+            WhenFull::Drop => "drop",
+        };
+        most.map_or(load.clone(), |most| format!("{load}, at most {most} in flight ({full})"))
     }
 }
 
-/// `isl128_osl1000_con64`, `isl128_osl1000_rate12.5`: the stable, readable name of a load point and of its folder.
+/// `isl128_osl1000_con64`, `isl128_osl1000_rate12.5`: the stable, readable name of a load point and of its folder. A ramp is
+/// named after its highest value: `isl128_osl1000_ramp64`, `isl128_osl1000_ramprate12.5`.
 pub fn point_id(isl: Length, osl: Length, arrival: &Arrival) -> String {
     let load = match arrival {
         Arrival::Closed { concurrency } => format!("con{concurrency}"),
         Arrival::Open(open) => format!("rate{}", open.rate),
+        Arrival::ClosedRamp(ramp) => format!("ramp{}", ramp.peak()),
+        Arrival::OpenRamp(open) => format!("ramprate{}", open.ramp.peak()),
     };
     format!("isl{}_osl{}_{load}", isl.mean, osl.mean)
 }

@@ -10,7 +10,9 @@ pub mod job;
 pub mod load_point;
 pub mod matrix;
 mod points;
+pub mod ramp;
 pub mod resolve;
+mod stages;
 pub mod topology;
 
 use std::collections::BTreeMap;
@@ -20,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::launcher::Launcher;
 use crate::site::ContainerRuntime;
 pub use load_point::{
-    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, Proxy, Slo, Spacing,
-    Stop, WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
+    Spacing, Stop, WhenFull, point_id,
 };
+pub use ramp::{Leg, Ramp, Shape, Stage};
 
 /// Version of the plan format.
 pub const SCHEMA: u32 = 1;

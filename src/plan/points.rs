@@ -30,6 +30,12 @@ pub(super) fn points(
     list("isl", &recipe.load.isl);
     list("osl", &recipe.load.osl);
     let mut extra = recipe.sweep.load.clone();
+    if extra.contains_key("stages") {
+        return Err(blame
+            .at("sweep.load.stages", "found a list of ramps")
+            .expected("one ramp a recipe, in [[load.stages]]")
+            .into());
+    }
     list("concurrency", &recipe.load.concurrency);
     if let Some(rates) = &recipe.load.rate {
         let values = rates.0.iter().map(|rate| Value::Float(*rate)).collect();
@@ -89,7 +95,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         id: point_id(isl, osl, arrival),
         isl,
         osl,
-        arrival: *arrival,
+        arrival: arrival.clone(),
         stop: ends.stop,
         warmup_requests: ends.warmup_requests,
         warmup_duration_s: ends.warmup_duration_s,

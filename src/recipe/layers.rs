@@ -19,12 +19,19 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 const ALTERNATIVES: [&[&str]; 3] = [
     &["requests", "requests_per_concurrency", "duration"],
     &["warmup_requests", "warmup_per_concurrency", "warmup_duration"],
-    &["concurrency", "rate"],
+    &["concurrency", "rate", "stages"],
 ];
 
 /// Keys that mean something in one kind of loop only: a layer that chooses the other kind drops them.
 const OPEN_ONLY: [&str; 3] = ["arrival", "max_concurrency", "when_full"];
 const CLOSED_ONLY: [&str; 2] = ["requests_per_concurrency", "warmup_per_concurrency"];
+
+/// Keys that mean nothing without stages.
+const RAMP_ONLY: [&str; 3] = ["stages", "start_concurrency", "start_rate"];
+
+/// Keys that the stages of a ramp answer as well.
+const TOLD_BY_STAGES: [&str; 6] =
+    ["concurrency", "rate", "requests", "requests_per_concurrency", "duration", "warmup_per_concurrency"];
 
 /// Layers merged so far.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +88,15 @@ impl Layers {
                     self.remove(&["load", key]);
                     self.remove(&["sweep", "load", key]);
                 }
+            }
+        }
+        let flat = chooses("concurrency") || chooses("rate");
+        for (replaces, dropped) in
+            [(chooses("stages"), TOLD_BY_STAGES.as_slice()), (flat && !chooses("stages"), &RAMP_ONLY)]
+        {
+            for key in dropped.iter().filter(|_| replaces) {
+                self.remove(&["load", key]);
+                self.remove(&["sweep", "load", key]);
             }
         }
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
@@ -253,6 +269,28 @@ mod tests {
         assert!(arrival.constant.is_some() && arrival.gamma.is_none());
         let (recipe, _) = layered(&[open, ("set", "[load]\nrate = 3")]);
         assert!(recipe.sweep.load.is_empty() && recipe.load.max_concurrency == Some(8));
+    }
+
+    #[test]
+    fn stages_replace_what_they_tell_and_a_plain_load_replaces_stages() {
+        let staged = "[load]\nstart_concurrency = 2\n[[load.stages]]\nduration = \"30s\"\nconcurrency = 10\n";
+        let (recipe, origins) =
+            layered(&[("site", "[load]\nduration = \"5s\"\n[sweep.load]\nrate = [1]"), ("recipe", staged)]);
+        let load = &recipe.load;
+        assert_eq!(
+            (load.concurrency.as_ref(), load.requests_per_concurrency, load.duration),
+            (None, None, None)
+        );
+        assert!(recipe.sweep.load.is_empty() && origins["load.stages"] == "recipe");
+        assert_eq!(load.stages.as_ref().map(Vec::len), Some(1));
+        for plain in ["[load]\nconcurrency = 4", "[load]\nrate = 4", "[sweep.load]\nconcurrency = [1, 2]"] {
+            let (recipe, _) = layered(&[("recipe", staged), ("set", plain)]);
+            assert_eq!((recipe.load.stages, recipe.load.start_concurrency), (None, None), "{plain}");
+        }
+        let (recipe, _) =
+            layered(&[("recipe", staged), ("set", "[[load.stages]]\nduration = 1\nrate = 0.5")]);
+        let stages = recipe.load.stages.unwrap();
+        assert_eq!((stages.len(), stages[0].rate, stages[0].duration.seconds()), (1, Some(0.5), 1.0));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod find;
 pub mod layers;
 pub mod open_loop;
+pub mod ramp;
 pub mod secret;
 pub mod units;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use connection::{HttpVersion, MaxTokensField, Proxy};
 pub use endpoint::Endpoint;
 pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
+pub use ramp::StageSection;
 use units::{OneOrMany, Rates, Span};
 
 /// The only version of the recipe format.
@@ -162,6 +164,15 @@ pub struct LoadSection {
     /// Arrivals per second (open loop); instead of `concurrency`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rates>,
+    /// A ramp: its stages, one after the other; instead of `concurrency` and `rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<StageSection>>,
+    /// Ramp: requests in flight at its start. Default: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_concurrency: Option<u32>,
+    /// Ramp: arrivals per second at its start. Default: 0.
+    #[serde(deserialize_with = "ramp::rate_or_none", skip_serializing_if = "Option::is_none")]
+    pub start_rate: Option<f64>,
     /// Open loop: how arrivals are spaced; exactly one of its tables. Default: `poisson`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrival: Option<ArrivalSection>,

@@ -24,6 +24,10 @@ pub fn page(
         .map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)}))
         .collect();
     let facts: Vec<_> = subject.facts.iter().map(|(name, value)| json!([name, value])).collect();
+    let stages: Vec<_> = markdown::stages(rows)
+        .into_iter()
+        .map(|(point, table)| json!({"point": point, "head": table.head, "rows": table.rows}))
+        .collect();
     let value = json!({
         "title": subject.name,
         "summary": subject.summary,
@@ -32,6 +36,8 @@ pub fn page(
         "head": table.head,
         "rows": rows_json,
         "added": markdown::added_error(rows),
+        "stages": stages,
+        "about_stages": markdown::STAGES,
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
         "recipe": subject.recipe,

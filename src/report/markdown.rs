@@ -4,6 +4,7 @@
 
 use super::table::{Table, maybe, number};
 use super::{Row, Subject, load_of};
+use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::Distribution;
 
 /// What every page says first about simulated results.
@@ -11,7 +12,8 @@ pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simula
 
 /// The headline table: one row a point.
 pub fn headline(rows: &[Row]) -> Table {
-    let plain = rows.iter().all(|row| row.point.starts_with("isl")) && distinct_load(rows);
+    let staged = rows.iter().any(|row| row.summary.stages.is_some());
+    let plain = !staged && rows.iter().all(|row| row.point.starts_with("isl")) && distinct_load(rows);
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let first = match (plain, open) {
         (true, true) => "rate",
@@ -53,6 +55,49 @@ pub fn headline(rows: &[Row]) -> Table {
     table
 }
 
+/// The stages of every point that has a ramp: the point, and a row a stage.
+pub fn stages(rows: &[Row]) -> Vec<(String, Table)> {
+    let staged = rows.iter().filter_map(|row| Some((row, row.summary.stages.as_ref()?)));
+    staged.map(|(row, stages)| (row.point.clone(), stage_table(stages))).collect()
+}
+
+fn stage_table(stages: &[StageFigures]) -> Table {
+    let goodput = stages.iter().any(|stage| stage.goodput_per_s.is_some());
+    let mut table = Table::new([
+        "stage", "load", "seconds", "requests", "failed", "req/s", "tok/s", "TTFT p50", "p99", "ITL p50",
+        "p99", "E2E p50", "p99",
+    ]);
+    if goodput {
+        table.head.push("good/s".to_owned());
+    }
+    for stage in stages {
+        let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
+        let (from, to) = (stage.from, stage.to);
+        let mut row = vec![
+            stage.name.clone(),
+            if from == to { to.to_string() } else { format!("{from} → {to}") },
+            number(stage.end_s - stage.start_s),
+            stage.requests.to_string(),
+            stage.failed.to_string(),
+            number(stage.requests_per_s),
+            number(stage.output_tokens_per_s),
+            figure(&stage.ttft_ms, |d| d.p50),
+            figure(&stage.ttft_ms, |d| d.p99),
+            figure(&stage.itl_ms, |d| d.p50),
+            figure(&stage.itl_ms, |d| d.p99),
+            figure(&stage.e2e_ms, |d| d.p50),
+            figure(&stage.e2e_ms, |d| d.p99),
+        ];
+        row.extend(goodput.then(|| maybe(stage.goodput_per_s)));
+        table.push(row);
+    }
+    table
+}
+
+/// What the rows of a stage table count.
+pub const STAGES: &str =
+    "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
+
 fn distinct_load(rows: &[Row]) -> bool {
     let mut seen: Vec<Option<f64>> = rows.iter().map(|row| load_of(&row.summary)).collect();
     seen.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
@@ -86,6 +131,9 @@ pub fn summary(subject: &Subject, rows: &[Row]) -> String {
     ));
     if let Some(added) = added_error(rows) {
         text.push_str(&format!("The {added}.\n"));
+    }
+    for (point, table) in stages(rows) {
+        text.push_str(&format!("\n## Stages of {point}\n\n{}\n{STAGES}\n", table.markdown()));
     }
     let reasons = reasons(rows);
     if !reasons.is_empty() {

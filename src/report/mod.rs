@@ -87,8 +87,9 @@ fn gpu_fact(counts: &[String], plan: &Plan) -> String {
 /// Lengths, endpoint and streaming of a load point, in a few words.
 pub fn load_fact(point: &LoadPoint) -> String {
     let streaming = if point.streaming { "on" } else { "off" };
+    let ramp = point.arrival.ramp().map(|_| format!(", {}", point.load_words())).unwrap_or_default();
     format!(
-        "ISL {} OSL {}, {}, streaming {streaming}",
+        "ISL {} OSL {}, {}, streaming {streaming}{ramp}",
         point.isl.mean,
         point.osl.mean,
         point.endpoint.as_str()

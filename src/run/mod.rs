@@ -5,6 +5,8 @@
 
 mod exports;
 pub mod point;
+#[cfg(test)]
+mod resume_tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ pub struct ExportContext<'a> {
     pub benchmark_id: &'a str,
 }
 
-/// The arrivals of a point in the words that the exports share.
+/// The arrivals of a point in the words that the exports share. They have none for a ramp: its highest load stands for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Offered {
     /// Most requests in flight; `None` when there is no bound.
@@ -38,19 +38,20 @@ struct Offered {
 }
 
 fn offered(point: &LoadPoint) -> Offered {
-    match point.arrival {
-        Arrival::Closed { concurrency } => {
-            Offered { concurrency: Some(concurrency), rate: None, burstiness: 1.0 }
-        }
-        Arrival::Open(open) => Offered {
-            concurrency: open.max_concurrency,
-            rate: Some(open.rate),
-            burstiness: match open.spacing {
-                Spacing::Constant => f64::INFINITY,
-                Spacing::Poisson => 1.0,
-                Spacing::Gamma { shape } => shape,
-            },
-        },
+    let burstiness = match spacing(point) {
+        Some(Spacing::Constant) => f64::INFINITY,
+        Some(Spacing::Gamma { shape }) => shape,
+        Some(Spacing::Poisson) | None => 1.0,
+    };
+    Offered { concurrency: point.concurrency(), rate: point.request_rate(), burstiness }
+}
+
+/// How the arrivals of an open loop are spaced.
+fn spacing(point: &LoadPoint) -> Option<Spacing> {
+    match &point.arrival {
+        Arrival::Closed { .. } | Arrival::ClosedRamp(_) => None,
+        Arrival::Open(open) => Some(open.spacing),
+        Arrival::OpenRamp(open) => Some(open.spacing),
     }
 }
 

@@ -3,11 +3,12 @@
 //! A port of AIPerf 0.13 `exporters/metrics_json_exporter.py`; keys come in the order of its `JsonExportData`, metrics that
 //! model does not name at the end. Arrow: `totals`, `errors`, `plan` → here.
 
+use super::super::spacing;
 use super::errors::error;
 use super::totals::{Metric, metrics};
 use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
 use crate::metrics::record::{Phase, PointRun};
-use crate::plan::{Arrival, LoadPoint, OpenLoop, Spacing, Stop};
+use crate::plan::{LoadPoint, Spacing, Stop};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
@@ -148,11 +149,12 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
 }
 
 fn phases(point: &LoadPoint) -> Vec<Value> {
-    let kind = match point.arrival {
-        Arrival::Closed { .. } => "concurrency",
-        Arrival::Open(OpenLoop { spacing: Spacing::Constant, .. }) => "constant",
-        Arrival::Open(OpenLoop { spacing: Spacing::Poisson, .. }) => "poisson",
-        Arrival::Open(OpenLoop { spacing: Spacing::Gamma { .. }, .. }) => "gamma",
+    let spacing = spacing(point);
+    let kind = match spacing {
+        None => "concurrency",
+        Some(Spacing::Constant) => "constant",
+        Some(Spacing::Poisson) => "poisson",
+        Some(Spacing::Gamma { .. }) => "gamma",
     };
     let phase = |name: &str| json!({"name": name, "kind": name, "type": kind});
     let mut phases = Vec::new();
@@ -175,7 +177,7 @@ fn phases(point: &LoadPoint) -> Vec<Value> {
         if let Some(rate) = point.request_rate() {
             phase["rate"] = json!(rate);
         }
-        if let Arrival::Open(OpenLoop { spacing: Spacing::Gamma { shape }, .. }) = point.arrival {
+        if let Some(Spacing::Gamma { shape }) = spacing {
             phase["smoothness"] = json!(shape);
         }
         if let Some(concurrency) = point.concurrency() {

@@ -53,7 +53,8 @@ struct Metadata {
 /// Writes `profile_export.jsonl`, a line at a time. `x_request_id` is the `X-Request-Id` header the request was sent with.
 pub fn write_jsonl<W: Write>(mut out: W, point: &LoadPoint, run: &PointRun) -> io::Result<()> {
     let has_warmup = run.records.iter().any(|record| record.phase == Phase::Warmup);
-    for record in &run.records {
+    // AIPerf has no word for a phase behind the measured one.
+    for record in run.records.iter().filter(|record| record.phase != Phase::CoolDown) {
         let line = Line {
             metadata: metadata(point, run, record, has_warmup),
             metrics: metrics(point, record),

@@ -62,6 +62,6 @@ pub fn summary_files(point: &LoadPoint, run: &PointRun, context: &ExportContext<
 pub fn session_id(phase: Phase, id: u64) -> String {
     match phase {
         Phase::Warmup => format!("warmup_{id:06}"),
-        Phase::Measure => format!("session_{id:06}"),
+        Phase::Measure | Phase::CoolDown => format!("session_{id:06}"),
     }
 }

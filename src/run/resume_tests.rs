@@ -1,0 +1,51 @@
+//! A ramp that was interrupted and is run again: what is kept, what is set aside, what stands in the end.
+
+use tokio_util::sync::CancellationToken;
+
+use super::point::{Measure, finished, set_aside};
+use crate::load::Progress;
+use crate::load::testing::{Server, good, point};
+use crate::metrics::Rating;
+use crate::metrics::summary::Context;
+use crate::plan::{Arrival, LoadPoint, Ramp, Stop};
+
+#[test]
+fn an_interrupted_ramp_is_set_aside_and_run_anew() {
+    let server = Server::play(|_| good());
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("ramp");
+    let measure = |stages: &str| {
+        let ramp: Ramp = stages.parse().unwrap();
+        let stop = Stop::DurationS(ramp.duration_s());
+        Measure {
+            target: server.target(),
+            point: LoadPoint { arrival: Arrival::ClosedRamp(ramp), stop, ..point(1) },
+            dir: Some(dir.clone()),
+            context: Context::default(),
+            benchmark_id: "b".into(),
+            deployment: None,
+        }
+    };
+    let stop = CancellationToken::new();
+    let cut = std::thread::scope(|scope| {
+        let run =
+            scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&Progress::default(), &stop, &|_| None));
+        while server.seen().requests.len() < 20 {
+            std::thread::yield_now();
+        }
+        stop.cancel();
+        run.join().unwrap().unwrap().summary
+    });
+    assert_eq!(cut.verdict.result, Rating::Invalid);
+    assert!(finished(&dir).is_none() && dir.join("summary.interrupted.json").exists());
+
+    set_aside(&dir, true).unwrap();
+    assert!(dir.with_file_name("ramp.interrupted-1").join("records.jsonl").exists());
+    let whole = measure("200ms:2:hold,200ms:3:hold");
+    let summary = whole.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+    let stages = summary.stages.as_ref().unwrap();
+    assert_eq!(stages.iter().map(|stage| stage.requests).sum::<u64>(), summary.requests.total);
+    assert_eq!((stages.len(), stages[1].to), (2, 3.0));
+    let read = finished(&dir).unwrap();
+    assert_eq!(read.stages.unwrap().len(), 2);
+}
