@@ -39,6 +39,8 @@ mod testing;
 mod tests;
 mod words;
 
+#[doc(hidden)]
+pub use answer::{Understood, understand};
 pub use body::request_body;
 pub use drive::{LoadError, Options, drive};
 pub use probe::ProbeError;
