@@ -58,6 +58,36 @@ pub(crate) struct Content {
     events: u64,
 }
 
+/// What the engine makes of one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Understood {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The server's words, or ours, about a failure.
+    pub error: Option<String>,
+    /// Content chunks.
+    pub chunks: u64,
+    /// Words of generated text.
+    pub words: u64,
+    /// Token counts by the server.
+    pub usage: Option<Usage>,
+    /// Why generation ended.
+    pub finish_reason: Option<String>,
+}
+
+/// Reads an answer whose body came in good order, in these reads. The door of the fuzz target `answer`.
+#[doc(hidden)]
+pub fn understand(status: u16, content_type: Option<&str>, streaming: bool, reads: &[&[u8]]) -> Understood {
+    let mut answer = Answer::new(status, content_type, streaming);
+    for read in reads {
+        answer.read(0, read);
+    }
+    let End { outcome, error } = answer.end(0, None);
+    let chunks = answer.chunks();
+    let Content { words, usage, finish_reason, .. } = answer.into_content();
+    Understood { outcome, error, chunks, words, usage, finish_reason }
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     form: Form,
@@ -214,7 +244,7 @@ impl Content {
             self.usage = Some(usage);
         }
         if let Some(reason) = chunk.finish_reason() {
-            self.finish_reason = Some(reason.to_owned());
+            self.finish_reason = Some(error_body::shorten(reason));
         }
     }
 

@@ -6,9 +6,11 @@
 //! (Dynamo, older vLLM); usage has its own chunk with `"choices":[]`, rides on another one, or is on every one.
 
 use std::borrow::Cow;
+use std::fmt::Formatter;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::load::error_body;
 use crate::metrics::record::Usage;
@@ -59,10 +61,8 @@ pub fn whole(body: &[u8]) -> Result<Payload<'_>, Malformed> {
 }
 
 fn parse(data: &[u8]) -> Result<Payload<'_>, Malformed> {
-    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|source| Malformed {
-        source,
-        excerpt: error_body::shorten(&String::from_utf8_lossy(data)),
-    })?;
+    let chunk: Chunk<'_> = serde_json::from_slice(data)
+        .map_err(|source| Malformed { source, excerpt: error_body::excerpt(data) })?;
     if chunk.is_error() {
         return Ok(Payload::Error(error_body::message(data)));
     }
@@ -77,11 +77,11 @@ fn parse(data: &[u8]) -> Result<Payload<'_>, Malformed> {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 pub struct Chunk<'a> {
     #[serde(borrow, default)]
-    choices: Option<Choices<'a>>,
+    choices: Option<Few<Choice<'a>>>,
     #[serde(default)]
     usage: Option<WireUsage>,
     #[serde(default)]
-    error: Option<serde_json::Value>,
+    error: Option<Said>,
     #[serde(borrow, default)]
     object: Option<Text<'a>>,
     #[serde(default)]
@@ -91,13 +91,13 @@ pub struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     /// `{"error":…}`, vLLM's older `{"object":"error",…}`, or a flat error object in place of a chunk.
     fn is_error(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| error.as_bool() != Some(false))
+        self.error.as_ref().is_some_and(|error| error.0)
             || self.object.as_ref().is_some_and(|object| object.0 == "error")
             || (self.choices.is_none() && self.usage.is_none() && self.message.is_some())
     }
 
     fn choices(&self) -> impl Iterator<Item = &Choice<'a>> {
-        self.choices.iter().flat_map(|choices| choices.first.iter().chain(&choices.rest))
+        self.choices.iter().flat_map(Few::iter)
     }
 
     /// Whether it carries content: non-empty text, reasoning text or a tool-call delta, in any choice.
@@ -151,32 +151,97 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The choices of one chunk. Nearly always one, which is kept without allocating.
-#[derive(Debug, Default, PartialEq)]
-struct Choices<'a> {
-    first: Option<Choice<'a>>,
-    rest: Vec<Choice<'a>>,
+/// Longest list of choices or tool calls that is accepted. `{},` is three bytes and a parsed choice some hundred: without a
+/// limit a long event would fill memory.
+const MAX_ITEMS: usize = 1024;
+
+/// A short list. Nearly always of one, which is kept without allocating.
+#[derive(Debug, PartialEq)]
+struct Few<T> {
+    first: Option<T>,
+    rest: Vec<T>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Collect<'a> {
-            type Value = Choices<'a>;
+impl<T> Few<T> {
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(&self.rest)
+    }
+}
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of choices")
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+            type Value = Few<T>;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut choices = Choices { first: seq.next_element()?, rest: Vec::new() };
-                while let Some(choice) = seq.next_element()? {
-                    choices.rest.push(choice);
+                let mut few = Few { first: seq.next_element()?, rest: Vec::new() };
+                while let Some(item) = seq.next_element()? {
+                    if few.rest.len() + 1 == MAX_ITEMS {
+                        return Err(A::Error::invalid_length(MAX_ITEMS + 1, &"a list of at most 1024"));
+                    }
+                    few.rest.push(item);
                 }
-                Ok(choices)
+                Ok(few)
             }
         }
-        deserializer.deserialize_seq(Collect(std::marker::PhantomData))
+        deserializer.deserialize_seq(Collect(PhantomData))
+    }
+}
+
+/// Whether a value that may be anything says something: all but `false` and `null` do. The value itself is skipped.
+#[derive(Debug, PartialEq)]
+struct Said(bool);
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+        impl<'de> Visitor<'de> for Look {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Said, E> {
+                Ok(Said(value))
+            }
+
+            fn visit_unit<E>(self) -> Result<Said, E> {
+                Ok(Said(false))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Said, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Said(true))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Said(true))
+            }
+        }
+        deserializer.deserialize_any(Look)
     }
 }
 
@@ -224,7 +289,7 @@ struct Delta<'a> {
     #[serde(borrow, default)]
     reasoning_content: Option<Text<'a>>,
     #[serde(borrow, default)]
-    tool_calls: Option<Vec<ToolCall<'a>>>,
+    tool_calls: Option<Few<ToolCall<'a>>>,
     /// The older form of `tool_calls`.
     #[serde(borrow, default)]
     function_call: Option<Function<'a>>,
@@ -237,7 +302,7 @@ impl<'a> Delta<'a> {
     }
 
     fn calls(&self) -> impl Iterator<Item = &Function<'a>> {
-        let listed = self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
+        let listed = self.tool_calls.iter().flat_map(Few::iter).filter_map(|call| call.function.as_ref());
         listed.chain(&self.function_call)
     }
 }
@@ -413,6 +478,29 @@ mod tests {
         assert!(classify(b"", b"{\"choices\":[{\"text\":\"\xff\"}]}").is_err());
         // A null `error` on a good chunk is no error.
         assert!(seen(r#"{"error":null,"choices":[{"text":"x"}]}"#).0);
+    }
+
+    #[test]
+    fn an_error_of_any_kind_is_one_unless_it_says_no() {
+        for value in [r#""x""#, r#"{"a":{"b":[1]}}"#, "[[1],2]", "1", "-1", "1.5", "true"] {
+            let data = format!(r#"{{"choices":[{{"text":"x"}}],"error":{value}}}"#);
+            assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Error(_))), "{value}");
+        }
+        assert!(seen(r#"{"error":false,"choices":[{"text":"x"}]}"#).0);
+    }
+
+    #[test]
+    fn long_lists_are_refused_before_they_fill_memory() {
+        let list = |count: usize| vec!["{}"; count].join(",");
+        let choices = |count| format!(r#"{{"choices":[{}]}}"#, list(count));
+        let calls = |count| format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{}]}}}}]}}"#, list(count));
+        for data in [choices(MAX_ITEMS), calls(MAX_ITEMS)] {
+            assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Chunk(_))));
+        }
+        for data in [choices(MAX_ITEMS + 1), calls(MAX_ITEMS + 1)] {
+            let error = classify(b"", data.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("at most 1024") && error.chars().count() < 500, "{error}");
+        }
     }
 
     #[test]

@@ -8,8 +8,12 @@ use serde_json::Value;
 /// Longest message kept, characters.
 const MAX_CHARS: usize = 300;
 
+/// Bytes of a body that are looked at: a parsed JSON tree can be some thirty times as large as its text.
+const MAX_BYTES: usize = 64 << 10;
+
 /// The server's own words, shortened; `(empty body)` when it sent none.
 pub fn message(body: &[u8]) -> String {
+    let body = body.get(..MAX_BYTES).unwrap_or(body);
     let text = String::from_utf8_lossy(body);
     if text.trim().is_empty() {
         return "(empty body)".to_owned();
@@ -20,14 +24,20 @@ pub fn message(body: &[u8]) -> String {
     }
 }
 
-/// One line of at most 300 characters: runs of white space become one space, the rest is cut with `…`.
+/// The beginning of bytes that may be anything, as [`shorten`] gives it.
+pub fn excerpt(bytes: &[u8]) -> String {
+    shorten(&String::from_utf8_lossy(bytes.get(..MAX_BYTES).unwrap_or(bytes)))
+}
+
+/// One line of at most 300 characters: runs of white space become one space, the rest is cut with `…`. Control characters
+/// become U+FFFD: what a server sends must not steer a terminal.
 pub fn shorten(text: &str) -> String {
     let mut line = String::new();
     for (count, part) in text.split_whitespace().enumerate() {
         if count > 0 {
             line.push(' ');
         }
-        line.push_str(part);
+        line.extend(part.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }));
         if line.len() > 4 * MAX_CHARS {
             break;
         }
@@ -41,7 +51,7 @@ pub fn shorten(text: &str) -> String {
 
 fn words(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
         Value::Array(items) => items.first().and_then(words),
         Value::Object(fields) => {
             ["error", "message", "detail", "msg"].iter().find_map(|key| fields.get(*key).and_then(words))
@@ -54,7 +64,7 @@ fn words(value: &Value) -> Option<String> {
 fn title(text: &str) -> Option<&str> {
     let start = text.find("<title>")? + "<title>".len();
     let rest = text.get(start..)?;
-    rest.get(..rest.find("</title>")?)
+    rest.get(..rest.find("</title>")?).filter(|title| !title.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -76,6 +86,9 @@ mod tests {
             ("Internal Server Error\n", "Internal Server Error"),
             ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
             ("null", "null"),
+            (r#"{"error":{"message":" "},"detail":"no"}"#, "no"),
+            ("<title> </title>x", "<title> </title>x"),
+            ("a\u{1b}[31mred\u{7}", "a\u{fffd}[31mred\u{fffd}"),
             ("", "(empty body)"),
             (" \n", "(empty body)"),
         ] {
@@ -90,5 +103,8 @@ mod tests {
         assert_eq!(line.chars().count(), MAX_CHARS);
         assert!(line.ends_with('…'));
         assert_eq!(shorten("a \n\t b"), "a b");
+        // A cut object is no JSON any more; its beginning still says what it is about.
+        let echo = format!(r#"{{"detail":"bad prompt {}"}}"#, "x".repeat(MAX_BYTES));
+        assert!(message(echo.as_bytes()).starts_with(r#"{"detail":"bad prompt x"#));
     }
 }

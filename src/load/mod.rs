@@ -47,6 +47,8 @@ mod tls;
 mod via_reqwest;
 mod words;
 
+#[doc(hidden)]
+pub use answer::{Understood, understand};
 pub use body::request_body;
 pub use drive::{LoadError, Options, drive};
 pub use probe::ProbeError;

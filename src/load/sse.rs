@@ -21,14 +21,19 @@ pub struct Event<'a> {
     pub data: &'a [u8],
 }
 
-/// An event grew beyond [`MAX_EVENT_BYTES`]; the stream cannot be read any further.
+/// An event grew beyond the limit; the stream cannot be read any further.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event is longer than {MAX_EVENT_BYTES} bytes")]
-pub struct TooLong;
+#[error("an event is longer than {limit} bytes")]
+pub struct TooLong {
+    /// The limit, bytes.
+    pub limit: usize,
+}
 
 /// The parser of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parser {
+    /// Longest event, bytes.
+    limit: usize,
     buffer: Vec<u8>,
     /// Start of the line that is being read.
     line: usize,
@@ -48,7 +53,30 @@ pub struct Parser {
     strange_lines: u64,
 }
 
+impl Default for Parser {
+    fn default() -> Self {
+        Self::with_limit(MAX_EVENT_BYTES)
+    }
+}
+
 impl Parser {
+    /// A parser that refuses events longer than `limit` bytes. It holds at most that, one read and some KiB.
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            limit,
+            buffer: Vec::new(),
+            line: 0,
+            scanned: 0,
+            after_cr: false,
+            started: false,
+            name: Vec::new(),
+            data: None,
+            dispatched: false,
+            comments: 0,
+            strange_lines: 0,
+        }
+    }
+
     /// Adds bytes. Take events with [`Parser::next_event`] until it gives `None` before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         let keep = self.first_needed();
@@ -73,8 +101,8 @@ impl Parser {
                 return Ok(self.dispatch());
             }
         }
-        if self.buffer.len() - self.first_needed() > MAX_EVENT_BYTES {
-            return Err(TooLong);
+        if self.buffer.len() - self.first_needed() > self.limit {
+            return Err(TooLong { limit: self.limit });
         }
         Ok(None)
     }
@@ -98,6 +126,11 @@ impl Parser {
     /// Lines that are no field of the protocol seen so far: a body that is not SSE at all has some and no event.
     pub fn strange_lines(&self) -> u64 {
         self.strange_lines
+    }
+
+    /// Bytes held for an event that is not complete yet, slack included.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Lowest position of the buffer that is still needed.
@@ -279,7 +312,7 @@ mod tests {
         }
         parser.push(&block);
         parser.push(&block);
-        assert_eq!(parser.next_event(), Err(TooLong));
+        assert_eq!(parser.next_event(), Err(TooLong { limit: MAX_EVENT_BYTES }));
     }
 
     #[test]
@@ -293,6 +326,30 @@ mod tests {
         }
         assert!(parser.buffer.capacity() <= 4 * SLACK_BYTES);
         assert_eq!(seen.len(), 19_999);
+    }
+
+    /// The standard's own words, step by step, on a whole stream; a last event that no blank line closed counts too.
+    fn by_the_standard(stream: &str) -> Vec<Owned> {
+        let stream =
+            stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
+        let (mut name, mut data) = (String::new(), None::<String>);
+        let mut events = Vec::new();
+        for line in stream.split('\n').chain([""]) {
+            if line.is_empty() {
+                let name = std::mem::take(&mut name);
+                events.extend(data.take().map(|data| (name, data)));
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match (field, &mut data) {
+                ("event", _) => name = value.to_owned(),
+                ("data", None) => data = Some(value.to_owned()),
+                ("data", Some(data)) => *data += &format!("\n{value}"),
+                _ => {}
+            }
+        }
+        events
     }
 
     fn line() -> impl Strategy<Value = String> {
@@ -314,10 +371,13 @@ mod tests {
 
         #[test]
         fn any_split_gives_the_same_events(
+            mark in prop::sample::select(vec!["", "\u{feff}"]),
             lines in prop::collection::vec((line(), prop::sample::select(vec!["\n", "\r\n", "\r"])), 0..30),
+            tail in line(),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {
-            let stream: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).collect();
+            let lines = lines.iter().flat_map(|(line, end)| [line.as_str(), end]);
+            let stream: String = [mark].into_iter().chain(lines).chain([tail.as_str()]).collect();
             let bytes = stream.as_bytes();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.sort_unstable();
@@ -328,7 +388,8 @@ mod tests {
                 from = cut;
             }
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
-            let whole = events(&[bytes]);
+            let whole = by_the_standard(&stream);
+            prop_assert_eq!(&events(&[bytes]), &whole);
             prop_assert_eq!(&events(&reads), &whole);
             prop_assert_eq!(&events(&single), &whole);
         }
@@ -337,6 +398,32 @@ mod tests {
         fn no_bytes_make_it_panic(reads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..10)) {
             let reads: Vec<&[u8]> = reads.iter().map(Vec::as_slice).collect();
             events(&reads);
+        }
+
+        #[test]
+        fn no_bytes_make_it_hold_more_than_its_limit(
+            pieces in prop::collection::vec(
+                prop_oneof![line().prop_map(String::into_bytes), Just(b"\n".to_vec()), prop::collection::vec(any::<u8>(), 0..40)],
+                0..200,
+            ),
+            times in 1..100_usize,
+        ) {
+            let (limit, mut parser) = (256, Parser::with_limit(256));
+            let longest = pieces.iter().map(Vec::len).max().unwrap_or(0);
+            'stream: for piece in pieces.iter().cycle().take(times * pieces.len()) {
+                parser.push(piece);
+                prop_assert!(parser.buffered() <= SLACK_BYTES + limit + longest);
+                loop {
+                    match parser.next_event() {
+                        Ok(Some(event)) => prop_assert!(event.data.len() <= limit + longest && event.name.len() <= limit + longest),
+                        Ok(None) => break,
+                        Err(error) => {
+                            prop_assert_eq!(error, TooLong { limit });
+                            break 'stream;
+                        }
+                    }
+                }
+            }
         }
     }
 }
