@@ -231,7 +231,7 @@ impl fmt::Display for ClientReason {
             ),
             Self::Resent { resent, sent } => write!(
                 f,
-                "{resent} of {sent} TCP segments had to be sent again by this host, all processes ({:.1} %): the network loses packets",
+                "{resent} of {sent} TCP segments had to be sent again by this host, all processes ({:.1} %): packets are lost, or acknowledged late by a machine that is too busy",
                 100.0 * share(*resent, *sent)
             ),
             Self::ClockStep { step_ms } => write!(

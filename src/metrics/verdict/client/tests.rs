@@ -154,7 +154,7 @@ fn the_hosts_tcp_loses() {
         })
     };
     let words = "20 of 1000 TCP segments had to be sent again by this host, all processes (2.0 %): \
-                 the network loses packets";
+                 packets are lost, or acknowledged late by a machine that is too busy";
     expect(resent(20, 1_000), Rating::Suspect, words);
     assert_eq!(resent(9, 10), [], "too few to say");
 }
