@@ -4,6 +4,7 @@
 
 use super::chunk::{self, Chunk, Payload};
 use super::error_body;
+use super::repeat::{Repeat, Repeated};
 use super::sse;
 use crate::metrics::record::{Outcome, Usage};
 
@@ -56,6 +57,7 @@ pub(crate) struct Content {
     /// Per choice: the text so far ends inside a word.
     inside_word: Vec<bool>,
     events: u64,
+    repeat: Repeat,
 }
 
 /// What the engine makes of one answer.
@@ -208,8 +210,16 @@ fn read_events(parser: &mut sse::Parser, content: &mut Content, done: &mut bool,
         if *done {
             continue;
         }
+        if event.name.is_empty() && content.take_repeated(event.data, at_us) {
+            continue;
+        }
         let failure = match chunk::classify(event.name, event.data) {
-            Ok(payload) => content.take(payload, at_us, done),
+            Ok(payload) => {
+                if let Payload::Chunk(chunk) = &payload {
+                    content.repeat.learn(event.data, chunk);
+                }
+                content.take(payload, at_us, done)
+            }
             Err(error) => {
                 Some(End::failed(Outcome::Malformed, format!("event {}: {error}", content.events + 1)))
             }
@@ -230,6 +240,18 @@ impl Content {
             Payload::Error(message) => return Some(End::failed(Outcome::ServerError, message)),
         }
         None
+    }
+
+    /// Takes a chunk that is like an earlier one but for its text; false: it has to be parsed.
+    fn take_repeated(&mut self, data: &[u8], at_us: u64) -> bool {
+        let Some(Repeated { text, choice, is_output }) = self.repeat.recognise(data) else { return false };
+        self.events += 1;
+        self.chunks_us.push(at_us);
+        if is_output {
+            self.first_output_us.get_or_insert(at_us);
+        }
+        self.count(choice, text);
+        true
     }
 
     fn take_chunk(&mut self, chunk: &Chunk<'_>, at_us: u64) {

@@ -135,6 +135,23 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    /// The text and its choice, when the chunk says nothing else.
+    pub(crate) fn only_text(&self) -> Option<(u64, &str)> {
+        if self.usage.is_some() || self.finish_reason().is_some() {
+            return None;
+        }
+        let choices = self.choices.as_ref().filter(|choices| choices.rest.is_empty())?;
+        let choice = choices.first.as_ref()?;
+        let texts = match choice.delta() {
+            Some(delta) if delta.calls().next().is_some() => return None,
+            Some(delta) => [delta.reasoning(), delta.content.as_ref()],
+            None => [choice.text.as_ref(), None],
+        };
+        let mut texts = texts.into_iter().flatten().filter(|text| !text.0.is_empty());
+        let text = texts.next()?;
+        texts.next().is_none().then_some((choice.index, text.0.as_ref()))
+    }
+
     /// Why a choice ended, once it has.
     pub fn finish_reason(&self) -> Option<&str> {
         self.choices().find_map(|choice| choice.finish_reason.as_ref()).map(|reason| reason.0.as_ref())

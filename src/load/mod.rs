@@ -33,6 +33,7 @@ pub mod prompts;
 mod ramp;
 #[cfg(test)]
 mod ramp_tests;
+mod repeat;
 mod rx_stamp;
 mod schedule;
 mod slots;
