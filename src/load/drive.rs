@@ -97,14 +97,14 @@ pub fn drive(
         let builder = std::thread::Builder::new().name("prompts".into());
         builder
             .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
-        let pacers = crew.pacers;
-        if !pacers.is_empty() {
-            let pace = std::thread::Builder::new().name("pace".into());
-            if let Err(error) = pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
+        let (pacers, pace) = (crew.pacers, std::thread::Builder::new().name("pace".into()));
+        let pace = match pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
+            Ok(pace) => pace,
+            Err(error) => {
                 crew.shared.shut_down();
                 return Err(LoadError::Start(error));
             }
-        }
+        };
         let mut drivers = Vec::new();
         for (index, (runtime, client, tickets)) in crew.drivers.into_iter().enumerate() {
             let shared = Arc::clone(&crew.shared);
@@ -123,6 +123,10 @@ pub fn drive(
             if collector.take(record).is_some() {
                 crew.shared.halt.cancel();
             }
+        }
+        if !crew.shared.halt.is_cancelled() {
+            // It counts the arrivals that still waited at the end.
+            let _ = pace.join();
         }
         let cpu_at = |read: &OnceLock<f64>| read.get().copied().unwrap_or_else(health::cpu_s);
         let cpu_s = cpu_at(&crew.shared.cpu_at_end) - cpu_at(&crew.shared.cpu_at_start);
