@@ -100,14 +100,14 @@ pub fn drive(
         builder
             .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
         crew.shared.monitor.start(scope);
-        let pacers = crew.pacers;
-        if !pacers.is_empty() {
-            let pace = std::thread::Builder::new().name("pace".into());
-            if let Err(error) = pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
+        let (pacers, pace) = (crew.pacers, std::thread::Builder::new().name("pace".into()));
+        let pace = match pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
+            Ok(pace) => pace,
+            Err(error) => {
                 crew.shared.shut_down();
                 return Err(LoadError::Start(error));
             }
-        }
+        };
         let mut drivers = Vec::new();
         for (index, (runtime, client, tickets)) in crew.drivers.into_iter().enumerate() {
             let shared = Arc::clone(&crew.shared);
@@ -127,6 +127,10 @@ pub fn drive(
             if collector.take(record).is_some() {
                 crew.shared.halt.cancel();
             }
+        }
+        if !crew.shared.halt.is_cancelled() {
+            // It counts the arrivals that still waited at the end.
+            let _ = pace.join();
         }
         let mut health = crew.shared.monitor.close();
         crew.shared.shut_down();

@@ -130,9 +130,9 @@ impl StageFold {
     pub fn finish(self) -> Vec<StageFigures> {
         let (start_us, slo) = (self.start_us.unwrap_or(0), self.slo);
         let figures = self.stages.into_iter().map(|mut tally| {
-            let length_s = (tally.end_us - tally.start_us) as f64 / 1e6;
+            let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
             let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
-            let at_s = |offset_us: u64| (start_us + offset_us) as f64 / 1e6;
+            let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
             StageFigures {
                 start_s: at_s(tally.start_us),
                 end_s: at_s(tally.end_us),

@@ -59,8 +59,8 @@ pub struct Summary {
     pub throughput: Throughput,
     /// What was offered, open loop only.
     pub offered: Offered,
-    /// The stages of a ramp, one after the other; absent without a ramp. The figures above are those of all of them together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The stages of a ramp, one after the other; `null` without a ramp. The figures above are those of all of them together.
+    #[serde(default)]
     pub stages: Option<Vec<StageFigures>>,
     /// The client itself.
     pub client: Client,

@@ -106,7 +106,9 @@ impl Leg {
 
     /// The instant, in seconds from the start of the ramp, at which the line passes `value`, which lies between its ends.
     fn passes(&self, value: f64) -> f64 {
-        self.start_s + self.length_s() * (value - self.from) / (self.to - self.from)
+        let at_s = self.start_s + self.length_s() * (value - self.from) / (self.to - self.from);
+        // Rounding may carry it over an end.
+        at_s.max(self.start_s).min(self.end_s)
     }
 
     /// The instant at which the integral from the start of the stage has grown to `area`, which is at least 0 and below
@@ -116,7 +118,7 @@ impl Leg {
         // The root of from · x + slope / 2 · x² = area, in the form that neither divides by a slope of 0 nor cancels.
         let root = (self.from * self.from + 2.0 * slope * area).max(0.0).sqrt();
         let x = if area > 0.0 { 2.0 * area / (self.from + root) } else { 0.0 };
-        self.start_s + x.clamp(0.0, self.length_s())
+        self.start_s + x.max(0.0).min(self.length_s())
     }
 }
 
