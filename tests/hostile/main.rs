@@ -43,7 +43,9 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
         records.sort_by_key(|record| (record.phase.as_str() == "measure", record.id));
         done.send(records)
     });
-    ended.recv_timeout(BOUND).expect("the point ends")
+    let ended = ended.recv_timeout(BOUND);
+    assert!(ended.is_ok(), "the point did not end: {}", ended.unwrap_err());
+    ended.unwrap()
 }
 
 fn outcomes(records: &[RequestRecord]) -> Vec<String> {

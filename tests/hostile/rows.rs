@@ -151,10 +151,9 @@ const VARIANTS: [&str; 17] = [
 ];
 
 pub(crate) fn rows() -> Vec<Row> {
-    [refusals(), bodies(), silence(), ends(), framing(), heads(), odd_but_good()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let groups = [refusals(), bodies(), silence(), ends(), framing(), heads(), odd_but_good()];
+    let marked = |row: Row| Row { shown: row.shown && !VARIANTS.contains(&row.name.as_str()), ..row };
+    groups.into_iter().flatten().map(marked).collect()
 }
 
 /// Another status than 200.
