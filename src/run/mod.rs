@@ -5,6 +5,7 @@
 
 mod exports;
 pub mod point;
+mod records;
 
 use std::path::Path;
 use std::sync::Arc;
