@@ -18,8 +18,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokmark::metrics::{Phase, RequestRecord};
 use tokmark::load::{Options, Progress, Target, drive, sse};
+use tokmark::metrics::{Phase, RequestRecord};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
 
 const EVENT: &str = concat!(

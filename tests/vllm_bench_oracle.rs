@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::{ExportContext, Results};
 use tokmark::metrics::dialects::vllm_bench;
+use tokmark::metrics::dialects::{ExportContext, Results};
 use tokmark::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 

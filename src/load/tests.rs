@@ -231,9 +231,8 @@ fn an_interrupt_cuts_and_records_what_is_in_flight() {
     let server = Server::play(|n| if n < 3 { good() } else { vec![head(), part(TOKEN), Step::Hold] });
     let (stop, progress) = (CancellationToken::new(), Progress::default());
     let run = std::thread::scope(|scope| {
-        let driver = scope.spawn(|| {
-            Driven::watched(&server.target(), &measured(1000, 4), 2, &progress, &stop)
-        });
+        let driver =
+            scope.spawn(|| Driven::watched(&server.target(), &measured(1000, 4), 2, &progress, &stop));
         while progress.snapshot().chunks < 3 * 4 + 4 {
             std::thread::yield_now();
         }

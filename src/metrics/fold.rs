@@ -267,7 +267,10 @@ mod tests {
 
     #[test]
     fn errors_that_all_differ_do_not_pile_up() {
-        let each = |id: u64| RequestRecord { error: Some(format!("request {id}")), ..failed(id, 0, Outcome::Http(500)) };
+        let each = |id: u64| RequestRecord {
+            error: Some(format!("request {id}")),
+            ..failed(id, 0, Outcome::Http(500))
+        };
         let fold = Fold::of(&(0..5_000).map(each).collect::<Vec<_>>());
         assert_eq!(fold.errors().len(), MOST_ERRORS + 1);
         assert_eq!(fold.errors().last(), Some(&(Outcome::Http(500), None, 4_000)));

@@ -198,7 +198,10 @@ pub struct RequestRecord {
 impl RequestRecord {
     /// Gaps between consecutive content chunks, µs; 0 where they are out of order.
     pub fn gaps_us(&self) -> impl Iterator<Item = u64> + '_ {
-        self.chunks_us.iter().zip(self.chunks_us.iter().skip(1)).map(|(before, after)| after.saturating_sub(*before))
+        self.chunks_us
+            .iter()
+            .zip(self.chunks_us.iter().skip(1))
+            .map(|(before, after)| after.saturating_sub(*before))
     }
 }
 

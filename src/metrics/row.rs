@@ -52,7 +52,8 @@ impl Row {
     pub fn of(record: &RequestRecord) -> Self {
         let chunks = record.chunks_us.as_slice();
         let usage = record.usage;
-        let (reasoning, cached) = (usage.and_then(|u| u.reasoning_tokens), usage.and_then(|u| u.cached_tokens));
+        let (reasoning, cached) =
+            (usage.and_then(|u| u.reasoning_tokens), usage.and_then(|u| u.cached_tokens));
         let bits = [
             (FIRST_OUTPUT, record.first_output_us.is_some()),
             (USAGE, usage.is_some()),
@@ -297,7 +298,17 @@ mod tests {
     fn every_outcome_comes_back() {
         use Outcome::*;
         for outcome in [
-            Ok, Http(0), Http(429), Connect, Timeout, Stalled, Disconnected, Malformed, Empty, ServerError, Cancelled,
+            Ok,
+            Http(0),
+            Http(429),
+            Connect,
+            Timeout,
+            Stalled,
+            Disconnected,
+            Malformed,
+            Empty,
+            ServerError,
+            Cancelled,
         ] {
             assert_eq!(Row::of(&failed(0, 0, outcome)).outcome(), outcome);
         }

@@ -322,8 +322,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
             not_streamed(point, fold),
             approximate(fold, completed),
             (completed < FEW_REQUESTS).then_some(Reason::FewRequests { completed }),
-            steady::trend(point, fold)
-                .map(|(early_ms, late_ms)| Reason::Unsteady { early_ms, late_ms }),
+            steady::trend(point, fold).map(|(early_ms, late_ms)| Reason::Unsteady { early_ms, late_ms }),
         ];
         found.extend(answers.into_iter().flatten());
     }

@@ -13,11 +13,7 @@ use crate::metrics::dialects::{ExportContext, Results, aiperf, genai_perf, vllm_
 
 /// Writes every export into `dir`. Names depend on the point and on the start of the run alone: writing them again
 /// replaces them.
-pub(super) fn write(
-    dir: &Path,
-    results: &Results<'_>,
-    context: &ExportContext<'_>,
-) -> std::io::Result<()> {
+pub(super) fn write(dir: &Path, results: &Results<'_>, context: &ExportContext<'_>) -> std::io::Result<()> {
     let Results { point, run, fold, .. } = *results;
     {
         let aiperf = aiperf::summary_files(results, context)?;
@@ -59,8 +55,7 @@ mod tests {
     fn every_file_is_there_and_writing_again_gives_the_same() {
         let dir = tempfile::tempdir().expect("folder");
         let (point, ran) = (samples::point(), samples::run(samples::sound()));
-        let results =
-            Results { point: &point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+        let results = Results { point: &point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
         let context =
             ExportContext { model: "org/m", url: "u", version: "1", simulated: true, benchmark_id: "b" };
         let names = || {

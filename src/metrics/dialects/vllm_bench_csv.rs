@@ -40,15 +40,19 @@ pub fn write<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
     let number = |value: Option<f64>| value.map(|value| format!("{value:.3}")).unwrap_or_default();
     let is_good = |row: &Row| row.outcome() == Outcome::Ok;
     let order = results.fold.in_order();
-    results.walk(&order, |row| !is_good(row), |row, record| {
-        let start_s = row.sent_us.saturating_sub(results.run.window_start_us) as f64 / 1e6;
-        let ttft = number(row.ttft_ms().filter(|_| results.point.streaming));
-        let latency = number(row.e2e_ms().filter(|_| is_good(row)));
-        let status = record.map_or(row.status(), |record| record.status);
-        let status = status.map(|status| status.to_string()).unwrap_or_default();
-        let (id, isl, osl, error) = (row.id, row.isl, row.osl, record.map(error).unwrap_or_default());
-        writeln!(out, "{id},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}")
-    })
+    results.walk(
+        &order,
+        |row| !is_good(row),
+        |row, record| {
+            let start_s = row.sent_us.saturating_sub(results.run.window_start_us) as f64 / 1e6;
+            let ttft = number(row.ttft_ms().filter(|_| results.point.streaming));
+            let latency = number(row.e2e_ms().filter(|_| is_good(row)));
+            let status = record.map_or(row.status(), |record| record.status);
+            let status = status.map(|status| status.to_string()).unwrap_or_default();
+            let (id, isl, osl, error) = (row.id, row.isl, row.osl, record.map(error).unwrap_or_default());
+            writeln!(out, "{id},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}")
+        },
+    )
 }
 
 /// Empty for a good request; else the outcome and what was said of it, quoted.

@@ -34,7 +34,8 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
     let third = steady.len() / 3;
     let (early, late) = (median(steady.get(..third)?), median(steady.get(steady.len() - third..)?));
     let (low, high) = (early.min(late), early.max(late));
-    (mann_kendall(&medians).abs() >= UNSTEADY_Z && high > low * (1.0 + UNSTEADY_CHANGE)).then_some((early, late))
+    (mann_kendall(&medians).abs() >= UNSTEADY_Z && high > low * (1.0 + UNSTEADY_CHANGE))
+        .then_some((early, late))
 }
 
 /// E2E latencies, ms, in the order of sending. As many requests as were sent before the first answer was complete are
@@ -60,9 +61,23 @@ fn median(values: &[f64]) -> f64 {
 fn mann_kendall(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let pairs = values.iter().enumerate().flat_map(|(i, a)| values.iter().skip(i + 1).map(move |b| (a, b)));
-    let score: f64 = pairs.map(|(a, b)| if b > a { 1.0 } else if b < a { -1.0 } else { 0.0 }).sum();
+    let score: f64 = pairs
+        .map(|(a, b)| {
+            if b > a {
+                1.0
+            } else if b < a {
+                -1.0
+            } else {
+                0.0
+            }
+        })
+        .sum();
     let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
-    if deviation > 0.0 { (score - score.signum() * f64::from(u8::from(score != 0.0))) / deviation } else { 0.0 }
+    if deviation > 0.0 {
+        (score - score.signum() * f64::from(u8::from(score != 0.0))) / deviation
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +94,11 @@ mod tests {
                 let slot = (0..slots).min_by_key(|slot| free[*slot]).unwrap();
                 let sent_us = free[slot];
                 free[slot] += (latency_ms(id) * 1e3) as u64;
-                RequestRecord { chunks_us: vec![free[slot] - 1, free[slot]], end_us: free[slot], ..record(id, sent_us) }
+                RequestRecord {
+                    chunks_us: vec![free[slot] - 1, free[slot]],
+                    end_us: free[slot],
+                    ..record(id, sent_us)
+                }
             })
             .collect();
         Fold::of(&records)
@@ -125,7 +144,15 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_wave_are_left_out() {
-        let edges = closed(16, 160, |i| if i < 16 { 900.0 } else if i >= 144 { 20.0 } else { 100.0 });
+        let edges = closed(16, 160, |i| {
+            if i < 16 {
+                900.0
+            } else if i >= 144 {
+                20.0
+            } else {
+                100.0
+            }
+        });
         assert_eq!(trend(&point(), &edges), None);
     }
 

@@ -179,7 +179,11 @@ fn a_late_client() {
 #[test]
 fn few_requests() {
     assert_eq!(judged(&run(sound()[..10].to_vec())).result, Rating::Valid);
-    expect(&run(sound()[..9].to_vec()), Rating::Suspect, "only 9 requests completed: p90, p95 and p99 lie between the two slowest of them");
+    expect(
+        &run(sound()[..9].to_vec()),
+        Rating::Suspect,
+        "only 9 requests completed: p90, p95 and p99 lie between the two slowest of them",
+    );
 }
 
 #[test]

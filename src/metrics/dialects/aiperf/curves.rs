@@ -136,11 +136,7 @@ pub(super) struct Timeline<F> {
 
 impl<F: Fn(u32) -> Span> Timeline<F> {
     /// The timeline of the spans of these numbers.
-    pub(super) fn new(
-        numbers: impl Iterator<Item = u32> + Clone,
-        span: F,
-        chunks: Option<Chunks>,
-    ) -> Self {
+    pub(super) fn new(numbers: impl Iterator<Item = u32> + Clone, span: F, chunks: Option<Chunks>) -> Self {
         let each = chunks.as_ref().map_or(0, |chunks| chunks.at.len());
         let mut moments = Vec::with_capacity(3 * numbers.clone().count() + each);
         for number in numbers {
@@ -380,7 +376,8 @@ mod tests {
 
     /// The timeline of spans and their chunks.
     fn timeline(spans: &[(Span, &[u64])]) -> Timeline<impl Fn(u32) -> Span + use<>> {
-        let spans: Vec<(Span, Vec<u64>)> = spans.iter().map(|(span, chunks)| (*span, chunks.to_vec())).collect();
+        let spans: Vec<(Span, Vec<u64>)> =
+            spans.iter().map(|(span, chunks)| (*span, chunks.to_vec())).collect();
         let mut chunks = Chunks::default();
         spans.iter().for_each(|(_, at)| chunks.push(at));
         Timeline::new(0..spans.len() as u32, move |number| spans[number as usize].0, Some(chunks))

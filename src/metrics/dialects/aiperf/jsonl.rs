@@ -3,11 +3,11 @@
 //! AIPerf 0.13 `MetricRecordInfo`: absent fields are not written, token counts stay integers, instants are wall-clock ns.
 //! Arrow: `record`, `values`, `errors` → here → a writer.
 
+use super::Results;
 use super::errors::{ErrorDetails, error};
 use super::session_id;
 use super::totals::is_good;
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest};
-use super::Results;
 use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord, request_id};
 use crate::metrics::row::Row;
 use crate::plan::LoadPoint;

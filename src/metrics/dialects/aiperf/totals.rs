@@ -297,7 +297,8 @@ const CURVES: [CurveRow; 14] = [
 fn curves(streaming: bool, part: Part<'_>, window: (f64, f64)) -> io::Result<Vec<Metric>> {
     const US_PER_S: f64 = 1e6;
     let rows = part.results.fold.rows();
-    let numbers = (0..).zip(rows.iter()).filter(|(_, row)| row.phase() == part.phase).map(|(number, _)| number);
+    let numbers =
+        (0..).zip(rows.iter()).filter(|(_, row)| row.phase() == part.phase).map(|(number, _)| number);
     let nothing = Span { start: 0.0, first: None, end: 0.0, isl: 0.0, osl: 0.0 };
     let at = |number: u32| rows.get(number).map_or(nothing, |row| span(streaming, row));
     let timeline = Timeline::new(numbers, at, chunks(streaming, part)?);

@@ -61,11 +61,7 @@ const fn time(
     PerRequest { tag, header, unit: MS, scope, whole: false, value }
 }
 
-const fn tokens(
-    tag: &'static str,
-    header: &'static str,
-    value: fn(&Row) -> Option<f64>,
-) -> PerRequest {
+const fn tokens(tag: &'static str, header: &'static str, value: fn(&Row) -> Option<f64>) -> PerRequest {
     PerRequest { tag, header, unit: TOKENS, scope: Scope::Any, whole: true, value }
 }
 
@@ -105,7 +101,9 @@ pub(super) const PER_REQUEST: [PerRequest; 21] = [
     time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", Row::ttfo_ms),
     time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", Row::ttft_ms),
     time(Scope::Streamed, "time_to_second_token", "Time to Second Token", Row::ttst_ms),
-    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| Some(r.usage()?.completion_tokens as f64)),
+    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| {
+        Some(r.usage()?.completion_tokens as f64)
+    }),
     ratio(
         Scope::Any,
         PERCENT,

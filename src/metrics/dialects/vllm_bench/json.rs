@@ -173,11 +173,16 @@ impl Serialize for Gaps<'_> {
         }
         let mut chunks = self.chunks.borrow_mut();
         let mut seq = serializer.serialize_seq(None)?;
-        walk(self.results, self.order, |_| true, |record| {
-            let Some(record) = record else { return Ok(()) };
-            chunks.add(record);
-            seq.serialize_element(&GapsOf(&record.chunks_us))
-        })?;
+        walk(
+            self.results,
+            self.order,
+            |_| true,
+            |record| {
+                let Some(record) = record else { return Ok(()) };
+                chunks.add(record);
+                seq.serialize_element(&GapsOf(&record.chunks_us))
+            },
+        )?;
         seq.end()
     }
 }
@@ -191,9 +196,12 @@ struct Errors<'a> {
 impl Serialize for Errors<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
-        walk(self.results, self.order, |row| !succeeded(row), |record| {
-            seq.serialize_element(&record.map(error).unwrap_or_default())
-        })?;
+        walk(
+            self.results,
+            self.order,
+            |row| !succeeded(row),
+            |record| seq.serialize_element(&record.map(error).unwrap_or_default()),
+        )?;
         seq.end()
     }
 }
