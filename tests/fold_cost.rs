@@ -4,7 +4,8 @@
 //! `cargo test --release --test fold_cost -- --ignored --nocapture --test-threads=1`
 //!
 //! `FOLD_RECORDS` changes the number of records.
-#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+
+#![cfg(test)]
 
 use std::time::Instant;
 

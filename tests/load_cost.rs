@@ -261,9 +261,7 @@ fn cost_of_understanding_one_event() {
     let point = LoadPoint { isl: Length { mean: 128, stddev: 0 }, ..point(1, 1, 128) };
     let source = tokmark::load::PromptSource::new(&point);
     let bytes: usize = (0..50_000)
-        .map(|id| {
-            tokmark::load::request_body(&point, "m", &source.plan(tokmark::metrics::Phase::Measure, id)).len()
-        })
+        .map(|id| tokmark::load::request_body(&point, "m", &source.plan(Phase::Measure, id)).len())
         .sum();
     let spent = cpu(UsageWho::RUSAGE_SELF) - before;
     println!(
