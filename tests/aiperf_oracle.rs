@@ -9,8 +9,9 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::aiperf::{self, ExportContext};
-use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
+use tokmark::metrics::dialects::Results;
+use tokmark::metrics::dialects::aiperf::{self, ExportContext, SummaryFiles};
+use tokmark::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord, Usage};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] = ["vllm-chat", "dynamo-chat", "vllm-chat-rate", "vllm-completions-servercount"];
@@ -59,14 +60,16 @@ impl Capture {
         }
     }
 
+    fn records(&self) -> Vec<RequestRecord> {
+        self.lines.iter().map(|line| self.record(line)).collect()
+    }
+
     fn run(&self) -> PointRun {
-        let records: Vec<RequestRecord> = self.lines.iter().map(|line| self.record(line)).collect();
         let (start, end) = if self.has_summary() { self.window() } else { (0, 0) };
         PointRun {
             started_at: jiff::Timestamp::from_nanosecond(i128::from(self.zero_ns)).expect("instant"),
             window_start_us: start,
             window_end_us: end,
-            records,
             client: ClientHealth::default(),
             interrupted: false,
             aborted: None,
@@ -93,9 +96,18 @@ impl Capture {
         serde_json::from_str(&fixture(self.name, "profile_export_aiperf.json")).expect("JSON")
     }
 
+    /// Shows this capture as a load point that was driven.
+    fn with_results<T>(&self, show: impl FnOnce(&Results<'_>) -> T) -> T {
+        let (point, run, records) = (self.point(), self.run(), self.records());
+        show(&Results { point: &point, run: &run, fold: &Fold::of(&records), records: &records })
+    }
+
+    fn exported(&self) -> SummaryFiles {
+        self.with_results(|results| aiperf::summary_files(results, &CONTEXT).expect("files"))
+    }
+
     fn exported_json(&self) -> Value {
-        let files = aiperf::summary_files(&self.point(), &self.run(), &CONTEXT);
-        serde_json::from_str(&files.json).expect("JSON")
+        serde_json::from_str(&self.exported().json).expect("JSON")
     }
 
     fn record(&self, line: &Value) -> RequestRecord {
@@ -287,7 +299,7 @@ fn the_json_has_aiperfs_shape() {
 fn the_csv_has_aiperfs_rows_and_numbers() {
     for name in CAPTURES {
         let capture = Capture::read(name, Clock::Us);
-        let ours = aiperf::summary_files(&capture.point(), &capture.run(), &CONTEXT).csv;
+        let ours = capture.exported().csv;
         let theirs = fixture(name, "profile_export_aiperf.csv");
         let theirs: Vec<&str> = theirs.split("\r\n").filter(|line| !line.starts_with("HTTP ")).collect();
         let ours: Vec<&str> = ours.split("\r\n").collect();
@@ -325,7 +337,7 @@ fn compare_row(name: &str, got: &str, want: &str) {
 
 fn jsonl(capture: &Capture) -> Vec<Value> {
     let mut out = Vec::new();
-    aiperf::write_jsonl(&mut out, &capture.point(), &capture.run()).expect("write");
+    capture.with_results(|results| aiperf::write_jsonl(&mut out, results)).expect("write");
     let text = String::from_utf8(out).expect("UTF-8");
     assert!(text.ends_with('\n'));
     text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
@@ -412,6 +424,6 @@ fn a_run_that_failed_throughout_still_says_why() {
     assert_eq!(json["error_request_count"]["avg"], 3.0);
     assert_eq!(json["request_error_rate"]["avg"], 100.0);
     assert!(json.get("request_latency").is_none());
-    let csv = aiperf::summary_files(&capture.point(), &capture.run(), &CONTEXT).csv;
+    let csv = capture.exported().csv;
     assert!(csv.contains("Metric,Value\r\nCompleted Requests (Success + Error),3.00\r\n"), "{csv}");
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use tokmark::metrics::dialects::ExportContext;
 use tokmark::metrics::dialects::genai_perf::{SummaryFiles, summary_files};
-use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord};
+use tokmark::metrics::{CountSource, Fold, Outcome, Phase, RequestRecord};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CONTEXT: ExportContext<'static> = ExportContext {
@@ -58,16 +58,8 @@ fn record(id: usize, request: &Value) -> RequestRecord {
 
 fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
     let requests: Vec<Value> = serde_json::from_str(&fixture(requests, "requests.json")).expect("requests");
-    let run = PointRun {
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        window_start_us: 0,
-        window_end_us: 0,
-        records: requests.iter().enumerate().map(|(id, request)| record(id, request)).collect(),
-        client: ClientHealth::default(),
-        interrupted: false,
-        aborted: None,
-        arrivals: None,
-    };
+    let records: Vec<RequestRecord> =
+        requests.iter().enumerate().map(|(id, request)| record(id, request)).collect();
     let length = Length { mean: 1, stddev: 0 };
     let point = LoadPoint {
         id: "oracle".to_owned(),
@@ -91,7 +83,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         continuous_usage_stats: false,
         extra_body: serde_json::Map::new(),
     };
-    summary_files(&point, &run, &CONTEXT)
+    summary_files(&point, &Fold::of(&records), &CONTEXT)
 }
 
 /// Both files, cell by cell and key by key; `extra` are keys that the export leaves out on purpose.

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokmark::load::{Options, Progress, Target, drive, sse};
+use tokmark::metrics::{Phase, RequestRecord};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
 
 const EVENT: &str = concat!(
@@ -152,8 +153,12 @@ fn point(streams: u32, requests: u64, tokens: u32) -> LoadPoint {
 fn engine(server: &Server, point: &LoadPoint, threads: usize) -> u64 {
     let target = Target::new(format!("http://{}", server.address), "m");
     let (progress, stop) = (Progress::default(), CancellationToken::new());
-    let run =
-        drive(&target, point, &Options { threads: Some(threads) }, &progress, &mut |_| {}, &stop).unwrap();
+    let (mut chunks, options) = (0, Options { threads: Some(threads) });
+    let mut sink = |record: &RequestRecord| {
+        assert!(record.error.is_none(), "{record:?}");
+        chunks += record.chunks_us.len() as u64;
+    };
+    let run = drive(&target, point, &options, &progress, &mut sink, &stop).unwrap();
     let mut lag = run.client.loop_lag_us.clone();
     lag.sort_unstable();
     let at = |share: f64| lag.get((lag.len() as f64 * share) as usize).copied().unwrap_or(0);
@@ -163,8 +168,7 @@ fn engine(server: &Server, point: &LoadPoint, threads: usize) -> u64 {
         at(0.99),
         run.client.max_rss_mib
     );
-    assert!(run.records.iter().all(|record| record.error.is_none()), "{:?}", run.records.first());
-    run.records.iter().map(|record| record.chunks_us.len() as u64).sum()
+    chunks
 }
 
 fn floor(server: &Server, streams: u32, requests: u64) -> u64 {
@@ -261,9 +265,7 @@ fn cost_of_understanding_one_event() {
     let point = LoadPoint { isl: Length { mean: 128, stddev: 0 }, ..point(1, 1, 128) };
     let source = tokmark::load::PromptSource::new(&point);
     let bytes: usize = (0..50_000)
-        .map(|id| {
-            tokmark::load::request_body(&point, "m", &source.plan(tokmark::metrics::Phase::Measure, id)).len()
-        })
+        .map(|id| tokmark::load::request_body(&point, "m", &source.plan(Phase::Measure, id)).len())
         .sum();
     let spent = cpu(UsageWho::RUSAGE_SELF) - before;
     println!(
@@ -296,9 +298,12 @@ fn pacing_error() {
         let mut lags = Vec::new();
         let (sent, cpu, _) = server.measure(|| {
             let options = Options { threads: Some(threads) };
-            let run = drive(&target, &point, &options, &progress, &mut |_| {}, &stop).unwrap();
-            let measured = run.records.iter().filter(|r| r.phase == tokmark::metrics::Phase::Measure);
-            lags = measured.map(|record| record.sent_us - record.scheduled_us).collect();
+            let mut sink = |record: &RequestRecord| {
+                if record.phase == Phase::Measure {
+                    lags.push(record.sent_us - record.scheduled_us);
+                }
+            };
+            drive(&target, &point, &options, &progress, &mut sink, &stop).unwrap();
             lags.len() as u64
         });
         lags.sort_unstable();

@@ -7,9 +7,9 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::ExportContext;
 use tokmark::metrics::dialects::vllm_bench;
-use tokmark::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord};
+use tokmark::metrics::dialects::{ExportContext, Results};
+use tokmark::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] =
@@ -102,7 +102,6 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         window_start_us: 0,
         window_end_us: us(theirs["duration"].as_f64().expect("duration")),
-        records,
         client: ClientHealth::default(),
         interrupted: false,
         aborted: None,
@@ -134,7 +133,8 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
     let context =
         ExportContext { model: "tiny-llama", url: "u", version: "0", simulated: false, benchmark_id: "b" };
     let mut out = Vec::new();
-    vllm_bench::write(&mut out, &point, &run, &context).expect("write");
+    let results = Results { point: &point, run: &run, fold: &Fold::of(&records), records: &records };
+    vllm_bench::write(&mut out, &results, &context).expect("write");
     serde_json::from_slice(&out).expect("JSON")
 }
 

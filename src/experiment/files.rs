@@ -2,7 +2,7 @@
 //!
 //! Arrow: depends on nothing; everything that writes results → here.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -25,11 +25,22 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Creates `path` with `bytes`, whole, unless it is there already. Returns whether this call created it.
 pub fn create_once(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
+    create_once_with(path, |out| out.write_all(bytes))
+}
+
+/// The same for a file that need not fit in memory: `fill` writes it through a buffer.
+pub fn create_once_with(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<fs::File>) -> std::io::Result<()>,
+) -> std::io::Result<bool> {
     if path.exists() {
         return Ok(false);
     }
     let temporary = temporary(path);
-    write_synced(&temporary, bytes)?;
+    let mut out = BufWriter::with_capacity(1 << 16, fs::File::create(&temporary)?);
+    fill(&mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
     // A hard link fails when the name is taken, a rename would replace it.
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;

@@ -1,6 +1,6 @@
-//! Gathers finished requests and notices when going on is pointless.
+//! Hands finished requests on and notices when going on is pointless.
 //!
-//! Arrow: `drive` feeds it on the caller's thread; it owns what becomes the `PointRun`.
+//! Arrow: `drive` feeds it on the caller's thread; it makes the `PointRun`, which keeps none of them.
 
 use super::clock::Clock;
 use crate::metrics::record::{Aborted, Arrivals, ClientHealth, Outcome, Phase, PointRun, RequestRecord};
@@ -12,7 +12,8 @@ pub(crate) struct Collector<'a> {
     /// Requests that may fail together for one passing reason: the concurrency, or one second's arrivals.
     wave: u64,
     sink: &'a mut dyn FnMut(&RequestRecord),
-    records: Vec<RequestRecord>,
+    /// First sent and last ended of the measured requests, µs.
+    window: Option<(u64, u64)>,
     /// Some request got further than its connection.
     reached: bool,
     succeeded: bool,
@@ -27,7 +28,7 @@ impl<'a> Collector<'a> {
         Self {
             wave: u64::from(wave),
             sink,
-            records: Vec::new(),
+            window: None,
             reached: false,
             succeeded: false,
             failed: 0,
@@ -52,15 +53,17 @@ impl<'a> Collector<'a> {
                 self.failed += u64::from(outcome != Outcome::Ok);
             }
         }
-        self.records.push(record);
+        if record.phase == Phase::Measure {
+            let (start, end) = self.window.unwrap_or((record.sent_us, record.end_us));
+            self.window = Some((start.min(record.sent_us), end.max(record.end_us)));
+        }
         if self.aborted.is_none() {
-            self.aborted = self.hopeless();
+            self.aborted = self.hopeless(&record);
         }
         self.aborted.as_ref()
     }
 
-    fn hopeless(&self) -> Option<Aborted> {
-        let last = self.records.last()?;
+    fn hopeless(&self, last: &RequestRecord) -> Option<Aborted> {
         let error = || last.error.clone().unwrap_or_default();
         let (low, high) = FIRST_FAILURES;
         let patience = if self.reached { self.wave.max(high) } else { self.wave.clamp(low, high) };
@@ -84,17 +87,16 @@ impl<'a> Collector<'a> {
         cut: bool,
         arrivals: Option<Arrivals>,
     ) -> PointRun {
-        let measured = || self.records.iter().filter(|record| record.phase == Phase::Measure);
         let now_us = clock.now_us();
+        let (window_start_us, window_end_us) = self.window.unwrap_or((now_us, now_us));
         PointRun {
             started_at: clock.started_at,
-            window_start_us: measured().map(|record| record.sent_us).min().unwrap_or(now_us),
-            window_end_us: measured().map(|record| record.end_us).max().unwrap_or(now_us),
+            window_start_us,
+            window_end_us,
             client,
             interrupted: cut && self.aborted.is_none(),
             aborted: self.aborted,
             arrivals,
-            records: self.records,
         }
     }
 }

@@ -8,13 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::schedule::Schedule;
 use super::testing::*;
-use super::{Options, Progress, Target, drive};
-use crate::metrics::record::{Arrivals, Outcome, Phase, PointRun, RequestRecord};
+use super::{Progress, Target};
+use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, LoadPoint, OpenLoop, Spacing, Stop, WhenFull};
 
-fn run(target: &Target, point: &LoadPoint, threads: usize) -> PointRun {
-    let (progress, stop) = (Progress::default(), CancellationToken::new());
-    drive(target, point, &Options { threads: Some(threads) }, &progress, &mut |_| {}, &stop).unwrap()
+fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
+    Driven::new(target, point, threads)
 }
 
 fn capped(rate: f64, most: u32, when_full: WhenFull) -> LoadPoint {
@@ -23,13 +22,13 @@ fn capped(rate: f64, most: u32, when_full: WhenFull) -> LoadPoint {
 }
 
 /// Intended instants by number, µs from the first.
-fn intended(run: &PointRun) -> Vec<u64> {
+fn intended(run: &Driven) -> Vec<u64> {
     let mut records: Vec<&RequestRecord> = run.records.iter().collect();
     records.sort_unstable_by_key(|record| record.id);
     records.iter().map(|record| record.scheduled_us - run.arrivals.unwrap().first_us).collect()
 }
 
-fn count(run: &PointRun, outcome: Outcome) -> usize {
+fn count(run: &Driven, outcome: Outcome) -> usize {
     run.records.iter().filter(|record| record.outcome == outcome).count()
 }
 
@@ -119,7 +118,7 @@ fn a_drain_has_a_bound() {
     let open = LoadPoint { stop: Stop::Requests(20), at_end, ..open_point(5000.0, Spacing::Constant) };
     let run_open = run(&server.target(), &open, 2);
     assert_eq!((run_open.records.len(), run_open.arrivals.unwrap().unsent), (20, 0));
-    assert_eq!((run_open.cut_at_end(), run_open.interrupted, run_open.aborted), (20, false, None));
+    assert_eq!((run_open.cut_at_end(), run_open.interrupted, &run_open.aborted), (20, false, &None));
     let closed = LoadPoint { stop: Stop::Requests(4), at_end, ..point(4) };
     assert_eq!(run(&server.target(), &closed, 2).cut_at_end(), 4);
 }
@@ -184,10 +183,8 @@ fn an_interrupt_leaves_nothing_uncounted() {
     let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
     let point = LoadPoint { stop: Stop::Requests(1000), ..capped(1e5, 4, WhenFull::Queue) };
     let (stop, progress) = (CancellationToken::new(), Progress::default());
-    let options = Options { threads: Some(2) };
     let run = std::thread::scope(|scope| {
-        let driver =
-            scope.spawn(|| drive(&server.target(), &point, &options, &progress, &mut |_| {}, &stop).unwrap());
+        let driver = scope.spawn(|| Driven::watched(&server.target(), &point, 2, &progress, &stop));
         while progress.snapshot().chunks < 4 {
             std::thread::yield_now();
         }

@@ -9,21 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
 use super::{Options, Progress, Target, drive};
-use crate::metrics::record::{Arrivals, Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, LoadPoint, OpenRamp, Ramp, Spacing, Stop, WhenFull};
 
-fn run(target: &Target, point: &LoadPoint, threads: usize) -> PointRun {
-    let (progress, stop) = (Progress::default(), CancellationToken::new());
-    drive(target, point, &Options { threads: Some(threads) }, &progress, &mut |_| {}, &stop).unwrap()
+fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
+    Driven::new(target, point, threads)
 }
 
 /// Ends the run when `enough` of its requests have ended.
-fn run_until(server: &Server, point: &LoadPoint, threads: usize, enough: impl Fn(&Seen) -> bool) -> PointRun {
+fn run_until(server: &Server, point: &LoadPoint, threads: usize, enough: impl Fn(&Seen) -> bool) -> Driven {
     let (progress, stop) = (Progress::default(), CancellationToken::new());
-    let options = Options { threads: Some(threads) };
     std::thread::scope(|scope| {
-        let driver =
-            scope.spawn(|| drive(&server.target(), point, &options, &progress, &mut |_| {}, &stop).unwrap());
+        let driver = scope.spawn(|| Driven::watched(&server.target(), point, threads, &progress, &stop));
         while !enough(&server.seen()) {
             std::thread::yield_now();
         }
@@ -48,7 +45,7 @@ fn open(ramp: Ramp, max_concurrency: Option<u32>, when_full: WhenFull) -> LoadPo
 }
 
 /// Start of the ramp, µs, as the records tell it.
-fn start_us(run: &PointRun, ramp: &Ramp) -> u64 {
+fn start_us(run: &Driven, ramp: &Ramp) -> u64 {
     let record = run.records.iter().find(|record| record.stage.is_some()).unwrap();
     let mark = record.stage.unwrap();
     let leg = ramp.legs().nth(mark.index as usize).unwrap();
@@ -56,7 +53,7 @@ fn start_us(run: &PointRun, ramp: &Ramp) -> u64 {
 }
 
 /// No slot sends before the ramp has risen to it: at a rising edge nothing is in flight that should not be.
-fn keeps_to(run: &PointRun, ramp: &Ramp) {
+fn keeps_to(run: &Driven, ramp: &Ramp) {
     let start_us = start_us(run, ramp);
     for record in &run.records {
         // Both instants are rounded down to a µs.

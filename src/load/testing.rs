@@ -8,6 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
+use super::{Options, Progress, drive};
+use crate::metrics::fold::Fold;
+use crate::metrics::record::{PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
@@ -40,6 +43,47 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
 pub(crate) fn open_point(rate: f64, spacing: Spacing) -> LoadPoint {
     let open = OpenLoop { rate, spacing, max_concurrency: None, when_full: WhenFull::Queue };
     LoadPoint { arrival: Arrival::Open(open), ..point(1) }
+}
+
+/// A point as it ran, with the records its sink was given.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    pub(crate) run: PointRun,
+    pub(crate) records: Vec<RequestRecord>,
+}
+
+impl Driven {
+    /// Drives `point` on so many threads.
+    pub(crate) fn new(target: &Target, point: &LoadPoint, threads: usize) -> Self {
+        Self::watched(target, point, threads, &Progress::default(), &CancellationToken::new())
+    }
+
+    /// The same, watched and stopped from outside.
+    pub(crate) fn watched(
+        target: &Target,
+        point: &LoadPoint,
+        threads: usize,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (options, mut records) = (Options { threads: Some(threads) }, Vec::new());
+        let mut sink = |record: &RequestRecord| records.push(record.clone());
+        let run = drive(target, point, &options, progress, &mut sink, stop).unwrap();
+        Self { run, records }
+    }
+
+    /// Measured requests that the planned end cut.
+    pub(crate) fn cut_at_end(&self) -> u64 {
+        Fold::of(&self.records).cut_at_end(&self.run)
+    }
+}
+
+impl std::ops::Deref for Driven {
+    type Target = PointRun;
+
+    fn deref(&self) -> &PointRun {
+        &self.run
+    }
 }
 
 /// One step of a scripted answer.

@@ -5,23 +5,12 @@ use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
-use super::{Options, Progress, Target, drive, probe};
-use crate::metrics::record::{Aborted, CountSource, Outcome, Phase, PointRun, RequestRecord};
+use super::{Progress, Target, probe};
+use crate::metrics::record::{Aborted, CountSource, Outcome, Phase, RequestRecord};
 use crate::plan::{Endpoint, LoadPoint, Stop};
 
-fn run(target: &Target, point: &LoadPoint, threads: usize) -> PointRun {
-    let mut streamed = Vec::new();
-    let run = drive(
-        target,
-        point,
-        &Options { threads: Some(threads) },
-        &Progress::default(),
-        &mut |record| streamed.push(record.clone()),
-        &CancellationToken::new(),
-    )
-    .unwrap();
-    assert_eq!(streamed, run.records, "the sink sees every record");
-    run
+fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
+    Driven::new(target, point, threads)
 }
 
 /// The record of a single request answered by `steps`.
@@ -234,7 +223,7 @@ fn a_duration_stops_sending_and_drains() {
     let last = run.records.iter().map(|record| record.sent_us).max().unwrap();
     // The exact rule is tested in `supply`; here a slow machine may pause between the rule and the stamp.
     assert!(last <= run.window_start_us + 5_000_000);
-    assert_eq!((run.interrupted, run.aborted), (false, None));
+    assert_eq!((run.interrupted, &run.aborted), (false, &None));
 }
 
 #[test]
@@ -242,22 +231,14 @@ fn an_interrupt_cuts_and_records_what_is_in_flight() {
     let server = Server::play(|n| if n < 3 { good() } else { vec![head(), part(TOKEN), Step::Hold] });
     let (stop, progress) = (CancellationToken::new(), Progress::default());
     let run = std::thread::scope(|scope| {
-        let driver = scope.spawn(|| {
-            drive(
-                &server.target(),
-                &measured(1000, 4),
-                &Options { threads: Some(2) },
-                &progress,
-                &mut |_| {},
-                &stop,
-            )
-        });
+        let driver =
+            scope.spawn(|| Driven::watched(&server.target(), &measured(1000, 4), 2, &progress, &stop));
         while progress.snapshot().chunks < 3 * 4 + 4 {
             std::thread::yield_now();
         }
         assert_eq!(progress.snapshot().in_flight, 4);
         stop.cancel();
-        driver.join().unwrap().unwrap()
+        driver.join().unwrap()
     });
     let cancelled: Vec<_> = run.records.iter().filter(|r| r.outcome == Outcome::Cancelled).collect();
     assert_eq!((run.records.len(), cancelled.len(), run.interrupted), (7, 4, true));
@@ -285,8 +266,8 @@ fn a_server_that_refuses_everything_ends_the_point_too() {
     let server =
         Server::play(|_| whole("401 Unauthorized", "application/json", "{\"error\":\"Unauthorized\"}"));
     let run = run(&server.target(), &measured(100_000, 2), 1);
-    let Some(Aborted::AllFailed { outcome, error, .. }) = run.aborted else { panic!("{:?}", run.aborted) };
-    assert_eq!((outcome, error.as_str()), (Outcome::Http(401), "Unauthorized"));
+    let Some(Aborted::AllFailed { outcome, error, .. }) = &run.aborted else { panic!("{:?}", run.aborted) };
+    assert_eq!((*outcome, error.as_str()), (Outcome::Http(401), "Unauthorized"));
     assert!(run.records.len() < 10_000);
 }
 

@@ -2,16 +2,22 @@
 
 pub mod added_error;
 pub mod dialects;
+pub mod fold;
+pub mod gaps;
 pub mod record;
+pub mod row;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod stages;
 pub mod stats;
 pub mod summary;
 pub mod verdict;
+pub use fold::Fold;
 pub use record::{
-    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, StageMark, Usage, request_id,
+    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, Records, RequestRecord, StageMark, Usage,
+    request_id,
 };
+pub use row::Row;
 pub use stats::Distribution;
 pub use summary::{Summary, summarize};
 pub use verdict::{Rating, Verdict};

@@ -7,6 +7,7 @@ mod health;
 
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// Part of a load point a request belongs to. Only [`Phase::Measure`] enters any figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,45 +214,51 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
-    /// Whether the request belongs to the measured window and ended well.
-    pub fn counts(&self) -> bool {
-        self.phase == Phase::Measure && self.outcome == Outcome::Ok
+    /// Gaps between consecutive content chunks, µs; 0 where they are out of order.
+    pub fn gaps_us(&self) -> impl Iterator<Item = u64> + '_ {
+        self.chunks_us
+            .iter()
+            .zip(self.chunks_us.iter().skip(1))
+            .map(|(before, after)| after.saturating_sub(*before))
+    }
+}
+
+/// What the summary and the exports walk again after the run: every record, as often as they like.
+pub trait Records {
+    /// Shows every record, warm-up included, in order of ending.
+    ///
+    /// # Errors
+    /// Those of `see`, and of reading the records.
+    fn each(&self, see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>) -> io::Result<()>;
+
+    /// Shows the records at `positions` in the order of ending, in the order given.
+    ///
+    /// # Errors
+    /// Those of `see`, and of reading the records; a position that there is not.
+    fn pick(
+        &self,
+        positions: &mut dyn Iterator<Item = u32>,
+        see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>,
+    ) -> io::Result<()>;
+}
+
+impl Records for Vec<RequestRecord> {
+    fn each(&self, see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>) -> io::Result<()> {
+        self.iter().try_for_each(see)
     }
 
-    /// First content chunk − sent, ms. `None` without content.
-    pub fn ttft_ms(&self) -> Option<f64> {
-        self.chunks_us.first().map(|first| ms(self.sent_us, *first))
-    }
-
-    /// Last content chunk − sent, ms. `None` without content.
-    pub fn e2e_ms(&self) -> Option<f64> {
-        self.chunks_us.last().map(|last| ms(self.sent_us, *last))
-    }
-
-    /// First content chunk − intended arrival, ms. `None` without content.
-    pub fn ttft_scheduled_ms(&self) -> Option<f64> {
-        self.chunks_us.first().map(|first| ms(self.scheduled_us, *first))
-    }
-
-    /// Last content chunk − intended arrival, ms. `None` without content.
-    pub fn e2e_scheduled_ms(&self) -> Option<f64> {
-        self.chunks_us.last().map(|last| ms(self.scheduled_us, *last))
-    }
-
-    /// Sent − intended arrival, ms.
-    pub fn schedule_lag_ms(&self) -> f64 {
-        ms(self.scheduled_us, self.sent_us)
-    }
-
-    /// (E2E − TTFT) / (OSL − 1), ms; `None` for OSL < 2.
-    pub fn itl_ms(&self) -> Option<f64> {
-        let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
-        (self.osl >= 2).then(|| (e2e - ttft) / (self.osl - 1) as f64)
-    }
-
-    /// Gaps between consecutive content chunks, ms.
-    pub fn icl_ms(&self) -> impl Iterator<Item = f64> + '_ {
-        self.chunks_us.iter().zip(self.chunks_us.iter().skip(1)).map(|(before, after)| ms(*before, *after))
+    fn pick(
+        &self,
+        positions: &mut dyn Iterator<Item = u32>,
+        see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let at = |position: u32| {
+            self.get(position as usize).ok_or_else(|| io::Error::other(format!("no record {position}")))
+        };
+        for position in positions {
+            see(at(position)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -338,12 +345,12 @@ impl Arrivals {
 }
 
 /// `count` instants from `first_us` to `last_us` as a rate: gaps per second.
-fn per_s(count: u64, first_us: u64, last_us: u64) -> Option<f64> {
+pub(super) fn per_s(count: u64, first_us: u64, last_us: u64) -> Option<f64> {
     let span_s = ms(first_us, last_us) / 1e3;
     (count >= 2 && span_s > 0.0).then(|| (count - 1) as f64 / span_s)
 }
 
-/// One load point as it ran: what the load engine hands to the summary and the exports.
+/// One load point as it ran. Its records went to whoever asked for them as they ended; none is kept here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointRun {
     /// Wall-clock time of instant 0 of the records.
@@ -352,8 +359,6 @@ pub struct PointRun {
     pub window_start_us: u64,
     /// Last measured request ended, µs since instant 0.
     pub window_end_us: u64,
-    /// Every request, warm-up included, in order of ending.
-    pub records: Vec<RequestRecord>,
     /// The client itself.
     pub client: ClientHealth,
     /// The point was cut short by an interrupt.
@@ -365,22 +370,6 @@ pub struct PointRun {
 }
 
 impl PointRun {
-    /// Measured requests that were in flight at the planned end of the point and were cut there. They did not fail.
-    pub fn cut_at_end(&self) -> u64 {
-        if self.interrupted || self.aborted.is_some() {
-            return 0;
-        }
-        let cut =
-            |record: &&RequestRecord| record.phase == Phase::Measure && record.outcome == Outcome::Cancelled;
-        self.records.iter().filter(cut).count() as u64
-    }
-
-    /// Measured requests sent per second, first to last. `None` for fewer than two.
-    pub fn sent_per_s(&self) -> Option<f64> {
-        let sent = || self.records.iter().filter(|r| r.phase == Phase::Measure).map(|r| r.sent_us);
-        per_s(sent().count() as u64, sent().min()?, sent().max()?)
-    }
-
     /// Length of the measured window, first request sent → last request ended, seconds. 0 when it is empty.
     pub fn window_s(&self) -> f64 {
         ms(self.window_start_us, self.window_end_us) / 1e3

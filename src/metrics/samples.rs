@@ -1,5 +1,6 @@
 //! Load points, records and runs for the tests of this module: sound ones, that each test then spoils in one respect.
 
+use super::fold::Fold;
 use super::record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
@@ -83,14 +84,40 @@ pub(crate) fn failed(id: u64, sent_us: u64, outcome: Outcome) -> RequestRecord {
     }
 }
 
+/// A run and its records.
+#[derive(Debug, Clone)]
+pub(crate) struct Ran {
+    pub(crate) run: PointRun,
+    pub(crate) records: Vec<RequestRecord>,
+}
+
+impl Ran {
+    pub(crate) fn fold(&self) -> Fold {
+        Fold::of(&self.records)
+    }
+}
+
+impl std::ops::Deref for Ran {
+    type Target = PointRun;
+
+    fn deref(&self) -> &PointRun {
+        &self.run
+    }
+}
+
+impl std::ops::DerefMut for Ran {
+    fn deref_mut(&mut self) -> &mut PointRun {
+        &mut self.run
+    }
+}
+
 /// `records` as a run whose window spans the measured ones and whose client was idle.
-pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
+pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
     let measured = || records.iter().filter(|record| record.phase == Phase::Measure);
-    PointRun {
+    let run = PointRun {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         window_start_us: measured().map(|record| record.sent_us).min().unwrap_or(0),
         window_end_us: measured().map(|record| record.end_us).max().unwrap_or(0),
-        records,
         client: ClientHealth {
             cpu_s: 0.001,
             threads: 2,
@@ -101,7 +128,8 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> PointRun {
         interrupted: false,
         aborted: None,
         arrivals: None,
-    }
+    };
+    Ran { run, records }
 }
 
 /// Twenty sound requests, one after the other, 200 ms apart.

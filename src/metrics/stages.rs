@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{Phase, RequestRecord};
+use super::row::Row;
 use super::stats::Distribution;
 use super::summary::meets;
 use crate::plan::{LoadPoint, Ramp, Slo};
@@ -49,7 +50,7 @@ pub struct StageFigures {
 }
 
 /// Gathers the figures of the stages, record by record, in any order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StageFold {
     stages: Vec<Tally>,
     slo: Slo,
@@ -59,7 +60,7 @@ pub struct StageFold {
 }
 
 /// What is known of one stage.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Tally {
     name: String,
     /// µs from the start of the ramp.
@@ -89,24 +90,24 @@ impl StageFold {
         Some(Self { stages: tallies(ramp), slo: point.slo, streaming: point.streaming, start_us: None })
     }
 
-    /// Takes one record; those of a warm-up or a cool-down change nothing.
-    pub fn add(&mut self, record: &RequestRecord) {
+    /// Takes one record and its row; those of a warm-up or a cool-down change nothing.
+    pub(crate) fn add(&mut self, record: &RequestRecord, row: &Row) {
         let Some(mark) = record.stage.filter(|_| record.phase == Phase::Measure) else { return };
         let index = mark.index as usize;
         let Some(tally) = self.stages.get_mut(index) else { return };
         let start_us = *self.start_us.get_or_insert(mark.start_us.saturating_sub(tally.start_us));
         tally.requests += 1;
-        if !record.counts() {
+        if !row.counts() {
             return;
         }
-        let good = meets(record, &self.slo, self.streaming);
+        let good = meets(row, &self.slo, self.streaming);
         tally.completed += 1;
         tally.good += u64::from(good);
         if self.streaming {
-            tally.ttft_ms.extend(record.ttft_ms());
-            tally.itl_ms.extend(record.itl_ms());
+            tally.ttft_ms.extend(row.ttft_ms());
+            tally.itl_ms.extend(row.itl_ms());
         }
-        tally.e2e_ms.extend(record.e2e_ms());
+        tally.e2e_ms.extend(row.e2e_ms());
         if let Some(tally) = self.during(record.end_us, start_us) {
             tally.ended += 1;
             tally.ended_good += u64::from(good);
@@ -171,16 +172,6 @@ fn tallies(ramp: &Ramp) -> Vec<Tally> {
     measured.map(tally).collect()
 }
 
-/// The figures of the stages of a point that has a ramp.
-pub fn stages<'a>(
-    point: &LoadPoint,
-    records: impl IntoIterator<Item = &'a RequestRecord>,
-) -> Option<Vec<StageFigures>> {
-    let mut fold = StageFold::new(point)?;
-    records.into_iter().for_each(|record| fold.add(record));
-    Some(fold.finish())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +179,15 @@ mod tests {
     use crate::metrics::samples::{any_record, failed, point, record};
     use crate::plan::{Arrival, Shape, Stage};
     use proptest::prelude::*;
+
+    fn stages<'a>(
+        point: &LoadPoint,
+        records: impl IntoIterator<Item = &'a RequestRecord>,
+    ) -> Option<Vec<StageFigures>> {
+        let mut fold = StageFold::new(point)?;
+        records.into_iter().for_each(|record| fold.add(record, &Row::of(record)));
+        Some(fold.finish())
+    }
 
     /// 0 → 2 in 1 s, 2 for 1 s, and a cool-down of 1 s.
     fn ramp_point() -> LoadPoint {

@@ -1,11 +1,13 @@
 //! `summary.json`: one load point in figures (schema 1, DESIGN §4.4).
 //!
 //! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the
-//! verdict; warm-up enters nothing. Arrow: `record`, `stats`, `verdict`, `plan` → here → reports.
+//! verdict; warm-up enters nothing. Arrow: `fold`, `stats`, `verdict`, `plan` → here → reports.
 
 use super::added_error::AddedError;
-use super::record::{ClientHealth, MachineHealth, Phase, PointRun, RequestRecord};
-use super::stages::{StageFigures, stages};
+use super::fold::Fold;
+use super::record::{ClientHealth, MachineHealth, Outcome, Phase, PointRun};
+use super::row::Row;
+use super::stages::StageFigures;
 use super::stats::Distribution;
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
@@ -42,10 +44,23 @@ pub struct Summary {
     /// The same from the intended arrival instead of the send, ms. `null` in a closed loop.
     #[serde(default)]
     pub ttft_scheduled_ms: Option<Distribution>,
+    /// Time to first output token: first content that is not reasoning − sent, ms. `null` without streaming.
+    #[serde(default)]
+    pub ttfo_ms: Option<Distribution>,
+    /// Time to second token: second content chunk − first, ms. `null` without streaming.
+    #[serde(default)]
+    pub ttst_ms: Option<Distribution>,
     /// Inter-token latency, one value per request: (E2E − TTFT) / (OSL − 1), ms. `null` without streaming.
     pub itl_ms: Option<Distribution>,
     /// Inter-chunk latency, gaps between content chunks of all requests pooled, ms. `null` without streaming.
     pub icl_ms: Option<Distribution>,
+    /// Decode duration: last content chunk − first, ms. `null` without streaming.
+    #[serde(default)]
+    pub decode_ms: Option<Distribution>,
+    /// Generated tokens per second for one user: 1 / ITL, one value per request (those with ITL 0 are left out). `null`
+    /// without streaming.
+    #[serde(default)]
+    pub tps_per_user: Option<Distribution>,
     /// Sent → last content chunk, ms.
     pub e2e_ms: Option<Distribution>,
     /// The same from the intended arrival instead of the send, ms. `null` in a closed loop.
@@ -158,35 +173,38 @@ pub struct Client {
 }
 
 /// The figures of one load point as it ran.
-pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summary {
-    let good: Vec<&RequestRecord> = run.records.iter().filter(|record| record.counts()).collect();
-    let streamed: &[&RequestRecord] = if point.streaming { &good } else { &[] };
-    let each = |records: &[&RequestRecord], value: fn(&RequestRecord) -> Option<f64>| {
-        Distribution::of(&mut records.iter().filter_map(|record| value(record)).collect())
+pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Context) -> Summary {
+    let when = |applies: bool, value: fn(&Row) -> Option<f64>| {
+        if applies { fold.distribution(value) } else { None }
     };
-    let open = run.arrivals.is_some();
-    fn scheduled<'a, 'r>(open: bool, records: &'a [&'r RequestRecord]) -> &'a [&'r RequestRecord] {
-        if open { records } else { &[] }
-    }
+    let (streamed, open) = (point.streaming, run.arrivals.is_some());
+    let tps_per_user = when(streamed, Row::tokens_per_s);
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
         point: describe(point),
-        requests: requests(run),
+        requests: requests(fold),
         duration_s: run.window_s(),
-        ttft_ms: each(streamed, RequestRecord::ttft_ms),
-        ttft_scheduled_ms: each(scheduled(open, streamed), RequestRecord::ttft_scheduled_ms),
-        itl_ms: each(streamed, RequestRecord::itl_ms),
-        icl_ms: Distribution::of(&mut streamed.iter().flat_map(|record| record.icl_ms()).collect()),
-        e2e_ms: each(&good, RequestRecord::e2e_ms),
-        e2e_scheduled_ms: each(scheduled(open, &good), RequestRecord::e2e_scheduled_ms),
-        isl: each(&good, |record| Some(record.isl as f64)),
-        osl: each(&good, |record| Some(record.osl as f64)),
-        throughput: throughput(point, run, &good, context.gpus),
-        offered: offered(run),
-        stages: stages(point, &run.records),
+        ttft_ms: when(streamed, Row::ttft_ms),
+        ttft_scheduled_ms: when(open && streamed, Row::ttft_scheduled_ms),
+        ttfo_ms: when(streamed, Row::ttfo_ms),
+        ttst_ms: when(streamed, Row::ttst_ms),
+        itl_ms: when(streamed, Row::itl_ms),
+        icl_ms: fold.gaps(Phase::Measure).distribution_ms().filter(|_| streamed),
+        decode_ms: when(streamed, Row::decode_ms),
+        tps_per_user,
+        e2e_ms: when(true, Row::e2e_ms),
+        e2e_scheduled_ms: when(open, Row::e2e_scheduled_ms),
+        isl: when(true, |row| Some(row.isl.into())),
+        osl: when(true, |row| Some(row.osl.into())),
+        throughput: Throughput {
+            output_tokens_per_s_per_user: tps_per_user.map(|speed| speed.avg),
+            ..throughput(point, run, fold, context.gpus)
+        },
+        offered: offered(run, fold),
+        stages: fold.stages(),
         client: client(&run.client),
-        verdict: Verdict::of(&reasons(point, run)),
+        verdict: Verdict::of(&reasons(point, run, fold)),
     }
 }
 
@@ -202,20 +220,17 @@ fn describe(point: &LoadPoint) -> Point {
     }
 }
 
-fn requests(run: &PointRun) -> Requests {
-    let mut by_outcome = BTreeMap::new();
-    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure);
-    let (mut total, mut completed) = (0, 0);
-    for record in measured {
-        total += 1;
-        completed += u64::from(record.counts());
-        *by_outcome.entry(record.outcome.to_string()).or_insert(0) += 1;
-    }
+fn requests(fold: &Fold) -> Requests {
+    let mut by_outcome: BTreeMap<Outcome, u64> = BTreeMap::new();
+    fold.measured().for_each(|row| *by_outcome.entry(row.outcome()).or_default() += 1);
+    let total = by_outcome.values().sum();
+    let completed = by_outcome.get(&Outcome::Ok).copied().unwrap_or(0);
+    let by_outcome = by_outcome.into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect();
     Requests { total, completed, failed: total - completed, by_outcome }
 }
 
 /// The offered load beside the load that was sent, from the arrivals and the records of the measured phase.
-fn offered(run: &PointRun) -> Offered {
+fn offered(run: &PointRun, fold: &Fold) -> Offered {
     let Some(arrivals) = run.arrivals else {
         return Offered {
             requests_per_s: None,
@@ -226,47 +241,41 @@ fn offered(run: &PointRun) -> Offered {
             unsent: None,
         };
     };
-    let measured = || run.records.iter().filter(|record| record.phase == Phase::Measure);
+    let mut lags = fold.values(fold.measured().map(Row::schedule_lag_ms));
     Offered {
         requests_per_s: arrivals.rate_per_s(),
-        schedule_lag_ms: Distribution::of(&mut measured().map(RequestRecord::schedule_lag_ms).collect()),
-        sent_per_s: run.sent_per_s(),
+        schedule_lag_ms: Distribution::of(&mut lags),
+        sent_per_s: fold.sent_per_s(),
         arrivals: Some(arrivals.total),
         dropped: Some(arrivals.dropped),
         unsent: Some(arrivals.unsent),
     }
 }
 
-fn throughput(point: &LoadPoint, run: &PointRun, good: &[&RequestRecord], gpus: Option<u32>) -> Throughput {
+/// All but the speed per user.
+fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
-    // The sum of no floats is -0.
-    let osl = good.iter().map(|record| record.osl as f64).sum::<f64>() + 0.0;
-    let isl = good.iter().map(|record| record.isl as f64).sum::<f64>() + 0.0;
-    let met = good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count();
-    let mut speeds: Vec<f64> = match point.streaming {
-        true => {
-            good.iter().filter_map(|r| r.itl_ms()).filter(|itl| *itl > 0.0).map(|itl| 1e3 / itl).collect()
-        }
-        false => Vec::new(),
-    };
+    let sum = |tokens: fn(&Row) -> u32| fold.good().map(|row| u64::from(tokens(row))).sum::<u64>() as f64;
+    let (isl, osl) = (sum(|row| row.isl), sum(|row| row.osl));
+    let met = fold.good().filter(|row| meets(row, &point.slo, point.streaming)).count();
     Throughput {
-        requests_per_s: per_s(good.len() as f64),
+        requests_per_s: per_s(fold.good().count() as f64),
         output_tokens_per_s: per_s(osl),
         total_tokens_per_s: per_s(isl + osl),
         output_tokens_per_s_per_gpu: gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(osl) / f64::from(gpus)),
-        output_tokens_per_s_per_user: Distribution::of(&mut speeds).map(|speed| speed.avg),
+        output_tokens_per_s_per_user: None,
         goodput_per_s: (!point.slo.is_empty()).then(|| per_s(met as f64)),
     }
 }
 
 /// Whether a request meets every SLO that is set. A metric the request does not have (streaming off, OSL < 2) is not met.
-pub fn meets(record: &RequestRecord, slo: &Slo, streaming: bool) -> bool {
+pub fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
     let within =
         |bound: Option<f64>, value: Option<f64>| bound.is_none_or(|bound| value.is_some_and(|v| v <= bound));
-    within(slo.ttft_ms, record.ttft_ms().filter(|_| streaming))
-        && within(slo.itl_ms, record.itl_ms().filter(|_| streaming))
-        && within(slo.e2e_ms, record.e2e_ms())
+    within(slo.ttft_ms, row.ttft_ms().filter(|_| streaming))
+        && within(slo.itl_ms, row.itl_ms().filter(|_| streaming))
+        && within(slo.e2e_ms, row.e2e_ms())
 }
 
 fn client(health: &ClientHealth) -> Client {
@@ -284,13 +293,17 @@ fn client(health: &ClientHealth) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::record::{Arrivals, Outcome};
-    use crate::metrics::samples::{failed, point, record, run, sound};
+    use crate::metrics::record::{Arrivals, RequestRecord};
+    use crate::metrics::samples::{Ran, failed, point, record, run, sound};
     use crate::metrics::verdict::Rating;
     use crate::plan::{Arrival, OpenLoop, Spacing, WhenFull};
 
+    fn summarize(point: &LoadPoint, ran: &Ran, context: &Context) -> Summary {
+        super::summarize(point, ran, &ran.fold(), context)
+    }
+
     /// Two measured requests side by side, one failure and a warm-up request that would spoil every figure.
-    fn small() -> PointRun {
+    fn small() -> Ran {
         let mut slow = record(1, 1_000_000);
         slow.chunks_us.iter_mut().for_each(|at| *at += 50_000);
         slow.end_us += 50_000;
@@ -376,7 +389,7 @@ mod tests {
     }
 
     /// Three arrivals at 1.0, 1.1 and 1.3 s; one sent in time, one 40 ms late, one dropped. And a warm-up request.
-    fn open() -> (LoadPoint, PointRun) {
+    fn open() -> (LoadPoint, Ran) {
         let open = OpenLoop {
             rate: 8.0,
             spacing: Spacing::Poisson,
@@ -387,7 +400,9 @@ mod tests {
         let late = RequestRecord { scheduled_us: 1_100_000, ..record(1, 1_140_000) };
         let warmup = RequestRecord { phase: Phase::Warmup, scheduled_us: 0, ..record(0, 900_000) };
         let arrivals = Arrivals { total: 3, dropped: 1, unsent: 0, first_us: 1_000_000, last_us: 1_300_000 };
-        (point, PointRun { arrivals: Some(arrivals), ..run(vec![warmup, record(0, 1_000_000), late]) })
+        let mut ran = run(vec![warmup, record(0, 1_000_000), late]);
+        ran.arrivals = Some(arrivals);
+        (point, ran)
     }
 
     #[test]

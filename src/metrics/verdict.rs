@@ -1,12 +1,15 @@
 //! Whether a load point may be believed: `valid`, `suspect` or `invalid`, with reasons that name the figures.
 //!
 //! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the
-//! reason before using it. Each threshold is a constant with its why. Arrow: records → here → `summary`.
+//! reason before using it. Each threshold is a constant with its why. Arrow: `fold` → here → `summary`.
 
 pub mod client;
+mod steady;
 
 use self::client::ClientReason;
-use super::record::{CountSource, Phase, PointRun, RequestRecord};
+use super::fold::Fold;
+use super::record::{CountSource, Phase, PointRun};
+use super::row::Row;
 use super::stats::percentile;
 use crate::plan::LoadPoint;
 use serde::{Deserialize, Serialize};
@@ -36,8 +39,10 @@ pub const SCHEDULE_LAG_SUSPECT_MS: f64 = 5.0;
 pub const RATE_OFF_SUSPECT: f64 = 0.05;
 /// Requests that are cut are the longest ones: cutting more than this lets the latencies look better than they are.
 pub const CUT_SUSPECT: f64 = 0.05;
-/// Below this many requests a percentile is one or two requests' luck.
+/// Below this many requests not only p99 but every percentile from p90 up lies between the two slowest of them. (p95 needs
+/// 20 requests and p99 100 to be anything else.)
 pub const FEW_REQUESTS: u64 = 10;
+pub use steady::{BLOCKS, MIN_PER_BLOCK, UNSTEADY_CHANGE, UNSTEADY_Z};
 
 /// Whether a result may be used.
 #[derive(
@@ -182,6 +187,13 @@ pub enum Reason {
         /// Completed requests.
         completed: u64,
     },
+    /// The latency rose or fell all through the measured window.
+    Unsteady {
+        /// Median latency in the first third of the steady part, ms.
+        early_ms: f64,
+        /// Median latency in its last third, ms.
+        late_ms: f64,
+    },
 }
 
 impl Reason {
@@ -203,7 +215,8 @@ impl Reason {
             | Self::Dropped { .. }
             | Self::Unsent { .. }
             | Self::CutAtEnd { .. }
-            | Self::FewRequests { .. } => Rating::Suspect,
+            | Self::FewRequests { .. }
+            | Self::Unsteady { .. } => Rating::Suspect,
         }
     }
 }
@@ -257,45 +270,54 @@ impl fmt::Display for Reason {
                 "{cut} of {total} requests were cut at the end ({:.1} %): the longest are missing from the latencies",
                 100.0 * share(*cut, *total)
             ),
-            Self::FewRequests { completed: 1 } => f.write_str("only 1 request completed"),
-            Self::FewRequests { completed } => write!(f, "only {completed} requests completed"),
+            Self::FewRequests { completed: 1 } => {
+                f.write_str("only 1 request completed: every percentile is that one")
+            }
+            Self::FewRequests { completed } => write!(
+                f,
+                "only {completed} requests completed: p90, p95 and p99 lie between the two slowest of them"
+            ),
+            Self::Unsteady { early_ms, late_ms } => write!(
+                f,
+                "unsteady: the median latency went from {early_ms:.0} to {late_ms:.0} ms ({:+.0} %) within the measured window",
+                100.0 * (late_ms / early_ms - 1.0)
+            ),
         }
     }
 }
 
 /// Every reason that applies to a load point as it ran, server side first, client side last.
-pub fn reasons(point: &LoadPoint, run: &PointRun) -> Vec<Reason> {
-    let good: Vec<&RequestRecord> = run.records.iter().filter(|record| record.counts()).collect();
+pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
+    let completed = fold.good().count() as u64;
     let mut found = Vec::new();
     if run.interrupted {
         found.push(Reason::Interrupted);
     }
-    found.extend(completion(run, good.len() as u64));
-    if !good.is_empty() {
-        let lengths = [
-            zero_tokens(&good),
-            osl(point, &good),
-            isl(&good),
-            not_streamed(point, &good),
-            approximate(&good),
+    found.extend(completion(run, fold, completed));
+    if completed > 0 {
+        let answers = [
+            zero_tokens(fold, completed),
+            osl(point, fold),
+            isl(fold),
+            not_streamed(point, fold),
+            approximate(fold, completed),
+            (completed < FEW_REQUESTS).then_some(Reason::FewRequests { completed }),
+            steady::trend(point, fold).map(|(early_ms, late_ms)| Reason::Unsteady { early_ms, late_ms }),
         ];
-        found.extend(lengths.into_iter().flatten());
-        if (good.len() as u64) < FEW_REQUESTS {
-            found.push(Reason::FewRequests { completed: good.len() as u64 });
-        }
+        found.extend(answers.into_iter().flatten());
     }
-    found.extend(schedule(run));
-    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure).count() as u64;
-    let client = client::reasons(&run.client, run.window_s(), measured, || gap_p50_ms(&good));
+    found.extend(schedule(run, fold));
+    let measured = fold.measured().count() as u64;
+    let gap_p50_ms = || fold.gaps(Phase::Measure).distribution_ms().map(|gaps| gaps.p50);
+    let client = client::reasons(&run.client, run.window_s(), measured, gap_p50_ms);
     found.extend(client.into_iter().map(Reason::Client));
     found
 }
 
 /// Whether the load was the one that was asked for.
-fn schedule(run: &PointRun) -> Vec<Reason> {
+fn schedule(run: &PointRun, fold: &Fold) -> Vec<Reason> {
     let mut found = Vec::new();
-    let measured = || run.records.iter().filter(|record| record.phase == Phase::Measure);
-    let (cut, total) = (run.cut_at_end(), measured().count() as u64);
+    let (cut, total) = (fold.cut_at_end(run), fold.measured().count() as u64);
     if share(cut, total) > CUT_SUSPECT {
         found.push(Reason::CutAtEnd { cut, total });
     }
@@ -306,12 +328,12 @@ fn schedule(run: &PointRun) -> Vec<Reason> {
     if arrivals.unsent > 0 {
         found.push(Reason::Unsent { unsent: arrivals.unsent, arrivals: arrivals.total });
     }
-    if let (Some(sent), Some(offered)) = (run.sent_per_s(), arrivals.rate_per_s())
+    if let (Some(sent), Some(offered)) = (fold.sent_per_s(), arrivals.rate_per_s())
         && (sent - offered).abs() > RATE_OFF_SUSPECT * offered
     {
         found.push(Reason::RateOff { sent, offered });
     }
-    let mut lags: Vec<f64> = measured().map(RequestRecord::schedule_lag_ms).collect();
+    let mut lags = fold.values(fold.measured().map(Row::schedule_lag_ms));
     lags.sort_unstable_by(f64::total_cmp);
     let p99_ms = percentile(&lags, 99.0);
     if p99_ms > SCHEDULE_LAG_SUSPECT_MS {
@@ -320,10 +342,10 @@ fn schedule(run: &PointRun) -> Vec<Reason> {
     found
 }
 
-fn completion(run: &PointRun, completed: u64) -> Option<Reason> {
-    let measured = run.records.iter().filter(|record| record.phase == Phase::Measure).count() as u64;
+fn completion(run: &PointRun, fold: &Fold, completed: u64) -> Option<Reason> {
+    let measured = fold.measured().count() as u64;
     // What the planned end cut did not fail; it has its own reason.
-    let total = measured - run.cut_at_end();
+    let total = measured - fold.cut_at_end(run);
     let failed = total - completed;
     if completed == 0 {
         return Some(Reason::NothingCompleted { total: measured });
@@ -331,65 +353,51 @@ fn completion(run: &PointRun, completed: u64) -> Option<Reason> {
     (share(failed, total) > ERROR_RATE_SUSPECT).then_some(Reason::Errors { failed, total })
 }
 
-fn zero_tokens(good: &[&RequestRecord]) -> Option<Reason> {
-    good.iter().all(|record| record.osl == 0).then_some(Reason::ZeroTokens { completed: good.len() as u64 })
+fn zero_tokens(fold: &Fold, completed: u64) -> Option<Reason> {
+    fold.good().all(|row| row.osl == 0).then_some(Reason::ZeroTokens { completed })
 }
 
 /// Only counts that are no approximation are judged: one token a word is further off than the threshold.
-fn osl(point: &LoadPoint, good: &[&RequestRecord]) -> Option<Reason> {
-    let counted: Vec<_> =
-        good.iter().filter(|record| record.osl_source != CountSource::Approximate).collect();
-    let short =
-        counted.iter().filter(|r| (r.osl as f64) < OSL_REACHED * r.osl_requested as f64).count() as u64;
-    let completed = counted.len() as u64;
+fn osl(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
+    let counted = || fold.good().filter(|row| row.osl_source() != CountSource::Approximate);
+    let is_short = |row: &&Row| f64::from(row.osl) < OSL_REACHED * f64::from(row.osl_requested);
+    let (short, completed) = (counted().filter(is_short).count() as u64, counted().count() as u64);
     (point.ignore_eos && share(short, completed) > OSL_SHORT_SUSPECT).then(|| Reason::OslNotReached {
         short,
         completed,
-        mean: mean(counted.iter().map(|record| record.osl)),
-        requested: mean(counted.iter().map(|record| record.osl_requested)),
+        mean: share(counted().map(|row| u64::from(row.osl)).sum(), completed),
+        requested: share(counted().map(|row| u64::from(row.osl_requested)).sum(), completed),
     })
 }
 
-fn isl(good: &[&RequestRecord]) -> Option<Reason> {
-    let off = mean(good.iter().map(|record| record.isl.abs_diff(record.isl_planned)));
-    let planned = mean(good.iter().map(|record| record.isl_planned));
-    (off > ISL_OFF_SUSPECT * planned).then(|| Reason::IslOff {
-        mean: mean(good.iter().map(|record| record.isl)),
+fn isl(fold: &Fold) -> Option<Reason> {
+    let prompts = fold.prompts();
+    let planned = prompts.mean_planned();
+    (prompts.mean_off() > ISL_OFF_SUSPECT * planned).then(|| Reason::IslOff {
+        mean: prompts.mean_isl(),
         planned,
-        approximate: good.iter().any(|record| record.isl_source == CountSource::Approximate),
+        approximate: fold.good().any(|row| row.isl_source() == CountSource::Approximate),
     })
 }
 
-fn not_streamed(point: &LoadPoint, good: &[&RequestRecord]) -> Option<Reason> {
-    let long: Vec<_> = good.iter().filter(|record| record.osl >= ONE_CHUNK_MIN_OSL).collect();
-    let single = long.iter().filter(|record| record.chunks_us.len() == 1).count() as u64;
-    let long = long.len() as u64;
+fn not_streamed(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
+    let long = || fold.good().filter(|row| u64::from(row.osl) >= ONE_CHUNK_MIN_OSL);
+    let single = long().filter(|row| row.in_one_chunk()).count() as u64;
+    let long = long().count() as u64;
     (point.streaming && share(single, long) > ONE_CHUNK_SUSPECT)
         .then_some(Reason::NotStreamed { single, long })
 }
 
-fn approximate(good: &[&RequestRecord]) -> Option<Reason> {
+fn approximate(fold: &Fold, completed: u64) -> Option<Reason> {
     let is_approximate =
-        |r: &&&RequestRecord| [r.isl_source, r.osl_source].contains(&CountSource::Approximate);
-    let requests = good.iter().filter(is_approximate).count() as u64;
-    (requests > 0).then_some(Reason::ApproximateCounts { requests, completed: good.len() as u64 })
-}
-
-/// Median gap between content chunks of all requests, ms.
-fn gap_p50_ms(good: &[&RequestRecord]) -> Option<f64> {
-    let mut gaps: Vec<f64> = good.iter().flat_map(|record| record.icl_ms()).collect();
-    gaps.sort_unstable_by(f64::total_cmp);
-    (!gaps.is_empty()).then(|| percentile(&gaps, 50.0))
+        |row: &&Row| [row.isl_source(), row.osl_source()].contains(&CountSource::Approximate);
+    let requests = fold.good().filter(is_approximate).count() as u64;
+    (requests > 0).then_some(Reason::ApproximateCounts { requests, completed })
 }
 
 /// `part / whole`, 0 when there is no whole.
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-fn mean(values: impl ExactSizeIterator<Item = u64>) -> f64 {
-    let count = values.len();
-    if count == 0 { 0.0 } else { values.map(|value| value as f64).sum::<f64>() / count as f64 }
 }
 
 #[cfg(test)]

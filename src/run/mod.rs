@@ -5,6 +5,7 @@
 
 mod exports;
 pub mod point;
+mod records;
 #[cfg(test)]
 mod resume_tests;
 

@@ -2,7 +2,6 @@
 //!
 //! Arrow: `load`, `metrics`, `experiment::files` → here → `run`, `commands` (bench).
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -10,10 +9,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::exports;
+use super::records::RecordWriter;
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
-use crate::metrics::dialects::{ExportContext, aiperf};
-use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::dialects::{ExportContext, Results, aiperf};
+use crate::metrics::fold::Fold;
+use crate::metrics::record::{Aborted, Outcome, Phase, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 
@@ -91,38 +92,34 @@ impl Measure {
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {
-        let mut records = match &self.dir {
+        let records = match &self.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
                 self.write_inputs(dir)?;
                 if let Some(config) = &self.deployment {
                     files::create_once(&dir.join("deployment_config.json"), pretty(config).as_bytes())?;
                 }
-                Some(files::append(&dir.join("records.jsonl"))?)
+                Some(RecordWriter::open(&dir.join("records.jsonl"))?)
             }
             None => None,
         };
-        let mut lost: Option<std::io::Error> = None;
+        let (mut fold, mut lost) = (Fold::new(&self.point), false);
         let mut sink = |record: &RequestRecord| {
-            if let Some(file) = &mut records
-                && let Err(error) = write_record(file, record)
-            {
-                lost.get_or_insert(error);
+            fold.add(record);
+            lost |= matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
+            if let Some(file) = &records {
+                file.write(record);
             }
         };
         let mut run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
-        if let Some(error) = lost {
-            return Err(std::io::Error::new(error.kind(), format!("records.jsonl: {error}")).into());
-        }
-        let lost =
-            |record: &RequestRecord| matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
-        let lost = run.aborted.is_some() || run.records.iter().any(lost);
+        let records = records.map(RecordWriter::close).transpose()?;
+        lost |= run.aborted.is_some();
         let cut = cut_reason(lost);
         run.interrupted |= lost && stop.is_cancelled();
         let interrupted = run.interrupted;
         // What cut it short is named below; the cut itself is no news then.
         run.interrupted &= cut.is_none();
-        let mut summary = summarize(&self.point, &run, &self.context);
+        let mut summary = summarize(&self.point, &run, &fold, &self.context);
         let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
@@ -130,8 +127,9 @@ impl Measure {
         if let Some(reason) = &cut {
             summary.verdict.invalidate(reason);
         }
-        if let Some(dir) = &self.dir {
-            self.export(dir, &run, &summary, cut.is_some() || unreachable || interrupted)?;
+        if let (Some(dir), Some(records)) = (&self.dir, &records) {
+            let results = Results { point: &self.point, run: &run, fold: &fold, records };
+            self.export(dir, &results, &summary, cut.is_some() || unreachable || interrupted)?;
         }
         Ok(Measured { summary, unreachable })
     }
@@ -144,9 +142,7 @@ impl Measure {
             let body = load::body::request_body(&self.point, &self.target.model, &prompt);
             Some((aiperf::session_id(Phase::Measure, id), serde_json::from_slice(&body).ok()?))
         });
-        let mut bytes = Vec::new();
-        aiperf::write_inputs(&mut bytes, payloads)?;
-        files::create_once(&dir.join("inputs.json"), &bytes)?;
+        files::create_once_with(&dir.join("inputs.json"), |out| aiperf::write_inputs(out, payloads))?;
         Ok(())
     }
 
@@ -159,7 +155,13 @@ impl Measure {
         }
     }
 
-    fn export(&self, dir: &Path, run: &PointRun, summary: &Summary, cut: bool) -> Result<(), PointError> {
+    fn export(
+        &self,
+        dir: &Path,
+        results: &Results<'_>,
+        summary: &Summary,
+        cut: bool,
+    ) -> Result<(), PointError> {
         let export = ExportContext {
             model: &self.target.model,
             url: &self.target.address(),
@@ -167,7 +169,7 @@ impl Measure {
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
         };
-        exports::write(dir, &self.point, run, &export)?;
+        exports::write(dir, results, &export)?;
         let text = pretty(&json!(summary));
         // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
         let name = if cut { "summary.interrupted.json" } else { "summary.json" };
@@ -180,10 +182,4 @@ fn pretty(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
-}
-
-fn write_record(file: &mut std::fs::File, record: &RequestRecord) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(record).map_err(std::io::Error::other)?;
-    line.push(b'\n');
-    file.write_all(&line)
 }

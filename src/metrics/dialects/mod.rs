@@ -1,7 +1,8 @@
 //! The same records in other tools' definitions and file formats, so that their readers work on our results; and readers
 //! of their summaries, so that theirs can stand beside ours.
 //!
-//! Arrow: `record`, `stats`, `plan` → here → whoever writes or reads the files.
+//! Statistics come from the fold; only what lists every chunk or every error walks the records again.
+//! Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes or reads the files.
 
 pub mod aiperf;
 pub mod genai_perf;
@@ -9,7 +10,49 @@ pub mod read;
 pub mod vllm_bench;
 pub mod vllm_bench_csv;
 
+use crate::metrics::fold::Fold;
+use crate::metrics::record::{PointRun, Records, RequestRecord};
+use crate::metrics::row::Row;
 use crate::plan::{Arrival, LoadPoint, Spacing};
+use std::io;
+
+/// A load point that was driven.
+#[derive(Clone, Copy)]
+pub struct Results<'a> {
+    /// What was asked for.
+    pub point: &'a LoadPoint,
+    /// How it ran.
+    pub run: &'a PointRun,
+    /// Its requests, folded up.
+    pub fold: &'a Fold,
+    /// The same requests in full.
+    pub records: &'a dyn Records,
+}
+
+impl Results<'_> {
+    /// Shows the requests at these positions of the fold, in this order. Those for which `reread` holds are read again and
+    /// come with their record.
+    fn walk(
+        &self,
+        positions: &[u32],
+        reread: impl Fn(&Row) -> bool,
+        mut see: impl FnMut(&Row, Option<&RequestRecord>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let rows = || positions.iter().filter_map(|at| Some((*at, self.fold.rows().get(*at)?)));
+        let mut left = rows().map(|(_, row)| row);
+        let mut wanted = rows().filter(|(_, row)| reread(row)).map(|(at, _)| at);
+        self.records.pick(&mut wanted, &mut |record| {
+            for row in left.by_ref() {
+                if reread(row) {
+                    return see(row, Some(record));
+                }
+                see(row, None)?;
+            }
+            Ok(())
+        })?;
+        left.try_for_each(|row| see(row, None))
+    }
+}
 
 /// What the exports need to know beside the load point and its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +112,6 @@ fn file_name_part(text: &str) -> String {
 }
 
 /// `YYYYmmdd-HHMMSS` of the start of the point, UTC: the same for every export of one run, however often it is made.
-fn time_stamp(run: &crate::metrics::record::PointRun) -> String {
+fn time_stamp(run: &PointRun) -> String {
     run.started_at.strftime("%Y%m%d-%H%M%S").to_string()
 }

@@ -7,10 +7,11 @@
 //! not documented: those of our summary. Streaming off there is no TTFT and the cell is empty; a failed request has no
 //! latency, so that quantiles over the column are those of answers.
 //!
-//! Arrow: `record`, `plan` → here → a writer.
+//! Arrow: `fold`, `record`, `plan` → here → a writer.
 
-use super::{file_name_part, offered, time_stamp};
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
+use super::{Results, file_name_part, offered, time_stamp};
+use crate::metrics::record::{Outcome, PointRun, RequestRecord};
+use crate::metrics::row::Row;
 use crate::plan::LoadPoint;
 use std::io::{self, Write};
 
@@ -31,21 +32,27 @@ pub fn file_name(point: &LoadPoint, run: &PointRun) -> String {
 const COLUMNS: &str = "request_id,start_s,ttft_ms,latency_ms,prompt_tokens,output_tokens,status,error";
 
 /// Writes a header and a line per measured request, in the order of sending. `error` is on one line whatever it was.
-pub fn write<W: Write>(mut out: W, point: &LoadPoint, run: &PointRun) -> io::Result<()> {
-    let mut records: Vec<&RequestRecord> =
-        run.records.iter().filter(|record| record.phase == Phase::Measure).collect();
-    records.sort_by_key(|record| record.id);
+///
+/// # Errors
+/// Those of reading the records of failed requests and of `out`.
+pub fn write<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
     writeln!(out, "{COLUMNS}")?;
     let number = |value: Option<f64>| value.map(|value| format!("{value:.3}")).unwrap_or_default();
-    for record in records {
-        let start_s = record.sent_us.saturating_sub(run.window_start_us) as f64 / 1e6;
-        let ttft = number(record.ttft_ms().filter(|_| point.streaming));
-        let latency = number(record.e2e_ms().filter(|_| record.outcome == Outcome::Ok));
-        let status = record.status.map(|status| status.to_string()).unwrap_or_default();
-        let (isl, osl, error) = (record.isl, record.osl, error(record));
-        writeln!(out, "{},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}", record.id)?;
-    }
-    Ok(())
+    let is_good = |row: &Row| row.outcome() == Outcome::Ok;
+    let order = results.fold.in_order();
+    results.walk(
+        &order,
+        |row| !is_good(row),
+        |row, record| {
+            let start_s = row.sent_us.saturating_sub(results.run.window_start_us) as f64 / 1e6;
+            let ttft = number(row.ttft_ms().filter(|_| results.point.streaming));
+            let latency = number(row.e2e_ms().filter(|_| is_good(row)));
+            let status = record.map_or(row.status(), |record| record.status);
+            let status = status.map(|status| status.to_string()).unwrap_or_default();
+            let (id, isl, osl, error) = (row.id, row.isl, row.osl, record.map(error).unwrap_or_default());
+            writeln!(out, "{id},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}")
+        },
+    )
 }
 
 /// Empty for a good request; else the outcome and what was said of it, quoted.
@@ -64,11 +71,13 @@ fn error(record: &RequestRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::samples::{failed, point, record, run, sound};
+    use crate::metrics::record::Phase;
+    use crate::metrics::samples::{Ran, failed, point, record, run, sound};
 
-    fn csv(point: &LoadPoint, run: &PointRun) -> String {
+    fn csv(point: &LoadPoint, ran: &Ran) -> String {
         let mut out = Vec::new();
-        write(&mut out, point, run).expect("write");
+        let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+        write(&mut out, &results).expect("write");
         String::from_utf8(out).expect("UTF-8")
     }
 

@@ -1,21 +1,30 @@
 //! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
 
 use super::*;
-use crate::metrics::record::{Arrivals, Outcome};
-use crate::metrics::samples::{failed, point, run, sound};
+use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
+use crate::metrics::samples::{Ran, failed, point, run, sound};
 
-fn judged(run: &PointRun) -> Verdict {
-    Verdict::of(&reasons(&point(), run))
+fn judged(ran: &Ran) -> Verdict {
+    Verdict::of(&reasons(&point(), ran))
+}
+
+fn reasons(point: &LoadPoint, ran: &Ran) -> Vec<Reason> {
+    super::reasons(point, ran, &ran.fold())
+}
+
+fn interrupted(mut ran: Ran) -> Ran {
+    ran.interrupted = true;
+    ran
 }
 
 /// The sound run with each of its records changed by `spoil`.
-fn spoiled(spoil: impl Fn(usize, &mut RequestRecord)) -> PointRun {
+fn spoiled(spoil: impl Fn(usize, &mut RequestRecord)) -> Ran {
     let mut records = sound();
     records.iter_mut().enumerate().for_each(|(index, record)| spoil(index, record));
     run(records)
 }
 
-fn expect(run: &PointRun, rating: Rating, reason: &str) {
+fn expect(run: &Ran, rating: Rating, reason: &str) {
     let verdict = judged(run);
     assert_eq!((verdict.result, verdict.reasons), (rating, vec![reason.to_owned()]));
 }
@@ -27,7 +36,7 @@ fn a_sound_run_is_valid() {
 
 #[test]
 fn an_interrupt_invalidates() {
-    let cut = PointRun { interrupted: true, ..run(sound()) };
+    let cut = interrupted(run(sound()));
     expect(&cut, Rating::Invalid, "interrupted before the load point was complete");
 }
 
@@ -170,24 +179,29 @@ fn a_late_client() {
 #[test]
 fn few_requests() {
     assert_eq!(judged(&run(sound()[..10].to_vec())).result, Rating::Valid);
-    expect(&run(sound()[..9].to_vec()), Rating::Suspect, "only 9 requests completed");
+    expect(
+        &run(sound()[..9].to_vec()),
+        Rating::Suspect,
+        "only 9 requests completed: p90, p95 and p99 lie between the two slowest of them",
+    );
 }
 
 #[test]
 fn the_worst_reason_decides() {
-    let cut = PointRun { interrupted: true, ..run(sound()[..1].to_vec()) };
+    let cut = interrupted(run(sound()[..1].to_vec()));
     let verdict = judged(&cut);
     assert_eq!((verdict.result, verdict.reasons.len()), (Rating::Invalid, 2));
 }
 
 /// Twenty sound requests as an open loop that kept its schedule: 200 ms apart, five per second.
-fn kept() -> PointRun {
-    let sound = run(sound());
+fn kept() -> Ran {
+    let mut kept = run(sound());
     let (first_us, last_us) = (1_000_000, 4_800_000);
-    PointRun { arrivals: Some(Arrivals { total: 20, dropped: 0, unsent: 0, first_us, last_us }), ..sound }
+    kept.arrivals = Some(Arrivals { total: 20, dropped: 0, unsent: 0, first_us, last_us });
+    kept
 }
 
-fn arrivals(change: impl FnOnce(&mut Arrivals)) -> PointRun {
+fn arrivals(change: impl FnOnce(&mut Arrivals)) -> Ran {
     let mut run = kept();
     change(run.arrivals.as_mut().unwrap());
     run
@@ -207,7 +221,8 @@ fn a_schedule_that_is_late() {
     };
     assert_eq!(judged(&late(5_000)).result, Rating::Valid);
     expect(&late(7_300), Rating::Suspect, "schedule not kept: p99 of sent − intended is 7.3 ms");
-    let closed = PointRun { arrivals: None, ..late(7_300) };
+    let mut closed = late(7_300);
+    closed.arrivals = None;
     assert_eq!(judged(&closed).result, Rating::Valid, "a closed loop has no schedule");
 }
 
@@ -244,6 +259,6 @@ fn requests_cut_at_the_planned_end_are_no_errors() {
     assert_eq!(judged(&cut(1)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
     let reason = "2 of 20 requests were cut at the end (10.0 %): the longest are missing from the latencies";
     expect(&cut(2), Rating::Suspect, reason);
-    let interrupted = PointRun { interrupted: true, ..cut(2) };
+    let interrupted = interrupted(cut(2));
     assert_eq!(judged(&interrupted).result, Rating::Invalid);
 }

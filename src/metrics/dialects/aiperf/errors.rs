@@ -16,7 +16,12 @@ pub(super) struct ErrorDetails {
 
 /// The error of a record, `None` for a good one. Types are the exception names AIPerf would have recorded.
 pub(super) fn error(record: &RequestRecord) -> Option<ErrorDetails> {
-    let (code, kind) = match record.outcome {
+    details(record.outcome, record.error.as_deref())
+}
+
+/// The same of an outcome and what was said of it.
+pub(super) fn details(outcome: Outcome, error: Option<&str>) -> Option<ErrorDetails> {
+    let (code, kind) = match outcome {
         Outcome::Ok => return None,
         Outcome::Http(status) => (Some(status), reason_phrase(status)),
         Outcome::Connect => (None, "ClientConnectorError"),
@@ -28,7 +33,7 @@ pub(super) fn error(record: &RequestRecord) -> Option<ErrorDetails> {
         Outcome::ServerError => (Some(502), "SSEResponseError"),
         Outcome::Cancelled => (Some(499), "RequestCancellationError"),
     };
-    let message = record.error.clone().unwrap_or_else(|| record.outcome.to_string());
+    let message = error.map_or_else(|| outcome.to_string(), str::to_owned);
     Some(ErrorDetails { code, r#type: kind.to_owned(), message })
 }
 

@@ -4,13 +4,15 @@
 //! model does not name at the end. Arrow: `totals`, `errors`, `plan` → here.
 
 use super::super::spacing;
-use super::errors::error;
+use super::errors::{ErrorDetails, details};
 use super::totals::{Metric, metrics};
-use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
+use super::{AIPERF_VERSION, ExportContext, Results, SCHEMA_VERSION};
+use crate::metrics::fold::Fold;
 use crate::metrics::record::{Phase, PointRun};
 use crate::plan::{LoadPoint, Spacing, Stop};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
+use std::io;
 
 /// The metrics `JsonExportData` names, in its order.
 const NAMED: [&str; 23] = [
@@ -42,10 +44,10 @@ const NAMED: [&str; 23] = [
 /// The JSON export of `measured`, indented by 2, without a final newline.
 pub(super) fn json(
     measured: &[Metric],
-    point: &LoadPoint,
-    run: &PointRun,
+    results: &Results<'_>,
     context: &ExportContext<'_>,
-) -> String {
+) -> io::Result<String> {
+    let Results { point, run, fold, .. } = *results;
     let (named, others): (Vec<&Metric>, Vec<_>) =
         measured.iter().partition(|metric| NAMED.contains(&metric.tag.as_str()));
     let mut export = Map::new();
@@ -67,10 +69,10 @@ pub(super) fn json(
     if run.interrupted {
         put("incomplete_reason", json!("interrupted before the load point was complete"));
     }
-    put("error_summary", error_summary(run));
+    put("error_summary", error_summary(fold));
     put("start_time", json!(start));
     put("end_time", json!(end));
-    if let Some(warmup) = warmup(point, run) {
+    if let Some(warmup) = warmup(results)? {
         put("warmup_metrics", warmup);
     }
     put("generator", json!(format!("tokmark {}", context.version)));
@@ -78,8 +80,7 @@ pub(super) fn json(
     for metric in others {
         put(&metric.tag, statistics(metric));
     }
-    // A map of strings and numbers: there is nothing in it that could fail to be written.
-    serde_json::to_string_pretty(&export).unwrap_or_default()
+    Ok(serde_json::to_string_pretty(&export)?)
 }
 
 /// `JsonMetricResult`: statistics a metric does not have are absent, those that are infinite `null`.
@@ -197,22 +198,24 @@ fn run_info(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
 }
 
 /// Each distinct error of the measured requests and how often it happened, in order of first appearance.
-fn error_summary(run: &PointRun) -> Value {
-    let mut found: Vec<(super::errors::ErrorDetails, u64)> = Vec::new();
-    for details in run.records.iter().filter(|record| record.phase == Phase::Measure).filter_map(error) {
+fn error_summary(fold: &Fold) -> Value {
+    let mut found: Vec<(ErrorDetails, u64)> = Vec::new();
+    for (outcome, error, times) in fold.errors() {
+        let Some(details) = details(*outcome, error.as_deref()) else { continue };
+        // Outcomes that differ may look the same in AIPerf's words.
         match found.iter_mut().find(|(known, _)| *known == details) {
-            Some((_, count)) => *count += 1,
-            None => found.push((details, 1)),
+            Some((_, count)) => *count += times,
+            None => found.push((details, *times)),
         }
     }
     found.into_iter().map(|(details, count)| json!({"error_details": details, "count": count})).collect()
 }
 
 /// The metrics of the warm-up requests, which enter no other figure.
-fn warmup(point: &LoadPoint, run: &PointRun) -> Option<Value> {
-    let records = || run.records.iter().filter(|record| record.phase == Phase::Warmup);
-    let window =
-        (records().map(|record| record.sent_us).min()?, records().map(|record| record.end_us).max()?);
-    let metrics = metrics(point, run, Phase::Warmup, window);
-    Some(metrics.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect())
+fn warmup(results: &Results<'_>) -> io::Result<Option<Value>> {
+    let rows = || results.fold.of_phase(Phase::Warmup);
+    let (start, end) = (rows().map(|row| row.sent_us).min(), rows().map(|row| row.end_us).max());
+    let Some(window) = start.zip(end) else { return Ok(None) };
+    let metrics = metrics(results, Phase::Warmup, window)?;
+    Ok(Some(metrics.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect()))
 }

@@ -3,11 +3,13 @@
 //! AIPerf 0.13 `MetricRecordInfo`: absent fields are not written, token counts stay integers, instants are wall-clock ns.
 //! Arrow: `record`, `values`, `errors` → here → a writer.
 
+use super::Results;
 use super::errors::{ErrorDetails, error};
 use super::session_id;
 use super::totals::is_good;
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest};
 use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord, request_id};
+use crate::metrics::row::Row;
 use crate::plan::LoadPoint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -51,19 +53,25 @@ struct Metadata {
 }
 
 /// Writes `profile_export.jsonl`, a line at a time. `x_request_id` is the `X-Request-Id` header the request was sent with.
-pub fn write_jsonl<W: Write>(mut out: W, point: &LoadPoint, run: &PointRun) -> io::Result<()> {
-    let has_warmup = run.records.iter().any(|record| record.phase == Phase::Warmup);
-    // AIPerf has no word for a phase behind the measured one.
-    for record in run.records.iter().filter(|record| record.phase != Phase::CoolDown) {
+///
+/// # Errors
+/// Those of reading the records and of `out`.
+pub fn write_jsonl<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
+    let Results { point, run, fold, records } = *results;
+    let has_warmup = fold.of_phase(Phase::Warmup).next().is_some();
+    records.each(&mut |record| {
+        // AIPerf has no word for a phase behind the measured one.
+        if record.phase == Phase::CoolDown {
+            return Ok(());
+        }
         let line = Line {
             metadata: metadata(point, run, record, has_warmup),
             metrics: metrics(point, record),
             error: error(record),
         };
         serde_json::to_writer(&mut out, &line)?;
-        out.write_all(b"\n")?;
-    }
-    Ok(())
+        out.write_all(b"\n")
+    })
 }
 
 fn metadata(point: &LoadPoint, run: &PointRun, record: &RequestRecord, has_warmup: bool) -> Metadata {
@@ -101,12 +109,13 @@ fn metadata(point: &LoadPoint, run: &PointRun, record: &RequestRecord, has_warmu
 }
 
 fn metrics(point: &LoadPoint, record: &RequestRecord) -> Map<String, Value> {
-    if !is_good(record) {
-        return entry(&FAILED_ISL, record).into_iter().collect();
+    let row = Row::of(record);
+    if !is_good(&row) {
+        return entry(&FAILED_ISL, &row).into_iter().collect();
     }
     let applicable = PER_REQUEST.iter().filter(|of| of.scope.applies(point.streaming));
-    let mut found: Map<String, Value> = applicable.filter_map(|of| entry(of, record)).collect();
-    let gaps: Vec<f64> = record.icl_ms().collect();
+    let mut found: Map<String, Value> = applicable.filter_map(|of| entry(of, &row)).collect();
+    let gaps: Vec<f64> = record.gaps_us().map(|gap| gap as f64 / 1e3).collect();
     if point.streaming && !gaps.is_empty() {
         let (tag, _, unit) = INTER_CHUNK_LATENCY;
         found.insert(tag.to_owned(), json!({"value": gaps, "unit": unit}));
@@ -114,8 +123,8 @@ fn metrics(point: &LoadPoint, record: &RequestRecord) -> Map<String, Value> {
     found
 }
 
-fn entry(of: &PerRequest, record: &RequestRecord) -> Option<(String, Value)> {
-    let value = (of.value)(record).filter(|value| value.is_finite())?;
+fn entry(of: &PerRequest, row: &Row) -> Option<(String, Value)> {
+    let value = (of.value)(row).filter(|value| value.is_finite())?;
     // Token counts are small and not negative, so the cast is exact.
     let value = if of.whole { json!(value as u64) } else { json!(value) };
     Some((of.tag.to_owned(), json!({"value": value, "unit": of.unit})))

@@ -16,7 +16,7 @@
 //! - The JSON has two more keys, `generator` and `simulated`: its pydantic model accepts extra keys at the top level.
 //!
 //! Throughputs divide by the window first sent → last ended; `benchmark_duration` is last content − first sent of
-//! successful requests, as in AIPerf. Arrow: `record`, `stats`, `plan` → here → whoever writes the files.
+//! successful requests, as in AIPerf. Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes the files.
 
 mod csv;
 mod curves;
@@ -29,12 +29,12 @@ mod tests;
 mod totals;
 mod values;
 
-pub use super::ExportContext;
+pub use super::{ExportContext, Results};
 pub use inputs::write_inputs;
 pub use jsonl::write_jsonl;
 
-use crate::metrics::record::{Phase, PointRun};
-use crate::plan::LoadPoint;
+use crate::metrics::record::Phase;
+use std::io;
 
 /// The AIPerf version whose formats are written.
 pub const AIPERF_VERSION: &str = "0.13.0";
@@ -52,10 +52,13 @@ pub struct SummaryFiles {
 }
 
 /// `profile_export_aiperf.csv` and `.json` of the measured requests; the metrics are computed once for both.
-pub fn summary_files(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> SummaryFiles {
-    let window = (run.window_start_us, run.window_end_us);
-    let measured = totals::metrics(point, run, Phase::Measure, window);
-    SummaryFiles { csv: csv::csv(&measured), json: json::json(&measured, point, run, context) }
+///
+/// # Errors
+/// Those of reading the records.
+pub fn summary_files(results: &Results<'_>, context: &ExportContext<'_>) -> io::Result<SummaryFiles> {
+    let window = (results.run.window_start_us, results.run.window_end_us);
+    let measured = totals::metrics(results, Phase::Measure, window)?;
+    Ok(SummaryFiles { csv: csv::csv(&measured), json: json::json(&measured, results, context)? })
 }
 
 /// The `conversation_id` of a request in `profile_export.jsonl` and its `session_id` in `inputs.json`.

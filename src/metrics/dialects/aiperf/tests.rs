@@ -1,8 +1,8 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
 
-use super::{ExportContext, session_id, summary_files, write_jsonl};
-use crate::metrics::record::{Outcome, Phase, PointRun, Usage};
-use crate::metrics::samples::{any_record, failed, point, record, run, sound};
+use super::{ExportContext, Results, SummaryFiles, session_id, write_jsonl};
+use crate::metrics::record::{Outcome, Phase, Usage};
+use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo, Stop};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -15,17 +15,23 @@ const CONTEXT: ExportContext<'static> = ExportContext {
     benchmark_id: "b",
 };
 
-fn csv(point: &LoadPoint, run: &PointRun) -> String {
-    summary_files(point, run, &CONTEXT).csv
+fn summary_files(point: &LoadPoint, ran: &Ran) -> SummaryFiles {
+    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+    super::summary_files(&results, &CONTEXT).expect("files")
 }
 
-fn parsed(point: &LoadPoint, run: &PointRun) -> Value {
-    serde_json::from_str(&summary_files(point, run, &CONTEXT).json).expect("JSON")
+fn csv(point: &LoadPoint, ran: &Ran) -> String {
+    summary_files(point, ran).csv
 }
 
-fn lines(point: &LoadPoint, run: &PointRun) -> Vec<Value> {
+fn parsed(point: &LoadPoint, ran: &Ran) -> Value {
+    serde_json::from_str(&summary_files(point, ran).json).expect("JSON")
+}
+
+fn lines(point: &LoadPoint, ran: &Ran) -> Vec<Value> {
     let mut out = Vec::new();
-    write_jsonl(&mut out, point, run).expect("write");
+    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+    write_jsonl(&mut out, &results).expect("write");
     String::from_utf8(out)
         .expect("UTF-8")
         .lines()
@@ -186,7 +192,8 @@ fn warm_up_requests_have_a_place_of_their_own() {
 
 #[test]
 fn an_interrupted_run_does_not_look_complete() {
-    let cut = PointRun { interrupted: true, ..run(sound()) };
+    let mut cut = run(sound());
+    cut.interrupted = true;
     let json = parsed(&LoadPoint { stop: Stop::DurationS(3.0), ..point() }, &cut);
     assert_eq!((&json["was_cancelled"], &json["is_complete"]), (&true.into(), &false.into()));
     assert_eq!(json["input_config"]["phases"][0]["duration"], 3.0);
@@ -213,7 +220,7 @@ proptest! {
                 prop_assert!(!nulls, "{} {}", tag, metric);
             }
             prop_assert_eq!(lines(&point, &run).len(), run.records.len());
-            let summary = crate::metrics::summarize(&point, &run, &Default::default());
+            let summary = crate::metrics::summarize(&point, &run, &run.fold(), &Default::default());
             let text = serde_json::to_string(&summary).expect("JSON");
             prop_assert!(serde_json::from_str::<crate::metrics::Summary>(&text).is_ok(), "{}", text);
         }

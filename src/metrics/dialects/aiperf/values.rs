@@ -1,9 +1,10 @@
 //! The metrics AIPerf has one value of per request: tag, header, unit and definition.
 //!
 //! A port of AIPerf 0.13 `metrics/types/*`. Times are ms, lengths tokens, speeds tokens per second.
-//! Arrow: `record` → here → `totals`, `jsonl`.
+//! Arrow: `row` → here → `totals`, `jsonl`.
 
-use crate::metrics::record::{CountSource, RequestRecord, ms};
+use crate::metrics::record::CountSource;
+use crate::metrics::row::Row;
 
 /// A metric with at most one value per successful request.
 pub(super) struct PerRequest {
@@ -15,7 +16,7 @@ pub(super) struct PerRequest {
     /// Written as an integer in `profile_export.jsonl`.
     pub whole: bool,
     /// `None`: not applicable to this request.
-    pub value: fn(&RequestRecord) -> Option<f64>,
+    pub value: fn(&Row) -> Option<f64>,
 }
 
 /// Where a metric applies, and whether failures get a view of their own.
@@ -55,16 +56,12 @@ const fn time(
     scope: Scope,
     tag: &'static str,
     header: &'static str,
-    value: fn(&RequestRecord) -> Option<f64>,
+    value: fn(&Row) -> Option<f64>,
 ) -> PerRequest {
     PerRequest { tag, header, unit: MS, scope, whole: false, value }
 }
 
-const fn tokens(
-    tag: &'static str,
-    header: &'static str,
-    value: fn(&RequestRecord) -> Option<f64>,
-) -> PerRequest {
+const fn tokens(tag: &'static str, header: &'static str, value: fn(&Row) -> Option<f64>) -> PerRequest {
     PerRequest { tag, header, unit: TOKENS, scope: Scope::Any, whole: true, value }
 }
 
@@ -73,19 +70,19 @@ const fn ratio(
     unit: &'static str,
     tag: &'static str,
     header: &'static str,
-    value: fn(&RequestRecord) -> Option<f64>,
+    value: fn(&Row) -> Option<f64>,
 ) -> PerRequest {
     PerRequest { tag, header, unit, scope, whole: false, value }
 }
 
 /// All of successful requests, by tag.
 pub(super) const PER_REQUEST: [PerRequest; 21] = [
-    time(Scope::StreamedAdjusted, "decode_duration", "Decode Duration", decode_ms),
+    time(Scope::StreamedAdjusted, "decode_duration", "Decode Duration", Row::decode_ms),
     ratio(Scope::Any, PER_USER, "e2e_output_token_throughput", "E2E Output Token Throughput", |r| {
         per_s(r.osl as f64, r.e2e_ms()?)
     }),
     tokens("input_sequence_length", "Input Sequence Length", |r| Some(r.isl as f64)),
-    time(Scope::StreamedAdjusted, "inter_token_latency", "Inter Token Latency", RequestRecord::itl_ms),
+    time(Scope::StreamedAdjusted, "inter_token_latency", "Inter Token Latency", Row::itl_ms),
     ratio(Scope::Any, PERCENT, "osl_mismatch_diff_pct", "OSL Mismatch Diff %", osl_mismatch_percent),
     tokens("output_sequence_length", "Output Sequence Length", |r| Some(r.osl as f64)),
     tokens("output_token_count", "Output Token Count", output_tokens),
@@ -100,13 +97,13 @@ pub(super) const PER_REQUEST: [PerRequest; 21] = [
         per_s(r.isl as f64, r.ttft_ms()?)
     }),
     tokens("reasoning_token_count", "Reasoning Token Count", reasoning_tokens),
-    time(Scope::AnyAdjusted, "request_latency", "Request Latency", RequestRecord::e2e_ms),
-    time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", |r| {
-        Some(ms(r.sent_us, r.first_output_us?))
+    time(Scope::AnyAdjusted, "request_latency", "Request Latency", Row::e2e_ms),
+    time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", Row::ttfo_ms),
+    time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", Row::ttft_ms),
+    time(Scope::Streamed, "time_to_second_token", "Time to Second Token", Row::ttst_ms),
+    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| {
+        Some(r.usage()?.completion_tokens as f64)
     }),
-    time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", RequestRecord::ttft_ms),
-    time(Scope::Streamed, "time_to_second_token", "Time to Second Token", |r| r.icl_ms().next()),
-    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| Some(r.usage?.completion_tokens as f64)),
     ratio(
         Scope::Any,
         PERCENT,
@@ -115,13 +112,13 @@ pub(super) const PER_REQUEST: [PerRequest; 21] = [
         completion_diff,
     ),
     tokens("usage_prompt_cache_read_tokens", "Usage Prompt Cache Read Tokens", |r| {
-        Some(r.usage?.cached_tokens? as f64)
+        Some(r.usage()?.cached_tokens? as f64)
     }),
-    tokens("usage_prompt_tokens", "Usage Prompt Tokens", |r| Some(r.usage?.prompt_tokens as f64)),
+    tokens("usage_prompt_tokens", "Usage Prompt Tokens", |r| Some(r.usage()?.prompt_tokens as f64)),
     ratio(Scope::Any, PERCENT, "usage_prompt_tokens_diff_pct", "Usage Prompt Diff %", prompt_diff),
     tokens("usage_reasoning_tokens", "Usage Reasoning Tokens", reasoning_tokens),
     tokens("usage_total_tokens", "Usage Total Tokens", |r| {
-        r.usage.map(|usage| usage.prompt_tokens as f64 + usage.completion_tokens as f64)
+        r.usage().map(|usage| usage.prompt_tokens as f64 + usage.completion_tokens as f64)
     }),
 ];
 
@@ -134,23 +131,19 @@ fn per_s(amount: f64, time_ms: f64) -> Option<f64> {
     (time_ms > 0.0).then(|| amount / (time_ms / 1e3))
 }
 
-fn decode_ms(record: &RequestRecord) -> Option<f64> {
-    Some(ms(*record.chunks_us.first()?, *record.chunks_us.last()?))
-}
-
-fn reasoning_tokens(record: &RequestRecord) -> Option<f64> {
-    Some(record.usage?.reasoning_tokens? as f64)
+fn reasoning_tokens(row: &Row) -> Option<f64> {
+    Some(row.usage()?.reasoning_tokens? as f64)
 }
 
 /// Generated tokens less reasoning, never below 0; absent when that leaves none.
-fn output_tokens(record: &RequestRecord) -> Option<f64> {
-    let output = record.osl as f64 - reasoning_tokens(record).unwrap_or(0.0);
+fn output_tokens(row: &Row) -> Option<f64> {
+    let output = row.osl as f64 - reasoning_tokens(row).unwrap_or(0.0);
     (output > 0.0).then_some(output)
 }
 
-fn osl_mismatch_percent(record: &RequestRecord) -> Option<f64> {
-    let requested = record.osl_requested as f64;
-    (requested > 0.0).then(|| (record.osl as f64 - requested) / requested * 100.0)
+fn osl_mismatch_percent(row: &Row) -> Option<f64> {
+    let requested = row.osl_requested as f64;
+    (requested > 0.0).then(|| (row.osl as f64 - requested) / requested * 100.0)
 }
 
 /// How far the server's count is from the client's, percent of the client's; absent when there is only the server's.
@@ -159,12 +152,12 @@ fn difference(server: u64, client: u64, source: CountSource) -> Option<f64> {
         .then(|| (server as f64 - client as f64).abs() / client as f64 * 100.0)
 }
 
-fn prompt_diff(record: &RequestRecord) -> Option<f64> {
-    difference(record.usage?.prompt_tokens, record.isl, record.isl_source)
+fn prompt_diff(row: &Row) -> Option<f64> {
+    difference(row.usage()?.prompt_tokens, row.isl.into(), row.isl_source())
 }
 
-fn completion_diff(record: &RequestRecord) -> Option<f64> {
-    difference(record.usage?.completion_tokens, record.osl, record.osl_source)
+fn completion_diff(row: &Row) -> Option<f64> {
+    difference(row.usage()?.completion_tokens, row.osl.into(), row.osl_source())
 }
 
 /// AIPerf's thresholds of a wrong output length: 5 %, but never more than 50 tokens.
@@ -174,13 +167,13 @@ const OSL_MISMATCH: (f64, f64) = (0.05, 50.0);
 const COUNTS_DIFFER_PERCENT: f64 = 10.0;
 
 /// Whether the answer is too long or too short by AIPerf's thresholds; `None` when no length was asked for.
-pub(super) fn osl_mismatch(record: &RequestRecord) -> Option<bool> {
-    let allowed = (record.osl_requested as f64 * OSL_MISMATCH.0).min(OSL_MISMATCH.1);
-    (record.osl_requested > 0).then(|| record.osl.abs_diff(record.osl_requested) as f64 > allowed)
+pub(super) fn osl_mismatch(row: &Row) -> Option<bool> {
+    let allowed = (row.osl_requested as f64 * OSL_MISMATCH.0).min(OSL_MISMATCH.1);
+    (row.osl_requested > 0).then(|| row.osl.abs_diff(row.osl_requested) as f64 > allowed)
 }
 
 /// Whether the server's and the client's counts disagree; `None` unless there are both of both.
-pub(super) fn counts_differ(record: &RequestRecord) -> Option<bool> {
-    let (prompt, completion) = (prompt_diff(record)?, completion_diff(record)?);
+pub(super) fn counts_differ(row: &Row) -> Option<bool> {
+    let (prompt, completion) = (prompt_diff(row)?, completion_diff(row)?);
     Some(prompt > COUNTS_DIFFER_PERCENT || completion > COUNTS_DIFFER_PERCENT)
 }

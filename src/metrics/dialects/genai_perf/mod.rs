@@ -20,7 +20,7 @@
 //! - Where it divides by zero (no request, no time passed, ITL 0) and dies, here the value is absent.
 //! - `input_config` holds what our load points know, in its words, and one more key, `tokmark`, with `simulated` in it.
 //!
-//! Arrow: `record`, `stats`, `plan` → here → whoever writes the files.
+//! Arrow: `fold`, `stats`, `plan` → here → whoever writes the files.
 
 mod csv;
 mod json;
@@ -29,7 +29,7 @@ mod tests;
 mod values;
 
 use super::ExportContext;
-use crate::metrics::record::PointRun;
+use crate::metrics::fold::Fold;
 use crate::plan::LoadPoint;
 
 /// The two files of a load point.
@@ -42,8 +42,8 @@ pub struct SummaryFiles {
 }
 
 /// Both files of the measured requests; the metrics are computed once.
-pub fn summary_files(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> SummaryFiles {
-    let metrics = values::metrics(point, run);
+pub fn summary_files(point: &LoadPoint, fold: &Fold, context: &ExportContext<'_>) -> SummaryFiles {
+    let metrics = values::metrics(point, fold);
     SummaryFiles {
         csv: csv::csv(&metrics, point.streaming, !point.slo.is_empty()),
         json: json::json(&metrics, point, context),

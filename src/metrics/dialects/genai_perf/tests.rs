@@ -2,8 +2,8 @@
 //! Against genai-perf itself: `tests/genai_perf_oracle.rs`.
 
 use super::{ExportContext, summary_files};
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
-use crate::metrics::samples::{any_record, failed, point, record, run, sound};
+use crate::metrics::record::{Outcome, Phase, RequestRecord};
+use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -16,12 +16,12 @@ const CONTEXT: ExportContext<'static> = ExportContext {
     benchmark_id: "b",
 };
 
-fn csv(point: &LoadPoint, run: &PointRun) -> String {
-    summary_files(point, run, &CONTEXT).csv
+fn csv(point: &LoadPoint, ran: &Ran) -> String {
+    summary_files(point, &ran.fold(), &CONTEXT).csv
 }
 
-fn json(point: &LoadPoint, run: &PointRun) -> Value {
-    serde_json::from_str(&summary_files(point, run, &CONTEXT).json).expect("JSON")
+fn json(point: &LoadPoint, ran: &Ran) -> Value {
+    serde_json::from_str(&summary_files(point, &ran.fold(), &CONTEXT).json).expect("JSON")
 }
 
 fn names(csv: &str) -> Vec<&str> {

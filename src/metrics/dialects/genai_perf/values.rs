@@ -1,9 +1,11 @@
 //! The metrics of genai-perf and their definitions.
 //!
 //! A port of genai-perf 0.0.16 `llm_profile_data_parser.py`, `statistics.py` and `llm_goodput_calculator.py`.
-//! Arrow: `record`, `stats` → here → `csv`, `json`.
+//! Arrow: `fold`, `stats` → here → `csv`, `json`.
 
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::fold::Fold;
+use crate::metrics::record::Outcome;
+use crate::metrics::row::Row;
 use crate::metrics::stats::Distribution;
 use crate::plan::{LoadPoint, Slo};
 
@@ -24,21 +26,21 @@ pub(super) struct Metric {
 }
 
 /// All metrics of the run that have a value, in the order of the JSON.
-pub(super) fn metrics(point: &LoadPoint, run: &PointRun) -> Vec<Metric> {
-    let measured = || run.records.iter().filter(|record| record.phase == Phase::Measure);
-    let good: Vec<&RequestRecord> = measured().filter(|record| has_content(record)).collect();
-    let ended = good.len() + measured().filter(|record| record.outcome == Outcome::Empty).count();
-    let duration_s = duration_s(&good);
+pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
+    let good = || fold.good().filter(|row| row.has_content());
+    let completed = good().count();
+    let ended = completed + fold.measured().filter(|row| row.outcome() == Outcome::Empty).count();
+    let duration_s = duration_s(fold);
     let per_s = |amount: f64| duration_s.map(|duration_s| amount / duration_s);
-    let tokens = || good.iter().map(|record| record.osl as f64).sum::<f64>();
-    let met = || good.iter().filter(|record| meets(record, &point.slo, point.streaming)).count() as f64;
+    let tokens = || good().map(|row| f64::from(row.osl)).sum::<f64>();
+    let met = || good().filter(|row| meets(row, &point.slo, point.streaming)).count() as f64;
 
     let single = |name, unit, value: Option<f64>| {
         let value = Value::Single(value.filter(|value| value.is_finite())?);
         Some(Metric { name, unit, value })
     };
-    let spread = |name, unit, of: fn(&RequestRecord) -> Option<f64>| {
-        let values = Distribution::of(&mut good.iter().filter_map(|record| of(record)).collect())?;
+    let spread = |name, unit, of: fn(&Row) -> Option<f64>| {
+        let values = Distribution::of(&mut fold.values(good().filter_map(of)))?;
         Some(Metric { name, unit, value: Value::Spread(values) })
     };
     let streamed = |name, unit, of| spread(name, unit, of).filter(|_| point.streaming);
@@ -47,7 +49,7 @@ pub(super) fn metrics(point: &LoadPoint, run: &PointRun) -> Vec<Metric> {
         single("request_throughput", "requests/sec", per_s(ended as f64)),
         spread("request_latency", "ms", latency_ms),
         single("request_goodput", "requests/sec", goodput),
-        single("request_count", "count", Some(good.len() as f64)),
+        single("request_count", "count", Some(completed as f64)),
         streamed("time_to_first_token", "ms", ttft_ms),
         streamed("time_to_second_token", "ms", ttst_ms),
         // A run in which every ITL is 0 counts as not streamed.
@@ -55,53 +57,50 @@ pub(super) fn metrics(point: &LoadPoint, run: &PointRun) -> Vec<Metric> {
             .filter(|metric| matches!(metric.value, Value::Spread(itl) if itl.max > 0.0)),
         single("output_token_throughput", "tokens/sec", per_s(tokens())),
         streamed("output_token_throughput_per_user", "tokens/sec/user", tokens_per_s_and_user),
-        spread("output_sequence_length", "tokens", |record| Some(record.osl as f64)),
-        spread("input_sequence_length", "tokens", |record| Some(record.isl as f64)),
+        spread("output_sequence_length", "tokens", |row| Some(row.osl.into())),
+        spread("input_sequence_length", "tokens", |row| Some(row.isl.into())),
     ];
     found.into_iter().flatten().collect()
 }
 
-/// Whether genai-perf would have kept the request: a good answer with text in it.
-fn has_content(record: &RequestRecord) -> bool {
-    record.outcome == Outcome::Ok && !record.chunks_us.is_empty()
-}
-
-/// First sent → last content, seconds; `None` when no time passed.
-fn duration_s(good: &[&RequestRecord]) -> Option<f64> {
-    let first = good.iter().map(|record| record.sent_us).min()?;
-    let last = good.iter().filter_map(|record| record.chunks_us.last()).max()?;
-    (*last > first).then(|| (last - first) as f64 / 1e6)
+/// First sent → last content of the requests that genai-perf would have kept (a good answer with text in it), seconds;
+/// `None` when no time passed.
+fn duration_s(fold: &Fold) -> Option<f64> {
+    let good = || fold.good().filter(|row| row.has_content());
+    let first = good().map(|row| row.sent_us).min()?;
+    let last = good().filter_map(Row::last_us).max()?;
+    (last > first).then(|| (last - first) as f64 / 1e6)
 }
 
 const NS_PER_US: f64 = 1e3;
 const MS_PER_NS: f64 = 1.0 / 1e6;
 
-fn latency_ms(record: &RequestRecord) -> Option<f64> {
-    Some(elapsed_ns(record.sent_us, *record.chunks_us.last()?) * MS_PER_NS)
+fn latency_ms(row: &Row) -> Option<f64> {
+    Some(elapsed_ns(row.sent_us, row.last_us()?) * MS_PER_NS)
 }
 
-fn ttft_ms(record: &RequestRecord) -> Option<f64> {
-    Some(elapsed_ns(record.sent_us, *record.chunks_us.first()?) * MS_PER_NS)
+fn ttft_ms(row: &Row) -> Option<f64> {
+    Some(elapsed_ns(row.sent_us, row.first_us()?) * MS_PER_NS)
 }
 
-fn ttst_ms(record: &RequestRecord) -> Option<f64> {
-    Some(elapsed_ns(*record.chunks_us.first()?, *record.chunks_us.get(1)?) * MS_PER_NS)
+fn ttst_ms(row: &Row) -> Option<f64> {
+    Some(elapsed_ns(row.first_us()?, row.second_us()?) * MS_PER_NS)
 }
 
-fn itl_ms(record: &RequestRecord) -> Option<f64> {
-    Some(itl_ns(record)? * MS_PER_NS)
+fn itl_ms(row: &Row) -> Option<f64> {
+    Some(itl_ns(row)? * MS_PER_NS)
 }
 
 /// (latency − TTFT) / (tokens − 1), a whole number of ns, ties to even as Python rounds; needs two responses and two
 /// tokens.
-fn itl_ns(record: &RequestRecord) -> Option<f64> {
-    let (first, last) = (*record.chunks_us.first()?, *record.chunks_us.last()?);
-    let several = record.chunks_us.len() > 1 && record.osl > 1;
-    several.then(|| (elapsed_ns(first, last) / (record.osl - 1) as f64).round_ties_even())
+fn itl_ns(row: &Row) -> Option<f64> {
+    let (first, last) = (row.first_us()?, row.last_us()?);
+    let several = row.second_us().is_some() && row.osl > 1;
+    several.then(|| (elapsed_ns(first, last) / f64::from(row.osl - 1)).round_ties_even())
 }
 
-fn tokens_per_s_and_user(record: &RequestRecord) -> Option<f64> {
-    let itl_s = itl_ns(record)? / 1e9;
+fn tokens_per_s_and_user(row: &Row) -> Option<f64> {
+    let itl_s = itl_ns(row)? / 1e9;
     (itl_s > 0.0).then(|| 1.0 / itl_s)
 }
 
@@ -110,11 +109,11 @@ fn elapsed_ns(from_us: u64, to_us: u64) -> f64 {
 }
 
 /// Every objective that is set has a value and keeps its bound.
-fn meets(record: &RequestRecord, slo: &Slo, streaming: bool) -> bool {
+fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
     let within = |bound: Option<f64>, value: Option<f64>| {
         bound.is_none_or(|bound| value.is_some_and(|value| value <= bound))
     };
-    within(slo.ttft_ms, ttft_ms(record).filter(|_| streaming))
-        && within(slo.itl_ms, itl_ms(record).filter(|_| streaming))
-        && within(slo.e2e_ms, latency_ms(record))
+    within(slo.ttft_ms, ttft_ms(row).filter(|_| streaming))
+        && within(slo.itl_ms, itl_ms(row).filter(|_| streaming))
+        && within(slo.e2e_ms, latency_ms(row))
 }

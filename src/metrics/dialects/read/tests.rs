@@ -2,7 +2,7 @@
 //! `tests/foreign_summaries.rs`.
 
 use super::{ReadError, Tool, parse};
-use crate::metrics::dialects::{ExportContext, aiperf, genai_perf};
+use crate::metrics::dialects::{ExportContext, Results, aiperf, genai_perf};
 use crate::metrics::record::Outcome;
 use crate::metrics::samples::{failed, point, run, sound};
 use crate::plan::{LoadPoint, Slo};
@@ -22,8 +22,9 @@ fn our_own_exports_say_the_same_in_both_formats() {
     let mut records = sound();
     records[3] = failed(3, 1_600_000, Outcome::Timeout);
     let run = run(records);
-    let ai = aiperf::summary_files(&point, &run, &CONTEXT);
-    let genai = genai_perf::summary_files(&point, &run, &CONTEXT);
+    let results = Results { point: &point, run: &run.run, fold: &run.fold(), records: &run.records };
+    let ai = aiperf::summary_files(&results, &CONTEXT).expect("files");
+    let genai = genai_perf::summary_files(&point, results.fold, &CONTEXT);
     for (json, csv, tool) in [(ai.json, ai.csv, Tool::AiPerf), (genai.json, genai.csv, Tool::GenAiPerf)] {
         let json = parse(Path::new("a"), json.as_bytes()).expect("JSON");
         let csv = parse(Path::new("b"), csv.as_bytes()).expect("CSV");

@@ -19,19 +19,19 @@
 //! - A window without length has throughput 0; vLLM divides by it.
 //! - Two keys stand where `--metadata` puts its own: `generator` and `simulated`.
 //!
-//! Arrow: `record`, `stats`, `plan` → here → whoever writes the file.
+//! Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes the file.
 
 mod json;
 mod peaks;
-mod pooled;
 #[cfg(test)]
 mod tests;
 mod totals;
 
 pub use json::write;
 
-use super::{file_name_of_model, offered, time_stamp};
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
+use super::{Results, file_name_of_model, offered, time_stamp};
+use crate::metrics::record::PointRun;
+use crate::metrics::row::Row;
 use crate::plan::{Endpoint, LoadPoint};
 
 /// `{backend}-{request_rate}qps[-concurrency{N}]-{base_model}-{YYYYmmdd-HHMMSS}.json`, the time of the start of the point.
@@ -52,17 +52,9 @@ fn backend(endpoint: Endpoint) -> &'static str {
     }
 }
 
-/// The measured requests in the order they were sent in, which is that of vLLM's arrays.
-fn in_order(run: &PointRun) -> Vec<&RequestRecord> {
-    let mut records: Vec<&RequestRecord> =
-        run.records.iter().filter(|record| record.phase == Phase::Measure).collect();
-    records.sort_by_key(|record| record.id);
-    records
-}
-
 /// vLLM's `success`: an answer with at least one chunk.
-fn succeeded(record: &RequestRecord) -> bool {
-    record.outcome == Outcome::Ok && !record.chunks_us.is_empty()
+fn succeeded(row: &Row) -> bool {
+    row.outcome() == crate::metrics::record::Outcome::Ok && row.has_content()
 }
 
 /// Seconds between two instants; 0 when they are out of order.
@@ -71,20 +63,20 @@ fn seconds(from_us: u64, to_us: u64) -> f64 {
 }
 
 /// Sent → first content, seconds. 0 when there was none, as vLLM leaves it.
-fn ttft_s(record: &RequestRecord) -> f64 {
-    record.chunks_us.first().map_or(0.0, |first| seconds(record.sent_us, *first))
+fn ttft_s(row: &Row) -> f64 {
+    row.first_us().map_or(0.0, |first| seconds(row.sent_us, first))
 }
 
 /// Sent → last content, seconds; 0 for a failed request.
-fn latency_s(record: &RequestRecord) -> f64 {
-    match record.chunks_us.last() {
-        Some(last) if succeeded(record) => seconds(record.sent_us, *last),
+fn latency_s(row: &Row) -> f64 {
+    match row.last_us() {
+        Some(last) if succeeded(row) => seconds(row.sent_us, last),
         _ => 0.0,
     }
 }
 
 /// (E2EL − TTFT) / (output tokens − 1), seconds; `None` for one token or none.
-fn tpot_s(record: &RequestRecord) -> Option<f64> {
-    let (first, last) = (record.chunks_us.first()?, record.chunks_us.last()?);
-    (record.osl > 1).then(|| seconds(*first, *last) / (record.osl - 1) as f64)
+fn tpot_s(row: &Row) -> Option<f64> {
+    let (first, last) = (row.first_us()?, row.last_us()?);
+    (row.osl > 1).then(|| seconds(first, last) / f64::from(row.osl - 1))
 }

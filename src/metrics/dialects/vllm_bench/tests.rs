@@ -2,9 +2,9 @@
 //! itself: `tests/vllm_bench_oracle.rs`.
 
 use super::{file_name, write};
-use crate::metrics::dialects::ExportContext;
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord};
-use crate::metrics::samples::{any_record, failed, point, record, run, sound};
+use crate::metrics::dialects::{ExportContext, Results};
+use crate::metrics::record::{Outcome, Phase, RequestRecord};
+use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -17,14 +17,15 @@ const CONTEXT: ExportContext<'static> = ExportContext {
     benchmark_id: "b",
 };
 
-fn text(point: &LoadPoint, run: &PointRun) -> String {
+fn text(point: &LoadPoint, ran: &Ran) -> String {
     let mut out = Vec::new();
-    write(&mut out, point, run, &CONTEXT).expect("write");
+    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+    write(&mut out, &results, &CONTEXT).expect("write");
     String::from_utf8(out).expect("UTF-8")
 }
 
-fn parsed(point: &LoadPoint, run: &PointRun) -> Value {
-    serde_json::from_str(&text(point, run)).expect("JSON")
+fn parsed(point: &LoadPoint, ran: &Ran) -> Value {
+    serde_json::from_str(&text(point, ran)).expect("JSON")
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The figures of a whole run as `vllm bench serve` defines them.
 //!
-//! A port of vLLM 0.32 `benchmarks/serve.py`, `calculate_metrics`. Arrow: `record`, `stats`, `pooled` → here → `json`.
+//! A port of vLLM 0.32 `benchmarks/serve.py`, `calculate_metrics`. Arrow: `fold`, `stats` → here → `json`.
 
-use super::{latency_s, pooled, succeeded, tpot_s, ttft_s};
-use crate::metrics::record::{PointRun, RequestRecord};
+use super::{latency_s, succeeded, tpot_s, ttft_s};
+use crate::metrics::fold::Fold;
+use crate::metrics::record::{Phase, PointRun};
+use crate::metrics::row::Row;
 use crate::metrics::stats::Distribution;
 use crate::plan::{LoadPoint, Slo};
 
@@ -21,8 +23,8 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    fn of(mut ms: Vec<f64>) -> Self {
-        Distribution::of(&mut ms).map_or_else(Self::default, |d| Self {
+    fn of(distribution: Option<Distribution>) -> Self {
+        distribution.map_or_else(Self::default, |d| Self {
             mean: d.avg,
             median: d.p50,
             std: d.std,
@@ -47,19 +49,18 @@ pub(super) struct Totals {
     pub total_token_throughput: f64,
 }
 
-pub(super) fn totals(point: &LoadPoint, run: &PointRun, records: &[&RequestRecord]) -> Totals {
-    let good = || records.iter().filter(|record| succeeded(record));
+pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Totals {
+    let good = || fold.measured().filter(|row| succeeded(row));
     let duration = run.window_s();
     let per_s = |amount: f64| if duration > 0.0 { amount / duration } else { 0.0 };
-    let sum =
-        |of: fn(&RequestRecord) -> u64| good().fold(0_u64, |sum, record| sum.saturating_add(of(record)));
-    let (input, output) = (sum(|record| record.isl), sum(|record| record.osl));
+    let sum = |of: fn(&Row) -> u32| good().map(|row| u64::from(of(row))).sum::<u64>();
+    let (input, output) = (sum(|row| row.isl), sum(|row| row.osl));
     let completed = good().count();
-    let met = good().filter(|record| meets(record, &point.slo, point.streaming)).count();
+    let met = good().filter(|row| meets(row, &point.slo, point.streaming)).count();
     Totals {
         duration,
         completed: completed as u64,
-        failed: (records.len() - completed) as u64,
+        failed: (fold.measured().count() - completed) as u64,
         total_input_tokens: input,
         total_output_tokens: output,
         request_throughput: per_s(completed as f64),
@@ -71,27 +72,29 @@ pub(super) fn totals(point: &LoadPoint, run: &PointRun, records: &[&RequestRecor
 
 /// Every objective that is set is met; the TPOT of an answer of one token is 0. Streaming off there is no TTFT and no TPOT
 /// to meet an objective with.
-fn meets(record: &RequestRecord, slo: &Slo, streaming: bool) -> bool {
+fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
     let within = |bound_ms: Option<f64>, applies: bool, value_s: f64| {
         bound_ms.is_none_or(|bound| applies && value_s <= bound / 1e3)
     };
-    within(slo.ttft_ms, streaming, ttft_s(record))
-        && within(slo.itl_ms, streaming, tpot_s(record).unwrap_or(0.0))
-        && within(slo.e2e_ms, true, latency_s(record))
+    within(slo.ttft_ms, streaming, ttft_s(row))
+        && within(slo.itl_ms, streaming, tpot_s(row).unwrap_or(0.0))
+        && within(slo.e2e_ms, true, latency_s(row))
 }
 
 /// The metrics with statistics, in the order of the file.
-pub(super) fn statistics(streaming: bool, records: &[&RequestRecord]) -> Vec<(&'static str, Statistics)> {
-    let good = || records.iter().copied().filter(|record| succeeded(record));
-    let each = |of: fn(&RequestRecord) -> Option<f64>| {
-        Statistics::of(good().filter_map(of).map(|seconds| seconds * 1e3).collect())
+pub(super) fn statistics(streaming: bool, fold: &Fold) -> Vec<(&'static str, Statistics)> {
+    let good = || fold.measured().filter(|row| succeeded(row));
+    let each = |of: fn(&Row) -> Option<f64>| {
+        let values = good().filter_map(of).map(|seconds| seconds * 1e3);
+        Statistics::of(Distribution::of(&mut fold.values(values)))
     };
     let mut found = Vec::new();
     if streaming {
-        found.push(("ttft", each(|record| Some(ttft_s(record)))));
+        found.push(("ttft", each(|row| Some(ttft_s(row)))));
         found.push(("tpot", each(tpot_s)));
-        found.push(("itl", pooled::gaps(good())));
+        // The gaps of all requests, pooled. An answer without a chunk, which vLLM leaves out, has none.
+        found.push(("itl", Statistics::of(fold.gaps(Phase::Measure).distribution_ms())));
     }
-    found.push(("e2el", each(|record| Some(latency_s(record)))));
+    found.push(("e2el", each(|row| Some(latency_s(row)))));
     found
 }
