@@ -17,3 +17,4 @@ mod session;
 pub mod show;
 pub mod sim;
 pub mod submit;
+mod target_args;

@@ -23,6 +23,7 @@ mod drive;
 pub mod error_body;
 mod flight;
 mod health;
+mod negotiate;
 #[cfg(test)]
 mod open_tests;
 mod pace;
@@ -30,11 +31,13 @@ pub mod probe;
 mod progress;
 pub mod prompts;
 mod schedule;
+#[cfg(test)]
+mod secure_tests;
 pub mod sse;
 mod supply;
 mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -42,6 +45,7 @@ mod words;
 
 pub use body::request_body;
 pub use drive::{LoadError, Options, drive};
+pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use progress::{Progress, Snapshot};
 pub use prompts::{PromptPlan, PromptSource};

@@ -1,6 +1,7 @@
 //! From records to figures: the record itself, statistics, the summary, the exports in other tools' dialects.
 
 pub mod dialects;
+mod reached;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -5,6 +5,7 @@
 
 use super::record::{ClientHealth, Phase, PointRun, RequestRecord};
 use super::stats::Distribution;
+pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,12 @@ pub struct Summary {
     pub offered: Offered,
     /// The client itself.
     pub client: Client,
+    /// Fields of a request that the server refused before the load, and that were left out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_extensions: Vec<DroppedExtension>,
+    /// How the server was reached; `null` in summaries written before there was a choice.
+    #[serde(default)]
+    pub connection: Option<Connection>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
 }
@@ -174,6 +181,8 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, context: &Context) -> Summar
         throughput: throughput(point, run, &good, context.gpus),
         offered: offered(run),
         client: client(&run.client),
+        dropped_extensions: Vec::new(),
+        connection: None,
         verdict: Verdict::of(&reasons(point, run)),
     }
 }
