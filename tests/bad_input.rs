@@ -679,7 +679,8 @@ fn a_bench_that_cannot_reach_its_server_as_told() {
         "error: CA file no.pem: No such file or directory (os error 2); expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
     );
     house.file("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
-    let message = house.run(["bench", "--model", "m", "--url", "https://127.0.0.1:1", "--ca-file", "key.pem"]).fails(2);
+    let message =
+        house.run(["bench", "--model", "m", "--url", "https://127.0.0.1:1", "--ca-file", "key.pem"]).fails(2);
     says!(
         message.stderr,
         "error: CA file key.pem: a private key and no certificate; expected certificates in PEM (-----BEGIN CERTIFICATE-----)"

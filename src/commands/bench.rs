@@ -17,7 +17,8 @@ use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{
-    Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, OpenLoop, Slo, Spacing, Stop, WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, OpenLoop, Slo, Spacing, Stop, WhenFull,
+    point_id,
 };
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
@@ -252,7 +253,9 @@ async fn identify(target: &mut Target, named: bool) -> anyhow::Result<bool> {
         let [model] = models.as_slice() else {
             let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
             let problem = "not given, and the server does not list exactly one model";
-            return Err(InputError::new("--model", problem).expected(format!("one of {}", names.join(", "))).into());
+            return Err(InputError::new("--model", problem)
+                .expected(format!("one of {}", names.join(", ")))
+                .into());
         };
         if !target.model.is_empty() && target.model != model.id {
             let problem = format!("not given, and the servers list {:?} and {:?}", target.model, model.id);

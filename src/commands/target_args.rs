@@ -144,8 +144,11 @@ impl RequestArgs {
     /// What no server could make sense of.
     pub(crate) fn check(&self) -> Result<(), InputError> {
         if self.max_tokens_field == "max_completion_tokens" && self.endpoint == "completions" {
-            return Err(InputError::new("--max-tokens-field", "found max_completion_tokens with --endpoint completions")
-                .expected("max_tokens or auto: the completions endpoint knows no other"));
+            return Err(InputError::new(
+                "--max-tokens-field",
+                "found max_completion_tokens with --endpoint completions",
+            )
+            .expected("max_tokens or auto: the completions endpoint knows no other"));
         }
         let limits = [
             ("--request-timeout", Some(self.request_timeout)),
@@ -154,7 +157,9 @@ impl RequestArgs {
             ("--stall-timeout", self.stall_timeout),
         ];
         match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.seconds() <= 0.0)) {
-            Some((flag, _)) => Err(InputError::new(flag, "found 0: every request would fail").expected("more than 0")),
+            Some((flag, _)) => {
+                Err(InputError::new(flag, "found 0: every request would fail").expected("more than 0"))
+            }
             None => Ok(()),
         }
     }

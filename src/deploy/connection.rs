@@ -13,7 +13,8 @@ use crate::plan::{Connection, Proxy};
 /// A reference that points nowhere, a CA file without a certificate, a header HTTP does not allow.
 pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result<Target, InputError> {
     let read = |key: &str, value: &String| {
-        secrets::read(value).map_err(|error| InputError { key: Some(format!("deploy.connection.{key}")), ..error })
+        secrets::read(value)
+            .map_err(|error| InputError { key: Some(format!("deploy.connection.{key}")), ..error })
     };
     let headers = connection.headers.iter().map(|(name, value)| {
         let value = read(&format!("headers.{name}"), value)?;
@@ -25,17 +26,16 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
         api_key: connection.api_key.as_ref().map(|key| read("api_key", key)).transpose()?,
         headers: headers.collect::<Result<_, InputError>>()?,
         http: connection.http_version,
-        tls: Tls {
-            ca_file: connection.ca_file.as_ref().map(Into::into),
-            insecure: connection.insecure,
-        },
+        tls: Tls { ca_file: connection.ca_file.as_ref().map(Into::into), insecure: connection.insecure },
         proxy: match connection.proxy.as_ref().map(|proxy| read("proxy", proxy)).transpose()? {
             None => Proxy::Off,
             Some(proxy) if proxy == "environment" => Proxy::Environment,
             Some(url) => Proxy::Url(url),
         },
     };
-    target.check().map_err(|error| InputError::new("the connection", error.to_string()).key(key_of(&error)))?;
+    target
+        .check()
+        .map_err(|error| InputError::new("the connection", error.to_string()).key(key_of(&error)))?;
     Ok(target)
 }
 

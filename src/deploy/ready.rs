@@ -87,9 +87,8 @@ async fn ready(server: &Target, health: Option<&str>, endpoint: Endpoint) -> Res
     if let Some(path) = health {
         ok(&format!("{url}{path}"), probe::page(server, path, PROBE_TIMEOUT).await)?;
     }
-    let models = probe::models(server, PROBE_TIMEOUT)
-        .await
-        .map_err(|error| format!("{url}/v1/models: {error}"))?;
+    let models =
+        probe::models(server, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
     let Some(found) = models.iter().find(|known| known.id == *model) else {
         let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
         return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));

@@ -21,7 +21,8 @@ pub fn read(value: &str) -> Result<String, InputError> {
             wrong("no such environment variable here".into()).next(format!("export {variable} first"))
         })
     } else if let Some(path) = value.strip_prefix("file:") {
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
         Ok(text.trim_end_matches(['\n', '\r']).to_owned())
     } else {
         Ok(value.to_owned())

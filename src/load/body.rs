@@ -154,7 +154,9 @@ mod tests {
     #[test]
     fn what_is_left_out_is_not_sent_and_not_offered() {
         let all = LoadPoint { continuous_usage_stats: true, ..point(1) };
-        assert!(body(&all).contains(r#""stream_options":{"include_usage":true,"continuous_usage_stats":true}"#));
+        assert!(
+            body(&all).contains(r#""stream_options":{"include_usage":true,"continuous_usage_stats":true}"#)
+        );
         assert_eq!(extensions(&all), Extension::ALL);
         for extension in Extension::ALL {
             let without = LoadPoint { left_out: vec![extension], ..all.clone() };
@@ -163,7 +165,8 @@ mod tests {
             let others = extensions(&without);
             assert!(others.len() == 4 && !others.contains(&extension), "{others:?}");
         }
-        let bare = LoadPoint { streaming: false, ignore_eos: false, endpoint: Endpoint::Completions, ..point(1) };
+        let bare =
+            LoadPoint { streaming: false, ignore_eos: false, endpoint: Endpoint::Completions, ..point(1) };
         assert_eq!(extensions(&bare), []);
         let fixed = LoadPoint { max_tokens_field: MaxTokensField::MaxTokens, ..point(1) };
         assert!(!extensions(&fixed).contains(&Extension::MaxTokens));

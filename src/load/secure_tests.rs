@@ -104,9 +104,13 @@ async fn serve(
     });
     let stream = TokioIo::new(stream);
     let _ended = match http {
-        HttpVersion::Http1 => hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await,
+        HttpVersion::Http1 => {
+            hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
+        }
         HttpVersion::Http2 => {
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(stream, service)
+                .await
         }
     };
 }
@@ -144,7 +148,8 @@ fn any_certificate_passes_only_when_told_so() {
     let insecure = Target { tls: Tls { ca_file: None, insecure: true }, ..server.target() };
     assert_all(&run(&insecure), Outcome::Ok);
     let before = server.seen.lock().unwrap().len();
-    let wrong = Target { tls: Tls { ca_file: Some(fixture("server.pem")), insecure: false }, ..server.target() };
+    let wrong =
+        Target { tls: Tls { ca_file: Some(fixture("server.pem")), insecure: false }, ..server.target() };
     let checked = run(&wrong);
     assert!(checked.records.iter().all(|record| record.outcome != Outcome::Ok) || checked.records.is_empty());
     assert_eq!(server.seen.lock().unwrap().len(), before, "a request reached a server nobody trusts");
@@ -182,7 +187,8 @@ fn a_proxy_is_used_when_asked_for() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let target = Target { proxy: Proxy::Url(format!("http://{}", proxy.address)), ..Target::new(nobody, "m") };
+    let target =
+        Target { proxy: Proxy::Url(format!("http://{}", proxy.address)), ..Target::new(nobody, "m") };
     assert_all(&run(&target), Outcome::Ok);
     assert_eq!(proxy.seen().requests.len(), 6);
 }
@@ -209,14 +215,19 @@ fn what_cannot_be_used_is_named() {
     assert!(written("garbage", garbage).contains("cannot be used"));
     let both = Tls { ca_file: Some(fixture("ca.pem")), insecure: true };
     assert!(matches!(with(both).check(), Err(TargetError::InsecureWithCa)));
-    let proxied = |proxy: &str| error(Target { proxy: Proxy::Url(proxy.into()), ..Target::new("http://h", "m") });
+    let proxied =
+        |proxy: &str| error(Target { proxy: Proxy::Url(proxy.into()), ..Target::new("http://h", "m") });
     for proxy in ["", "proxy", "socks5://h:1", "user:secret@h"] {
         let said = proxied(proxy);
         assert!(said.contains("expected http://host:port") && !said.contains("secret"), "{said}");
     }
     assert!(matches!(Target { base_urls: vec![], ..Target::new("", "m") }.check(), Err(TargetError::NoUrl)));
     // Without TLS nobody reads the file.
-    assert!(Target { tls: Tls { ca_file: Some("/no".into()), insecure: false }, ..Target::new("http://h", "m") }.check().is_ok());
+    assert!(
+        Target { tls: Tls { ca_file: Some("/no".into()), insecure: false }, ..Target::new("http://h", "m") }
+            .check()
+            .is_ok()
+    );
 }
 
 #[test]

@@ -131,7 +131,8 @@ impl Target {
             Proxy::Off => builder.no_proxy(),
             Proxy::Environment => builder,
             Proxy::Url(url) => {
-                let wrong = || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
+                let wrong =
+                    || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
                 parse_url(url).map_err(|_| wrong())?;
                 builder.proxy(reqwest::Proxy::all(url).map_err(|_| wrong())?)
             }
@@ -175,7 +176,9 @@ pub enum TargetError {
         reason: String,
     },
     /// A user name or password in a URL: it would stand in every report.
-    #[error("the URL of {host} holds a user name or password; give them as a header: Authorization, by reference")]
+    #[error(
+        "the URL of {host} holds a user name or password; give them as a header: Authorization, by reference"
+    )]
     Credentials {
         /// Its host.
         host: String,

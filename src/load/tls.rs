@@ -40,9 +40,7 @@ impl Tls {
                 let verifier = Arc::new(Unverified { provider });
                 builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
             }
-            (Some(file), false) => {
-                builder.with_root_certificates(authorities(file)?).with_no_client_auth()
-            }
+            (Some(file), false) => builder.with_root_certificates(authorities(file)?).with_no_client_auth(),
             (None, false) => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
         };
         let protocol: &[u8] = match http {
@@ -82,7 +80,9 @@ fn authorities(file: &Path) -> Result<RootCertStore, TargetError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| wrong(format!("PEM that breaks off: {error}")))?;
-        roots.add(certificate).map_err(|error| wrong(format!("a certificate that cannot be used: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(format!("a certificate that cannot be used: {error}")))?;
     }
     if roots.is_empty() {
         return Err(wrong(described(&bytes)));
@@ -98,7 +98,9 @@ fn described(bytes: &[u8]) -> String {
     let sections = SliceIter::<(SectionKind, Vec<u8>)>::new(bytes).filter_map(Result::ok);
     let mut kinds: Vec<&str> = sections
         .map(|(kind, _)| match kind {
-            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => "a private key",
+            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
+                "a private key"
+            }
             SectionKind::PublicKey => "a public key",
             SectionKind::Csr => "a certificate request",
             SectionKind::Crl => "a revocation list",

@@ -3,9 +3,9 @@
 //! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the
 //! verdict; warm-up enters nothing. Arrow: `record`, `stats`, `verdict`, `plan` → here → reports.
 
+pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::record::{ClientHealth, Phase, PointRun, RequestRecord};
 use super::stats::Distribution;
-pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use serde::{Deserialize, Serialize};
@@ -63,8 +63,8 @@ pub struct Summary {
     /// Fields of a request that the server refused before the load, and that were left out of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_extensions: Vec<DroppedExtension>,
-    /// How the server was reached; `null` in summaries written before there was a choice.
-    #[serde(default)]
+    /// How the server was reached; absent in summaries written before there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,

@@ -90,9 +90,9 @@ fn wrong_proxy(proxy: &str, at: &dyn Fn(&str, String) -> InputError) -> Option<I
         return None;
     }
     match http_url(proxy) {
-        Some(url) if has_password(&url) => {
-            Some(at("proxy", WRITTEN_OUT.into()).expected("a reference such as \"env:NAME\" or \"file:/path\""))
-        }
+        Some(url) if has_password(&url) => Some(
+            at("proxy", WRITTEN_OUT.into()).expected("a reference such as \"env:NAME\" or \"file:/path\""),
+        ),
         Some(_) => None,
         None => Some(
             at("proxy", format!("found {proxy:?}"))
@@ -131,7 +131,8 @@ pub(super) fn urls(
                     .next("give deploy.connection.headers.Authorization = \"env:NAME\""),
             ),
             Some(_) if urls.0[..index].contains(text) => {
-                errors.push(blame.at("deploy.url", format!("found {text:?} twice")).expected("each URL once"));
+                errors
+                    .push(blame.at("deploy.url", format!("found {text:?} twice")).expected("each URL once"));
             }
             Some(_) => {}
         }

@@ -22,13 +22,8 @@ pub enum Extension {
 
 impl Extension {
     /// All, in the order in which they are given up.
-    pub const ALL: [Self; 5] = [
-        Self::ContinuousUsageStats,
-        Self::MinTokens,
-        Self::IgnoreEos,
-        Self::StreamOptions,
-        Self::MaxTokens,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::ContinuousUsageStats, Self::MinTokens, Self::IgnoreEos, Self::StreamOptions, Self::MaxTokens];
 
     /// The key as it stands in the body and in a server's complaint.
     pub fn key(self) -> &'static str {

@@ -24,8 +24,8 @@ use crate::site::ContainerRuntime;
 pub use connection::Connection;
 pub use extension::Extension;
 pub use load_point::{
-    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, Proxy, Slo, Spacing, Stop,
-    WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, Proxy, Slo, Spacing,
+    Stop, WhenFull, point_id,
 };
 
 /// Version of the plan format.

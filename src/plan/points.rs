@@ -5,8 +5,8 @@
 use toml::{Table, Value};
 
 use super::build::{Blame, Input, json_map, section, typed};
-use super::matrix::{combination_id, product};
 use super::load_point::CONNECT_TIMEOUT_S;
+use super::matrix::{combination_id, product};
 use super::{Endpoint, Length, LoadPoint, MaxTokensField, Slo, arrival, point_id};
 use crate::document::{InputError, InputErrors};
 use crate::recipe::units::OneOrMany;

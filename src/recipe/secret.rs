@@ -20,7 +20,9 @@ pub fn is_secret_name(name: &str) -> bool {
 /// Whether a header's name says that its value is a secret.
 pub fn is_secret_header(name: &str) -> bool {
     let name = name.to_lowercase().replace('-', "_");
-    is_secret_name(&name) || ["authorization", "cookie", "_key"].iter().any(|word| name.contains(word))
+    is_secret_name(&name)
+        || name.ends_with("_key")
+        || ["authorization", "cookie"].iter().any(|word| name.contains(word))
 }
 
 /// A value as it may be shown: references as they are, a literal secret masked.

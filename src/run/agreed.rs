@@ -19,10 +19,7 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// Asks the server; gives the measurement with the load point it takes.
-    pub(super) fn reach(
-        measure: &Measure,
-        stop: &CancellationToken,
-    ) -> Result<(Measure, Self), PointError> {
+    pub(super) fn reach(measure: &Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
         let refused = load::refused_extensions(&measure.target, &measure.point, stop)?;
         let several = measure.target.base_urls.len() > 1;
         let mut left_out = measure.point.left_out.clone();
@@ -72,7 +69,11 @@ mod tests {
     #[test]
     fn what_a_server_refuses_is_left_out_and_told() {
         let server = Server::play(|n| match n {
-            0 => whole("422 Unprocessable Entity", "text/plain", "Unexpected fields in the request: {'ignore_eos'}"),
+            0 => whole(
+                "422 Unprocessable Entity",
+                "text/plain",
+                "Unexpected fields in the request: {'ignore_eos'}",
+            ),
             _ => good(),
         });
         let dir = tempfile::tempdir().unwrap();
@@ -95,17 +96,26 @@ mod tests {
         assert_eq!(summary.dropped_extensions[0].field, "ignore_eos");
         let sent = server.seen().requests;
         assert_eq!(sent.len(), 4, "asked twice, then the load");
-        assert!(sent[2..].iter().all(|(_, body)| !body.contains("ignore_eos") && body.contains("min_tokens")));
+        assert!(
+            sent[2..].iter().all(|(_, body)| !body.contains("ignore_eos") && body.contains("min_tokens"))
+        );
         let inputs = std::fs::read_to_string(dir.path().join("inputs.json")).unwrap();
         assert!(!inputs.contains("ignore_eos") && inputs.contains("min_tokens"));
         let written = crate::run::point::finished(dir.path()).unwrap();
-        assert_eq!((written.dropped_extensions, written.connection), (summary.dropped_extensions, summary.connection));
+        assert_eq!(
+            (written.dropped_extensions, written.connection),
+            (summary.dropped_extensions, summary.connection)
+        );
     }
 
     #[test]
     fn a_renamed_length_is_told_and_no_reason() {
         let server = Server::play(|n| match n {
-            0 => whole("400 Bad Request", "text/plain", "'max_tokens' is not supported, use 'max_completion_tokens'"),
+            0 => whole(
+                "400 Bad Request",
+                "text/plain",
+                "'max_tokens' is not supported, use 'max_completion_tokens'",
+            ),
             _ => good(),
         });
         let measure = Measure {
@@ -116,9 +126,13 @@ mod tests {
             benchmark_id: "b".into(),
             deployment: None,
         };
-        let summary = measure.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+        let summary =
+            measure.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
         let [dropped] = &summary.dropped_extensions[..] else { panic!("{summary:?}") };
-        assert_eq!((dropped.field.as_str(), dropped.replaced_by.as_deref()), ("max_tokens", Some("max_completion_tokens")));
+        assert_eq!(
+            (dropped.field.as_str(), dropped.replaced_by.as_deref()),
+            ("max_tokens", Some("max_completion_tokens"))
+        );
         assert!(!summary.verdict.reasons.iter().any(|reason| reason.contains("max_tokens")));
         assert!(server.seen().requests[2].1.contains(r#""max_completion_tokens":4"#));
     }

@@ -54,13 +54,17 @@ fn a_refusal_of_something_else_gives_nothing_up() {
 #[test]
 fn words_of_real_servers() {
     let page = |status, body: &str| Page { status, body: body.into() };
-    let dynamo = r#"{"message":"Validation: Unsupported parameter(s): `min_tokens`","type":"Bad Request","code":400}"#;
+    let dynamo =
+        r#"{"message":"Validation: Unsupported parameter(s): `min_tokens`","type":"Bad Request","code":400}"#;
     assert_eq!(read(&page(400, dynamo)), Reply::Refused(dynamo.into()));
     assert!(names(dynamo, "min_tokens") && !names(dynamo, "max_tokens"));
     let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
     assert!(names(openai, "max_tokens") && !names(openai, "ignore_eos"));
     assert!(!names("max_completion_tokens, the_max_tokens", "max_tokens"));
-    assert!(matches!(read(&page(422, "Unexpected fields in the request: {'ignore_eos'}")), Reply::Refused(_)));
+    assert!(matches!(
+        read(&page(422, "Unexpected fields in the request: {'ignore_eos'}")),
+        Reply::Refused(_)
+    ));
     let stream = "data: {\"error\":{\"message\":\"min_tokens\",\"type\":\"BadRequestError\",\"code\":400}}\n\ndata: [DONE]\n\n";
     assert!(matches!(read(&page(200, stream)), Reply::Refused(words) if words.contains("BadRequestError")));
     let failed = "data: {\"error\":{\"message\":\"Internal server error\",\"code\":500}}\n\ndata: [DONE]\n\n";
@@ -73,7 +77,11 @@ fn words_of_real_servers() {
 #[test]
 fn each_server_is_asked_and_what_one_refuses_is_sent_to_none() {
     let strict = Server::play(|n| match n {
-        0 => whole("422 Unprocessable Entity", "text/plain", "Unexpected fields in the request: {'ignore_eos'}"),
+        0 => whole(
+            "422 Unprocessable Entity",
+            "text/plain",
+            "Unexpected fields in the request: {'ignore_eos'}",
+        ),
         _ => good(),
     });
     let other = Server::play(|n| match n {
