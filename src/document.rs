@@ -268,10 +268,10 @@ fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
             _ => None,
         };
         if let Some(inner) = inner {
-            return Some(join(key.get_ref(), &inner));
+            return Some(format!("{}.{inner}", join("", key.get_ref())));
         }
         if covers(key.span()) || covers(value.span()) {
-            return Some(key.get_ref().to_string());
+            return Some(join("", key.get_ref()));
         }
     }
     None

@@ -690,7 +690,7 @@ fn a_bench_that_cannot_reach_its_server_as_told() {
         with(&["--ca-file", "ca.pem", "--insecure"]),
         "error: the argument '--ca-file <FILE>' cannot be used with '--insecure'
 
-Usage: tokmark bench --model <MODEL> --url <URL> --ca-file <FILE>
+Usage: tokmark bench --url <URL> --model <MODEL> --ca-file <FILE>
 
 For more information, try '--help'."
     );
@@ -776,7 +776,8 @@ fn a_connection_that_cannot_be_made_as_told() {
     says!(
         attach(url, "http_version = \"3\"", ""),
         "error: ./r.toml:9:16: `deploy.connection.http_version`: unknown value `3`
-  expected: `1.1` or `2`"
+  expected: one of 1.1, 2
+  next: did you mean `2`?"
     );
     says!(
         attach(url, "", "endpoint = \"completions\"\nmax_tokens_field = \"max_completion_tokens\"\n"),

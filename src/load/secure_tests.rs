@@ -22,11 +22,13 @@ fn fixture(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
 }
 
+/// Version and `Authorization` of each request.
+type Seen = Arc<Mutex<Vec<(Version, Option<String>)>>>;
+
 /// A server on a thread of its own that streams a good answer to everything, over TLS and with HTTP/2 if asked for.
 struct Speaker {
     url: String,
-    /// Version and `Authorization` of each request.
-    seen: Arc<Mutex<Vec<(Version, Option<String>)>>>,
+    seen: Seen,
     over: CancellationToken,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -37,7 +39,7 @@ impl Speaker {
         listener.set_nonblocking(true).unwrap();
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let (seen, over) = (Arc::default(), CancellationToken::new());
+        let (seen, over) = (Seen::default(), CancellationToken::new());
         let (seen_there, over_there) = (Arc::clone(&seen), over.clone());
         let acceptor = tls.then(|| acceptor(http));
         let thread = std::thread::spawn(move || {
@@ -90,11 +92,7 @@ fn acceptor(http: HttpVersion) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    http: HttpVersion,
-    seen: Arc<Mutex<Vec<(Version, Option<String>)>>>,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: HttpVersion, seen: Seen) {
     let service = service_fn(move |request: Request<Incoming>| {
         let key = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         seen.lock().unwrap().push((request.version(), key));
