@@ -61,10 +61,10 @@ pub struct Summary {
     /// The client itself.
     pub client: Client,
     /// Fields of a request that the server refused before the load, and that were left out of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub dropped_extensions: Vec<DroppedExtension>,
-    /// How the server was reached; absent in summaries written before there was a choice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How the server was reached; `null` where nobody says.
+    #[serde(default)]
     pub connection: Option<Connection>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
