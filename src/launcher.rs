@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::document::{Document, InputError, InputErrors, nearest};
+use crate::recipe::MaxTokensField;
 use crate::recipe::find::{config_folder, toml_files};
 
 static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/launchers");
@@ -80,6 +81,9 @@ pub struct EndpointSpec {
     /// Path of the Prometheus metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    /// Field of its chat endpoint that bounds the output length. Default `auto`: `max_tokens`, unless the server refuses it.
+    #[serde(default)]
+    pub max_tokens_field: MaxTokensField,
 }
 
 /// `[[role]]`: one kind of process.

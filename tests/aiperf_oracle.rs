@@ -190,6 +190,7 @@ impl Capture {
             first_token_timeout_s: None,
             max_tokens_field: Default::default(),
             continuous_usage_stats: false,
+            left_out: Vec::new(),
             extra_body: Map::new(),
         }
     }

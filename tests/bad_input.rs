@@ -46,7 +46,7 @@ macro_rules! says {
 fn an_unknown_key_names_the_nearest() {
     says!(run(&format!("{MODEL}[deploy]\nlauncer = \"sim\"\n{LOAD}"), &[]),
 "error: ./r.toml:6:1: `deploy.launcer`: unknown key `launcer`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, startup_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, connection, startup_timeout, stop_grace, engine, env
   next: did you mean `launcher`?"
 );
 }
@@ -369,7 +369,7 @@ fn bad_assignments() {
     );
     says!(run(&good(), &["--set", "load.concurency=3"]),
 "error: --set load.concurency=3: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, slo, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, extra_body
   next: did you mean `concurrency`?"
 );
     says!(
@@ -413,7 +413,7 @@ fn a_knob_for_a_key_that_is_none() {
     house.is_untouched();
     says!(end.stderr,
 "error: $CONCURRENCY: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, slo, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, extra_body
   next: did you mean `concurrency`?"
 );
 }
@@ -441,7 +441,7 @@ fn an_empty_axis() {
 fn an_axis_that_is_none() {
     says!(run(&format!("{}[sweep.server]\ntpp = [1, 2]\n", good()), &[]),
 "error: ./r.toml:11: `sweep.server.tpp`: unknown key `tpp`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, startup_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, connection, startup_timeout, stop_grace, engine, env
   next: did you mean `tp`?"
 );
     says!(
@@ -625,7 +625,8 @@ For more information, try '--help'."
     );
     says!(
         with(&["--header", "Authorization: env:NO_SUCH"]),
-        "error: --header Authorization: $NO_SUCH is not set"
+        r#"error: --header Authorization: found "env:NO_SUCH": no such environment variable here
+  next: export NO_SUCH first"#
     );
     says!(
         with(&["--header", "bad name: x"]),
@@ -655,6 +656,133 @@ For more information, try '--help'."
         with(&["--duration", "0s", "--out", "o"]),
         "error: --duration: found 0: nothing would be sent
   expected: more than 0"
+    );
+}
+
+#[test]
+fn a_bench_that_cannot_reach_its_server_as_told() {
+    let house = House::new();
+    let bench = |more: &[&str]| house.fails(["bench", "--model", "m"].iter().chain(more));
+    says!(
+        bench(&["--url", "http://127.0.0.1:1,127.0.0.1:2"]),
+        r#"error: --url: "127.0.0.1:2" is not an http:// or https:// address: relative URL without a base
+  expected: an address such as http://127.0.0.1:8000"#
+    );
+    says!(
+        bench(&["--url", "http://127.0.0.1:1", "--url", "http://user:secret@h:2"]),
+        "error: --url: the URL of h holds a user name or password; give them as a header: Authorization, by reference
+  expected: an address such as http://127.0.0.1:8000"
+    );
+    let with = |more: &[&str]| bench(&[&["--url", "https://127.0.0.1:1"], more].concat());
+    says!(
+        with(&["--ca-file", "no.pem"]),
+        "error: CA file no.pem: No such file or directory (os error 2); expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
+    );
+    house.file("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let message =
+        house.run(["bench", "--model", "m", "--url", "https://127.0.0.1:1", "--ca-file", "key.pem"]).fails(2);
+    says!(
+        message.stderr,
+        "error: CA file key.pem: a private key and no certificate; expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
+    );
+    std::fs::remove_file(house.path().join("key.pem")).unwrap();
+    says!(
+        with(&["--ca-file", "ca.pem", "--insecure"]),
+        "error: the argument '--ca-file <FILE>' cannot be used with '--insecure'
+
+Usage: tokmark bench --url <URL> --model <MODEL> --ca-file <FILE>
+
+For more information, try '--help'."
+    );
+    says!(
+        with(&["--insecure", "--proxy", "proxy"]),
+        "error: the proxy is no address: expected http://host:port or https://host:port"
+    );
+    says!(
+        with(&["--api-key", "sk-written-out"]),
+        "error: invalid value 'sk-written-out' for '--api-key <REF>': a secret is given as env:NAME or file:PATH, not written out
+
+For more information, try '--help'."
+    );
+    says!(
+        with(&["--insecure", "--first-token-timeout", "0s"]),
+        "error: --first-token-timeout: found 0: every request would fail
+  expected: more than 0"
+    );
+    says!(
+        with(&["--insecure", "--endpoint", "completions", "--max-tokens-field", "max_completion_tokens"]),
+        "error: --max-tokens-field: found max_completion_tokens with --endpoint completions
+  expected: max_tokens or auto: the completions endpoint knows no other"
+    );
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_as_told() {
+    let attach = |url: &str, connection: &str, load: &str| {
+        run(
+            &format!(
+                "{MODEL}[deploy]\nlauncher = \"attach\"\nurl = {url}\n[deploy.connection]\n{connection}\n{LOAD}{load}"
+            ),
+            &[],
+        )
+    };
+    let url = "\"https://127.0.0.1:1\"";
+    says!(
+        attach(r#"["http://127.0.0.1:1", "127.0.0.1:2"]"#, "", ""),
+        r#"error: ./r.toml:7: `deploy.url`: found "127.0.0.1:2"
+  expected: a URL such as http://host:8000"#
+    );
+    says!(
+        attach(r#"["http://h:1", "http://h:1"]"#, "", ""),
+        r#"error: ./r.toml:7: `deploy.url`: found "http://h:1" twice
+  expected: each URL once"#
+    );
+    says!(
+        attach(r#""http://user:secret@h:1""#, "", ""),
+        r#"error: ./r.toml:7: `deploy.url`: a secret written out; it would end up in scripts and results
+  expected: a URL without user name and password
+  next: give deploy.connection.headers.Authorization = "env:NAME""#
+    );
+    says!(
+        attach(url, "ca_file = \"ca.pem\"\ninsecure = true", ""),
+        r#"error: ./r.toml:9: `deploy.connection.ca_file`: found "ca.pem"
+  expected: an absolute path
+./r.toml:10: `deploy.connection.insecure`: found beside ca_file
+  expected: one of them: trust the authorities in a file, or any certificate"#
+    );
+    says!(
+        attach(url, "ca_file = \"/no/such/ca.pem\"", ""),
+        "error: ./r.toml:9: `deploy.connection.ca_file`: CA file /no/such/ca.pem: No such file or directory (os error 2); expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
+    );
+    says!(
+        attach(url, "api_key = \"sk-1\"\nproxy = \"http://u:p@h\"\nheaders.X-Api-Key = \"sk-2\"", ""),
+        r#"error: ./r.toml:9: `deploy.connection.api_key`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:NAME" or "file:/path"
+./r.toml:11: `deploy.connection.headers.X-Api-Key`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:NAME" or "file:/path"
+./r.toml:10: `deploy.connection.proxy`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:NAME" or "file:/path""#
+    );
+    says!(
+        attach(url, "proxy = \"proxy\"", ""),
+        r#"error: ./r.toml:9: `deploy.connection.proxy`: found "proxy"
+  expected: off, environment, or a URL such as http://proxy:3128"#
+    );
+    says!(
+        attach(url, "insecure = true\napi_key = \"env:NO_SUCH\"", ""),
+        r#"error: ./r.toml:10: `deploy.connection.api_key`: found "env:NO_SUCH": no such environment variable here
+  next: export NO_SUCH first"#
+    );
+    says!(
+        attach(url, "http_version = \"3\"", ""),
+        "error: ./r.toml:9:16: `deploy.connection.http_version`: unknown value `3`
+  expected: one of 1.1, 2
+  next: did you mean `2`?"
+    );
+    says!(
+        attach(url, "", "endpoint = \"completions\"\nmax_tokens_field = \"max_completion_tokens\"\n"),
+        "error: ./r.toml:14: `load.max_tokens_field`: found max_completion_tokens with the endpoint `completions`
+  expected: max_tokens or auto: the completions endpoint knows no other"
     );
 }
 

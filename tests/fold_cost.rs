@@ -106,6 +106,7 @@ fn point(requests: u64) -> LoadPoint {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

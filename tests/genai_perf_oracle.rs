@@ -81,6 +81,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     };
     summary_files(&point, &Fold::of(&records), &CONTEXT)

@@ -146,6 +146,7 @@ fn point(streams: u32, requests: u64, tokens: u32) -> LoadPoint {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

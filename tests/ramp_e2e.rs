@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::house::{House, free_port, house_json};
+use tokmark::metrics::Fold;
 use tokmark::metrics::RequestRecord;
-use tokmark::metrics::stages::stages;
 use tokmark::plan::{LoadPoint, Plan};
 
 fn records(path: &Path) -> Vec<RequestRecord> {
@@ -59,7 +59,9 @@ fn a_ramp_in_a_recipe_leaves_its_stages() {
         summary["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]).collect();
     assert_eq!(names, ["climb", "2"]);
     // The plan and the records give the same figures again.
-    let again = serde_json::to_string(&stages(&point(&dir), &records).unwrap()).unwrap();
+    let mut fold = Fold::new(&point(&dir));
+    records.iter().for_each(|record| fold.add(record));
+    let again = serde_json::to_string(&fold.stages().unwrap()).unwrap();
     assert_eq!(summary["stages"], serde_json::from_str::<Value>(&again).unwrap());
     let (warm, measured) = (of_phase(&records, "warmup"), of_phase(&records, "measure"));
     let cool = of_phase(&records, "cool_down");

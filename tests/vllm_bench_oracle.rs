@@ -128,6 +128,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     };
     let context =

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Display;
 use super::ramp_args::RampArgs;
+use super::target_args::{RequestArgs, TargetArgs};
 use super::{output, session};
 use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
@@ -17,7 +18,8 @@ use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{
-    Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, OpenLoop, Slo, Spacing, Stop, WhenFull,
+    point_id,
 };
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
@@ -27,18 +29,13 @@ use crate::run::point::{self, Measure};
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Base URL of the server, e.g. http://127.0.0.1:8000
-    #[arg(long)]
-    url: String,
+    #[command(flatten)]
+    to: TargetArgs,
     /// Model name [default: the only one the server lists]
     #[arg(long)]
     model: Option<String>,
-    /// Endpoint that is driven
-    #[arg(long, default_value = "chat", value_parser = ["chat", "completions"])]
-    endpoint: String,
-    /// Ask for the whole answer at once
-    #[arg(long)]
-    no_stream: bool,
+    #[command(flatten)]
+    request: RequestArgs,
     /// Prompt length, tokens (approximate: one word a token)
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     isl: u32,
@@ -92,31 +89,15 @@ pub struct BenchArgs {
     /// Seed of prompts and lengths
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Let the server end answers early instead of asking for exactly OSL tokens
-    #[arg(long)]
-    respect_eos: bool,
     /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
     #[arg(long, value_name = "LIST", value_parser = slo)]
     slo: Option<Slo>,
-    /// Total time limit of one request
-    #[arg(long, value_name = "TIME", default_value = "600s")]
-    request_timeout: Span,
-    /// Header for every request; a value `env:NAME` is read from the environment (repeatable)
-    #[arg(long = "header", value_name = "K:V")]
-    headers: Vec<String>,
-    /// JSON object merged into every request body
-    #[arg(long, value_name = "JSON", value_parser = object)]
-    extra_body: Option<serde_json::Map<String, serde_json::Value>>,
     /// Folder for records, summary and exports
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the summary (with several points, the array of them) as JSON and nothing else
     #[arg(long)]
     json: bool,
-}
-
-fn object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
@@ -159,30 +140,35 @@ impl BenchArgs {
     fn points(&self) -> Vec<LoadPoint> {
         let isl = Length { mean: self.isl, stddev: self.isl_stddev };
         let osl = Length { mean: self.osl, stddev: self.osl_stddev };
-        let points = self.arrivals().into_iter().map(|arrival| LoadPoint {
-            id: point_id(isl, osl, &arrival),
-            isl,
-            osl,
-            stop: self.stop(&arrival),
-            arrival,
-            warmup_requests: self.warmup,
-            warmup_duration_s: self
-                .warmup_duration
-                .map(|span| span.seconds())
-                .filter(|seconds| *seconds > 0.0),
-            at_end: self.at_end(),
-            endpoint: if self.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat },
-            streaming: !self.no_stream,
-            ignore_eos: !self.respect_eos,
-            seed: self.seed,
-            slo: self.slo.unwrap_or_default(),
-            request_timeout_s: self.request_timeout.seconds(),
-            stall_timeout_s: self.request_timeout.seconds().min(120.0),
-            connect_timeout_s: 30.0,
-            first_token_timeout_s: None,
-            max_tokens_field: Default::default(),
-            continuous_usage_stats: false,
-            extra_body: self.extra_body.clone().unwrap_or_default(),
+        let points = self.arrivals().into_iter().map(|arrival| {
+            let mut point = LoadPoint {
+                id: point_id(isl, osl, &arrival),
+                isl,
+                osl,
+                stop: self.stop(&arrival),
+                arrival,
+                warmup_requests: self.warmup,
+                warmup_duration_s: self
+                    .warmup_duration
+                    .map(|span| span.seconds())
+                    .filter(|seconds| *seconds > 0.0),
+                at_end: self.at_end(),
+                endpoint: Endpoint::Chat,
+                streaming: true,
+                ignore_eos: true,
+                seed: self.seed,
+                slo: self.slo.unwrap_or_default(),
+                request_timeout_s: 0.0,
+                stall_timeout_s: 0.0,
+                connect_timeout_s: 0.0,
+                first_token_timeout_s: None,
+                max_tokens_field: MaxTokensField::Auto,
+                continuous_usage_stats: false,
+                left_out: Vec::new(),
+                extra_body: serde_json::Map::new(),
+            };
+            self.request.apply(&mut point);
+            point
         });
         points.collect()
     }
@@ -232,33 +218,17 @@ impl BenchArgs {
             _ => AtEnd::Drain { limit_s: self.drain_timeout.map(|span| span.seconds()) },
         }
     }
-
-    fn target(&self) -> Result<Target, InputErrors> {
-        let mut target = Target::new(&self.url, self.model.clone().unwrap_or_default());
-        for header in &self.headers {
-            let Some((name, value)) = header.split_once(':') else {
-                return Err(InputError::new("--header", "no `:` in it").expected("NAME:VALUE").into());
-            };
-            let value = value.trim();
-            let value = match value.strip_prefix("env:") {
-                Some(variable) => std::env::var(variable).map_err(|_| {
-                    InputError::new(format!("--header {name}"), format!("${variable} is not set"))
-                })?,
-                None => value.to_owned(),
-            };
-            target.headers.push((name.trim().to_owned(), value));
-        }
-        Ok(target)
-    }
 }
 
 /// Runs the verb.
 pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
-    let mut target = args.target()?;
-    // An unusable URL or header is a mistake to name before anything else.
-    target.url("/").map_err(|error| {
+    let mut target = args.to.target(args.model.as_deref().unwrap_or_default())?;
+    // An unusable URL or CA file is a mistake to name before anything else.
+    target.urls("/").map_err(|error| {
         InputError::new("--url", error.to_string()).expected("an address such as http://127.0.0.1:8000")
     })?;
+    target.check()?;
+    args.request.check()?;
     if args.duration.is_some_and(|duration| duration.seconds() <= 0.0) {
         return Err(InputError::new("--duration", "found 0: nothing would be sent")
             .expected("more than 0")
@@ -280,33 +250,47 @@ pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Finds the model's name and whether the server is tokmark's simulated engine. A server without `/v1/models` is fine
-/// when the name was given.
+/// Finds the model's name and whether a server is tokmark's simulated engine. A server without `/v1/models` is fine when the
+/// name was given. Of several, each must list the same.
 async fn identify(target: &mut Target, named: bool) -> anyhow::Result<bool> {
-    let listed = probe::models(target, Duration::from_secs(10)).await;
-    let models = match (listed, named) {
-        (Ok(models), _) => models,
-        (Err(probe::ProbeError::Target(error)), _) => return Err(error.into()),
-        (Err(probe::ProbeError::Status { .. } | probe::ProbeError::Answer(_)), true) => return Ok(false),
-        (Err(error), _) => {
+    let mut simulated = false;
+    for server in target.each().collect::<Vec<_>>() {
+        let Some(models) = listed(&server, named).await? else { continue };
+        if named {
+            simulated |= models.iter().any(|model| model.simulated);
+            continue;
+        }
+        let [model] = models.as_slice() else {
+            let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+            let problem = "not given, and the server does not list exactly one model";
+            return Err(InputError::new("--model", problem)
+                .expected(format!("one of {}", names.join(", ")))
+                .into());
+        };
+        if !target.model.is_empty() && target.model != model.id {
+            let problem = format!("not given, and the servers list {:?} and {:?}", target.model, model.id);
+            return Err(InputError::new("--model", problem).expected("servers of one model").into());
+        }
+        target.model.clone_from(&model.id);
+        simulated |= model.simulated;
+    }
+    Ok(simulated)
+}
+
+/// The models a server lists; `None` when it does not tell and need not.
+async fn listed(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe::Model>>> {
+    match probe::models(server, Duration::from_secs(10)).await {
+        Ok(models) => Ok(Some(models)),
+        Err(probe::ProbeError::Target(error)) => Err(error.into()),
+        Err(probe::ProbeError::Status { .. } | probe::ProbeError::Answer(_)) if named => Ok(None),
+        Err(error) => {
             let message = format!(
                 "{}: {error}\n  next: is the server up? A model list at /v1/models is asked for first",
-                target.address()
+                server.address()
             );
-            return Err(Ended { code: error::SERVER, message }.into());
+            Err(Ended { code: error::SERVER, message }.into())
         }
-    };
-    if named {
-        return Ok(models.iter().any(|model| model.simulated));
     }
-    let [model] = models.as_slice() else {
-        let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
-        return Err(InputError::new("--model", "not given, and the server does not list exactly one model")
-            .expected(format!("one of {}", names.join(", ")))
-            .into());
-    };
-    target.model.clone_from(&model.id);
-    Ok(model.simulated)
 }
 
 async fn interrupted(stop: CancellationToken) {

@@ -18,3 +18,4 @@ mod session;
 pub mod show;
 pub mod sim;
 pub mod submit;
+mod target_args;

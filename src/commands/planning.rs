@@ -2,14 +2,16 @@
 //!
 //! Arrow: `recipe`, `site`, `launcher`, `plan` → here → verbs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
+use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
 use crate::launcher;
-use crate::plan::Plan;
 use crate::plan::build::{Input, build};
 use crate::plan::resolve::{Choice, Resolved, resolve};
+use crate::plan::{Connection, Plan};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, RenderError, Scene};
 use crate::site::SiteFile;
@@ -122,6 +124,27 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
         .expected("a folder with the model's weights")
         .next("correct the path, or leave it out to let the engine find the model by name")
         .into())
+}
+
+/// Checks what a recipe says about the connection as far as this machine knows it: `secrets` are read where the load runs.
+pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
+    for deployment in &plan.deployments {
+        let here = deployment.connection.clone();
+        let here = if secrets {
+            here
+        } else {
+            Connection { proxy: None, api_key: None, headers: BTreeMap::new(), ..here }
+        };
+        // The one of a server that is not started yet is not known; any address of its kind does.
+        let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
+        let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
+        connection::target(urls, &plan.model.served_name, &here).map_err(|mut error| {
+            let origin = error.key.as_ref().and_then(|key| plan.origins.get(key));
+            error.origin = origin.unwrap_or(&plan.recipe.file).clone();
+            error
+        })?;
+    }
+    Ok(())
 }
 
 /// Where a path inside the container lies outside of it, by the site's mounts.

@@ -24,6 +24,7 @@ pub struct RunArgs {
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let plan = planning::plan(global, &args.recipe)?.plan;
     planning::check_weights(global, &plan)?;
+    planning::check_connection(&plan, true)?;
     for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
         ports::must_be_free("127.0.0.1", port)?;
     }

@@ -42,6 +42,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let plan = planning::plan(global, &args.recipe)?.plan;
     if !args.no_weights_check {
         planning::check_weights(global, &plan)?;
+        planning::check_connection(&plan, false)?;
     }
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
     if args.dry_run {

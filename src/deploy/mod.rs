@@ -3,6 +3,7 @@
 //!
 //! Arrow: `plan`, `render`, `slurm`/`executor` (steps), `load` (probe) → here → `run`.
 
+pub mod connection;
 pub mod error;
 pub mod log;
 pub mod place;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::Event;
+use crate::load::Target;
 use crate::plan::{Deployment, Plan};
 use crate::render::{self, Scene};
 pub use error::DeployError;
@@ -60,6 +62,8 @@ pub struct Surroundings<'a> {
 pub struct Deployed {
     /// URL of its endpoint.
     pub url: String,
+    /// What the load is sent to: the endpoint, all its URLs.
+    pub target: Target,
     /// The endpoint says of itself that it is simulated.
     pub simulated: bool,
     processes: Vec<Running>,
@@ -79,9 +83,13 @@ impl Deployed {
         let began = Instant::now();
         let scene = scene(plan, deployment, around)?;
         let url = render::endpoint_url(plan, deployment, &scene)?;
+        let urls = std::iter::once(url.clone()).chain(deployment.more_urls.iter().cloned()).collect();
+        let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
+            .map_err(DeployError::Input)?;
         let (sender, death) = watch::channel(None);
         let mut deployed = Self {
             url,
+            target,
             simulated: plan.simulated,
             processes: Vec::new(),
             death,
@@ -131,17 +139,12 @@ impl Deployed {
         }
         let point = deployment.points.first();
         let endpoint = point.map_or(crate::plan::Endpoint::Chat, |point| point.endpoint);
-        let url = self.url.clone();
+        let target = self.target.clone();
         let simulated = self
             .until(
                 around,
                 deadline,
-                ready::endpoint(
-                    &url,
-                    &plan.model.served_name,
-                    plan.launcher.endpoint.health.as_deref(),
-                    endpoint,
-                ),
+                ready::endpoint(&target, plan.launcher.endpoint.health.as_deref(), endpoint),
             )
             .await?;
         self.simulated |= simulated;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::launcher::Ready;
-use crate::load::probe;
+use crate::load::probe::{self, Page};
+use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
 use crate::render::Seat;
 
@@ -54,35 +55,46 @@ pub fn role<'a>(name: &'a str, ready: &'a Ready, seat: &'a Seat) -> impl Probe<(
 }
 
 async fn healthy(url: &str) -> Result<(), String> {
-    match probe::get(url, PROBE_TIMEOUT).await {
+    ok(url, probe::get(url, PROBE_TIMEOUT).await)
+}
+
+fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<(), String> {
+    match answer {
         Ok(answer) if answer.status == 200 => Ok(()),
         Ok(answer) => Err(format!("{url} answers {}", answer.status)),
         Err(error) => Err(format!("{url}: {error}")),
     }
 }
 
-/// Whether the endpoint is healthy, lists the model and generates a token. Gives whether it calls itself simulated.
+/// Whether every server of the endpoint is healthy, lists the model and generates a token. Gives whether one calls itself
+/// simulated.
 pub fn endpoint<'a>(
-    url: &'a str,
-    model: &'a str,
+    target: &'a Target,
     health: Option<&'a str>,
     endpoint: Endpoint,
 ) -> impl Probe<bool> + 'a {
     async move || {
-        if let Some(path) = health {
-            healthy(&format!("{url}{path}")).await?;
+        let mut simulated = false;
+        for server in target.each() {
+            simulated |= ready(&server, health, endpoint).await?;
         }
-        let target = crate::load::Target::new(url, model);
-        let models = probe::models(&target, PROBE_TIMEOUT)
-            .await
-            .map_err(|error| format!("{url}/v1/models: {error}"))?;
-        let Some(found) = models.iter().find(|known| known.id == model) else {
-            let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
-            return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
-        };
-        probe::one_token(&target, endpoint, TOKEN_TIMEOUT)
-            .await
-            .map_err(|error| format!("{url} generates no token yet: {error}"))?;
-        Ok(found.simulated)
+        Ok(simulated)
     }
+}
+
+async fn ready(server: &Target, health: Option<&str>, endpoint: Endpoint) -> Result<bool, String> {
+    let (url, model) = (server.address(), &server.model);
+    if let Some(path) = health {
+        ok(&format!("{url}{path}"), probe::page(server, path, PROBE_TIMEOUT).await)?;
+    }
+    let models =
+        probe::models(server, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
+    let Some(found) = models.iter().find(|known| known.id == *model) else {
+        let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
+        return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
+    };
+    probe::one_token(server, endpoint, TOKEN_TIMEOUT)
+        .await
+        .map_err(|error| format!("{url} generates no token yet: {error}"))?;
+    Ok(found.simulated)
 }

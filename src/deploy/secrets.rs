@@ -9,25 +9,24 @@ use crate::document::InputError;
 /// Reads what the references point to; other values stay as they are.
 pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InputError> {
     env.iter()
-        .map(|(name, value)| {
-            let wrong = |problem: String| {
-                InputError::new("the environment", format!("found {value:?}: {problem}")).key(name.clone())
-            };
-            let value = if let Some(variable) = value.strip_prefix("env:") {
-                std::env::var(variable).map_err(|_| {
-                    wrong("no such environment variable here".into()).next(format!("export {variable} first"))
-                })?
-            } else if let Some(path) = value.strip_prefix("file:") {
-                std::fs::read_to_string(path)
-                    .map_err(|error| wrong(format!("cannot be read: {error}")))?
-                    .trim_end_matches(['\n', '\r'])
-                    .to_owned()
-            } else {
-                value.clone()
-            };
-            Ok((name.clone(), value))
-        })
+        .map(|(name, value)| Ok((name.clone(), read(value).map_err(|error| error.key(name.clone()))?)))
         .collect()
+}
+
+/// What a reference points to; any other value as it is.
+pub fn read(value: &str) -> Result<String, InputError> {
+    let wrong = |problem: String| InputError::new("the environment", format!("found {value:?}: {problem}"));
+    if let Some(variable) = value.strip_prefix("env:") {
+        std::env::var(variable).map_err(|_| {
+            wrong("no such environment variable here".into()).next(format!("export {variable} first"))
+        })
+    } else if let Some(path) = value.strip_prefix("file:") {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    } else {
+        Ok(value.to_owned())
+    }
 }
 
 #[cfg(test)]

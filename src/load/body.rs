@@ -5,36 +5,81 @@
 use serde_json::{Map, Value, json};
 
 use super::prompts::PromptPlan;
-use crate::plan::{Endpoint, LoadPoint};
+use crate::plan::{Endpoint, Extension, LoadPoint, MaxTokensField};
 
 /// The body that asks `model` to answer `prompt` as `point` wants it.
 ///
-/// * Length: `max_tokens` on both endpoints. Chat's newer name `max_completion_tokens` is not used: every server driven so far
-///   takes `max_tokens`, and Dynamo's mocker refuses a request without it.
+/// * Length: `max_tokens`, which every inference server driven so far takes on both endpoints (Dynamo's mocker refuses a request
+///   without it). `max_completion_tokens` on the chat endpoint when the point says so.
 /// * `ignore_eos`: `ignore_eos` and `min_tokens`, extensions of vLLM, SGLang, TensorRT-LLM and Dynamo; the second keeps the
 ///   length where a server honours only it.
-/// * Streaming: `stream_options.include_usage`, without which servers do not report token counts in a stream.
-/// * Sampling parameters are left to the server unless `extra_body` sets them.
+/// * Streaming: `stream_options.include_usage`, without which servers do not report token counts in a stream;
+///   `continuous_usage_stats` (vLLM, Dynamo) when the point says so.
+/// * What is in `left_out` is not sent, see [`Extension`].
+/// * Sampling parameters and Dynamo's `nvext` are left to `extra_body`.
 /// * `extra_body` is merged last, as a JSON Merge Patch (RFC 7396): objects merge, `null` removes a field, all else replaces.
 pub fn request_body(point: &LoadPoint, model: &str, prompt: &PromptPlan) -> Vec<u8> {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| body.insert(key.to_owned(), value);
+    let sends = |extension: Extension| !point.left_out.contains(&extension);
     set("model", model.into());
     match point.endpoint {
         Endpoint::Chat => set("messages", json!([{"role": "user", "content": prompt.text}])),
         Endpoint::Completions => set("prompt", prompt.text.as_str().into()),
     };
-    set("max_tokens", prompt.osl.into());
-    if point.ignore_eos {
-        set("min_tokens", prompt.osl.into());
-        set("ignore_eos", true.into());
+    set(length_field(point), prompt.osl.into());
+    if point.ignore_eos && sends(Extension::MinTokens) {
+        set(Extension::MinTokens.key(), prompt.osl.into());
+    }
+    if point.ignore_eos && sends(Extension::IgnoreEos) {
+        set(Extension::IgnoreEos.key(), true.into());
     }
     set("stream", point.streaming.into());
-    if point.streaming {
-        set("stream_options", json!({"include_usage": true}));
+    if point.streaming && sends(Extension::StreamOptions) {
+        let mut options = Map::from_iter([("include_usage".to_owned(), true.into())]);
+        if point.continuous_usage_stats && sends(Extension::ContinuousUsageStats) {
+            options.insert(Extension::ContinuousUsageStats.key().to_owned(), true.into());
+        }
+        set(Extension::StreamOptions.key(), options.into());
     }
     merge(&mut body, &point.extra_body);
     Value::Object(body).to_string().into_bytes()
+}
+
+/// The field that bounds the output. The completions endpoint knows one only.
+fn length_field(point: &LoadPoint) -> &'static str {
+    let other = point.max_tokens_field == MaxTokensField::MaxCompletionTokens
+        || point.left_out.contains(&Extension::MaxTokens);
+    match point.endpoint {
+        Endpoint::Chat if other => "max_completion_tokens",
+        Endpoint::Chat | Endpoint::Completions => "max_tokens",
+    }
+}
+
+/// The extensions a request of `point` carries and could do without, in the order in which they are given up. One that
+/// `extra_body` sets or removes is the user's, and stays.
+pub(crate) fn extensions(point: &LoadPoint) -> Vec<Extension> {
+    let may_go = |extension: Extension| match extension {
+        Extension::ContinuousUsageStats => point.streaming && point.continuous_usage_stats,
+        Extension::MinTokens | Extension::IgnoreEos => point.ignore_eos,
+        Extension::StreamOptions => point.streaming,
+        Extension::MaxTokens => {
+            point.endpoint == Endpoint::Chat && point.max_tokens_field == MaxTokensField::Auto
+        }
+    };
+    let of_the_user = |extension: Extension| {
+        let options = point.extra_body.get(Extension::StreamOptions.key()).and_then(Value::as_object);
+        match extension {
+            Extension::ContinuousUsageStats => {
+                options.is_some_and(|options| options.contains_key(extension.key()))
+            }
+            other => point.extra_body.contains_key(other.key()),
+        }
+    };
+    let carried = |extension: &Extension| {
+        may_go(*extension) && !of_the_user(*extension) && !point.left_out.contains(extension)
+    };
+    Extension::ALL.into_iter().filter(carried).collect()
 }
 
 fn merge(into: &mut Map<String, Value>, patch: &Map<String, Value>) {
@@ -87,6 +132,52 @@ mod tests {
             }),
             r#"{"model":"m","prompt":"two words","max_tokens":5,"stream":false}"#
         );
+    }
+
+    #[test]
+    fn the_length_has_two_names_in_chat_and_one_in_completions() {
+        let field = |endpoint: Endpoint, max_tokens_field: MaxTokensField, left_out: &[Extension]| {
+            let left_out = left_out.to_vec();
+            let text = body(&LoadPoint { endpoint, max_tokens_field, left_out, ..point(1) });
+            let body: Value = serde_json::from_str(&text).unwrap();
+            let found = ["max_tokens", "max_completion_tokens"].into_iter().filter(|key| body[key] == 5);
+            found.collect::<Vec<_>>()
+        };
+        use {Endpoint::*, MaxTokensField::*};
+        assert_eq!(field(Chat, Auto, &[]), ["max_tokens"]);
+        assert_eq!(field(Chat, MaxTokens, &[]), ["max_tokens"]);
+        assert_eq!(field(Chat, MaxCompletionTokens, &[]), ["max_completion_tokens"]);
+        assert_eq!(field(Chat, Auto, &[Extension::MaxTokens]), ["max_completion_tokens"]);
+        assert_eq!(field(Completions, MaxCompletionTokens, &[Extension::MaxTokens]), ["max_tokens"]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_sent_and_not_offered() {
+        let all = LoadPoint { continuous_usage_stats: true, ..point(1) };
+        assert!(
+            body(&all).contains(r#""stream_options":{"include_usage":true,"continuous_usage_stats":true}"#)
+        );
+        assert_eq!(extensions(&all), Extension::ALL);
+        for extension in Extension::ALL {
+            let without = LoadPoint { left_out: vec![extension], ..all.clone() };
+            let text = body(&without);
+            assert!(!text.contains(&format!("\"{}\":", extension.key())), "{text}");
+            let others = extensions(&without);
+            assert!(others.len() == 4 && !others.contains(&extension), "{others:?}");
+        }
+        let bare =
+            LoadPoint { streaming: false, ignore_eos: false, endpoint: Endpoint::Completions, ..point(1) };
+        assert_eq!(extensions(&bare), []);
+        let fixed = LoadPoint { max_tokens_field: MaxTokensField::MaxTokens, ..point(1) };
+        assert!(!extensions(&fixed).contains(&Extension::MaxTokens));
+    }
+
+    #[test]
+    fn what_extra_body_says_is_the_users() {
+        let extra = json!({"ignore_eos": true, "min_tokens": null, "stream_options": {"continuous_usage_stats": true}});
+        let Value::Object(extra_body) = extra else { panic!() };
+        let mine = LoadPoint { extra_body, continuous_usage_stats: true, ..point(1) };
+        assert_eq!(extensions(&mine), [Extension::MaxTokens]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::answer::End;
@@ -55,10 +54,8 @@ impl Client {
         ]);
         let urls = target.urls(point.endpoint.path())?;
         let connect = limit(point.connect_timeout_s);
-        // Passwords in addresses are reqwest's business as well.
-        let plain = |url: &Url| url.username().is_empty() && url.password().is_none();
         let direct = target.http == HttpVersion::Http1 && target.proxy == Proxy::Off;
-        let transport = if !direct || !urls.iter().all(plain) {
+        let transport = if !direct {
             Transport::Reqwest(ViaReqwest::new(target.http_client(connect)?, urls, headers))
         } else {
             let agent = HeaderValue::from_static(concat!("tokmark/", env!("CARGO_PKG_VERSION")));
@@ -234,7 +231,7 @@ impl Watch {
             }
             if self.first_token.is_some_and(|first| now >= first) {
                 let limit = self.limits.first_token.unwrap_or_default().as_secs_f64();
-                return End::failed(Outcome::Timeout, format!("no token within {limit:.1} s"));
+                return End::failed(Outcome::Timeout, format!("no token within {limit} s"));
             }
             if now >= self.next() {
                 let silence = format!("no byte for {:.1} s", self.limits.stall.as_secs_f64());

@@ -24,6 +24,7 @@ pub mod error_body;
 mod flight;
 mod health;
 mod http1;
+mod negotiate;
 #[cfg(test)]
 mod open_tests;
 mod pace;
@@ -36,6 +37,8 @@ mod ramp_tests;
 mod repeat;
 mod rx_stamp;
 mod schedule;
+#[cfg(test)]
+mod secure_tests;
 mod slots;
 pub mod sse;
 mod supply;
@@ -52,6 +55,7 @@ mod words;
 pub use answer::{Understood, understand};
 pub use body::request_body;
 pub use drive::{LoadError, Options, drive};
+pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use progress::{Progress, Snapshot};
 pub use prompts::{PromptPlan, PromptSource};

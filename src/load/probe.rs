@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 
 use super::body::request_body;
@@ -11,7 +12,7 @@ use super::chunk::{self, Payload};
 use super::error_body;
 use super::prompts::PromptPlan;
 use super::target::{Target, TargetError, parse_url};
-use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, Slo, Stop};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -51,17 +52,20 @@ pub struct Page {
 }
 
 /// Generates one token, not streamed, and discards it: the only proof that a server is ready. (Dynamo's `/health` is 200
-/// without any worker; vLLM's first request of a kind takes seconds longer than the next.)
+/// without any worker; vLLM's first request of a kind takes seconds longer than the next.) A chat server that refuses
+/// `max_tokens` is asked with `max_completion_tokens`.
 ///
 /// # Errors
 /// [`ProbeError`]; all but `Target` may pass with time.
 pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -> Result<(), ProbeError> {
-    let request = target
-        .http_client(timeout)?
-        .post(target.url(endpoint.path())?)
-        .header(reqwest::header::CONTENT_TYPE, "application/json")
-        .body(one_token_body(target, endpoint));
-    let page = fetch(request, timeout).await?;
+    let (client, url) = (target.http_client(timeout)?, target.url(endpoint.path())?);
+    let body = one_token_body(target, endpoint, MaxTokensField::MaxTokens);
+    let mut page = post(&client, url.clone(), body, false, timeout).await?;
+    if matches!(page.status, 400 | 422) && endpoint == Endpoint::Chat {
+        let body = one_token_body(target, endpoint, MaxTokensField::MaxCompletionTokens);
+        let other = post(&client, url, body, false, timeout).await?;
+        page = if other.status == 200 { other } else { page };
+    }
     match chunk::whole(success(&page)?) {
         // Some servers give the token no text; the count or the reason of its end proves it as well.
         Ok(Payload::Chunk(chunk)) if chunk.has_content() || chunk.finish_reason().is_some() => Ok(()),
@@ -90,10 +94,18 @@ pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, Pr
     struct Models {
         data: Vec<Model>,
     }
-    let page = fetch(target.http_client(timeout)?.get(target.url("/v1/models")?), timeout).await?;
+    let page = page(target, "/v1/models", timeout).await?;
     let models: Models = serde_json::from_slice(success(&page)?)
         .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
     Ok(models.data)
+}
+
+/// GETs `path` from the first server of the target, as the load reaches it. Every status is an answer.
+///
+/// # Errors
+/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
+pub async fn page(target: &Target, path: &str, timeout: Duration) -> Result<Page, ProbeError> {
+    fetch(target.http_client(timeout)?.get(target.url(path)?), timeout).await
 }
 
 /// GETs any address: health and metrics pages. Every status is an answer.
@@ -104,6 +116,19 @@ pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
     let url = parse_url(url)?;
     let client = Target::new(url.as_str(), "").http_client(timeout)?;
     fetch(client.get(url), timeout).await
+}
+
+/// POSTs a request of the load and waits for the whole answer. Every status is an answer.
+pub(crate) async fn post(
+    client: &reqwest::Client,
+    url: reqwest::Url,
+    body: Vec<u8>,
+    streaming: bool,
+    timeout: Duration,
+) -> Result<Page, ProbeError> {
+    let accept = if streaming { "text/event-stream" } else { "application/json" };
+    let request = client.post(url).header(CONTENT_TYPE, "application/json").header(ACCEPT, accept);
+    fetch(request.body(body), timeout).await
 }
 
 fn success(page: &Page) -> Result<&[u8], ProbeError> {
@@ -143,7 +168,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// The shortest request a load point could send, so that readiness is proved on the path that is measured.
-fn one_token_body(target: &Target, endpoint: Endpoint) -> Vec<u8> {
+fn one_token_body(target: &Target, endpoint: Endpoint, max_tokens_field: MaxTokensField) -> Vec<u8> {
     let one = Length { mean: 1, stddev: 0 };
     let point = LoadPoint {
         id: "probe".into(),
@@ -163,8 +188,9 @@ fn one_token_body(target: &Target, endpoint: Endpoint) -> Vec<u8> {
         stall_timeout_s: 0.0,
         connect_timeout_s: 30.0,
         first_token_timeout_s: None,
-        max_tokens_field: Default::default(),
+        max_tokens_field,
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     };
     let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };

@@ -77,6 +77,14 @@ impl Target {
         self.base_urls.iter().map(|base| address(base, path)).collect()
     }
 
+    /// Whether it can be used as given. Reads the CA file, sends nothing.
+    ///
+    /// # Errors
+    /// [`TargetError`].
+    pub fn check(&self) -> Result<(), TargetError> {
+        self.http_client(Duration::from_secs(1)).map(drop)
+    }
+
     /// Headers of every request: the key and the extra ones.
     pub(crate) fn header_map(&self) -> Result<HeaderMap, TargetError> {
         let mut headers = HeaderMap::new();
@@ -129,6 +137,11 @@ impl Target {
                 builder.proxy(reqwest::Proxy::all(url).map_err(|_| wrong())?)
             }
         };
+        let builder = match self.http {
+            HttpVersion::Http1 => builder.http1_only(),
+            // Also over TLS: whoever asks for HTTP/2 must not measure HTTP/1.1 instead.
+            HttpVersion::Http2 => builder.http2_prior_knowledge(),
+        };
         Ok(builder.build()?)
     }
 }
@@ -161,6 +174,14 @@ pub enum TargetError {
         url: String,
         /// Why not.
         reason: String,
+    },
+    /// A user name or password in a URL: it would stand in every report.
+    #[error(
+        "the URL of {host} holds a user name or password; give them as a header: Authorization, by reference"
+    )]
+    Credentials {
+        /// Its host.
+        host: String,
     },
     /// A header that HTTP does not allow. The value is not shown: it may be a secret.
     #[error("header {name:?} has a name or a value that HTTP does not allow")]
@@ -207,7 +228,10 @@ pub enum TargetError {
 fn address(base_url: &str, path: &str) -> Result<reqwest::Url, TargetError> {
     let base = base_url.trim_end_matches('/');
     let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
-    parse_url(base)?;
+    let url = parse_url(base)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(TargetError::Credentials { host: url.host_str().unwrap_or_default().to_owned() });
+    }
     parse_url(&format!("{base}{path}"))
 }
 
@@ -226,7 +250,6 @@ fn builder(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
         .user_agent(concat!("tokmark/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .http1_only()
         .tcp_nodelay(true)
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(usize::MAX)
@@ -257,6 +280,24 @@ mod tests {
         for base in ["h:8000", "", "ftp://h", "http://"] {
             assert!(Target::new(base, "m").url("/health").is_err(), "{base}");
         }
+    }
+
+    #[test]
+    fn several_addresses_are_all_right_or_the_wrong_one_is_named() {
+        let target = |urls: &[&str]| Target {
+            base_urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            ..Target::new("", "m")
+        };
+        let both = target(&["http://a:1/v1", "https://b/gw"]);
+        let urls: Vec<String> = both.urls("/v1/models").unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(urls, ["http://a:1/v1/models", "https://b/gw/v1/models"]);
+        assert_eq!(both.address(), "http://a:1/v1, https://b/gw");
+        assert_eq!(both.each().map(|one| one.address()).collect::<Vec<_>>(), both.base_urls);
+        let error = target(&["http://a:1", "b:2"]).urls("/").unwrap_err().to_string();
+        assert!(error.contains("\"b:2\""), "{error}");
+        let error = target(&["http://user:secret@a:1"]).check().unwrap_err().to_string();
+        assert!(error.contains("user name") && !error.contains("secret"), "{error}");
+        assert!(matches!(target(&[]).urls("/"), Err(TargetError::NoUrl)));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::default(),
     }
 }

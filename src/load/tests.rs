@@ -151,6 +151,20 @@ fn silence_is_a_stall_and_slowness_a_timeout() {
 }
 
 #[test]
+fn the_first_token_has_a_limit_of_its_own() {
+    let limited = LoadPoint { first_token_timeout_s: Some(0.05), ..point(1) };
+    let busy = part(": still in the queue\n\n");
+    for steps in [vec![Step::Hold], vec![head(), busy, Step::Hold]] {
+        let record = single(&limited, steps);
+        assert_eq!((record.outcome, record.chunks_us.len()), (Outcome::Timeout, 0));
+        assert_eq!(record.error.as_deref(), Some("no token within 0.05 s"));
+    }
+    let generous = LoadPoint { first_token_timeout_s: Some(20.0), stall_timeout_s: 0.05, ..point(1) };
+    let record = single(&generous, vec![head(), part(TOKEN), Step::Hold]);
+    assert_eq!((record.outcome, record.chunks_us.len()), (Outcome::Stalled, 1));
+}
+
+#[test]
 fn an_answer_that_never_closes_after_done_is_still_good() {
     let record = single(&point(1), vec![head(), part(TOKEN), part(FINISH), part(DONE), Step::Hold]);
     assert_eq!(record.outcome, Outcome::Ok);

@@ -4,6 +4,7 @@ pub mod added_error;
 pub mod dialects;
 pub mod fold;
 pub mod gaps;
+mod reached;
 pub mod record;
 pub mod row;
 #[cfg(test)]

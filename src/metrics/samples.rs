@@ -26,6 +26,7 @@ pub(crate) fn point() -> LoadPoint {
         first_token_timeout_s: None,
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
+        left_out: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

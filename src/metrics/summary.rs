@@ -5,6 +5,7 @@
 
 use super::added_error::AddedError;
 use super::fold::Fold;
+pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::record::{ClientHealth, MachineHealth, Outcome, Phase, PointRun};
 use super::row::Row;
 use super::stages::StageFigures;
@@ -79,6 +80,12 @@ pub struct Summary {
     pub stages: Option<Vec<StageFigures>>,
     /// The client itself.
     pub client: Client,
+    /// Fields of a request that the server refused before the load, and that were left out of it.
+    #[serde(default)]
+    pub dropped_extensions: Vec<DroppedExtension>,
+    /// How the server was reached; `null` where nobody says.
+    #[serde(default)]
+    pub connection: Option<Connection>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
 }
@@ -204,6 +211,8 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         offered: offered(run, fold),
         stages: fold.stages(),
         client: client(&run.client),
+        dropped_extensions: Vec::new(),
+        connection: None,
         verdict: Verdict::of(&reasons(point, run, fold)),
     }
 }

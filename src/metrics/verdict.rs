@@ -84,6 +84,12 @@ impl Verdict {
         Self { result, reasons: reasons.iter().map(Reason::to_string).collect() }
     }
 
+    /// Makes it at least suspect for a reason from outside the records.
+    pub fn suspect(&mut self, reason: String) {
+        self.result = self.result.max(Rating::Suspect);
+        self.reasons.push(reason);
+    }
+
     /// Makes it invalid for a reason from outside the records, such as a server that died.
     pub fn invalidate(&mut self, reason: &str) {
         self.result = Rating::Invalid;

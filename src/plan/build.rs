@@ -9,7 +9,9 @@ use super::job::{Job, Needs};
 use super::matrix::{Combination, combination_id, file_safe, overlay, product};
 use super::points::points;
 use super::resolve::Resolved;
-use super::{Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, topology};
+use super::{
+    Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, connection, topology,
+};
 use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
 use crate::recipe::find::RecipeFile;
@@ -76,6 +78,10 @@ pub(super) struct Blame<'a> {
 }
 
 impl Blame<'_> {
+    pub(super) fn launcher(&self) -> &Launcher {
+        &self.input.launcher
+    }
+
     pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
         self.locate(InputError::new("", problem).key(key))
     }
@@ -228,7 +234,8 @@ fn deployment(
         )));
     }
     errors.extend(unknown_options(launcher, section, blame));
-    errors.extend(wrong_url(launcher, section, blame));
+    let mut urls = connection::urls(launcher, section, blame, &mut errors).into_iter();
+    let connection = connection::connection(&section.connection, blame, &mut errors);
     let mut env = input.site.site.env.clone();
     env.extend(section.env.clone());
     errors.extend(written_secrets(input, section, blame));
@@ -258,7 +265,9 @@ fn deployment(
         engine: json_map(&section.engine),
         env,
         port: section.port,
-        url: section.url.clone(),
+        url: urls.next(),
+        more_urls: urls.collect(),
+        connection,
         startup_timeout_s: section.startup_timeout.map_or(1800.0, |span| span.seconds()),
         stop_grace_s: section.stop_grace.map_or(20.0, |span| span.seconds()),
         nodes,
@@ -293,24 +302,6 @@ fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputEr
         ep: size("ep", section.ep),
         attention_dp: section.attention_dp.unwrap_or(false),
         replicas: size("replicas", section.replicas),
-    }
-}
-
-/// A URL that is missing where the launcher needs one, or that is none.
-fn wrong_url(launcher: &Launcher, section: &DeploySection, blame: &Blame<'_>) -> Option<InputError> {
-    match &section.url {
-        None => launcher.endpoint.url.is_some().then(|| {
-            blame
-                .at("deploy.url", "missing")
-                .expected("the URL of the endpoint, e.g. http://127.0.0.1:8000")
-                .next("add it to the recipe, or give --set deploy.url=URL")
-        }),
-        Some(url) => {
-            let good = reqwest::Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
-            (!good).then(|| {
-                blame.at("deploy.url", format!("found {url:?}")).expected("a URL such as http://host:8000")
-            })
-        }
     }
 }
 

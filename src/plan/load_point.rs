@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::extension::Extension;
 use super::ramp::Ramp;
 pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
@@ -213,6 +214,9 @@ pub struct LoadPoint {
     /// Ask for `usage` in every chunk of a stream.
     #[serde(default)]
     pub continuous_usage_stats: bool,
+    /// Extensions that are not sent, because the server refused them when it was asked before the load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Extension>,
     /// Merged into every request body, last.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,

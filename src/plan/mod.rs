@@ -6,6 +6,8 @@
 
 mod arrival;
 pub mod build;
+mod connection;
+pub mod extension;
 pub mod job;
 pub mod load_point;
 pub mod matrix;
@@ -21,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::launcher::Launcher;
 use crate::site::ContainerRuntime;
+pub use connection::Connection;
+pub use extension::Extension;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
     Spacing, Stop, WhenFull, point_id,
@@ -130,6 +134,12 @@ pub struct Deployment {
     pub port: Option<u16>,
     /// URL of an endpoint that already runs.
     pub url: Option<String>,
+    /// More URLs that share the load with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_urls: Vec<String>,
+    /// How the load reaches the endpoint.
+    #[serde(default, skip_serializing_if = "Connection::is_plain")]
+    pub connection: Connection,
     /// Seconds until the first token must have come.
     pub startup_timeout_s: f64,
     /// Seconds between TERM and KILL.

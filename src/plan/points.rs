@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::build::{Blame, Input, json_map, section, typed};
 use super::load_point::CONNECT_TIMEOUT_S;
 use super::matrix::{combination_id, product};
-use super::{Endpoint, Length, LoadPoint, Slo, arrival, point_id};
-use crate::document::InputErrors;
+use super::{Endpoint, Length, LoadPoint, MaxTokensField, Slo, arrival, point_id};
+use crate::document::{InputError, InputErrors};
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{LoadSection, Recipe};
 
@@ -89,6 +89,8 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         errors.extend(arrival.err().into_iter().chain(ends.and_then(Result::err)).flatten());
         return Err(InputErrors(errors));
     };
+    let endpoint = load.endpoint.unwrap_or(Endpoint::Chat);
+    let max_tokens_field = max_tokens_field(load, endpoint, blame)?;
     let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
     let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
     Ok(LoadPoint {
@@ -100,7 +102,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         warmup_requests: ends.warmup_requests,
         warmup_duration_s: ends.warmup_duration_s,
         at_end: ends.at_end,
-        endpoint: load.endpoint.unwrap_or(Endpoint::Chat),
+        endpoint,
         streaming: load.streaming.unwrap_or(true),
         ignore_eos: load.ignore_eos.unwrap_or(true),
         seed: load.seed.unwrap_or(0),
@@ -113,8 +115,25 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         stall_timeout_s: load.stall_timeout.map_or(120.0, |span| span.seconds()),
         connect_timeout_s: load.connect_timeout.map_or(CONNECT_TIMEOUT_S, |span| span.seconds()),
         first_token_timeout_s: load.first_token_timeout.map(|span| span.seconds()),
-        max_tokens_field: load.max_tokens_field.unwrap_or_default(),
+        max_tokens_field,
         continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
+        left_out: Vec::new(),
         extra_body: json_map(&load.extra_body),
     })
+}
+
+/// What the recipe says, else what the launcher knows of its engine.
+fn max_tokens_field(
+    load: &LoadSection,
+    endpoint: Endpoint,
+    blame: &Blame<'_>,
+) -> Result<MaxTokensField, InputError> {
+    let said = load.max_tokens_field.unwrap_or_default();
+    match (said, endpoint) {
+        (MaxTokensField::MaxCompletionTokens, Endpoint::Completions) => Err(blame
+            .at("load.max_tokens_field", "found max_completion_tokens with the endpoint `completions`")
+            .expected("max_tokens or auto: the completions endpoint knows no other")),
+        (MaxTokensField::Auto, Endpoint::Chat) => Ok(blame.launcher().endpoint.max_tokens_field),
+        (said, _) => Ok(said),
+    }
 }

@@ -1,9 +1,97 @@
-//! Words about the connection to the server: which HTTP, which name of the length limit, which proxy.
+//! The connection to the server: where it is, which HTTP, whom to trust, which proxy, which name of the length limit.
 //!
 //! Arrow: depends on nothing; free to `recipe` and `plan`, and through `plan` to `load`.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// `[deploy.connection]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionSection {
+    /// `"1.1"` (default) or `"2"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_version: Option<HttpVersion>,
+    /// PEM file of the authorities to trust in place of the system's, an absolute path where the load runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Accept any certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<bool>,
+    /// `off` (default), `environment` (`HTTPS_PROXY` and its like), or a URL. With a password only as `env:NAME` or `file:PATH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// Bearer token, as `env:NAME` or `file:PATH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// Headers of every request. Secrets only as `env:NAME` or `file:PATH`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+impl ConnectionSection {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One URL or several: text, commas between them, or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Urls(pub Vec<String>);
+
+impl Urls {
+    /// The URLs in `text`, which has commas between them.
+    pub fn split(text: &str) -> Self {
+        Self(text.split(',').map(|url| url.trim().to_owned()).collect())
+    }
+}
+
+impl Serialize for Urls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [one] => serializer.serialize_str(one),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Urls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Urls;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a URL, or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Urls, E> {
+                Ok(Urls::split(text))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Urls, A::Error> {
+                let mut urls = Vec::new();
+                while let Some(url) = sequence.next_element::<String>()? {
+                    urls.push(url);
+                }
+                if urls.is_empty() {
+                    return Err(de::Error::invalid_length(0, &self));
+                }
+                Ok(Urls(urls))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Urls {
+    fn schema_name() -> Cow<'static, str> {
+        "Urls".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]})
+    }
+}
 
 /// The version of HTTP that is spoken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

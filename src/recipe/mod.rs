@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use connection::{HttpVersion, MaxTokensField, Proxy};
+pub use connection::{ConnectionSection, HttpVersion, MaxTokensField, Proxy, Urls};
 pub use endpoint::Endpoint;
 pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
 pub use ramp::StageSection;
@@ -124,9 +124,12 @@ pub struct DeploySection {
     /// Port of the endpoint. Default: a free one near the launcher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// URL of an endpoint that already runs (launcher `attach`).
+    /// URL of an endpoint that already runs (launcher `attach`), or several alike that share the load.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    pub url: Option<Urls>,
+    /// How the load reaches the endpoint.
+    #[serde(skip_serializing_if = "ConnectionSection::is_empty")]
+    pub connection: ConnectionSection,
     /// How long the servers may take until the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<Span>,

@@ -17,6 +17,14 @@ pub fn is_secret_name(name: &str) -> bool {
         && !name.contains("TOKENS")
 }
 
+/// Whether a header's name says that its value is a secret.
+pub fn is_secret_header(name: &str) -> bool {
+    let name = name.to_lowercase().replace('-', "_");
+    is_secret_name(&name)
+        || name.ends_with("_key")
+        || ["authorization", "cookie"].iter().any(|word| name.contains(word))
+}
+
 /// A value as it may be shown: references as they are, a literal secret masked.
 pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
     if is_secret_name(name) && !is_reference(value) { "***" } else { value }
@@ -37,6 +45,19 @@ mod tests {
             ("PATH", false),
         ] {
             assert_eq!(is_secret_name(name), secret, "{name}");
+        }
+        for (name, secret) in [
+            ("Authorization", true),
+            ("Proxy-Authorization", true),
+            ("X-API-Key", true),
+            ("api-key", true),
+            ("Ocp-Apim-Subscription-Key", true),
+            ("X-Auth-Token", true),
+            ("Cookie", true),
+            ("X-Request-Priority", false),
+            ("X-Keyboard", false),
+        ] {
+            assert_eq!(is_secret_header(name), secret, "{name}");
         }
         assert_eq!(shown("HF_TOKEN", "hf_x"), "***");
         assert_eq!(shown("HF_TOKEN", "env:HF_TOKEN"), "env:HF_TOKEN");

@@ -3,6 +3,7 @@
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
 //! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
 
+mod agreed;
 mod exports;
 pub mod point;
 mod records;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings};
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::LogView;
-use crate::load::{Progress, Target};
+use crate::load::Progress;
 use crate::metrics::summary::{Context, Summary};
 use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint, Plan};
@@ -236,7 +237,7 @@ impl Session {
     ) -> Result<(Summary, Option<RunError>), RunError> {
         let simulated = self.plan.simulated || deployed.simulated;
         let measure = Measure {
-            target: Target::new(&deployed.url, &self.plan.model.served_name),
+            target: deployed.target.clone(),
             point: point.clone(),
             dir: Some(dir.to_path_buf()),
             context: Context { simulated, gpus: (deployment.gpus > 0).then_some(deployment.gpus) },

@@ -8,6 +8,7 @@ use fs_err as fs;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::agreed::Agreement;
 use super::exports;
 use super::records::RecordWriter;
 use crate::experiment::files;
@@ -84,10 +85,22 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 }
 
 impl Measure {
-    /// Drives the load and writes the point's files. Blocks; meant for a thread of its own. `cut_reason` is asked once
-    /// the load has ended, told whether requests lost their connection, and names what cut it short.
+    /// Asks the server what it refuses, drives the load without it and writes the point's files. Blocks; meant for a thread
+    /// of its own. `cut_reason` is asked once the load has ended, told whether requests lost their connection, and names
+    /// what cut it short.
     pub fn run(
         &self,
+        progress: &Progress,
+        stop: &CancellationToken,
+        cut_reason: &dyn Fn(bool) -> Option<String>,
+    ) -> Result<Measured, PointError> {
+        let (measure, agreement) = Agreement::reach(self, stop)?;
+        measure.drive(agreement, progress, stop, cut_reason)
+    }
+
+    fn drive(
+        &self,
+        agreement: Agreement,
         progress: &Progress,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
@@ -120,6 +133,7 @@ impl Measure {
         // What cut it short is named below; the cut itself is no news then.
         run.interrupted &= cut.is_none();
         let mut summary = summarize(&self.point, &run, &fold, &self.context);
+        agreement.note(&mut summary);
         let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());

@@ -9,7 +9,7 @@ use super::totals::{Metric, metrics};
 use super::{AIPERF_VERSION, ExportContext, Results, SCHEMA_VERSION};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{Phase, PointRun};
-use crate::plan::{LoadPoint, Spacing, Stop};
+use crate::plan::{Extension, LoadPoint, Spacing, Stop};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use std::io;
@@ -116,14 +116,14 @@ fn no_telemetry(start: &str, end: &str) -> Value {
 /// The load point as an AIPerf `BenchmarkConfig`, which forbids keys it does not know.
 fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
     let mut extra = point.extra_body.clone();
-    if point.ignore_eos {
+    if point.ignore_eos && !point.left_out.contains(&Extension::IgnoreEos) {
         extra.entry("ignore_eos").or_insert(json!(true));
     }
     let length = |length: crate::plan::Length| json!({"mean": f64::from(length.mean), "stddev": f64::from(length.stddev)});
     let mut config = json!({
         "models": {"items": [{"name": context.model}]},
         "endpoint": {
-            "urls": [context.url],
+            "urls": context.url.split(", ").collect::<Vec<_>>(),
             "type": point.endpoint.as_str(),
             "streaming": point.streaming,
             "use_server_token_count": true,

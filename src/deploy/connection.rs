@@ -1,0 +1,51 @@
+//! The target of the load: the endpoint's URLs with what the recipe says about the connection, secrets read.
+//!
+//! Arrow: `plan`, `secrets` → here → `ready`, `run`.
+
+use super::secrets;
+use crate::document::InputError;
+use crate::load::{Target, TargetError, Tls};
+use crate::plan::{Connection, Proxy};
+
+/// The target of `urls` for a load of `model`.
+///
+/// # Errors
+/// A reference that points nowhere, a CA file without a certificate, a header HTTP does not allow.
+pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result<Target, InputError> {
+    let read = |key: &str, value: &String| {
+        secrets::read(value)
+            .map_err(|error| InputError { key: Some(format!("deploy.connection.{key}")), ..error })
+    };
+    let headers = connection.headers.iter().map(|(name, value)| {
+        let value = read(&format!("headers.{name}"), value)?;
+        Ok((name.clone(), value))
+    });
+    let target = Target {
+        base_urls: urls,
+        model: model.to_owned(),
+        api_key: connection.api_key.as_ref().map(|key| read("api_key", key)).transpose()?,
+        headers: headers.collect::<Result<_, InputError>>()?,
+        http: connection.http_version,
+        tls: Tls { ca_file: connection.ca_file.as_ref().map(Into::into), insecure: connection.insecure },
+        proxy: match connection.proxy.as_ref().map(|proxy| read("proxy", proxy)).transpose()? {
+            None => Proxy::Off,
+            Some(proxy) if proxy == "environment" => Proxy::Environment,
+            Some(url) => Proxy::Url(url),
+        },
+    };
+    target
+        .check()
+        .map_err(|error| InputError::new("the connection", error.to_string()).key(key_of(&error)))?;
+    Ok(target)
+}
+
+fn key_of(error: &TargetError) -> String {
+    match error {
+        TargetError::NoUrl | TargetError::Url { .. } | TargetError::Credentials { .. } => "deploy.url".into(),
+        TargetError::Header { name } => format!("deploy.connection.headers.{name}"),
+        TargetError::Proxy { .. } => "deploy.connection.proxy".into(),
+        TargetError::Ca { .. } | TargetError::NoRoots { .. } => "deploy.connection.ca_file".into(),
+        TargetError::InsecureWithCa => "deploy.connection.insecure".into(),
+        TargetError::Tls { .. } | TargetError::Client(_) => "deploy.connection".into(),
+    }
+}

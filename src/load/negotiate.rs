@@ -1,0 +1,164 @@
+//! Finds out, before the load, which extensions a server refuses, so that no load point is lost to a field it could do without.
+//!
+//! Arrow: `probe` sends, `body` says what may go; `run` asks once per load point. A server that takes everything sees one
+//! request of one token for each URL. Nothing is ever left out during the load itself, and nothing is sent twice there.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{extensions, request_body};
+use super::drive::LoadError;
+use super::error_body;
+use super::probe::{self, Page, ProbeError};
+use super::prompts::PromptPlan;
+use super::target::{Target, TargetError};
+use crate::plan::{Extension, Length, LoadPoint};
+
+/// Longest wait for one of these answers; a server that takes longer is left to the load.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An extension a server does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The extension.
+    pub extension: Extension,
+    /// What the server said to it, in one line.
+    pub said: String,
+    /// Base URL of the server.
+    pub server: String,
+}
+
+/// What a server made of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reply {
+    Taken,
+    /// It does not like the request itself: its words, whole.
+    Refused(String),
+    /// Anything else says nothing about the request.
+    Other,
+}
+
+/// The extensions of `point` that must be left out for `target` to take its requests; a server that refuses them in any case
+/// is left to the load, which records what it says. Blocks; nothing is recorded. Cancelling `stop` ends it early.
+///
+/// # Errors
+/// [`LoadError`] when the target is unusable or the operating system refuses a poller.
+pub fn refused_extensions(
+    target: &Target,
+    point: &LoadPoint,
+    stop: &CancellationToken,
+) -> Result<Vec<Refusal>, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(Vec::new()),
+            asked = ask_all(target, point) => asked,
+        }
+    });
+    Ok(asked?)
+}
+
+async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, TargetError> {
+    let mut refused: Vec<Refusal> = Vec::new();
+    let limit = Duration::try_from_secs_f64(point.request_timeout_s).unwrap_or(LIMIT).min(LIMIT);
+    for server in target.each() {
+        // All servers share one load, so what one refuses is sent to none.
+        let shortest = shortest(point, refused.iter().map(|refusal| refusal.extension));
+        let client = server.http_client(limit)?;
+        let url = server.url(point.endpoint.path())?;
+        let offered = extensions(&shortest);
+        let found = settle(&offered, async |left_out: &[Extension]| {
+            let mut asked = shortest.clone();
+            asked.left_out.extend(left_out);
+            let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };
+            let body = request_body(&asked, &server.model, &prompt);
+            let answer = probe::post(&client, url.clone(), body, asked.streaming, limit).await;
+            answer.as_ref().map_or_else(|_: &ProbeError| Reply::Other, read)
+        });
+        let server = server.address();
+        let named = |(extension, said)| Refusal { extension, said, server: server.clone() };
+        refused.extend(found.await.into_iter().map(named));
+    }
+    Ok(refused)
+}
+
+/// The shortest request the point could send, in every other respect like those of the load.
+fn shortest(point: &LoadPoint, left_out: impl Iterator<Item = Extension>) -> LoadPoint {
+    let one = Length { mean: 1, stddev: 0 };
+    let mut shortest = LoadPoint { isl: one, osl: one, ..point.clone() };
+    shortest.left_out.extend(left_out);
+    shortest
+}
+
+/// Gives up extensions of `offered`, those the server names first and else one more each time, until it takes the request; then
+/// tries each of them again with the others left out, so that none is missed for nothing. Empty when nothing helps.
+async fn settle(
+    offered: &[Extension],
+    mut ask: impl AsyncFnMut(&[Extension]) -> Reply,
+) -> Vec<(Extension, String)> {
+    let mut refused: Vec<(Extension, String)> = Vec::new();
+    loop {
+        let out: Vec<Extension> = refused.iter().map(|(extension, _)| *extension).collect();
+        let words = match ask(&out).await {
+            Reply::Taken => break,
+            Reply::Refused(words) => words,
+            Reply::Other => return Vec::new(),
+        };
+        let left = || offered.iter().filter(|extension| !out.contains(extension));
+        let mut next: Vec<Extension> =
+            left().filter(|extension| names(&words, extension.key())).copied().collect();
+        if next.is_empty() {
+            next.extend(left().next());
+        }
+        if next.is_empty() {
+            return Vec::new();
+        }
+        let said = error_body::message(words.as_bytes());
+        refused.extend(next.into_iter().map(|extension| (extension, said.clone())));
+    }
+    let mut index = 0;
+    while refused.len() > 1 && index < refused.len() {
+        let others = refused.iter().enumerate().filter(|(at, _)| *at != index);
+        let others: Vec<Extension> = others.map(|(_, (extension, _))| *extension).collect();
+        match ask(&others).await {
+            Reply::Taken => drop(refused.remove(index)),
+            Reply::Refused(_) | Reply::Other => index += 1,
+        }
+    }
+    refused.sort_by_key(|(extension, _)| *extension);
+    refused
+}
+
+/// A 400 or 422, as status or as the code of an error inside a 200.
+fn read(page: &Page) -> Reply {
+    match page.status {
+        400 | 422 => Reply::Refused(page.body.clone()),
+        200..=299 => {
+            let inside = page.body.lines().find(|line| {
+                let data = line.strip_prefix("data:").unwrap_or(line);
+                let value: Option<Value> = serde_json::from_str(data).ok();
+                let code = value.as_ref().and_then(|value| value.get("error")?.get("code")?.as_u64());
+                matches!(code, Some(400 | 422))
+            });
+            inside.map_or(Reply::Taken, |line| {
+                Reply::Refused(line.strip_prefix("data:").unwrap_or(line).to_owned())
+            })
+        }
+        _ => Reply::Other,
+    }
+}
+
+/// Whether `text` holds `word` as a whole identifier.
+fn names(text: &str, word: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(part) && !after.starts_with(part)
+    })
+}
+
+#[cfg(test)]
+mod tests;

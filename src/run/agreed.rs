@@ -1,0 +1,139 @@
+//! A load point as the server takes it: what it refuses is left out before the load, and the summary says so.
+//!
+//! Arrow: `load` (negotiation) → here → `point`.
+
+use tokio_util::sync::CancellationToken;
+
+use super::point::{Measure, PointError};
+use crate::load::{self, Refusal, Target};
+use crate::metrics::Summary;
+use crate::metrics::summary::{Connection, DroppedExtension, TlsCheck};
+use crate::plan::{LoadPoint, Proxy};
+
+/// What the server was found to refuse, and how it is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Agreement {
+    dropped: Vec<DroppedExtension>,
+    connection: Connection,
+}
+
+impl Agreement {
+    /// Asks the server; gives the measurement with the load point it takes.
+    pub(super) fn reach(measure: &Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
+        let refused = load::refused_extensions(&measure.target, &measure.point, stop)?;
+        let several = measure.target.base_urls.len() > 1;
+        let mut left_out = measure.point.left_out.clone();
+        left_out.extend(refused.iter().map(|refusal| refusal.extension));
+        let dropped = refused.iter().map(|Refusal { extension, said, server }| {
+            let said = if several { format!("{server}: {said}") } else { said.clone() };
+            DroppedExtension::new(*extension, &said, &left_out)
+        });
+        let agreement = Self { dropped: dropped.collect(), connection: connection(&measure.target) };
+        let point = LoadPoint { left_out, ..measure.point.clone() };
+        Ok((Measure { point, ..measure.clone() }, agreement))
+    }
+
+    /// Writes it into the summary.
+    pub(super) fn note(self, summary: &mut Summary) {
+        for reason in self.dropped.iter().filter_map(DroppedExtension::reason) {
+            summary.verdict.suspect(reason);
+        }
+        summary.dropped_extensions = self.dropped;
+        summary.connection = Some(self.connection);
+    }
+}
+
+fn connection(target: &Target) -> Connection {
+    let tls = target.base_urls.iter().any(|url| url.starts_with("https:"));
+    let check = match (&target.tls.ca_file, target.tls.insecure) {
+        (_, true) => TlsCheck::Unverified,
+        (Some(_), false) => TlsCheck::CaFile,
+        (None, false) => TlsCheck::System,
+    };
+    Connection {
+        urls: u32::try_from(target.base_urls.len()).unwrap_or(u32::MAX),
+        http_version: target.http,
+        tls: tls.then_some(check),
+        proxy: target.proxy != Proxy::Off,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Progress;
+    use crate::load::testing::{Server, good, point, whole};
+    use crate::metrics::Rating;
+    use crate::metrics::summary::Context;
+
+    #[test]
+    fn what_a_server_refuses_is_left_out_and_told() {
+        let server = Server::play(|n| match n {
+            0 => whole(
+                "422 Unprocessable Entity",
+                "text/plain",
+                "Unexpected fields in the request: {'ignore_eos'}",
+            ),
+            _ => good(),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let measure = Measure {
+            target: server.target(),
+            point: point(2),
+            dir: Some(dir.path().to_path_buf()),
+            context: Context::default(),
+            benchmark_id: "b".into(),
+            deployment: None,
+        };
+        let stop = CancellationToken::new();
+        let measured = measure.run(&Progress::default(), &stop, &|_| None).unwrap();
+        let summary = measured.summary;
+        assert_eq!(summary.verdict.result, Rating::Suspect);
+        let reason = "ignore_eos is not understood and was left out: output lengths rest on min_tokens alone \
+                      (the server said: Unexpected fields in the request: {'ignore_eos'})";
+        assert!(summary.verdict.reasons.iter().any(|found| found == reason), "{:?}", summary.verdict);
+        assert_eq!((summary.requests.completed, summary.dropped_extensions.len()), (2, 1));
+        assert_eq!(summary.dropped_extensions[0].field, "ignore_eos");
+        let sent = server.seen().requests;
+        assert_eq!(sent.len(), 4, "asked twice, then the load");
+        assert!(
+            sent[2..].iter().all(|(_, body)| !body.contains("ignore_eos") && body.contains("min_tokens"))
+        );
+        let inputs = std::fs::read_to_string(dir.path().join("inputs.json")).unwrap();
+        assert!(!inputs.contains("ignore_eos") && inputs.contains("min_tokens"));
+        let written = crate::run::point::finished(dir.path()).unwrap();
+        assert_eq!(
+            (written.dropped_extensions, written.connection),
+            (summary.dropped_extensions, summary.connection)
+        );
+    }
+
+    #[test]
+    fn a_renamed_length_is_told_and_no_reason() {
+        let server = Server::play(|n| match n {
+            0 => whole(
+                "400 Bad Request",
+                "text/plain",
+                "'max_tokens' is not supported, use 'max_completion_tokens'",
+            ),
+            _ => good(),
+        });
+        let measure = Measure {
+            target: server.target(),
+            point: LoadPoint { ignore_eos: false, ..point(1) },
+            dir: None,
+            context: Context::default(),
+            benchmark_id: "b".into(),
+            deployment: None,
+        };
+        let summary =
+            measure.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+        let [dropped] = &summary.dropped_extensions[..] else { panic!("{summary:?}") };
+        assert_eq!(
+            (dropped.field.as_str(), dropped.replaced_by.as_deref()),
+            ("max_tokens", Some("max_completion_tokens"))
+        );
+        assert!(!summary.verdict.reasons.iter().any(|reason| reason.contains("max_tokens")));
+        assert!(server.seen().requests[2].1.contains(r#""max_completion_tokens":4"#));
+    }
+}
