@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::testing::{DONE, FINISH, Server, TOKEN, USAGE, good, point};
-use super::{Options, Progress, Target, TargetError, Tls, drive};
-use crate::metrics::record::{Outcome, PointRun};
+use super::testing::{DONE, Driven, FINISH, Server, TOKEN, USAGE, good, point};
+use super::{Target, TargetError, Tls};
+use crate::metrics::record::Outcome;
 use crate::plan::{HttpVersion, LoadPoint, Proxy, Stop};
 
 fn fixture(name: &str) -> std::path::PathBuf {
