@@ -55,6 +55,8 @@ mod words;
 pub use answer::{Understood, understand};
 pub use body::request_body;
 pub use drive::{LoadError, Options, drive};
+#[doc(hidden)]
+pub use http1::{ReadAnswer, read_answer};
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use progress::{Progress, Snapshot};

@@ -15,3 +15,5 @@ pub(crate) use connection::{Connection, Read, Sent, take_read_delay};
 pub(crate) use head::Head;
 pub(crate) use pool::Pool;
 pub(crate) use reply::{Reply, Sink};
+#[doc(hidden)]
+pub use reply::{ReadAnswer, read_answer};

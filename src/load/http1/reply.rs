@@ -97,19 +97,46 @@ impl Reply {
     }
 }
 
+/// What was read of an answer: its status, its payload, and whether it is whole.
+pub type ReadAnswer = (Option<u16>, Vec<u8>, bool);
+
+/// Reads the bytes of one answer as a connection gives them, in these reads. The door of the fuzz target `http1`.
+///
+/// # Errors
+/// How the bytes break the protocol.
+#[doc(hidden)]
+pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
+    struct Seen(ReadAnswer);
+    impl Sink for Seen {
+        fn head(&mut self, _: Instant, head: &Head) {
+            self.0.0 = Some(head.status);
+        }
+
+        fn payload(&mut self, _: Instant, bytes: &[u8]) {
+            self.0.1.extend_from_slice(bytes);
+        }
+    }
+    let (mut reply, mut seen) = (Reply::default(), Seen((None, Vec::new(), false)));
+    let at = Instant::now();
+    reads.iter().try_for_each(|read| reply.take(at, read, &mut seen))?;
+    seen.0.2 = reply.complete();
+    Ok(seen.0)
+}
+
 /// The first head that is not an interim one, and the position behind it; `None`: more bytes are needed.
 fn first_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
     let mut skipped = 0;
-    loop {
+    while skipped <= MAX_HEAD_BYTES {
         match head::parse(bytes.get(skipped..).unwrap_or_default())? {
-            Parsed::Head(head, length) => return Ok(Some((head, skipped + length))),
-            Parsed::Interim(length) => skipped += length,
-            Parsed::Partial if bytes.len() > MAX_HEAD_BYTES => {
-                return Err(format!("the head of the answer is longer than {MAX_HEAD_BYTES} bytes"));
+            Parsed::Head(head, length) if skipped + length <= MAX_HEAD_BYTES => {
+                return Ok(Some((head, skipped + length)));
             }
-            Parsed::Partial => return Ok(None),
+            Parsed::Interim(length) => skipped += length,
+            Parsed::Partial if bytes.len() <= MAX_HEAD_BYTES => return Ok(None),
+            Parsed::Head(..) | Parsed::Partial => break,
         }
     }
+    Err(format!("the head of the answer is longer than {MAX_HEAD_BYTES} bytes"))
 }
 
 #[cfg(test)]
