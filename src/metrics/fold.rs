@@ -252,7 +252,7 @@ mod tests {
     fn rows_keep_their_order_over_blocks() {
         let fold = Fold::of(&(0..10_000).map(|id| record(id, id)).collect::<Vec<_>>());
         assert_eq!(fold.rows().len(), 10_000);
-        assert!((0..).zip(fold.rows().iter()).all(|(id, row)| row.id == id));
+        assert!((0..).zip(fold.rows().iter()).all(|(id, row): (u32, _)| row.id == id));
         assert_eq!(fold.rows().get(9_999).map(|row| row.id), Some(9_999));
         assert_eq!(fold.rows().get(10_000), None);
         assert!(Fold::default().rows().is_empty());

@@ -79,4 +79,52 @@ mod tests {
         assert_eq!(names(), expected);
         assert_eq!(names(), expected);
     }
+
+    /// What a finished request takes of memory from its end to the last export: the rise of the peak from 100,000 to a
+    /// million requests. `cargo test --release --lib memory_of_a_finished_request -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures; run with --ignored --nocapture"]
+    fn memory_of_a_finished_request() {
+        use crate::metrics::fold::Fold;
+        use crate::metrics::summary::{Context, summarize};
+        use crate::run::records::RecordWriter;
+
+        let status_kib = |key: &str| {
+            let status = std::fs::read_to_string("/proc/self/status").expect("status");
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("line");
+            line.trim().trim_end_matches("kB").trim().parse::<f64>().expect("number")
+        };
+        let measure = |requests: u64| {
+            let dir = tempfile::tempdir().expect("folder");
+            // Forget the peak of what came before.
+            std::fs::write("/proc/self/clear_refs", "5").expect("clear_refs");
+            let before = status_kib("VmRSS:");
+            let writer = RecordWriter::open(&dir.path().join("records.jsonl")).expect("open");
+            let mut fold = Fold::default();
+            for id in 0..requests {
+                let record = samples::record(id, 1_000_000 + 7_013 * id);
+                fold.add(&record);
+                writer.write(&record);
+            }
+            let records = writer.close().expect("close");
+            let (point, mut ran) = (samples::point(), samples::run(samples::sound()));
+            ran.window_end_us = 1_000_000 + 7_013 * requests;
+            let kept = status_kib("VmRSS:") - before;
+            summarize(&point, &ran, &fold, &Context::default());
+            let summed = status_kib("VmHWM:") - before;
+            let results = Results { point: &point, run: &ran.run, fold: &fold, records: &records };
+            let context =
+                ExportContext { model: "m", url: "u", version: "1", simulated: true, benchmark_id: "b" };
+            write(dir.path(), &results, &context).expect("write");
+            let peak = status_kib("VmHWM:") - before;
+            println!(
+                "{requests} requests: {kept} KiB kept, {summed} KiB at most with the summary, {peak} KiB with exports"
+            );
+            [kept, summed, peak]
+        };
+        let (small, large) = (measure(100_000), measure(1_000_000));
+        let each: Vec<String> =
+            small.iter().zip(large).map(|(a, b)| format!("{:.0}", (b - a) * 1024.0 / 900_000.0)).collect();
+        println!("bytes a request: {} kept, {} with the summary, {} with exports", each[0], each[1], each[2]);
+    }
 }

@@ -28,6 +28,7 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
         Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => return None,
     }
     let steady = steady(fold);
+    let median = |rows: &[u32]| median(fold, rows);
     let each = steady.len() / BLOCKS;
     if each < MIN_PER_BLOCK {
         return None;
@@ -40,21 +41,27 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
         .then_some((early, late))
 }
 
-/// E2E latencies, ms, in the order of sending. As many requests as were sent before the first answer was complete are
-/// left out at either end: in a closed loop that is the concurrency, the first wave and the last one, which the server
-/// answers while others drop out.
-fn steady(fold: &Fold) -> Vec<f64> {
+/// Positions of the rows with a latency, in the order of sending. As many requests as were sent before the first answer
+/// was complete are left out at either end: in a closed loop that is the concurrency, the first wave and the last one,
+/// which the server answers while others drop out.
+fn steady(fold: &Fold) -> Vec<u32> {
     let Some(first_end) = fold.good().filter_map(Row::last_us).min() else { return Vec::new() };
-    let mut sent: Vec<(u64, f64)> = Vec::with_capacity(fold.rows().len());
-    sent.extend(fold.good().filter_map(|row| Some((row.sent_us, row.e2e_ms()?))));
-    sent.sort_unstable_by_key(|(sent_us, _)| *sent_us);
-    let ends = sent.partition_point(|(sent_us, _)| *sent_us < first_end);
-    let kept = sent.len().saturating_sub(2 * ends);
-    sent.into_iter().skip(ends).take(kept).map(|(_, latency)| latency).collect()
+    let sent_us = |at: &u32| fold.rows().get(*at).map_or(0, |row| row.sent_us);
+    let mut sent: Vec<u32> = Vec::with_capacity(fold.rows().len());
+    let good = (0..).zip(fold.rows().iter()).filter(|(_, row)| row.counts() && row.has_content());
+    sent.extend(good.map(|(position, _)| position));
+    sent.sort_unstable_by_key(sent_us);
+    let ends = sent.partition_point(|at| sent_us(at) < first_end);
+    sent.truncate(sent.len().saturating_sub(ends));
+    sent.drain(..ends.min(sent.len()));
+    sent
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+/// The median E2E latency of these rows, ms.
+fn median(fold: &Fold, rows: &[u32]) -> f64 {
+    let latencies = rows.iter().filter_map(|at| fold.rows().get(*at)?.e2e_ms());
+    let mut sorted = Vec::with_capacity(rows.len());
+    sorted.extend(latencies);
     sorted.sort_unstable_by(f64::total_cmp);
     crate::metrics::stats::percentile(&sorted, 50.0)
 }

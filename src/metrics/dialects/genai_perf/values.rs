@@ -84,7 +84,7 @@ fn ttft_ms(row: &Row) -> Option<f64> {
 }
 
 fn ttst_ms(row: &Row) -> Option<f64> {
-    Some(elapsed_ns(row.first_us()?, row.second_us()?) * MS_PER_NS)
+    Some(elapsed_ns(0, row.ttst_us()?) * MS_PER_NS)
 }
 
 fn itl_ms(row: &Row) -> Option<f64> {
@@ -95,7 +95,7 @@ fn itl_ms(row: &Row) -> Option<f64> {
 /// tokens.
 fn itl_ns(row: &Row) -> Option<f64> {
     let (first, last) = (row.first_us()?, row.last_us()?);
-    let several = row.second_us().is_some() && row.osl > 1;
+    let several = row.ttst_us().is_some() && row.osl > 1;
     several.then(|| (elapsed_ns(first, last) / f64::from(row.osl - 1)).round_ties_even())
 }
 
