@@ -3,11 +3,11 @@
 //! Arrow: `plan` (load point) → here → `metrics::record`. Knows nothing of Slurm, files or printing.
 //!
 //! ```text
-//!                   schedule → pace (open loop)
-//!                               │
-//! prompts → body → supply ──▶ drive (a thread per core) ──▶ client ──▶ flight ──▶ collect ──▶ PointRun
-//!                                                             │ bytes
-//!                                              sse → chunk → answer
+//!        ramp, schedule → pace → redeem (open loop)   slots (closed loop)
+//!                               │                        │
+//! prompts → body → supply ──▶ drive (threads) ──▶ client ──▶ flight ──▶ collect ──▶ PointRun
+//!                                        http1, via_reqwest     │ bytes
+//!                                    sse → repeat, chunk → answer
 //! ```
 //! Times are stamped when bytes arrive, before they are looked at; several events of one read share a stamp.
 
@@ -34,6 +34,7 @@ pub mod prompts;
 mod ramp;
 #[cfg(test)]
 mod ramp_tests;
+mod redeem;
 mod repeat;
 mod rx_stamp;
 mod schedule;

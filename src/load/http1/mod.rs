@@ -14,6 +14,6 @@ mod reply;
 pub(crate) use connection::{Connection, Read, Sent, take_read_delay};
 pub(crate) use head::Head;
 pub(crate) use pool::Pool;
-pub(crate) use reply::{Reply, Sink};
 #[doc(hidden)]
 pub use reply::{ReadAnswer, read_answer};
+pub(crate) use reply::{Reply, Sink};
