@@ -1,6 +1,6 @@
 //! Open loops as a whole against a server that plays scripts: the schedule in the records, full houses, ends, warm-up.
 //!
-//! Nothing here looks at how long something took; that is measured by `tests/load_cost.rs`.
+//! Nothing here looks at how long something took; that is measured by `benches/load`.
 
 use std::collections::BTreeSet;
 
