@@ -4,7 +4,7 @@
 //! A port of AIPerf 0.13 `analysis/sweepline.py`, `sweepline_kv_cache.py` and `sweepline_stats.py`, on µs instead of ns.
 //! AIPerf holds wall-clock ns in an f64, which rounds instants to 256 ns; ours are exact.
 //!
-//! AIPerf builds every curve as arrays. Here the moments at which anything changes are put in order once, 12 bytes each,
+//! AIPerf builds every curve as arrays. Here the moments at which anything changes are put in order once, 32 bytes each,
 //! and one sweep over them gives every level at every instant; a figure is another sweep. Arrow: plain numbers → here →
 //! `totals`.
 
@@ -64,7 +64,7 @@ pub(super) struct Weighted {
 const ROUNDING: f64 = 1e-9;
 
 /// Above so many chunk gaps the curves use request-level timing: AIPerf has the same fallback for runs whose chunks do not
-/// fit its memory (`LIST_BACKEND=tdigest`), and every chunk is 36 bytes here: its instant, its moment, its part of a curve.
+/// fit its memory (`LIST_BACKEND=tdigest`), and every chunk is 56 bytes here: its instant, its moment, its part of a curve.
 pub(super) const MAX_GAPS: u64 = 4_000_000;
 
 /// The levels of all curves at one instant. Rates are per µs.
@@ -111,16 +111,18 @@ enum What {
     Start,
     First,
     End,
-    /// The chunk of this number arrives: another rate from here, and its tokens are there.
-    Chunk(u32),
-    /// Another rate alone.
-    Rate(u32),
-    /// Its tokens alone.
-    Held(u32),
+    /// A chunk arrives.
+    Chunk,
 }
 
+/// 32 bytes: what a chunk changes is worked out once, since each figure is a sweep of its own.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
+    at: f64,
+    /// Change of the decode rate, of a chunk.
+    rate: f64,
+    /// Change of the tokens in flight, of a chunk.
+    held: f64,
     span: u32,
     what: What,
 }
@@ -138,26 +140,30 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
     /// The timeline of the spans of these numbers.
     pub(super) fn new(numbers: impl Iterator<Item = u32> + Clone, span: F, chunks: Option<Chunks>) -> Self {
         let each = chunks.as_ref().map_or(0, |chunks| chunks.at.len());
+        let mut timeline = Self { span, chunks, moments: Vec::new(), peaks: Levels::default() };
         let mut moments = Vec::with_capacity(3 * numbers.clone().count() + each);
         for number in numbers {
-            let mut add = |what| moments.push(Moment { span: number, what });
-            let of = span(number);
-            add(What::Start);
-            if of.first.is_some() {
-                add(What::First);
+            let of = (timeline.span)(number);
+            let mut add = |what, at, rate, held| moments.push(Moment { at, rate, held, span: number, what });
+            add(What::Start, of.start, 0.0, 0.0);
+            if let Some(first) = of.first {
+                add(What::First, first, 0.0, 0.0);
             }
-            for (index, at) in (0..).zip(chunks.iter().flat_map(|chunks| chunks.of(number))) {
-                if *at as f64 >= of.end {
-                    add(What::Rate(index));
-                    add(What::Held(index));
+            for (index, at) in timeline.chunks(number).iter().enumerate() {
+                let at = *at as f64;
+                let (rate, held) =
+                    (timeline.rate_change(number, index, &of), timeline.arriving(number, index, &of));
+                if at < of.end {
+                    add(What::Chunk, at, rate, held);
                 } else {
-                    add(What::Chunk(index));
+                    // The tokens of a chunk at or past the end count just before it.
+                    add(What::Chunk, at, rate, 0.0);
+                    add(What::Chunk, of.end.next_down(), 0.0, held);
                 }
             }
-            add(What::End);
+            add(What::End, of.end, 0.0, 0.0);
         }
-        let mut timeline = Self { span, chunks, moments: Vec::new(), peaks: Levels::default() };
-        moments.sort_unstable_by(|a, b| timeline.at(a).total_cmp(&timeline.at(b)));
+        moments.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
         timeline.moments = moments;
         let mut peaks = Levels::default();
         timeline.sweep(|_, levels| peaks.each(levels, |peak, level| *peak = peak.max(level.abs())));
@@ -169,33 +175,24 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
         self.chunks.as_ref().map_or(&[], |chunks| chunks.of(span))
     }
 
-    fn at(&self, moment: &Moment) -> f64 {
-        let of = (self.span)(moment.span);
-        let chunk = |index: u32| self.chunks(moment.span).get(index as usize).map_or(of.end, |at| *at as f64);
-        match moment.what {
-            What::Start => of.start,
-            What::First => of.first.unwrap_or(of.end),
-            What::End => of.end,
-            What::Chunk(index) | What::Rate(index) => chunk(index),
-            // A chunk at or past the end counts just before it.
-            What::Held(_) => of.end.next_down(),
-        }
-    }
-
     /// Shows the levels from each instant on at which any of them changes, in order.
     fn sweep(&self, mut see: impl FnMut(f64, &Levels)) {
         let mut levels = Levels::default();
         let mut moments = self.moments.iter().peekable();
         while let Some(moment) = moments.next() {
             self.apply(moment, &mut levels);
-            let at = self.at(moment);
-            if moments.peek().is_none_or(|next| self.at(next) > at) {
-                see(at, &levels);
+            if moments.peek().is_none_or(|next| next.at > moment.at) {
+                see(moment.at, &levels);
             }
         }
     }
 
     fn apply(&self, moment: &Moment, levels: &mut Levels) {
+        if let What::Chunk = moment.what {
+            levels.decode_rate += moment.rate;
+            levels.tokens_in_flight += moment.held;
+            return;
+        }
         let of = (self.span)(moment.span);
         let by_chunk = self.chunks.is_some();
         match moment.what {
@@ -236,12 +233,7 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
                     }
                 }
             }
-            What::Chunk(index) => {
-                levels.decode_rate += self.rate_change(moment.span, index, &of);
-                levels.tokens_in_flight += self.arriving(moment.span, index, &of);
-            }
-            What::Rate(index) => levels.decode_rate += self.rate_change(moment.span, index, &of),
-            What::Held(index) => levels.tokens_in_flight += self.arriving(moment.span, index, &of),
+            What::Chunk => {}
         }
     }
 
@@ -251,14 +243,14 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
         of.osl >= 1.0 && self.chunks(span).len() > 1
     }
 
-    fn arriving(&self, span: u32, index: u32, of: &Span) -> f64 {
+    fn arriving(&self, span: u32, index: usize, of: &Span) -> f64 {
         let later = self.chunks(span).len().saturating_sub(1);
         if index == 0 || of.osl < 1.0 { 0.0 } else { (of.osl - 1.0) / later as f64 }
     }
 
     /// All but the first token are spread evenly over the gaps between chunks that take any time
     /// (`throughput_sweep_line_icl`): the rate after chunk `index` less the rate before it.
-    fn rate_change(&self, span: u32, index: u32, of: &Span) -> f64 {
+    fn rate_change(&self, span: u32, index: usize, of: &Span) -> f64 {
         let chunks = self.chunks(span);
         let gaps = self.chunks.as_ref().map_or(0, |chunks| chunks.gaps_of(span));
         if of.osl < 1.0 || gaps == 0 {
@@ -269,7 +261,6 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
             (Some(from), Some(to)) => rate(*from as f64, *to as f64, tokens_each),
             _ => 0.0,
         };
-        let index = index as usize;
         after_chunk(index) - index.checked_sub(1).map_or(0.0, after_chunk)
     }
 
