@@ -66,7 +66,17 @@ fn keys(value: &Value) -> Vec<&str> {
 /// A CSV file of plain cells, as rows.
 fn csv(path: &Path) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    // A comma within quotes is text: quotes open and close at every other one.
+    let cells = |line: &str| {
+        let mut cells = vec![String::new()];
+        for (index, part) in line.split('"').enumerate() {
+            let mut pieces = part.split(|letter| letter == ',' && index % 2 == 0);
+            cells.last_mut().unwrap().push_str(pieces.next().unwrap());
+            cells.extend(pieces.map(str::to_owned));
+        }
+        cells
+    };
+    text.lines().map(cells).collect()
 }
 
 /// Files of a point, sorted. Two exports go by names that other tools read, with what was sent and when: they come last,
