@@ -236,7 +236,7 @@ fn streams() -> anyhow::Result<()> {
     println!("\n15,000 streams at once, 10 tokens each, one a second");
     println!(
         "  ok {} of {}, peak RSS {:.0} MiB, CPU {cpu:.1} s, verdict {}",
-        figure(&summary, "/requests/ok"),
+        figure(&summary, "/requests/completed"),
         figure(&summary, "/requests/total"),
         figure(&summary, "/client/max_rss_mib"),
         summary.pointer("/verdict").unwrap_or(&Value::Null)
