@@ -108,7 +108,6 @@ impl Measure {
         let records = match &self.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
-                self.write_inputs(dir)?;
                 if let Some(config) = &self.deployment {
                     files::create_once(&dir.join("deployment_config.json"), pretty(config).as_bytes())?;
                 }
@@ -183,6 +182,8 @@ impl Measure {
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
         };
+        // After the load: making every prompt once more would keep the first request waiting.
+        self.write_inputs(dir)?;
         exports::write(dir, results, &export)?;
         let text = pretty(&json!(summary));
         // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
