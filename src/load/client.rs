@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
@@ -133,13 +134,14 @@ async fn read_answer(
     // When the result became known, though the body goes on.
     let mut settled: Option<Instant> = None;
     let broken = loop {
-        let read = tokio::select! {
-            biased;
-            read = connection.read(|at, bytes| reply.take(at, bytes, &mut flight)) => read,
-            end = watch.expired() => break Some(end),
+        let read = watch.guard(connection.read(|at, bytes| reply.take(at, bytes, &mut flight))).await;
+        let read = match read {
+            Ok(read) => read,
+            Err(end) => break Some(end),
         };
         match read {
             Ok(Read::Bytes(at, Ok(()))) => {
+                watch.progressed = Some(at);
                 if reply.has_head() {
                     watch.saw(at, &flight);
                 }
@@ -182,6 +184,10 @@ pub(crate) struct Watch {
     first_token: Option<Instant>,
     /// Last body bytes; the stall limit applies from the first of them on, the wait for it belongs to the TTFT.
     last_read: Option<Instant>,
+    /// The timer will wake the task that drives this.
+    armed: bool,
+    /// When something was last read, until the task waits again.
+    progressed: Option<Instant>,
 }
 
 impl Watch {
@@ -191,7 +197,28 @@ impl Watch {
         let first_token = limits.first_token.map(|limit| now + limit);
         let first = first_token.map_or(deadline, |first| first.min(deadline));
         let sleep = Box::pin(tokio::time::sleep_until(first.into()));
-        Self { sleep, limits, deadline, first_token, last_read: None }
+        Self { sleep, limits, deadline, first_token, last_read: None, armed: false, progressed: None }
+    }
+
+    /// What `read` gives, or the limit that passed before.
+    ///
+    /// A wake-up that read something before the timer's instant cannot have been the timer's (it is never early), so then the
+    /// timer is not asked: that would be a fifth of what an event costs in this task.
+    async fn guard<T>(&mut self, read: impl Future<Output = T>) -> Result<T, End> {
+        let mut read = std::pin::pin!(read);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(read) = read.as_mut().poll(context) {
+                return Poll::Ready(Ok(read));
+            }
+            let progressed = self.progressed.take();
+            if self.armed && progressed.is_some_and(|at| at < self.sleep.deadline().into_std()) {
+                return Poll::Pending;
+            }
+            let expired = std::pin::pin!(self.expired()).poll(context);
+            self.armed = expired.is_pending();
+            expired.map(Err)
+        })
+        .await
     }
 
     /// Something arrived for `flight`.
