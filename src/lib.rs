@@ -19,6 +19,7 @@ pub mod load;
 pub mod metrics;
 pub mod observe;
 pub mod plan;
+pub mod prompts;
 pub mod recipe;
 pub mod render;
 pub mod report;

@@ -243,8 +243,8 @@ fn context(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Context {
     context.insert(
         "load",
         &json!({
-            "isl_max": most(|point| point.isl.mean + 4 * point.isl.stddev),
-            "osl_max": most(|point| point.osl.mean + 4 * point.osl.stddev),
+            "isl_max": most(|point| point.isl.longest()),
+            "osl_max": most(|point| point.osl.longest()),
             "concurrency_max": most(|point| point.concurrency().unwrap_or_else(|| point.wave())),
         }),
     );

@@ -172,8 +172,8 @@ impl Capture {
         let completions = self.name.contains("completions");
         LoadPoint {
             id: "oracle".to_owned(),
-            isl: Length { mean: 64, stddev: 0 },
-            osl: Length { mean: 32, stddev: 0 },
+            isl: Length::fixed(64),
+            osl: Length::fixed(32),
             arrival: Arrival::Closed { concurrency: 4 },
             stop: Stop::Requests(20),
             warmup_requests: 0,
@@ -191,6 +191,7 @@ impl Capture {
             max_tokens_field: Default::default(),
             continuous_usage_stats: false,
             left_out: Vec::new(),
+            prompts: tokmark::plan::PromptSpec::default(),
             extra_body: Map::new(),
         }
     }

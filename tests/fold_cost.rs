@@ -88,8 +88,8 @@ fn fill(record: &mut RequestRecord, id: u64, noise: &mut Noise) {
 fn point(requests: u64) -> LoadPoint {
     LoadPoint {
         id: "fold".into(),
-        isl: Length { mean: 128, stddev: 0 },
-        osl: Length { mean: CHUNKS as u32, stddev: 0 },
+        isl: Length::fixed(128),
+        osl: Length::fixed(CHUNKS as u32),
         arrival: Arrival::Closed { concurrency: SLOTS as u32 },
         stop: Stop::Requests(requests),
         warmup_requests: 0,
@@ -107,6 +107,7 @@ fn point(requests: u64) -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }
 }

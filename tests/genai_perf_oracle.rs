@@ -60,7 +60,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
     let requests: Vec<Value> = serde_json::from_str(&fixture(requests, "requests.json")).expect("requests");
     let records: Vec<RequestRecord> =
         requests.iter().enumerate().map(|(id, request)| record(id, request)).collect();
-    let length = Length { mean: 1, stddev: 0 };
+    let length = Length::fixed(1);
     let point = LoadPoint {
         id: "oracle".to_owned(),
         isl: length,
@@ -82,6 +82,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };
     summary_files(&point, &Fold::of(&records), &CONTEXT)

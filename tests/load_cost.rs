@@ -29,8 +29,8 @@ fn cpu(who: UsageWho) -> Duration {
 fn point() -> LoadPoint {
     LoadPoint {
         id: "cost".into(),
-        isl: Length { mean: 128, stddev: 0 },
-        osl: Length { mean: 128, stddev: 0 },
+        isl: Length::fixed(128),
+        osl: Length::fixed(128),
         arrival: Arrival::Closed { concurrency: 1 },
         stop: Stop::Requests(1),
         warmup_requests: 0,
@@ -48,6 +48,7 @@ fn point() -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }
 }

@@ -107,7 +107,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         aborted: None,
         arrivals: None,
     };
-    let length = Length { mean: 1, stddev: 0 };
+    let length = Length::fixed(1);
     let point = LoadPoint {
         id: "oracle".to_owned(),
         isl: length,
@@ -129,6 +129,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };
     let context =

@@ -138,8 +138,8 @@ fn slo(text: &str) -> Result<Slo, String> {
 
 impl BenchArgs {
     fn points(&self) -> Vec<LoadPoint> {
-        let isl = Length { mean: self.isl, stddev: self.isl_stddev };
-        let osl = Length { mean: self.osl, stddev: self.osl_stddev };
+        let isl = Length::normal(self.isl, self.isl_stddev);
+        let osl = Length::normal(self.osl, self.osl_stddev);
         let points = self.arrivals().into_iter().map(|arrival| {
             let mut point = LoadPoint {
                 id: point_id(isl, osl, &arrival),
@@ -165,6 +165,7 @@ impl BenchArgs {
                 max_tokens_field: MaxTokensField::Auto,
                 continuous_usage_stats: false,
                 left_out: Vec::new(),
+                prompts: crate::plan::PromptSpec::default(),
                 extra_body: serde_json::Map::new(),
             };
             self.request.apply(&mut point);

@@ -87,7 +87,7 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
 
 /// The shortest request the point could send, in every other respect like those of the load.
 fn shortest(point: &LoadPoint, left_out: impl Iterator<Item = Extension>) -> LoadPoint {
-    let one = Length { mean: 1, stddev: 0 };
+    let one = Length::fixed(1);
     let mut shortest = LoadPoint { isl: one, osl: one, ..point.clone() };
     shortest.left_out.extend(left_out);
     shortest

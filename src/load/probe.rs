@@ -169,7 +169,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// The shortest request a load point could send, so that readiness is proved on the path that is measured.
 fn one_token_body(target: &Target, endpoint: Endpoint, max_tokens_field: MaxTokensField) -> Vec<u8> {
-    let one = Length { mean: 1, stddev: 0 };
+    let one = Length::fixed(1);
     let point = LoadPoint {
         id: "probe".into(),
         isl: one,
@@ -191,6 +191,7 @@ fn one_token_body(target: &Target, endpoint: Endpoint, max_tokens_field: MaxToke
         max_tokens_field,
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: crate::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };
     let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::words::WORDS;
 use crate::metrics::record::Phase;
-use crate::plan::{Length, LoadPoint};
+use crate::plan::{Length, LoadPoint, Spread};
 
 /// Words at the start of a prompt that spell its number: 27 bits, so 67 million requests a phase without a repetition.
 /// Shorter prompts keep what fits: one-word prompts repeat after 256 requests.
@@ -106,16 +106,26 @@ fn push_words(text: &mut String, mut bits: u64, count: u32) {
     }
 }
 
-/// A length in tokens: the mean, or one draw of the normal distribution (Box–Muller), rounded, never below 1.
+/// A length in tokens, never below 1.
 fn draw(length: Length, rng: &mut ChaCha8Rng) -> u32 {
-    if length.stddev == 0 {
-        return length.mean.max(1);
-    }
     let mut unit = || (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-    let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
-    let normal = radius * (std::f64::consts::TAU * unit()).cos();
-    // `as` saturates: no length overflows.
-    ((f64::from(length.mean) + f64::from(length.stddev) * normal).round() as u32).max(1)
+    let tokens = match length.spread {
+        Spread::None => length.mean,
+        Spread::Normal { stddev } => {
+            // Box–Muller.
+            let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
+            let normal = radius * (std::f64::consts::TAU * unit()).cos();
+            // `as` saturates: no length overflows.
+            (f64::from(length.mean) + f64::from(stddev) * normal).round() as u32
+        }
+        Spread::Uniform { low, high } => {
+            let values = u64::from(high.saturating_sub(low)) + 1;
+            // The product's upper half: even to 1 part in 2^32.
+            let offset = (u128::from(rng.next_u64()) * u128::from(values)) >> 64;
+            low.saturating_add(offset as u32)
+        }
+    };
+    tokens.max(1)
 }
 
 /// FNV-1a, 64 bits: stable between versions and platforms, unlike the standard library's hasher.
@@ -141,7 +151,7 @@ mod tests {
     #[test]
     fn lengths_are_exact_and_texts_repeatable() {
         for isl in [1, 2, 3, 4, 10, 11, 128, 5000] {
-            let source = PromptSource::new(&LoadPoint { isl: Length { mean: isl, stddev: 0 }, ..point(1) });
+            let source = PromptSource::new(&LoadPoint { isl: Length::fixed(isl), ..point(1) });
             let plan = source.plan(Phase::Measure, 7);
             assert_eq!((plan.isl, count_words(&plan.text)), (isl, u64::from(isl)));
             assert_eq!(plan, source.plan(Phase::Measure, 7));
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn no_two_requests_start_alike() {
-        let point = LoadPoint { isl: Length { mean: 5, stddev: 0 }, ..point(1) };
+        let point = LoadPoint { isl: Length::fixed(5), ..point(1) };
         let source = PromptSource::new(&point);
         let mut starts = HashSet::new();
         for phase in [Phase::Warmup, Phase::Measure] {
@@ -181,7 +191,7 @@ mod tests {
 
     #[test]
     fn drawn_lengths_have_the_mean_and_spread_asked_for() {
-        let length = Length { mean: 200, stddev: 50 };
+        let length = Length::normal(200, 50);
         let source = PromptSource::new(&LoadPoint { isl: length, osl: length, ..point(1) });
         let n = 4000;
         let drawn: Vec<f64> = (0..n).map(|id| f64::from(source.plan(Phase::Measure, id).isl)).collect();
@@ -189,7 +199,7 @@ mod tests {
         let std = (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
         // Standard errors: 50/√4000 ≈ 0.8 and 50/√8000 ≈ 0.6; the draws are seeded, so this is no gamble.
         assert!((mean - 200.0).abs() < 3.0 && (std - 50.0).abs() < 3.0, "{mean} {std}");
-        let tiny = PromptSource::new(&LoadPoint { isl: Length { mean: 1, stddev: 100 }, ..point(1) });
+        let tiny = PromptSource::new(&LoadPoint { isl: Length::normal(1, 100), ..point(1) });
         assert!((0..1000).all(|id| tiny.plan(Phase::Measure, id).isl >= 1));
     }
 }

@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn memory_ahead_is_bounded() {
-        let isl = crate::plan::Length { mean: 200_000, stddev: 0 };
+        let isl = crate::plan::Length::fixed(200_000);
         let supply = supply(LoadPoint { isl, stop: Stop::Requests(1000), ..point(1000) });
         supply.prefill();
         assert!(supply.lock().ready_bytes < AHEAD_BYTES + (4 << 20));

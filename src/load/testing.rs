@@ -17,8 +17,8 @@ use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Sp
 pub(crate) fn point(concurrency: u32) -> LoadPoint {
     LoadPoint {
         id: "p".into(),
-        isl: Length { mean: 8, stddev: 0 },
-        osl: Length { mean: 4, stddev: 0 },
+        isl: Length::fixed(8),
+        osl: Length::fixed(4),
         arrival: Arrival::Closed { concurrency },
         stop: Stop::Requests(u64::from(concurrency)),
         warmup_requests: 0,
@@ -36,6 +36,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: crate::plan::PromptSpec::default(),
         extra_body: serde_json::Map::default(),
     }
 }

@@ -8,8 +8,8 @@ use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 pub(crate) fn point() -> LoadPoint {
     LoadPoint {
         id: "isl100_osl10_con2".to_owned(),
-        isl: Length { mean: 100, stddev: 0 },
-        osl: Length { mean: 10, stddev: 0 },
+        isl: Length::fixed(100),
+        osl: Length::fixed(10),
         arrival: Arrival::Closed { concurrency: 2 },
         stop: Stop::Requests(20),
         warmup_requests: 0,
@@ -27,6 +27,7 @@ pub(crate) fn point() -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        prompts: crate::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }
 }

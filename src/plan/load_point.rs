@@ -5,18 +5,86 @@
 use serde::{Deserialize, Serialize};
 
 use super::extension::Extension;
+use super::prompts::PromptSpec;
 use super::ramp::Ramp;
 pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
 pub use crate::recipe::open_loop::WhenFull;
 
-/// A length in tokens: fixed (`stddev` 0) or normally distributed around `mean`, never below 1.
+/// A length in tokens, never below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Length {
-    /// Mean, tokens.
+    /// The nominal length, tokens: the mean, unless it is drawn from a range that is not around it.
     pub mean: u32,
-    /// Standard deviation, tokens.
-    pub stddev: u32,
+    /// How single lengths differ from it.
+    #[serde(default)]
+    pub spread: Spread,
+}
+
+/// How single lengths differ from the nominal one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// They do not.
+    #[default]
+    None,
+    /// Normally distributed, rounded.
+    Normal {
+        /// Standard deviation, tokens.
+        stddev: u32,
+    },
+    /// Every whole number from `low` to `high` is as likely.
+    Uniform {
+        /// Smallest.
+        low: u32,
+        /// Largest.
+        high: u32,
+    },
+}
+
+impl Length {
+    /// Always `tokens`.
+    pub fn fixed(tokens: u32) -> Self {
+        Self { mean: tokens, spread: Spread::None }
+    }
+
+    /// Normally distributed around `mean`; fixed when `stddev` is 0.
+    pub fn normal(mean: u32, stddev: u32) -> Self {
+        let spread = if stddev == 0 { Spread::None } else { Spread::Normal { stddev } };
+        Self { mean, spread }
+    }
+
+    /// Standard deviation, tokens; 0 when it is fixed. Of a range rounded.
+    pub fn stddev(self) -> u32 {
+        match self.spread {
+            Spread::None => 0,
+            Spread::Normal { stddev } => stddev,
+            Spread::Uniform { low, high } => {
+                let values = f64::from(high.saturating_sub(low)) + 1.0;
+                ((values * values - 1.0) / 12.0).sqrt().round() as u32
+            }
+        }
+    }
+
+    /// The longest there can be, or almost: 4 standard deviations above the mean.
+    pub fn longest(self) -> u32 {
+        match self.spread {
+            Spread::None => self.mean,
+            Spread::Normal { stddev } => self.mean.saturating_add(stddev.saturating_mul(4)),
+            Spread::Uniform { high, .. } => high,
+        }
+    }
+}
+
+/// One of several shapes in a load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WeightedShape {
+    /// Prompt length.
+    pub isl: Length,
+    /// Output length.
+    pub osl: Length,
+    /// How often it occurs beside the others, above 0.
+    pub weight: f64,
 }
 
 /// How requests arrive. Open against closed loop is a type, not a flag.
@@ -175,6 +243,9 @@ pub struct LoadPoint {
     pub isl: Length,
     /// Output length asked for.
     pub osl: Length,
+    /// What is sent.
+    #[serde(default)]
+    pub prompts: PromptSpec,
     /// How requests arrive.
     pub arrival: Arrival,
     /// When the point ends.

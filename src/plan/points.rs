@@ -91,8 +91,8 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
     };
     let endpoint = load.endpoint.unwrap_or(Endpoint::Chat);
     let max_tokens_field = max_tokens_field(load, endpoint, blame)?;
-    let isl = Length { mean: isl, stddev: load.isl_stddev.unwrap_or(0) };
-    let osl = Length { mean: osl, stddev: load.osl_stddev.unwrap_or(0) };
+    let isl = Length::normal(isl, load.isl_stddev.unwrap_or(0));
+    let osl = Length::normal(osl, load.osl_stddev.unwrap_or(0));
     Ok(LoadPoint {
         id: point_id(isl, osl, arrival),
         isl,
@@ -118,6 +118,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         max_tokens_field,
         continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
         left_out: Vec::new(),
+        prompts: crate::plan::PromptSpec::default(),
         extra_body: json_map(&load.extra_body),
     })
 }

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod find;
 pub mod layers;
 pub mod open_loop;
+pub mod prompts;
 pub mod ramp;
 pub mod secret;
 pub mod units;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use connection::{ConnectionSection, HttpVersion, MaxTokensField, Proxy, Urls};
 pub use endpoint::Endpoint;
 pub use open_loop::{ArrivalSection, AtEndWord, WhenFull};
+pub use prompts::{MixSection, PromptSection, RangeSection};
 pub use ramp::StageSection;
 use units::{OneOrMany, Rates, Span};
 
@@ -161,6 +163,15 @@ pub struct LoadSection {
     /// Standard deviation of the output length, tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub osl_stddev: Option<u32>,
+    /// Lengths drawn evenly around `isl` and `osl`; exactly one of its keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length_range: Option<RangeSection>,
+    /// Several shapes in one load, in place of `isl` and `osl`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Vec<MixSection>>,
+    /// Where prompts come from and what they share.
+    #[serde(skip_serializing_if = "PromptSection::is_empty")]
+    pub prompts: PromptSection,
     /// Requests in flight (closed loop).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<OneOrMany>,

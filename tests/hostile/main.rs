@@ -23,7 +23,7 @@ const BOUND: Duration = Duration::from_secs(100);
 /// A closed loop of so many requests. Written as the plan's JSON, so that new keys with defaults change nothing here.
 fn point(concurrency: u32, requests: u64) -> LoadPoint {
     serde_json::from_value(serde_json::json!({
-        "id": "p", "isl": {"mean": 8, "stddev": 0}, "osl": {"mean": 4, "stddev": 0},
+        "id": "p", "isl": {"mean": 8}, "osl": {"mean": 4},
         "arrival": {"closed": {"concurrency": concurrency}}, "stop": {"requests": requests}, "warmup_requests": 0,
         "endpoint": "chat", "streaming": true, "ignore_eos": true, "seed": 1,
         "request_timeout_s": 60.0, "stall_timeout_s": 60.0, "connect_timeout_s": 30.0,
@@ -162,7 +162,7 @@ fn a_request_that_was_written_into_a_used_connection_is_never_sent_twice() {
 
 /// A prompt that no socket buffer holds.
 fn large(requests: u64) -> LoadPoint {
-    let isl = serde_json::from_value(serde_json::json!({"mean": 2_000_000, "stddev": 0})).unwrap();
+    let isl = serde_json::from_value(serde_json::json!({"mean": 2_000_000})).unwrap();
     LoadPoint { isl, ..point(1, requests) }
 }
 

@@ -119,7 +119,7 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
     if point.ignore_eos && !point.left_out.contains(&Extension::IgnoreEos) {
         extra.entry("ignore_eos").or_insert(json!(true));
     }
-    let length = |length: crate::plan::Length| json!({"mean": f64::from(length.mean), "stddev": f64::from(length.stddev)});
+    let length = |length: crate::plan::Length| json!({"mean": f64::from(length.mean), "stddev": f64::from(length.stddev())});
     let mut config = json!({
         "models": {"items": [{"name": context.model}]},
         "endpoint": {

@@ -75,9 +75,9 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
             "output_tokens": {
                 "mean": point.osl.mean,
                 "deterministic": point.ignore_eos,
-                "stddev": point.osl.stddev,
+                "stddev": point.osl.stddev(),
             },
-            "synthetic_tokens": {"mean": point.isl.mean, "stddev": point.isl.stddev},
+            "synthetic_tokens": {"mean": point.isl.mean, "stddev": point.isl.stddev()},
             "prompt_source": "synthetic",
         },
         "tokmark": {

@@ -1,0 +1,206 @@
+//! `[load.prompts]`: where prompts come from and what they share.
+//!
+//! Arrow: depends on nothing; free to `recipe` and `plan`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::Span;
+
+/// `[load.prompts]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptSection {
+    /// How tokens are counted: `builtin` (one word a token, approximate), `o200k_harmony`, or the path of a
+    /// `tokenizer.json` or its folder. Default: the model's folder when it has one, else `builtin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Synthetic prompts: `random` words (default) or `natural` text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
+    /// Send token numbers in place of text; the endpoint `completions` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_ids: Option<bool>,
+    /// Begin each prompt with words that no other request begins with. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<bool>,
+    /// Stirs those first words. Default: 0 on servers that the run starts itself, else drawn for each run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt: Option<u64>,
+    /// Path that is POSTed to before each load point, to empty the prefix cache: `/reset_prefix_cache` (vLLM),
+    /// `/flush_cache` (SGLang).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_cache: Option<String>,
+    /// Real prompts from a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetSection>,
+    /// A recorded trace: lengths, arrivals and shared blocks from a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceSection>,
+    /// What requests share on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PrefixSection>,
+    /// Several turns with growing context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationSection>,
+}
+
+impl PromptSection {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Words of synthetic prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Style {
+    /// Words drawn at random.
+    #[default]
+    Random,
+    /// Sentences of English prose in random order.
+    Natural,
+}
+
+/// `[load.prompts.dataset]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSection {
+    /// Its format.
+    pub kind: DatasetKind,
+    /// The file.
+    pub path: String,
+    /// Shortest prompt that is used, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<u32>,
+    /// Longest prompt that is used, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Use a prompt once that occurs several times. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<bool>,
+}
+
+/// Format of a file of prompts, as its publisher writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetKind {
+    /// `databricks-dolly-15k.jsonl`: `instruction`, `context`, `response`.
+    Dolly,
+    /// ShareGPT JSON: a list of `conversations`.
+    Sharegpt,
+    /// OpenAssistant JSONL: messages or trees.
+    Openassistant,
+    /// Any JSONL: `prompt` or `messages`, optionally an output length.
+    Jsonl,
+}
+
+/// `[load.prompts.trace]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TraceSection {
+    /// Its format.
+    pub kind: TraceKind,
+    /// The file.
+    pub path: String,
+    /// Its clock runs this many times as fast. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<f64>,
+    /// Time of it that is left out at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Span>,
+    /// Longer prompts are cut to this many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_isl: Option<u32>,
+    /// Longer answers are cut to this many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_osl: Option<u32>,
+}
+
+/// Format of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceKind {
+    /// Mooncake JSONL: `timestamp` (ms), `input_length`, `output_length`, `hash_ids` of blocks of 512 tokens.
+    Mooncake,
+    /// BurstGPT CSV: `Timestamp` (s), `Request tokens`, `Response tokens`.
+    Burstgpt,
+    /// Azure LLM inference CSV: `TIMESTAMP`, `ContextTokens`, `GeneratedTokens`.
+    Azure,
+}
+
+/// `[load.prompts.prefix]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrefixSection {
+    /// Tokens of a system prompt that all requests have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_tokens: Option<u32>,
+    /// Prefixes in a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<u32>,
+    /// Tokens of each prefix of the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_tokens: Option<u32>,
+    /// Share of the requests that begin with a prefix of the pool, 0 to 1. Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hit_ratio: Option<f64>,
+}
+
+/// `[load.prompts.conversation]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConversationSection {
+    /// Turns, mean. Default: 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u32>,
+    /// Turns, standard deviation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns_stddev: Option<u32>,
+    /// Tokens of the user's messages after the first. Default: `isl`, which is the first prompt's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_isl: Option<u32>,
+    /// Their standard deviation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_isl_stddev: Option<u32>,
+    /// Mean time between an answer and the next message. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub think_time: Option<Span>,
+    /// Its standard deviation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub think_time_stddev: Option<Span>,
+    /// Prompt and answer together never exceed this many tokens: older turns are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_context: Option<u32>,
+}
+
+/// `[load.length_range]`: lengths drawn evenly around the nominal ones L; exactly one of its keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RangeSection {
+    /// As `vllm bench serve --random-range-ratio`: [L × (1 − r), L × (1 + r)], 0 ≤ r < 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vllm: Option<f64>,
+    /// As SGLang, sa-bench and InferenceX: [L × r, L], 0 < r ≤ 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sa_bench: Option<f64>,
+}
+
+/// `[[load.mix]]`: one shape of several in one load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MixSection {
+    /// Prompt length, tokens.
+    pub isl: u32,
+    /// Standard deviation of the prompt length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isl_stddev: Option<u32>,
+    /// Output length, tokens.
+    pub osl: u32,
+    /// Standard deviation of the output length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub osl_stddev: Option<u32>,
+    /// How often it occurs beside the others. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+}
