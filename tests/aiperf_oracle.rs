@@ -74,6 +74,7 @@ impl Capture {
             interrupted: false,
             aborted: None,
             arrivals: None,
+            prefix_cache: None,
         }
     }
 
@@ -157,6 +158,9 @@ impl Capture {
             error: line["error"]["message"].as_str().map(str::to_owned),
             finish_reason: None,
             bytes_sent: 0,
+            turn: None,
+            isl_shared: 0,
+            osl_counted: None,
             bytes_received: 0,
         }
     }

@@ -67,6 +67,9 @@ fn empty() -> RequestRecord {
         error: None,
         finish_reason: None,
         bytes_sent: 1_000,
+        turn: None,
+        isl_shared: 0,
+        osl_counted: None,
         bytes_received: 20_000,
     }
 }
@@ -147,6 +150,7 @@ fn ten_million_records() {
         interrupted: false,
         aborted: None,
         arrivals: None,
+        prefix_cache: None,
     };
     let started = Instant::now();
     let summary = summarize(&point(count), &run, &fold, &Context::default());

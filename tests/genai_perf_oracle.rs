@@ -52,6 +52,9 @@ fn record(id: usize, request: &Value) -> RequestRecord {
         error: None,
         finish_reason: None,
         bytes_sent: 0,
+        turn: None,
+        isl_shared: 0,
+        osl_counted: None,
         bytes_received: 0,
     }
 }

@@ -88,6 +88,9 @@ fn records(result: &Value) -> Vec<RequestRecord> {
             error: None,
             finish_reason: None,
             bytes_sent: 0,
+            turn: None,
+            isl_shared: 0,
+            osl_counted: None,
             bytes_received: 0,
         }
     };
@@ -106,6 +109,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         interrupted: false,
         aborted: None,
         arrivals: None,
+        prefix_cache: None,
     };
     let length = Length::fixed(1);
     let point = LoadPoint {

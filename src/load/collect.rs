@@ -97,6 +97,7 @@ impl<'a> Collector<'a> {
             interrupted: cut && self.aborted.is_none(),
             aborted: self.aborted,
             arrivals,
+            prefix_cache: None,
         }
     }
 }

@@ -72,6 +72,9 @@ impl<'a> Flight<'a> {
             error: None,
             finish_reason: None,
             bytes_sent: prepared.body.len() as u64,
+            turn: None,
+            isl_shared: 0,
+            osl_counted: None,
             bytes_received: 0,
         };
         Self { tower, record: Some(record), answer: None }

@@ -151,6 +151,15 @@ pub struct StageMark {
     pub start_us: u64,
 }
 
+/// The place of a request in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnMark {
+    /// Number of the conversation within its phase.
+    pub conversation: u64,
+    /// Number of the turn within it, from 0.
+    pub turn: u32,
+}
+
 /// One request. All instants are µs on the monotonic clock of the load point, 0 = its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
@@ -162,6 +171,9 @@ pub struct RequestRecord {
     /// The stage it was sent in (closed loop) or meant to be sent in (open loop); `None` without a ramp, and in a warm-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageMark>,
+    /// Its place in a conversation; `None` for a request that stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnMark>,
     /// Place it held among the requests in flight: the slot that sent it in a closed loop, the lowest free number in an
     /// open one.
     pub worker: u32,
@@ -183,6 +195,10 @@ pub struct RequestRecord {
     pub end_us: u64,
     /// Prompt tokens planned for this request.
     pub isl_planned: u64,
+    /// Of those, at its start, tokens that earlier requests may have had as well, by plan: a chat template, a shared prefix,
+    /// earlier turns. The most that a prefix cache should answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub isl_shared: u64,
     /// Output tokens asked for.
     pub osl_requested: u64,
     /// The server's own counts, when it sent them.
@@ -196,6 +212,9 @@ pub struct RequestRecord {
     pub osl: u64,
     /// Where `osl` comes from.
     pub osl_source: CountSource,
+    /// Tokens of the text received, counted by the client's tokenizer; on a sample, to be held against `usage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub osl_counted: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// HTTP status, once there was one.
@@ -211,6 +230,10 @@ pub struct RequestRecord {
     pub bytes_sent: u64,
     /// Body bytes received.
     pub bytes_received: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl RequestRecord {
@@ -367,6 +390,18 @@ pub struct PointRun {
     pub aborted: Option<Aborted>,
     /// What the schedule asked for; `None` in a closed loop, which has none.
     pub arrivals: Option<Arrivals>,
+    /// The servers' own counters of their prefix caches, their rise over the point, warm-up included; `None` when they tell
+    /// none.
+    pub prefix_cache: Option<CacheCount>,
+}
+
+/// Prompt tokens looked up in prefix caches, and found there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheCount {
+    /// Prompt tokens looked up.
+    pub queried: u64,
+    /// Of those, found.
+    pub hit: u64,
 }
 
 impl PointRun {

@@ -63,6 +63,9 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
         error: None,
         finish_reason: Some("length".to_owned()),
         bytes_sent: 500,
+        turn: None,
+        isl_shared: 0,
+        osl_counted: None,
         bytes_received: 2_000,
     }
 }
@@ -130,6 +133,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
         interrupted: false,
         aborted: None,
         arrivals: None,
+        prefix_cache: None,
     };
     Ran { run, records }
 }
