@@ -1,18 +1,19 @@
 //! The records of a load point folded up as they end: what every figure is computed from once the last has ended.
 //!
-//! Memory is a [`Row`] a request and a count per distinct gap; the chunks are on disk. Arrow: `record` → `row`, `gaps` →
-//! here → `summary`, `verdict`, `dialects`.
+//! Memory is a [`Row`] a request, 4 bytes for its place in a ramp or a conversation, and a count per distinct gap; the chunks
+//! are on disk. Arrow: `record` → `row`, `rows`, `gaps`, `stages`, `turns` → here → `summary`, `verdict`, `dialects`.
 
 use super::gaps::Gaps;
+use super::prefix_cache::CacheTally;
 use super::record::{Outcome, Phase, PointRun, RequestRecord};
 use super::row::Row;
+use super::rows::Rows;
 use super::stages::{StageFigures, StageFold};
 use super::stats::Distribution;
+use super::token_check::CountTally;
+use super::turns::TurnFold;
 use crate::plan::LoadPoint;
 use std::collections::HashMap;
-
-/// Rows are kept in blocks of so many: a growing vector would move them and hold up to twice their size.
-const BLOCK: usize = 4096;
 
 /// Distinct errors told apart. Beyond that, as when each names its own request, only the outcome is counted.
 const MOST_ERRORS: usize = 1_000;
@@ -26,6 +27,9 @@ pub struct Fold {
     prompts: Prompts,
     errors: Errors,
     stages: Option<StageFold>,
+    turns: TurnFold,
+    cache: CacheTally,
+    counted: CountTally,
 }
 
 impl Fold {
@@ -58,16 +62,35 @@ impl Fold {
         }
         if row.counts() {
             self.prompts.add(record);
+            self.counted.add(record);
         }
+        self.cache.add(record);
+        let position = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         if let Some(stages) = &mut self.stages {
-            stages.add(record, &row);
+            stages.add(record, &row, position);
         }
+        self.turns.add(record, &row, position);
         self.rows.push(row);
     }
 
     /// The figures of each stage; `None` for a point without a ramp.
     pub fn stages(&self) -> Option<Vec<StageFigures>> {
-        self.stages.clone().map(StageFold::finish)
+        Some(self.stages.as_ref()?.figures(&self.rows))
+    }
+
+    /// The measured requests by their turn.
+    pub fn turns(&self) -> &TurnFold {
+        &self.turns
+    }
+
+    /// What prefix caches may answer of the prompts of all phases, and did by `usage`.
+    pub fn cache(&self) -> &CacheTally {
+        &self.cache
+    }
+
+    /// Output tokens of the measured requests that ended well, where both the server and the client counted them.
+    pub fn counted(&self) -> &CountTally {
+        &self.counted
     }
 
     /// Every request, warm-up included, in order of ending.
@@ -146,44 +169,6 @@ impl Fold {
     }
 }
 
-/// The rows of a load point, in order of ending.
-#[derive(Debug, Clone, Default)]
-pub struct Rows(Vec<Vec<Row>>);
-
-impl Rows {
-    fn push(&mut self, row: Row) {
-        match self.0.last_mut() {
-            Some(block) if block.len() < BLOCK => block.push(row),
-            _ => {
-                let mut block = Vec::with_capacity(BLOCK);
-                block.push(row);
-                self.0.push(block);
-            }
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.last().map_or(0, |last| (self.0.len() - 1) * BLOCK + last.len())
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The row at `position`.
-    pub fn get(&self, position: u32) -> Option<&Row> {
-        let position = position as usize;
-        self.0.get(position / BLOCK)?.get(position % BLOCK)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Row> + Clone + '_ {
-        self.0.iter().flatten()
-    }
-}
-
 /// Prompt lengths against the plan, summed up, tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prompts {
@@ -247,16 +232,6 @@ impl Errors {
 mod tests {
     use super::*;
     use crate::metrics::samples::{failed, record, sound};
-
-    #[test]
-    fn rows_keep_their_order_over_blocks() {
-        let fold = Fold::of(&(0..10_000).map(|id| record(id, id)).collect::<Vec<_>>());
-        assert_eq!(fold.rows().len(), 10_000);
-        assert!((0..).zip(fold.rows().iter()).all(|(id, row): (u32, _)| row.id == id));
-        assert_eq!(fold.rows().get(9_999).map(|row| row.id), Some(9_999));
-        assert_eq!(fold.rows().get(10_000), None);
-        assert!(Fold::default().rows().is_empty());
-    }
 
     #[test]
     fn gaps_are_those_of_good_requests_by_phase() {

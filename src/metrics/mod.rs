@@ -4,19 +4,24 @@ pub mod added_error;
 pub mod dialects;
 pub mod fold;
 pub mod gaps;
+mod part;
+pub mod prefix_cache;
 mod reached;
 pub mod record;
 pub mod row;
+pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod stages;
 pub mod stats;
 pub mod summary;
+pub mod token_check;
+pub mod turns;
 pub mod verdict;
 pub use fold::Fold;
 pub use record::{
-    Aborted, ClientHealth, CountSource, Outcome, Phase, PointRun, Records, RequestRecord, StageMark, Usage,
-    request_id,
+    Aborted, CacheCount, ClientHealth, CountSource, Outcome, Phase, PointRun, Records, RequestRecord,
+    StageMark, Usage, request_id,
 };
 pub use row::Row;
 pub use stats::Distribution;

@@ -404,6 +404,15 @@ pub struct CacheCount {
     pub hit: u64,
 }
 
+impl CacheCount {
+    /// The rise since `earlier`. A server that began anew in between counts from 0 again: its rise is then at most too small,
+    /// and never more found than looked up.
+    pub fn since(self, earlier: Self) -> Self {
+        let queried = self.queried.saturating_sub(earlier.queried);
+        Self { queried, hit: self.hit.saturating_sub(earlier.hit).min(queried) }
+    }
+}
+
 impl PointRun {
     /// Length of the measured window, first request sent → last request ended, seconds. 0 when it is empty.
     pub fn window_s(&self) -> f64 {
@@ -419,5 +428,13 @@ mod tests {
     fn a_request_id_names_point_phase_and_number() {
         assert_eq!(request_id("isl128_osl8_con4", Phase::Measure, 7), "tokmark-isl128_osl8_con4-measure-7");
         assert_eq!(request_id("p", Phase::Warmup, 0), "tokmark-p-warmup-0");
+    }
+
+    #[test]
+    fn cache_counts_rise_and_never_fall() {
+        let count = |queried, hit| CacheCount { queried, hit };
+        assert_eq!(count(500, 120).since(count(200, 100)), count(300, 20));
+        assert_eq!(count(50, 20).since(count(200, 100)), count(0, 0), "the server began anew");
+        assert_eq!(count(250, 120).since(count(200, 20)), count(50, 50), "not more found than looked up");
     }
 }

@@ -3,12 +3,14 @@
 //! Latencies and counts are those of the requests sent in a stage (open loop: meant to be sent). Throughput is what came out
 //! while the stage lasted, whenever it was asked for: requests that ended, and tokens that arrived, in its window. With
 //! answers longer than a stage the two differ much, and only the second says what the server did under that load.
-//! Arrow: `record`, `stats`, `plan` → here → `summary`.
+//! Arrow: `record`, `part`, `plan` → here → `fold`, `summary`.
 
 use serde::{Deserialize, Serialize};
 
+use super::part::{Latencies, Part};
 use super::record::{Phase, RequestRecord};
 use super::row::Row;
+use super::rows::Rows;
 use super::stats::Distribution;
 use super::summary::meets;
 use crate::plan::{LoadPoint, Ramp, Slo};
@@ -69,8 +71,8 @@ struct Tally {
     end_us: u64,
     from: f64,
     to: f64,
-    requests: u64,
-    completed: u64,
+    part: Part,
+    /// Of the completed requests, those that met every SLO.
     good: u64,
     /// Requests that ended in the window.
     ended: u64,
@@ -78,9 +80,6 @@ struct Tally {
     ended_good: u64,
     /// Tokens that arrived in the window.
     tokens: f64,
-    ttft_ms: Vec<f64>,
-    itl_ms: Vec<f64>,
-    e2e_ms: Vec<f64>,
 }
 
 impl StageFold {
@@ -90,24 +89,18 @@ impl StageFold {
         Some(Self { stages: tallies(ramp), slo: point.slo, streaming: point.streaming, start_us: None })
     }
 
-    /// Takes one record and its row; those of a warm-up or a cool-down change nothing.
-    pub(crate) fn add(&mut self, record: &RequestRecord, row: &Row) {
+    /// Takes one record and its row, which is at `position` of all rows; those of a warm-up or a cool-down change nothing.
+    pub(crate) fn add(&mut self, record: &RequestRecord, row: &Row, position: u32) {
         let Some(mark) = record.stage.filter(|_| record.phase == Phase::Measure) else { return };
         let index = mark.index as usize;
         let Some(tally) = self.stages.get_mut(index) else { return };
         let start_us = *self.start_us.get_or_insert(mark.start_us.saturating_sub(tally.start_us));
-        tally.requests += 1;
+        tally.part.add(row, position);
         if !row.counts() {
             return;
         }
         let good = meets(row, &self.slo, self.streaming);
-        tally.completed += 1;
         tally.good += u64::from(good);
-        if self.streaming {
-            tally.ttft_ms.extend(row.ttft_ms());
-            tally.itl_ms.extend(row.itl_ms());
-        }
-        tally.e2e_ms.extend(row.e2e_ms());
         if let Some(tally) = self.during(record.end_us, start_us) {
             tally.ended += 1;
             tally.ended_good += u64::from(good);
@@ -127,32 +120,35 @@ impl StageFold {
         self.stages.get_mut(index)
     }
 
-    /// The figures, stage by stage.
-    pub fn finish(self) -> Vec<StageFigures> {
-        let (start_us, slo) = (self.start_us.unwrap_or(0), self.slo);
-        let figures = self.stages.into_iter().map(|mut tally| {
-            let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
-            let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
-            let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
-            StageFigures {
-                start_s: at_s(tally.start_us),
-                end_s: at_s(tally.end_us),
-                from: tally.from,
-                to: tally.to,
-                requests: tally.requests,
-                completed: tally.completed,
-                failed: tally.requests - tally.completed,
-                good: (!slo.is_empty()).then_some(tally.good),
-                requests_per_s: per_s(tally.ended as f64),
-                output_tokens_per_s: per_s(tally.tokens),
-                goodput_per_s: (!slo.is_empty()).then(|| per_s(tally.ended_good as f64)),
-                ttft_ms: Distribution::of(&mut tally.ttft_ms),
-                itl_ms: Distribution::of(&mut tally.itl_ms),
-                e2e_ms: Distribution::of(&mut tally.e2e_ms),
-                name: tally.name,
-            }
-        });
-        figures.collect()
+    /// The figures, stage by stage, from all rows.
+    pub(crate) fn figures(&self, rows: &Rows) -> Vec<StageFigures> {
+        self.stages.iter().map(|tally| self.figures_of(tally, rows)).collect()
+    }
+
+    fn figures_of(&self, tally: &Tally, rows: &Rows) -> StageFigures {
+        let (start_us, with_slo) = (self.start_us.unwrap_or(0), !self.slo.is_empty());
+        let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
+        let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
+        let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
+        let (requests, completed) = (tally.part.requests(), tally.part.completed());
+        let Latencies { ttft_ms, itl_ms, e2e_ms } = tally.part.latencies(rows, self.streaming);
+        StageFigures {
+            name: tally.name.clone(),
+            start_s: at_s(tally.start_us),
+            end_s: at_s(tally.end_us),
+            from: tally.from,
+            to: tally.to,
+            requests,
+            completed,
+            failed: requests - completed,
+            good: with_slo.then_some(tally.good),
+            requests_per_s: per_s(tally.ended as f64),
+            output_tokens_per_s: per_s(tally.tokens),
+            goodput_per_s: with_slo.then(|| per_s(tally.ended_good as f64)),
+            ttft_ms,
+            itl_ms,
+            e2e_ms,
+        }
     }
 }
 
@@ -175,6 +171,7 @@ fn tallies(ramp: &Ramp) -> Vec<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, StageMark};
     use crate::metrics::samples::{any_record, failed, point, record};
     use crate::plan::{Arrival, Shape, Stage};
@@ -184,9 +181,9 @@ mod tests {
         point: &LoadPoint,
         records: impl IntoIterator<Item = &'a RequestRecord>,
     ) -> Option<Vec<StageFigures>> {
-        let mut fold = StageFold::new(point)?;
-        records.into_iter().for_each(|record| fold.add(record, &Row::of(record)));
-        Some(fold.finish())
+        let mut fold = Fold::new(point);
+        records.into_iter().for_each(|record| fold.add(record));
+        fold.stages()
     }
 
     /// 0 → 2 in 1 s, 2 for 1 s, and a cool-down of 1 s.

@@ -5,11 +5,14 @@
 
 use super::added_error::AddedError;
 use super::fold::Fold;
+use super::prefix_cache::PrefixCache;
 pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::record::{ClientHealth, MachineHealth, Outcome, Phase, PointRun};
 use super::row::Row;
 use super::stages::StageFigures;
 use super::stats::Distribution;
+use super::token_check::TokenCheck;
+use super::turns::TurnFigures;
 use super::verdict::{Verdict, reasons};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use serde::{Deserialize, Serialize};
@@ -78,6 +81,19 @@ pub struct Summary {
     /// The stages of a ramp, one after the other; `null` without a ramp. The figures above are those of all of them together.
     #[serde(default)]
     pub stages: Option<Vec<StageFigures>>,
+    /// Conversations that began in the measured phase; `null` when every request stands alone.
+    #[serde(default)]
+    pub conversations: Option<u64>,
+    /// The turns of the conversations, one after the other; empty when every request stands alone. The figures above are those
+    /// of all of them together.
+    #[serde(default)]
+    pub turns: Vec<TurnFigures>,
+    /// What prefix caches answered of the prompts; `null` when nobody tells.
+    #[serde(default)]
+    pub prefix_cache: Option<PrefixCache>,
+    /// The server's count of output tokens held against the client's; `null` when no answer was counted by both.
+    #[serde(default)]
+    pub token_check: Option<TokenCheck>,
     /// The client itself.
     pub client: Client,
     /// Fields of a request that the server refused before the load, and that were left out of it.
@@ -210,6 +226,10 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         },
         offered: offered(run, fold),
         stages: fold.stages(),
+        conversations: fold.turns().conversations(),
+        turns: fold.turns().figures(fold.rows(), streamed),
+        prefix_cache: PrefixCache::of(run, fold.cache()),
+        token_check: fold.counted().check(),
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,
@@ -302,7 +322,7 @@ fn client(health: &ClientHealth) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::record::{Arrivals, RequestRecord};
+    use crate::metrics::record::{Arrivals, CacheCount, RequestRecord, TurnMark};
     use crate::metrics::samples::{Ran, failed, point, record, run, sound};
     use crate::metrics::verdict::Rating;
     use crate::plan::{Arrival, OpenLoop, Spacing, WhenFull};
@@ -449,6 +469,26 @@ mod tests {
         let summary = summarize(&point(), &run(sound()), &Context::default());
         assert_eq!((summary.ttft_scheduled_ms, summary.e2e_scheduled_ms), (None, None));
         assert_eq!((summary.offered.requests_per_s, summary.offered.dropped), (None, None));
+    }
+
+    #[test]
+    fn conversations_caches_and_counts_have_their_place() {
+        let mut records = sound();
+        for (record, conversation) in records.iter_mut().zip(0..) {
+            record.turn = Some(TurnMark { conversation: conversation / 2, turn: (conversation % 2) as u32 });
+            record.osl_counted = Some(10);
+        }
+        let mut ran = run(records);
+        ran.prefix_cache = Some(CacheCount { queried: 2_000, hit: 40 });
+        let whole = LoadPoint { streaming: false, ..point() };
+        let summary = summarize(&whole, &ran, &Context::default());
+        assert_eq!((summary.conversations, summary.turns.len()), (Some(10), 2));
+        assert_eq!((summary.turns[1].requests, summary.turns[1].ttft_ms), (10, None));
+        assert_eq!(summary.prefix_cache.and_then(|cache| cache.hit_rate), Some(0.02));
+        assert_eq!(summary.token_check.map(|check| check.requests), Some(20));
+        let text = serde_json::to_string(&summary).expect("json");
+        let again: Summary = serde_json::from_str(&text).expect("parse");
+        assert_eq!(serde_json::to_string(&again).expect("json"), text);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 pub mod client;
 mod steady;
+pub mod tokens;
 
 use self::client::ClientReason;
+use self::tokens::TokenReason;
 use super::fold::Fold;
 use super::record::{CountSource, Phase, PointRun};
 use super::row::Row;
@@ -153,6 +155,8 @@ pub enum Reason {
         /// Completed requests.
         completed: u64,
     },
+    /// Prompts were in a cache against the plan, or output tokens are counted in another way.
+    Tokens(TokenReason),
     /// The client or its machine was the limit.
     Client(ClientReason),
     /// Requests were sent later than scheduled.
@@ -212,6 +216,7 @@ impl Reason {
             Self::OslNotReached { short, completed, .. } => {
                 above(share(*short, *completed) > OSL_SHORT_INVALID)
             }
+            Self::Tokens(reason) => reason.rating(),
             Self::Client(reason) => reason.rating(),
             Self::IslOff { .. }
             | Self::NotStreamed { .. }
@@ -256,6 +261,7 @@ impl fmt::Display for Reason {
                 f,
                 "token counts of {requests} of {completed} requests are approximate: no usage from the server, no tokenizer"
             ),
+            Self::Tokens(reason) => reason.fmt(f),
             Self::Client(reason) => reason.fmt(f),
             Self::ScheduleLag { p99_ms } => {
                 write!(f, "schedule not kept: p99 of sent − intended is {p99_ms:.1} ms")
@@ -312,6 +318,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
         ];
         found.extend(answers.into_iter().flatten());
     }
+    found.extend(tokens::reasons(run, fold).into_iter().map(Reason::Tokens));
     found.extend(schedule(run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps(Phase::Measure).distribution_ms().map(|gaps| gaps.p50);

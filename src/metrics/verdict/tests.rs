@@ -1,7 +1,7 @@
 //! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
 
 use super::*;
-use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
+use crate::metrics::record::{Arrivals, CacheCount, Outcome, Phase, RequestRecord};
 use crate::metrics::samples::{Ran, failed, point, run, sound};
 
 fn judged(ran: &Ran) -> Verdict {
@@ -147,6 +147,82 @@ fn approximate_counts() {
     });
     let reason = "token counts of 2 of 20 requests are approximate: no usage from the server, no tokenizer";
     expect(&rough, Rating::Suspect, reason);
+}
+
+#[test]
+fn counts_of_a_tokenizer_are_no_approximation() {
+    let counted = |isl| {
+        spoiled(move |_, record| {
+            (record.usage, record.isl) = (None, isl);
+            (record.isl_source, record.osl_source) = (CountSource::Tokenizer, CountSource::Tokenizer);
+        })
+    };
+    assert_eq!(judged(&counted(100)).result, Rating::Valid);
+    let off = "prompts have 137.0 tokens on average, 100.0 planned";
+    expect(&counted(137), Rating::Suspect, off);
+}
+
+/// The sound run, of whose 2,000 prompt tokens `shared` are shared by plan and `hit` came from a cache.
+fn cached(shared: u64, hit: u64) -> Ran {
+    let mut cached = spoiled(|_, record| record.isl_shared = shared / 20);
+    cached.prefix_cache = Some(CacheCount { queried: 2_000, hit });
+    cached
+}
+
+#[test]
+fn a_cache_that_answers_more_than_planned() {
+    for (shared, hit, rating) in [
+        (0, 64, Rating::Valid), // 3.2 %, a few blocks
+        (0, 65, Rating::Suspect),
+        (0, 200, Rating::Suspect), // 10 %
+        (0, 201, Rating::Invalid),
+        (900, 900, Rating::Valid),
+        (900, 965, Rating::Suspect),
+        (900, 1_101, Rating::Invalid),
+    ] {
+        assert_eq!(judged(&cached(shared, hit)).result, rating, "{hit} of 2000, {shared} by plan");
+    }
+    expect(
+        &cached(60, 980),
+        Rating::Invalid,
+        "the prefix cache answered 49.0 % of the prompt tokens, 3.0 % by plan: prompts were seen before; give the run another \
+         salt, or empty the cache before it (load.prompts.reset_cache)",
+    );
+    // By usage, and as a share of many tokens: 1 % of 20,000 is more than a few blocks.
+    let long = |hit| {
+        spoiled(move |index, record| {
+            (record.isl, record.isl_planned) = (1_000, 1_000);
+            let usage = record.usage.as_mut().unwrap();
+            usage.prompt_tokens = 1_000;
+            usage.cached_tokens = (index == 0).then_some(hit);
+        })
+    };
+    assert_eq!(judged(&long(200)).result, Rating::Valid);
+    assert_eq!(judged(&long(201)).result, Rating::Suspect);
+}
+
+#[test]
+fn a_server_that_counts_something_else() {
+    // The server says 10.
+    let counted = |requests: usize, tokens| {
+        spoiled(move |index, record| record.osl_counted = (index < requests).then_some(tokens))
+    };
+    for (tokens, rating) in [
+        (13, Rating::Valid),
+        (14, Rating::Suspect),
+        (8, Rating::Valid),
+        (7, Rating::Suspect),
+        (0, Rating::Suspect),
+    ] {
+        assert_eq!(judged(&counted(20, tokens)).result, rating, "{tokens} counted");
+    }
+    assert_eq!(judged(&counted(4, 40)).result, Rating::Valid, "four may all be odd ones");
+    expect(
+        &counted(5, 40),
+        Rating::Suspect,
+        "the server reports 10.0 output tokens where the client's tokenizer counts 40.0 (mean of 5): OSL, ITL and tok/s rest on \
+         the server's count; see what it counts, or whether the tokenizer is the model's (load.prompts.tokenizer)",
+    );
 }
 
 #[test]
