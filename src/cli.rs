@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, check, exec, jobs, list, render, run, schema, show, sim, submit};
+use crate::commands::{bench, check, exec, jobs, list, prompts, render, run, schema, show, sim, submit};
 
 /// Version with the commit it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
@@ -57,6 +57,8 @@ pub enum Command {
     List(list::ListArgs),
     /// One recipe resolved, with the origin of each value, its knobs and its load points
     Show(show::ShowArgs),
+    /// What a load point sends, before it is sent
+    Prompts(prompts::PromptsArgs),
     /// Everything that can be known before a job runs
     Check(check::CheckArgs),
     /// The sbatch script of a recipe
@@ -83,6 +85,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::List(args) => list::run(global, &args),
         Command::Show(args) => show::run(global, &args),
+        Command::Prompts(args) => prompts::run(global, &args),
         Command::Check(args) => check::run(global, &args),
         Command::Render(args) => render::run(global, &args),
         Command::Submit(args) => submit::run(global, &args),

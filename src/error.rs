@@ -75,7 +75,7 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
 pub fn run_code(error: &RunError) -> u8 {
     match error {
         RunError::Deploy(error) => deploy_code(error),
-        RunError::Point(PointError::Load(_)) => USAGE,
+        RunError::Point(PointError::Load(_) | PointError::Input(_)) => USAGE,
         RunError::Point(PointError::Io(_)) | RunError::Io(_) => INFRASTRUCTURE,
         RunError::Interrupted => INTERRUPTED,
     }

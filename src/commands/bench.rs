@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Display;
+use super::prompt_args::PromptArgs;
 use super::ramp_args::RampArgs;
 use super::target_args::{RequestArgs, TargetArgs};
 use super::{output, session};
@@ -17,14 +18,16 @@ use crate::error::{self, Ended};
 use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
+use crate::plan::prompt_spec::Said;
 use crate::plan::{
-    Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, OpenLoop, Slo, Spacing, Stop, WhenFull,
+    Arrival, AtEnd, LoadPoint, OpenLoop, Slo, Spacing, Stop, TraceLoop, WhenFull,
     point_id,
 };
+use crate::prompts::Shelf;
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
-use crate::run::Current;
 use crate::run::point::{self, Measure};
+use crate::run::{Current, drawn_salt};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -36,18 +39,8 @@ pub struct BenchArgs {
     model: Option<String>,
     #[command(flatten)]
     request: RequestArgs,
-    /// Prompt length, tokens (approximate: one word a token)
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    isl: u32,
-    /// Standard deviation of the prompt length
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    isl_stddev: u32,
-    /// Output length, tokens
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    osl: u32,
-    /// Standard deviation of the output length
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    osl_stddev: u32,
+    #[command(flatten)]
+    prompts: PromptArgs,
     /// Requests in flight: a number, or a list for one load point each
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Vec<u32>,
@@ -137,41 +130,27 @@ fn slo(text: &str) -> Result<Slo, String> {
 }
 
 impl BenchArgs {
-    fn points(&self) -> Vec<LoadPoint> {
-        let isl = Length::normal(self.isl, self.isl_stddev);
-        let osl = Length::normal(self.osl, self.osl_stddev);
+    fn points(&self) -> Result<Vec<LoadPoint>, InputErrors> {
+        let Said { isl, osl, prompts } = self.prompts.said(self.request.endpoint())?;
         let points = self.arrivals().into_iter().map(|arrival| {
+            let stop = self.stop(&arrival);
             let mut point = LoadPoint {
-                id: point_id(isl, osl, &arrival),
+                id: point_id(isl, osl, &prompts, &arrival),
                 isl,
                 osl,
-                stop: self.stop(&arrival),
+                prompts: prompts.clone(),
                 arrival,
                 warmup_requests: self.warmup,
-                warmup_duration_s: self
-                    .warmup_duration
-                    .map(|span| span.seconds())
-                    .filter(|seconds| *seconds > 0.0),
+                warmup_duration_s: self.warmup_duration.map(Span::seconds).filter(|seconds| *seconds > 0.0),
                 at_end: self.at_end(),
-                endpoint: Endpoint::Chat,
-                streaming: true,
-                ignore_eos: true,
                 seed: self.seed,
                 slo: self.slo.unwrap_or_default(),
-                request_timeout_s: 0.0,
-                stall_timeout_s: 0.0,
-                connect_timeout_s: 0.0,
-                first_token_timeout_s: None,
-                max_tokens_field: MaxTokensField::Auto,
-                continuous_usage_stats: false,
-                left_out: Vec::new(),
-                prompts: crate::plan::PromptSpec::default(),
-                extra_body: serde_json::Map::new(),
+                ..LoadPoint::plain(1, stop)
             };
             self.request.apply(&mut point);
             point
         });
-        points.collect()
+        Ok(points.collect())
     }
 
     /// One a load point; a value that is given twice counts once.
@@ -184,6 +163,9 @@ impl BenchArgs {
         let (max_concurrency, spacing) = (self.max_concurrency, self.arrival.unwrap_or(Spacing::Poisson));
         let open = |rate: &f64| Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full });
         let closed = |concurrency: &u32| Arrival::Closed { concurrency: *concurrency };
+        if self.prompts.has_trace() {
+            return vec![Arrival::Trace(TraceLoop { max_concurrency, when_full })];
+        }
         if let Some(arrival) = self.ramp.arrival(spacing, max_concurrency, when_full) {
             return vec![arrival];
         }
@@ -209,6 +191,7 @@ impl BenchArgs {
             (None, None, Arrival::Closed { concurrency }) => Stop::Requests(
                 u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(*concurrency),
             ),
+            (None, None, Arrival::Trace(_)) => Stop::TraceEnd,
             (None, None, _) => Stop::DurationS(60.0),
         }
     }
@@ -236,6 +219,14 @@ pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
             .into());
     }
     args.ramp.check()?;
+    if args.prompts.has_trace() && (!args.rate.is_empty() || args.concurrency != [1] || args.ramp.is_given())
+    {
+        return Err(InputError::new("--trace", "found beside --concurrency, --rate or a ramp")
+            .expected("a trace alone: it says when requests arrive")
+            .next("limit the requests in flight with --max-concurrency")
+            .into());
+    }
+    let points = args.points()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let display = Display::new(global);
     runtime.block_on(async {
@@ -244,7 +235,7 @@ pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
         let (current, watching) = watch::channel(None);
         let shown = tokio::spawn(display.follow(watching));
         let signals = tokio::spawn(interrupted(stop.clone()));
-        let rows = measure(&args, &target, simulated, &stop, &current).await;
+        let rows = measure(&args, points, &target, simulated, &stop, &current).await;
         signals.abort();
         shown.abort();
         conclude(&args, &target, &rows?, stop.is_cancelled())
@@ -315,14 +306,15 @@ async fn interrupted(stop: CancellationToken) {
 
 async fn measure(
     args: &BenchArgs,
+    points: Vec<LoadPoint>,
     target: &Target,
     simulated: bool,
     stop: &CancellationToken,
     current: &watch::Sender<Option<Current>>,
 ) -> anyhow::Result<Vec<Row>> {
-    let points = args.points();
     let sweep = points.len() > 1;
-    let mut rows = Vec::new();
+    let (mut rows, shelf, salt) = (Vec::new(), Shelf::default(), drawn_salt());
+    let subject = subject(target, points.first());
     for point in points {
         if stop.is_cancelled() {
             break;
@@ -344,6 +336,13 @@ async fn measure(
             dir,
             context: Context { simulated, gpus: None },
             benchmark_id: name.clone(),
+            salt,
+            shelf: shelf.clone(),
+            metrics_urls: target
+                .base_urls
+                .iter()
+                .map(|url| format!("{}/metrics", url.trim_end_matches('/')))
+                .collect(),
             deployment: None,
         };
         let stop = stop.clone();
@@ -351,7 +350,7 @@ async fn measure(
         current.send_replace(None);
         rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: measured?.summary });
         if let (Some(out), true) = (&args.out, sweep) {
-            report::write(out, &subject(args, target), &rows)?;
+            report::write(out, &subject, &rows)?;
         }
     }
     Ok(rows)
@@ -367,9 +366,9 @@ fn refuse_used(dir: &std::path::Path) -> Result<(), InputErrors> {
     Ok(())
 }
 
-fn subject(args: &BenchArgs, target: &Target) -> Subject {
+fn subject(target: &Target, point: Option<&LoadPoint>) -> Subject {
     let mut facts = vec![("url", target.address()), ("model", target.model.clone())];
-    facts.extend(args.points().first().map(|point| ("load", report::load_fact(point))));
+    facts.extend(point.map(|point| ("load", report::load_fact(point))));
     facts.push(("tokmark", crate::cli::VERSION.to_owned()));
     Subject { name: format!("bench of {}", target.model), summary: String::new(), facts, recipe: None }
 }
@@ -408,7 +407,8 @@ mod tests {
 
     fn points(args: &str) -> Result<Vec<LoadPoint>, String> {
         let words = ["bench", "--url", "http://127.0.0.1:1"].into_iter().chain(args.split_whitespace());
-        Line::try_parse_from(words).map(|line| line.bench.points()).map_err(|error| error.to_string())
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        line.bench.points().map_err(|error| error.to_string())
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub mod list;
 mod output;
 mod planning;
 mod progress;
+mod prompt_args;
+pub mod prompts;
 mod ramp_args;
 pub mod render;
 pub mod run;

@@ -3,13 +3,13 @@
 //! Arrow: `recipe`, `site`, `launcher`, `plan` → here → verbs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::Global;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
 use crate::launcher;
-use crate::plan::build::{Input, build};
+use crate::plan::build::{Input, build, host_path};
 use crate::plan::resolve::{Choice, Resolved, resolve};
 use crate::plan::{Connection, Plan};
 use crate::recipe::find::{self, RecipeFile};
@@ -107,10 +107,8 @@ pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, I
 /// Checks that a model given by path is there. A bare name is left to the engine.
 pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     let path = &plan.model.path;
-    let is_path =
-        path.starts_with('/') || path.starts_with("./") || path.starts_with("../") || path.starts_with('~');
-    let here = on_host(plan, path);
-    if !is_path || here.exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
+    let here = PathBuf::from(host_path(plan.container.as_ref(), path));
+    if !plan.model.is_path() || here.exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
         return Ok(());
     }
     let site = SiteFile::load(global.site.as_deref())?;
@@ -145,17 +143,6 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
         })?;
     }
     Ok(())
-}
-
-/// Where a path inside the container lies outside of it, by the site's mounts.
-fn on_host(plan: &Plan, path: &str) -> PathBuf {
-    let mounts = plan.container.iter().flat_map(|container| &container.mounts);
-    let mut mapped = mounts.rev().filter_map(|mount| {
-        let mut parts = mount.split(':');
-        let (source, target) = (parts.next()?, parts.next()?);
-        Some(Path::new(source).join(Path::new(path).strip_prefix(target).ok()?))
-    });
-    mapped.next().unwrap_or_else(|| PathBuf::from(path))
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.

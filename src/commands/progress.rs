@@ -112,6 +112,7 @@ impl Display {
                 None => (snapshot.done, current.load.warmup_requests),
             },
             (Stop::Requests(requests), _) => (snapshot.done + snapshot.dropped, requests),
+            (Stop::TraceEnd, _) => (snapshot.done + snapshot.dropped, snapshot.sent.max(1)),
             (Stop::DurationS(seconds), _) => (bar.elapsed().as_secs(), seconds.ceil() as u64),
         };
         bar.set_length(of.max(1));

@@ -51,6 +51,11 @@ impl RampArgs {
         closed.or_else(|| self.rate_stages.as_ref().map(|ramp| open(from_start(ramp))))
     }
 
+    /// Whether there is a ramp.
+    pub(super) fn is_given(&self) -> bool {
+        self.stages.is_some() || self.rate_stages.is_some()
+    }
+
     /// What only all options together tell.
     pub(super) fn check(&self) -> Result<(), InputError> {
         let Some(arrival) = self.arrival(Spacing::Poisson, None, WhenFull::Queue) else {

@@ -20,6 +20,7 @@ use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::metrics::Rating;
 use crate::plan::Plan;
+use crate::prompts::Shelf;
 use crate::report::{Row, markdown};
 use crate::run::{Outcome, Session};
 
@@ -44,6 +45,7 @@ pub(crate) fn conduct(
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
         current,
+        shelf: Shelf::default(),
     };
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {

@@ -75,6 +75,7 @@ fn page(planned: &Planned) -> String {
         let stop = match point.stop {
             crate::plan::Stop::Requests(requests) => format!("{requests} requests"),
             crate::plan::Stop::DurationS(seconds) => format!("{seconds} s"),
+            crate::plan::Stop::TraceEnd => "end of the trace".to_owned(),
         };
         let id = if deployment.id.is_empty() { "-".to_owned() } else { deployment.id.clone() };
         points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.load_words(), stop]);

@@ -122,10 +122,15 @@ fn pair(header: &str) -> Result<(String, String), InputErrors> {
 }
 
 impl RequestArgs {
+    /// Which endpoint.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        if self.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat }
+    }
+
     /// Writes these flags into a load point.
     pub(crate) fn apply(&self, point: &mut LoadPoint) {
         let total = self.request_timeout.seconds();
-        point.endpoint = if self.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat };
+        point.endpoint = self.endpoint();
         point.streaming = !self.no_stream;
         point.ignore_eos = !self.respect_eos;
         point.max_tokens_field = match self.max_tokens_field.as_str() {

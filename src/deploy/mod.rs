@@ -73,6 +73,11 @@ pub struct Deployed {
 }
 
 impl Deployed {
+    /// Whether its servers were started here, and so have served nobody else before.
+    pub fn is_own(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
     /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. Whatever was
     /// started is stopped again when this fails.
     pub async fn start(

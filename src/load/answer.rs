@@ -58,6 +58,10 @@ pub(crate) struct Content {
     inside_word: Vec<bool>,
     events: u64,
     repeat: Repeat,
+    /// The text, reasoning left out, when it is wanted; of the first choice.
+    pub(crate) text: Option<String>,
+    /// Reasoning, when the text is wanted.
+    pub(crate) reasoning: String,
 }
 
 /// What the engine makes of one answer.
@@ -195,6 +199,18 @@ impl Answer {
         }
     }
 
+    /// Keeps the text of the answer.
+    pub(crate) fn keep_text(&mut self) {
+        self.content.text.get_or_insert_default();
+    }
+
+    /// All text of an answer of one choice, reasoning first, when it was kept: what its tokens are counted in.
+    pub(crate) fn whole_text(&self) -> Option<String> {
+        let content = &self.content;
+        let one = content.inside_word.len() <= 1;
+        content.text.as_ref().filter(|_| one).map(|text| format!("{}{text}", content.reasoning))
+    }
+
     pub(crate) fn into_content(self) -> Content {
         self.content
     }
@@ -250,6 +266,7 @@ impl Content {
         if is_output {
             self.first_output_us.get_or_insert(at_us);
         }
+        self.keep(choice, text, is_output);
         self.count(choice, text);
         true
     }
@@ -260,7 +277,10 @@ impl Content {
             if self.first_output_us.is_none() && chunk.has_output() {
                 self.first_output_us = Some(at_us);
             }
-            chunk.for_each_text(|choice, text| self.count(choice, text));
+            chunk.for_each_text(|choice, text, is_output| {
+                self.keep(choice, text, is_output);
+                self.count(choice, text);
+            });
         }
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
@@ -268,6 +288,11 @@ impl Content {
         if let Some(reason) = chunk.finish_reason() {
             self.finish_reason = Some(error_body::shorten(reason));
         }
+    }
+
+    fn keep(&mut self, choice: u64, text: &str, is_output: bool) {
+        let Some(kept) = self.text.as_mut().filter(|_| choice == 0) else { return };
+        if is_output { kept.push_str(text) } else { self.reasoning.push_str(text) }
     }
 
     /// Counts words across chunk borders: `"hel"`, `"lo wor"`, `"ld"` are two.

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::prompts::PromptPlan;
 use crate::plan::{Endpoint, Extension, LoadPoint, MaxTokensField};
+use crate::prompts::{Content, PromptPlan};
 
 /// The body that asks `model` to answer `prompt` as `point` wants it.
 ///
@@ -23,9 +23,10 @@ pub fn request_body(point: &LoadPoint, model: &str, prompt: &PromptPlan) -> Vec<
     let mut set = |key: &str, value: Value| body.insert(key.to_owned(), value);
     let sends = |extension: Extension| !point.left_out.contains(&extension);
     set("model", model.into());
-    match point.endpoint {
-        Endpoint::Chat => set("messages", json!([{"role": "user", "content": prompt.text}])),
-        Endpoint::Completions => set("prompt", prompt.text.as_str().into()),
+    match &prompt.content {
+        Content::Messages(messages) => set("messages", json!(messages)),
+        Content::Text(text) => set("prompt", text.as_str().into()),
+        Content::Tokens(ids) => set("prompt", json!(ids)),
     };
     set(length_field(point), prompt.osl.into());
     if point.ignore_eos && sends(Extension::MinTokens) {
@@ -110,7 +111,8 @@ mod tests {
     use crate::load::testing::point;
 
     fn body(point: &LoadPoint) -> String {
-        let prompt = PromptPlan { id: 0, text: "two words".into(), isl: 2, osl: 5 };
+        let content = Content::plain(point.endpoint, "two words");
+        let prompt = PromptPlan { content, osl: 5, ..PromptPlan::one_word(point.endpoint) };
         String::from_utf8(request_body(point, "m", &prompt)).unwrap()
     }
 

@@ -115,21 +115,24 @@ impl<'a> Chunk<'a> {
         self.choices().any(Choice::has_reasoning)
     }
 
-    /// Every piece of generated text, reasoning and tool-call arguments included, with the index of its choice.
-    pub fn for_each_text(&self, mut take: impl FnMut(u64, &str)) {
+    /// Every piece of generated text, reasoning and tool-call arguments included, with the index of its choice and whether it
+    /// is something else than reasoning.
+    pub fn for_each_text(&self, mut take: impl FnMut(u64, &str, bool)) {
         for choice in self.choices() {
             let Some(delta) = choice.delta() else {
                 if let Some(text) = &choice.text {
-                    take(choice.index, &text.0);
+                    take(choice.index, &text.0, true);
                 }
                 continue;
             };
-            for text in [delta.reasoning(), delta.content.as_ref()].into_iter().flatten() {
-                take(choice.index, &text.0);
+            for (text, is_output) in [(delta.reasoning(), false), (delta.content.as_ref(), true)] {
+                if let Some(text) = text {
+                    take(choice.index, &text.0, is_output);
+                }
             }
             for call in delta.calls() {
                 for text in [&call.name, &call.arguments].into_iter().flatten() {
-                    take(choice.index, &text.0);
+                    take(choice.index, &text.0, true);
                 }
             }
         }
@@ -380,7 +383,7 @@ mod tests {
         match classify(b"", data.as_bytes()).unwrap() {
             Payload::Chunk(chunk) => {
                 let mut text = String::new();
-                chunk.for_each_text(|_, piece| text.push_str(piece));
+                chunk.for_each_text(|_, piece, _| text.push_str(piece));
                 (
                     chunk.has_content(),
                     chunk.has_output(),

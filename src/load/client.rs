@@ -95,7 +95,7 @@ fn limit(seconds: f64) -> Duration {
 }
 
 async fn exchange(pool: &Pool, flight: Flight<'_>, prepared: &Prepared, id: &str, mut watch: Watch) {
-    let address = pool.address_of(prepared.id);
+    let address = pool.address_of(prepared.route);
     let mut extra = String::with_capacity(id.len() + 16);
     // Writing into a string cannot fail.
     let _ = write!(extra, "x-request-id: {id}\r\n");

@@ -2,8 +2,14 @@
 //!
 //! Arrow: `drive` feeds it on the caller's thread; it makes the `PointRun`, which keeps none of them.
 
+use std::sync::Arc;
+
 use super::clock::Clock;
-use crate::metrics::record::{Aborted, Arrivals, ClientHealth, Outcome, Phase, PointRun, RequestRecord};
+use super::flight::Ended;
+use crate::metrics::record::{
+    Aborted, Arrivals, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord,
+};
+use crate::prompts::Tokenizer;
 
 /// Failed connections in a row that end a point which has never had an answer: between these, else the wave.
 const FIRST_FAILURES: (u64, u64) = (10, 50);
@@ -11,6 +17,7 @@ const FIRST_FAILURES: (u64, u64) = (10, 50);
 pub(crate) struct Collector<'a> {
     /// Requests that may fail together for one passing reason: the concurrency, or one second's arrivals.
     wave: u64,
+    tokenizer: Arc<Tokenizer>,
     sink: &'a mut dyn FnMut(&RequestRecord),
     /// First sent and last ended of the measured requests, µs.
     window: Option<(u64, u64)>,
@@ -24,9 +31,14 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(crate) fn new(wave: u32, sink: &'a mut dyn FnMut(&RequestRecord)) -> Self {
+    pub(crate) fn new(
+        wave: u32,
+        tokenizer: &Arc<Tokenizer>,
+        sink: &'a mut dyn FnMut(&RequestRecord),
+    ) -> Self {
         Self {
             wave: u64::from(wave),
+            tokenizer: Arc::clone(tokenizer),
             sink,
             window: None,
             reached: false,
@@ -38,7 +50,8 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes one finished request; tells why the point should be given up, once it should.
-    pub(crate) fn take(&mut self, record: RequestRecord) -> Option<&Aborted> {
+    pub(crate) fn take(&mut self, ended: Ended) -> Option<&Aborted> {
+        let record = self.counted(ended);
         (self.sink)(&record);
         match record.outcome {
             Outcome::Cancelled => {}
@@ -61,6 +74,17 @@ impl<'a> Collector<'a> {
             self.aborted = self.hopeless(&record);
         }
         self.aborted.as_ref()
+    }
+
+    /// Its tokens counted, when its text was kept.
+    fn counted(&self, Ended { mut record, text }: Ended) -> RequestRecord {
+        let Some(text) = text else { return record };
+        let tokens = self.tokenizer.count(&text, false);
+        record.osl_counted = Some(tokens);
+        if record.osl_source == CountSource::Approximate {
+            (record.osl, record.osl_source) = (tokens, CountSource::Tokenizer);
+        }
+        record
     }
 
     fn hopeless(&self, last: &RequestRecord) -> Option<Aborted> {

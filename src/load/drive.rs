@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::clock::Clock;
 use super::collect::Collector;
-use super::flight::Tower;
+use super::flight::{self, Keep, Tower};
 use super::health::{self, Monitor, ThreadHealth};
 use super::http1;
 use super::pace::{Gate, Pacer, Ticket};
@@ -32,8 +32,10 @@ use super::redeem::open_loop;
 use super::slots::Slots;
 use super::supply::Supply;
 use super::target::{Target, TargetError};
+use super::turns::Line;
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
-use crate::plan::{Arrival, AtEnd, LoadPoint};
+use crate::plan::{Arrival, AtEnd, Extension, LoadPoint};
+use crate::prompts::Prompts;
 
 /// Requests in flight that one thread serves before another is worth its cost: at 50 tokens a second each it reads 25,000
 /// events a second, about a quarter of a core, and the fewer threads wake up the more events each wake-up reads.
@@ -88,13 +90,14 @@ pub enum LoadError {
 pub fn drive(
     target: &Target,
     point: &LoadPoint,
+    prompts: &Arc<Prompts>,
     options: &Options,
     progress: &Progress,
     sink: &mut dyn FnMut(&RequestRecord),
     stop: &CancellationToken,
 ) -> Result<PointRun, LoadError> {
-    let crew = Crew::prepare(target, point, options, progress, stop)?;
-    let mut collector = Collector::new(point.wave(), sink);
+    let crew = Crew::prepare(target, point, prompts, options, progress, stop)?;
+    let mut collector = Collector::new(point.wave(), prompts.tokenizer(), sink);
     let health = std::thread::scope(|scope| {
         let (records, ended) = channel();
         let builder = std::thread::Builder::new().name("prompts".into());
@@ -123,9 +126,9 @@ pub fn drive(
             }
         }
         drop(records);
-        for record in ended {
-            crew.shared.monitor.saw(&record);
-            if collector.take(record).is_some() {
+        for ended in ended {
+            crew.shared.monitor.saw(&ended.record);
+            if collector.take(ended).is_some() {
                 crew.shared.halt.cancel();
             }
         }
@@ -163,6 +166,7 @@ struct Shared {
     arrival: Arrival,
     at_end: AtEnd,
     streaming: bool,
+    keep: Keep,
     threads: usize,
     clock: Clock,
     progress: Progress,
@@ -180,6 +184,7 @@ impl Crew {
     fn prepare(
         target: &Target,
         point: &LoadPoint,
+        prompts: &Arc<Prompts>,
         options: &Options,
         progress: &Progress,
         stop: &CancellationToken,
@@ -198,7 +203,8 @@ impl Crew {
         let (point, model) = (Arc::new(point.clone()), Arc::from(target.model.as_str()));
         let supplies: Vec<Arc<Supply>> = [Phase::Warmup, Phase::Measure]
             .into_iter()
-            .map(|phase| Arc::new(Supply::new(Arc::clone(&point), Arc::clone(&model), phase)))
+            .map(|phase| (Arc::clone(&point), Arc::clone(prompts), Arc::clone(&model), phase))
+            .map(|(point, prompts, model, phase)| Arc::new(Supply::new(point, prompts, model, phase)))
             .filter(|supply| supply.total() != Some(0))
             .collect();
         if let Some(first) = supplies.first() {
@@ -208,6 +214,11 @@ impl Crew {
             arrival: point.arrival.clone(),
             at_end: point.at_end,
             streaming: point.streaming,
+            keep: match prompts.is_exact() {
+                false => Keep::None,
+                true if point.left_out.contains(&Extension::StreamOptions) => Keep::All,
+                true => Keep::Sample,
+            },
             threads,
             clock: Clock::start(),
             progress: progress.clone(),
@@ -262,7 +273,7 @@ struct Driver {
     index: usize,
     client: Client,
     shared: Arc<Shared>,
-    records: Sender<RequestRecord>,
+    records: Sender<flight::Ended>,
     tickets: Tickets,
 }
 
@@ -301,17 +312,13 @@ impl Driver {
                 timeline: timeline.clone(),
                 progress: shared.progress.clone(),
                 streaming: shared.streaming,
+                keep: shared.keep,
                 records: records.clone(),
             });
             let mut flights = JoinSet::new();
             let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
-            let slots = || Slots {
-                thread: index,
-                threads: shared.threads,
-                client: Arc::clone(&client),
-                supply: Arc::clone(supply),
-                tower: Arc::clone(&tower),
-            };
+            let line = Line { client: Arc::clone(&client), supply: Arc::clone(supply), tower };
+            let slots = || Slots { thread: index, threads: shared.threads, line: line.clone() };
             match (&arrival, &timeline) {
                 (Arrival::Closed { concurrency }, _) => slots().fixed(*concurrency, &mut flights),
                 (Arrival::ClosedRamp(ramp), Some(timeline)) => {
@@ -328,7 +335,7 @@ impl Driver {
             let ended = tokio::select! {
                 biased;
                 () = shared.halt.cancelled() => Ended::Halted,
-                () = open_loop(tickets, &client, supply, &tower, &mut flights, &redeemed) => Ended::Done,
+                () = open_loop(tickets, &line, &mut flights, &redeemed) => Ended::Done,
                 () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
                 () = sample(health, timeline.as_deref(), &shared), if phase == Phase::Measure => Ended::Done,
             };
@@ -360,7 +367,7 @@ enum Ended {
 fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
     match arrival {
         Arrival::Closed { concurrency } => (0..*concurrency).skip(thread).step_by(threads).count(),
-        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => 0,
+        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => 0,
     }
 }
 

@@ -3,8 +3,8 @@
 //! Arrow: `client` moves it along, `drive` receives the finished record. A flight that is dropped before it ended — its task
 //! was cut by an interrupt — still delivers its record, as `cancelled`, with what was received: nothing vanishes.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::answer::{Answer, End};
@@ -25,9 +25,49 @@ pub(crate) struct Tower {
     pub(crate) progress: Progress,
     /// Answers were asked for as streams.
     pub(crate) streaming: bool,
+    /// Which answers' texts are kept, to be counted by the tokenizer.
+    pub(crate) keep: Keep,
     /// One message per finished request, never per token.
-    pub(crate) records: Sender<RequestRecord>,
+    pub(crate) records: Sender<Ended>,
 }
+
+/// Which answers' texts are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// None: there is no tokenizer to count them.
+    None,
+    /// The first [`SAMPLED_FIRST`] and one in [`SAMPLED_EVERY`] after them.
+    Sample,
+    /// All: the server was found not to count.
+    All,
+}
+
+/// Answers at the start of a phase whose tokens are counted.
+const SAMPLED_FIRST: u64 = 16;
+
+/// Of the others every so many.
+const SAMPLED_EVERY: u64 = 256;
+
+impl Keep {
+    fn wants(self, id: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Sample => id < SAMPLED_FIRST || id.is_multiple_of(SAMPLED_EVERY),
+            Self::All => true,
+        }
+    }
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) record: RequestRecord,
+    /// Its text, when its tokens are to be counted.
+    pub(crate) text: Option<String>,
+}
+
+/// Where a flight leaves the answer for the next turn of its conversation; empty when there was none.
+pub(crate) type Reply = Arc<OnceLock<String>>;
 
 #[derive(Debug)]
 pub(crate) struct Flight<'a> {
@@ -35,15 +75,20 @@ pub(crate) struct Flight<'a> {
     /// Taken when the flight ends.
     record: Option<RequestRecord>,
     answer: Option<Answer>,
+    /// Tokens of the answer are counted.
+    counted: bool,
+    reply: Option<Reply>,
 }
 
 impl<'a> Flight<'a> {
-    /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now.
+    /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now. The answer's text is left in
+    /// `reply`.
     pub(crate) fn depart(
         tower: &'a Tower,
         prepared: &Prepared,
         worker: u32,
         scheduled_us: Option<u64>,
+        reply: Option<Reply>,
     ) -> Self {
         tower.progress.departed();
         let sent_us = tower.clock.now_us();
@@ -64,7 +109,7 @@ impl<'a> Flight<'a> {
             osl_requested: u64::from(prepared.osl),
             usage: None,
             isl: u64::from(prepared.isl),
-            isl_source: CountSource::Approximate,
+            isl_source: if prepared.exact { CountSource::Tokenizer } else { CountSource::Approximate },
             osl: 0,
             osl_source: CountSource::Approximate,
             outcome: Outcome::Cancelled,
@@ -72,12 +117,12 @@ impl<'a> Flight<'a> {
             error: None,
             finish_reason: None,
             bytes_sent: prepared.body.len() as u64,
-            turn: None,
-            isl_shared: 0,
+            turn: prepared.turn,
+            isl_shared: u64::from(prepared.shared),
             osl_counted: None,
             bytes_received: 0,
         };
-        Self { tower, record: Some(record), answer: None }
+        Self { tower, record: Some(record), answer: None, counted: tower.keep.wants(prepared.id), reply }
     }
 
     /// The phase that the request belongs to.
@@ -101,6 +146,9 @@ impl<'a> Flight<'a> {
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
             answer.give_up(End::failed(Outcome::Malformed, words));
+        }
+        if self.counted || self.reply.is_some() {
+            answer.keep_text();
         }
     }
 
@@ -146,7 +194,9 @@ impl<'a> Flight<'a> {
         record.end_us = at_us;
         record.outcome = end.outcome;
         record.error = end.error;
+        let mut text = None;
         if let Some(answer) = self.answer.take() {
+            text = answer.whole_text().filter(|_| self.counted && record.outcome == Outcome::Ok);
             let content = answer.into_content();
             record.chunks_us = content.chunks_us;
             record.chunks_us.shrink_to_fit();
@@ -154,6 +204,10 @@ impl<'a> Flight<'a> {
             record.finish_reason = content.finish_reason;
             record.osl = content.words;
             record.usage = content.usage;
+            if let (Some(reply), Some(said), Outcome::Ok) = (&self.reply, content.text, record.outcome) {
+                // It is set once: a flight is delivered once.
+                let _ = reply.set(said);
+            }
             // A count of 0 beside text is a server that does not count.
             if let Some(usage) = content.usage {
                 if usage.completion_tokens > 0 || content.words == 0 {
@@ -168,7 +222,7 @@ impl<'a> Flight<'a> {
         }
         self.tower.progress.ended(record.outcome == Outcome::Ok, record.osl);
         // The collector outlives every flight; if it is gone there is nobody to tell.
-        let _ = self.tower.records.send(record);
+        let _ = self.tower.records.send(Ended { record, text });
     }
 }
 

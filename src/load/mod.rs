@@ -30,7 +30,6 @@ mod open_tests;
 mod pace;
 pub mod probe;
 mod progress;
-pub mod prompts;
 mod ramp;
 #[cfg(test)]
 mod ramp_tests;
@@ -49,8 +48,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod turns;
 mod via_reqwest;
-mod words;
 
 #[doc(hidden)]
 pub use answer::{Understood, understand};
@@ -61,6 +60,5 @@ pub use http1::{ReadAnswer, read_answer};
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use progress::{Progress, Snapshot};
-pub use prompts::{PromptPlan, PromptSource};
 pub use target::{Target, TargetError};
 pub use tls::Tls;

@@ -12,9 +12,9 @@ use super::body::{extensions, request_body};
 use super::drive::LoadError;
 use super::error_body;
 use super::probe::{self, Page, ProbeError};
-use super::prompts::PromptPlan;
 use super::target::{Target, TargetError};
 use crate::plan::{Extension, Length, LoadPoint};
+use crate::prompts::PromptPlan;
 
 /// Longest wait for one of these answers; a server that takes longer is left to the load.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
         let found = settle(&offered, async |left_out: &[Extension]| {
             let mut asked = shortest.clone();
             asked.left_out.extend(left_out);
-            let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };
+            let prompt = PromptPlan::one_word(asked.endpoint);
             let body = request_body(&asked, &server.model, &prompt);
             let answer = probe::post(&client, url.clone(), body, asked.streaming, limit).await;
             answer.as_ref().map_or_else(|_: &ProbeError| Reply::Other, read)

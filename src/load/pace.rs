@@ -164,6 +164,10 @@ impl Pacer {
             Arrival::OpenRamp(open) => {
                 (Schedule::ramp(open, point, phase), open.max_concurrency, open.when_full)
             }
+            Arrival::Trace(limits) => {
+                let arrivals = supply.prompts().arrivals().unwrap_or_default();
+                (Schedule::recorded(arrivals, point, phase), limits.max_concurrency, limits.when_full)
+            }
         };
         let figures_end = arrival.ramp().and_then(|ramp| Duration::try_from_secs_f64(ramp.measured_s()).ok());
         let (drivers, tickets) = (0..threads).map(|_| unbounded_channel()).unzip();

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use super::body::request_body;
 use super::chunk::{self, Payload};
 use super::error_body;
-use super::prompts::PromptPlan;
 use super::target::{Target, TargetError, parse_url};
-use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, MaxTokensField, Slo, Stop};
+use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField, Stop};
+use crate::prompts::{Content, PromptPlan};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -83,6 +83,9 @@ pub struct Model {
     /// tokmark's simulated engine says so of itself.
     #[serde(default)]
     pub simulated: bool,
+    /// Longest prompt and answer together, tokens, when the server tells (vLLM, SGLang, tokmark's simulated engine).
+    #[serde(default)]
+    pub max_model_len: Option<u32>,
 }
 
 /// The models the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
@@ -98,6 +101,35 @@ pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, Pr
     let models: Models = serde_json::from_slice(success(&page)?)
         .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
     Ok(models.data)
+}
+
+/// Prompt tokens the server counts for `content`, sent as `point` would send it, with one token as the answer. `None` when it
+/// answers anything else than a completion with `usage`.
+pub async fn prompt_tokens(
+    target: &Target,
+    point: &LoadPoint,
+    content: Content,
+    timeout: Duration,
+) -> Option<u64> {
+    let point = LoadPoint { streaming: false, osl: Length::fixed(1), ..point.clone() };
+    let plan = PromptPlan { content, ..PromptPlan::one_word(point.endpoint) };
+    let body = request_body(&point, &target.model, &plan);
+    let (client, url) = (target.http_client(timeout).ok()?, target.url(point.endpoint.path()).ok()?);
+    let page = post(&client, url, body, false, timeout).await.ok()?;
+    match chunk::whole(success(&page).ok()?) {
+        Ok(Payload::Chunk(chunk)) => {
+            chunk.usage().map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0)
+        }
+        _ => None,
+    }
+}
+
+/// POSTs nothing to `path` of the first server of the target. Every status is an answer.
+///
+/// # Errors
+/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
+pub async fn poke(target: &Target, path: &str, timeout: Duration) -> Result<Page, ProbeError> {
+    fetch(target.http_client(timeout)?.post(target.url(path)?), timeout).await
 }
 
 /// GETs `path` from the first server of the target, as the load reaches it. Every status is an answer.
@@ -171,29 +203,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn one_token_body(target: &Target, endpoint: Endpoint, max_tokens_field: MaxTokensField) -> Vec<u8> {
     let one = Length::fixed(1);
     let point = LoadPoint {
-        id: "probe".into(),
         isl: one,
         osl: one,
-        arrival: Arrival::Closed { concurrency: 1 },
-        stop: Stop::Requests(1),
-        warmup_requests: 0,
-        warmup_duration_s: None,
-        at_end: AtEnd::default(),
         endpoint,
         streaming: false,
         ignore_eos: false,
-        seed: 0,
-        slo: Slo::default(),
-        request_timeout_s: 0.0,
-        stall_timeout_s: 0.0,
-        connect_timeout_s: 30.0,
-        first_token_timeout_s: None,
         max_tokens_field,
-        continuous_usage_stats: false,
-        left_out: Vec::new(),
-        prompts: crate::plan::PromptSpec::default(),
-        extra_body: serde_json::Map::new(),
+        ..LoadPoint::plain(1, Stop::Requests(1))
     };
-    let prompt = PromptPlan { id: 0, text: "hello".into(), isl: 1, osl: 1 };
-    request_body(&point, &target.model, &prompt)
+    request_body(&point, &target.model, &PromptPlan::one_word(endpoint))
 }

@@ -1,24 +1,18 @@
 //! Open loops: sends each arrival that the pacer lets in.
 //!
-//! Arrow: `pace` → here → `client`; `drive` starts it.
-
-use std::sync::Arc;
+//! Arrow: `pace` → here → `turns`; `drive` starts it.
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
-use super::flight::{Flight, Tower};
 use super::pace::Ticket;
-use super::supply::Supply;
+use super::turns::Line;
 
 /// Sends what the pacer hands over (nothing in a closed loop) and returns when all flights have ended.
 pub(crate) async fn open_loop(
     mut tickets: Option<UnboundedReceiver<Ticket>>,
-    client: &Arc<Client>,
-    supply: &Arc<Supply>,
-    tower: &Arc<Tower>,
+    line: &Line,
     flights: &mut JoinSet<()>,
     redeemed: &CancellationToken,
 ) {
@@ -39,15 +33,13 @@ pub(crate) async fn open_loop(
             tickets = None;
             continue;
         };
-        let (client, supply, tower) = (Arc::clone(client), Arc::clone(supply), Arc::clone(tower));
+        let line = line.clone();
         flights.spawn(async move {
-            if supply.deadline().is_some_and(|deadline| std::time::Instant::now() >= deadline) {
+            if line.supply.deadline().is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return;
             }
             if let Some(prepared) = ticket.redeem() {
-                let flight = Flight::depart(&tower, &prepared, ticket.place, Some(ticket.scheduled_us));
-                let phase = flight.phase();
-                client.exchange(flight, prepared, phase).await;
+                line.converse(ticket.place, prepared, Some(ticket.scheduled_us)).await;
             }
         });
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::prompts::fnv1a;
 use crate::metrics::record::Phase;
 use crate::plan::{LoadPoint, OpenLoop, OpenRamp, Ramp, Spacing};
+use crate::prompts::fnv1a;
 
 /// Offsets of the arrivals from the start of the phase, ascending. Never ends: behind the end of a ramp all arrivals are at
 /// [`Duration::MAX`]. The first is 0, on a ramp the first instant with a rate above 0.
@@ -34,6 +34,8 @@ pub(crate) struct Schedule {
 enum Rate {
     Constant(f64),
     Ramp(Ramp),
+    /// The arrivals themselves: a trace.
+    Recorded(Vec<Duration>),
 }
 
 impl Schedule {
@@ -43,6 +45,11 @@ impl Schedule {
 
     pub(crate) fn ramp(open: &OpenRamp, point: &LoadPoint, phase: Phase) -> Self {
         Self::draw(Rate::Ramp(open.ramp.clone()), open.spacing, point, phase)
+    }
+
+    /// The arrivals of a trace; behind its end all are at [`Duration::MAX`].
+    pub(crate) fn recorded(arrivals: Vec<Duration>, point: &LoadPoint, phase: Phase) -> Self {
+        Self::draw(Rate::Recorded(arrivals), Spacing::Constant, point, phase)
     }
 
     fn draw(rate: Rate, spacing: Spacing, point: &LoadPoint, phase: Phase) -> Self {
@@ -104,9 +111,14 @@ impl Iterator for Schedule {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let unit = match self.rate {
-            Rate::Constant(rate) => rate,
+        let unit = match &self.rate {
+            Rate::Constant(rate) => *rate,
             Rate::Ramp(_) => 1.0,
+            Rate::Recorded(arrivals) => {
+                let at = usize::try_from(self.number).ok().and_then(|number| arrivals.get(number));
+                self.number += 1;
+                return Some(at.copied().unwrap_or(Duration::MAX));
+            }
         };
         if self.number > 0 {
             self.at = match self.spacing {
@@ -119,6 +131,7 @@ impl Iterator for Schedule {
         let at_s = match &self.rate {
             Rate::Constant(_) => Some(self.at),
             Rate::Ramp(ramp) => ramp.reaches(self.at),
+            Rate::Recorded(_) => None,
         };
         Some(at_s.and_then(|at_s| Duration::try_from_secs_f64(at_s).ok()).unwrap_or(Duration::MAX))
     }

@@ -1,16 +1,14 @@
-//! Closed loops: slots that send their next request when their last one has ended.
+//! Closed loops: slots that send their next request when their last one, or its whole conversation, has ended.
 //!
-//! Arrow: `supply`, `ramp` → here → `client`; `drive` starts them. Slot `s` belongs to thread `s mod threads`.
+//! Arrow: `supply`, `ramp` → here → `turns`; `drive` starts them. Slot `s` belongs to thread `s mod threads`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::client::Client;
-use super::flight::{Flight, Tower};
 use super::ramp::Timeline;
-use super::supply::{Prepared, Supply};
+use super::turns::Line;
 
 /// One thread's part of the slots.
 #[derive(Clone)]
@@ -19,9 +17,7 @@ pub(crate) struct Slots {
     pub(crate) thread: usize,
     /// Threads there are.
     pub(crate) threads: usize,
-    pub(crate) client: Arc<Client>,
-    pub(crate) supply: Arc<Supply>,
-    pub(crate) tower: Arc<Tower>,
+    pub(crate) line: Line,
 }
 
 impl Slots {
@@ -30,8 +26,8 @@ impl Slots {
         for slot in self.share(concurrency) {
             let slots = self.clone();
             flights.spawn(async move {
-                while let Some(prepared) = slots.supply.take() {
-                    slots.send(slot, prepared).await;
+                while let Some(prepared) = slots.line.supply.take() {
+                    slots.line.converse(slot, prepared, None).await;
                 }
             });
         }
@@ -47,9 +43,9 @@ impl Slots {
                 for (from, to) in spans {
                     tokio::time::sleep_until(from.into()).await;
                     while Instant::now() < to
-                        && let Some(prepared) = slots.supply.take()
+                        && let Some(prepared) = slots.line.supply.take()
                     {
-                        slots.send(slot, prepared).await;
+                        slots.line.converse(slot, prepared, None).await;
                     }
                 }
             });
@@ -59,11 +55,5 @@ impl Slots {
 
     fn share(&self, slots: u32) -> impl Iterator<Item = u32> + use<> {
         (0..slots).skip(self.thread).step_by(self.threads)
-    }
-
-    async fn send(&self, slot: u32, prepared: Prepared) {
-        let flight = Flight::depart(&self.tower, &prepared, slot, None);
-        let phase = flight.phase();
-        self.client.exchange(flight, prepared, phase).await;
     }
 }

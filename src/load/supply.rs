@@ -4,6 +4,7 @@
 //! The supply is also the counter that makes totals exact over threads: a number is given out once.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::body::request_body;
-use super::prompts::PromptSource;
-use crate::metrics::record::Phase;
+use crate::metrics::record::{Phase, TurnMark};
 use crate::plan::{LoadPoint, Stop};
+use crate::prompts::{Dialogue, PromptPlan, Prompts};
 
 /// Bodies kept ready, bytes.
 const AHEAD_BYTES: usize = 32 << 20;
@@ -27,6 +28,15 @@ pub(crate) struct Prepared {
     pub(crate) id: u64,
     pub(crate) isl: u32,
     pub(crate) osl: u32,
+    /// Whether `isl` was counted with a tokenizer.
+    pub(crate) exact: bool,
+    /// Prompt tokens that earlier requests may have had.
+    pub(crate) shared: u32,
+    /// Which of several servers it goes to: the turns of a conversation stay together.
+    pub(crate) route: u64,
+    pub(crate) turn: Option<TurnMark>,
+    /// The conversation that it is a turn of.
+    pub(crate) dialogue: Option<Box<Dialogue>>,
     pub(crate) body: Bytes,
 }
 
@@ -35,7 +45,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Supply {
     point: Arc<LoadPoint>,
     model: Arc<str>,
-    prompts: PromptSource,
+    prompts: Arc<Prompts>,
     phase: Phase,
     /// Requests of the phase; `None`: no limit but time.
     total: Option<u64>,
@@ -43,6 +53,8 @@ pub(crate) struct Supply {
     duration: Option<Duration>,
     ahead: usize,
     state: Mutex<State>,
+    /// Conversations: number of the next turn that is sent.
+    next_turn: AtomicU64,
     room: Condvar,
     opened: Condvar,
     /// The last request of the phase has been given out, or its time is over.
@@ -61,7 +73,7 @@ struct State {
 }
 
 impl Supply {
-    pub(crate) fn new(point: Arc<LoadPoint>, model: Arc<str>, phase: Phase) -> Self {
+    pub(crate) fn new(point: Arc<LoadPoint>, prompts: Arc<Prompts>, model: Arc<str>, phase: Phase) -> Self {
         let stop = match (phase, point.warmup_duration_s) {
             (Phase::Warmup, Some(seconds)) => Stop::DurationS(seconds),
             (Phase::Warmup, None) => Stop::Requests(point.warmup_requests),
@@ -72,9 +84,14 @@ impl Supply {
             Stop::DurationS(seconds) => {
                 (None, Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)))
             }
+            Stop::TraceEnd => (prompts.total(), None),
+        };
+        // A trace ends earlier, maybe.
+        let total = match (phase, prompts.total()) {
+            (Phase::Measure, Some(most)) => Some(total.unwrap_or(most).min(most)),
+            _ => total,
         };
         let ahead = AHEAD_REQUESTS.max(point.wave() as usize);
-        let prompts = PromptSource::new(&point);
         Self {
             point,
             model,
@@ -84,6 +101,7 @@ impl Supply {
             duration,
             ahead,
             state: Mutex::default(),
+            next_turn: AtomicU64::new(0),
             room: Condvar::new(),
             opened: Condvar::new(),
             all_out: CancellationToken::new(),
@@ -131,13 +149,39 @@ impl Supply {
         self.total
     }
 
+    pub(crate) fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
     /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
     pub(crate) fn take(&self) -> Option<Prepared> {
-        let (taken, more) = self.next();
+        let (mut taken, more) = self.next();
         if !more {
             self.all_out.cancel();
         }
+        if let Some(prepared) = taken.as_mut().filter(|prepared| prepared.dialogue.is_some()) {
+            self.number(prepared);
+        }
         taken
+    }
+
+    /// Turns are numbered as they are sent; what was built ahead bears the number of its conversation.
+    fn number(&self, prepared: &mut Prepared) {
+        prepared.id = self.next_turn.fetch_add(1, Relaxed);
+    }
+
+    /// The turn of `dialogue` after `answer`, and how long the user thinks before; `None` when it is over. Builds and counts a
+    /// prompt: for a thread that drives no load.
+    pub(crate) fn go_on(
+        &self,
+        conversation: u64,
+        dialogue: Dialogue,
+        answer: &str,
+    ) -> Option<(Prepared, Duration)> {
+        let next = self.prompts.next_turn(conversation, dialogue, answer)?;
+        let mut prepared = self.prepared(&next.plan, Some(next.dialogue));
+        self.number(&mut prepared);
+        Some((prepared, next.think))
     }
 
     /// The next request, and whether there may be another after it.
@@ -210,9 +254,15 @@ impl Supply {
     }
 
     fn build(&self, id: u64) -> Prepared {
-        let plan = self.prompts.plan(self.phase, id);
-        let body = request_body(&self.point, &self.model, &plan).into();
-        Prepared { id, isl: plan.isl, osl: plan.osl, body }
+        let (plan, dialogue) = self.prompts.begin(self.phase, id);
+        self.prepared(&plan, dialogue)
+    }
+
+    fn prepared(&self, plan: &PromptPlan, dialogue: Option<Dialogue>) -> Prepared {
+        let body = request_body(&self.point, &self.model, plan).into();
+        let &PromptPlan { id, isl, exact, shared, osl, .. } = plan;
+        let turn = dialogue.as_ref().map(|dialogue| TurnMark { conversation: id, turn: dialogue.turn() });
+        Prepared { id, isl, osl, exact, shared, route: id, turn, dialogue: dialogue.map(Box::new), body }
     }
 
     fn claim(&self, state: &mut State) -> Option<u64> {
@@ -243,7 +293,8 @@ mod tests {
     use crate::load::testing::point;
 
     fn supply(point: LoadPoint) -> Supply {
-        Supply::new(Arc::new(point), "m".into(), Phase::Measure)
+        let prompts = crate::load::testing::prompts(&point);
+        Supply::new(Arc::new(point), prompts, "m".into(), Phase::Measure)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{Options, Progress, drive};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
+use crate::prompts::{Learned, Prompts, Shelf};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
 pub(crate) fn point(concurrency: u32) -> LoadPoint {
@@ -39,6 +40,11 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         prompts: crate::plan::PromptSpec::default(),
         extra_body: serde_json::Map::default(),
     }
+}
+
+/// What `point` sends.
+pub(crate) fn prompts(point: &LoadPoint) -> Arc<Prompts> {
+    Arc::new(Prompts::prepare(point, 0, Learned::default(), &Shelf::default()).unwrap())
 }
 
 /// The same as an open loop without a limit of requests in flight.
@@ -70,7 +76,7 @@ impl Driven {
     ) -> Self {
         let (options, mut records) = (Options { threads: Some(threads) }, Vec::new());
         let mut sink = |record: &RequestRecord| records.push(record.clone());
-        let run = drive(target, point, &options, progress, &mut sink, stop).unwrap();
+        let run = drive(target, point, &prompts(point), &options, progress, &mut sink, stop).unwrap();
         Self { run, records }
     }
 

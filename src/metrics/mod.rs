@@ -6,6 +6,7 @@ pub mod fold;
 pub mod gaps;
 mod part;
 pub mod prefix_cache;
+pub mod prompt_facts;
 mod reached;
 pub mod record;
 pub mod row;

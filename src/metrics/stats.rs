@@ -10,7 +10,7 @@ pub const PERCENTILES: [f64; 9] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0,
 
 /// A distribution, in the unit of its values. Written as the 13 keys of `summary.json`; `count` and `sum` are for exports
 /// only, are not written and read back as 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Distribution {
     /// Arithmetic mean.
     pub avg: f64,

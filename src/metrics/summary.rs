@@ -6,6 +6,7 @@
 use super::added_error::AddedError;
 use super::fold::Fold;
 use super::prefix_cache::PrefixCache;
+use super::prompt_facts::PromptFacts;
 pub use super::reached::{Connection, DroppedExtension, TlsCheck};
 use super::record::{ClientHealth, MachineHealth, Outcome, Phase, PointRun};
 use super::row::Row;
@@ -102,6 +103,9 @@ pub struct Summary {
     /// How the server was reached; `null` where nobody says.
     #[serde(default)]
     pub connection: Option<Connection>,
+    /// How the prompts were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptFacts>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
 }
@@ -233,6 +237,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,
+        prompts: None,
         verdict: Verdict::of(&reasons(point, run, fold)),
     }
 }

@@ -5,7 +5,7 @@
 use super::build::Blame;
 use super::load_point::GAMMA_SHAPES;
 use super::stages::{Staged, staged, without_stages};
-use super::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, WhenFull};
+use super::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, TraceLoop, WhenFull};
 use crate::document::InputError;
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
@@ -31,6 +31,9 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
     if !stray.is_empty() {
         return Err(stray);
     }
+    if load.prompts.trace.is_some() {
+        return trace(load, blame);
+    }
     let rate = load.rate.as_ref().map(|rates| rates.0.as_slice());
     match (rate, load.concurrency.as_ref()) {
         (Some(_), Some(_)) => Err(vec![
@@ -52,6 +55,33 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
                 .expected("concurrency (closed loop) or rate (open loop), a number or a list"),
         ]),
     }
+}
+
+/// A trace has a clock of its own.
+fn trace(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+    let own = [
+        ("rate", load.rate.is_some()),
+        ("concurrency", load.concurrency.is_some()),
+        ("arrival", load.arrival.is_some()),
+    ];
+    let errors: Vec<InputError> = own
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(key, _)| {
+            blame
+                .at(
+                    &format!("load.{key}"),
+                    "found beside load.prompts.trace, which says when requests arrive",
+                )
+                .next(format!("remove {key}; use max_concurrency to limit the requests in flight"))
+        })
+        .collect();
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    open(load, blame).map(|Shared { max_concurrency, when_full, .. }| {
+        Arrival::Trace(TraceLoop { max_concurrency, when_full })
+    })
 }
 
 /// Keys of an open loop have no place in a closed one.
@@ -149,14 +179,14 @@ pub(super) fn ends(
     let mut errors = Vec::new();
     let concurrency = match arrival {
         Arrival::Closed { concurrency } => Some(u64::from(*concurrency)),
-        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => None,
+        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => None,
     };
     let per = |count: u32| concurrency.map(|concurrency| u64::from(count) * concurrency);
     let per_concurrency = [
         ("requests_per_concurrency", load.requests_per_concurrency.is_some()),
         ("warmup_per_concurrency", load.warmup_per_concurrency.is_some()),
     ];
-    let open = matches!(arrival, Arrival::Open(_));
+    let open = matches!(arrival, Arrival::Open(_) | Arrival::Trace(_));
     for (key, _) in per_concurrency.into_iter().filter(|(_, set)| *set && open) {
         errors.push(
             blame
@@ -168,6 +198,7 @@ pub(super) fn ends(
         (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
         (None, Some(requests), _) => Stop::Requests(requests),
         (None, None, Some(span)) => Stop::DurationS(span.seconds()),
+        (None, None, None) if matches!(arrival, Arrival::Trace(_)) => Stop::TraceEnd,
         (None, None, None) => per(load.requests_per_concurrency.unwrap_or(REQUESTS_PER_CONCURRENCY))
             .map_or(Stop::DurationS(OPEN_LOOP_S), Stop::Requests),
     };
@@ -175,6 +206,7 @@ pub(super) fn ends(
         Stop::Requests(requests) if load.requests.is_some() => ("load.requests", requests == 0),
         Stop::Requests(requests) => ("load.requests_per_concurrency", requests == 0),
         Stop::DurationS(seconds) => ("load.duration", seconds <= 0.0),
+        Stop::TraceEnd => ("load.prompts.trace", false),
     };
     if empty {
         errors.push(blame.at(key, "found 0: nothing would be sent").expected("more than 0"));

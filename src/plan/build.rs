@@ -2,6 +2,8 @@
 //!
 //! Arrow: `resolve`, `matrix`, `points`, `topology`, `job` → here → `commands`.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -37,9 +39,11 @@ pub struct Input<'a> {
 /// Builds the plan.
 pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
     let recipe = &input.resolved.recipe;
-    let blame = Blame { input: &input };
+    let mut blame = Blame { input: &input, model_folder: None };
     let gpu = gpu(&input, &blame)?;
     let model = model(&input, &gpu, &blame)?;
+    let container = container(&input, &gpu, &blame)?;
+    blame.model_folder = model.is_path().then(|| host_path(container.as_ref(), &model.path));
     let deployments = deployments(&input, &gpu, &blame)?;
     let nodes = deployments.iter().map(|deployment| deployment.nodes).max().unwrap_or(1);
     let uses_gpus = input.launcher.roles.iter().any(|role| role.gpus);
@@ -61,7 +65,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         resolved: serde_json::to_value(&input.resolved.table).unwrap_or_default(),
         origins: input.resolved.origins.clone(),
         simulated: input.launcher.simulated,
-        container: container(&input, &gpu, &blame)?,
+        container,
         gpu,
         model,
         experiments: input.experiments.clone(),
@@ -75,11 +79,22 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
 /// Names the place a value came from when it is wrong.
 pub(super) struct Blame<'a> {
     input: &'a Input<'a>,
+    model_folder: Option<String>,
 }
 
 impl Blame<'_> {
     pub(super) fn launcher(&self) -> &Launcher {
         &self.input.launcher
+    }
+
+    /// Folder of the recipe.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.input.file.folder.as_deref()
+    }
+
+    /// Folder of the weights as this host sees it, when they are given by one.
+    pub(super) fn model_folder(&self) -> Option<String> {
+        self.model_folder.clone()
     }
 
     pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
@@ -149,6 +164,25 @@ fn model(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Model, Input
         precision: section.precision.clone(),
         weights_gib: section.weights_gib,
     })
+}
+
+impl Model {
+    /// Whether its weights are given by a folder, not by a name that the engine looks up.
+    pub fn is_path(&self) -> bool {
+        ["/", "./", "../", "~"].iter().any(|start| self.path.starts_with(start))
+    }
+}
+
+/// Where a path inside the container lies outside of it, by the site's mounts.
+pub fn host_path(container: Option<&Container>, path: &str) -> String {
+    let mounts = container.into_iter().flat_map(|container| &container.mounts);
+    let mut mapped = mounts.rev().filter_map(|mount| {
+        let mut parts = mount.split(':');
+        let (source, target) = (parts.next()?, parts.next()?);
+        let below = Path::new(path).strip_prefix(target).ok()?;
+        Some(Path::new(source).join(below).display().to_string())
+    });
+    mapped.next().unwrap_or_else(|| path.to_owned())
 }
 
 fn container(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Option<Container>, InputErrors> {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::extension::Extension;
-use super::prompts::PromptSpec;
+use super::prompts::{PromptKind, PromptSpec};
 use super::ramp::Ramp;
 pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
@@ -102,13 +102,15 @@ pub enum Arrival {
     ClosedRamp(Ramp),
     /// Open loop whose rate follows a ramp.
     OpenRamp(OpenRamp),
+    /// Open loop on the clock of the trace that the prompts come from.
+    Trace(TraceLoop),
 }
 
 impl Arrival {
     /// The ramp, when there is one.
     pub fn ramp(&self) -> Option<&Ramp> {
         match self {
-            Self::Closed { .. } | Self::Open(_) => None,
+            Self::Closed { .. } | Self::Open(_) | Self::Trace(_) => None,
             Self::ClosedRamp(ramp) => Some(ramp),
             Self::OpenRamp(open) => Some(&open.ramp),
         }
@@ -120,6 +122,10 @@ impl Arrival {
             Self::Closed { .. } | Self::Open(_) => self.clone(),
             // `as` saturates.
             Self::ClosedRamp(ramp) => Self::Closed { concurrency: ramp.first_level().ceil() as u32 },
+            Self::Trace(limits) => {
+                let most = limits.max_concurrency.unwrap_or(TRACE_WARMUP_CONCURRENCY);
+                Self::Closed { concurrency: most.clamp(1, TRACE_WARMUP_CONCURRENCY) }
+            }
             Self::OpenRamp(open) => Self::Open(OpenLoop {
                 rate: open.ramp.first_level(),
                 spacing: open.spacing,
@@ -128,6 +134,18 @@ impl Arrival {
             }),
         }
     }
+}
+
+/// Requests in flight while a trace is warmed up: its own clock belongs to what is measured.
+const TRACE_WARMUP_CONCURRENCY: u32 = 8;
+
+/// An open loop on the clock of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TraceLoop {
+    /// Most requests in flight; `None`: no limit.
+    pub max_concurrency: Option<u32>,
+    /// What happens to an arrival that finds `max_concurrency` requests in flight.
+    pub when_full: WhenFull,
 }
 
 /// An open loop whose rate changes over time.
@@ -211,6 +229,8 @@ pub enum Stop {
     Requests(u64),
     /// No request is sent after this many seconds.
     DurationS(f64),
+    /// After the last request of the trace.
+    TraceEnd,
 }
 
 /// Service-level objectives a request must meet, all of them, to count as good. Unset ones do not apply.
@@ -302,6 +322,34 @@ fn connect_timeout_s() -> f64 {
 }
 
 impl LoadPoint {
+    /// A closed loop with everything as it is when nothing says otherwise: chat, streamed, 128 tokens in and out.
+    pub fn plain(concurrency: u32, stop: Stop) -> Self {
+        Self {
+            id: String::new(),
+            isl: Length::fixed(128),
+            osl: Length::fixed(128),
+            prompts: PromptSpec::default(),
+            arrival: Arrival::Closed { concurrency },
+            stop,
+            warmup_requests: 0,
+            warmup_duration_s: None,
+            at_end: AtEnd::default(),
+            endpoint: Endpoint::Chat,
+            streaming: true,
+            ignore_eos: true,
+            seed: 0,
+            slo: Slo::default(),
+            request_timeout_s: 600.0,
+            stall_timeout_s: 120.0,
+            connect_timeout_s: CONNECT_TIMEOUT_S,
+            first_token_timeout_s: None,
+            max_tokens_field: MaxTokensField::Auto,
+            continuous_usage_stats: false,
+            left_out: Vec::new(),
+            extra_body: serde_json::Map::new(),
+        }
+    }
+
     /// Requests in flight: the number in a closed loop, its highest in a ramp, the limit (if there is one) in an open
     /// loop.
     pub fn concurrency(&self) -> Option<u32> {
@@ -310,13 +358,14 @@ impl LoadPoint {
             Arrival::Open(open) => open.max_concurrency,
             Arrival::ClosedRamp(ramp) => Some(ramp.slots()),
             Arrival::OpenRamp(open) => open.max_concurrency,
+            Arrival::Trace(limits) => limits.max_concurrency,
         }
     }
 
     /// Arrivals per second, their highest in a ramp; `None` in a closed loop.
     pub fn request_rate(&self) -> Option<f64> {
         match &self.arrival {
-            Arrival::Closed { .. } | Arrival::ClosedRamp(_) => None,
+            Arrival::Closed { .. } | Arrival::ClosedRamp(_) | Arrival::Trace(_) => None,
             Arrival::Open(open) => Some(open.rate),
             Arrival::OpenRamp(open) => Some(open.ramp.peak()),
         }
@@ -342,6 +391,9 @@ impl LoadPoint {
             Arrival::OpenRamp(open) => {
                 (format!("{} /s {}", open.ramp, open.spacing), open.max_concurrency, open.when_full)
             }
+            Arrival::Trace(limits) => {
+                ("the trace's clock".to_owned(), limits.max_concurrency, limits.when_full)
+            }
         };
         let full = match when_full {
             WhenFull::Queue => "queue",
@@ -352,13 +404,23 @@ impl LoadPoint {
 }
 
 /// `isl128_osl1000_con64`, `isl128_osl1000_rate12.5`: the stable, readable name of a load point and of its folder. A ramp is
-/// named after its highest value: `isl128_osl1000_ramp64`, `isl128_osl1000_ramprate12.5`.
-pub fn point_id(isl: Length, osl: Length, arrival: &Arrival) -> String {
-    let load = match arrival {
-        Arrival::Closed { concurrency } => format!("con{concurrency}"),
-        Arrival::Open(open) => format!("rate{}", open.rate),
-        Arrival::ClosedRamp(ramp) => format!("ramp{}", ramp.peak()),
-        Arrival::OpenRamp(open) => format!("ramprate{}", open.ramp.peak()),
+/// named after its highest value: `isl128_osl1000_ramp64`, `isl128_osl1000_ramprate12.5`. Lengths that come from a file are
+/// named after it: `dolly_osl128_con64`, `sharegpt_con64`, `mooncake`.
+pub fn point_id(isl: Length, osl: Length, prompts: &PromptSpec, arrival: &Arrival) -> String {
+    let lengths = match &prompts.source {
+        PromptKind::Synthetic(_) => format!("isl{}_osl{}", isl.mean, osl.mean),
+        PromptKind::Dataset(dataset) if dataset.own_lengths => dataset.kind.as_str().to_owned(),
+        PromptKind::Dataset(dataset) => format!("{}_osl{}", dataset.kind.as_str(), osl.mean),
+        PromptKind::Trace(trace) => trace.kind.as_str().to_owned(),
     };
-    format!("isl{}_osl{}_{load}", isl.mean, osl.mean)
+    let turns =
+        prompts.conversation.map_or(String::new(), |conversation| format!("_turns{}", conversation.turns));
+    let load = match arrival {
+        Arrival::Closed { concurrency } => format!("_con{concurrency}"),
+        Arrival::Open(open) => format!("_rate{}", open.rate),
+        Arrival::ClosedRamp(ramp) => format!("_ramp{}", ramp.peak()),
+        Arrival::OpenRamp(open) => format!("_ramprate{}", open.ramp.peak()),
+        Arrival::Trace(_) => String::new(),
+    };
+    format!("{lengths}{turns}{load}")
 }

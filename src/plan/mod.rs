@@ -12,6 +12,7 @@ pub mod job;
 pub mod load_point;
 pub mod matrix;
 mod points;
+pub mod prompt_spec;
 pub mod prompts;
 pub mod ramp;
 pub mod resolve;
@@ -28,7 +29,7 @@ pub use connection::Connection;
 pub use extension::Extension;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
-    Spacing, Spread, Stop, WeightedShape, WhenFull, point_id,
+    Spacing, Spread, Stop, TraceLoop, WeightedShape, WhenFull, point_id,
 };
 pub use prompts::{
     Conversation, Dataset, DatasetKind, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec, Trace,

@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::build::{Blame, Input, json_map, section, typed};
 use super::load_point::CONNECT_TIMEOUT_S;
 use super::matrix::{combination_id, product};
-use super::{Endpoint, Length, LoadPoint, MaxTokensField, Slo, arrival, point_id};
+use super::prompt_spec::{self, Asked, Said};
+use super::{Endpoint, LoadPoint, MaxTokensField, Slo, arrival, point_id};
 use crate::document::{InputError, InputErrors};
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{LoadSection, Recipe};
@@ -71,32 +72,20 @@ pub(super) fn points(
 }
 
 fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
-    let mut errors = Vec::new();
-    let mut number = |key: &str, value: &Option<OneOrMany>| match value.as_ref().map(|many| many.0.as_slice())
-    {
-        Some([one]) => *one,
-        _ => {
-            errors.push(
-                blame.at(&format!("load.{key}"), "missing").expected("a number of tokens, or a list of them"),
-            );
-            1
-        }
-    };
-    let (isl, osl) = (number("isl", &load.isl), number("osl", &load.osl));
+    let said =
+        prompt_spec::said(&asked(load, blame), &|key, problem| blame.at(&format!("load.{key}"), problem));
     let arrival = arrival::arrival(load, blame);
     let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, blame));
-    let (Ok(arrival), Some(Ok(ends)), true) = (&arrival, &ends, errors.is_empty()) else {
-        errors.extend(arrival.err().into_iter().chain(ends.and_then(Result::err)).flatten());
-        return Err(InputErrors(errors));
+    let (Ok(Said { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&said, &arrival, &ends) else {
+        let errors = said.err().into_iter().chain(arrival.err()).chain(ends.and_then(Result::err));
+        return Err(InputErrors(errors.flatten().collect()));
     };
     let endpoint = load.endpoint.unwrap_or(Endpoint::Chat);
     let max_tokens_field = max_tokens_field(load, endpoint, blame)?;
-    let isl = Length::normal(isl, load.isl_stddev.unwrap_or(0));
-    let osl = Length::normal(osl, load.osl_stddev.unwrap_or(0));
     Ok(LoadPoint {
-        id: point_id(isl, osl, arrival),
-        isl,
-        osl,
+        id: point_id(*isl, *osl, prompts, arrival),
+        isl: *isl,
+        osl: *osl,
         arrival: arrival.clone(),
         stop: ends.stop,
         warmup_requests: ends.warmup_requests,
@@ -118,9 +107,26 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         max_tokens_field,
         continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
         left_out: Vec::new(),
-        prompts: crate::plan::PromptSpec::default(),
+        prompts: prompts.clone(),
         extra_body: json_map(&load.extra_body),
     })
+}
+
+/// What is said of lengths and prompts.
+fn asked<'a>(load: &'a LoadSection, blame: &'a Blame<'_>) -> Asked<'a> {
+    let one = |value: &Option<OneOrMany>| value.as_ref().and_then(|many| many.0.first().copied());
+    Asked {
+        isl: one(&load.isl),
+        isl_stddev: load.isl_stddev.unwrap_or(0),
+        osl: one(&load.osl),
+        osl_stddev: load.osl_stddev.unwrap_or(0),
+        range: load.length_range,
+        mix: load.mix.as_deref().unwrap_or_default(),
+        prompts: load.prompts.clone(),
+        endpoint: load.endpoint,
+        folder: blame.folder(),
+        model_folder: blame.model_folder(),
+    }
 }
 
 /// What the recipe says, else what the launcher knows of its engine.

@@ -1,6 +1,29 @@
 //! What is sent: prompts of exact length, real ones from files, conversations, recorded traces.
 //!
 //! Arrow: `plan` (load point) → here → `load`. The only place that knows tokenizers, chat templates and prompt files.
+//!
+//! ```text
+//! tokenizer.json, chat_template.jinja → tokenizer, template → counter ─┐
+//!                        plan::PromptSpec → vocabulary, writer ────────┼▶ source (Prompts) ─▶ load::supply
+//!             Dolly, ShareGPT … → dataset    Mooncake … → trace ───────┘         └▶ conversation
+//! ```
 
+mod conversation;
+mod counter;
 pub mod dataset;
+mod lengths;
+mod natural;
+mod source;
+mod template;
+mod tokenizer;
 pub mod trace;
+mod vocabulary;
+mod words;
+mod writer;
+
+pub use conversation::{Dialogue, NextTurn};
+pub use counter::{Content, Counter, Learned};
+pub use source::{PromptPlan, Prompts};
+pub use template::{Message, Role};
+pub use tokenizer::{Shelf, Tokenizer, count_words};
+pub use writer::{NUMBER_WORDS, fnv1a};

@@ -33,6 +33,31 @@ const RAMP_ONLY: [&str; 3] = ["stages", "start_concurrency", "start_rate"];
 const TOLD_BY_STAGES: [&str; 6] =
     ["concurrency", "rate", "requests", "requests_per_concurrency", "duration", "warmup_per_concurrency"];
 
+/// Keys of the load that a source of prompts answers itself: the source, below `load`, and what it replaces.
+const TOLD_BY_PROMPTS: [(&[&str], &[&[&str]]); 3] = [
+    (
+        &["prompts", "trace"],
+        &[
+            &["isl"],
+            &["osl"],
+            &["isl_stddev"],
+            &["osl_stddev"],
+            &["mix"],
+            &["length_range"],
+            &["prompts", "dataset"],
+            &["prompts", "conversation"],
+            &["concurrency"],
+            &["rate"],
+            &["arrival"],
+            &["stages"],
+            &["requests_per_concurrency"],
+            &["warmup_per_concurrency"],
+        ],
+    ),
+    (&["prompts", "dataset"], &[&["isl"], &["isl_stddev"], &["mix"], &["prompts", "trace"]]),
+    (&["mix"], &[&["isl"], &["osl"], &["isl_stddev"], &["osl_stddev"]]),
+];
+
 /// Layers merged so far.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
@@ -97,6 +122,16 @@ impl Layers {
             for key in dropped.iter().filter(|_| replaces) {
                 self.remove(&["load", key]);
                 self.remove(&["sweep", "load", key]);
+            }
+        }
+        for (source, told) in TOLD_BY_PROMPTS {
+            let said = source.iter().try_fold(layer.get("load"), |at, key| Some(at?.get(*key)));
+            if said.flatten().is_none() {
+                continue;
+            }
+            for path in told {
+                self.remove(&[&["load"], *path].concat());
+                self.remove(&[&["sweep", "load"], *path].concat());
             }
         }
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {

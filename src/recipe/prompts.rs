@@ -95,6 +95,35 @@ pub enum DatasetKind {
     Jsonl,
 }
 
+impl DatasetKind {
+    /// The word a recipe uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dolly => "dolly",
+            Self::Sharegpt => "sharegpt",
+            Self::Openassistant => "openassistant",
+            Self::Jsonl => "jsonl",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Dolly, Self::Sharegpt, Self::Openassistant, Self::Jsonl];
+}
+
+impl TraceKind {
+    /// The word a recipe uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mooncake => "mooncake",
+            Self::Burstgpt => "burstgpt",
+            Self::Azure => "azure",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mooncake, Self::Burstgpt, Self::Azure];
+}
+
 /// `[load.prompts.trace]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

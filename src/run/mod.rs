@@ -6,6 +6,7 @@
 mod agreed;
 mod exports;
 pub mod point;
+mod prepared;
 mod records;
 #[cfg(test)]
 mod resume_tests;
@@ -25,6 +26,7 @@ use crate::load::Progress;
 use crate::metrics::summary::{Context, Summary};
 use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint, Plan};
+use crate::prompts::{Shelf, fnv1a};
 use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
 
@@ -57,6 +59,8 @@ pub struct Session {
     pub hurry: CancellationToken,
     /// What is being measured right now.
     pub current: watch::Sender<Option<Current>>,
+    /// Tokenizers that were loaded.
+    pub shelf: Shelf,
 }
 
 /// Why a run ended before its plan did.
@@ -242,13 +246,15 @@ impl Session {
             dir: Some(dir.to_path_buf()),
             context: Context { simulated, gpus: (deployment.gpus > 0).then_some(deployment.gpus) },
             benchmark_id: self.experiment.name(),
+            salt: if deployed.is_own() { 0 } else { drawn_salt() },
+            shelf: self.shelf.clone(),
+            metrics_urls: self.metrics_url(deployed).into_iter().collect(),
             deployment: Some(deployment_config(&self.plan, deployment, point)),
         };
         let progress = Progress::default();
         let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
-        let metrics_url =
-            self.plan.launcher.endpoint.metrics.as_ref().map(|path| format!("{}{path}", deployed.url));
+        let metrics_url = self.metrics_url(deployed);
         let observers =
             Observers::start(&self.experiment.path("telemetry"), name, metrics_url, progress.clone())?;
         let cancel = self.stop.child_token();
@@ -278,6 +284,10 @@ impl Session {
         }
         let interrupted = self.stop.is_cancelled().then_some(RunError::Interrupted);
         Ok((measured.summary, death.or(interrupted)))
+    }
+
+    fn metrics_url(&self, deployed: &Deployed) -> Option<String> {
+        self.plan.launcher.endpoint.metrics.as_ref().map(|path| format!("{}{path}", deployed.url))
     }
 
     /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
@@ -325,6 +335,14 @@ impl Session {
         let shown = deployment.processes.iter().filter(|process| shows(&process.role));
         shown.map(|process| process.name.clone()).collect()
     }
+}
+
+/// A salt for prompts to servers that may have been asked before: no run begins its prompts as another did.
+pub fn drawn_salt() -> u64 {
+    let now = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
+    let whole = fnv1a(&[now.as_slice(), &std::process::id().to_le_bytes()].concat());
+    // 32 bits survive every JSON reader, and can be typed.
+    (whole ^ (whole >> 32)) & u64::from(u32::MAX)
 }
 
 /// What cut a point short. When requests lost their connection, the servers may have died, or Slurm may be ending the

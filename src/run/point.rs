@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreement;
 use super::exports;
+use super::prepared::{Prepared, cache_count, reset_cache};
 use super::records::RecordWriter;
+use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
 use crate::metrics::dialects::{ExportContext, Results, aiperf};
@@ -18,6 +20,7 @@ use crate::metrics::fold::Fold;
 use crate::metrics::record::{Aborted, Outcome, Phase, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
+use crate::prompts::{Prompts, Shelf};
 
 /// What a point is measured with and for.
 #[derive(Debug, Clone)]
@@ -32,6 +35,12 @@ pub struct Measure {
     pub context: Context,
     /// Name of the experiment or run, for the exports.
     pub benchmark_id: String,
+    /// Stirs the first words of the prompts, unless the point has a salt of its own.
+    pub salt: u64,
+    /// Tokenizers that were loaded for other points.
+    pub shelf: Shelf,
+    /// Metrics pages of the servers, for the counters of their prefix caches.
+    pub metrics_urls: Vec<String>,
     /// `deployment_config.json`, when there is a deployment to describe.
     pub deployment: Option<Value>,
 }
@@ -48,12 +57,21 @@ pub struct Measured {
 /// Why a point gave no summary.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
+    /// What was asked for cannot be sent, or not to this server.
+    #[error(transparent)]
+    Input(#[from] InputErrors),
     /// The load engine.
     #[error(transparent)]
     Load(#[from] load::LoadError),
     /// Files.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<InputError> for PointError {
+    fn from(error: InputError) -> Self {
+        Self::Input(error.into())
+    }
 }
 
 /// Whether the folder holds a finished point, and its summary.
@@ -95,12 +113,16 @@ impl Measure {
         cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {
         let (measure, agreement) = Agreement::reach(self, stop)?;
-        measure.drive(agreement, progress, stop, cut_reason)
+        let prepared = Prepared::make(&measure, stop)?;
+        if let Some(path) = &measure.point.prompts.reset_cache {
+            reset_cache(&measure.target, path)?;
+        }
+        measure.drive((agreement, prepared), progress, stop, cut_reason)
     }
 
     fn drive(
         &self,
-        agreement: Agreement,
+        (agreement, prepared): (Agreement, Prepared),
         progress: &Progress,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
@@ -123,7 +145,10 @@ impl Measure {
                 file.write(record);
             }
         };
-        let mut run = load::drive(&self.target, &self.point, &Options::default(), progress, &mut sink, stop)?;
+        let (options, prompts) = (Options::default(), &prepared.prompts);
+        let cached = cache_count(&self.metrics_urls);
+        let mut run = load::drive(&self.target, &self.point, prompts, &options, progress, &mut sink, stop)?;
+        run.prefix_cache = cached.and_then(|before| Some(cache_count(&self.metrics_urls)?.since(before)));
         let records = records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
         let cut = cut_reason(lost);
@@ -133,6 +158,7 @@ impl Measure {
         run.interrupted &= cut.is_none();
         let mut summary = summarize(&self.point, &run, &fold, &self.context);
         agreement.note(&mut summary);
+        summary.prompts = Some(prepared.facts);
         let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
@@ -142,14 +168,15 @@ impl Measure {
         }
         if let (Some(dir), Some(records)) = (&self.dir, &records) {
             let results = Results { point: &self.point, run: &run, fold: &fold, records };
+            // After the load: making every prompt once more would keep the first request waiting.
+            self.write_inputs(dir, &prepared.prompts)?;
             self.export(dir, &results, &summary, cut.is_some() || unreachable || interrupted)?;
         }
         Ok(Measured { summary, unreachable })
     }
 
-    fn write_inputs(&self, dir: &Path) -> Result<(), PointError> {
-        let prompts = load::prompts::PromptSource::new(&self.point);
-        let requests = self.planned_requests();
+    fn write_inputs(&self, dir: &Path, prompts: &Prompts) -> Result<(), PointError> {
+        let requests = prompts.planned(&self.point);
         let payloads = (0..requests).filter_map(|id| {
             let prompt = prompts.plan(Phase::Measure, id);
             let body = load::body::request_body(&self.point, &self.target.model, &prompt);
@@ -157,15 +184,6 @@ impl Measure {
         });
         files::create_once_with(&dir.join("inputs.json"), |out| aiperf::write_inputs(out, payloads))?;
         Ok(())
-    }
-
-    /// Requests whose payload is known before the point runs. A point bound by time has no such number: the first
-    /// thousand are shown.
-    fn planned_requests(&self) -> u64 {
-        match self.point.stop {
-            crate::plan::Stop::Requests(requests) => requests,
-            crate::plan::Stop::DurationS(_) => 1000,
-        }
     }
 
     fn export(
@@ -182,8 +200,6 @@ impl Measure {
             simulated: self.context.simulated,
             benchmark_id: &self.benchmark_id,
         };
-        // After the load: making every prompt once more would keep the first request waiting.
-        self.write_inputs(dir)?;
         exports::write(dir, results, &export)?;
         let text = pretty(&json!(summary));
         // The summary comes last: a folder with one is whole. A point that was cut short will be run again.

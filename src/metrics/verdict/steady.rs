@@ -25,7 +25,7 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
     match point.arrival {
         Arrival::Closed { .. } | Arrival::Open(_) => {}
         // Its load is meant to change.
-        Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => return None,
+        Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => return None,
     }
     let steady = steady(fold);
     let median = |rows: &[u32]| median(fold, rows);

@@ -2,6 +2,23 @@
 //!
 //! Arrow: `plan::Dataset` → here → `source`. Files are streamed: a file of many gigabytes takes the memory of the sample.
 
+mod dolly;
+mod fields;
+pub(in crate::prompts) mod file;
+mod jsonl;
+mod openassistant;
+pub(in crate::prompts) mod records;
+pub mod select;
+mod sharegpt;
+mod talk;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::document::InputError;
+use crate::plan::prompts::DatasetKind;
+use records::{Record, Records};
+
 /// One entry of a file, before anything is counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -16,8 +33,81 @@ pub struct Sample {
 /// One turn of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// The user's words.
+    /// The user's words; never only white space.
     pub user: String,
-    /// The answer in the file.
+    /// The answer in the file; `None` when it is empty or there is none.
     pub answer: Option<String>,
 }
+
+/// A sample and where it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its line in the file, or its number in the file's array; from 1.
+    pub number: u64,
+    /// What it says.
+    pub sample: Sample,
+}
+
+/// What a file held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadStats {
+    /// Entries that were given.
+    pub entries: u64,
+    /// Entries without a prompt: empty, deleted, or begun by an answer.
+    pub skipped: u64,
+}
+
+/// Sees one entry after another; may say that it has seen enough.
+pub type See<'a> = dyn FnMut(Entry) -> ControlFlow<()> + 'a;
+
+/// Gives every entry of the file `path` to `see`, in its order, until `see` breaks or the file ends.
+///
+/// A file holds one JSON object a line, or one array of them, whatever its kind; ShareGPT publishes an array, the others
+/// lines. A byte-order mark, CRLF and blank lines are accepted. Memory: the longest entry (64 MiB at most), and for
+/// OpenAssistant the last 1024 prompts.
+///
+/// Fails on a file that cannot be read, holds nothing, is not UTF-8, not JSON or not of this kind; names line and field.
+pub fn read(kind: DatasetKind, path: &Path, see: &mut See<'_>) -> Result<ReadStats, InputError> {
+    read_records(kind, Records::open(path)?, see)
+}
+
+/// As [`read`], of a file that is open.
+fn read_records(kind: DatasetKind, records: Records, see: &mut See<'_>) -> Result<ReadStats, InputError> {
+    match kind {
+        DatasetKind::Dolly => each(records, dolly::sample, see),
+        DatasetKind::Sharegpt => each(records, sharegpt::sample, see),
+        DatasetKind::Jsonl => each(records, jsonl::sample, see),
+        DatasetKind::Openassistant => openassistant::read(records, see),
+    }
+}
+
+/// Makes a sample of each object by itself.
+fn each(
+    mut records: Records,
+    sample: fn(&mut Record) -> Result<Option<Sample>, InputError>,
+    see: &mut See<'_>,
+) -> Result<ReadStats, InputError> {
+    let mut stats = ReadStats::default();
+    while let Some(mut record) = records.next()? {
+        let found = sample(&mut record)?;
+        if stats.give(record.number, found, see).is_break() {
+            break;
+        }
+    }
+    Ok(stats)
+}
+
+impl ReadStats {
+    /// Counts what was found at `number`, and shows it when it holds a prompt.
+    fn give(&mut self, number: u64, found: Option<Sample>, see: &mut See<'_>) -> ControlFlow<()> {
+        let Some(sample) = found else {
+            self.skipped += 1;
+            return ControlFlow::Continue(());
+        };
+        self.entries += 1;
+        see(Entry { number, sample })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,7 @@ fn phases(point: &LoadPoint) -> Vec<Value> {
     match point.stop {
         Stop::Requests(requests) => profiling["requests"] = json!(requests),
         Stop::DurationS(seconds) => profiling["duration"] = json!(seconds),
+        Stop::TraceEnd => {}
     }
     phases.push(profiling);
     for phase in &mut phases {

@@ -53,6 +53,7 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
     let measurement = match point.stop {
         Stop::Requests(requests) => json!({"mode": "request_count", "num": requests}),
         Stop::DurationS(seconds) => json!({"mode": "time_windows", "num": seconds * 1e3}),
+        Stop::TraceEnd => json!({"mode": "request_count", "num": null}),
     };
     json!({
         "model_names": [context.model],

@@ -1,0 +1,379 @@
+//! `tokmark prompts`: what a load point sends, byte for byte, before it is sent.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::prompt_args::PromptArgs;
+use super::{output, planning};
+use crate::cli::Global;
+use crate::document::{InputError, InputErrors};
+use crate::experiment::files;
+use crate::load::request_body;
+use crate::metrics::Distribution;
+use crate::metrics::dialects::aiperf;
+use crate::metrics::record::Phase;
+use crate::plan::prompt_spec::Said;
+use crate::plan::{Endpoint, LoadPoint, Stop, point_id};
+use crate::prompts::{Content, Learned, PromptPlan, Prompts, Shelf};
+use crate::report::chart::{Chart, Series};
+use crate::report::table::Table;
+
+/// Prompts shown when nothing else is asked for.
+const SHOWN: u64 = 3;
+
+/// Prompts that are made when nothing says how many.
+const MADE: u64 = 100;
+
+/// Bars of a histogram.
+const BARS: usize = 12;
+
+/// Columns of the longest bar.
+const BAR: usize = 40;
+
+/// Arguments of `prompts`.
+#[derive(Debug, Args)]
+pub struct PromptsArgs {
+    /// Recipe: file, name or alias. Without one the options below say what is made
+    recipe: Option<String>,
+    /// Load point of the recipe [default: the first]
+    #[arg(long, value_name = "ID", requires = "recipe")]
+    point: Option<String>,
+    /// Show the first N prompts
+    #[arg(long, value_name = "N")]
+    show: Option<u64>,
+    /// Lengths: figures and a histogram
+    #[arg(long)]
+    stats: bool,
+    /// How many prompts and tokens
+    #[arg(long)]
+    count: bool,
+    /// Write all prompts: .txt, .jsonl (with lengths and request bodies), or .json (AIPerf's inputs.json)
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Draw the histogram of the prompt lengths
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Prompts to make [default: those of the load point; 100 without a recipe]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Those of the warm-up
+    #[arg(long)]
+    warmup: bool,
+    /// Model name in the request bodies
+    #[arg(long, value_name = "NAME", conflicts_with = "recipe")]
+    model: Option<String>,
+    /// Endpoint
+    #[arg(long, default_value = "chat", value_parser = ["chat", "completions"], conflicts_with = "recipe")]
+    endpoint: String,
+    /// Seed of prompts and lengths
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "recipe")]
+    seed: u64,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    prompts: PromptArgs,
+}
+
+/// A load point, its prompts and how many of them.
+struct Made {
+    point: LoadPoint,
+    model: String,
+    prompts: Prompts,
+    phase: Phase,
+    count: u64,
+}
+
+/// Runs the verb.
+pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
+    let made = make(global, args)?;
+    if let Some(path) = &args.save {
+        save(&made, path)?;
+    }
+    if let Some(path) = &args.plot {
+        files::create_once(path, histogram_chart(&made).svg().as_bytes())?;
+    }
+    if args.json {
+        return output::json(&as_json(&made, args));
+    }
+    let quiet = args.stats || args.count || args.save.is_some() || args.plot.is_some();
+    let mut text = String::new();
+    if let Some(shown) = args.show.or((!quiet).then_some(SHOWN)) {
+        text.push_str(&pages(&made, shown));
+    }
+    if args.stats {
+        text.push_str(&statistics(&made));
+    }
+    if args.count {
+        let (prompts, tokens, answers) = totals(&made);
+        let _ = writeln!(text, "{prompts} prompts, {tokens} prompt tokens, {answers} output tokens asked for");
+    }
+    output::text(&text)?;
+    if !global.quiet {
+        notes(&made).iter().for_each(|note| output::note(note));
+    }
+    Ok(())
+}
+
+fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
+    let (mut point, model) = match &args.recipe {
+        Some(recipe) => of_recipe(global, args, recipe)?,
+        None => of_options(args)?,
+    };
+    if let Some(salt) = args.prompts.salt() {
+        point.prompts.salt = Some(salt);
+    }
+    let phase = if args.warmup { Phase::Warmup } else { Phase::Measure };
+    if let Some(requests) = args.requests {
+        point.stop = Stop::Requests(requests);
+    }
+    let prompts = Prompts::prepare(&point, 0, Learned::default(), &Shelf::default())?;
+    let count = match phase {
+        Phase::Warmup => args.requests.unwrap_or(point.warmup_requests),
+        Phase::Measure | Phase::CoolDown => prompts.planned(&point),
+    };
+    Ok(Made { point, model, prompts, phase, count })
+}
+
+fn of_recipe(
+    global: &Global,
+    args: &PromptsArgs,
+    recipe: &str,
+) -> Result<(LoadPoint, String), InputErrors> {
+    if args.prompts.is_given() {
+        return Err(InputError::new("prompts", "found options of a load beside a recipe")
+            .expected("a recipe, or options")
+            .next("change the recipe's values with --set load.KEY=VALUE")
+            .into());
+    }
+    let planned = planning::plan(global, recipe)?;
+    let plan = &planned.plan;
+    let mut points = plan.points().map(|(_, point)| point);
+    let found = match &args.point {
+        None => points.next(),
+        Some(id) => points.find(|point| point.id == *id),
+    };
+    let Some(point) = found else {
+        let known: Vec<&str> = plan.points().map(|(_, point)| point.id.as_str()).collect();
+        let id = args.point.clone().unwrap_or_default();
+        return Err(InputError::new("--point", format!("{} has no load point {id:?}", plan.name))
+            .expected(format!("one of {}", known.join(", ")))
+            .into());
+    };
+    Ok((point.clone(), plan.model.served_name.clone()))
+}
+
+fn of_options(args: &PromptsArgs) -> Result<(LoadPoint, String), InputErrors> {
+    let endpoint = if args.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat };
+    let Said { isl, osl, prompts } = args.prompts.said(endpoint)?;
+    let point = LoadPoint::plain(1, Stop::Requests(args.requests.unwrap_or(MADE)));
+    let id = point_id(isl, osl, &prompts, &point.arrival);
+    let point = LoadPoint { id, isl, osl, prompts, endpoint, seed: args.seed, ..point };
+    Ok((point, args.model.clone().unwrap_or_else(|| "model".into())))
+}
+
+impl Made {
+    fn each(&self) -> impl Iterator<Item = PromptPlan> + '_ {
+        (0..self.count).map(|id| self.prompts.plan(self.phase, id))
+    }
+
+    fn body(&self, plan: &PromptPlan) -> Value {
+        serde_json::from_slice(&request_body(&self.point, &self.model, plan)).unwrap_or_default()
+    }
+
+    fn lengths(&self) -> Vec<(f64, f64)> {
+        self.each().map(|plan| (f64::from(plan.isl), f64::from(plan.osl))).collect()
+    }
+}
+
+fn totals(made: &Made) -> (u64, u64, u64) {
+    made.each().fold((0, 0, 0), |(count, isl, osl), plan| {
+        (count + 1, isl + u64::from(plan.isl), osl + u64::from(plan.osl))
+    })
+}
+
+/// What a reader must know of the figures.
+fn notes(made: &Made) -> Vec<String> {
+    let mut notes = Vec::new();
+    let prompts = &made.prompts;
+    if !prompts.is_exact() {
+        notes.push("lengths are in words: no tokenizer was given (--tokenizer, load.prompts.tokenizer)".into());
+    } else if made.point.endpoint == Endpoint::Chat && !prompts.counter().knows_template() {
+        notes.push(
+            "the chat template is not known: a run asks the server what it adds, and makes prompts that much shorter"
+                .into(),
+        );
+    }
+    if let Some(chosen) = prompts.selection() {
+        let stats = &chosen.stats;
+        notes.push(format!(
+            "{} prompts of {} entries ({} unusable, {} looked at: {} too short, {} too long; {} duplicates)",
+            chosen.picked.len(),
+            stats.entries,
+            stats.skipped,
+            stats.looked_at,
+            stats.too_short,
+            stats.too_long,
+            stats.duplicates
+        ));
+    }
+    if prompts.is_conversation() {
+        notes.push("these are the first turns; later ones contain the server's answers".into());
+    }
+    if made.point.prompts.salt.is_none() {
+        notes.push(format!(
+            "salt {}: bench and runs on servers they did not start draw another (--salt, load.prompts.salt)",
+            prompts.salt()
+        ));
+    }
+    notes
+}
+
+/// The first prompts as they are sent.
+fn pages(made: &Made, shown: u64) -> String {
+    let mut text = String::new();
+    for plan in made.each().take(usize::try_from(shown).unwrap_or(usize::MAX)) {
+        let shared = if plan.shared > 0 { format!(", {} shared", plan.shared) } else { String::new() };
+        let _ = writeln!(text, "--- {}: {} tokens{shared}, asks for {}", plan.id, plan.isl, plan.osl);
+        let _ = writeln!(text, "{}", words(&plan.content));
+    }
+    text
+}
+
+/// A prompt for people; with one message its words alone.
+fn words(content: &Content) -> String {
+    match content {
+        Content::Text(text) => text.clone(),
+        Content::Tokens(ids) => ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        Content::Messages(messages) => match messages.as_slice() {
+            [one] => one.content.clone(),
+            several => {
+                let each = several.iter().map(|message| format!("[{}] {}", message.role.as_str(), message.content));
+                each.collect::<Vec<_>>().join("\n")
+            }
+        },
+    }
+}
+
+fn save(made: &Made, path: &std::path::Path) -> anyhow::Result<()> {
+    let kind = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    if !["txt", "jsonl", "json"].contains(&kind) {
+        return Err(InputError::new("--save", format!("{} has no ending that says how", path.display()))
+            .expected(".txt, .jsonl or .json (AIPerf's inputs.json)")
+            .into());
+    }
+    if path.exists() {
+        return Err(InputError::new("--save", format!("{} exists", path.display()))
+            .next("give another name; nothing is ever overwritten")
+            .into());
+    }
+    files::create_once_with(path, |mut out| match kind {
+        "json" => {
+            let payloads =
+                made.each().map(|plan| (aiperf::session_id(made.phase, plan.id), made.body(&plan)));
+            aiperf::write_inputs(out, payloads)
+        }
+        "jsonl" => made.each().try_for_each(|plan| {
+            let line = json!({"id": plan.id, "isl": plan.isl, "osl": plan.osl, "body": made.body(&plan)});
+            writeln_json(&mut out, &line)
+        }),
+        _ => made.each().try_for_each(|plan| {
+            use std::io::Write as _;
+            writeln!(out, "{}\n", words(&plan.content))
+        }),
+    })?;
+    Ok(())
+}
+
+fn writeln_json(out: &mut impl std::io::Write, value: &Value) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+fn statistics(made: &Made) -> String {
+    let lengths = made.lengths();
+    let mut table = Table::new(["TOKENS", "PROMPT", "OUTPUT"]);
+    let of = |pick: fn(&(f64, f64)) -> f64| {
+        Distribution::of(&mut lengths.iter().map(pick).collect()).unwrap_or_default()
+    };
+    let (isl, osl) = (of(|lengths| lengths.0), of(|lengths| lengths.1));
+    let rows: [(&str, fn(&Distribution) -> f64); 8] = [
+        ("mean", |d| d.avg),
+        ("stddev", |d| d.std),
+        ("min", |d| d.min),
+        ("p25", |d| d.p25),
+        ("p50", |d| d.p50),
+        ("p75", |d| d.p75),
+        ("p99", |d| d.p99),
+        ("max", |d| d.max),
+    ];
+    for (name, value) in rows {
+        let figure = |distribution: &Distribution| format!("{:.1}", value(distribution));
+        table.push(vec![name.to_owned(), figure(&isl), figure(&osl)]);
+    }
+    let mut text = table.text(&[0]);
+    text.push_str("\nprompts by length\n");
+    let bars = histogram(&lengths);
+    let most = bars.iter().map(|(_, _, count)| *count).max().unwrap_or(1).max(1);
+    for (low, high, count) in bars {
+        let bar = "#".repeat((count * BAR).div_ceil(most));
+        let range = if low == high { low.to_string() } else { format!("{low}-{high}") };
+        let _ = writeln!(text, "{range:>13} {count:>7} {bar}");
+    }
+    text
+}
+
+/// Ranges of prompt lengths, both ends included, and the prompts in each.
+fn histogram(lengths: &[(f64, f64)]) -> Vec<(u64, u64, usize)> {
+    let isl: Vec<u64> = lengths.iter().map(|(isl, _)| *isl as u64).collect();
+    let (Some(least), Some(most)) = (isl.iter().min().copied(), isl.iter().max().copied()) else {
+        return Vec::new();
+    };
+    let width = (most - least + 1).div_ceil(BARS as u64).max(1);
+    let mut bars = Vec::new();
+    let mut low = least;
+    while low <= most {
+        let high = (low + width - 1).min(most);
+        bars.push((low, high, isl.iter().filter(|isl| (low..=high).contains(*isl)).count()));
+        low = high + 1;
+    }
+    bars
+}
+
+fn histogram_chart(made: &Made) -> Chart {
+    let bars = histogram(&made.lengths());
+    let points = bars.iter().map(|(low, high, count)| ((low + high) as f64 / 2.0, *count as f64));
+    Chart {
+        title: format!("Prompt lengths of {}", made.point.id),
+        x_label: "tokens".into(),
+        y_label: "prompts".into(),
+        series: vec![Series { name: String::new(), points: points.collect() }],
+    }
+}
+
+fn as_json(made: &Made, args: &PromptsArgs) -> Value {
+    let lengths = made.lengths();
+    let of = |pick: fn(&(f64, f64)) -> f64| Distribution::of(&mut lengths.iter().map(pick).collect());
+    let shown = usize::try_from(args.show.unwrap_or(SHOWN)).unwrap_or(usize::MAX);
+    let prompts: Vec<Value> = made
+        .each()
+        .take(shown)
+        .map(|plan| {
+            json!({"id": plan.id, "isl": plan.isl, "osl": plan.osl, "shared": plan.shared, "body": made.body(&plan)})
+        })
+        .collect();
+    json!({
+        "point": made.point.id,
+        "count": made.count,
+        "tokenizer": made.prompts.tokenizer().name(),
+        "exact": made.prompts.is_exact(),
+        "salt": made.prompts.salt(),
+        "isl": of(|lengths| lengths.0),
+        "osl": of(|lengths| lengths.1),
+        "histogram": histogram(&lengths).iter().map(|(low, high, count)| json!({"from": low, "to": high, "prompts": count})).collect::<Vec<_>>(),
+        "prompts": prompts,
+    })
+}

@@ -1,0 +1,145 @@
+//! What a server counts for a prompt: its chat template around the messages, its tokenizer over all of it.
+//!
+//! Arrow: `tokenizer`, `template` → here → `frame`, `source`. vLLM, SGLang and Dynamo render the template and tokenise the text
+//! without adding special tokens; a completion's text gets what the tokenizer adds to every text, such as a BOS token. Where
+//! the template is not known, what it adds is learned by asking the server ([`Counter::learn`]).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::template::{Message, Role, Template};
+use super::tokenizer::{Shelf, Tokenizer, file_of};
+use crate::document::InputError;
+use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
+
+/// What is sent as a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// `messages` of the chat endpoint.
+    Messages(Vec<Message>),
+    /// `prompt` of the completions endpoint.
+    Text(String),
+    /// The same as token ids.
+    Tokens(Vec<u32>),
+}
+
+impl Content {
+    /// One user message, or the text itself.
+    pub fn plain(endpoint: Endpoint, text: impl Into<String>) -> Self {
+        match endpoint {
+            Endpoint::Chat => Self::Messages(vec![Message::new(Role::User, text)]),
+            Endpoint::Completions => Self::Text(text.into()),
+        }
+    }
+}
+
+/// Counts prompts as a server does.
+#[derive(Debug)]
+pub struct Counter {
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Template>,
+    learned: Learned,
+}
+
+/// What the server was found to count beyond what is known here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Tokens of each prompt.
+    pub each: i64,
+    /// Tokens for each pair of further messages of a conversation.
+    pub pair: i64,
+}
+
+impl Counter {
+    /// How the prompts of `point` are counted.
+    ///
+    /// # Errors
+    /// A tokenizer or a chat template that cannot be used.
+    pub fn new(point: &LoadPoint, shelf: &Shelf) -> Result<Self, InputError> {
+        let spec = &point.prompts.tokenizer;
+        let tokenizer = shelf.tokenizer(spec)?;
+        let template = match (point.endpoint, tokenizer.is_exact()) {
+            (Endpoint::Chat, true) => template(spec)?,
+            _ => None,
+        };
+        Ok(Self { tokenizer, template, learned: Learned::default() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(tokenizer: Tokenizer, template: Option<Template>) -> Self {
+        Self { tokenizer: Arc::new(tokenizer), template, learned: Learned::default() }
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Whether it counts what a server counts, as far as is known without asking it.
+    pub fn is_exact(&self) -> bool {
+        self.tokenizer.is_exact()
+    }
+
+    /// Whether the chat template is known.
+    pub fn knows_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Takes into account what the server was found to count.
+    pub(super) fn learn(&mut self, learned: Learned) {
+        self.learned = learned;
+    }
+
+    /// Token ids as the server sees them, without what was learned: where it is in the prompt is not known.
+    ///
+    /// # Errors
+    /// What the template says against the messages.
+    pub(super) fn ids(&self, content: &Content) -> Result<Vec<u32>, String> {
+        Ok(match (content, &self.template) {
+            (Content::Tokens(ids), _) => ids.clone(),
+            (Content::Text(text), _) => self.tokenizer.encode(text, true),
+            (Content::Messages(messages), Some(template)) => {
+                self.tokenizer.encode(&template.render(messages)?, false)
+            }
+            (Content::Messages(messages), None) => {
+                messages.iter().flat_map(|message| self.tokenizer.encode(&message.content, false)).collect()
+            }
+        })
+    }
+
+    /// Tokens as the server counts them.
+    ///
+    /// # Errors
+    /// What the template says against the messages.
+    pub fn count(&self, content: &Content) -> Result<u32, String> {
+        let known = match (content, &self.template) {
+            (Content::Tokens(ids), _) => ids.len() as u64,
+            (Content::Text(text), _) => self.tokenizer.count(text, true),
+            (Content::Messages(messages), Some(template)) => {
+                self.tokenizer.count(&template.render(messages)?, false)
+            }
+            (Content::Messages(messages), None) => {
+                messages.iter().map(|message| self.tokenizer.count(&message.content, false)).sum()
+            }
+        };
+        let pairs = match content {
+            Content::Messages(messages) => {
+                messages.iter().filter(|message| message.role == Role::Assistant).count() as i64
+            }
+            Content::Text(_) | Content::Tokens(_) => 0,
+        };
+        let learned = self.learned.each + self.learned.pair * pairs;
+        Ok(u32::try_from(known.saturating_add_signed(learned)).unwrap_or(u32::MAX))
+    }
+}
+
+fn template(spec: &TokenizerSpec) -> Result<Option<Template>, InputError> {
+    match spec {
+        TokenizerSpec::Builtin | TokenizerSpec::O200kHarmony => Ok(None),
+        TokenizerSpec::Model { folder } => Template::in_folder(Path::new(folder)),
+        TokenizerSpec::File { path } => match file_of(path).parent() {
+            Some(folder) => Template::in_folder(folder),
+            None => Ok(None),
+        },
+    }
+}

@@ -1,0 +1,237 @@
+//! Which entries of a file are sent: a seeded sample of those that have the right length.
+//!
+//! Arrow: `plan::Dataset`, the readers → here → `source`, which counts tokens.
+//!
+//! Every entry has a pseudo-random priority made of the seed and its number; the sample is the passing entries of lowest
+//! priority, lowest first (bottom-k sampling: Cohen and Kaplan, "Summarizing data using bottom-k sketches", PODC 2007).
+//! So each passing entry is equally likely, a smaller sample is the beginning of a larger one, and what cannot get into
+//! the sample any more needs no counting.
+
+use std::collections::{BinaryHeap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::{Entry, Sample, read};
+use crate::document::InputError;
+use crate::plan::prompts::Dataset;
+
+/// Tokens that a tokenizer may put around a text. Otherwise a token stands for one byte at least, so that a text with
+/// fewer bytes than the shortest prompt has tokens is too short.
+const MARKERS: u64 = 8;
+
+/// The sample of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The entries in the order they are to be sent in; at most as many as were wanted, fewer when the file has fewer.
+    pub picked: Vec<Picked>,
+    /// What was met on the way.
+    pub stats: SelectStats,
+}
+
+/// An entry of the sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picked {
+    /// Its line in the file, or its number in the file's array; from 1.
+    pub number: u64,
+    /// What it says.
+    pub sample: Sample,
+    /// Length of the user's first message, tokens.
+    pub tokens: u32,
+}
+
+/// What was met while choosing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SelectStats {
+    /// Entries with a prompt, in the whole file.
+    pub entries: u64,
+    /// Entries without one, in the whole file.
+    pub skipped: u64,
+    /// Entries whose first words came before, in the whole file; 0 when repeated prompts are kept.
+    pub duplicates: u64,
+    /// Entries whose length was looked at, because their priority would have put them into the sample at that point.
+    pub looked_at: u64,
+    /// Entries with fewer tokens than the least, among those looked at.
+    pub too_short: u64,
+    /// Entries with more tokens than the most, among those looked at.
+    pub too_long: u64,
+}
+
+/// At most `wanted` entries of `dataset`, uniformly out of those whose first message has `min_tokens..=max_tokens` by
+/// `count`, each prompt once if the dataset says so (the first of equals stays), in an order that `seed` decides.
+///
+/// One pass; memory: the sample, and 8 bytes and a hash table's overhead for each distinct prompt. The same file and
+/// seed give the same order, and a smaller `wanted` gives its beginning. `count` gives the tokens of the first message.
+///
+/// Fails as [`read`], and when nothing passes.
+pub fn select(
+    dataset: &Dataset,
+    seed: u64,
+    wanted: usize,
+    count: &mut dyn FnMut(&Sample) -> u32,
+) -> Result<Selection, InputError> {
+    let mut chooser = Chooser::new(dataset, seed, wanted, count);
+    let read = read(dataset.kind, Path::new(&dataset.path), &mut |entry| {
+        chooser.see(entry);
+        ControlFlow::Continue(())
+    })?;
+    let mut selection = chooser.finish();
+    selection.stats.entries = read.entries;
+    selection.stats.skipped = read.skipped;
+    if selection.picked.is_empty() && wanted > 0 {
+        return Err(nothing_left(dataset, &selection.stats));
+    }
+    Ok(selection)
+}
+
+/// The sample while the file is read.
+struct Chooser<'a> {
+    least: u32,
+    most: u32,
+    /// Whether the length decides; if not, only the sample itself is counted, at the end.
+    filtered: bool,
+    dedupe: bool,
+    seed: u64,
+    wanted: usize,
+    count: &'a mut dyn FnMut(&Sample) -> u32,
+    /// Hashes of the first words so far. 64 bits: two of a million prompts are mistaken for equal once in 37 million
+    /// files.
+    met: HashSet<u64>,
+    /// The sample so far, highest priority number on top.
+    kept: BinaryHeap<Kept>,
+    stats: SelectStats,
+}
+
+/// An entry of the sample so far; ordered by priority and number, which no two share.
+struct Kept {
+    priority: (u64, u64),
+    sample: Sample,
+    tokens: Option<u32>,
+}
+
+impl<'a> Chooser<'a> {
+    fn new(dataset: &Dataset, seed: u64, wanted: usize, count: &'a mut dyn FnMut(&Sample) -> u32) -> Self {
+        Self {
+            least: dataset.min_tokens.unwrap_or(0),
+            most: dataset.max_tokens.unwrap_or(u32::MAX),
+            filtered: dataset.min_tokens.is_some() || dataset.max_tokens.is_some(),
+            dedupe: dataset.dedupe,
+            seed,
+            wanted,
+            count,
+            met: HashSet::new(),
+            kept: BinaryHeap::new(),
+            stats: SelectStats::default(),
+        }
+    }
+
+    fn see(&mut self, Entry { number, sample }: Entry) {
+        let words = sample.turns.first().map_or("", |turn| turn.user.as_str());
+        if self.dedupe && !self.met.insert(hash(words)) {
+            self.stats.duplicates += 1;
+            return;
+        }
+        let priority = (priority(self.seed, number), number);
+        let full = self.kept.len() >= self.wanted;
+        if full && self.kept.peek().is_none_or(|last| priority >= last.priority) {
+            return;
+        }
+        let mut tokens = None;
+        if self.filtered {
+            self.stats.looked_at += 1;
+            let bytes = u64::try_from(words.len()).unwrap_or(u64::MAX);
+            if bytes.saturating_add(MARKERS) < u64::from(self.least) {
+                self.stats.too_short += 1;
+                return;
+            }
+            let counted = (self.count)(&sample);
+            self.stats.too_short += u64::from(counted < self.least);
+            self.stats.too_long += u64::from(counted > self.most);
+            if !(self.least..=self.most).contains(&counted) {
+                return;
+            }
+            tokens = Some(counted);
+        }
+        self.kept.push(Kept { priority, sample, tokens });
+        if full {
+            self.kept.pop();
+        }
+    }
+
+    fn finish(self) -> Selection {
+        let count = self.count;
+        let picked = self.kept.into_sorted_vec().into_iter().map(|kept| {
+            let tokens = kept.tokens.unwrap_or_else(|| count(&kept.sample));
+            Picked { number: kept.priority.1, sample: kept.sample, tokens }
+        });
+        Selection { picked: picked.collect(), stats: self.stats }
+    }
+}
+
+/// The error when no entry passes.
+fn nothing_left(dataset: &Dataset, stats: &SelectStats) -> InputError {
+    let SelectStats { entries, skipped, duplicates, too_short, too_long, .. } = stats;
+    if *entries == 0 {
+        return InputError::new(&*dataset.path, format!("none of its {skipped} entries has a prompt"))
+            .expected("at least one entry that begins with the user's words")
+            .next("look whether this is the right file, and `kind` its format");
+    }
+    let repeated = if *duplicates == 0 { String::new() } else { format!(", {duplicates} repeat others") };
+    let range = match (dataset.min_tokens, dataset.max_tokens) {
+        (Some(least), Some(most)) => format!("{least} to {most} tokens"),
+        (Some(least), None) => format!("{least} tokens or more"),
+        (None, Some(most)) => format!("{most} tokens at most"),
+        (None, None) => "any length".to_owned(),
+    };
+    InputError::new(
+        &*dataset.path,
+        format!("none of its {entries} prompts has the right length: {too_short} are too short, {too_long} too long{repeated}"),
+    )
+    .expected(range)
+    .next("widen min_tokens and max_tokens")
+}
+
+/// 64 bits of a prompt, for telling repetitions.
+fn hash(words: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    words.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The priority of the entry `number` under `seed`: the `number`th output of splitmix64 from a state that the seed,
+/// mixed, begins (<https://prng.di.unimi.it/splitmix64.c>). Mixing the seed keeps neighbouring seeds from giving
+/// shifted orders.
+fn priority(seed: u64, number: u64) -> u64 {
+    mix(mix(seed).wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// The output function of splitmix64.
+fn mix(state: u64) -> u64 {
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.priority == other.priority
+    }
+}
+
+impl Eq for Kept {}
+
+impl PartialOrd for Kept {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Kept {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.priority.cmp(&other.priority)
+    }
+}
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod tests;

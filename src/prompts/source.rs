@@ -1,0 +1,387 @@
+//! The prompts of one load point, by number: what `load` sends and `tokmark prompts` shows.
+//!
+//! Arrow: `writer`, `dataset`, `trace`, `conversation` → here → `load`. Pure once prepared: (point, salt, what the server was
+//! found to count, files) → the same prompts for ever, in whatever order they are asked for.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::conversation::Dialogue;
+use super::counter::{Content, Counter, Learned};
+use super::dataset::select::{Selection, select};
+use super::dataset::{Sample, Turn};
+use super::lengths::{Lengths, unit};
+use super::template::{Message, Role};
+use super::tokenizer::{Shelf, Tokenizer};
+use super::trace::{self, BLOCK_TOKENS, TraceRequest};
+use super::writer::{Order, Writer};
+use crate::document::InputError;
+use crate::metrics::record::Phase;
+use crate::plan::{Conversation, Dataset, Endpoint, LoadPoint, Prefix, PromptKind, Stop};
+
+/// Requests that are listed of a point that time ends.
+const SHOWN: u64 = 1000;
+
+/// Tokens that the first words of a real prompt may take.
+const HEAD_TOKENS: u32 = 16;
+
+/// Real prompts kept when nothing says how many are needed.
+const SAMPLE: u64 = 10_000;
+
+/// One prompt and the answer length asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptPlan {
+    /// Number of the request, or of its conversation, within its phase.
+    pub id: u64,
+    /// What is sent.
+    pub content: Content,
+    /// Its length as the server counts it, tokens.
+    pub isl: u32,
+    /// Whether that was counted with a tokenizer.
+    pub exact: bool,
+    /// Tokens at its start that earlier requests may have had.
+    pub shared: u32,
+    /// Output length to ask for, tokens.
+    pub osl: u32,
+}
+
+impl PromptPlan {
+    /// A prompt of one word, for a question outside any load.
+    pub fn one_word(endpoint: Endpoint) -> Self {
+        Self { id: 0, content: Content::plain(endpoint, "hello"), isl: 1, exact: false, shared: 0, osl: 1 }
+    }
+}
+
+/// The prompts of one load point.
+#[derive(Debug)]
+pub struct Prompts {
+    pub(super) counter: Counter,
+    pub(super) writer: Writer,
+    pub(super) conversation: Option<Conversation>,
+    pub(super) lengths: Lengths,
+    prefix: Prefix,
+    source: Source,
+    salt: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Synthetic,
+    Dataset {
+        chosen: Selection,
+        own_lengths: bool,
+    },
+    /// The requests, and the tokens of each that an earlier one had as well.
+    Trace(Vec<TraceRequest>, Vec<u32>),
+}
+
+impl Prompts {
+    /// The prompts of `point`. `salt` stirs the first words unless the point has its own; `learned`: what the server was found
+    /// to count beyond what the tokenizer tells.
+    ///
+    /// # Errors
+    /// A file that is missing or is not what it should be, a tokenizer that cannot make prompts, prompts shorter than the
+    /// chat template.
+    pub fn prepare(
+        point: &LoadPoint,
+        salt: u64,
+        learned: Learned,
+        shelf: &Shelf,
+    ) -> Result<Self, InputError> {
+        let spec = &point.prompts;
+        let salt = spec.salt.unwrap_or(salt);
+        let mut counter = Counter::new(point, shelf)?;
+        counter.learn(learned);
+        let writer = Writer::new(point, salt, &counter)?;
+        let source = match &spec.source {
+            PromptKind::Synthetic(_) => Source::Synthetic,
+            PromptKind::Dataset(dataset) => Source::Dataset {
+                chosen: chosen(dataset, point, counter.tokenizer())?,
+                own_lengths: dataset.own_lengths,
+            },
+            PromptKind::Trace(trace) => {
+                let requests = trace::read(trace)?;
+                let shared = shared_blocks(&requests);
+                Source::Trace(requests, shared)
+            }
+        };
+        let prompts = Self {
+            counter,
+            writer,
+            conversation: spec.conversation,
+            lengths: Lengths::new(point),
+            prefix: spec.prefix,
+            source,
+            salt,
+        };
+        prompts.check(point)?;
+        Ok(prompts)
+    }
+
+    /// Lengths that cannot be.
+    fn check(&self, point: &LoadPoint) -> Result<(), InputError> {
+        let (overhead, prefix) = (self.writer.overhead(), self.prefix.pool_tokens);
+        if !matches!(self.source, Source::Synthetic) {
+            return Ok(());
+        }
+        for shape in self.lengths.shapes() {
+            if shape.isl.mean <= overhead.saturating_add(prefix) {
+                let what = if prefix > 0 { "chat template and shared prefix" } else { "chat template" };
+                let least = overhead.saturating_add(prefix);
+                let problem = format!(
+                    "found {} tokens, and the {what} alone take{} {least}",
+                    shape.isl.mean,
+                    if prefix > 0 { "" } else { "s" }
+                );
+                return Err(InputError::new(point.id.clone(), problem)
+                    .key("load.isl")
+                    .expected(format!("{} or more", least.saturating_add(1)))
+                    .next("raise isl, or use the endpoint \"completions\""));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stirs the first words.
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    /// Whether lengths are counted with a tokenizer.
+    pub fn is_exact(&self) -> bool {
+        self.counter.is_exact()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        self.counter.tokenizer()
+    }
+
+    /// How prompts are counted.
+    pub fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
+    /// Requests there are, when the source ends: those of a trace.
+    pub fn total(&self) -> Option<u64> {
+        match &self.source {
+            Source::Trace(requests, _) => Some(requests.len() as u64),
+            Source::Synthetic | Source::Dataset { .. } => None,
+        }
+    }
+
+    /// Requests whose payload is known before the point runs. A point bound by time has no such number: a thousand then.
+    pub fn planned(&self, point: &LoadPoint) -> u64 {
+        let wanted = match point.stop {
+            Stop::Requests(requests) => requests,
+            Stop::DurationS(_) => SHOWN,
+            Stop::TraceEnd => u64::MAX,
+        };
+        wanted.min(self.total().unwrap_or(wanted))
+    }
+
+    /// Longest prompt and longest answer there may be, tokens; of a dataset about.
+    pub fn longest(&self, point: &LoadPoint) -> (u32, u32) {
+        let shapes = self.lengths.shapes();
+        let osl = shapes.iter().map(|shape| shape.osl.longest()).max().unwrap_or(0);
+        let (isl, osl) = match &self.source {
+            Source::Synthetic => (shapes.iter().map(|shape| shape.isl.longest()).max().unwrap_or(0), osl),
+            Source::Trace(requests, _) => (
+                requests.iter().map(|request| request.isl).max().unwrap_or(0),
+                requests.iter().map(|request| request.osl).max().unwrap_or(0),
+            ),
+            Source::Dataset { chosen, own_lengths } => {
+                let longest = chosen.picked.iter().map(|picked| picked.tokens).max().unwrap_or(0);
+                let longest = longest.saturating_add(self.writer.overhead()).saturating_add(HEAD_TOKENS);
+                let own = chosen.picked.iter().filter_map(|picked| self.own_length(&picked.sample)).max();
+                (longest, if *own_lengths { own.unwrap_or(osl) } else { osl })
+            }
+        };
+        match point.prompts.conversation.and_then(|conversation| conversation.max_context) {
+            Some(most) => (most.saturating_sub(osl).max(isl), osl),
+            None => (isl, osl),
+        }
+    }
+
+    /// The clock of a trace: arrivals after its start, ascending.
+    pub fn arrivals(&self) -> Option<Vec<Duration>> {
+        match &self.source {
+            Source::Trace(requests, _) => Some(requests.iter().map(|request| request.at).collect()),
+            Source::Synthetic | Source::Dataset { .. } => None,
+        }
+    }
+
+    /// What was chosen of a file of real prompts.
+    pub fn selection(&self) -> Option<&Selection> {
+        match &self.source {
+            Source::Dataset { chosen, .. } => Some(chosen),
+            Source::Synthetic | Source::Trace(..) => None,
+        }
+    }
+
+    /// Whether requests are turns of conversations.
+    pub fn is_conversation(&self) -> bool {
+        self.conversation.is_some()
+    }
+
+    /// Prompt number `id` of `phase`; of a conversation its first.
+    pub fn plan(&self, phase: Phase, id: u64) -> PromptPlan {
+        match &self.source {
+            Source::Synthetic => self.synthetic(phase, id),
+            Source::Dataset { chosen, own_lengths } => self.real(chosen, *own_lengths, phase, id),
+            Source::Trace(requests, shared) => self.traced(requests, shared, phase, id),
+        }
+    }
+
+    /// The same, and the conversation that it begins.
+    pub fn begin(&self, phase: Phase, id: u64) -> (PromptPlan, Option<Dialogue>) {
+        let plan = self.plan(phase, id);
+        let dialogue = self.conversation.and_then(|conversation| {
+            let Content::Messages(messages) = &plan.content else { return None };
+            let script = match &self.source {
+                Source::Dataset { chosen, own_lengths } => {
+                    Some(self.script(sample(chosen, phase, id)?, *own_lengths))
+                }
+                Source::Synthetic | Source::Trace(..) => None,
+            };
+            Some(Dialogue::new(conversation, messages.clone(), script, self.writer.turns_of(phase, id)))
+        });
+        (plan, dialogue)
+    }
+
+    fn synthetic(&self, phase: Phase, id: u64) -> PromptPlan {
+        let mut rng = self.writer.lengths(phase, id);
+        let (isl, osl) = self.lengths.draw(&mut rng);
+        let pooled = if self.prefix.pool > 0 && unit(&mut rng) < self.prefix.hit_ratio {
+            let number = u64::from(rng.next_u32()) * u64::from(self.prefix.pool) >> 32;
+            self.writer.pooled(number, self.prefix.pool_tokens)
+        } else {
+            Vec::new()
+        };
+        let order = Order {
+            shared: &pooled,
+            number: self.writer.number(phase, id),
+            words: isl.saturating_sub(self.writer.overhead()).max(1),
+        };
+        let shared = self.writer.lead() + pooled.len() as u32;
+        self.written(phase, id, order, shared, osl)
+    }
+
+    fn written(&self, phase: Phase, id: u64, order: Order<'_>, shared: u32, osl: u32) -> PromptPlan {
+        let mut rng = self.writer.words_of(phase, id);
+        let (content, isl) = self.writer.write(order, &mut rng, &self.counter);
+        PromptPlan { id, content, isl, exact: self.is_exact(), shared: shared.min(isl), osl }
+    }
+
+    fn traced(&self, requests: &[TraceRequest], shared: &[u32], phase: Phase, id: u64) -> PromptPlan {
+        let index = usize::try_from(id).unwrap_or(0) % requests.len().max(1);
+        let nothing = TraceRequest { at: Duration::ZERO, isl: 1, osl: 1, blocks: Vec::new() };
+        let request = requests.get(index).unwrap_or(&nothing);
+        let words = request.isl.saturating_sub(self.writer.overhead()).max(1);
+        // A warm-up shares no block with what is measured.
+        let known = if phase == Phase::Warmup { &[] } else { request.blocks.as_slice() };
+        let blocks = known.iter().flat_map(|block| self.writer.block(*block, BLOCK_TOKENS));
+        let blocks: Vec<u32> = blocks.take(words as usize).collect();
+        let number = if blocks.is_empty() { self.writer.number(phase, id) } else { None };
+        let common = shared.get(index).copied().unwrap_or(0).min(blocks.len() as u32);
+        let order = Order { shared: &blocks, number, words };
+        self.written(phase, id, order, self.writer.lead() + common, request.osl)
+    }
+
+    fn real(&self, chosen: &Selection, own_lengths: bool, phase: Phase, id: u64) -> PromptPlan {
+        let mut rng = self.writer.lengths(phase, id);
+        let (_, osl) = self.lengths.draw(&mut rng);
+        let empty = Sample::default();
+        let sample = sample(chosen, phase, id).unwrap_or(&empty);
+        let first = sample.turns.first();
+        let user = first.map(|turn| turn.user.as_str()).unwrap_or_default();
+        let text = match self.writer.head(phase, id) {
+            Some(head) => format!("{head}\n\n{user}"),
+            None => user.to_owned(),
+        };
+        let mut content = self.writer.wrap(text);
+        if let (Content::Messages(messages), Some(system)) = (&mut content, &sample.system) {
+            messages.insert(0, Message::new(Role::System, system.clone()));
+        }
+        let isl = self.counter.count(&content).unwrap_or(0).max(1);
+        let repeated = id >= chosen.picked.len() as u64;
+        let shared =
+            if self.writer.number(phase, id).is_none() && repeated { isl } else { self.writer.lead() };
+        let own = own_lengths.then(|| self.own_length(sample)).flatten();
+        PromptPlan {
+            id,
+            content,
+            isl,
+            exact: self.is_exact(),
+            shared: shared.min(isl),
+            osl: own.unwrap_or(osl).max(1),
+        }
+    }
+
+    /// The user's messages after the first, and the output lengths of their answers.
+    fn script(&self, sample: &Sample, own_lengths: bool) -> VecDeque<(String, Option<u32>)> {
+        let length = |turn: &Turn| own_lengths.then(|| self.length_of(turn)).flatten();
+        sample.turns.iter().skip(1).map(|turn| (turn.user.clone(), length(turn))).collect()
+    }
+
+    /// Output length that the file has for an entry.
+    fn own_length(&self, sample: &Sample) -> Option<u32> {
+        sample.output_tokens.or_else(|| self.length_of(sample.turns.first()?))
+    }
+
+    fn length_of(&self, turn: &Turn) -> Option<u32> {
+        let tokens = self.counter.tokenizer().count(turn.answer.as_ref()?, false);
+        u32::try_from(tokens).ok()
+    }
+}
+
+/// Tokens at the start of each request of a trace that an earlier one had as well. A block's number stands for all before it
+/// too, so each is looked for by itself.
+fn shared_blocks(requests: &[TraceRequest]) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    let shared = requests.iter().map(|request| {
+        let known = request.blocks.iter().take_while(|block| seen.contains(*block)).count();
+        seen.extend(request.blocks.iter().copied());
+        u32::try_from(known).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
+    });
+    shared.collect()
+}
+
+/// As many entries of the file as the point needs.
+fn chosen(dataset: &Dataset, point: &LoadPoint, tokenizer: &Tokenizer) -> Result<Selection, InputError> {
+    let measured = match point.stop {
+        Stop::Requests(requests) => requests,
+        Stop::DurationS(_) | Stop::TraceEnd => SAMPLE,
+    };
+    let wanted = measured.saturating_add(point.warmup_requests).min(10 * SAMPLE);
+    let mut count = |sample: &Sample| {
+        let user = sample.turns.first().map_or("", |turn| turn.user.as_str());
+        u32::try_from(tokenizer.count(user, false)).unwrap_or(u32::MAX)
+    };
+    let chosen = select(dataset, point.seed, usize::try_from(wanted).unwrap_or(usize::MAX), &mut count)?;
+    if dataset.own_lengths
+        && let Some(bare) = chosen.picked.iter().map(|picked| &picked.sample).find(|sample| !has_length(sample))
+    {
+        let start: String = bare.turns.first().map_or("", |turn| &turn.user).chars().take(40).collect();
+        let problem = format!("has no answer and no output length for the prompt that begins {start:?}");
+        return Err(InputError::new(&dataset.path, problem)
+            .expected("an output length for each prompt")
+            .next("say how many tokens to ask for: load.osl, or --osl"));
+    }
+    Ok(chosen)
+}
+
+fn has_length(sample: &Sample) -> bool {
+    sample.output_tokens.is_some() || sample.turns.first().is_some_and(|turn| turn.answer.is_some())
+}
+
+/// The entry of request `id`: from the first on, a warm-up's from the last on.
+fn sample(chosen: &Selection, phase: Phase, id: u64) -> Option<&Sample> {
+    let count = chosen.picked.len().max(1);
+    let index = usize::try_from(id % count as u64).unwrap_or(0);
+    let picked = chosen.picked.get(if phase == Phase::Warmup { count - 1 - index } else { index });
+    picked.map(|picked| &picked.sample)
+}

@@ -1,0 +1,349 @@
+//! Writes synthetic prompts: deterministic, of exact length as the server counts it, and no two with the same beginning.
+//!
+//! Pure once prepared: (writer, key) → the same text for ever. Arrow: `vocabulary`, `counter` → here → `source`.
+//!
+//! **Exactness.** A prompt is words of one token each ([`Vocabulary`]). What is around them (chat template, system prompt, BOS)
+//! is counted once, with words in it. Whether the sum holds is tried on a sample of whole prompts; if it does not for a
+//! tokenizer, each prompt is counted and mended.
+//!
+//! **Prefix caches.** A repeated prompt, or a shared first block of tokens, is answered from the server's prefix cache and makes a
+//! result look up to several times better than it is. So the number of the request is spelled in the first
+//! [`NUMBER_WORDS`] words, and everything behind it is drawn anew for each request.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::counter::{Content, Counter};
+use super::natural::Prose;
+use super::template::{Message, Role};
+use super::vocabulary::Vocabulary;
+use crate::document::InputError;
+use crate::metrics::record::Phase;
+use crate::plan::{Endpoint, LoadPoint, Style};
+
+/// Words at the start of a prompt that spell its number: 27 bits with the built-in words, up to 36 with a tokenizer's, so no
+/// repetition within 67 million requests of a phase. Shorter prompts keep what fits.
+pub const NUMBER_WORDS: u32 = 3;
+
+/// Prompts that are counted whole to see whether lengths add up.
+const SAMPLES: u64 = 24;
+
+/// Attempts to mend a prompt whose length does not add up.
+const MENDS: usize = 20;
+
+/// Streams of random numbers of one load point, kept apart by the third part of their key. 2 and 3 are those of the schedule.
+const TEXT: u64 = 0;
+const LENGTHS: u64 = 4;
+const SHARED: u64 = 6;
+const BLOCKS: u64 = 7;
+const TURNS: u64 = 8;
+
+/// Makes the words of one load point.
+#[derive(Debug)]
+pub(super) struct Writer {
+    seed: u64,
+    /// Hash of the point's name.
+    unsalted: u64,
+    /// The same, stirred by the salt.
+    point: u64,
+    endpoint: Endpoint,
+    token_ids: bool,
+    unique: bool,
+    vocabulary: Vocabulary,
+    prose: Option<Prose>,
+    /// Words that are one token at the start of the content as well; their number is a power of two.
+    first: Vec<u32>,
+    /// The system prompt.
+    system: Option<String>,
+    /// Tokens that are no words of the content.
+    overhead: u32,
+    /// Tokens at the start that all prompts have in common.
+    lead: u32,
+    /// Prompts must be counted: their words are not the sum of their tokens.
+    mend: bool,
+}
+
+/// What one prompt is made of, in order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Order<'a> {
+    /// Words shared with others, by number.
+    pub(super) shared: &'a [u32],
+    /// The number to spell, when the prompt is to be like no other.
+    pub(super) number: Option<u64>,
+    /// Words altogether.
+    pub(super) words: u32,
+}
+
+impl Writer {
+    pub(super) fn new(point: &LoadPoint, salt: u64, counter: &Counter) -> Result<Self, InputError> {
+        let spec = &point.prompts;
+        let vocabulary = Vocabulary::of(counter.tokenizer())?;
+        let natural = matches!(&spec.source, crate::plan::PromptKind::Synthetic(Style::Natural));
+        let prose = natural.then(|| Prose::new(counter.tokenizer()));
+        // Different salts make different points of the same seed; 0 changes nothing.
+        let unsalted = fnv1a(point.id.as_bytes());
+        let stirred = unsalted ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut writer = Self {
+            seed: point.seed,
+            unsalted,
+            point: stirred,
+            endpoint: point.endpoint,
+            token_ids: spec.token_ids,
+            unique: spec.unique,
+            vocabulary,
+            prose,
+            first: Vec::new(),
+            system: None,
+            overhead: 0,
+            lead: 0,
+            mend: false,
+        };
+        writer.first = writer.vocabulary.indices().collect();
+        if spec.prefix.system_tokens > 0 {
+            let mut rng = writer.generator(SHARED, 0);
+            let words: Vec<u32> = (0..spec.prefix.system_tokens).map(|_| rng.next_u32() >> 8).collect();
+            writer.system = Some(writer.join(&words));
+        }
+        writer.measure(counter)?;
+        Ok(writer)
+    }
+
+    /// Counts what is around the words, and finds the words that can begin.
+    fn measure(&mut self, counter: &Counter) -> Result<(), InputError> {
+        if self.token_ids || !counter.is_exact() {
+            self.overhead = match (&self.system, self.token_ids) {
+                (Some(system), false) => super::tokenizer::count_words(system) as u32,
+                (Some(_), true) | (None, _) => 0,
+            };
+            self.lead = self.overhead;
+            return Ok(());
+        }
+        let refused = |words: String| {
+            InputError::new(
+                counter.tokenizer().name(),
+                format!("the chat template refuses a prompt: {words}"),
+            )
+            .next("leave out load.prompts.prefix.system_tokens, or use the endpoint \"completions\"")
+        };
+        let count = |writer: &Self, words: &[u32]| counter.count(&writer.wrap(writer.join(words)));
+        // A word at the start may be more than one token: there is no space before it.
+        let mut by_count = std::collections::BTreeMap::<u32, Vec<u32>>::new();
+        for index in self.vocabulary.indices() {
+            by_count.entry(count(self, &[index, 1, 2]).map_err(refused)?).or_default().push(index);
+        }
+        let most = by_count.iter().max_by_key(|(_, words)| words.len());
+        let Some((tokens, words)) = most.filter(|(tokens, _)| **tokens >= NUMBER_WORDS) else {
+            return Err(InputError::new(counter.tokenizer().name(), "counts no tokens for three words")
+                .next("is it the tokenizer of the model?"));
+        };
+        self.overhead = tokens - NUMBER_WORDS;
+        self.first = words[..1 << words.len().ilog2()].to_vec();
+        let ids = |number: u64| {
+            let words = Order { shared: &[], number: Some(number), words: 8 };
+            let text = self.text(words, &mut self.generator(TEXT, number)).0;
+            counter.ids(&self.wrap(text)).map_err(refused)
+        };
+        // The learned tokens are nobody knows where; taken to be at the start, they may be shared.
+        let learned = self.overhead.saturating_sub({
+            let bare = counter.ids(&self.wrap(self.join(&[self.first[0], 1, 2]))).map_err(refused)?.len();
+            u32::try_from(bare).unwrap_or(0).saturating_sub(NUMBER_WORDS)
+        });
+        let (one, other) = (ids(0)?, ids(1)?);
+        let common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        self.lead = u32::try_from(common).unwrap_or(u32::MAX) + learned;
+        self.mend = !(0..SAMPLES).all(|number| {
+            let words = 16 + 29 * number as u32;
+            let order = Order { shared: &[], number: Some(number), words };
+            let (text, _) = self.text(order, &mut self.generator(TEXT, number));
+            counter.count(&self.wrap(text)) == Ok(self.overhead + words)
+        });
+        Ok(())
+    }
+
+    /// Tokens that are no words of the content: the least a prompt has, less one.
+    pub(super) fn overhead(&self) -> u32 {
+        self.overhead
+    }
+
+    /// Tokens at the start that all prompts have in common.
+    pub(super) fn lead(&self) -> u32 {
+        self.lead
+    }
+
+    /// Random numbers of request `id` for its lengths.
+    pub(super) fn lengths(&self, phase: Phase, id: u64) -> ChaCha8Rng {
+        // Not stirred by the salt: two runs of one seed ask for the same lengths.
+        keyed([self.seed, self.unsalted, LENGTHS + tag(phase), id])
+    }
+
+    /// Random numbers of request `id` for its words.
+    pub(super) fn words_of(&self, phase: Phase, id: u64) -> ChaCha8Rng {
+        self.generator(TEXT + tag(phase), id)
+    }
+
+    /// Random numbers of conversation `id` behind its first prompt.
+    pub(super) fn turns_of(&self, phase: Phase, id: u64) -> ChaCha8Rng {
+        self.generator(TURNS + tag(phase), id)
+    }
+
+    /// Word numbers of a block that several prompts may have in common.
+    pub(super) fn block(&self, number: u64, words: u32) -> Vec<u32> {
+        let mut rng = self.generator(BLOCKS, number);
+        (0..words).map(|_| rng.next_u32() >> 8).collect()
+    }
+
+    /// Word numbers of prefix `number` of the pool.
+    pub(super) fn pooled(&self, number: u64, words: u32) -> Vec<u32> {
+        let mut rng = self.generator(SHARED, 1 + number);
+        (0..words).map(|_| rng.next_u32() >> 8).collect()
+    }
+
+    fn generator(&self, stream: u64, id: u64) -> ChaCha8Rng {
+        keyed([self.seed, self.point, stream, id])
+    }
+
+    /// The number of a request as its first words spell it: distinct for each phase and id, other for each point and salt.
+    pub(super) fn number(&self, phase: Phase, id: u64) -> Option<u64> {
+        let mask = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.point;
+        self.unique.then_some(((id << 1) | tag(phase)) ^ (mask >> 24))
+    }
+
+    /// A prompt of `order.words` words beyond what is around them. Gives it and its length as the server counts it.
+    pub(super) fn write(&self, order: Order<'_>, rng: &mut ChaCha8Rng, counter: &Counter) -> (Content, u32) {
+        if self.token_ids {
+            let words = order.words as usize;
+            let spelled = self.spelled(order.number);
+            let given = order.shared.iter().chain(&spelled).map(|index| self.vocabulary.id(*index));
+            let mut ids: Vec<u32> = given.take(words).collect();
+            let missing = words - ids.len();
+            ids.extend(std::iter::repeat_with(|| self.vocabulary.id(rng.next_u32() >> 8)).take(missing));
+            return (Content::Tokens(ids), order.words);
+        }
+        let planned = self.overhead.saturating_add(order.words);
+        let start = rng.clone();
+        let (text, words) = self.text(order, rng);
+        let mut content = self.wrap(text);
+        if !self.mend {
+            return (content, self.overhead.saturating_add(words));
+        }
+        let mut words = order.words;
+        for _ in 0..MENDS {
+            let Ok(counted) = counter.count(&content) else { break };
+            if counted == planned {
+                return (content, counted);
+            }
+            words = words.saturating_add(planned).saturating_sub(counted).max(1);
+            content = self.wrap(self.text(Order { words, ..order }, &mut start.clone()).0);
+        }
+        let counted = counter.count(&content).unwrap_or(planned);
+        (content, counted)
+    }
+
+    /// A user's message of `words` words in the middle of a conversation.
+    pub(super) fn message(&self, words: u32, rng: &mut ChaCha8Rng) -> String {
+        self.text(Order { words, ..Order::default() }, rng).0
+    }
+
+    /// The first words of a prompt that is otherwise given, with a full stop.
+    pub(super) fn head(&self, phase: Phase, id: u64) -> Option<String> {
+        let spelled = self.spelled(self.number(phase, id));
+        (!spelled.is_empty()).then(|| format!("{}.", self.join(&spelled)))
+    }
+
+    /// `text` as the user's message, or as the prompt.
+    pub(super) fn wrap(&self, text: String) -> Content {
+        match (&self.system, self.endpoint) {
+            (Some(system), Endpoint::Chat) => Content::Messages(vec![
+                Message::new(Role::System, system.clone()),
+                Message::new(Role::User, text),
+            ]),
+            (Some(system), Endpoint::Completions) => Content::Text(format!("{system} {text}")),
+            (None, endpoint) => Content::plain(endpoint, text),
+        }
+    }
+
+    /// The words of a number: the first from those that can begin.
+    fn spelled(&self, number: Option<u64>) -> Vec<u32> {
+        let Some(number) = number else { return Vec::new() };
+        let first = self.first.get(number as usize & (self.first.len() - 1)).copied().unwrap_or_default();
+        let mut rest = number >> self.first.len().ilog2();
+        let mut words = vec![first];
+        for _ in 1..NUMBER_WORDS {
+            words.push((rest & ((1 << self.vocabulary.bits()) - 1)) as u32);
+            rest >>= self.vocabulary.bits();
+        }
+        words
+    }
+
+    /// The text of `order`, and how many words it has.
+    fn text(&self, order: Order<'_>, rng: &mut ChaCha8Rng) -> (String, u32) {
+        let mut text = String::with_capacity(order.words as usize * 8);
+        let mut left = order.words;
+        let begin = [self.first_word(rng)];
+        let spelled = self.spelled(order.number);
+        let start: &[u32] = match (order.shared, spelled.as_slice()) {
+            ([], []) => &begin,
+            _ => &[],
+        };
+        for index in order.shared.iter().chain(&spelled).chain(start) {
+            if left == 0 {
+                return (text, order.words);
+            }
+            self.push(&mut text, *index);
+            left -= 1;
+        }
+        if let Some(prose) = &self.prose {
+            left = prose.push(&mut text, left, rng);
+        }
+        let (bits, each) = (self.vocabulary.bits(), u64::BITS / self.vocabulary.bits());
+        while left > 0 {
+            let mut drawn = rng.next_u64();
+            for _ in 0..left.min(each) {
+                self.push(&mut text, drawn as u32);
+                drawn >>= bits;
+            }
+            left -= left.min(each);
+        }
+        (text, order.words)
+    }
+
+    fn first_word(&self, rng: &mut ChaCha8Rng) -> u32 {
+        self.first.get(rng.next_u32() as usize & (self.first.len() - 1)).copied().unwrap_or_default()
+    }
+
+    fn push(&self, text: &mut String, index: u32) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(self.vocabulary.word(index));
+    }
+
+    fn join(&self, words: &[u32]) -> String {
+        let mut text = String::new();
+        words.iter().for_each(|index| self.push(&mut text, *index));
+        text
+    }
+}
+
+fn tag(phase: Phase) -> u64 {
+    match phase {
+        Phase::Warmup => 1,
+        Phase::Measure | Phase::CoolDown => 0,
+    }
+}
+
+/// The key is made of the inputs themselves, so different inputs never share a stream.
+fn keyed(parts: [u64; 4]) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (part, value) in key.chunks_exact_mut(8).zip(parts) {
+        part.copy_from_slice(&value.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// FNV-1a, 64 bits: stable between versions and platforms, unlike the standard library's hasher.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
