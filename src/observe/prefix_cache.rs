@@ -1,0 +1,176 @@
+//! What the servers' own counters say of their prefix caches.
+//!
+//! Counters only rise: [`CacheCount::since`] of two counts is what a load point did.
+//! Arrow: `load::probe`, `prometheus`, `metrics` (record) → here → `run`.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::prometheus::{self, Sample};
+use crate::load::probe;
+use crate::metrics::record::CacheCount;
+
+/// Limit of one page. It is fetched right before and after a load point, which waits for it; a page takes milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A pair of counters.
+struct Counters {
+    /// Prompt tokens looked up.
+    queried: &'static str,
+    /// Of those, found; absent while there are none (SGLang).
+    hit: &'static str,
+}
+
+/// Counters of the engines themselves, tokens; of those on a page the first pair counts. `external_prefix_cache_*` (vLLM) is no
+/// part of it: it counts blocks that come from another server, which the decode side of a disaggregated pair always does.
+/// Nor is `gpu_prefix_cache_*`, which counted blocks in some versions and tokens in others.
+/// Sources: `vllm/v1/metrics/loggers.py`, `sglang/srt/metrics/collector.py`, `tests/fixtures/metrics`.
+const ENGINES: [Counters; 3] = [
+    Counters { queried: "vllm:prefix_cache_queries_total", hit: "vllm:prefix_cache_hits_total" },
+    Counters { queried: "vllm:prefix_cache_queries", hit: "vllm:prefix_cache_hits" },
+    Counters { queried: "sglang:prompt_tokens_total", hit: "sglang:cached_tokens_total" },
+];
+
+/// Sums of histograms over requests that a frontend has from its workers' answers (Dynamo 1.6). They count the same tokens
+/// as the engines behind it, so that they are only asked where no engine tells.
+const FRONTENDS: [Counters; 1] = [Counters {
+    queried: "dynamo_frontend_input_sequence_tokens_sum",
+    hit: "dynamo_frontend_cached_tokens_sum",
+}];
+
+/// The counters on these Prometheus pages, added up over all servers and label sets; `None` when no page has any.
+pub fn on_pages<Page: AsRef<str>>(pages: &[Page]) -> Option<CacheCount> {
+    let pages: Vec<Vec<Sample>> = pages.iter().map(|page| prometheus::parse(page.as_ref())).collect();
+    added_up(&pages, &ENGINES).or_else(|| added_up(&pages, &FRONTENDS))
+}
+
+fn added_up(pages: &[Vec<Sample>], known: &[Counters]) -> Option<CacheCount> {
+    let told = |page: &Vec<Sample>| {
+        known.iter().find_map(|counters| {
+            Some(CacheCount {
+                queried: sum(page, counters.queried)?,
+                hit: sum(page, counters.hit).unwrap_or(0),
+            })
+        })
+    };
+    pages.iter().filter_map(told).reduce(|a, b| CacheCount {
+        queried: a.queried.saturating_add(b.queried),
+        hit: a.hit.saturating_add(b.hit),
+    })
+}
+
+/// The sum over all label sets of one name; `None` when the page does not have it.
+fn sum(page: &[Sample], name: &str) -> Option<u64> {
+    let values = page.iter().filter(|sample| sample.name == name && sample.value.is_finite());
+    // `as` saturates, and takes what is below 0 for 0.
+    values.map(|sample| sample.value).reduce(|a, b| a + b).map(|sum| sum as u64)
+}
+
+/// The counters of the servers with these metrics pages, now. `None` when none tells, and when a page cannot be had: a sum that
+/// misses a server at one end of a load point is no count.
+pub async fn count(urls: &[String]) -> Option<CacheCount> {
+    let mut asked = JoinSet::new();
+    for url in urls {
+        let url = url.clone();
+        asked.spawn(async move { probe::get(&url, TIMEOUT).await });
+    }
+    let mut pages = Vec::with_capacity(urls.len());
+    while let Some(answer) = asked.join_next().await {
+        let page = answer.ok()?.ok().filter(|page| page.status == 200)?;
+        pages.push(page.body);
+    }
+    on_pages(&pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// A page captured from a real server, without histogram buckets and what has no tokens or caches in its name.
+    fn captured(name: &str) -> String {
+        let path = format!("{}/tests/fixtures/metrics/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn counted(queried: u64, hit: u64) -> Option<CacheCount> {
+        Some(CacheCount { queried, hit })
+    }
+
+    #[test]
+    fn pages_of_real_servers() {
+        assert_eq!(on_pages(&[captured("vllm")]), counted(20_681, 0));
+        let (before, after) = (captured("dynamo-frontend"), captured("dynamo-frontend-later"));
+        let (before, after) = (on_pages(&[before]).unwrap(), on_pages(&[after]).unwrap());
+        assert_eq!((before.queried, before.hit), (46_231, 8_400));
+        assert_eq!(Some(after.since(before)), counted(18_060, 8_064));
+        assert_eq!(on_pages(&[captured("dynamo-mocker")]), None);
+    }
+
+    #[test]
+    fn label_sets_and_servers_are_added_up() {
+        let ranks = "vllm:prefix_cache_queries_total{engine=\"0\"} 100.0\n\
+                     vllm:prefix_cache_queries_total{engine=\"1\"} 50.0\n\
+                     vllm:prefix_cache_hits_total{engine=\"0\"} 16.0\n\
+                     vllm:prefix_cache_hits_total{engine=\"1\"} 32.0\n\
+                     vllm:external_prefix_cache_queries_total{engine=\"0\"} 900.0\n\
+                     vllm:external_prefix_cache_hits_total{engine=\"0\"} 900.0\n";
+        assert_eq!(on_pages(&[ranks]), counted(150, 48));
+        let plain = "vllm:prefix_cache_queries 7\nvllm:prefix_cache_hits 2\n";
+        assert_eq!(on_pages(&[ranks, plain, "up 1\n"]), counted(157, 50));
+        let both = format!("{ranks}{plain}");
+        assert_eq!(on_pages(&[both]), counted(150, 48), "one counter under two names");
+    }
+
+    #[test]
+    fn an_engine_goes_before_the_frontend_that_repeats_it() {
+        let engine = "vllm:prefix_cache_queries_total 100\nvllm:prefix_cache_hits_total 10\n".to_owned();
+        assert_eq!(on_pages(&[captured("dynamo-frontend"), engine]), counted(100, 10));
+    }
+
+    #[test]
+    fn sglang_has_no_counter_before_the_first_hit() {
+        let fresh = "sglang:prompt_tokens_total{model_name=\"m\"} 8.0e+2\n";
+        assert_eq!(on_pages(&[fresh]), counted(800, 0));
+        let later = "sglang:cached_tokens_total{cache_source=\"device\"} 64\n\
+                     sglang:cached_tokens_total{cache_source=\"host\"} 16\n";
+        assert_eq!(on_pages(&[format!("{fresh}{later}")]), counted(800, 80));
+    }
+
+    #[test]
+    fn pages_that_tell_nothing() {
+        assert_eq!(on_pages::<&str>(&[]), None);
+        assert_eq!(on_pages(&["", "<html>", "vllm:prefix_cache_hits_total 5\n"]), None);
+        let odd = "vllm:prefix_cache_queries_total NaN\nvllm:prefix_cache_queries_total -3\n";
+        assert_eq!(on_pages(&[odd]), counted(0, 0));
+    }
+
+    /// The address of a server that gives each of `answers` to one connection, and then is gone.
+    fn served(answers: Vec<(u16, String)>) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _request = stream.read(&mut [0; 4096]).unwrap();
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn every_server_has_to_tell() {
+        let page = || (200, captured("vllm"));
+        assert_eq!(count(&[served(vec![page()]), served(vec![page()])]).await, counted(41_362, 0));
+        assert_eq!(count(&[served(vec![page()]), served(vec![(404, String::new())])]).await, None);
+        assert_eq!(count(&[served(vec![page()]), served(vec![])]).await, None, "nobody listens");
+        assert_eq!(count(&["not a url".to_owned()]).await, None);
+        assert_eq!(count(&[]).await, None);
+    }
+}
