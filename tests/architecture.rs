@@ -29,8 +29,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("report", &["plan", "metrics", "render", "experiment"]),
     // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
     ("deploy", &["plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
-    // Beside the measurement: the probe fetches the metrics page, the progress is read.
-    ("observe", &["load", "experiment"]),
+    // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
+    // what a point's run says of itself.
+    ("observe", &["load", "metrics", "experiment"]),
     ("run", &["plan", "launcher", "deploy", "load", "metrics", "observe", "experiment", "report"]),
     // The simulated engine could be another program.
     ("sim", &[]),

@@ -71,7 +71,8 @@ fn sum(page: &[Sample], name: &str) -> Option<u64> {
 /// misses a server at one end of a load point is no count.
 pub async fn count(urls: &[String]) -> Option<CacheCount> {
     let mut asked = JoinSet::new();
-    for url in urls.iter().cloned() {
+    for url in urls {
+        let url = url.clone();
         asked.spawn(async move { probe::get(&url, TIMEOUT).await });
     }
     let mut pages = Vec::with_capacity(urls.len());

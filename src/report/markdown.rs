@@ -4,8 +4,10 @@
 
 use super::table::{Table, maybe, number};
 use super::{Row, Subject, load_of};
+use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::Distribution;
+use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 
 /// What every page says first about simulated results.
 pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simulated engine, not from a GPU.";
@@ -71,7 +73,6 @@ fn stage_table(stages: &[StageFigures]) -> Table {
         table.head.push("good/s".to_owned());
     }
     for stage in stages {
-        let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
         let (from, to) = (stage.from, stage.to);
         let mut row = vec![
             stage.name.clone(),
@@ -81,17 +82,59 @@ fn stage_table(stages: &[StageFigures]) -> Table {
             stage.failed.to_string(),
             number(stage.requests_per_s),
             number(stage.output_tokens_per_s),
-            figure(&stage.ttft_ms, |d| d.p50),
-            figure(&stage.ttft_ms, |d| d.p99),
-            figure(&stage.itl_ms, |d| d.p50),
-            figure(&stage.itl_ms, |d| d.p99),
-            figure(&stage.e2e_ms, |d| d.p50),
-            figure(&stage.e2e_ms, |d| d.p99),
         ];
+        row.extend(latency_cells([&stage.ttft_ms, &stage.itl_ms, &stage.e2e_ms]));
         row.extend(goodput.then(|| maybe(stage.goodput_per_s)));
         table.push(row);
     }
     table
+}
+
+/// p50 and p99 of each.
+fn latency_cells(latencies: [&Option<Distribution>; 3]) -> impl Iterator<Item = String> {
+    let cells = |d: &Option<Distribution>| [maybe(d.map(|d| d.p50)), maybe(d.map(|d| d.p99))];
+    latencies.map(cells).into_iter().flatten()
+}
+
+/// The turns of every point with conversations: the point, and a row a turn.
+pub fn turns(rows: &[Row]) -> Vec<(String, Table)> {
+    let talked = rows.iter().filter(|row| !row.summary.turns.is_empty());
+    talked.map(|row| (row.point.clone(), turn_table(&row.summary.turns))).collect()
+}
+
+fn turn_table(turns: &[TurnFigures]) -> Table {
+    let mut table = Table::new([
+        "turn", "requests", "failed", "ISL", "OSL", "TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "p99",
+    ]);
+    for turn in turns {
+        let last = turn.turn as usize + 1 == MOST_TURNS;
+        let mut row = vec![
+            format!("{}{}", turn.turn, if last { "+" } else { "" }),
+            turn.requests.to_string(),
+            (turn.requests - turn.completed).to_string(),
+            maybe(turn.isl),
+            maybe(turn.osl),
+        ];
+        row.extend(latency_cells([&turn.ttft_ms, &turn.itl_ms, &turn.e2e_ms]));
+        table.push(row);
+    }
+    table
+}
+
+/// What prefix caches answered, and the server's count of tokens against the client's: a line a point and figure.
+pub fn tokens(rows: &[Row]) -> Vec<String> {
+    let of = |row: &Row| {
+        let cache = row.summary.prefix_cache.map(|cache| {
+            let by = match cache.source {
+                CacheSource::Counters => "servers' counters",
+                CacheSource::Usage => "`usage`",
+            };
+            format!("{}: the {cache} ({by})", row.point)
+        });
+        let check = row.summary.token_check.map(|check| format!("{}: the {check}", row.point));
+        [cache, check]
+    };
+    rows.iter().flat_map(of).flatten().collect()
 }
 
 /// What the rows of a stage table count.
@@ -135,14 +178,20 @@ pub fn summary(subject: &Subject, rows: &[Row]) -> String {
     for (point, table) in stages(rows) {
         text.push_str(&format!("\n## Stages of {point}\n\n{}\n{STAGES}\n", table.markdown()));
     }
-    let reasons = reasons(rows);
-    if !reasons.is_empty() {
-        text.push_str("\n## Verdicts\n\n");
-        for reason in reasons {
-            text.push_str(&format!("- {reason}\n"));
-        }
+    for (point, table) in turns(rows) {
+        text.push_str(&format!("\n## Turns of {point}\n\n{}", table.markdown()));
     }
+    push_list(&mut text, "Tokens", &tokens(rows));
+    push_list(&mut text, "Verdicts", &reasons(rows));
     text
+}
+
+fn push_list(text: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    text.push_str(&format!("\n## {title}\n\n"));
+    lines.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
 }
 
 /// `latency-ttft-summary.md`: every percentile of the latencies, by load.
@@ -187,5 +236,51 @@ pub fn latency(subject: &Subject, rows: &[Row]) -> String {
 fn push_simulated(text: &mut String, rows: &[Row]) {
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("**{SIMULATED}**\n\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::record::{CacheCount, Outcome, TurnMark};
+    use crate::metrics::samples::{Ran, failed, point, run, sound};
+    use crate::metrics::summary::{Context, summarize};
+
+    fn row(name: &str, ran: &Ran) -> Row {
+        let summary = summarize(&point(), ran, &ran.fold(), &Context::default());
+        Row { point: name.into(), deployment: String::new(), gpus: 0, summary }
+    }
+
+    fn page(rows: &[Row]) -> String {
+        let subject =
+            Subject { name: "name".into(), summary: "one line".into(), facts: Vec::new(), recipe: None };
+        summary(&subject, rows)
+    }
+
+    #[test]
+    fn a_page_without_turns_caches_and_counts_says_nothing_of_them() {
+        let text = page(&[row("isl100_osl10_con2", &run(sound()))]);
+        assert!(text.starts_with("# name\n\none line\n"), "{text}");
+        assert_eq!(text.matches("\n## ").count(), 0, "{text}");
+    }
+
+    #[test]
+    fn turns_caches_and_counts() {
+        let mut records = sound();
+        records[3] = failed(3, records[3].sent_us, Outcome::Timeout);
+        for (record, at) in records.iter_mut().zip(0..) {
+            // Conversations of two turns; those of the second are long ones.
+            record.turn = Some(TurnMark { conversation: at / 2, turn: if at % 2 == 0 { 0 } else { 120 } });
+            (record.isl, record.isl_shared) = if at % 2 == 0 { (100, 0) } else { (1_250, 60) };
+            record.osl_counted = Some(11);
+        }
+        let mut ran = run(records);
+        ran.prefix_cache = Some(CacheCount { queried: 12_000, hit: 480 });
+        let mut by_usage = run(sound());
+        by_usage.records[0].usage.as_mut().unwrap().cached_tokens = Some(20);
+        let rows = [row("isl100_osl10_con2", &ran), row("isl100_osl10_con4", &by_usage)];
+        let text = page(&rows);
+        let start = text.find("\n## Turns").expect("turns");
+        insta::assert_snapshot!(&text[start..text.find("\n## Verdicts").expect("verdicts")]);
     }
 }
