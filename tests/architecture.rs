@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -21,8 +21,10 @@ const ARROWS: [(&str, &[&str]); 19] = [
     // Slurm: words and parsers know nothing of the crate, the calls know them.
     ("slurm", &[]),
     ("executor", &["slurm"]),
+    // What is sent. `metrics` is there for the phase a prompt belongs to.
+    ("prompts", &["plan", "metrics"]),
     // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
-    ("load", &["plan", "metrics"]),
+    ("load", &["plan", "prompts", "metrics"]),
     ("metrics", &["plan"]),
     // What is kept, and what people read of it.
     ("experiment", &["plan"]),
@@ -32,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
     // what a point's run says of itself.
     ("observe", &["load", "metrics", "experiment"]),
-    ("run", &["plan", "launcher", "deploy", "load", "metrics", "observe", "experiment", "report"]),
+    ("run", &["plan", "launcher", "prompts", "deploy", "load", "metrics", "observe", "experiment", "report"]),
     // The simulated engine could be another program.
     ("sim", &[]),
     // Every seam's error, for the exit code.
@@ -50,6 +52,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "load",
             "metrics",
             "plan",
+            "prompts",
             "recipe",
             "render",
             "report",

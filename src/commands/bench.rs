@@ -19,10 +19,7 @@ use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::prompt_spec::Said;
-use crate::plan::{
-    Arrival, AtEnd, LoadPoint, OpenLoop, Slo, Spacing, Stop, TraceLoop, WhenFull,
-    point_id,
-};
+use crate::plan::{Arrival, AtEnd, LoadPoint, OpenLoop, Slo, Spacing, Stop, TraceLoop, WhenFull, point_id};
 use crate::prompts::Shelf;
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};

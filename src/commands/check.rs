@@ -33,6 +33,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let plans = plan(global, &site, files)?;
     collect(plans.iter().map(planning::check_templates))?;
     let plans: Vec<Plan> = plans.into_iter().map(|planned| planned.plan).collect();
+    collect(plans.iter().map(planning::check_prompts))?;
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
     if args.json {
         let list: Vec<_> = plans

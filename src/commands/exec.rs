@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::session;
+use super::{planning, session};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
@@ -36,6 +36,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     experiment.ensure(&plan, script.as_deref())?;
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
+    planning::check_prompts(&plan)?;
     session::conduct(global, plan, place, experiment, false)
 }
 

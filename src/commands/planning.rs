@@ -12,6 +12,7 @@ use crate::launcher;
 use crate::plan::build::{Input, build, host_path};
 use crate::plan::resolve::{Choice, Resolved, resolve};
 use crate::plan::{Connection, Plan};
+use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, RenderError, Scene};
 use crate::site::SiteFile;
@@ -143,6 +144,23 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
         })?;
     }
     Ok(())
+}
+
+/// Makes the prompts of every load point ready once: files that are missing or are not what they should be, lengths that cannot
+/// be. Before servers are started for them.
+pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
+    let points = plan.points().map(|(_, point)| point);
+    prompts::check::check(points, &Shelf::default()).map_err(|InputErrors(errors)| {
+        let located = errors.into_iter().map(|mut error| {
+            // A value of the recipe, not a file of its own.
+            if let Some(key) = error.key.as_ref() {
+                error.problem = format!("{} of {}", error.problem, error.origin);
+                error.origin = plan.origins.get(key).unwrap_or(&plan.recipe.file).clone();
+            }
+            error
+        });
+        InputErrors(located.collect())
+    })
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.

@@ -239,6 +239,7 @@ fn flag(key: &str) -> String {
         "prompts.prefix" | "prompts.prefix.pool" => "prefix-pool",
         "prompts.prefix.hit_ratio" => "prefix-hit-ratio",
         "prompts.conversation" => "turns",
+        key if key.starts_with("length_range") => "length-range",
         _ => &last,
     };
     format!("--{name}")

@@ -109,7 +109,8 @@ pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
     }
     if args.count {
         let (prompts, tokens, answers) = totals(&made);
-        let _ = writeln!(text, "{prompts} prompts, {tokens} prompt tokens, {answers} output tokens asked for");
+        let _ =
+            writeln!(text, "{prompts} prompts, {tokens} prompt tokens, {answers} output tokens asked for");
     }
     output::text(&text)?;
     if !global.quiet {
@@ -138,11 +139,7 @@ fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
     Ok(Made { point, model, prompts, phase, count })
 }
 
-fn of_recipe(
-    global: &Global,
-    args: &PromptsArgs,
-    recipe: &str,
-) -> Result<(LoadPoint, String), InputErrors> {
+fn of_recipe(global: &Global, args: &PromptsArgs, recipe: &str) -> Result<(LoadPoint, String), InputErrors> {
     if args.prompts.is_given() {
         return Err(InputError::new("prompts", "found options of a load beside a recipe")
             .expected("a recipe, or options")
@@ -200,7 +197,9 @@ fn notes(made: &Made) -> Vec<String> {
     let mut notes = Vec::new();
     let prompts = &made.prompts;
     if !prompts.is_exact() {
-        notes.push("lengths are in words: no tokenizer was given (--tokenizer, load.prompts.tokenizer)".into());
+        notes.push(
+            "lengths are in words: no tokenizer was given (--tokenizer, load.prompts.tokenizer)".into(),
+        );
     } else if made.point.endpoint == Endpoint::Chat && !prompts.counter().knows_template() {
         notes.push(
             "the chat template is not known: a run asks the server what it adds, and makes prompts that much shorter"
@@ -251,7 +250,8 @@ fn words(content: &Content) -> String {
         Content::Messages(messages) => match messages.as_slice() {
             [one] => one.content.clone(),
             several => {
-                let each = several.iter().map(|message| format!("[{}] {}", message.role.as_str(), message.content));
+                let each =
+                    several.iter().map(|message| format!("[{}] {}", message.role.as_str(), message.content));
                 each.collect::<Vec<_>>().join("\n")
             }
         },

@@ -25,6 +25,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let plan = planning::plan(global, &args.recipe)?.plan;
     planning::check_weights(global, &plan)?;
     planning::check_connection(&plan, true)?;
+    planning::check_prompts(&plan)?;
     for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
         ports::must_be_free("127.0.0.1", port)?;
     }

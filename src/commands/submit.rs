@@ -29,7 +29,7 @@ pub struct SubmitArgs {
     /// One more sbatch option, e.g. --slurm-arg=--nodelist=node3 (repeatable)
     #[arg(long = "slurm-arg", value_name = "ARG", allow_hyphen_values = true)]
     slurm_args: Vec<String>,
-    /// Do not look for the model's weights on this machine
+    /// Do not look for the model's weights, tokenizer and prompt files on this machine
     #[arg(long)]
     no_weights_check: bool,
     /// Print the job as JSON
@@ -43,6 +43,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     if !args.no_weights_check {
         planning::check_weights(global, &plan)?;
         planning::check_connection(&plan, false)?;
+        planning::check_prompts(&plan)?;
     }
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
     if args.dry_run {

@@ -549,7 +549,7 @@ mod tests {
         ] {
             let Payload::Chunk(chunk) = whole(body.as_bytes()).unwrap() else { panic!("{body}") };
             let mut seen = String::new();
-            chunk.for_each_text(|_, piece| seen.push_str(piece));
+            chunk.for_each_text(|_, piece, _| seen.push_str(piece));
             assert_eq!((seen.as_str(), chunk.has_content()), (text, true));
             assert!(chunk.finish_reason().is_some() && chunk.usage().is_some());
         }

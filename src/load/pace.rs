@@ -207,8 +207,10 @@ impl Pacer {
         while let Some(offset) = self.schedule.next() {
             let due = start.checked_add(offset);
             if offset >= end {
-                // The phase lasts until its end, also when nothing arrives any more.
-                self.sleep_until(self.supply.deadline());
+                // A phase that time ends lasts until then, also when nothing arrives any more.
+                if self.supply.duration().is_some() {
+                    self.sleep_until(self.supply.deadline());
+                }
                 return;
             }
             let Some(prepared) = self.supply.take() else {

@@ -274,5 +274,6 @@ fn a_ramp_of_nothing_is_refused() {
     let nothing = closed(ramp("1s:0"));
     let (progress, stop) = (Progress::default(), CancellationToken::new());
     let target = Target::new("http://127.0.0.1:1", "m");
-    assert!(drive(&target, &nothing, &Options::default(), &progress, &mut |_| {}, &stop).is_err());
+    let (prompts, options) = (prompts(&nothing), Options::default());
+    assert!(drive(&target, &nothing, &prompts, &options, &progress, &mut |_| {}, &stop).is_err());
 }

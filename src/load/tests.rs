@@ -320,7 +320,7 @@ async fn probes_tell_ready_from_not_ready() {
     assert_eq!(error.to_string(), "HTTP 503: Loading model");
     assert!(probe::one_token(&target, Endpoint::Completions, limit).await.is_err());
     let models = probe::models(&target, limit).await.unwrap();
-    assert_eq!(models, [probe::Model { id: "m".into(), simulated: false }]);
+    assert_eq!(models, [probe::Model { id: "m".into(), simulated: false, max_model_len: None }]);
     let page = probe::get(&format!("http://{}/metrics", server.address), limit).await.unwrap();
     assert_eq!((page.status, page.body.as_str()), (200, "up 1\n"));
     let brief = std::time::Duration::from_millis(20);

@@ -22,7 +22,8 @@ pub struct PromptFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateSource {
-    /// The chat template of the model's folder (or there is none: completions), and the server counted a text alike.
+    /// The chat template of the model's folder (or there is none: completions). The server counted a text alike, or does not
+    /// tell.
     Known,
     /// The server was asked how many tokens it counts.
     Measured,

@@ -12,7 +12,8 @@ use super::matrix::{Combination, combination_id, file_safe, overlay, product};
 use super::points::points;
 use super::resolve::Resolved;
 use super::{
-    Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, connection, topology,
+    Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, PromptKind, RecipeText, SCHEMA, connection,
+    topology,
 };
 use crate::document::{InputError, InputErrors, explain_message, nearest};
 use crate::launcher::Launcher;
@@ -412,11 +413,21 @@ fn stem(input: &Input<'_>, model: &Model, deployments: &[Deployment]) -> String 
             sizes.map_or_else(|| "auto".to_owned(), |sizes| range(sizes.into_iter()))
         },
     );
+    // Lengths that come from a file are named after it.
+    let file = points().find_map(|point| match &point.prompts.source {
+        PromptKind::Synthetic(_) => None,
+        PromptKind::Dataset(dataset) => Some(dataset.kind.as_str()),
+        PromptKind::Trace(trace) => Some(trace.kind.as_str()),
+    });
+    let lengths = |length: fn(&LoadPoint) -> u32| match file {
+        Some(file) if points().any(|point| length(point) == 0) => file.to_owned(),
+        _ => range(points().map(|point| u64::from(length(point)))),
+    };
     format!(
         "{}_{}_{}_{batch}_{}",
         file_safe(model.name.rsplit('/').next().unwrap_or(&model.name)),
-        range(points().map(|point| u64::from(point.isl.mean))),
-        range(points().map(|point| u64::from(point.osl.mean))),
+        lengths(|point| point.isl.mean),
+        lengths(|point| point.osl.mean),
         load_range(points()),
     )
 }

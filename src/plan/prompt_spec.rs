@@ -100,6 +100,8 @@ pub fn said(asked: &Asked<'_>, at: At<'_>) -> Result<Said, Vec<InputError>> {
         clash("prompts.reset_cache", &format!("{path:?}"), "a path such as /reset_prefix_cache");
     }
     if !errors.is_empty() {
+        // Prompt and output lengths may have the same mistake.
+        errors.dedup();
         return Err(errors);
     }
     let prompts = PromptSpec {
@@ -219,10 +221,11 @@ fn lengths(
         }
         PromptKind::Synthetic(_) => {}
     }
-    let shape = |(isl, isl_stddev): (u32, u32), (osl, osl_stddev): (u32, u32), errors: &mut Vec<InputError>| {
-        let isl = ranged(Length::normal(isl, isl_stddev), asked.range, at, errors);
-        (isl, ranged(Length::normal(osl, osl_stddev), asked.range, at, errors))
-    };
+    let shape =
+        |(isl, isl_stddev): (u32, u32), (osl, osl_stddev): (u32, u32), errors: &mut Vec<InputError>| {
+            let isl = ranged(Length::normal(isl, isl_stddev), asked.range, at, errors);
+            (isl, ranged(Length::normal(osl, osl_stddev), asked.range, at, errors))
+        };
     if asked.mix.is_empty() {
         let (Some(isl), Some(osl)) = (asked.isl, asked.osl) else {
             for (key, value) in [("isl", asked.isl), ("osl", asked.osl)] {

@@ -65,11 +65,6 @@ impl Counter {
         Ok(Self { tokenizer, template, learned: Learned::default() })
     }
 
-    #[cfg(test)]
-    pub(super) fn of(tokenizer: Tokenizer, template: Option<Template>) -> Self {
-        Self { tokenizer: Arc::new(tokenizer), template, learned: Learned::default() }
-    }
-
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer

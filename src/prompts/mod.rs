@@ -8,6 +8,7 @@
 //!             Dolly, ShareGPT … → dataset    Mooncake … → trace ───────┘         └▶ conversation
 //! ```
 
+pub mod check;
 mod conversation;
 mod counter;
 pub mod dataset;
@@ -27,3 +28,6 @@ pub use source::{PromptPlan, Prompts};
 pub use template::{Message, Role};
 pub use tokenizer::{Shelf, Tokenizer, count_words};
 pub use writer::{NUMBER_WORDS, fnv1a};
+
+#[cfg(test)]
+mod tests;

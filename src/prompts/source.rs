@@ -361,15 +361,14 @@ fn chosen(dataset: &Dataset, point: &LoadPoint, tokenizer: &Tokenizer) -> Result
         let user = sample.turns.first().map_or("", |turn| turn.user.as_str());
         u32::try_from(tokenizer.count(user, false)).unwrap_or(u32::MAX)
     };
-    let chosen = select(dataset, point.seed, usize::try_from(wanted).unwrap_or(usize::MAX), &mut count)?;
-    if dataset.own_lengths
-        && let Some(bare) = chosen.picked.iter().map(|picked| &picked.sample).find(|sample| !has_length(sample))
-    {
-        let start: String = bare.turns.first().map_or("", |turn| &turn.user).chars().take(40).collect();
-        let problem = format!("has no answer and no output length for the prompt that begins {start:?}");
-        return Err(InputError::new(&dataset.path, problem)
-            .expected("an output length for each prompt")
-            .next("say how many tokens to ask for: load.osl, or --osl"));
+    let mut chosen = select(dataset, point.seed, usize::try_from(wanted).unwrap_or(usize::MAX), &mut count)?;
+    if dataset.own_lengths {
+        chosen.picked.retain(|picked| has_length(&picked.sample));
+    }
+    if chosen.picked.is_empty() {
+        return Err(InputError::new(&dataset.path, "has no prompt with an answer or an output length")
+            .expected("how many tokens to ask for")
+            .next("say it: load.osl, or --osl"));
     }
     Ok(chosen)
 }

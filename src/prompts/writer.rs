@@ -289,7 +289,8 @@ impl Writer {
             if left == 0 {
                 return (text, order.words);
             }
-            self.push(&mut text, *index);
+            let index = if text.is_empty() { self.beginning(*index) } else { *index };
+            self.push(&mut text, index);
             left -= 1;
         }
         if let Some(prose) = &self.prose {
@@ -305,6 +306,14 @@ impl Writer {
             left -= left.min(each);
         }
         (text, order.words)
+    }
+
+    /// The word that stands for word `index` at the start of a prompt: itself, when it can begin.
+    fn beginning(&self, index: u32) -> u32 {
+        if self.first.contains(&index) {
+            return index;
+        }
+        self.first.get(index as usize & (self.first.len() - 1)).copied().unwrap_or_default()
     }
 
     fn first_word(&self, rng: &mut ChaCha8Rng) -> u32 {

@@ -185,3 +185,7 @@ pub(super) fn cache_count(urls: &[String]) -> Option<CacheCount> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(prefix_cache::count(urls))
 }
+
+#[cfg(test)]
+#[path = "prepared_tests.rs"]
+mod tests;

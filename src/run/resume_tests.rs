@@ -23,6 +23,9 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
             dir: Some(dir.clone()),
             context: Context::default(),
             benchmark_id: "b".into(),
+            salt: 0,
+            shelf: Default::default(),
+            metrics_urls: Vec::new(),
             deployment: None,
         }
     };

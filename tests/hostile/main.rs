@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokmark::load::{Options, Progress, Target, drive};
 use tokmark::metrics::record::{Outcome, RequestRecord};
 use tokmark::plan::LoadPoint;
+use tokmark::prompts::{Learned, Prompts, Shelf};
 
 /// No point of these tests may take longer: a hang is a failure, not a wait.
 const BOUND: Duration = Duration::from_secs(100);
@@ -38,8 +39,19 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
         let target = Target::new(format!("http://{address}"), "m");
         let mut records = Vec::new();
         let options = Options { threads: Some(1) };
+        let prompts = Prompts::prepare(&point, 0, Learned::default(), &Shelf::default()).unwrap();
+        let prompts = std::sync::Arc::new(prompts);
         let mut sink = |record: &RequestRecord| records.push(record.clone());
-        drive(&target, &point, &options, &Progress::default(), &mut sink, &CancellationToken::new()).unwrap();
+        drive(
+            &target,
+            &point,
+            &prompts,
+            &options,
+            &Progress::default(),
+            &mut sink,
+            &CancellationToken::new(),
+        )
+        .unwrap();
         records.sort_by_key(|record| (record.phase.as_str() == "measure", record.id));
         done.send(records)
     });

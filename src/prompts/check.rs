@@ -1,0 +1,66 @@
+//! Whether the prompts of a plan can be made, before a server is started for them.
+//!
+//! Arrow: `source` → here → `commands`, `run`.
+
+use std::path::Path;
+
+use super::counter::Learned;
+use super::source::Prompts;
+use super::tokenizer::{Shelf, file_of};
+use crate::document::{InputError, InputErrors};
+use crate::plan::{LoadPoint, TokenizerSpec};
+
+/// Makes the prompts of each load point ready once, and holds their lengths against the context in the model's `config.json`.
+///
+/// # Errors
+/// Everything that is wrong with files, tokenizers and lengths; the same mistake of several points once.
+pub fn check<'a>(points: impl Iterator<Item = &'a LoadPoint>, shelf: &Shelf) -> Result<(), InputErrors> {
+    let mut seen: Vec<&LoadPoint> = Vec::new();
+    let mut errors: Vec<InputError> = Vec::new();
+    for point in points {
+        let alike = |known: &&LoadPoint| {
+            (known.isl, known.osl, known.endpoint, &known.prompts, known.stop)
+                == (point.isl, point.osl, point.endpoint, &point.prompts, point.stop)
+        };
+        if seen.iter().any(alike) {
+            continue;
+        }
+        seen.push(point);
+        let checked = Prompts::prepare(point, 0, Learned::default(), shelf)
+            .and_then(|prompts| fits(point, prompts.longest(point)));
+        if let Err(error) = checked
+            && !errors.contains(&error)
+        {
+            errors.push(error);
+        }
+    }
+    InputErrors::check(errors)
+}
+
+fn fits(point: &LoadPoint, (isl, osl): (u32, u32)) -> Result<(), InputError> {
+    let file = match &point.prompts.tokenizer {
+        TokenizerSpec::Builtin | TokenizerSpec::O200kHarmony => return Ok(()),
+        TokenizerSpec::Model { folder } => Path::new(folder).join("config.json"),
+        TokenizerSpec::File { path } => file_of(path).with_file_name("config.json"),
+    };
+    let Some(context) = context(&file) else { return Ok(()) };
+    if u64::from(isl) + u64::from(osl) <= context {
+        return Ok(());
+    }
+    let problem =
+        format!("found prompts of {isl} tokens and answers of {osl}, and the model's context is {context}");
+    Err(InputError::new(&point.id, problem)
+        .key("load.isl")
+        .expected(format!(
+            "{context} tokens or less altogether (max_position_embeddings of {})",
+            file.display()
+        ))
+        .next("lower isl or osl"))
+}
+
+/// `max_position_embeddings`, of a model of several parts that of its text part.
+fn context(file: &Path) -> Option<u64> {
+    let config: serde_json::Value = serde_json::from_slice(&fs_err::read(file).ok()?).ok()?;
+    let part = config.get("text_config").unwrap_or(&config);
+    part.get("max_position_embeddings")?.as_u64()
+}
