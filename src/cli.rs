@@ -58,7 +58,7 @@ pub enum Command {
     /// One recipe resolved, with the origin of each value, its knobs and its load points
     Show(show::ShowArgs),
     /// What a load point sends, before it is sent
-    Prompts(prompts::PromptsArgs),
+    Prompts(Box<prompts::PromptsArgs>),
     /// Everything that can be known before a job runs
     Check(check::CheckArgs),
     /// The sbatch script of a recipe

@@ -300,7 +300,8 @@ fn statistics(made: &Made) -> String {
         Distribution::of(&mut lengths.iter().map(pick).collect()).unwrap_or_default()
     };
     let (isl, osl) = (of(|lengths| lengths.0), of(|lengths| lengths.1));
-    let rows: [(&str, fn(&Distribution) -> f64); 8] = [
+    type Figure = fn(&Distribution) -> f64;
+    let rows: [(&str, Figure); 8] = [
         ("mean", |d| d.avg),
         ("stddev", |d| d.std),
         ("min", |d| d.min),

@@ -17,6 +17,7 @@ pub mod prompts;
 pub mod ramp;
 pub mod resolve;
 mod stages;
+mod stem;
 pub mod topology;
 
 use std::collections::BTreeMap;

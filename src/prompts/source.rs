@@ -256,7 +256,7 @@ impl Prompts {
         let mut rng = self.writer.lengths(phase, id);
         let (isl, osl) = self.lengths.draw(&mut rng);
         let pooled = if self.prefix.pool > 0 && unit(&mut rng) < self.prefix.hit_ratio {
-            let number = u64::from(rng.next_u32()) * u64::from(self.prefix.pool) >> 32;
+            let number = (u64::from(rng.next_u32()) * u64::from(self.prefix.pool)) >> 32;
             self.writer.pooled(number, self.prefix.pool_tokens)
         } else {
             Vec::new()
