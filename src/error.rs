@@ -53,6 +53,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<RunError>() {
         return Some(run_code(error));
     }
+    if let Some(error) = error.downcast_ref::<PointError>() {
+        return Some(point_code(error));
+    }
     if let Some(error) = error.downcast_ref::<DeployError>() {
         return Some(deploy_code(error));
     }
@@ -75,9 +78,16 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
 pub fn run_code(error: &RunError) -> u8 {
     match error {
         RunError::Deploy(error) => deploy_code(error),
-        RunError::Point(PointError::Load(_) | PointError::Input(_)) => USAGE,
-        RunError::Point(PointError::Io(_)) | RunError::Io(_) => INFRASTRUCTURE,
+        RunError::Point(error) => point_code(error),
+        RunError::Io(_) => INFRASTRUCTURE,
         RunError::Interrupted => INTERRUPTED,
+    }
+}
+
+fn point_code(error: &PointError) -> u8 {
+    match error {
+        PointError::Load(_) | PointError::Input(_) => USAGE,
+        PointError::Io(_) => INFRASTRUCTURE,
     }
 }
 
