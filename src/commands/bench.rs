@@ -36,8 +36,6 @@ pub struct BenchArgs {
     model: Option<String>,
     #[command(flatten)]
     request: RequestArgs,
-    #[command(flatten)]
-    prompts: PromptArgs,
     /// Requests in flight: a number, or a list for one load point each
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Vec<u32>,
@@ -88,6 +86,8 @@ pub struct BenchArgs {
     /// Print the summary (with several points, the array of them) as JSON and nothing else
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    prompts: PromptArgs,
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
