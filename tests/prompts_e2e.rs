@@ -134,6 +134,8 @@ fn a_trace_is_replayed_on_its_own_clock() {
     assert_eq!(at, [0, 150_000, 150_000, 450_000]);
     let lengths: Vec<u64> = records.iter().map(|record| record["isl"].as_u64().unwrap()).collect();
     assert_eq!(lengths, [1100, 1024, 513, 700]);
+    let summary = house_json(&dir.join("summary.json"));
+    assert_eq!((&summary["point"]["isl"], &summary["point"]["osl"]), (&834.into(), &6.into()));
 }
 
 #[test]

@@ -115,9 +115,9 @@ pub struct Summary {
 pub struct Point {
     /// Name of the point and of its folder.
     pub id: String,
-    /// Mean prompt length asked for, tokens.
+    /// Mean prompt length asked for, tokens; of prompts from a file the mean of those that were sent.
     pub isl: u32,
-    /// Mean output length asked for, tokens.
+    /// Mean output length asked for, tokens; of prompts from a file the mean of those that were sent.
     pub osl: u32,
     /// Requests in flight, of a ramp their highest number; in an open loop the most that may be, `null` without such a limit.
     pub concurrency: Option<u32>,
@@ -209,7 +209,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
-        point: describe(point),
+        point: describe(point, fold),
         requests: requests(fold),
         duration_s: run.window_s(),
         ttft_ms: when(streamed, Row::ttft_ms),
@@ -242,11 +242,15 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
     }
 }
 
-fn describe(point: &LoadPoint) -> Point {
+fn describe(point: &LoadPoint, fold: &Fold) -> Point {
+    // Lengths that a file decides are known once its prompts were sent.
+    let or_mean = |asked: u32, mean: f64| if asked > 0 { asked } else { mean.round() as u32 };
+    let answers: Vec<f64> = fold.good().map(|row| f64::from(row.osl_requested)).collect();
+    let mean_asked = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
     Point {
         id: point.id.clone(),
-        isl: point.isl.mean,
-        osl: point.osl.mean,
+        isl: or_mean(point.isl.mean, fold.prompts().mean_planned()),
+        osl: or_mean(point.osl.mean, mean_asked),
         concurrency: point.concurrency(),
         request_rate: point.request_rate(),
         streaming: point.streaming,

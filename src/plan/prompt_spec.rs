@@ -84,6 +84,13 @@ pub fn said(asked: &Asked<'_>, at: At<'_>) -> Result<Said, Vec<InputError>> {
     if token_ids && section.tokenizer.as_deref() == Some("builtin") {
         clash("prompts.token_ids", "with the built-in tokenizer, which has no token ids", "a tokenizer.json");
     }
+    if token_ids && prefix.system_tokens > 0 {
+        clash(
+            "prompts.prefix.system_tokens",
+            "with token_ids",
+            "a pool of one prefix: pool = 1, pool_tokens",
+        );
+    }
     if conversation.is_some() && !is_chat {
         clash("prompts.conversation", "with the endpoint `completions`", "endpoint = \"chat\"");
     }
