@@ -203,8 +203,11 @@ fn containers_hold_the_engine_and_not_bare_roles() {
 
     let state = std::env::var("SLURM_CLUSTER_DIR").unwrap_or_default();
     let pyxis = std::fs::read_to_string(format!("{state}/log/pyxis.log")).unwrap_or_default();
-    let of_job: Vec<&str> =
-        pyxis.lines().filter(|line| line.starts_with(&format!("job={}\t", job.id))).collect();
+    // The log may go back to an earlier cluster, whose jobs had the same numbers.
+    let of_job: Vec<&str> = pyxis
+        .lines()
+        .filter(|line| line.starts_with(&format!("job={}\t", job.id)) && line.contains(&run))
+        .collect();
     assert_eq!(of_job.len(), 1, "the replica's step alone is contained: {of_job:#?}");
     let plan: Value = serde_json::from_str(&job.read("plan.json")).unwrap();
     assert_eq!(plan["container"]["image"], "registry.lab#engine:1");
