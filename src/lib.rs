@@ -17,6 +17,7 @@ pub mod experiment;
 pub mod launcher;
 pub mod load;
 pub mod metrics;
+pub mod node;
 pub mod observe;
 pub mod plan;
 pub mod prompts;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -18,6 +18,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
     // What will happen. Pure: never a server, a socket or Slurm.
     ("plan", &["recipe", "launcher", "site"]),
     ("render", &["plan", "launcher"]),
+    // What a machine says of itself, wherever it is asked.
+    ("node", &[]),
     // Slurm: words and parsers know nothing of the crate, the calls know them.
     ("slurm", &[]),
     ("executor", &["slurm"]),
@@ -51,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "launcher",
             "load",
             "metrics",
+            "node",
             "plan",
             "prompts",
             "recipe",

@@ -67,6 +67,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         origins: input.resolved.origins.clone(),
         simulated: input.launcher.simulated,
         container,
+        network: input.site.site.network.interface.clone(),
         gpu,
         model,
         experiments: input.experiments.clone(),
@@ -208,7 +209,17 @@ fn container(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Option<C
             .into());
     };
     let image = site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned().unwrap_or(image);
-    Ok(Some(Container { runtime: site.container.runtime, image, mounts: site.container.mounts.clone() }))
+    let of_site = &site.container;
+    Ok(Some(Container {
+        runtime: of_site.runtime,
+        image,
+        mounts: of_site.mounts.clone(),
+        mount_home: of_site.mount_home,
+        env: of_site.env.clone(),
+        options: of_site.options.clone(),
+        images: of_site.images.clone(),
+        reuse: of_site.reuse,
+    }))
 }
 
 pub(super) fn section(input: &Input<'_>, name: &str) -> Table {

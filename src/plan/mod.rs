@@ -72,6 +72,9 @@ pub struct Plan {
     pub job: job::Job,
     /// The container, when the site has a runtime for one.
     pub container: Option<Container>,
+    /// Interface of the nodes whose IPv4 address processes are reached at; without it their names are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The engine.
     pub launcher: Launcher,
     /// Server configurations, one after the other.
@@ -122,6 +125,25 @@ pub struct Container {
     pub image: String,
     /// `SOURCE:TARGET[:OPTIONS]`
     pub mounts: Vec<String>,
+    /// Whether the user's home folder is shown inside.
+    #[serde(default)]
+    pub mount_home: bool,
+    /// More variables whose value inside is the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// More options of the runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Folder where images of a registry are imported once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
+    /// Whether an image is unpacked once for the job and shared by its steps.
+    #[serde(default = "yes")]
+    pub reuse: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One server configuration and the load points run on it.
