@@ -28,3 +28,4 @@ pub mod run;
 pub mod sim;
 pub mod site;
 pub mod slurm;
+pub mod template;
