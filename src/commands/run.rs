@@ -30,7 +30,10 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
         ports::must_be_free("127.0.0.1", port)?;
     }
     for deployment in &plan.deployments {
-        secrets::resolve(&deployment.env).map_err(|error| place_of(&plan, error))?;
+        let pools = deployment.pools.iter().map(|pool| &pool.env);
+        for env in std::iter::once(&deployment.env).chain(pools) {
+            secrets::resolve(env).map_err(|error| place_of(&plan, error))?;
+        }
     }
     if plan.container.is_some() && !global.quiet {
         output::note("the site's containers are for Slurm jobs: here the servers run bare");

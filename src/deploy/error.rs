@@ -59,12 +59,14 @@ pub enum DeployError {
         log: String,
     },
     /// The deadline passed.
-    #[error("{waiting}, and {deadline} has passed\n{}  next: raise {deadline} if the logs show progress", logs_text(.logs))]
+    #[error("{waiting}, and {deadline} has passed{}\n{}  next: raise {deadline} if the logs show progress", since(.sign.as_deref()), logs_text(.logs))]
     NotReady {
         /// What was still missing.
         waiting: String,
-        /// The key of the deadline that passed, and the last sign of progress if there was one.
-        deadline: String,
+        /// The key of the deadline that passed.
+        deadline: &'static str,
+        /// The last sign of progress.
+        sign: Option<String>,
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },
@@ -142,6 +144,10 @@ impl DeployError {
 
 fn quoted(excerpt: &str) -> String {
     excerpt.lines().map(|line| format!("  | {line}\n")).collect()
+}
+
+fn since(sign: Option<&str>) -> String {
+    sign.map_or_else(String::new, |sign| format!(" (last progress: {sign})"))
 }
 
 fn logs_text(logs: &[(String, String)]) -> String {

@@ -81,11 +81,15 @@ pub struct Deployed {
     /// Pages with its servers' metrics: those of the endpoint first.
     pub metrics_urls: Vec<String>,
     processes: Vec<Running>,
+    _leases: Arc<ports::Leases>,
     death: channel::Receiver<Option<Arc<DeployError>>>,
     progress: Arc<Progress>,
     stopping: Arc<AtomicBool>,
     grace: Duration,
 }
+
+/// What the last probe of a start gets at least.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// How long a start may take.
 #[derive(Debug, Clone, Copy)]
@@ -97,13 +101,13 @@ struct Deadline {
 }
 
 impl Deadline {
-    /// The moment as of now, and the key of the recipe that decides it.
-    fn now(&self, progress: &Progress) -> (Instant, String) {
+    /// The moment as of now, the key of the recipe that decides it, and the last sign of progress.
+    fn now(&self, progress: &Progress) -> (Instant, &'static str, Option<String>) {
         match progress.last() {
             Some((when, sign)) if when + self.after_progress > self.at => {
-                (when + self.after_progress, format!("deploy.progress_timeout (last progress, {sign})"))
+                (when + self.after_progress, "deploy.progress_timeout", Some(sign))
             }
-            _ => (self.at, "deploy.startup_timeout".into()),
+            last => (self.at, "deploy.startup_timeout", last.map(|(_, sign)| sign)),
         }
     }
 }
@@ -161,6 +165,7 @@ impl Deployed {
             simulated: plan.simulated,
             metrics_urls,
             processes: Vec::new(),
+            _leases: Arc::clone(&stage.leases),
             death,
             progress: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -263,27 +268,31 @@ impl Deployed {
         let mut pause = Duration::from_millis(50);
         let mut waiting = "nothing answered in time".to_owned();
         loop {
-            let (at, _) = deadline.now(&self.progress);
+            let (at, ..) = deadline.now(&self.progress);
+            // A probe that hangs must not outlive the deadline, and the last one has a moment.
+            let at = at.max(Instant::now() + LAST_LOOK);
             tokio::select! {
                 biased;
                 error = died(&mut self.death) => return Err(error),
                 () = around.stop.cancelled() => return Err(DeployError::Interrupted),
-                // A probe that hangs must not outlive the deadline.
                 answer = tokio::time::timeout_at(at.into(), probe.attempt()) => match answer {
                     Ok(Ok(value)) => return Ok(value),
                     Ok(Err(problem)) => waiting = problem,
                     Err(_) => {}
                 },
             }
-            let (at, key) = deadline.now(&self.progress);
+            let (at, key, sign) = deadline.now(&self.progress);
             if Instant::now() >= at {
-                return Err(DeployError::NotReady { waiting, deadline: key, logs: self.excerpts() });
+                return Err(DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() });
             }
             tokio::select! {
                 biased;
                 error = died(&mut self.death) => return Err(error),
                 () = around.stop.cancelled() => return Err(DeployError::Interrupted),
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(2)),
+                // The last look is at the deadline itself.
+                () = tokio::time::sleep_until((Instant::now() + pause).min(at).into()) => {
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
             }
         }
     }

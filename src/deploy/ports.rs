@@ -2,7 +2,12 @@
 //!
 //! Arrow: `plan`, `place` → here → `scene`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::{DeployError, Place};
 use crate::document::InputError;
@@ -18,6 +23,45 @@ pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
     let number = job.base().bytes().filter(u8::is_ascii_digit);
     let number = number.fold(0_u64, |number, digit| (number * 10 + u64::from(digit - b'0')) % JOBS);
     u16::try_from(number * u64::from(SEARCH) / JOBS).unwrap_or(0)
+}
+
+/// Ports of this machine that this process has spoken for: between finding a port free and a server's listening on it
+/// another tokmark could find the same one. A lock on a file ends with the process, however that ends.
+#[derive(Debug, Default)]
+pub struct Leases(BTreeMap<(String, u16), Option<Flock<File>>>);
+
+impl Leases {
+    /// Speaks for a port; `false` when another process has. Where no file can be made nobody can speak for anything.
+    pub fn take(&mut self, host: &str, port: u16) -> bool {
+        let key = (host.to_owned(), port);
+        if self.0.contains_key(&key) {
+            return true;
+        }
+        let lease = match file(host, port).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+            Some(Ok(lock)) => Some(lock),
+            Some(Err((_, nix::errno::Errno::EWOULDBLOCK))) => return false,
+            Some(Err(_)) | None => None,
+        };
+        self.0.insert(key, lease);
+        true
+    }
+
+    /// Gives back all but these.
+    pub fn keep(&mut self, ports: &BTreeSet<(String, u16)>) {
+        self.0.retain(|key, _| ports.contains(key));
+    }
+}
+
+/// The file whose lock stands for a port, in a folder that every user may write to.
+fn file(host: &str, port: u16) -> Option<File> {
+    let folder = std::env::temp_dir().join("tokmark-ports");
+    if std::fs::DirBuilder::new().mode(0o1777).create(&folder).is_ok() {
+        // The process's umask took bits away.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        let _mine_alone = std::fs::set_permissions(&folder, open);
+    }
+    let path = folder.join(format!("{host}-{port}"));
+    OpenOptions::new().create(true).append(true).mode(0o666).open(path).ok()
 }
 
 /// Checks a port the user fixed.
@@ -36,6 +80,22 @@ pub fn must_be_free(host: &str, port: u16) -> Result<u16, DeployError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_spoken_for_until_it_is_given_back() {
+        let host = format!("test-{}", std::process::id());
+        let (mut one, mut other) = (Leases::default(), Leases::default());
+        assert!(one.take(&host, 8000) && one.take(&host, 8000) && one.take(&host, 8001));
+        assert!(!other.take(&host, 8000) && !other.take(&host, 8001) && other.take(&host, 8002));
+        one.keep(&BTreeSet::from([(host.clone(), 8000)]));
+        assert!(!other.take(&host, 8000) && other.take(&host, 8001));
+        drop(one);
+        assert!(other.take(&host, 8000));
+        for port in [8000, 8001, 8002] {
+            let _gone =
+                std::fs::remove_file(std::env::temp_dir().join(format!("tokmark-ports/{host}-{port}")));
+        }
+    }
 
     #[test]
     fn a_taken_port_is_refused() {

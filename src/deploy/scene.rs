@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -15,7 +16,7 @@ use tokio::process::Command;
 use super::{DeployError, Place, Surroundings, log, ports, spawn};
 use crate::document::InputError;
 use crate::node::{self, Ask, PortAsk, Report};
-use crate::plan::port_map::{self, NoPort};
+use crate::plan::port_map::{self, NoPort, PortMap};
 use crate::plan::topology::Process;
 use crate::plan::{Container, Deployment, Plan};
 use crate::render::{self, Scene, Seat};
@@ -31,6 +32,8 @@ pub struct Stage {
     pub scene: Scene,
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
+    /// Ports of this machine that are spoken for as long as this lives.
+    pub leases: Arc<ports::Leases>,
     /// Name of the container that was unpacked for the job.
     pub container_name: Option<String>,
     /// The imported image, when the site imports images.
@@ -77,16 +80,18 @@ pub async fn stage(
     }
     let free: Vec<BTreeSet<u16>> =
         reports.iter().map(|report| free_ports(deployment, report, spread)).collect();
+    let mut leases = ports::Leases::default();
     let mut is_free = |node: u32, port: u16| {
         let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
         let here = nodes.get(node as usize).filter(|name| around.place.is_here(name));
-        listed
-            && !avoid.contains(&port)
-            && here.is_none_or(|name| TcpListener::bind((name.as_str(), port)).is_ok())
+        let mut tried =
+            |name: &String| TcpListener::bind((name.as_str(), port)).is_ok() && leases.take(name, port);
+        listed && !avoid.contains(&port) && here.is_none_or(&mut tried)
     };
     let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
     let map = port_map::assign(&deployment.processes, given, spread, &mut is_free)
         .map_err(|none| no_port(&none, nodes))?;
+    leases.keep(&chosen(deployment, &map, nodes));
     let seats = deployment.processes.iter().map(|process| {
         let at = process.nodes.first().map_or(0, |node| *node as usize);
         let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
@@ -102,9 +107,27 @@ pub async fn stage(
             seats: seats.collect(),
         },
         visible,
+        leases: Arc::new(leases),
         container_name: around.container.name.clone(),
         imported: around.container.image.clone(),
     })
+}
+
+/// Every port that was given to a process, with its node.
+fn chosen(deployment: &Deployment, map: &PortMap, nodes: &[String]) -> BTreeSet<(String, u16)> {
+    let mut chosen = BTreeSet::new();
+    for process in &deployment.processes {
+        let Some(node) = process.nodes.first().and_then(|node| nodes.get(*node as usize)) else { continue };
+        for (name, need) in &process.ports {
+            let first = map.get(&process.name).and_then(|ports| ports.get(name));
+            chosen.extend(
+                first
+                    .into_iter()
+                    .flat_map(|first| (0..need.count).map(|more| (node.clone(), first.saturating_add(more)))),
+            );
+        }
+    }
+    chosen
 }
 
 fn node_of<'a>(deployment: &Deployment, process: &str, nodes: &'a [String]) -> Option<&'a String> {

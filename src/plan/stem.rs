@@ -13,11 +13,9 @@ pub(super) fn stem(batch_option: Option<&str>, model: &Model, deployments: &[Dep
         |option| {
             let sizes = deployments.iter().map(|deployment| {
                 let dashed = option.replace('_', "-");
-                deployment
-                    .engine
-                    .get(option)
-                    .or_else(|| deployment.engine.get(&dashed))
-                    .and_then(serde_json::Value::as_u64)
+                // Of prefill and decode the latter's batch is the one that people mean.
+                let engine = deployment.pools.last().map_or(&deployment.engine, |pool| &pool.engine);
+                engine.get(option).or_else(|| engine.get(&dashed)).and_then(serde_json::Value::as_u64)
             });
             let sizes: Option<Vec<u64>> = sizes.collect();
             sizes.map_or_else(|| "auto".to_owned(), |sizes| range(sizes.into_iter()))

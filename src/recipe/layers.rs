@@ -135,13 +135,8 @@ impl Layers {
             }
         }
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
-            for (key, value) in deploy {
-                self.remove(&["sweep", "server", key]);
-                if let (true, Some(engine)) = (key == "engine", value.as_table()) {
-                    for option in engine.keys() {
-                        self.remove(&["sweep", "server", &format!("engine.{option}")]);
-                    }
-                }
+            for axis in dotted(deploy, "") {
+                self.remove(&["sweep", "server", &axis]);
             }
         }
     }
@@ -170,6 +165,19 @@ impl Layers {
         })?;
         Ok((recipe, self.table, self.origins))
     }
+}
+
+/// Keys of a table and of the tables in it: `engine`, `engine.max_num_seqs`, `prefill.replicas`.
+fn dotted(table: &toml::Table, prefix: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in table {
+        let path = join(prefix, key);
+        if let Value::Table(inner) = value {
+            keys.extend(dotted(inner, &path));
+        }
+        keys.push(path);
+    }
+    keys
 }
 
 /// Deep merge of tables; anything else replaces.

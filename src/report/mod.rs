@@ -55,11 +55,14 @@ impl Subject {
             ("GPUs", gpu_fact(&gpus, plan)),
         ];
         if let Some((deployment, point)) = plan.points().next() {
-            let p = deployment.parallel;
-            facts.push((
-                "parallel",
-                format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
-            ));
+            for pool in &deployment.pools {
+                let p = pool.parallel;
+                let name = if deployment.is_disaggregated() { pool.name.as_str() } else { "parallel" };
+                facts.push((
+                    name,
+                    format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
+                ));
+            }
             facts.push(("load", load_fact(point)));
         }
         facts.push(("tokmark", plan.tokmark.clone()));

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deploy::container::{self, Prepared};
 use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, step};
 use crate::experiment::{Event, EventLog, Experiment, files};
-use crate::launcher::LogView;
+use crate::launcher::{LogView, PoolName};
 use crate::load::Progress;
 use crate::metrics::summary::{Context, Summary};
 use crate::observe::Observers;
@@ -393,18 +393,22 @@ const VIEWS: [(LogView, &str); 2] =
 /// `deployment_config.json` in the form of Dynamo's `benchmarks/llm/perf.sh`, which its plotting tools read.
 fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) -> Value {
     let parallel = deployment.parallel;
+    let of = |name: PoolName| deployment.pool(name).map(|pool| pool.parallel);
+    let tp = |name| of(name).map_or(0, |sizes| sizes.tp);
+    let dp = |name| of(name).map_or(0, |sizes| sizes.dp * sizes.replicas);
+    let apart = deployment.is_disaggregated();
     json!({
         "kind": plan.launcher.name,
         "model": plan.model.name,
         "input_sequence_length": point.isl.mean,
         "output_sequence_length": point.osl.mean,
-        "tensor_parallelism": parallel.tp,
-        "data_parallelism": parallel.dp * parallel.replicas,
-        "prefill_tensor_parallelism": 0,
-        "prefill_data_parallelism": 0,
-        "decode_tensor_parallelism": 0,
-        "decode_data_parallelism": 0,
-        "mode": "aggregated",
+        "tensor_parallelism": if apart { 0 } else { parallel.tp },
+        "data_parallelism": if apart { 0 } else { parallel.dp * parallel.replicas },
+        "prefill_tensor_parallelism": tp(PoolName::Prefill),
+        "prefill_data_parallelism": dp(PoolName::Prefill),
+        "decode_tensor_parallelism": tp(PoolName::Decode),
+        "decode_data_parallelism": dp(PoolName::Decode),
+        "mode": if apart { "disaggregated" } else { "aggregated" },
         "pipeline_parallelism": parallel.pp,
         "expert_parallelism": parallel.ep,
         "attention_dp": parallel.attention_dp,
@@ -415,5 +419,6 @@ fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint) ->
         "request_rate": point.request_rate(),
         "streaming": point.streaming,
         "engine": deployment.engine,
+        "pools": deployment.pools,
     })
 }

@@ -153,3 +153,100 @@ fn a_worker_that_does_not_register_is_named() {
     assert!(told.contains("deploy.startup_timeout has passed"), "{told}");
     job.left_nothing();
 }
+
+/// Two jobs want one image of a registry: one imports it, the other waits for the file; a third that gets half an image
+/// says so before any server starts.
+#[test]
+fn an_image_is_imported_once_and_verified() {
+    let Some(lab) = Lab::new() else { return };
+    if !is_contained() {
+        return;
+    }
+    let recipe = lab.write(
+        "i.toml",
+        &(recipe("launcher = \"vllm\"", "")
+            + "\n[gpu.h100.container]\nimage = \"nvcr.io#nvidia/engine:1\"\n"),
+    );
+    // pyxis has no way to write a blank or a comma in a path.
+    let plain = tempfile::Builder::new().prefix("tokmark-images-").tempdir().unwrap();
+    let images = plain.path().display().to_string();
+    let site_with = |name: &str, mode: &str| {
+        let text = std::fs::read_to_string(site(&lab, name, "")).unwrap();
+        let setup = format!(
+            "[slurm]\nsetup = [\"export PATH={ENGINES}:$PATH\", \"export ENROOT_STAND_IN={mode}\", \"export ENROOT_STAND_IN_LOG={images}/log\"]\n\
+             [container]\nruntime = \"pyxis\"\nimages = \"{images}/{mode}\"\n"
+        );
+        lab.write(
+            name,
+            &text
+                .replace("[slurm]\n", &setup)
+                .replace("gres = \"typed-gres\"\n", "")
+                .replace("[container]", "gres = \"typed-gres\"\n[container]"),
+        )
+    };
+    let experiments = format!("{images}/experiments");
+    let whole = site_with("whole.toml", "whole");
+    let args = |site: &str| {
+        [
+            "--site".to_owned(),
+            site.to_owned(),
+            "--gpu".into(),
+            "h100".into(),
+            "--experiments".into(),
+            experiments.clone(),
+        ]
+    };
+    let submit = |site: &str| lab.submit(&recipe, &args(site).each_ref().map(String::as_str));
+    let jobs = [submit(&whole), submit(&whole)];
+    for job in &jobs {
+        lab.tokmark(&["jobs", "wait", &job.id, "--experiments", &experiments]).code(0);
+        assert!(job.read("server_logs/server-0.log").contains("container=tokmark-"));
+        let commands = job.read("commands.sh");
+        assert!(commands.contains("--container-name="), "{commands}");
+    }
+    let log = || std::fs::read_to_string(format!("{images}/log")).unwrap();
+    assert_eq!(log(), "docker://nvcr.io#nvidia/engine:1\n", "imported once");
+    assert!(std::path::Path::new(&format!("{images}/whole/nvcr.io+nvidia+engine+1.sqsh")).exists());
+    let importing: Vec<usize> =
+        jobs.iter().map(|job| job.read("events.jsonl").matches("image_importing").count()).collect();
+    assert_eq!(importing.iter().sum::<usize>(), 1, "{importing:?}");
+
+    let cut = submit(&site_with("cut.toml", "cut"));
+    let said = lab.tokmark(&["jobs", "wait", &cut.id, "--experiments", &experiments]).code(3);
+    let told = format!("{}{}", said.err, cut.read("server_logs/bench.log"));
+    assert!(told.contains("is truncated: 2048 bytes, and its superblock says 4096"), "{told}");
+    assert!(!cut.read("events.jsonl").contains("process_started"), "no server was started");
+    let left: Vec<_> =
+        std::fs::read_dir(format!("{images}/cut")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(
+        left.iter().all(|name| name.to_string_lossy().ends_with(".lock")),
+        "nothing half-written: {left:?}"
+    );
+}
+
+#[test]
+fn apptainer_wraps_the_command_and_not_the_step() {
+    let Some(lab) = Lab::new() else { return };
+    let recipe = lab.write(
+        "a.toml",
+        &(recipe("launcher = \"vllm\"\ntp = 2", "") + "\n[gpu.h100.container]\nimage = \"./engine.sif\"\n"),
+    );
+    let mut sif = vec![b'#'; 32];
+    sif.extend(b"SIF_MAGIC\0 01");
+    let image = lab.path("engine image.sif");
+    std::fs::write(&image, sif).unwrap();
+    let image = image.display().to_string();
+    let site = site(
+        &lab,
+        "apptainer.toml",
+        &format!(
+            "[gpus.h100.images]\n\"./engine.sif\" = \"{image}\"\n[container]\nruntime = \"apptainer\"\nmounts = [\"/etc:/host-etc:ro\"]\n"
+        ),
+    );
+    let job = lab.submit(&recipe, &["--site", &site, "--gpu", "h100"]);
+    lab.wait(&job).code(0);
+    let log = job.read("server_logs/server-0.log");
+    assert!(log.contains(&format!("apptainer image={image} binds= /etc:/host-etc:ro ")), "{log}");
+    assert_eq!(facts(&job, "server-0")["gpus"].split(',').count(), 2);
+    job.left_nothing();
+}
