@@ -27,3 +27,4 @@ pub mod run;
 pub mod sim;
 pub mod site;
 pub mod slurm;
+pub mod workload;

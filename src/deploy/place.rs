@@ -14,13 +14,15 @@ pub enum Place {
     Allocation(Box<Allocation>),
 }
 
-/// A Slurm allocation seen from its first node.
+/// A Slurm allocation seen from within.
 #[derive(Debug, Clone)]
 pub struct Allocation {
     /// The job.
     pub job: JobId,
-    /// Its nodes, in Slurm's order; tokmark runs on the first.
+    /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
+    /// tokmark runs on the first of them, not elsewhere (the login node, under salloc).
+    pub on_first: bool,
     /// How often it was requeued.
     pub restarts: u32,
     /// Slurm.
@@ -48,7 +50,11 @@ impl Place {
 
     /// Whether a node is the one tokmark runs on.
     pub fn is_here(&self, node: &str) -> bool {
-        self.nodes().first().is_some_and(|first| first == node)
+        let on_first = match self {
+            Self::Local => true,
+            Self::Allocation(allocation) => allocation.on_first,
+        };
+        on_first && self.nodes().first().is_some_and(|first| first == node)
     }
 }
 
