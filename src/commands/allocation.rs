@@ -35,10 +35,28 @@ pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     Ok(Allocation { job, nodes, restarts, slurm, on_first })
 }
 
-/// What the allocation has. Slurm tells a job script how many GPUs a node has; to others scontrol does.
+/// What a job script's allocation has, by what Slurm tells it, else by what the script asked for.
+pub(crate) fn of_script(allocation: &Allocation, frozen: &Plan) -> Allocated {
+    let asked = || asks_for_gpus(frozen).then(|| frozen.gpus_on_a_node());
+    Allocated { gpus_per_node: counted().or_else(asked), ..named(allocation) }
+}
+
+fn named(allocation: &Allocation) -> Allocated {
+    Allocated {
+        name: format!("job {}", allocation.job),
+        nodes: allocation.nodes.clone(),
+        gpus_per_node: None,
+    }
+}
+
+/// GPUs on this node of the job; Slurm says so in job scripts and steps.
+fn counted() -> Option<u32> {
+    variable("SLURM_GPUS_ON_NODE")?.parse().ok()
+}
+
+/// What an allocation has. In a shell of salloc only scontrol knows.
 pub(crate) async fn allocated(allocation: &Allocation, plan: &Plan) -> anyhow::Result<Allocated> {
-    let counted = variable("SLURM_GPUS_ON_NODE").and_then(|count| count.parse().ok());
-    let gpus_per_node = match counted {
+    let gpus_per_node = match counted() {
         Some(count) => Some(count),
         None => {
             let facts = allocation.slurm.allocated_gpus(&allocation.job).await?;
@@ -46,7 +64,7 @@ pub(crate) async fn allocated(allocation: &Allocation, plan: &Plan) -> anyhow::R
             facts.or_else(|| asks_for_gpus(plan).then_some(0))
         }
     };
-    Ok(Allocated { name: format!("job {}", allocation.job), nodes: allocation.nodes.clone(), gpus_per_node })
+    Ok(Allocated { gpus_per_node, ..named(allocation) })
 }
 
 fn asks_for_gpus(plan: &Plan) -> bool {

@@ -107,7 +107,14 @@ fn collect<T>(results: impl Iterator<Item = Result<T, InputErrors>>) -> Result<V
     for result in results {
         match result {
             Ok(value) => values.push(value),
-            Err(InputErrors(problems)) => errors.extend(problems),
+            // The same mistake shows on every GPU type.
+            Err(InputErrors(problems)) => {
+                problems.into_iter().for_each(|problem| {
+                    if !errors.contains(&problem) {
+                        errors.push(problem);
+                    }
+                });
+            }
         }
     }
     InputErrors::check(errors)?;

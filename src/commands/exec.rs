@@ -31,8 +31,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     let allocation = runtime.block_on(this_allocation())?;
     let plan = match sources::again(&frozen, &allocation::variable)? {
         Some(plan) => {
-            let allocated = runtime.block_on(allocation::allocated(&allocation, &frozen))?;
-            plan.fits(&allocated)?;
+            plan.fits(&allocation::of_script(&allocation, &frozen))?;
             output::note(&format!(
                 "planned again with {} of the job's environment",
                 sources::seen_in_job(&plan).join(", ")

@@ -59,14 +59,16 @@ fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> 
         return Ok(Place::Local);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let allocation = runtime.block_on(async {
+    let found = runtime.block_on(async {
         let allocation = allocation::of_job(&id, &list).await?;
-        plan.fits(&allocation::allocated(&allocation, plan).await?)?;
-        anyhow::Ok(allocation)
+        let allocated = allocation::allocated(&allocation, plan).await?;
+        anyhow::Ok((allocation, allocated))
     });
-    let allocation = allocation.with_context(|| {
-        format!("$SLURM_JOB_ID says that this is inside job {id}; --local runs on this machine")
+    let (allocation, allocated) = found.with_context(|| {
+        format!("$SLURM_JOB_ID says that this is inside job {id} (--local runs on this machine)")
     })?;
+    plan.fits(&allocated)
+        .map_err(|error| error.next("ask Slurm for more, or --local to run on this machine"))?;
     if !global.quiet {
         let more = if allocation.on_first { "" } else { "; the load is sent from here" };
         output::note(&format!("inside job {id}: the servers run on {}{more}", allocation.nodes.join(", ")));

@@ -73,7 +73,9 @@ impl Chosen {
     pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
         let names = recipe.knobs.keys().map(String::as_str).chain(sbatch_env::names());
         for name in names {
-            if let Some(value) = env(name).filter(|value| !value.is_empty()) {
+            if let Some(value) =
+                env(name).map(|value| sbatch_env::value(name, value)).filter(|value| !value.is_empty())
+            {
                 self.variables.insert(name.to_owned(), Variable { value, in_job: false });
             }
         }

@@ -42,6 +42,11 @@ pub fn names<'a>() -> impl Iterator<Item = &'a str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
+/// What a variable says. An empty SBATCH_EXCLUSIVE is what sbatch takes for a plain `--exclusive`.
+pub(super) fn value(name: &str, value: String) -> String {
+    if name == "SBATCH_EXCLUSIVE" && value.is_empty() { "exclusive".to_owned() } else { value }
+}
+
 /// Those that are set, with what they are.
 fn set(chosen: &Chosen) -> impl Iterator<Item = (&'static str, &'static Kind, &str)> {
     KNOWN.iter().filter_map(|(name, kind)| Some((*name, kind, chosen.variables.get(*name)?.value.as_str())))
@@ -201,7 +206,8 @@ mod tests {
     fn a_variable_takes_the_place_of_the_directive() {
         let ours =
             ["--job-name=tokmark-q", "--partition=a", "--gres=gpu:h100:4", "--exclusive", "--time=00:01:00"];
-        let table: [(&[(&str, &str)], &[&str]); 5] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let table: [Row<'_>; 5] = [
             (&[], &ours),
             (&[("SBATCH_PARTITION", "b")], &[ours[0], "--partition=b", ours[2], ours[3], ours[4]]),
             (&[("SBATCH_GPUS_PER_NODE", "8")], &[ours[0], ours[1], "--gpus-per-node=8", ours[3], ours[4]]),

@@ -32,7 +32,7 @@ impl Plan {
     }
 
     /// Whether an allocation has the nodes and the GPUs.
-    pub fn fits(&self, allocated: &Allocated) -> Result<(), InputErrors> {
+    pub fn fits(&self, allocated: &Allocated) -> Result<(), InputError> {
         let (have, need) = (allocated.nodes.len(), self.job.nodes);
         let gpus = self.gpus_on_a_node();
         let short_of_nodes = u32::try_from(have).unwrap_or(u32::MAX) < need;
@@ -56,8 +56,7 @@ impl Plan {
                 if need == 1 { "node" } else { "nodes" },
                 largest.map(arithmetic).unwrap_or_default(),
             ))
-            .next("ask Slurm for a larger allocation, or choose a smaller deployment")
-            .into())
+            .next("ask Slurm for a larger allocation, or choose a smaller deployment"))
     }
 
     /// Which environment variable made the deployment as large as it is.

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_all_at_once() {
-        let table: [(&[(&str, &str)], &[&str], &str); 8] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+        let table: [Row<'_>; 8] = [
             (&[("nodelist", "a")], &["nodelist=b"], "given twice"),
             (&[], &["nice=1", "--nice=2"], "given twice"),
             (&[], &["array=1-4"], "--repeats"),

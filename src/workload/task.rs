@@ -176,7 +176,13 @@ fn of_choice(choice: &Choice<'_>) -> Result<Vec<Task>, Vec<InputError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let sized = choice.of_size(planned).map_err(|error| vec![error])?;
+    let sized = match choice.of_size(&planned) {
+        Ok(sized) => sized,
+        Err(error) => {
+            errors.push(error);
+            planned
+        }
+    };
     let mut tasks = Vec::new();
     let dtypes: Vec<Option<&String>> = match choice.order.dtypes.as_slice() {
         [] => vec![None],
@@ -213,11 +219,11 @@ impl<'a> Choice<'a> {
         if plan.gpu.kind == "none" { String::new() } else { format!(" on {}", plan.gpu.kind) }
     }
 
-    fn of_size(&self, planned: Vec<Planned<'a>>) -> Result<Vec<Planned<'a>>, InputError> {
-        let Some(size) = &self.candidates.size else { return Ok(planned) };
+    fn of_size(&self, planned: &[Planned<'a>]) -> Result<Vec<Planned<'a>>, InputError> {
+        let Some(size) = &self.candidates.size else { return Ok(planned.to_vec()) };
         let sizes = each_once(planned.iter().filter_map(|(_, plan)| plan.model.size.as_deref()));
         let fits = |plan: &Plan| plan.model.size.as_deref().is_some_and(|known| same(known, size));
-        let found: Vec<_> = planned.into_iter().filter(|(_, plan)| fits(plan)).collect();
+        let found: Vec<_> = planned.iter().filter(|(_, plan)| fits(plan)).cloned().collect();
         if found.is_empty() {
             let error = self.order.wrong("size", format!("{:?} does not come in size {size:?}", self.name));
             return Err(if sizes.is_empty() {

@@ -10,6 +10,7 @@
 
 mod ends;
 mod lab;
+mod llmb;
 mod roles;
 mod submits;
 #[path = "../support/mod.rs"]

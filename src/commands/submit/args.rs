@@ -14,7 +14,7 @@ use crate::workload::{Order, Scales, file};
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
     /// Recipe: file, name or alias
-    #[arg(required_unless_present_any = ["workload", "file"], conflicts_with_all = ["workload", "file"])]
+    #[arg(conflicts_with_all = ["workload", "file"])]
     recipe: Option<String>,
     #[command(flatten)]
     order: OrderArgs,
@@ -143,6 +143,12 @@ impl SubmitArgs {
         let args = &self.order;
         if let Some(path) = &args.file {
             return file::parse(&Document::read(path)?);
+        }
+        if self.recipe.is_none() && args.workload.is_empty() {
+            return Err(InputError::new("submit", "nothing to submit")
+                .expected("RECIPE, --workload NAME or --file FILE")
+                .next("`tokmark list` and `tokmark list -w` show what there is")
+                .into());
         }
         let scales = match (args.max_scale, args.min_scale, args.scale.is_empty()) {
             (None, None, true) => Scales::Own,
