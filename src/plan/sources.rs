@@ -21,7 +21,7 @@ use crate::site::SiteFile;
 pub struct Sources {
     /// Folder that relative paths of the recipe start at, absolute.
     pub folder: String,
-    /// The site file, verbatim.
+    /// The site file without its comments, its lines where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<RecipeText>,
     /// The launcher file, verbatim.
@@ -70,14 +70,28 @@ pub fn make(parts: Parts<'_>) -> Result<Plan, InputErrors> {
     let directives = sbatch_env::apply(&mut plan.job, &parts.chosen, gpus).map_err(InputErrors)?;
     let verbatim =
         |document: &Document| RecipeText { file: document.file.clone(), text: document.text.clone() };
+    let of_site = |document: &Document| RecipeText {
+        file: document.file.clone(),
+        text: without_comments(&document.text),
+    };
     plan.sources = Some(Sources {
         folder: parts.folder,
-        site: parts.site.document.as_ref().map(verbatim),
+        site: parts.site.document.as_ref().map(of_site),
         launcher: verbatim(parts.launcher),
         chosen: parts.chosen,
         directives,
     });
     Ok(plan)
+}
+
+/// A site file is nobody's to publish, and what was commented out in it (an old token, a colleague's path) is not needed: lines
+/// that are comments are emptied, unless that would change what the file says.
+fn without_comments(text: &str) -> String {
+    let kept: Vec<&str> =
+        text.lines().map(|line| if line.trim_start().starts_with('#') { "" } else { line }).collect();
+    let kept = format!("{}\n", kept.join("\n"));
+    let same = matches!((toml::from_str::<toml::Table>(text), toml::from_str::<toml::Table>(&kept)), (Ok(a), Ok(b)) if a == b);
+    if same { kept } else { text.to_owned() }
 }
 
 /// The plan as the environment of its job wants it: `None` when that says nothing new.
@@ -117,4 +131,17 @@ pub fn again(frozen: &Plan, env: &dyn Fn(&str) -> Option<String>) -> Result<Opti
 pub fn seen_in_job(plan: &Plan) -> Vec<String> {
     let variables = plan.sources.iter().flat_map(|sources| &sources.chosen.variables);
     variables.filter(|(_, seen)| seen.in_job).map(|(name, seen)| format!("{name}={}", seen.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_of_a_site_go_and_its_lines_stay() {
+        let text = "schema = 1\n# HF_TOKEN = \"hf_old\"\n\n  # more\n[slurm]\npartition = \"a#b\" # kept\n";
+        assert_eq!(without_comments(text), "schema = 1\n\n\n\n[slurm]\npartition = \"a#b\" # kept\n");
+        let inside = "[slurm]\nsetup = [\"\"\"\n# no comment\n\"\"\"]\n";
+        assert_eq!(without_comments(inside), inside);
+    }
 }

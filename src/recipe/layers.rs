@@ -393,6 +393,49 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_option_takes_the_kind_of_the_recipes_own_value() {
+        let mut layers = Layers::defaults().unwrap();
+        let recipe = "[deploy.engine]\nn = 8\nf = 0.8\nb = true\ns = \"x\"\nl = [1]\n[sweep.server]\n\"engine.axis\" = [1, 2]";
+        layers.push(&toml::from_str(recipe).unwrap(), &|_| "recipe".into());
+        let given = |key: &str, value: &str| {
+            let layer = layers.assignment(&format!("deploy.engine.{key}"), value, "$X");
+            layer.map(|layer| layer["deploy"]["engine"][key].to_string()).map_err(|error| error.to_string())
+        };
+        for (key, value, expected) in [
+            ("n", "16", "16"),
+            ("f", "1", "1"),
+            ("f", "0.5", "0.5"),
+            ("b", "false", "false"),
+            ("s", "16", "\"16\""),
+            ("s", "a b", "\"a b\""),
+            ("l", "[2, 3]", "[2, 3]"),
+            ("axis", "4", "4"),
+            ("new", "lots", "\"lots\""),
+        ] {
+            assert_eq!(given(key, value).as_deref(), Ok(expected), "{key}={value}");
+        }
+        for (key, value, expected) in [
+            ("n", "lots", "expected: a whole number, as the recipe's own 8"),
+            ("n", "1.5", "a whole number"),
+            ("n", "8,16", "a whole number"),
+            ("f", "much", "a number"),
+            ("b", "1", "true or false"),
+            ("l", "3", "a list"),
+            ("axis", "many", "as the recipe's own 1"),
+        ] {
+            let error = given(key, value).unwrap_err();
+            assert!(
+                error.contains(expected) && error.starts_with("$X: `deploy.engine."),
+                "{key}={value}: {error}"
+            );
+        }
+        assert!(
+            layers.assignment("load.concurrency", "1,2", "$X").is_ok(),
+            "a typed key takes what its type takes"
+        );
+    }
+
+    #[test]
     fn assignments_take_the_type_of_the_key() {
         let get =
             |path: &str, value: &str| Recipe::deserialize(assignment(path, value, "--set").unwrap()).unwrap();

@@ -169,6 +169,26 @@ mod tests {
         assert!(parse_hostnames("").is_err());
     }
 
+    #[test]
+    fn gpus_of_a_node() {
+        let job = |facts: &str| {
+            format!(
+                "JobId=1 JobName=a NumNodes=9 UserId=root(0) JobState=RUNNING {facts} Command=/x TresPerNode=gres:gpu:7 "
+            )
+        };
+        let table = [
+            (CANCELLED.to_owned(), Some(4)),
+            (job("NumNodes=1 AllocTRES=cpu=4,gres/gpu=3,gres/gpu:h100=3 ReqTRES=gres/gpu=1"), Some(3)),
+            (job("NumNodes=2 TRES=cpu=2,node=2 Features=(null)"), Some(7)),
+            (job("NumNodes=1 TRES=cpu=2").replace("gres:gpu:7", "gres/gpu:h100=2,gres/nvme:4"), Some(2)),
+            (job("NumNodes=1 TRES=cpu=2").replace("TresPerNode=gres:gpu:7", "Power="), None),
+            ("slurm_load_jobs error".to_owned(), None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(gpus_per_node(&text), expected, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in "[\\PC\n]*", job in "JobId=[0-9]{0,3} JobName=\\PC{0,9} UserId=[ A-Za-z=é]{0,60}") {
