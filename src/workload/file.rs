@@ -181,7 +181,7 @@ mod tests {
         );
         assert_eq!(
             (orders[1].recipe.as_deref(), orders[1].origin.as_str()),
-            (Some("./r.toml"), "jobs.toml:12")
+            (Some("./r.toml"), "jobs.toml:13")
         );
         assert_eq!((orders[1].repeats, &orders[1].scales), (1, &Scales::Own));
     }

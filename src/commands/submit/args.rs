@@ -16,10 +16,6 @@ pub struct SubmitArgs {
     /// Recipe: file, name or alias
     #[arg(conflicts_with_all = ["workload", "file"])]
     recipe: Option<String>,
-    #[command(flatten)]
-    order: OrderArgs,
-    #[command(flatten)]
-    slurm: SlurmArgs,
     /// Set a variable: a knob of the recipe as that knob, any other in the servers' environment (repeatable)
     #[arg(long = "env", value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -35,6 +31,11 @@ pub struct SubmitArgs {
     /// Print the job as JSON; several as a list
     #[arg(long)]
     pub(super) json: bool,
+    // Last: their headings hold for everything after them.
+    #[command(flatten)]
+    order: OrderArgs,
+    #[command(flatten)]
+    slurm: SlurmArgs,
 }
 
 /// What to submit, the llmb way.

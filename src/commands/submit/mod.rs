@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     if args.dry_run {
         return preview::show(&ready, &options, args.json, args.is_list());
     }
-    if let Some((id, _)) = allocation::of_environment().filter(|_| !global.quiet) {
+    if let Some(id) = allocation::variable("SLURM_JOB_ID").filter(|_| !global.quiet) {
         output::note(&format!(
             "this is inside job {id}, which `tokmark run` would use; what is submitted becomes a job of its own"
         ));
