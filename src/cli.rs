@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, check, exec, jobs, list, prompts, render, run, schema, show, sim, submit};
+use crate::commands::{
+    bench, check, exec, jobs, list, node, prompts, render, run, schema, show, sim, submit,
+};
 
 /// Version with the commit it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
@@ -69,6 +71,9 @@ pub enum Command {
     Run(run::RunArgs),
     /// Run a frozen plan inside an allocation (called by the job script)
     Exec(exec::ExecArgs),
+    /// What this machine says of itself, as JSON (called on compute nodes)
+    #[command(hide = true)]
+    Node(node::NodeArgs),
     /// The load engine alone, against any OpenAI-compatible endpoint
     Bench(Box<bench::BenchArgs>),
     /// Jobs and local runs: history, logs, waiting, cancelling
@@ -91,6 +96,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Submit(args) => submit::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Exec(args) => exec::run(global, &args),
+        Command::Node(args) => node::run(&args),
         Command::Bench(args) => bench::run(global, *args),
         Command::Jobs(args) => jobs::run(global, &args),
         Command::Sim(args) => sim::run(args),

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
     ("recipe", &[]),
+    ("template", &[]),
     ("launcher", &["recipe"]),
     ("site", &["recipe"]),
     // What will happen. Pure: never a server, a socket or Slurm.
@@ -20,6 +21,8 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("render", &["plan", "launcher"]),
     // What is submitted together: recipes by their workload names, each planned by a function it is given.
     ("workload", &["recipe", "plan"]),
+    // What a machine says of itself, wherever it is asked.
+    ("node", &[]),
     // Slurm: words and parsers know nothing of the crate, the calls know them.
     ("slurm", &[]),
     ("executor", &["slurm"]),
@@ -32,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("experiment", &["plan"]),
     ("report", &["plan", "metrics", "render", "experiment"]),
     // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
-    ("deploy", &["plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
+    ("deploy", &["node", "site", "plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
     // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
     // what a point's run says of itself.
     ("observe", &["load", "metrics", "experiment"]),
@@ -53,6 +56,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "launcher",
             "load",
             "metrics",
+            "node",
             "plan",
             "prompts",
             "recipe",
@@ -69,7 +73,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
 ];
 
 /// Modules free to everyone, by their whole path.
-const LEAVES: [&str; 3] = ["document", "recipe::units", "recipe::secret"];
+const LEAVES: [&str; 4] = ["document", "template", "recipe::units", "recipe::secret"];
 
 /// Files longer than [`LONGEST`] lines without their tests, and why.
 const LONG: [(&str, &str); 0] = [];

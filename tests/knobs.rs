@@ -186,7 +186,7 @@ fn a_job_that_is_too_small_is_told_the_arithmetic() {
     let error = planned.fits(&of(&["n1"], Some(2))).unwrap_err().to_string();
     assert_eq!(
         error,
-        "job 7: has 1 node (n1) with 2 GPUs each\n  expected: 1 node with 4 GPUs each: tp × pp × dp × replicas = 4 × 1 × 1 × 1 = 4 GPUs; deploy.tp is from $TP_SIZE (job)\n  next: ask Slurm for a larger allocation, or choose a smaller deployment"
+        "job 7: has 1 node (n1) with 2 GPUs each\n  expected: 1 node with 4 GPUs each: tp × pp × dp × replicas = 4 × 1 × 1 × 1 = 4 GPUs; tp is from $TP_SIZE (job)\n  next: ask Slurm for a larger allocation, or choose a smaller deployment"
     );
 }
 

@@ -8,6 +8,7 @@ pub mod check;
 pub mod exec;
 pub mod jobs;
 pub mod list;
+pub mod node;
 mod output;
 mod planning;
 mod progress;

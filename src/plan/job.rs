@@ -2,10 +2,12 @@
 //!
 //! Arrow: `site`, `recipe` → here → `render`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::SlurmSection;
-use crate::site::{GresDialect, Site};
+use crate::site::{Arch, GresDialect, Site};
 
 /// A Slurm job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +22,24 @@ pub struct Job {
     pub directives: Vec<String>,
     /// Shell lines before tokmark takes over.
     pub setup: Vec<String>,
+    /// Environment modules loaded after `setup`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// Folder of a Python environment activated after the modules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venv: Option<String>,
+    /// The site's tokmark binaries, by architecture as `uname -m` says it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binary: BTreeMap<String, String>,
     /// MPI type for roles that want one.
     pub mpi: Option<String>,
+    /// Variables that nested steps must not see, beside those that are always cleared; a `*` at the end stands for
+    /// any rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clear_env: Vec<String>,
+    /// More options of every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub srun: Vec<String>,
 }
 
 /// Seconds before the time limit at which the job is told to wrap up.
@@ -78,13 +96,21 @@ impl Job {
         directives.push("--open-mode=append".into());
         directives.extend(site.slurm.directives.iter().cloned());
         directives.extend(recipe.directives.iter().flatten().cloned());
+        let binary = [(Arch::X86, &site.binary.x86_64), (Arch::Arm, &site.binary.aarch64)]
+            .into_iter()
+            .filter_map(|(arch, path)| Some((arch.name().to_owned(), path.clone()?)));
         Self {
             name: format!("tokmark-{}", needs.name),
             nodes: needs.nodes,
             time_s,
             directives,
             setup: site.slurm.setup.clone(),
+            modules: site.bare.modules.clone(),
+            venv: site.bare.venv.clone(),
+            binary: binary.collect(),
             mpi: site.slurm.mpi.clone(),
+            clear_env: site.slurm.clear_env.clone(),
+            srun: site.slurm.srun.clone(),
         }
     }
 }

@@ -9,16 +9,21 @@ pub mod build;
 pub mod chosen;
 mod connection;
 pub mod extension;
+pub mod facts;
 pub mod job;
 pub mod load_point;
 pub mod matrix;
 mod points;
+pub mod pool;
+pub mod port_map;
 pub mod prompt_spec;
 pub mod prompts;
 pub mod ramp;
 pub mod resolve;
 pub mod sbatch_env;
 pub mod scale;
+mod seats;
+mod servers;
 pub mod sources;
 mod stages;
 mod stem;
@@ -28,7 +33,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, PoolName};
 use crate::site::ContainerRuntime;
 pub use connection::Connection;
 pub use extension::Extension;
@@ -36,6 +41,7 @@ pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
     Spacing, Spread, Stop, TraceLoop, WeightedShape, WhenFull, point_id,
 };
+pub use pool::Pool;
 pub use prompts::{
     Conversation, Dataset, DatasetKind, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec, Trace,
     TraceKind,
@@ -76,6 +82,9 @@ pub struct Plan {
     pub job: job::Job,
     /// The container, when the site has a runtime for one.
     pub container: Option<Container>,
+    /// Interface of the nodes whose IPv4 address processes are reached at; without it their names are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The engine.
     pub launcher: Launcher,
     /// Server configurations, one after the other.
@@ -129,6 +138,25 @@ pub struct Container {
     pub image: String,
     /// `SOURCE:TARGET[:OPTIONS]`
     pub mounts: Vec<String>,
+    /// Whether the user's home folder is shown inside.
+    #[serde(default)]
+    pub mount_home: bool,
+    /// More variables whose value inside is the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// More options of the runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Folder where images of a registry are imported once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
+    /// Whether an image is unpacked once for the job and shared by its steps.
+    #[serde(default = "yes")]
+    pub reuse: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One server configuration and the load points run on it.
@@ -138,12 +166,19 @@ pub struct Deployment {
     pub id: String,
     /// Sizes.
     pub parallel: Parallel,
-    /// GPUs it uses: tp × pp × dp × replicas; 0 when it runs elsewhere and nobody says.
+    /// GPUs it uses: tp × pp × dp × replicas, over all pools; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
     /// Engine options.
     pub engine: serde_json::Map<String, serde_json::Value>,
     /// Environment of the servers: references (`env:NAME`, `file:PATH`) or literal values.
     pub env: BTreeMap<String, String>,
+    /// Its replicas: one pool, or prefill and decode.
+    pub pools: Vec<Pool>,
+    /// Choices of the launcher, every one with a value.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Put before the command of every process with GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<String>,
     /// Fixed port of the endpoint.
     pub port: Option<u16>,
     /// URL of an endpoint that already runs.
@@ -156,10 +191,14 @@ pub struct Deployment {
     pub connection: Connection,
     /// Seconds until the first token must have come.
     pub startup_timeout_s: f64,
+    /// Seconds from the last sign of progress in a log that the servers get in any case.
+    pub progress_timeout_s: f64,
     /// Seconds between TERM and KILL.
     pub stop_grace_s: f64,
     /// Nodes it spans.
     pub nodes: u32,
+    /// Those of them with replicas on them.
+    pub worker_nodes: u32,
     /// Its processes, in start order.
     pub processes: Vec<topology::Process>,
     /// Load points, in order.
@@ -187,6 +226,18 @@ impl Parallel {
     /// GPUs of one replica: tp × pp × dp.
     pub fn gpus_per_replica(&self) -> u32 {
         self.tp.saturating_mul(self.pp).saturating_mul(self.dp)
+    }
+}
+
+impl Deployment {
+    /// The pool of that name.
+    pub fn pool(&self, name: PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// Whether prefill and decode are apart.
+    pub fn is_disaggregated(&self) -> bool {
+        self.pool(PoolName::Prefill).is_some()
     }
 }
 

@@ -179,6 +179,9 @@ fn too_few(job: &Job, name: &str, flag: &str, value: &str, gpus_per_node: u32) -
 mod tests {
     use super::*;
     use crate::plan::chosen::Variable;
+    use crate::plan::job::Needs;
+    use crate::recipe::SlurmSection;
+    use crate::site::Site;
 
     fn chosen(variables: &[(&str, &str)]) -> Chosen {
         let variables = variables.iter().map(|(name, value)| {
@@ -188,14 +191,9 @@ mod tests {
     }
 
     fn applied(directives: &[&str], variables: &[(&str, &str)]) -> Result<Vec<String>, String> {
-        let mut job = Job {
-            name: "tokmark-q".into(),
-            nodes: 2,
-            time_s: 60,
-            directives: directives.iter().map(|line| (*line).to_owned()).collect(),
-            setup: Vec::new(),
-            mpi: None,
-        };
+        let needs = Needs { name: "q", nodes: 2, gpu: "h100", gpus_per_node: 4 };
+        let mut job = Job::new(&Site::default(), &SlurmSection::default(), &needs);
+        job.directives = directives.iter().map(|line| (*line).to_owned()).collect();
         match apply(&mut job, &chosen(variables), 4) {
             Ok(_) => Ok(job.directives),
             Err(errors) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),

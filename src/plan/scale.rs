@@ -3,7 +3,7 @@
 //! Arrow: `recipe`, `chosen`, a finished plan → here → `sources`, `workload`, `commands`.
 
 use super::chosen::Scale;
-use super::{Deployment, Plan};
+use super::{Deployment, Plan, Pool};
 use crate::document::{InputError, InputErrors};
 use crate::recipe::Recipe;
 use crate::recipe::find::{RecipeFile, scale_of};
@@ -61,29 +61,40 @@ impl Plan {
 
     /// Which environment variable made the deployment as large as it is.
     fn blamed(&self) -> Option<String> {
-        let sizes = ["tp", "pp", "dp", "replicas"].map(|key| format!("deploy.{key}"));
-        let mut of_variables = sizes.iter().filter_map(|key| {
-            let origin = self.origins.get(key).filter(|origin| origin.starts_with('$'))?;
-            Some(format!("{key} is from {origin}"))
+        let is_size =
+            |key: &str| ["tp", "pp", "dp", "replicas"].contains(&key.rsplit('.').next().unwrap_or_default());
+        let mut of_variables = self.origins.iter().filter_map(|(key, origin)| {
+            let key =
+                key.strip_prefix("deploy.").filter(|key| is_size(key) && !key.starts_with("engine."))?;
+            origin.starts_with('$').then(|| format!("{key} is from {origin}"))
         });
         of_variables.next()
     }
 }
 
-/// `tp × pp × dp × replicas = 4 × 1 × 1 × 2 = 8 GPUs`
+/// `tp × pp × dp × replicas = 4 × 1 × 1 × 2 = 8 GPUs`; `prefill 6 × 4 + decode 1 × 8 = 32 GPUs`, replicas first.
 pub fn arithmetic(deployment: &Deployment) -> String {
+    let total = deployment.gpus;
+    let gpus = format!("{total} {}", if total == 1 { "GPU" } else { "GPUs" });
+    let pools = &deployment.pools;
+    if pools.len() > 1 && pools.iter().map(Pool::gpus).sum::<u32>() == total {
+        let of = |pool: &Pool| {
+            format!(
+                "{} {} × {}",
+                pool.name.as_str(),
+                pool.parallel.replicas,
+                pool.parallel.gpus_per_replica()
+            )
+        };
+        return format!("{} = {gpus}", pools.iter().map(of).collect::<Vec<_>>().join(" + "));
+    }
     let sizes = &deployment.parallel;
-    let product = sizes.gpus_per_replica().saturating_mul(sizes.replicas);
-    if product != deployment.gpus {
-        return format!("{} GPUs", deployment.gpus);
+    if sizes.gpus_per_replica().saturating_mul(sizes.replicas) != total {
+        return gpus;
     }
     format!(
-        "tp × pp × dp × replicas = {} × {} × {} × {} = {product} {}",
-        sizes.tp,
-        sizes.pp,
-        sizes.dp,
-        sizes.replicas,
-        if product == 1 { "GPU" } else { "GPUs" }
+        "tp × pp × dp × replicas = {} × {} × {} × {} = {gpus}",
+        sizes.tp, sizes.pp, sizes.dp, sizes.replicas
     )
 }
 

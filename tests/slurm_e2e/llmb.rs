@@ -120,7 +120,7 @@ fn a_knob_that_needs_more_than_the_job_has_is_refused_with_the_arithmetic() {
     let id = by_hand(&lab, "job.sh", &[("TP_SIZE", "3")], &[]);
     assert_eq!(ended(&id), "FAILED 2:0");
     let output = lab.read(&format!("experiments/slurm-{id}.out"));
-    for part in ["with 1 GPUs each", "3 × 1 × 1 × 1 = 3 GPUs", "deploy.tp is from $TP_SIZE (job)"] {
+    for part in ["with 1 GPUs each", "3 × 1 × 1 × 1 = 3 GPUs", "tp is from $TP_SIZE (job)"] {
         assert!(output.contains(part), "{part} in {output}");
     }
     // With room for it on sbatch's command line it runs.

@@ -2,6 +2,8 @@
 //!
 //! Arrow: `document`, `recipe` (sections) → here → `plan`.
 
+mod sections;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::document::{Document, InputError, InputErrors, join};
 use crate::recipe::find::config_folder;
 use crate::recipe::{DeploySection, LoadSection, ModelSection, SlurmSection};
+pub use sections::{
+    Arch, ContainerRuntime, GresDialect, SiteBare, SiteBinary, SiteContainer, SiteGpu, SiteNetwork, SiteSlurm,
+};
 
 /// A site file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +33,12 @@ pub struct Site {
     pub slurm: SiteSlurm,
     /// How servers are contained.
     pub container: SiteContainer,
+    /// What the job's shell loads before servers start, mostly where they run bare.
+    pub bare: SiteBare,
+    /// How the processes of a deployment reach each other.
+    pub network: SiteNetwork,
+    /// The tokmark binary for each architecture of compute nodes.
+    pub binary: SiteBinary,
     /// Environment of every server. `env:NAME` and `file:PATH` are read where the server runs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -39,96 +50,6 @@ pub struct Site {
     pub gpus: BTreeMap<String, SiteGpu>,
     /// Laid under every recipe.
     pub defaults: SiteDefaults,
-}
-
-/// `[slurm]` of a site.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SiteSlurm {
-    /// `--partition`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<String>,
-    /// `--account`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// `--qos`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos: Option<String>,
-    /// `--reservation`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reservation: Option<String>,
-    /// How GPUs are asked for. Default: `gres`.
-    pub gres: GresDialect,
-    /// MPI type for `srun --mpi`, where a launcher asks for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mpi: Option<String>,
-    /// More `#SBATCH` directives, without the `#SBATCH`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub directives: Vec<String>,
-    /// Shell lines run in the job before tokmark takes over, e.g. `module load cuda`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub setup: Vec<String>,
-}
-
-/// How a site's Slurm is asked for GPUs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum GresDialect {
-    /// Not at all.
-    None,
-    /// `--gres=gpu:N`
-    #[default]
-    Gres,
-    /// `--gres=gpu:TYPE:N`
-    TypedGres,
-    /// `--gpus-per-node=N`
-    GpusPerNode,
-}
-
-/// `[container]` of a site.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SiteContainer {
-    /// Container runtime of the compute nodes. Default: none, servers run bare.
-    pub runtime: ContainerRuntime,
-    /// `SOURCE:TARGET[:OPTIONS]`
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mounts: Vec<String>,
-}
-
-/// Container runtimes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ContainerRuntime {
-    /// Servers run bare.
-    #[default]
-    None,
-    /// NVIDIA pyxis with enroot: `srun --container-image`.
-    Pyxis,
-}
-
-/// `[gpus.TYPE]` of a site.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SiteGpu {
-    /// GPUs of a node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_node: Option<u32>,
-    /// Partition of these nodes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<String>,
-    /// `--constraint`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub constraint: Option<String>,
-    /// Name of the type in GRES, when it differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gres_type: Option<String>,
-    /// Folder of a model's weights on these nodes, by model name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, String>,
-    /// Image to use in place of the recipe's, by the recipe's image name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<String, String>,
 }
 
 /// `[defaults]` of a site: a layer under every recipe.

@@ -1,0 +1,138 @@
+//! Looking at the machine this runs on.
+//!
+//! Arrow: `ports` → here → `node`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::ports;
+use super::{Address, Ask, Disk, PathReport, Report};
+
+/// Answers a question for this machine. What it cannot find out is absent; it never fails.
+pub fn report(ask: &Ask) -> Report {
+    let addresses = addresses();
+    let address = ask.interface.as_ref().and_then(|wanted| {
+        addresses.iter().find(|address| address.interface == *wanted).map(|address| address.ip.clone())
+    });
+    Report {
+        host: nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into()),
+        node: std::env::var("SLURMD_NODENAME").ok(),
+        arch: std::env::consts::ARCH.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        unix_ns: now_ns(),
+        cuda_visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+        addresses,
+        address,
+        resolved: ask.names.iter().map(|name| (name.clone(), resolve(name))).collect(),
+        free: ask.ports.iter().map(ports::free).collect(),
+        paths: ask.paths.iter().map(|path| look_at(path)).collect(),
+        disk: Disk { cwd: free_bytes(Path::new(".")), tmp: free_bytes(&std::env::temp_dir()) },
+        gpus: gpus(Path::new("/dev")),
+    }
+}
+
+/// Nanoseconds since 1970; 0 before.
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn addresses() -> Vec<Address> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    all.filter_map(|entry| {
+        let address = entry.address?;
+        let ip = address.as_sockaddr_in()?.ip();
+        Some(Address { interface: entry.interface_name, ip: ip.to_string() })
+    })
+    .collect()
+}
+
+fn resolve(name: &str) -> Option<String> {
+    let found = (name, 0).to_socket_addrs().ok()?;
+    found.filter(SocketAddr::is_ipv4).map(|address| address.ip().to_string()).next()
+}
+
+fn look_at(path: &str) -> PathReport {
+    let found = std::fs::metadata(path);
+    let is_dir = found.as_ref().is_ok_and(std::fs::Metadata::is_dir);
+    let tried = found.and_then(|found| {
+        if found.is_dir() {
+            std::fs::read_dir(path).map(drop)
+        } else if found.is_file() {
+            std::fs::File::open(path).map(drop)
+        } else {
+            // Opening a pipe would wait for its other end.
+            Ok(())
+        }
+    });
+    let problem = tried.err().map(|error| error.to_string());
+    PathReport { path: path.to_owned(), readable: problem.is_none(), is_dir, problem }
+}
+
+fn free_bytes(path: &Path) -> Option<u64> {
+    let space = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(space.blocks_available().saturating_mul(space.fragment_size()))
+}
+
+/// Device files of GPUs in a folder: `nvidia` and a number.
+fn gpus(dev: &Path) -> u32 {
+    let Ok(entries) = std::fs::read_dir(dev) else { return 0 };
+    let is_gpu = |name: &str| {
+        let number = name.strip_prefix("nvidia");
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+    u32::try_from(names.filter(|name| is_gpu(name)).count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_answers_what_it_was_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("weights");
+        std::fs::write(&file, "x").unwrap();
+        let path = |path: &Path| path.display().to_string();
+        let ask = Ask {
+            names: vec!["127.0.0.7".into(), "no such.host".into()],
+            paths: vec![path(dir.path()), path(&file), path(&dir.path().join("gone"))],
+            interface: Some("lo".into()),
+            ..Ask::default()
+        };
+        let before = now_ns();
+        let answer = report(&ask);
+        assert!(answer.unix_ns >= before && answer.unix_ns <= now_ns());
+        assert_eq!(answer.resolved["127.0.0.7"].as_deref(), Some("127.0.0.7"));
+        assert_eq!(answer.resolved["no such.host"], None);
+        assert_eq!(
+            (answer.address.as_deref(), answer.address_of("lo")),
+            (Some("127.0.0.1"), Some("127.0.0.1"))
+        );
+        let seen: Vec<_> = answer.paths.iter().map(|path| (path.readable, path.is_dir)).collect();
+        assert_eq!(seen, [(true, true), (true, false), (false, false)]);
+        let gone = answer.paths[2].problem.as_deref().unwrap();
+        assert!(gone.contains("No such file"), "{gone}");
+        assert!(answer.disk.cwd.is_some_and(|bytes| bytes > 0) && answer.disk.tmp.is_some());
+    }
+
+    #[test]
+    fn gpus_are_numbered_device_files() {
+        let dev = tempfile::tempdir().unwrap();
+        for name in ["nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm", "nvidia", "sda1"] {
+            std::fs::write(dev.path().join(name), "").unwrap();
+        }
+        assert_eq!(gpus(dev.path()), 3);
+        assert_eq!(gpus(&dev.path().join("gone")), 0);
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(look_at(&pipe.display().to_string()).readable);
+    }
+}
