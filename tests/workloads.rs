@@ -83,6 +83,7 @@ name = "worker"
 placement = "each_replica"
 gpus = true
 argv = ["worker"]
+ready = { started = {} }
 "#;
 
 fn house() -> House {
