@@ -32,7 +32,7 @@ pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     let here = variable("SLURMD_NODENAME").unwrap_or_else(hostname);
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let on_first = nodes.first().is_some_and(|first| short(first) == short(&here));
-    Ok(Allocation { job, nodes, restarts, slurm, on_first })
+    Ok(Allocation { job, nodes, restarts, slurm, on_first, run: Some(std::process::id()) })
 }
 
 /// What a job script's allocation has, by what Slurm tells it, else by what the script asked for.

@@ -73,5 +73,5 @@ async fn this_allocation() -> anyhow::Result<Allocation> {
         InputError::new("exec", "not inside a Slurm job: SLURM_JOB_ID is not set")
             .next("submit the script with sbatch, or use `tokmark run RECIPE`")
     })?;
-    Ok(Allocation { on_first: true, ..allocation::of_job(&id, &list).await? })
+    Ok(Allocation { on_first: true, run: None, ..allocation::of_job(&id, &list).await? })
 }

@@ -316,6 +316,21 @@ fn an_allocation_that_is_too_small_and_a_submission_from_within_one_are_told() {
     }
     let end = inside(&["run", &recipe, "--set", "load.concurrency=1"]).code(0);
     assert!(end.err.contains("the load is sent from here") && end.out.contains("SIMULATED"), "{}", end.err);
+    // Two at once, on two nodes each, from a shell that is on neither.
+    let two = format!(
+        "for n in 1 2; do '{0}' run '{recipe}' --site '{site}' --set load.concurrency=1 --set load.isl=2$n --json >$n.json 2>$n.err & done; wait",
+        env!("CARGO_BIN_EXE_tokmark")
+    );
+    let mut salloc = Command::new("salloc");
+    salloc
+        .args(["-Q", "-N2", "--gres=gpu:1", "bash", "-c", &two])
+        .current_dir(lab.path(""))
+        .env("HOME", lab.path(""));
+    said(&mut salloc).code(0);
+    for n in ["1", "2"] {
+        let summaries = lab.read(&format!("{n}.json"));
+        assert_eq!(json(&summaries)[0]["requests"]["completed"], 3, "{}", lab.read(&format!("{n}.err")));
+    }
     let end = inside(&["submit", &recipe, "--slurm-arg", "hold"]).code(0);
     assert!(end.err.contains("`tokmark run` would use") && end.out.contains("submitted job"), "{}", end.err);
 }
