@@ -287,7 +287,7 @@ pub fn context(
         pools: &deployment.pools,
         settings: &deployment.settings,
         gpu: &plan.gpu,
-        nodes: deployment.worker_nodes,
+        nodes: deployment.server_nodes,
         url: deployment.url.as_deref(),
     };
     let pool = pool.and_then(|name| deployment.pool(name));

@@ -306,7 +306,7 @@ fn deployment(
         progress_timeout_s: seconds(section.progress_timeout, 600.0),
         stop_grace_s: seconds(section.stop_grace, 20.0),
         nodes: servers.layout.nodes,
-        worker_nodes: servers.layout.worker_nodes,
+        server_nodes: servers.layout.server_nodes,
         processes: servers.layout.processes,
         points,
     })

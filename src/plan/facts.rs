@@ -20,7 +20,7 @@ pub struct Facts<'a> {
     pub settings: &'a Map<String, Value>,
     /// The GPUs.
     pub gpu: &'a Gpu,
-    /// Nodes with replicas on them.
+    /// Nodes with servers on them.
     pub nodes: u32,
     /// URL of an endpoint that already runs.
     pub url: Option<&'a str>,

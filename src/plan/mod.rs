@@ -197,8 +197,8 @@ pub struct Deployment {
     pub stop_grace_s: f64,
     /// Nodes it spans.
     pub nodes: u32,
-    /// Those of them with replicas on them.
-    pub worker_nodes: u32,
+    /// Those of them with servers on them.
+    pub server_nodes: u32,
     /// Its processes, in start order.
     pub processes: Vec<topology::Process>,
     /// Load points, in order.

@@ -54,8 +54,8 @@ pub(super) struct Seats {
     pub first_dedicated: u32,
     /// Replicas of each pool, in the order of the pools.
     pub pools: Vec<(PoolName, Vec<ReplicaSeat>)>,
-    /// Nodes with replicas on them.
-    pub worker_nodes: u32,
+    /// Nodes with servers on them: all but one for the load alone.
+    pub server_nodes: u32,
 }
 
 impl Seats {
@@ -106,7 +106,7 @@ pub(super) fn seat(
         head: if apart.head { u32::from(apart.client) } else { first.min(nodes - 1) },
         first_dedicated: reserved,
         pools: seated,
-        worker_nodes: nodes - first.min(nodes),
+        server_nodes: nodes - u32::from(apart.client),
     })
 }
 

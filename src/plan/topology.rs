@@ -65,8 +65,8 @@ pub struct PortNeed {
 pub struct Layout {
     /// Nodes in all.
     pub nodes: u32,
-    /// Nodes with replicas on them.
-    pub worker_nodes: u32,
+    /// Nodes with servers on them.
+    pub server_nodes: u32,
     /// Its processes, in start order.
     pub processes: Vec<Process>,
 }
@@ -78,7 +78,7 @@ pub struct Layout {
 /// not render.
 pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) -> Result<Layout, Misfit> {
     let first = seat(launcher, facts.pools, gpu, apart, 0)?;
-    let facts = Facts { nodes: first.worker_nodes, ..facts.clone() };
+    let facts = Facts { nodes: first.server_nodes, ..facts.clone() };
     hold(launcher, &facts)?;
     let roles = present(launcher, &facts)?;
     let dedicated = roles.iter().filter(|role| role.placement == Placement::Dedicated).count();
@@ -129,7 +129,7 @@ pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) 
             processes.push(process);
         }
     }
-    Ok(Layout { nodes: seats.nodes, worker_nodes: seats.worker_nodes, processes })
+    Ok(Layout { nodes: seats.nodes, server_nodes: seats.server_nodes, processes })
 }
 
 fn is_of_pool(role: &Role) -> bool {

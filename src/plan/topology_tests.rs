@@ -174,7 +174,7 @@ fn nodes_set_apart_come_first_and_hold_no_worker() {
         (at("frontend-0"), at("etcd-0"), at("worker-0"), at("worker-1")),
         (vec![1], vec![1], vec![2], vec![3])
     );
-    assert_eq!((layout.nodes, layout.worker_nodes), (4, 2));
+    assert_eq!((layout.nodes, layout.server_nodes), (4, 3));
 }
 
 #[test]

@@ -9,7 +9,8 @@ pub fn is_reference(value: &str) -> bool {
 
 /// Whether a variable's name says that its value is a secret.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_uppercase();
+    // gpt-oss without internet needs TIKTOKEN_ENCODINGS_BASE, a folder.
+    let name = name.to_uppercase().replace("TIKTOKEN", "");
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"]
         .iter()
         .any(|word| name.contains(word))
@@ -40,6 +41,8 @@ mod tests {
             ("HF_TOKEN", true),
             ("OPENAI_API_KEY", true),
             ("DB_PASSWORD", true),
+            ("TIKTOKEN_ENCODINGS_BASE", false),
+            ("TIKTOKEN_TOKEN", true),
             ("TOKENIZERS_PARALLELISM", false),
             ("MAX_NUM_TOKENS", false),
             ("PATH", false),

@@ -10,7 +10,7 @@ use crate::metrics::stats::Distribution;
 use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 
 /// What every page says first about simulated results.
-pub const SIMULATED: &str = "SIMULATED: these figures come from tokmark's simulated engine, not from a GPU.";
+pub const SIMULATED: &str = "SIMULATED: these figures come from a simulated engine, not from a GPU.";
 
 /// The headline table: one row a point.
 pub fn headline(rows: &[Row]) -> Table {

@@ -21,6 +21,7 @@ port = "http"
 health = "/health"
 [[role]]
 name = "beside"
+ready = {{ started = {{}} }}
 placement = "head"
 bare = true
 argv = ["sh", "-c", '{trap}; echo up; while :; do sleep 0.1; done', "sh", "{{{{ dirs.logs }}}}/marker"]

@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod ends;
+mod engines;
 mod lab;
 mod llmb;
 mod roles;

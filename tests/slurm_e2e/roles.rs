@@ -24,11 +24,12 @@ placement = "head"
 bare = true
 argv = ["sh", "-c", 'echo node=$(hostname) gpus=${CUDA_VISIBLE_DEVICES:-none} "a=$A"; exec sleep 1000']
 env = { A = "it's $(not) a \"shell\" é" }
+ready = { started = {} }
 [[role]]
 name = "replica"
 placement = "each_replica"
 gpus = true
-argv = ["sh", "-c", 'echo index=$1 node=$(hostname) gpus=$CUDA_VISIBLE_DEVICES step=$SLURM_STEP_ID task=$SLURM_PROCID; echo container="$PYXIS_STUB_IMAGE|$PYXIS_STUB_MOUNTS"; shift; exec "$@"', "sh", "{{ index }}",
+argv = ["sh", "-c", 'echo index=$1 node=$(hostname) gpus=$CUDA_VISIBLE_DEVICES step=$SLURM_STEP_ID task=$SLURM_PROCID; echo container="$PYXIS_STUB_IMAGE$PYXIS_STUB_NAME|$PYXIS_STUB_MOUNTS"; shift; exec "$@"', "sh", "{{ index }}",
   "{{ tokmark }}", "sim", "--host", "{{ host }}", "--port", "{{ port.http }}", "--model", "{{ model.served_name }}"]
 ports = { http = 8600 }
 files = { config = "port {{ port.http }}" }
@@ -160,7 +161,7 @@ fn a_replica_spans_nodes_in_one_step_with_a_task_for_each_gpu() {
     let site = lab.write("s.toml", "schema = 1\n[gpus.h100]\nper_node = 4\nconstraint = \"h100\"\n");
     let job = lab.submit(&recipe, &["--site", &site, "--gpu", "h100"]);
     lab.wait(&job).code(0);
-    let log = job.read("server_logs/replica-0.log");
+    let log: String = (0..8).map(|task| job.read(&format!("server_logs/replica-0.t{task}.log"))).collect();
     let names = nodes();
     let mut tasks: Vec<_> = log.lines().filter(|line| line.contains("node=")).map(facts).collect();
     tasks.sort_by_key(|facts| facts["task"].to_owned());
@@ -195,7 +196,7 @@ fn containers_hold_the_engine_and_not_bare_roles() {
     let run = job.dir.join("run/deployment").display().to_string();
     let log = job.read("server_logs/replica-0.log");
     let logs = job.dir.join("server_logs").display().to_string();
-    let wanted = format!("container=registry.lab#engine:1|/etc:/host-etc:ro,{run}:{run},{logs}:{logs}\n");
+    let wanted = format!("container=tokmark-{}|/etc:/host-etc:ro,{run}:{run},{logs}:{logs}\n", job.id);
     assert!(log.contains(&wanted), "{wanted} in {log}");
     let commands = job.read("commands.sh");
     let sidecar = commands.lines().find(|line| line.contains("--job-name=sidecar-0")).unwrap();

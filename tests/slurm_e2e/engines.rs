@@ -1,0 +1,155 @@
+//! The launchers for vLLM and Dynamo over several nodes, with stand-ins for the programs they start: the argv, addresses,
+//! ports, GPUs and readiness are the launchers' own, and what stands to each other must find each other.
+
+use serde_json::Value;
+
+use crate::lab::{Job, Lab, TINY, nodes, slurm};
+
+/// Where the stand-ins are.
+const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engines");
+
+/// A recipe with `keys` in `[deploy]`, and `tables` after it.
+fn recipe(keys: &str, tables: &str) -> String {
+    TINY.replace("launcher = \"sim\"", &format!("{keys}\nstop_grace = \"5s\""))
+        .replace("[deploy.engine]\nprofile = \"quick\"\n", &format!("{tables}\n"))
+        .replace("concurrency = [1, 2]", "concurrency = 4")
+}
+
+fn site(lab: &Lab, name: &str, more: &str) -> String {
+    let path = std::env::var("PATH").unwrap();
+    lab.write(
+        name,
+        &format!(
+            "schema = 1\n[slurm]\ngres = \"typed-gres\"\n[env]\nPATH = \"{ENGINES}:{path}\"\nTOKMARK = \"{}\"\nSTAND_IN_MODEL = \"m/tiny\"\n\
+             [gpus.h100]\nper_node = 4\npartition = \"gpu\"\n{more}",
+            env!("CARGO_BIN_EXE_tokmark")
+        ),
+    )
+}
+
+/// The facts a stand-in printed first, by key.
+fn facts(job: &Job, process: &str) -> std::collections::BTreeMap<String, String> {
+    let log = job.read(&format!("server_logs/{process}.log"));
+    let line =
+        log.lines().find(|line| line.starts_with("stand-in ")).unwrap_or_else(|| panic!("{process}: {log}"));
+    line.split(' ')
+        .filter_map(|word| word.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+fn is_contained() -> bool {
+    slurm(&["srun", "--help"]).contains("--container-image")
+}
+
+const PYXIS: &str =
+    "[container]\nruntime = \"pyxis\"\n[gpus.h100.images]\n\"e:1\" = \"registry.lab#engine:1\"\n";
+const DYNAMO: &str = "launcher = \"dynamo-vllm\"";
+const IMAGE: &str = "\n[gpu.h100.container]\nimage = \"e:1\"\n";
+
+#[test]
+fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint() {
+    let Some(lab) = Lab::new() else { return };
+    let text = recipe("launcher = \"vllm\"\ntp = 2\ndp = 4\nep = 8", "");
+    let recipe = lab.write("dp.toml", &text);
+    let site = site(&lab, "bare.toml", "");
+    let job = lab.submit(&recipe, &["--site", &site, "--gpu", "h100"]);
+    lab.wait(&job).code(0);
+    let names = nodes();
+    let (leader, follower) = (facts(&job, "server-0-r0"), facts(&job, "server-0-r1"));
+    assert_eq!((&leader["node"], &follower["node"]), (&names[0], &names[1]));
+    assert_eq!((leader["gpus"].as_str(), follower["gpus"].as_str()), ("0,1,2,3", "0,1,2,3"));
+    assert_eq!(
+        (leader["rank"].as_str(), follower["rank"].as_str(), leader["local"].as_str()),
+        ("0", "2", "2")
+    );
+    assert!(job.read("server_logs/server-0-r0.log").contains("joined 2"));
+    let summary: Value = serde_json::from_str(&job.read("benchmark_logs/summary.json")).unwrap();
+    let throughput = &summary["throughput"];
+    let (all, each) = (&throughput["output_tokens_per_s"], &throughput["output_tokens_per_s_per_gpu"]);
+    assert!((all.as_f64().unwrap() / each.as_f64().unwrap() - 8.0).abs() < 1e-6, "8 GPUs: {throughput}");
+    job.left_nothing();
+}
+
+#[test]
+fn prefill_and_decode_over_two_nodes_register_before_the_load_bare_and_contained() {
+    let Some(lab) = Lab::new() else { return };
+    let tables = "[deploy.settings]\nrouter_mode = \"kv\"\n[deploy.prefill]\ntp = 1\nreplicas = 2\n\
+                  [deploy.decode]\ntp = 4\n[deploy.decode.env]\nSTAND_IN_DELAY = \"1\"";
+    let recipe = lab.write("disagg.toml", &(recipe(DYNAMO, tables) + IMAGE));
+    let contained = is_contained();
+    let mut jobs =
+        vec![("", lab.submit(&recipe, &["--site", &site(&lab, "bare.toml", ""), "--gpu", "h100"]))];
+    if contained {
+        let site = site(&lab, "pyxis.toml", PYXIS);
+        jobs.push(("tokmark-", lab.submit(&recipe, &["--site", &site, "--gpu", "h100"])));
+    }
+    let names = nodes();
+    for (container, job) in &jobs {
+        lab.wait(job).code(0);
+        let seats: Vec<_> =
+            ["frontend-0", "prefill-0", "prefill-1", "decode-0"].map(|name| facts(job, name)).into();
+        let seen: Vec<_> = seats.iter().map(|seat| (seat["node"].as_str(), seat["gpus"].as_str())).collect();
+        let [first, second] = [names[0].as_str(), names[1].as_str()];
+        assert_eq!(seen[1..], [(first, "0"), (first, "1"), (second, "0,1,2,3")]);
+        assert_eq!(seen[0].0, first);
+        assert_ne!(seats[1]["nixl"], seats[2]["nixl"], "side channels of one node stand apart");
+        assert!(seats.iter().skip(1).all(|seat| seat["namespace"].contains(&job.id)), "{seats:?}");
+        assert!(seats.iter().all(|seat| seat["container"].starts_with(container)), "{seats:?}");
+        assert!(
+            seats.iter().all(|seat| seat["image"].is_empty()),
+            "steps reuse the unpacked container: {seats:?}"
+        );
+        let log = job.read("server_logs/decode-0.log");
+        assert!(log.contains("registered backend"), "{log}");
+        job.left_nothing();
+    }
+    if contained {
+        let commands = jobs[1].1.read("commands.sh");
+        assert!(
+            commands.lines().filter(|l| l.contains("--container-name=tokmark-")).count() >= 5,
+            "{commands}"
+        );
+    }
+}
+
+/// Two jobs that share a node, submitted at once: ports, GPUs and files are their own.
+#[test]
+fn two_jobs_on_one_node_do_not_meet() {
+    let Some(lab) = Lab::new() else { return };
+    let names = nodes();
+    let tables = "[deploy.prefill]\ntp = 1\n[deploy.decode]\ntp = 1";
+    let recipe = lab.write("two.toml", &recipe(DYNAMO, tables));
+    let site = site(&lab, "bare.toml", "");
+    let args = ["--site", site.as_str(), "--gpu", "h100", &format!("--slurm-arg=--nodelist={}", names[1])];
+    let jobs = [lab.submit(&recipe, &args), lab.submit(&recipe, &args)];
+    let mut gpus = std::collections::BTreeSet::new();
+    let mut ports = std::collections::BTreeSet::new();
+    for job in &jobs {
+        lab.wait(job).code(0);
+        for worker in ["prefill-0", "decode-0"] {
+            gpus.insert(facts(job, worker)["gpus"].clone());
+        }
+        ports.insert(facts(job, "frontend-0")["listens"].clone());
+        job.left_nothing();
+    }
+    assert_eq!(gpus.len(), 4, "{gpus:?}");
+    assert_eq!(ports.len(), 2, "{ports:?}");
+    assert_ne!(jobs[0].dir, jobs[1].dir);
+}
+
+/// A worker that never registers: the start ends at its deadline and says who is missing.
+#[test]
+fn a_worker_that_does_not_register_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let tables =
+        "[deploy.prefill]\ntp = 1\n[deploy.prefill.env]\nSTAND_IN_DELAY = \"1000\"\n[deploy.decode]\ntp = 1";
+    let text = recipe(DYNAMO, tables).replace("startup_timeout = \"60s\"", "startup_timeout = \"8s\"");
+    let recipe = lab.write("late.toml", &text);
+    let job = lab.submit(&recipe, &["--site", &site(&lab, "bare.toml", ""), "--gpu", "h100"]);
+    let said = lab.wait(&job).code(4);
+    let told = format!("{}{}", said.err, job.read("server_logs/bench.log"));
+    assert!(told.contains("prefill-0: http://") && told.contains("instances has 0 of 1"), "{told}");
+    assert!(told.contains("deploy.startup_timeout has passed"), "{told}");
+    job.left_nothing();
+}
