@@ -55,7 +55,7 @@ pub struct Global {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Recipes there are
+    /// Recipes there are, and what can be submitted
     List(list::ListArgs),
     /// One recipe resolved, with the origin of each value, its knobs and its load points
     Show(show::ShowArgs),
@@ -65,9 +65,9 @@ pub enum Command {
     Check(check::CheckArgs),
     /// The sbatch script of a recipe
     Render(render::RenderArgs),
-    /// Render a recipe and submit it to Slurm
+    /// Render recipes and submit them to Slurm
     Submit(submit::SubmitArgs),
-    /// Run a recipe on this machine, without Slurm
+    /// Run a recipe here: on this machine, or in the Slurm allocation that this is
     Run(run::RunArgs),
     /// Run a frozen plan inside an allocation (called by the job script)
     Exec(exec::ExecArgs),

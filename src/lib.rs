@@ -29,3 +29,4 @@ pub mod sim;
 pub mod site;
 pub mod slurm;
 pub mod template;
+pub mod workload;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -19,6 +19,8 @@ const ARROWS: [(&str, &[&str]); 22] = [
     // What will happen. Pure: never a server, a socket or Slurm.
     ("plan", &["recipe", "launcher", "site"]),
     ("render", &["plan", "launcher"]),
+    // What is submitted together: recipes by their workload names, each planned by a function it is given.
+    ("workload", &["recipe", "plan"]),
     // What a machine says of itself, wherever it is asked.
     ("node", &[]),
     // Slurm: words and parsers know nothing of the crate, the calls know them.
@@ -64,6 +66,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "sim",
             "site",
             "slurm",
+            "workload",
         ],
     ),
     ("cli", &["commands"]),

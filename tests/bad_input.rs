@@ -146,7 +146,7 @@ fn a_recipe_without_a_value_for_the_chosen_gpu() {
 fn a_recipe_for_several_gpus_and_none_chosen() {
     says!(
         House::new().fails(["submit", "gpt-oss-120b-dynamo-trtllm"]),
-        "error: embedded:recipes/gpt-oss-120b-dynamo-trtllm.toml:60: `gpu`: written for several GPU types
+        "error: embedded:recipes/gpt-oss-120b-dynamo-trtllm.toml:61: `gpu`: written for several GPU types
   expected: one of b200, gb200
   next: choose one: --gpu b200"
     );

@@ -163,3 +163,119 @@ fn an_interrupted_job_in_the_queue_again_is_pending() {
     desk.fake.job("1", &[("state", "TIMEOUT"), ("exit", "0:0")]);
     assert_eq!(state(&desk), "TIMEOUT");
 }
+
+const KNOBS: &str = "[knobs]\nSTREAMING = \"load.streaming\"\nISL = \"load.isl\"\n";
+
+/// Ends of lines that must be there, in order.
+fn endings<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.strip_prefix(start)).collect()
+}
+
+#[test]
+fn several_jobs_are_a_call_and_a_line_each_and_a_list_in_json() {
+    let desk = Desk::new();
+    let args =
+        ["submit", "tiny.toml", "-r", "2", "--nice", "-5", "--nodelist", "a,b", "--slurm-arg", "comment=x y"];
+    let (code, out, err) = said(&mut desk.command(&args));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(endings(&out, "submitted job "), ["1: tiny, 1 GPU, 1/2", "2: tiny, 1 GPU, 2/2"]);
+    let calls = desk.fake.calls();
+    let options: Vec<&[String]> = calls.iter().map(|call| &call[2..call.len() - 1]).collect();
+    let wanted = ["--nice=-5", "--nodelist=a,b", "--comment=x y"].map(str::to_owned);
+    assert_eq!(options, [&wanted[..], &wanted[..]]);
+    let (_, out, _) = said(&mut desk.command(&["submit", "tiny.toml", "-r", "2", "--json"]));
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((told[0]["job"].as_str(), told[1]["repeat"].as_u64()), (Some("3"), Some(2)));
+}
+
+#[test]
+fn nothing_is_submitted_when_one_of_several_jobs_is_wrong() {
+    let desk = Desk::new();
+    let (code, out, err) = said(&mut desk.command(&["submit", "tiny.toml", "--scale", "1,2"]));
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("no scale 2") && desk.fake.calls().is_empty(), "{err}");
+}
+
+#[test]
+fn a_refusal_half_way_says_what_is_in_the_queue() {
+    let desk = Desk::new();
+    // The fake cluster has one node.
+    std::fs::write(
+        desk.dir.path().join("wide.toml"),
+        TINY.replace("launcher = \"sim\"", "launcher = \"sim\"\n[slurm]\ndirectives = [\"--nodes=9\"]"),
+    )
+    .unwrap();
+    std::fs::write(
+        desk.dir.path().join("jobs.toml"),
+        "[[job]]\nrecipe = \"./tiny.toml\"\n[[job]]\nrecipe = \"./wide.toml\"\n",
+    )
+    .unwrap();
+    let (code, out, err) = said(&mut desk.command(&["submit", "-f", "jobs.toml"]));
+    assert_eq!((code, endings(&out, "submitted job ")), (3, vec!["1: tiny, 1 GPU"]), "{err}");
+    assert!(err.contains("1 of 2 jobs are submitted: 1") && err.contains("Node count"), "{err}");
+}
+
+#[test]
+fn a_knob_of_the_job_is_planned_in_the_job() {
+    let desk = Desk::new();
+    std::fs::write(desk.dir.path().join("tiny.toml"), format!("{TINY}{KNOBS}")).unwrap();
+    assert_eq!(said(&mut desk.command(&["render", "tiny.toml", "-o", "job.sh"])).0, 0);
+    desk.fake.write("run_jobs", "");
+    let sbatch = |value: &str| {
+        let mut sbatch = Command::new("sbatch");
+        sbatch.args(["--parsable", "job.sh"]).current_dir(desk.dir.path()).env("PATH", FakeSlurm::path());
+        said(sbatch.envs(desk.fake.env()).env("HOME", desk.dir.path()).env("ISL", value)).1.trim().to_owned()
+    };
+    let end = |id: &str| {
+        support::eventually_within(std::time::Duration::from_secs(60), "the job ends", || {
+            std::fs::read_to_string(desk.fake.dir().join(format!("jobs/{id}/exit")))
+                .ok()
+                .filter(|code| code.ends_with('\n') || code.contains(':'))
+        })
+    };
+    let (good, bad) = (sbatch("32"), sbatch("long"));
+    assert_eq!(
+        end(&good).trim(),
+        "0:0",
+        "{:?}",
+        std::fs::read_to_string(desk.experiments().join(format!("slurm-{good}.out")))
+    );
+    assert!(
+        desk.experiments().join(format!("tiny_32_4_auto_1_{good}/benchmark_logs/summary.json")).is_file()
+    );
+    assert_eq!(end(&bad).trim(), "2:0");
+    let output = std::fs::read_to_string(desk.experiments().join(format!("slurm-{bad}.out"))).unwrap();
+    assert!(output.contains("$ISL (job): `load.isl`: found string \"long\""), "{output}");
+}
+
+#[test]
+fn a_run_inside_an_allocation_starts_steps_and_a_local_one_does_not() {
+    let desk = Desk::new();
+    desk.fake.job("7", &[("state", "RUNNING"), ("nodes", "localhost")]);
+    let inside = |args: &[&str]| {
+        let mut command = desk.command(args);
+        command
+            .env("SLURM_JOB_ID", "7")
+            .env("SLURM_JOB_NODELIST", "localhost")
+            .env("SLURMD_NODENAME", "localhost");
+        said(&mut command)
+    };
+    let (code, _, err) = inside(&["run", "tiny.toml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("inside job 7: the servers run on localhost"), "{err}");
+    assert_eq!(desk.fake.tools().iter().filter(|tool| *tool == "srun").count(), 1);
+    let (code, out, err) = inside(&["run", "tiny.toml", "--local"]);
+    assert_eq!((code, desk.fake.tools().iter().filter(|tool| *tool == "srun").count()), (0, 1), "{out}{err}");
+    // The run is not the job: it has ended though the job goes on, and cancelling it does not end the job.
+    let (_, out, _) = said(&mut desk.command(&["jobs", "show", "7", "--json"]));
+    let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((shown["state"].as_str(), shown["job"].as_str()), (Some("COMPLETED"), Some("7")));
+    said(&mut desk.command(&["jobs", "cancel", "7"]));
+    let whole_job = ["scancel", "7"].map(str::to_owned);
+    assert!(!desk.fake.calls().contains(&whole_job.to_vec()), "only steps were signalled");
+    let (code, _, err) = inside(&["submit", "tiny.toml"]);
+    assert!(code == 0 && err.contains("this is inside job 7, which `tokmark run` would use"), "{err}");
+    let mut stale = desk.command(&["run", "tiny.toml"]);
+    let (code, _, err) = said(stale.env("SLURM_JOB_ID", "99").env("SLURM_JOB_NODELIST", "gone1"));
+    assert!(code == 3 && err.contains("inside job 99") && err.contains("--local"), "{code}: {err}");
+}

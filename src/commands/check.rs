@@ -8,6 +8,7 @@ use super::planning::{self, Planned};
 use crate::cli::Global;
 use crate::document::InputErrors;
 use crate::plan::Plan;
+use crate::plan::chosen::{Chosen, Scale};
 use crate::recipe::find::{self, RecipeFile};
 use crate::site::SiteFile;
 
@@ -84,7 +85,16 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
             None => written_for.into_iter().map(Some).collect(),
         };
         for gpu in gpus {
-            results.push(planning::plan_file(global, site, file.clone(), gpu.as_deref()));
+            let chosen = Chosen { gpu, ..planning::chosen(global) };
+            let own = planning::plan_file(global, site, file.clone(), chosen.clone());
+            // Other scales are sound or not; what is told is of the recipe's own.
+            if own.is_ok() {
+                for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
+                    let chosen = Chosen { scale: Some(scale), ..chosen.clone() };
+                    results.extend(planning::plan_file(global, site, file.clone(), chosen).err().map(Err));
+                }
+            }
+            results.push(own);
         }
     }
     collect(results.into_iter())
@@ -97,7 +107,14 @@ fn collect<T>(results: impl Iterator<Item = Result<T, InputErrors>>) -> Result<V
     for result in results {
         match result {
             Ok(value) => values.push(value),
-            Err(InputErrors(problems)) => errors.extend(problems),
+            // The same mistake shows on every GPU type.
+            Err(InputErrors(problems)) => {
+                problems.into_iter().for_each(|problem| {
+                    if !errors.contains(&problem) {
+                        errors.push(problem);
+                    }
+                });
+            }
         }
     }
     InputErrors::check(errors)?;

@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
-use super::{planning, session};
+use super::{allocation, output, planning, session};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
-use crate::executor::slurm::Slurm;
 use crate::experiment::{Experiment, Manifest};
-use crate::plan::{Plan, SCHEMA};
+use crate::plan::{Plan, SCHEMA, sources};
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -25,11 +23,24 @@ pub struct ExecArgs {
     script: Option<PathBuf>,
 }
 
-/// Runs the verb.
+/// Runs the verb. A knob that the job's environment sets otherwise than the script was rendered with changes the plan
+/// before anything is made or started.
 pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
-    let plan = read_plan(args)?;
-    let place = allocation()?;
-    let job = place.job().map(ToString::to_string).unwrap_or_default();
+    let frozen = read_plan(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let allocation = runtime.block_on(this_allocation())?;
+    let plan = match sources::again(&frozen, &allocation::variable)? {
+        Some(plan) => {
+            plan.fits(&allocation::of_script(&allocation, &frozen))?;
+            output::note(&format!(
+                "planned again with {} of the job's environment",
+                sources::seen_in_job(&plan).join(", ")
+            ));
+            plan
+        }
+        None => frozen,
+    };
+    let job = allocation.job.to_string();
     let experiment = Experiment::of_job(&plan, &job);
     fs_err::create_dir_all(experiment.dir())?;
     let script = args.script.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
@@ -37,7 +48,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
     planning::check_prompts(&plan)?;
-    session::conduct(global, plan, place, experiment, false)
+    session::conduct(global, plan, Place::Allocation(Box::new(allocation)), experiment, false)
 }
 
 fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {
@@ -56,19 +67,11 @@ fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// The allocation this process is in.
-fn allocation() -> anyhow::Result<Place> {
-    let outside = || {
+/// The allocation this process is in; in a job script tokmark runs on its first node.
+async fn this_allocation() -> anyhow::Result<Allocation> {
+    let (id, list) = allocation::of_environment().ok_or_else(|| {
         InputError::new("exec", "not inside a Slurm job: SLURM_JOB_ID is not set")
             .next("submit the script with sbatch, or use `tokmark run RECIPE`")
-    };
-    let id = std::env::var("SLURM_JOB_ID").map_err(|_| outside())?;
-    let list = std::env::var("SLURM_JOB_NODELIST").map_err(|_| outside())?;
-    let job = id.parse().map_err(|error| InputError::new("$SLURM_JOB_ID", format!("{error}")))?;
-    let slurm = Slurm::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let nodes = runtime.block_on(slurm.hostnames(&list)).context("cannot find the nodes of this job")?;
-    let restarts =
-        std::env::var("SLURM_RESTART_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
-    Ok(Place::Allocation(Box::new(Allocation { job, nodes, restarts, slurm })))
+    })?;
+    Ok(Allocation { on_first: true, run: None, ..allocation::of_job(&id, &list).await? })
 }

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{output, planning, session};
+use super::{output, planning, session, waiting};
 use crate::cli::Global;
-use crate::deploy::log;
 use crate::document::InputError;
-use crate::error::{self, Ended};
+use crate::error;
 use crate::executor::SlurmError;
-use crate::executor::slurm::{Slurm, poll_interval};
+use crate::executor::slurm::Slurm;
 use crate::experiment::discover::{self, Found, Progress};
 use crate::experiment::manifest::hostname;
 use crate::report::Row;
@@ -74,7 +72,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
             Action::List => list(&folder, &slurm, args.json).await,
             Action::Show { job } => show(&find(&folder, job)?, &slurm, args.json).await,
             Action::Log { job, log } => log_of(&find(&folder, job)?, log.as_deref()),
-            Action::Wait { job } => wait(global, &find(&folder, job)?, &slurm, args.json).await,
+            Action::Wait { job } => waiting::wait(global, &find(&folder, job)?, &slurm, args.json).await,
             Action::Cancel { jobs } => cancel(&folder, jobs, &slurm).await,
         }
     })
@@ -90,14 +88,14 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
 }
 
 /// Whether Slurm still has something to say. An interrupted job may have been requeued, or tells why it was interrupted.
-fn may_change(progress: Progress) -> bool {
+pub(super) fn may_change(progress: Progress) -> bool {
     !matches!(progress, Progress::Ended(code) if code != error::INTERRUPTED)
 }
 
 /// What Slurm says of jobs that may still change. Without Slurm, nothing.
 async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus> {
     let open = found.iter().filter(|found| may_change(found.progress()));
-    let ids: Vec<JobId> = open.filter_map(|found| found.manifest.job.as_deref()?.parse().ok()).collect();
+    let ids: Vec<JobId> = open.filter_map(|found| found.manifest.own_job()?.parse().ok()).collect();
     match slurm.poll(&ids).await {
         Ok(statuses) => statuses,
         Err(SlurmError::NotFound { .. }) => BTreeMap::new(),
@@ -111,13 +109,9 @@ async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus>
 /// State of an experiment: what it wrote itself, and where that leaves it open, what Slurm says.
 fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
     let progress = found.progress();
-    let status = found
-        .manifest
-        .job
-        .as_deref()
-        .and_then(|job| job.parse().ok())
-        .and_then(|id: JobId| statuses.get(&id));
-    match (status, &found.manifest.job, progress) {
+    let status =
+        found.manifest.own_job().and_then(|job| job.parse().ok()).and_then(|id: JobId| statuses.get(&id));
+    match (status, found.manifest.own_job(), progress) {
         (Some(status), _, Progress::Ended(error::INTERRUPTED)) if status.state != JobState::Failed => {
             status.state.to_string()
         }
@@ -144,7 +138,7 @@ fn ended(code: u8) -> &'static str {
 }
 
 /// Whether the process of a local run still lives; on another host that cannot be told and is taken as yes.
-fn is_alive(host: &str, pid: u32) -> bool {
+pub(super) fn is_alive(host: &str, pid: u32) -> bool {
     host != hostname() || nix::sys::signal::kill(process(pid), None).is_ok()
 }
 
@@ -179,7 +173,7 @@ async fn list(folder: &Path, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
     Ok(output::text(&table.text(&[0, 1, 2, 3, 5, 6]))?)
 }
 
-fn as_json(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> serde_json::Value {
+pub(super) fn as_json(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> serde_json::Value {
     let (done, of) = found.points();
     json!({
         "job": found.manifest.job,
@@ -198,7 +192,7 @@ fn as_json(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> serde_json::
 }
 
 /// Rows of the points an experiment has finished.
-fn rows(found: &Found) -> Vec<Row> {
+pub(super) fn rows(found: &Found) -> Vec<Row> {
     let Ok(plan) = crate::experiment::Experiment::at(&found.dir).plan() else { return Vec::new() };
     let experiment = crate::experiment::Experiment::at(&found.dir);
     let rows = plan.points().filter_map(|(deployment, load)| {
@@ -274,117 +268,9 @@ fn log_of(found: &Found, name: Option<&str>) -> anyhow::Result<()> {
     Ok(output::text(&String::from_utf8_lossy(&bytes))?)
 }
 
-async fn wait(global: &Global, found: &Found, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
-    match &found.manifest.job {
-        Some(job) if may_change(found.progress()) => {
-            let job = job.parse().context("the manifest's job id")?;
-            wait_for(global, slurm, &job, &found.dir, json).await
-        }
-        _ => wait_local(&found.dir, json).await,
-    }
-}
-
-/// Waits for a local run, and tells how it ended.
-async fn wait_local(dir: &Path, json: bool) -> anyhow::Result<()> {
-    loop {
-        let found = discover::at(dir)
-            .ok_or_else(|| InputError::new(dir.display().to_string(), "no experiment any more"))?;
-        match found.progress() {
-            Progress::Running { host, pid, .. } if is_alive(&host, pid) => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            _ => return verdict_of(&found, None, json),
-        }
-    }
-}
-
-/// Waits for a Slurm job, says how its state changes, and tells how it ended.
-pub(crate) async fn wait_for(
-    global: &Global,
-    slurm: &Slurm,
-    job: &JobId,
-    dir: &Path,
-    json: bool,
-) -> anyhow::Result<()> {
-    let status = slurm
-        .wait(job, poll_interval(), |status| {
-            if !global.quiet {
-                let reason =
-                    status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                output::note(&format!("job {job}: {}{reason}", status.state));
-            }
-        })
-        .await?;
-    // The last events may reach a shared file system a moment after the job is gone.
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
-    loop {
-        match discover::at(dir) {
-            Some(found)
-                if matches!(found.progress(), Progress::Ended(_)) || std::time::Instant::now() > deadline =>
-            {
-                return verdict_of(&found, Some(&status), json);
-            }
-            None if std::time::Instant::now() > deadline => {
-                return Err(Ended {
-                    code: error::INFRASTRUCTURE,
-                    message: format!(
-                        "job {job} ended {} and left no experiment in {}",
-                        status.state,
-                        dir.display()
-                    ),
-                }
-                .into());
-            }
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-/// The closing table, and the exit code of the run as this one's.
-fn verdict_of(found: &Found, status: Option<&JobStatus>, json: bool) -> anyhow::Result<()> {
-    let rows = rows(found);
-    if json {
-        let statuses = status.map(|status| (status.id.clone(), status.clone())).into_iter().collect();
-        output::json(&as_json(found, &statuses))?;
-    } else {
-        if !rows.is_empty() {
-            output::text(&session::closing(&rows))?;
-        }
-        output::line(&format!("results: {}", found.dir.display()))?;
-    }
-    let state = status.map(|status| status.state.to_string());
-    match (found.progress(), status) {
-        (Progress::Ended(error::OK), _) => Ok(()),
-        (Progress::Ended(code), _) => {
-            let message =
-                found.failure().map_or_else(|| format!("ended with exit code {code}"), str::to_owned);
-            Err(Ended { code, message }.into())
-        }
-        (_, Some(status)) => {
-            let reason = status.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
-            let output = found.dir.join("slurm.out");
-            let excerpt: String =
-                log::tail(&output, 10).lines().map(|line| format!("\n  | {line}")).collect();
-            let message = format!(
-                "the job ended {}{reason} before tokmark wrote its own end{excerpt}\n  log: {}",
-                state.unwrap_or_default(),
-                output.display()
-            );
-            let code =
-                if status.state == JobState::Cancelled { error::INTERRUPTED } else { error::INFRASTRUCTURE };
-            Err(Ended { code, message }.into())
-        }
-        (_, None) => Err(Ended {
-            code: error::INFRASTRUCTURE,
-            message: "the run is gone without having written its end".into(),
-        }
-        .into()),
-    }
-}
-
 /// Whether an interrupted job is in the queue again.
 async fn may_run_again(found: &Found, slurm: &Slurm) -> anyhow::Result<bool> {
-    let job = found.manifest.job.as_deref().filter(|_| may_change(found.progress()));
+    let job = found.manifest.own_job().filter(|_| may_change(found.progress()));
     let Some(job) = job else { return Ok(false) };
     let id: JobId = job.parse().context("the manifest's job id")?;
     let known = slurm.poll(std::slice::from_ref(&id)).await?;
@@ -394,8 +280,9 @@ async fn may_run_again(found: &Found, slurm: &Slurm) -> anyhow::Result<bool> {
 async fn cancel(folder: &Path, jobs: &[String], slurm: &Slurm) -> anyhow::Result<()> {
     let found: Vec<Found> = jobs.iter().map(|job| find(folder, job)).collect::<Result<_, _>>()?;
     for found in found {
-        let name = found.manifest.job.clone().unwrap_or_else(|| found.dir.display().to_string());
-        match (&found.manifest.job, found.progress()) {
+        let own = found.manifest.own_job();
+        let name = own.map_or_else(|| found.dir.display().to_string(), str::to_owned);
+        match (own, found.progress()) {
             (_, Progress::Ended(code)) if !may_run_again(&found, slurm).await? => {
                 output::line(&format!("{name} has ended already ({})", ended(code)))?
             }

@@ -1,28 +1,148 @@
-//! `tokmark list`: recipes (or launchers) there are.
+//! `tokmark list`: recipes (or launchers, or what can be submitted as workloads) there are.
 
 use clap::Args;
 use serde_json::json;
 
-use super::output;
+use super::{output, planning};
 use crate::cli::Global;
+use crate::document::InputErrors;
 use crate::launcher;
-use crate::recipe::find;
+use crate::plan::chosen::Chosen;
+use crate::plan::scale::offered;
+use crate::recipe::find::{self, RecipeFile};
 use crate::report::table::Table;
+use crate::site::SiteFile;
+use crate::workload::catalogue;
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// List launchers instead of recipes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "workload")]
     launchers: bool,
+    /// What `submit -w` takes: workloads with their sizes, precisions and scales; all, or one
+    #[arg(short, long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    workload: Option<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the verb.
-pub fn run(_global: &Global, args: &ListArgs) -> anyhow::Result<()> {
-    if args.launchers { launchers(args) } else { recipes(args) }
+pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<()> {
+    match &args.workload {
+        Some(name) => workloads(global, args, name),
+        None if args.launchers => launchers(args),
+        None => recipes(args),
+    }
+}
+
+/// What a recipe offers on some GPU types.
+struct Offer {
+    gpus: Vec<String>,
+    size: Option<String>,
+    dtype: Option<String>,
+    scales: Vec<u32>,
+}
+
+fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()> {
+    let site = SiteFile::load(global.site.as_deref())?;
+    let (all, mut errors) = find::all();
+    let (recipes, size) = match name {
+        "" => (all, None),
+        name => {
+            let found = catalogue::find(name, &all, "--workload")?;
+            (found.recipes, found.size)
+        }
+    };
+    let mut list = Vec::new();
+    let mut table = Table::new(["WORKLOAD", "SIZE", "DTYPE", "SCALES", "GPU"]);
+    for file in &recipes {
+        let mut offers = offers(global, &site, file, &mut errors);
+        offers.retain(|offer| {
+            size.is_none()
+                || offer.size.as_deref().map(str::to_lowercase) == size.as_deref().map(str::to_lowercase)
+        });
+        let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        for (at, offer) in offers.iter().enumerate() {
+            let scales: Vec<String> = offer.scales.iter().map(ToString::to_string).collect();
+            table.push(vec![
+                if at == 0 { file.name().to_owned() } else { String::new() },
+                words(&offer.size),
+                words(&offer.dtype),
+                if scales.is_empty() { "-".into() } else { scales.join(",") },
+                offer.gpus.join(" "),
+            ]);
+        }
+        for alias in file.recipe.aliases.iter().filter(|_| !offers.is_empty()) {
+            table.push(vec![
+                format!("  = {alias}"),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ]);
+        }
+        let by_gpu = |offer: &Offer| json!({"gpus": offer.gpus, "size": offer.size, "dtypes": offer.dtype.as_slice(), "scales": offer.scales});
+        list.push(json!({
+            "workload": file.name(),
+            "aliases": file.recipe.aliases,
+            "offers": offers.iter().map(by_gpu).collect::<Vec<_>>(),
+            "knobs": file.recipe.knobs.keys().collect::<Vec<_>>(),
+            "file": file.document.file,
+        }));
+    }
+    if args.json {
+        output::json(&list)?;
+    } else {
+        output::text(&table.text(&[0, 1, 2, 3, 4]))?;
+    }
+    for error in &errors {
+        output::note(&format!("warning: {error}"));
+    }
+    Ok(())
+}
+
+/// What a recipe offers on each GPU type it is written for; on those that nobody named when it is for any. Types with the
+/// same offer are one. What cannot be planned here (the site has no such nodes, no image) is an error beside them.
+fn offers(
+    global: &Global,
+    site: &SiteFile,
+    file: &RecipeFile,
+    errors: &mut Vec<crate::document::InputError>,
+) -> Vec<Offer> {
+    let written_for: Vec<&String> = file.recipe.gpu.keys().collect();
+    let gpus: Vec<Option<String>> = match (&global.gpu, written_for.is_empty()) {
+        (Some(gpu), _) => vec![Some(gpu.clone())],
+        (None, false) => written_for.into_iter().cloned().map(Some).collect(),
+        (None, true) => vec![None],
+    };
+    let mut offers: Vec<Offer> = Vec::new();
+    for gpu in gpus {
+        let chosen = Chosen { gpu: gpu.clone(), ..planning::chosen(global) };
+        let plan = match planning::plan_file(global, site, file.clone(), chosen) {
+            Ok(planned) => planned.plan,
+            Err(InputErrors(problems)) => {
+                errors.extend(problems);
+                continue;
+            }
+        };
+        let known = if plan.gpu.kind == "none" || gpu.is_none() { "any" } else { &plan.gpu.kind };
+        let offer = Offer {
+            gpus: vec![known.to_owned()],
+            size: plan.model.size.clone(),
+            dtype: plan.model.precision.clone(),
+            scales: offered(&file.recipe, plan.scale()),
+        };
+        let same = |one: &&mut Offer| {
+            (&one.size, &one.dtype, &one.scales) == (&offer.size, &offer.dtype, &offer.scales)
+        };
+        match offers.iter_mut().find(same) {
+            Some(one) => one.gpus.extend(offer.gpus),
+            None => offers.push(offer),
+        }
+    }
+    offers
 }
 
 fn recipes(args: &ListArgs) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! Arrow: may use every module; nothing but `cli` uses it.
 
+mod allocation;
 pub mod bench;
 pub mod check;
 pub mod exec;
@@ -22,3 +23,4 @@ pub mod show;
 pub mod sim;
 pub mod submit;
 mod target_args;
+mod waiting;

@@ -3,14 +3,16 @@
 //! Arrow: `recipe`, `site`, `launcher`, `plan` → here → verbs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
 use crate::launcher;
-use crate::plan::build::{Input, build, host_path};
-use crate::plan::resolve::{Choice, Resolved, resolve};
+use crate::plan::build::host_path;
+use crate::plan::chosen::{Chosen, Scale};
+use crate::plan::resolve::{Resolved, resolve};
+use crate::plan::sources::{self, Parts};
 use crate::plan::{Connection, Plan};
 use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
@@ -29,35 +31,51 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
 }
 
-/// Resolves and plans the recipe a user named.
-pub(crate) fn plan(global: &Global, recipe: &str) -> Result<Planned, InputErrors> {
+/// Resolves and plans the recipe a user named, at its own scale or another one it offers.
+pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<Planned, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
-    let planned = plan_file(global, &site, find::named(recipe)?, global.gpu.as_deref())?;
+    let chosen = Chosen { scale: scale.map(Scale::of), ..chosen(global) };
+    let planned = plan_file(global, &site, find::named(recipe)?, chosen)?;
     check_templates(&planned)?;
     Ok(planned)
 }
 
-/// Resolves and plans a recipe file for one GPU type.
+/// What the options of every verb choose.
+pub(crate) fn chosen(global: &Global) -> Chosen {
+    Chosen { gpu: global.gpu.clone(), sets: global.sets.clone(), ..Chosen::default() }
+}
+
+/// Resolves and plans a recipe file, with the environment as it is.
 pub(crate) fn plan_file(
     global: &Global,
     site: &SiteFile,
     file: RecipeFile,
-    gpu: Option<&str>,
+    mut chosen: Chosen,
 ) -> Result<Planned, InputErrors> {
-    let env = |name: &str| std::env::var(name).ok();
-    let resolved = resolve(&file, site, &Choice { gpu, sets: &global.sets, env: &env })?;
+    chosen.look(&file.recipe, &|name| std::env::var(name).ok());
+    let resolved = resolve(&file, site, &chosen)?;
     let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
     let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
     let launcher = launcher::find(&name, file.folder.as_deref(), origin)?;
-    let plan = build(Input {
+    let plan = sources::make(Parts {
         file: &file,
-        resolved: &resolved,
+        folder: folder(&file)?,
         site,
-        launcher: launcher::parse(&launcher)?,
+        launcher: &launcher,
+        chosen,
+        resolved: &resolved,
         experiments: experiments(global, site)?.display().to_string(),
         version: crate::cli::VERSION.to_owned(),
     })?;
     Ok(Planned { file, resolved, launcher, plan })
+}
+
+/// Where relative paths of a recipe start: its folder, or here.
+fn folder(file: &RecipeFile) -> Result<String, InputError> {
+    let folder = file.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+    std::path::absolute(folder.unwrap_or(Path::new(".")))
+        .map(|folder| folder.display().to_string())
+        .map_err(|error| InputError::new(&file.document.file, format!("its folder cannot be told: {error}")))
 }
 
 /// Renders everything with made-up hosts, so that a template that cannot be is named before anything is made.

@@ -146,7 +146,7 @@ fn of_recipe(global: &Global, args: &PromptsArgs, recipe: &str) -> Result<(LoadP
             .next("change the recipe's values with --set load.KEY=VALUE")
             .into());
     }
-    let planned = planning::plan(global, recipe)?;
+    let planned = planning::plan(global, recipe, None)?;
     let plan = &planned.plan;
     let mut points = plan.points().map(|(_, point)| point);
     let found = match &args.point {

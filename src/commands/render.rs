@@ -18,6 +18,9 @@ use crate::render::{self, Scene};
 pub struct RenderArgs {
     /// Recipe: file, name or alias
     recipe: String,
+    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    #[arg(long, value_name = "N")]
+    scale: Option<u32>,
     /// Write the script to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -28,7 +31,7 @@ pub struct RenderArgs {
 
 /// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
-    let planned = planning::plan(global, &args.recipe)?;
+    let planned = planning::plan(global, &args.recipe, args.scale)?;
     let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
     let explained = if args.explain { explain(&planned.plan)? } else { String::new() };
     fs_err::create_dir_all(&planned.plan.experiments)

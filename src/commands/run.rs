@@ -1,9 +1,10 @@
-//! `tokmark run RECIPE`: the inner path without Slurm, processes on this machine.
+//! `tokmark run RECIPE`: the inner path without a job of its own: processes on this machine, or, inside a Slurm allocation,
+//! steps on its nodes.
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{output, planning, session};
+use super::{allocation, output, planning, session};
 use crate::cli::Global;
 use crate::deploy::{Place, ports, secrets};
 use crate::document::InputError;
@@ -15,6 +16,12 @@ use crate::plan::Plan;
 pub struct RunArgs {
     /// Recipe: file, name or alias
     recipe: String,
+    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    #[arg(long, value_name = "N")]
+    scale: Option<u32>,
+    /// On this machine, even inside a Slurm allocation
+    #[arg(long)]
+    local: bool,
     /// Print the summaries as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -22,27 +29,54 @@ pub struct RunArgs {
 
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
-    let plan = planning::plan(global, &args.recipe)?.plan;
+    let plan = planning::plan(global, &args.recipe, args.scale)?.plan;
     planning::check_weights(global, &plan)?;
     planning::check_connection(&plan, true)?;
     planning::check_prompts(&plan)?;
-    for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
-        ports::must_be_free("127.0.0.1", port)?;
-    }
     for deployment in &plan.deployments {
         let pools = deployment.pools.iter().map(|pool| &pool.env);
         for env in std::iter::once(&deployment.env).chain(pools) {
             secrets::resolve(env).map_err(|error| place_of(&plan, error))?;
         }
     }
-    if plan.container.is_some() && !global.quiet {
-        output::note("the site's containers are for Slurm jobs: here the servers run bare");
-    }
-    let experiment = Experiment::local(&plan, jiff::Timestamp::now())
+    let place = place(global, args, &plan)?;
+    let now = jiff::Timestamp::now();
+    let job = place.job().map(ToString::to_string);
+    let experiment = Experiment::by_time(&plan, job.as_deref().unwrap_or("local"), now)
         .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
     experiment.ensure(&plan, None)?;
-    Manifest::now(&plan, None, "run").create(experiment.dir())?;
-    session::conduct(global, plan, Place::Local, experiment, args.json)
+    Manifest::now(&plan, job.as_deref(), "run").create(experiment.dir())?;
+    session::conduct(global, plan, place, experiment, args.json)
+}
+
+/// Where the servers run.
+fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> {
+    let inside = allocation::of_environment().filter(|_| !args.local);
+    let Some((id, list)) = inside else {
+        for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
+            ports::must_be_free("127.0.0.1", port)?;
+        }
+        if plan.container.is_some() && !global.quiet {
+            output::note("the site's containers are for Slurm jobs: here the servers run bare");
+        }
+        return Ok(Place::Local);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found = runtime.block_on(async {
+        let allocation = allocation::of_job(&id, &list).await?;
+        let allocated = allocation::allocated(&allocation, plan).await?;
+        anyhow::Ok((allocation, allocated))
+    });
+    let (allocation, allocated) = found.with_context(|| {
+        format!("$SLURM_JOB_ID says that this is inside job {id} (--local runs on this machine)")
+    })?;
+    plan.fits(&allocated)
+        .map_err(|error| error.next("ask Slurm for more, or --local to run on this machine"))?;
+    if !global.quiet {
+        let more = if allocation.on_first { "" } else { "; the load is sent from here" };
+        output::note(&format!("inside job {id}: the servers run on {}{more}", allocation.nodes.join(", ")));
+    }
+    Ok(Place::Allocation(Box::new(allocation)))
 }
 
 /// Says where a reference that leads nowhere was written.

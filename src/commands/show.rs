@@ -7,6 +7,7 @@ use super::output;
 use super::planning::{self, Planned};
 use crate::cli::Global;
 use crate::document::join;
+use crate::plan::scale::offered;
 use crate::report::table::Table;
 
 /// Arguments of `show`.
@@ -14,6 +15,9 @@ use crate::report::table::Table;
 pub struct ShowArgs {
     /// Recipe: file, name or alias
     recipe: String,
+    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    #[arg(long, value_name = "N")]
+    scale: Option<u32>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -21,7 +25,7 @@ pub struct ShowArgs {
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
-    let planned = planning::plan(global, &args.recipe)?;
+    let planned = planning::plan(global, &args.recipe, args.scale)?;
     if args.json {
         return output::json(&json!({
             "name": planned.plan.name,
@@ -32,6 +36,8 @@ pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
             "knobs": planned.resolved.recipe.knobs,
             "job": planned.plan.job,
             "deployments": planned.plan.deployments,
+            "scales": offered(&planned.file.recipe, planned.plan.scale()),
+            "environment": planned.plan.sources.as_ref().map(|sources| &sources.chosen.variables),
         }));
     }
     Ok(output::text(&page(&planned))?)
@@ -62,11 +68,19 @@ fn page(planned: &Planned) -> String {
     }
     text.push_str(&format!("\n{}", values.text(&[0, 1, 2])));
     if !recipe.knobs.is_empty() {
-        let mut knobs = Table::new(["KNOB", "SETS"]);
+        let set = plan.sources.as_ref().map(|sources| &sources.chosen.variables);
+        let mut knobs = Table::new(["KNOB", "SETS", "NOW"]);
         for (name, key) in &recipe.knobs {
-            knobs.push(vec![format!("${name}"), key.clone()]);
+            let now = set.and_then(|set| set.get(name)).map(|seen| seen.value.clone());
+            knobs.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
         }
-        text.push_str(&format!("\n{}", knobs.text(&[0, 1])));
+        text.push_str(&format!("\n{}", knobs.text(&[0, 1, 2])));
+    }
+    let made = plan.sources.as_ref().map(|sources| sources.directives.as_slice()).unwrap_or_default();
+    if !made.is_empty() {
+        let mut directives = Table::new(["DIRECTIVE", "FROM"]);
+        made.iter().for_each(|(directive, from)| directives.push(vec![directive.clone(), from.clone()]));
+        text.push_str(&format!("\n{}", directives.text(&[0, 1])));
     }
     let open = plan.points().any(|(_, point)| point.request_rate().is_some());
     let load = if open { "ARRIVALS" } else { "CONCURRENCY" };

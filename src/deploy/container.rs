@@ -56,8 +56,9 @@ pub async fn prepare(
         })?;
     }
     if container.runtime == ContainerRuntime::Pyxis && container.reuse {
-        let name =
-            format!("tokmark-{}", allocation.job.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        // Runs in one allocation may want different images: pyxis takes a container that is there for the right one.
+        let name = place.step_name(&format!("tokmark-{}", allocation.job));
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         unpack(plan, container, &image, &name, &allocation.nodes, logs, emit, stop).await?;
         prepared.name = Some(name);
     }

@@ -14,13 +14,17 @@ pub enum Place {
     Allocation(Box<Allocation>),
 }
 
-/// A Slurm allocation seen from its first node.
+/// A Slurm allocation seen from within.
 #[derive(Debug, Clone)]
 pub struct Allocation {
     /// The job.
     pub job: JobId,
-    /// Its nodes, in Slurm's order; tokmark runs on the first.
+    /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
+    /// tokmark runs on the first of them, not elsewhere (the login node, under salloc).
+    pub on_first: bool,
+    /// Process id of a run that is not the job itself: others may run in it at the same time.
+    pub run: Option<u32>,
     /// How often it was requeued.
     pub restarts: u32,
     /// Slurm.
@@ -49,14 +53,35 @@ impl Place {
     /// A word no other run of this user has at the same time.
     pub fn run_id(&self) -> String {
         match self {
-            Self::Allocation(allocation) => format!("tokmark-{}-{}", allocation.job, allocation.restarts),
+            Self::Allocation(allocation) => {
+                let run = allocation.run.map(|pid| format!("-{pid}")).unwrap_or_default();
+                format!("tokmark-{}-{}{run}", allocation.job, allocation.restarts)
+            }
             Self::Local => format!("tokmark-local-{}", std::process::id()),
+        }
+    }
+
+    /// Name of a process's step, by which it is found again; no other run in the job has it.
+    pub fn step_name(&self, process: &str) -> String {
+        match self {
+            Self::Allocation(allocation) => {
+                allocation.run.map_or_else(|| process.to_owned(), |pid| format!("{process}-{pid}"))
+            }
+            Self::Local => process.to_owned(),
+        }
+    }
+
+    /// Whether tokmark runs on the first node, and so knows it without asking.
+    pub fn is_on_first(&self) -> bool {
+        match self {
+            Self::Local => true,
+            Self::Allocation(allocation) => allocation.on_first,
         }
     }
 
     /// Whether a node is the one tokmark runs on.
     pub fn is_here(&self, node: &str) -> bool {
-        self.nodes().first().is_some_and(|first| first == node)
+        self.is_on_first() && self.nodes().first().is_some_and(|first| first == node)
     }
 }
 
@@ -75,6 +100,21 @@ pub fn visible_gpus(numbers: &[u32], inherited: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_in_one_job_do_not_share_names() {
+        let allocation = |run, on_first| {
+            let nodes = vec!["n1".to_owned(), "n2".to_owned()];
+            let slurm = Slurm::default();
+            let job = "7".parse().unwrap();
+            Place::Allocation(Box::new(Allocation { job, nodes, on_first, run, restarts: 1, slurm }))
+        };
+        let names = |place: &Place| (place.run_id(), place.step_name("server-0"));
+        assert_eq!(names(&allocation(None, true)), ("tokmark-7-1".into(), "server-0".into()));
+        assert_eq!(names(&allocation(Some(5), true)), ("tokmark-7-1-5".into(), "server-0-5".into()));
+        assert!(allocation(None, true).is_here("n1") && !allocation(None, true).is_here("n2"));
+        assert!(!allocation(Some(5), false).is_here("n1"), "on a login node none of them is here");
+    }
 
     #[test]
     fn gpu_numbers_count_within_what_is_visible() {

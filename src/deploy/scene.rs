@@ -64,8 +64,11 @@ pub async fn stage(
     let nodes = &nodes[..deployment.nodes.max(1) as usize];
     let spread = ports::spread(plan, around.place);
     let fixed = render::fixed_port(plan, deployment);
-    let reports =
-        if nodes.len() > 1 { ask_nodes(plan, deployment, around, nodes, spread).await? } else { Vec::new() };
+    let reports = if nodes.len() > 1 || !around.place.is_on_first() {
+        ask_nodes(plan, deployment, around, nodes, spread).await?
+    } else {
+        Vec::new()
+    };
     let visible: Vec<Option<String>> = match reports.as_slice() {
         [] => vec![std::env::var("CUDA_VISIBLE_DEVICES").ok()],
         reports => reports.iter().map(|report| report.cuda_visible_devices.clone()).collect(),

@@ -58,7 +58,8 @@ impl Start<'_> {
         } else {
             srun::StepOutput::Shared(log.to_path_buf())
         };
-        let mut step = srun::Step::new(&self.process.name, &nodes, output, &self.spawn.argv);
+        let mut step =
+            srun::Step::new(&self.place.step_name(&self.process.name), &nodes, output, &self.spawn.argv);
         step.ntasks = self.process.tasks;
         step.mpi =
             self.role.mpi.then(|| self.plan.job.mpi.clone().or_else(|| self.role.mpi_type.clone())).flatten();

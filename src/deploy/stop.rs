@@ -100,7 +100,8 @@ fn group_lives(group: u32) -> bool {
 async fn signal(process: &Running, place: &Place, signal: Signal) {
     if let Place::Allocation(allocation) = place {
         let steps = allocation.slurm.steps(&allocation.job).await.unwrap_or_default();
-        if let Some(step) = steps.iter().rev().find(|step| step.name == process.name) {
+        let step_name = place.step_name(&process.name);
+        if let Some(step) = steps.iter().rev().find(|step| step.name == step_name) {
             let name = signal.as_str().trim_start_matches("SIG");
             if allocation.slurm.signal_step(&step.id, name).await.is_ok() {
                 return;

@@ -63,6 +63,7 @@ fn poll_interval_from(override_ms: Option<&str>) -> Duration {
 /// Whether the environment is the user's own, since sbatch hands it on to the job, or made for parsing.
 #[derive(Clone, Copy, PartialEq)]
 enum Environment {
+    /// But for what would undo the script.
     Kept,
     ForParsing,
 }
@@ -225,6 +226,16 @@ impl Slurm {
         scontrol::parse_jobs(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
     }
 
+    /// GPUs that a running job has on each of its nodes; `None` when Slurm counts none for it.
+    ///
+    /// # Errors
+    /// A job that slurmctld does not know, or has not started.
+    pub async fn allocated_gpus(&self, id: &JobId) -> Result<Option<u32>> {
+        let argv = scontrol::job_argv(id);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        Ok(scontrol::gpus_per_node(&succeeded(&argv, &output)?))
+    }
+
     async fn scancel(&self, argv: Vec<String>) -> Result<()> {
         let output = self.run(&argv, Environment::ForParsing).await?;
         match succeeded(&argv, &output) {
@@ -242,6 +253,11 @@ impl Slurm {
             // A tool that does not know the format prints local time: with TZ=UTC that is readable too.
             command.env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s").env("TZ", "UTC");
             for name in CLEARED_ENV {
+                command.env_remove(name);
+            }
+        }
+        if environment == Environment::Kept {
+            for name in sbatch::CLEARED_ENV {
                 command.env_remove(name);
             }
         }

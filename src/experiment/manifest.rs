@@ -29,15 +29,18 @@ pub struct Manifest {
     pub launcher: String,
     /// Results are simulated.
     pub simulated: bool,
-    /// Slurm job id; absent for a local run.
+    /// Id of the Slurm job it ran in; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// `submit`, `exec` or `run`.
+    /// `submit`, `exec` or `run`; a `run` with a job ran inside an allocation that was there.
     pub created_by: String,
     /// When.
     pub created_at: jiff::Timestamp,
     /// Where.
     pub host: String,
+    /// Environment variables that set a value, and the `--env` options: the recipe's knobs and sbatch's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub knobs: BTreeMap<String, Knob>,
     /// Command line that created it.
     pub command: Vec<String>,
     /// `SLURM_*` variables of the job, without tokens.
@@ -45,7 +48,36 @@ pub struct Manifest {
     pub slurm: BTreeMap<String, String>,
 }
 
+/// A value that came from outside of recipe and site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knob {
+    /// The value.
+    pub value: String,
+    /// `$STREAMING`, `$STREAMING (job)`, `--env STREAMING`.
+    pub from: String,
+}
+
+/// Those of a plan. A secret among them is a reference: a plan with one written out cannot be.
+fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
+    let chosen = plan.sources.iter().map(|sources| &sources.chosen);
+    let mut knobs = BTreeMap::new();
+    for chosen in chosen {
+        for (name, seen) in &chosen.variables {
+            knobs.insert(name.clone(), Knob { value: seen.value.clone(), from: seen.origin(name) });
+        }
+        for (name, value) in &chosen.env {
+            knobs.insert(name.clone(), Knob { value: value.clone(), from: format!("--env {name}") });
+        }
+    }
+    knobs
+}
+
 impl Manifest {
+    /// The job that the experiment is all of; a run inside somebody's allocation is not to be judged or ended by it.
+    pub fn own_job(&self) -> Option<&str> {
+        self.job.as_deref().filter(|_| self.created_by != "run")
+    }
+
     /// A manifest of this moment.
     pub fn now(plan: &Plan, job: Option<&str>, created_by: &str) -> Self {
         let slurm = std::env::vars().filter(|(name, _)| {
@@ -65,6 +97,7 @@ impl Manifest {
             created_by: created_by.into(),
             created_at: jiff::Timestamp::now(),
             host: hostname(),
+            knobs: knobs(plan),
             command: std::env::args().collect(),
             slurm: slurm.collect(),
         }

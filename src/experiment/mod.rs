@@ -29,14 +29,14 @@ impl Experiment {
         Self { dir: Path::new(&plan.experiments).join(format!("{}_{id}", plan.stem)) }
     }
 
-    /// A new directory for a run without a job: `<experiments>/<stem>_local-<UTC time>`, made here so that two runs
-    /// in one second do not share it.
-    pub fn local(plan: &Plan, now: jiff::Timestamp) -> std::io::Result<Self> {
+    /// A new directory for a run that has no job of its own: `<experiments>/<stem>_<place>-<UTC time>`, `place` being `local`
+    /// or the job it runs inside of. It is made here so that two runs in one second do not share it.
+    pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
         fs::create_dir_all(&plan.experiments)?;
         let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
         for attempt in 1.. {
             let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
-            let dir = Path::new(&plan.experiments).join(format!("{}_local-{time}{suffix}", plan.stem));
+            let dir = Path::new(&plan.experiments).join(format!("{}_{place}-{time}{suffix}", plan.stem));
             match fs::create_dir(&dir) {
                 Ok(()) => return Ok(Self { dir }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

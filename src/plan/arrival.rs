@@ -242,7 +242,8 @@ mod tests {
     use super::*;
     use crate::document::Document;
     use crate::plan::build::{Input, build};
-    use crate::plan::resolve::{Choice, resolve};
+    use crate::plan::chosen::Chosen;
+    use crate::plan::resolve::resolve;
     use crate::plan::{LoadPoint, Plan, Shape};
     use crate::recipe::find::RecipeFile;
     use crate::site::SiteFile;
@@ -258,8 +259,8 @@ mod tests {
         let file = RecipeFile { document, folder: None, recipe };
         let site = SiteFile::default();
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let resolved = resolve(&file, &site, &Choice { gpu: Some("h100"), sets: &sets, env: &|_| None })
-            .map_err(|error| error.to_string())?;
+        let chosen = Chosen { gpu: Some("h100".into()), sets, ..Chosen::default() };
+        let resolved = resolve(&file, &site, &chosen).map_err(|error| error.to_string())?;
         let launcher = crate::launcher::named("sim", None, "r.toml").unwrap();
         let (experiments, version) = ("/x".to_owned(), "0".to_owned());
         let input = Input { file: &file, resolved: &resolved, site: &site, launcher, experiments, version };

@@ -75,6 +75,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         job,
         launcher: input.launcher,
         deployments,
+        sources: None,
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod arrival;
 pub mod build;
+pub mod chosen;
 mod connection;
 pub mod extension;
 pub mod facts;
@@ -19,8 +20,11 @@ pub mod prompt_spec;
 pub mod prompts;
 pub mod ramp;
 pub mod resolve;
+pub mod sbatch_env;
+pub mod scale;
 mod seats;
 mod servers;
+pub mod sources;
 mod stages;
 mod stem;
 pub mod topology;
@@ -85,9 +89,12 @@ pub struct Plan {
     pub launcher: Launcher,
     /// Server configurations, one after the other.
     pub deployments: Vec<Deployment>,
+    /// What it was made from, so that a job whose environment sets a knob otherwise can plan again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<sources::Sources>,
 }
 
-/// A recipe file, verbatim.
+/// A file, verbatim: the recipe's, the site's, the launcher's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeText {
     /// Where it was read from.

@@ -1,26 +1,19 @@
-//! Which layers apply, in which order: defaults < site < recipe < GPU section < knobs < `--set`.
+//! Which layers apply, in which order: defaults < site < recipe < GPU section < scale section < sbatch's variables <
+//! knobs < `--env` < `--set`.
 //!
-//! Arrow: `recipe`, `site` → here → `build`. Pure: the environment comes in as a function.
+//! Arrow: `recipe`, `site`, `chosen` → here → `build`. Pure: the environment was taken down before, in [`Chosen`].
 
 use std::collections::BTreeMap;
 
 use toml::Table;
 
+use super::chosen::{Chosen, Scale};
+use super::sbatch_env;
 use crate::document::{InputError, InputErrors, nearest, place};
 use crate::recipe::Recipe;
 use crate::recipe::find::RecipeFile;
 use crate::recipe::layers::{Layers, assignment};
 use crate::site::SiteFile;
-
-/// What the user chose beside the recipe.
-pub struct Choice<'a> {
-    /// `--gpu`
-    pub gpu: Option<&'a str>,
-    /// `--set key=value`, in order.
-    pub sets: &'a [String],
-    /// Looks up an environment variable, for the recipe's knobs.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-}
 
 /// A recipe with all layers merged.
 #[derive(Debug, Clone)]
@@ -35,9 +28,12 @@ pub struct Resolved {
     pub gpu: Option<String>,
 }
 
-/// Merges the layers of `file` for `site` and `choice`.
-pub fn resolve(file: &RecipeFile, site: &SiteFile, choice: &Choice<'_>) -> Result<Resolved, InputErrors> {
-    let gpu = choose_gpu(file, site, choice.gpu)?;
+/// Sections that are laid over the recipe when they are chosen.
+const CHOSEN: [&str; 2] = ["gpu", "scale"];
+
+/// Merges the layers of `file` for `site` and what was chosen.
+pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Chosen) -> Result<Resolved, InputErrors> {
+    let gpu = choose_gpu(file, site, chosen.gpu.as_deref())?;
     let mut layers = Layers::defaults()?;
     if let Some(document) = &site.document {
         let lines = document.lines();
@@ -47,19 +43,46 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, choice: &Choice<'_>) -> Resul
     }
     let lines = file.document.lines();
     let table = file.document.table()?;
-    let common: Table =
-        table.iter().filter(|(key, _)| *key != "gpu").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let common: Table = table
+        .iter()
+        .filter(|(key, _)| !CHOSEN.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     layers.push(&common, &|path| place(&file.document.file, &lines, path));
-    if let Some(gpu) = &gpu {
-        let section = table.get("gpu").and_then(|gpus| gpus.get(gpu)).and_then(toml::Value::as_table);
+    let mut lay_over = |kind: &str, name: &str| {
+        let section = table.get(kind).and_then(|sections| sections.get(name)).and_then(toml::Value::as_table);
         if let Some(section) = section {
-            layers.push(section, &|path| place(&file.document.file, &lines, &format!("gpu.{gpu}.{path}")));
+            layers
+                .push(section, &|path| place(&file.document.file, &lines, &format!("{kind}.{name}.{path}")));
         }
+    };
+    if let Some(gpu) = &gpu {
+        lay_over("gpu", gpu);
     }
-    push_knobs(&mut layers, file, choice.env)?;
-    push_sets(&mut layers, choice.sets)?;
+    if let Some(scale) = chosen.scale {
+        lay_over("scale", &scale.gpus.to_string());
+        push_replicas(&mut layers, scale)?;
+    }
+    let (of_sbatch, mut errors) = sbatch_env::layers(chosen);
+    for (layer, origin) in of_sbatch {
+        layers.push(&layer, &|_| origin.clone());
+    }
+    push_knobs(&mut layers, file, chosen, &mut errors);
+    push_env(&mut layers, file, chosen, &mut errors);
+    push_sets(&mut layers, &chosen.sets, &mut errors);
+    InputErrors::check(errors)?;
     let (recipe, table, origins) = layers.finish()?;
     Ok(Resolved { recipe, table, origins, gpu })
+}
+
+/// A multiple of an offered scale has as many times its replicas.
+fn push_replicas(layers: &mut Layers, scale: Scale) -> Result<(), InputErrors> {
+    if scale.times > 1 {
+        let each = layers.integer(&["deploy", "replicas"]).unwrap_or(1);
+        let replicas = each.saturating_mul(i64::from(scale.times)).to_string();
+        layers.push(&assignment("deploy.replicas", &replicas, "--max-scale")?, &|_| "--max-scale".into());
+    }
+    Ok(())
 }
 
 /// The GPU type: `--gpu`, else the site's, else the recipe's only one.
@@ -107,25 +130,56 @@ fn choose_gpu(
     Ok(Some(gpu))
 }
 
-fn push_knobs(
-    layers: &mut Layers,
-    file: &RecipeFile,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), InputErrors> {
-    let mut errors = Vec::new();
+fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Chosen, errors: &mut Vec<InputError>) {
     for (name, key) in &file.recipe.knobs {
-        let Some(value) = env(name) else { continue };
-        let origin = format!("${name}");
-        match assignment(key, &value, &origin) {
+        let Some(seen) = chosen.variables.get(name) else { continue };
+        let origin = seen.origin(name);
+        match layers.assignment(key, &seen.value, &origin) {
             Ok(layer) => layers.push(&layer, &|_| origin.clone()),
             Err(error) => errors.push(error),
         }
     }
-    InputErrors::check(errors)
 }
 
-fn push_sets(layers: &mut Layers, sets: &[String]) -> Result<(), InputErrors> {
-    let mut errors = Vec::new();
+/// `--env`: a knob as that knob, anything else as environment of the servers.
+fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Chosen, errors: &mut Vec<InputError>) {
+    for (at, (name, value)) in chosen.env.iter().enumerate() {
+        let origin = format!("--env {name}");
+        if chosen.env[..at].iter().any(|(known, _)| known == name) {
+            errors.push(InputError::new(origin, "given twice").expected("each variable once"));
+            continue;
+        }
+        let layer = match file.recipe.knobs.get(name) {
+            Some(key) => layers.assignment(key, value, &origin),
+            None => variable(name, value, &origin),
+        };
+        match layer {
+            Ok(layer) => layers.push(&layer, &|_| origin.clone()),
+            Err(error) => errors.push(error),
+        }
+    }
+}
+
+/// One environment variable of the servers, as a layer of its own.
+fn variable(name: &str, value: &str, origin: &str) -> Result<Table, InputError> {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
+        return Err(InputError::new(origin, format!("{name:?} is no name of an environment variable"))
+            .expected("letters, digits and `_`, e.g. --env NCCL_DEBUG=INFO"));
+    }
+    if ["SBATCH_", "SLURM_"].iter().any(|start| name.starts_with(start)) {
+        return Err(InputError::new(origin, "is for Slurm, and --env sets what the servers see")
+            .next(format!("put it in front of the command ({name}=… tokmark …), or use --slurm-arg")));
+    }
+    if value.contains('\0') {
+        return Err(InputError::new(origin, "a NUL byte, which no environment variable can hold"));
+    }
+    let env = Table::from_iter([(name.to_owned(), toml::Value::String(value.to_owned()))]);
+    let deploy = Table::from_iter([("env".to_owned(), toml::Value::Table(env))]);
+    Ok(Table::from_iter([("deploy".to_owned(), toml::Value::Table(deploy))]))
+}
+
+fn push_sets(layers: &mut Layers, sets: &[String], errors: &mut Vec<InputError>) {
     for set in sets {
         let origin = format!("--set {set}");
         let Some((key, value)) = set.split_once('=') else {
@@ -137,5 +191,4 @@ fn push_sets(layers: &mut Layers, sets: &[String]) -> Result<(), InputErrors> {
             Err(error) => errors.push(error),
         }
     }
-    InputErrors::check(errors)
 }

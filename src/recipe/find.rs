@@ -28,7 +28,8 @@ impl RecipeFile {
         self.recipe.name.as_deref().unwrap_or_default()
     }
 
-    fn parse(document: Document, folder: Option<PathBuf>) -> Result<Self, InputErrors> {
+    /// Parses a recipe file; `folder` is where its relative paths start.
+    pub fn parse(document: Document, folder: Option<PathBuf>) -> Result<Self, InputErrors> {
         let recipe: Recipe = document.parse()?;
         let file = Self { document, folder, recipe };
         InputErrors::check(file.problems())?;
@@ -62,8 +63,19 @@ impl RecipeFile {
                 at("deploy.launcher", "missing").expected("a launcher, see `tokmark list --launchers`"),
             );
         }
+        for scale in recipe.scale.keys().filter(|scale| scale_of(scale).is_none()) {
+            errors.push(
+                at(&format!("scale.{scale}"), &format!("found {scale:?}"))
+                    .expected("a number of GPUs without leading zeros, e.g. [scale.8]"),
+            );
+        }
         errors
     }
+}
+
+/// The number of GPUs that a `[scale.N]` is for, when N is one, written in the only way.
+pub fn scale_of(key: &str) -> Option<u32> {
+    key.parse().ok().filter(|scale: &u32| *scale > 0 && scale.to_string() == key)
 }
 
 fn is_name(name: &str) -> bool {

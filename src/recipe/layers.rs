@@ -1,6 +1,6 @@
 //! Layers of a recipe laid over each other, each value remembering where it came from.
 //!
-//! Order: defaults < site < recipe < GPU section < knobs < `--set`. A layer has been parsed alone and typed before it
+//! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < `--set`. A layer has been parsed alone and typed before it
 //! comes here, so that errors point into the right file; merging then works on plain tables.
 //! Arrow: `document` → here → `plan`.
 
@@ -141,6 +141,46 @@ impl Layers {
         }
     }
 
+    /// One `key=value` of an environment variable as a layer of its own. An engine's option has no type but the one of the
+    /// value that the recipe gives it: a text where it has a number is a typo that only the engine would find.
+    pub fn assignment(&self, path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
+        let layer = assignment(path, value, origin)?;
+        let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (["deploy", "engine", _, ..] | ["load", "extra_body", _, ..]) = keys[..] else {
+            return Ok(layer);
+        };
+        let Some(said) = self.example(&keys) else { return Ok(layer) };
+        let kind = match (said, at(&layer, &keys)) {
+            (Value::String(_), Some(Value::String(_))) => return Ok(layer),
+            (Value::String(_), _) => return Ok(nest(&owned(&keys), Value::String(value.to_owned()))),
+            (Value::Integer(_), Some(Value::Integer(_)))
+            | (Value::Float(_), Some(Value::Integer(_) | Value::Float(_)))
+            | (Value::Boolean(_), Some(Value::Boolean(_)))
+            | (Value::Array(_), Some(Value::Array(_)))
+            | (Value::Table(_) | Value::Datetime(_), _) => return Ok(layer),
+            (Value::Integer(_), _) => "a whole number",
+            (Value::Float(_), _) => "a number",
+            (Value::Boolean(_), _) => "true or false",
+            (Value::Array(_), _) => "a list, e.g. [1, 2]",
+        };
+        Err(InputError::new(origin, format!("found {value:?}"))
+            .key(path)
+            .expected(format!("{kind}, as the recipe's own {said}")))
+    }
+
+    /// The value a key has so far, or the first one of its axis.
+    fn example(&self, keys: &[&str]) -> Option<&Value> {
+        let axes = at(&self.table, &["sweep", "server"]);
+        let axis = || axes?.get(keys.get(1..)?.join("."))?.as_array()?.first();
+        at(&self.table, keys).or_else(axis)
+    }
+
+    /// The whole number that a key has so far.
+    pub fn integer(&self, keys: &[&str]) -> Option<i64> {
+        self.example(keys)?.as_integer()
+    }
+
     fn remove(&mut self, path: &[&str]) {
         let Some((last, parents)) = path.split_last() else { return };
         let mut table = &mut self.table;
@@ -243,7 +283,19 @@ pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, 
     if path == "gpu" {
         explained = explained.next(format!("choose the GPU type with --gpu {value}"));
     }
+    if path == "scale" {
+        explained = explained.next(format!("choose the scale with --scale {value}"));
+    }
     Err(explained)
+}
+
+fn at<'a>(table: &'a toml::Table, keys: &[&str]) -> Option<&'a Value> {
+    let (first, rest) = keys.split_first()?;
+    rest.iter().try_fold(table.get(*first)?, |value, key| value.get(*key))
+}
+
+fn owned(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
 }
 
 fn nest(keys: &[String], value: Value) -> toml::Table {
@@ -346,6 +398,49 @@ mod tests {
             ("set", "[load]\nconcurrency = 7\n[deploy]\ntp = 1\n[deploy.engine]\nx = 3"),
         ]);
         assert!(recipe.sweep.load.is_empty() && recipe.sweep.server.is_empty(), "{recipe:?}");
+    }
+
+    #[test]
+    fn an_engine_option_takes_the_kind_of_the_recipes_own_value() {
+        let mut layers = Layers::defaults().unwrap();
+        let recipe = "[deploy.engine]\nn = 8\nf = 0.8\nb = true\ns = \"x\"\nl = [1]\n[sweep.server]\n\"engine.axis\" = [1, 2]";
+        layers.push(&toml::from_str(recipe).unwrap(), &|_| "recipe".into());
+        let given = |key: &str, value: &str| {
+            let layer = layers.assignment(&format!("deploy.engine.{key}"), value, "$X");
+            layer.map(|layer| layer["deploy"]["engine"][key].to_string()).map_err(|error| error.to_string())
+        };
+        for (key, value, expected) in [
+            ("n", "16", "16"),
+            ("f", "1", "1"),
+            ("f", "0.5", "0.5"),
+            ("b", "false", "false"),
+            ("s", "16", "\"16\""),
+            ("s", "a b", "\"a b\""),
+            ("l", "[2, 3]", "[2, 3]"),
+            ("axis", "4", "4"),
+            ("new", "lots", "\"lots\""),
+        ] {
+            assert_eq!(given(key, value).as_deref(), Ok(expected), "{key}={value}");
+        }
+        for (key, value, expected) in [
+            ("n", "lots", "expected: a whole number, as the recipe's own 8"),
+            ("n", "1.5", "a whole number"),
+            ("n", "8,16", "a whole number"),
+            ("f", "much", "a number"),
+            ("b", "1", "true or false"),
+            ("l", "3", "a list"),
+            ("axis", "many", "as the recipe's own 1"),
+        ] {
+            let error = given(key, value).unwrap_err();
+            assert!(
+                error.contains(expected) && error.starts_with("$X: `deploy.engine."),
+                "{key}={value}: {error}"
+            );
+        }
+        assert!(
+            layers.assignment("load.concurrency", "1,2", "$X").is_ok(),
+            "a typed key takes what its type takes"
+        );
     }
 
     #[test]

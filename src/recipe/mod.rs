@@ -69,6 +69,10 @@ pub struct Recipe {
     /// What differs by GPU type. A recipe with such sections runs on these GPU types only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub gpu: BTreeMap<String, GpuSection>,
+    /// What differs by scale: number of GPUs in all → what is laid over, after the GPU section, with `--scale`. The scale that
+    /// the recipe itself comes to is always there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scale: BTreeMap<String, GpuSection>,
     /// Figures to reproduce.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
@@ -384,7 +388,7 @@ pub struct ContainerSection {
     pub image: Option<String>,
 }
 
-/// `[gpu.TYPE]`: laid over the recipe when that GPU type is chosen.
+/// `[gpu.TYPE]`: laid over the recipe when that GPU type is chosen; `[scale.N]`: when that scale is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuSection {

@@ -107,6 +107,11 @@ impl SiteFile {
         let document = Document::read(&path).map_err(|error| {
             error.next("write a site file (docs/sites.md), or leave out --site to run with defaults")
         })?;
+        Self::parse(document)
+    }
+
+    /// Parses a site file.
+    pub fn parse(document: Document) -> Result<Self, InputErrors> {
         let site: Site = document.parse()?;
         if site.schema != Some(1) {
             let found = site.schema.map_or("missing".into(), |version| format!("found {version}"));

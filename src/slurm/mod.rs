@@ -9,6 +9,7 @@ mod id;
 mod status;
 mod time;
 
+pub mod options;
 pub mod sacct;
 pub mod sbatch;
 pub mod scancel;

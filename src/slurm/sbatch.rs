@@ -18,6 +18,33 @@ pub fn argv(script: &Path, args: &[String]) -> Vec<String> {
     argv
 }
 
+/// Variables that sbatch must not see when tokmark calls it: those that the script says itself by then, and those that would
+/// make another kind of job of it (an array, an output elsewhere) or keep sbatch from returning.
+pub const CLEARED_ENV: &[&str] = &[
+    "SBATCH_ACCOUNT",
+    "SBATCH_ARRAY_INX",
+    "SBATCH_CONSTRAINT",
+    "SBATCH_ERROR",
+    "SBATCH_EXCLUSIVE",
+    "SBATCH_GPUS",
+    "SBATCH_GPUS_PER_NODE",
+    "SBATCH_GRES",
+    "SBATCH_INPUT",
+    "SBATCH_JOB_NAME",
+    "SBATCH_MEM_PER_NODE",
+    "SBATCH_NO_REQUEUE",
+    "SBATCH_OPEN_MODE",
+    "SBATCH_OUTPUT",
+    "SBATCH_PARTITION",
+    "SBATCH_QOS",
+    "SBATCH_RESERVATION",
+    "SBATCH_SEGMENT_SIZE",
+    "SBATCH_SIGNAL",
+    "SBATCH_TIMELIMIT",
+    "SBATCH_WAIT",
+    "SBATCH_WCKEY",
+];
+
 /// A job that sbatch took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {

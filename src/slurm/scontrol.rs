@@ -62,6 +62,24 @@ fn parse_job(line: &str) -> Option<JobStatus> {
     Some(status.without_forecast())
 }
 
+/// GPUs on each node of the job in the stdout of [`job_argv`]'s call: those allocated (`AllocTRES`, before 23.02 `TRES`),
+/// else those asked for (`TresPerNode`); `None` where neither counts GPUs.
+pub fn gpus_per_node(stdout: &str) -> Option<u32> {
+    let line = stdout.lines().map(str::trim_start).find(|line| line.starts_with("JobId="))?;
+    let (_, rest) = line.split_once(" UserId=")?;
+    let facts = rest.split_once(" Command=").map_or(rest, |(facts, _)| facts);
+    let nodes: u32 = value(facts, "NumNodes")?.split('-').next()?.parse().ok()?;
+    let allocated = value(facts, "AllocTRES").or_else(|| value(facts, "TRES")).unwrap_or_default();
+    let total = allocated.split(',').find_map(|tres| tres.strip_prefix("gres/gpu=")?.parse::<u32>().ok());
+    let asked = || {
+        let (_, after) = line.split_once(" TresPerNode=")?;
+        let tres = after.split_whitespace().next()?.split(',');
+        let gpus = tres.filter(|tres| tres.starts_with("gres:gpu") || tres.starts_with("gres/gpu"));
+        gpus.filter_map(|tres| tres.rsplit([':', '=']).next()?.parse().ok()).max()
+    };
+    total.map(|total| total / nodes.max(1)).or_else(asked)
+}
+
 /// The value of ` Key=`, up to the next ` Word=`.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!(" {key}="))?;
@@ -149,6 +167,26 @@ mod tests {
         assert_eq!(parse_hostnames("***\n* hello there *\nn-1.lab\n").unwrap(), ["n-1.lab"]);
         assert_eq!(parse_hostnames("sn]\n").unwrap_err().found, "sn]");
         assert!(parse_hostnames("").is_err());
+    }
+
+    #[test]
+    fn gpus_of_a_node() {
+        let job = |facts: &str| {
+            format!(
+                "JobId=1 JobName=a NumNodes=9 UserId=root(0) JobState=RUNNING {facts} Command=/x TresPerNode=gres:gpu:7 "
+            )
+        };
+        let table = [
+            (CANCELLED.to_owned(), Some(4)),
+            (job("NumNodes=1 AllocTRES=cpu=4,gres/gpu=3,gres/gpu:h100=3 ReqTRES=gres/gpu=1"), Some(3)),
+            (job("NumNodes=2 TRES=cpu=2,node=2 Features=(null)"), Some(7)),
+            (job("NumNodes=1 TRES=cpu=2").replace("gres:gpu:7", "gres/gpu:h100=2,gres/nvme:4"), Some(2)),
+            (job("NumNodes=1 TRES=cpu=2").replace("TresPerNode=gres:gpu:7", "Power="), None),
+            ("slurm_load_jobs error".to_owned(), None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(gpus_per_node(&text), expected, "{text}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,7 @@
 mod ends;
 mod engines;
 mod lab;
+mod llmb;
 mod roles;
 mod submits;
 #[path = "../support/mod.rs"]

@@ -1,0 +1,175 @@
+//! The options of `submit`, and the orders they make.
+//!
+//! Arrow: `workload` → here → `submit`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::document::{Document, InputError, InputErrors};
+use crate::slurm::options;
+use crate::workload::{Order, Scales, file};
+
+/// Arguments of `submit`.
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// Recipe: file, name or alias
+    #[arg(conflicts_with_all = ["workload", "file"])]
+    recipe: Option<String>,
+    /// Set a variable: a knob of the recipe as that knob, any other in the servers' environment (repeatable)
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Show the script and the sbatch call; submit nothing, write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Wait for the end of the jobs and pass on the (worst) exit code
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) wait: bool,
+    /// Do not look for the model's weights, tokenizer and prompt files on this machine
+    #[arg(long)]
+    pub(super) no_weights_check: bool,
+    /// Print the job as JSON; several as a list
+    #[arg(long)]
+    pub(super) json: bool,
+    // Last: their headings hold for everything after them.
+    #[command(flatten)]
+    order: OrderArgs,
+    #[command(flatten)]
+    slurm: SlurmArgs,
+}
+
+/// What to submit, the llmb way.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Workloads (a comma makes a list, a list makes a job for each)")]
+struct OrderArgs {
+    /// Workloads: names or aliases of recipes, also with _SIZE behind (see `tokmark list -w`)
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    workload: Vec<String>,
+    /// Size of the model, e.g. 120b
+    #[arg(short, long, visible_alias = "model-size")]
+    size: Option<String>,
+    /// Precision of the weights, e.g. mxfp4
+    #[arg(short, long, value_delimiter = ',')]
+    dtype: Vec<String>,
+    /// GPUs in all: scales the recipe offers [default: its own]
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["max_scale", "min_scale"])]
+    scale: Vec<u32>,
+    /// Every offered scale up to N, largest first, and the largest one doubled by replicas
+    #[arg(long, value_name = "N")]
+    max_scale: Option<u32>,
+    /// Every offered scale from N on
+    #[arg(long, value_name = "N")]
+    min_scale: Option<u32>,
+    /// With --max-scale: only the scales the recipe lists
+    #[arg(long)]
+    exact_scales: bool,
+    /// Submit one workload even where precision or scale are not the recipe's; it runs as the recipe says
+    #[arg(long)]
+    force: bool,
+    /// Submit each job this many times
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// Jobs from a file: [[job]] tables in TOML
+    #[arg(
+        short, long, value_name = "FILE",
+        conflicts_with_all = ["workload", "size", "dtype", "scale", "max_scale", "min_scale", "exact_scales", "force", "repeats"]
+    )]
+    file: Option<PathBuf>,
+}
+
+/// What is passed on to sbatch.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for sbatch")]
+struct SlurmArgs {
+    /// Priority of the jobs, lowered by N
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    nice: Option<i64>,
+    /// Only these nodes
+    #[arg(long, value_name = "NODES")]
+    nodelist: Option<String>,
+    /// Not these nodes
+    #[arg(long, value_name = "NODES")]
+    exclude: Option<String>,
+    /// In this reservation
+    #[arg(long, value_name = "NAME")]
+    reservation: Option<String>,
+    /// Nodes in one block of the network
+    #[arg(long, value_name = "N")]
+    segment: Option<u32>,
+    /// One more option, e.g. --slurm-arg nodelist=node3 (repeatable)
+    #[arg(long = "slurm-arg", value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    slurm_args: Vec<String>,
+}
+
+impl SubmitArgs {
+    /// Options for sbatch's argv.
+    pub(super) fn sbatch(&self) -> Result<Vec<String>, InputErrors> {
+        let args = &self.slurm;
+        let named = [
+            ("nice", args.nice.map(|nice| nice.to_string())),
+            ("nodelist", args.nodelist.clone()),
+            ("exclude", args.exclude.clone()),
+            ("reservation", args.reservation.clone()),
+            ("segment", args.segment.map(|segment| segment.to_string())),
+        ];
+        options::argv(&named, &args.slurm_args).map_err(InputErrors)
+    }
+
+    /// `--env`, taken apart.
+    pub(super) fn env(&self) -> Result<Vec<(String, String)>, InputErrors> {
+        let mut errors = Vec::new();
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for text in &self.env {
+            match text.split_once('=') {
+                Some((name, value)) => pairs.push((name.to_owned(), value.to_owned())),
+                // Not the text itself: it may be a secret.
+                None => errors.push(InputError::new("--env", "no `=`").expected("--env NAME=VALUE")),
+            }
+        }
+        InputErrors::check(errors)?;
+        Ok(pairs)
+    }
+
+    /// Whether more than one job may come of it, so that JSON is a list.
+    pub(super) fn is_list(&self) -> bool {
+        let order = &self.order;
+        order.file.is_some()
+            || order.repeats > 1
+            || order.max_scale.or(order.min_scale).is_some()
+            || [order.workload.len(), order.dtype.len(), order.scale.len()].iter().any(|count| *count > 1)
+    }
+
+    /// The orders.
+    pub(super) fn orders(&self) -> Result<Vec<Order>, InputErrors> {
+        let args = &self.order;
+        if let Some(path) = &args.file {
+            return file::parse(&Document::read(path)?);
+        }
+        if self.recipe.is_none() && args.workload.is_empty() {
+            return Err(InputError::new("submit", "nothing to submit")
+                .expected("RECIPE, --workload NAME or --file FILE")
+                .next("`tokmark list` and `tokmark list -w` show what there is")
+                .into());
+        }
+        let scales = match (args.max_scale, args.min_scale, args.scale.is_empty()) {
+            (None, None, true) => Scales::Own,
+            (None, None, false) => Scales::These(args.scale.clone()),
+            (max, min, _) => Scales::Within { min, max, exact: args.exact_scales },
+        };
+        if args.exact_scales && !matches!(scales, Scales::Within { .. }) {
+            return Err(InputError::new("--exact-scales", "without --max-scale or --min-scale")
+                .next("add one of them, or name the scales: --scale 4,8")
+                .into());
+        }
+        Ok(vec![Order {
+            recipe: self.recipe.clone(),
+            workloads: args.workload.clone(),
+            size: args.size.clone(),
+            dtypes: args.dtype.clone(),
+            scales,
+            repeats: args.repeats,
+            force: args.force,
+            ..Order::default()
+        }])
+    }
+}

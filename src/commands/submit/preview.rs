@@ -1,0 +1,68 @@
+//! `submit --dry-run`: each script, each call, and what the environment changed in them.
+//!
+//! Arrow: `render`, `slurm` → here → `submit`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Ready;
+use crate::commands::output;
+use crate::executor::error::Call;
+use crate::plan::Plan;
+use crate::slurm::sbatch;
+
+/// Shows everything; several scripts each under a line that names the job.
+pub(super) fn show(ready: &[Ready], options: &[String], json: bool, list: bool) -> anyhow::Result<()> {
+    let argv = sbatch::argv(Path::new("SCRIPT"), options);
+    if json {
+        let all: Vec<Value> = ready.iter().map(|task| as_json(task, &argv)).collect();
+        return match all.as_slice() {
+            [only] if !list => output::json(only),
+            _ => output::json(&all),
+        };
+    }
+    let call = Call(argv);
+    for (number, task) in (1..).zip(ready) {
+        let several = ready.len() > 1;
+        if several {
+            output::line(&format!("# job {number} of {}: {}", ready.len(), task.words()))?;
+        }
+        output::text(&task.script)?;
+        let which = if several { format!("job {number}: ") } else { String::new() };
+        for (what, from) in from_outside(&task.plan) {
+            output::note(&format!("{which}{what} from {from}"));
+        }
+        output::note(&format!("{which}would call: {call}"));
+    }
+    Ok(())
+}
+
+/// Values and directives that came from environment variables, each with its variable.
+pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
+    let values = plan.origins.iter().filter(|(_, origin)| origin.starts_with('$'));
+    let value = |key: &str| {
+        let path = crate::recipe::layers::split_path(key).ok()?;
+        let found = path.iter().try_fold(&plan.resolved, |at, key| at.get(key.as_str()))?;
+        Some(match found {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    };
+    let values =
+        values.filter_map(|(key, origin)| Some((format!("{key} = {}", value(key)?), origin.clone())));
+    let directives = plan.sources.iter().flat_map(|sources| sources.directives.iter().cloned());
+    values.chain(directives).collect()
+}
+
+fn as_json(task: &Ready, argv: &[String]) -> Value {
+    let from: Vec<Value> = from_outside(&task.plan)
+        .into_iter()
+        .map(|(what, from)| json!({"what": what, "from": from}))
+        .collect();
+    let mut told = json!({"argv": argv, "script": task.script, "environment": from});
+    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.facts()) {
+        told.extend(facts);
+    }
+    told
+}

@@ -1,0 +1,140 @@
+//! What a user chose beside the recipe: options and environment variables, as plain data that a plan can carry.
+//!
+//! Arrow: `recipe` (knobs) → here → `resolve`, `sources`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::sbatch_env;
+use crate::recipe::Recipe;
+
+/// Choices beside the recipe.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Chosen {
+    /// `--gpu`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// `--scale`: GPUs in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// Environment variables that say something: the recipe's knobs and sbatch's own, those that are set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Variable>,
+    /// `--env NAME=VALUE`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(String, String)>,
+    /// `--set key=value`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
+}
+
+/// A scale that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// GPUs in all; of an offered scale.
+    pub gpus: u32,
+    /// How many times its replicas: 1, unless `--max-scale` asked for a multiple of it.
+    pub times: u32,
+}
+
+impl Scale {
+    /// An offered scale as it is.
+    pub fn of(gpus: u32) -> Self {
+        Self { gpus, times: 1 }
+    }
+
+    /// GPUs in all.
+    pub fn total(self) -> u32 {
+        self.gpus.saturating_mul(self.times)
+    }
+}
+
+/// The value of an environment variable, and where it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its value; never empty: an empty variable counts as not set, as it does in `${NAME:-default}`.
+    pub value: String,
+    /// Seen in the job, not when the script was rendered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_job: bool,
+}
+
+impl Variable {
+    /// How the user knows it: `$STREAMING`, `$STREAMING (job)`.
+    pub fn origin(&self, name: &str) -> String {
+        if self.in_job { format!("${name} (job)") } else { format!("${name}") }
+    }
+}
+
+impl Chosen {
+    /// Takes down the variables of `env` that matter to `recipe`.
+    pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
+        let names = recipe.knobs.keys().map(String::as_str).chain(sbatch_env::names());
+        for name in names {
+            if let Some(value) =
+                env(name).map(|value| sbatch_env::value(name, value)).filter(|value| !value.is_empty())
+            {
+                self.variables.insert(name.to_owned(), Variable { value, in_job: false });
+            }
+        }
+    }
+
+    /// The same with `knobs` as the job sees them; `None` when it sees nothing new. What is not set in the job stays as it
+    /// was.
+    pub fn in_job(
+        &self,
+        knobs: &BTreeMap<String, String>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Self> {
+        let mut changed = self.clone();
+        for name in knobs.keys() {
+            let Some(value) = env(name).filter(|value| !value.is_empty()) else { continue };
+            if self.variables.get(name).is_none_or(|known| known.value != value) {
+                changed.variables.insert(name.clone(), Variable { value, in_job: true });
+            }
+        }
+        (changed != *self).then_some(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        Recipe {
+            knobs: [("STREAMING", "load.streaming"), ("ISL", "load.isl")]
+                .map(|(name, key)| (name.to_owned(), key.to_owned()))
+                .into(),
+            ..Recipe::default()
+        }
+    }
+
+    fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn knobs_and_sbatchs_own_variables_are_taken_down_and_nothing_else() {
+        let mut chosen = Chosen::default();
+        let pairs = [("STREAMING", "false"), ("ISL", ""), ("HOME", "/root"), ("SBATCH_PARTITION", "gpu")];
+        chosen.look(&recipe(), &env(&pairs));
+        let names: Vec<_> = chosen.variables.keys().collect();
+        assert_eq!(names, ["SBATCH_PARTITION", "STREAMING"], "an empty one is not set");
+    }
+
+    #[test]
+    fn a_job_that_sees_what_was_frozen_or_nothing_changes_nothing() {
+        let mut chosen = Chosen::default();
+        chosen.look(&recipe(), &env(&[("STREAMING", "false")]));
+        let knobs = recipe().knobs;
+        for pairs in [&[][..], &[("STREAMING", "false")], &[("STREAMING", ""), ("ISL", "")]] {
+            assert_eq!(chosen.in_job(&knobs, &env(pairs)), None, "{pairs:?}");
+        }
+        let changed = chosen.in_job(&knobs, &env(&[("ISL", "64")])).unwrap();
+        let origins: Vec<_> = changed.variables.iter().map(|(name, seen)| seen.origin(name)).collect();
+        assert_eq!(origins, ["$ISL (job)", "$STREAMING"]);
+    }
+}

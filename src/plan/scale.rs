@@ -1,0 +1,142 @@
+//! Scales: how many GPUs a plan has in all, which other numbers its recipe offers, and whether an allocation has them.
+//!
+//! Arrow: `recipe`, `chosen`, a finished plan → here → `sources`, `workload`, `commands`.
+
+use super::chosen::Scale;
+use super::{Deployment, Plan, Pool};
+use crate::document::{InputError, InputErrors};
+use crate::recipe::Recipe;
+use crate::recipe::find::{RecipeFile, scale_of};
+
+/// What an allocation has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocated {
+    /// `job 5`
+    pub name: String,
+    /// Its nodes.
+    pub nodes: Vec<String>,
+    /// GPUs of each of its nodes; `None` when Slurm does not count them.
+    pub gpus_per_node: Option<u32>,
+}
+
+impl Plan {
+    /// GPUs in all: those of the largest deployment; 0 when nobody knows.
+    pub fn scale(&self) -> u32 {
+        self.deployments.iter().map(|deployment| deployment.gpus).max().unwrap_or(0)
+    }
+
+    /// GPUs that one node must have.
+    pub fn gpus_on_a_node(&self) -> u32 {
+        let processes = self.deployments.iter().flat_map(|deployment| &deployment.processes);
+        processes.filter_map(|process| process.gpus.iter().max()).max().map_or(0, |last| last + 1)
+    }
+
+    /// Whether an allocation has the nodes and the GPUs.
+    pub fn fits(&self, allocated: &Allocated) -> Result<(), InputError> {
+        let (have, need) = (allocated.nodes.len(), self.job.nodes);
+        let gpus = self.gpus_on_a_node();
+        let short_of_nodes = u32::try_from(have).unwrap_or(u32::MAX) < need;
+        let short_of_gpus = allocated.gpus_per_node.filter(|per_node| *per_node < gpus);
+        if !short_of_nodes && short_of_gpus.is_none() {
+            return Ok(());
+        }
+        let largest = self.deployments.iter().max_by_key(|deployment| (deployment.nodes, deployment.gpus));
+        let mut problem = format!(
+            "has {have} {} ({})",
+            if have == 1 { "node" } else { "nodes" },
+            allocated.nodes.join(", ")
+        );
+        if let Some(per_node) = allocated.gpus_per_node {
+            problem.push_str(&format!(" with {per_node} GPUs each"));
+        }
+        let key = self.blamed().map(|origin| format!("; {origin}")).unwrap_or_default();
+        Err(InputError::new(&allocated.name, problem)
+            .expected(format!(
+                "{need} {} with {gpus} GPUs each: {}{key}",
+                if need == 1 { "node" } else { "nodes" },
+                largest.map(arithmetic).unwrap_or_default(),
+            ))
+            .next("ask Slurm for a larger allocation, or choose a smaller deployment"))
+    }
+
+    /// Which environment variable made the deployment as large as it is.
+    fn blamed(&self) -> Option<String> {
+        let is_size =
+            |key: &str| ["tp", "pp", "dp", "replicas"].contains(&key.rsplit('.').next().unwrap_or_default());
+        let mut of_variables = self.origins.iter().filter_map(|(key, origin)| {
+            let key =
+                key.strip_prefix("deploy.").filter(|key| is_size(key) && !key.starts_with("engine."))?;
+            origin.starts_with('$').then(|| format!("{key} is from {origin}"))
+        });
+        of_variables.next()
+    }
+}
+
+/// `tp × pp × dp × replicas = 4 × 1 × 1 × 2 = 8 GPUs`; `prefill 6 × 4 + decode 1 × 8 = 32 GPUs`, replicas first.
+pub fn arithmetic(deployment: &Deployment) -> String {
+    let total = deployment.gpus;
+    let gpus = format!("{total} {}", if total == 1 { "GPU" } else { "GPUs" });
+    let pools = &deployment.pools;
+    if pools.len() > 1 && pools.iter().map(Pool::gpus).sum::<u32>() == total {
+        let of = |pool: &Pool| {
+            format!(
+                "{} {} × {}",
+                pool.name.as_str(),
+                pool.parallel.replicas,
+                pool.parallel.gpus_per_replica()
+            )
+        };
+        return format!("{} = {gpus}", pools.iter().map(of).collect::<Vec<_>>().join(" + "));
+    }
+    let sizes = &deployment.parallel;
+    if sizes.gpus_per_replica().saturating_mul(sizes.replicas) != total {
+        return gpus;
+    }
+    format!(
+        "tp × pp × dp × replicas = {} × {} × {} × {} = {gpus}",
+        sizes.tp, sizes.pp, sizes.dp, sizes.replicas
+    )
+}
+
+/// The scales a recipe offers, ascending: its own, `base`, and its `[scale.N]`.
+pub fn offered(recipe: &Recipe, base: u32) -> Vec<u32> {
+    let mut scales: Vec<u32> = recipe.scale.keys().filter_map(|key| scale_of(key)).collect();
+    scales.extend((base > 0).then_some(base));
+    scales.sort_unstable();
+    scales.dedup();
+    scales
+}
+
+/// Checks that a plan has as many GPUs as the scale that was asked for.
+pub(super) fn check(plan: &Plan, file: &RecipeFile, scale: Scale) -> Result<(), InputErrors> {
+    if plan.scale() == scale.total() {
+        return Ok(());
+    }
+    let largest = plan.deployments.iter().max_by_key(|deployment| deployment.gpus);
+    let comes_to = largest.map(arithmetic).unwrap_or_default();
+    let key = format!("scale.{}", scale.gpus);
+    if plan.scale() == 0 {
+        return Err(InputError::new(
+            format!("--scale {}", scale.gpus),
+            "nobody says how many GPUs the endpoint has",
+        )
+        .key("deploy.url")
+        .next("leave out --scale, or give deploy.tp, pp, dp and replicas")
+        .into());
+    }
+    if file.recipe.scale.contains_key(&scale.gpus.to_string()) || scale.times > 1 {
+        return Err(InputError::new(file.document.at(&key), format!("comes to {comes_to}"))
+            .key(&key)
+            .expected(format!("{} GPUs", scale.total()))
+            .next("correct the sizes in this section: GPU counts are derived from them")
+            .into());
+    }
+    let offered: Vec<String> = offered(&file.recipe, plan.scale()).iter().map(ToString::to_string).collect();
+    Err(InputError::new(
+        format!("--scale {}", scale.gpus),
+        format!("recipe {:?} does not have this scale", plan.name),
+    )
+    .expected(format!("{}{}: {comes_to}", if offered.len() > 1 { "one of " } else { "" }, offered.join(", ")))
+    .next(format!("choose one of them, or add [{key}] to the recipe"))
+    .into())
+}

@@ -1,0 +1,140 @@
+//! Options for sbatch as a user gives them: `key=value`, a bare flag, or with the dashes; each once.
+//!
+//! Arrow: depends on nothing; `commands` → here. Source: sbatch(1).
+
+use crate::document::InputError;
+
+/// Options that would break what a submission is, and why.
+const REFUSED: [(&str, &str); 9] = [
+    ("array", "tokmark submits one job for each experiment: use --repeats"),
+    ("output", "the job's output is <experiments>/slurm-<job id>.out, where `tokmark jobs log` finds it"),
+    ("wait", "use `tokmark submit --wait`"),
+    ("wrap", "tokmark renders the script"),
+    ("test-only", "`tokmark submit --dry-run` shows the script; `sbatch --test-only` takes it"),
+    ("parsable", "it is given already"),
+    ("help", "see `sbatch --help`"),
+    ("usage", "see `sbatch --usage`"),
+    ("version", "see `sbatch --version`"),
+];
+
+/// Short options of the same kind.
+const SHORT: [(&str, &str); 5] =
+    [("-a", "array"), ("-o", "output"), ("-W", "wait"), ("-h", "help"), ("-V", "version")];
+
+/// The options for sbatch's argv: those with a name of their own in tokmark (`nodelist`, value), then `--slurm-arg`s.
+///
+/// # Errors
+/// All that are no options, given twice, or not for users to set.
+pub fn argv(named: &[(&str, Option<String>)], raw: &[String]) -> Result<Vec<String>, Vec<InputError>> {
+    let mut argv = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    let mut errors = Vec::new();
+    for (key, value) in named {
+        if let Some(value) = value {
+            seen.push((*key).to_owned());
+            argv.push(format!("--{key}={value}"));
+        }
+    }
+    for text in raw {
+        let origin = format!("--slurm-arg {text}");
+        let wrong = |problem: &str| InputError::new(&origin, problem);
+        let is_short = text.starts_with('-') && !text.starts_with("--");
+        let plain = text.strip_prefix("--").unwrap_or(text);
+        let key = plain.split('=').next().unwrap_or_default().to_owned();
+        let letters = |key: &str| {
+            !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if text.contains(['\n', '\0']) || (!is_short && !letters(&key)) || text == "-" {
+            errors.push(
+                wrong("no option of sbatch")
+                    .expected("key=value or a bare flag, e.g. --slurm-arg nodelist=node3"),
+            );
+            continue;
+        }
+        let long = if is_short {
+            SHORT
+                .iter()
+                .find(|(short, _)| text.starts_with(short))
+                .map_or(text.clone(), |(_, long)| (*long).to_owned())
+        } else {
+            key
+        };
+        if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == long) {
+            errors.push(wrong(&format!("--{long} is not for --slurm-arg")).next(*advice));
+        } else if seen.contains(&long) {
+            errors.push(wrong("given twice").expected("each option once"));
+        }
+        seen.push(long);
+        argv.push(if is_short { text.clone() } else { format!("--{plain}") });
+    }
+    if errors.is_empty() { Ok(argv) } else { Err(errors) }
+}
+
+/// Names of the variables that `--export=ALL,NAME=VALUE,…` among the options sets for the job.
+pub fn exported(argv: &[String]) -> Vec<&str> {
+    let lists = argv.iter().filter_map(|option| option.strip_prefix("--export="));
+    lists.flat_map(|list| list.split(',')).filter_map(|item| Some(item.split_once('=')?.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn given(named: &[(&str, &str)], raw: &[&str]) -> Result<Vec<String>, String> {
+        let named: Vec<_> = named.iter().map(|(key, value)| (*key, Some((*value).to_owned()))).collect();
+        let raw: Vec<String> = raw.iter().map(|text| (*text).to_owned()).collect();
+        argv(&named, &raw)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn dashes_are_optional_and_values_are_kept_whole() {
+        let table: [(&[&str], &[&str]); 5] = [
+            (&["nodelist=node3"], &["--nodelist=node3"]),
+            (&["--nodelist=node3"], &["--nodelist=node3"]),
+            (&["exclusive", "requeue"], &["--exclusive", "--requeue"]),
+            (&["comment=a b=c, d"], &["--comment=a b=c, d"]),
+            (&["-pgpu", "-H"], &["-pgpu", "-H"]),
+        ];
+        for (raw, expected) in table {
+            assert_eq!(given(&[], raw).unwrap(), expected, "{raw:?}");
+        }
+        assert_eq!(given(&[("nice", "5")], &["hold"]).unwrap(), ["--nice=5", "--hold"]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_all_at_once() {
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+        let table: [Row<'_>; 8] = [
+            (&[("nodelist", "a")], &["nodelist=b"], "given twice"),
+            (&[], &["nice=1", "--nice=2"], "given twice"),
+            (&[], &["array=1-4"], "--repeats"),
+            (&[], &["-a1-4"], "--repeats"),
+            (&[], &["output=x"], "jobs log"),
+            (&[], &["Node List"], "no option of sbatch"),
+            (&[], &[""], "no option of sbatch"),
+            (&[], &["=5"], "no option of sbatch"),
+        ];
+        for (named, raw, said) in table {
+            let error = given(named, raw).unwrap_err();
+            assert!(error.contains(said), "{said} in {error}");
+        }
+        let error = given(&[], &["wrap=x", "hold", "hold"]).unwrap_err();
+        assert!(error.contains("wrap") && error.contains("given twice"), "{error}");
+    }
+
+    #[test]
+    fn variables_of_an_export() {
+        let options = ["--nice=5", "--export=ALL,STREAMING=false,HOME,X=a=b"].map(str::to_owned);
+        assert_eq!(exported(&options), ["STREAMING", "X"]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "\\PC*") {
+            let _ = argv(&[], &[text]);
+        }
+    }
+}

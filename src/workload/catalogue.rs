@@ -1,0 +1,93 @@
+//! Workloads: recipes by their names and aliases, with the `_<size>` that llmb writes after one.
+//!
+//! Arrow: `recipe` → here → `task`, `commands`.
+
+use crate::document::{InputError, nearest};
+use crate::recipe::find::RecipeFile;
+
+/// The recipes a workload's name stands for.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// One, or several that share an alias and differ in size or precision.
+    pub recipes: Vec<RecipeFile>,
+    /// The size written behind its name.
+    pub size: Option<String>,
+}
+
+/// Finds a workload among all recipes: `inference_gpt-oss-dynamo`, `inference_gpt-oss-dynamo_120b`.
+pub fn find(name: &str, all: &[RecipeFile], origin: &str) -> Result<Workload, InputError> {
+    let called = |name: &str| -> Vec<RecipeFile> {
+        let by_name: Vec<_> = all.iter().filter(|file| file.name() == name).cloned().collect();
+        let has = |file: &&RecipeFile| file.recipe.aliases.iter().any(|alias| alias == name);
+        if by_name.is_empty() { all.iter().filter(has).cloned().collect() } else { by_name }
+    };
+    let recipes = called(name);
+    if !recipes.is_empty() {
+        return Ok(Workload { recipes, size: None });
+    }
+    if let Some((stem, size)) = name.rsplit_once('_').filter(|(_, size)| is_size(size)) {
+        let recipes = called(stem);
+        if !recipes.is_empty() {
+            return Ok(Workload { recipes, size: Some(size.to_owned()) });
+        }
+    }
+    let names: Vec<&str> = all.iter().flat_map(names).collect();
+    let error = InputError::new(origin, format!("no workload {name:?}"));
+    let error = error.expected("the name or an alias of a recipe");
+    let stem = name.rsplit_once('_').filter(|(_, size)| is_size(size)).map_or(name, |(stem, _)| stem);
+    let near = nearest(name, names.iter().copied()).or_else(|| nearest(stem, names.iter().copied()));
+    Err(match near {
+        Some(near) => error.next(format!("did you mean `{near}`? `tokmark list -w` shows all")),
+        None => error.next("`tokmark list -w` shows all"),
+    })
+}
+
+/// Name and aliases of a recipe.
+pub fn names(file: &RecipeFile) -> impl Iterator<Item = &str> {
+    std::iter::once(file.name()).chain(file.recipe.aliases.iter().map(String::as_str))
+}
+
+/// `120b`, `1.5b`, `1t`, as llmb writes them.
+fn is_size(text: &str) -> bool {
+    let number = text.strip_suffix(['b', 't', 'B', 'T']).unwrap_or_default();
+    number.parse::<f64>().is_ok() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Document;
+
+    fn recipe(name: &str, alias: &str) -> RecipeFile {
+        let text = format!(
+            "schema = 1\nname = {name:?}\naliases = [{alias:?}]\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n"
+        );
+        RecipeFile::parse(Document { file: format!("{name}.toml"), text }, None).unwrap()
+    }
+
+    #[test]
+    fn a_name_comes_before_an_alias_and_a_size_may_follow_either() {
+        let all = [recipe("a-7b", "a"), recipe("a-13b", "a"), recipe("b_1t", "a-7b")];
+        let table: [(&str, &[&str], Option<&str>); 6] = [
+            ("a-7b", &["a-7b"], None),
+            ("a", &["a-7b", "a-13b"], None),
+            ("a_13b", &["a-7b", "a-13b"], Some("13b")),
+            ("a-7b_7b", &["a-7b"], Some("7b")),
+            ("b_1t", &["b_1t"], None),
+            ("b_1t_1.5t", &["b_1t"], Some("1.5t")),
+        ];
+        for (text, names, size) in table {
+            let found = find(text, &all, "-w").unwrap();
+            let found_names: Vec<_> = found.recipes.iter().map(RecipeFile::name).collect();
+            assert_eq!((found_names.as_slice(), found.size.as_deref()), (names, size), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_one_names_the_nearest() {
+        let all = [recipe("gpt-oss", "inference_gpt-oss-dynamo")];
+        let error = find("inference_gpt-os-dynamo_120b", &all, "-w").unwrap_err().to_string();
+        assert!(error.contains("did you mean `inference_gpt-oss-dynamo`"), "{error}");
+        assert!(find("x_y", &all, "-w").unwrap_err().to_string().contains("tokmark list -w"));
+    }
+}

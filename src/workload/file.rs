@@ -1,0 +1,208 @@
+//! A file of jobs: `[[job]]` tables in TOML, each an order. A list is an axis.
+//!
+//! Arrow: `document`, `order` → here → `commands`.
+
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use super::order::{Order, Scales};
+use crate::document::{Document, InputError, InputErrors, join};
+
+/// A file of jobs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jobs {
+    /// Version of the format: 1.
+    #[serde(default)]
+    schema: Option<u32>,
+    /// The jobs.
+    #[serde(default)]
+    job: Vec<Job>,
+}
+
+/// `[[job]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Job {
+    workload: List<String>,
+    recipe: Option<String>,
+    size: Option<String>,
+    dtype: List<String>,
+    scale: List<u32>,
+    gpu: List<String>,
+    repeats: Option<u32>,
+    env: Table,
+    set: Table,
+}
+
+/// One value, or a list of them.
+#[derive(Debug)]
+struct List<T>(Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let typed = |value: Value| T::deserialize(value).map_err(|error| D::Error::custom(error.message()));
+        match Value::deserialize(deserializer)? {
+            Value::Array(values) if values.is_empty() => Err(D::Error::custom("found an empty list")),
+            Value::Array(values) => Ok(Self(values.into_iter().map(typed).collect::<Result<_, _>>()?)),
+            value => Ok(Self(vec![typed(value)?])),
+        }
+    }
+}
+
+/// The orders of a file.
+pub fn parse(document: &Document) -> Result<Vec<Order>, InputErrors> {
+    let jobs: Jobs = document.parse()?;
+    let mut errors = Vec::new();
+    if let Some(version) = jobs.schema.filter(|version| *version != 1) {
+        errors.push(
+            InputError::new(document.at("schema"), format!("found {version}")).key("schema").expected("1"),
+        );
+    }
+    if jobs.job.is_empty() {
+        errors
+            .push(InputError::new(&document.file, "no [[job]]").expected("[[job]] with workload or recipe"));
+    }
+    let mut orders = Vec::new();
+    for (number, job) in (1..).zip(jobs.job) {
+        let at = |key: &str| document.at(&format!("job[{number}].{key}"));
+        match (&job.recipe, job.workload.0.is_empty()) {
+            (None, true) => errors.push(
+                InputError::new(document.at(&format!("job[{number}]")), "names nothing to run")
+                    .expected("workload = \"…\" or recipe = \"…\""),
+            ),
+            (Some(_), false) => errors.push(
+                InputError::new(at("recipe"), "beside workload").key("recipe").expected("one of the two"),
+            ),
+            _ => {}
+        }
+        let repeats = job.repeats.unwrap_or(1);
+        if repeats == 0 {
+            errors.push(InputError::new(at("repeats"), "found 0").key("repeats").expected("1 or more"));
+        }
+        let mut axes = |section: &Table, name: &str| {
+            let mut found = Vec::new();
+            flatten(section, "", &mut |key, value| {
+                let values = texts(value);
+                if values.is_empty() {
+                    let key = format!("{name}.{key}");
+                    errors.push(
+                        InputError::new(at(&key), "an empty list").key(key).expected("at least one value"),
+                    );
+                }
+                found.push((key, values));
+            });
+            found
+        };
+        let order = Order {
+            origin: document.at(&format!("job[{number}]")),
+            env: axes(&job.env, "env"),
+            sets: axes(&job.set, "set"),
+            recipe: job.recipe,
+            workloads: job.workload.0,
+            size: job.size,
+            dtypes: job.dtype.0,
+            scales: if job.scale.0.is_empty() { Scales::Own } else { Scales::These(job.scale.0) },
+            gpus: job.gpu.0,
+            repeats,
+            force: false,
+        };
+        orders.push(order);
+    }
+    InputErrors::check(errors)?;
+    Ok(orders)
+}
+
+/// Dotted keys of a table, with their values.
+fn flatten(table: &Table, prefix: &str, found: &mut dyn FnMut(String, &Value)) {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => flatten(inner, &join(prefix, key), found),
+            // A quoted key is a dotted one already.
+            value if prefix.is_empty() => found(key.clone(), value),
+            value => found(join(prefix, key), value),
+        }
+    }
+}
+
+/// The values of an axis, each as one would write it behind `--set key=` or `--env NAME=`. A list in the list is one value.
+fn texts(value: &Value) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Value::Array(values) => values.iter().map(text).collect(),
+        value => vec![text(value)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<Order>, String> {
+        parse(&Document { file: "jobs.toml".into(), text: text.into() }).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn every_list_is_an_axis_and_a_list_in_a_list_a_value() {
+        let orders = parsed(
+            "[[job]]\nworkload = [\"a\", \"b_7b\"]\nsize = \"7b\"\ndtype = \"fp8\"\nscale = [4, 8]\ngpu = [\"h100\"]\nrepeats = 3\n\
+             env = { STREAMING = [true, false], NCCL_DEBUG = \"INFO\" }\n\
+             [job.set]\n\"load.concurrency\" = [[1, 2], 4]\nload.isl = 128\n\n[[job]]\nrecipe = \"./r.toml\"\n",
+        )
+        .unwrap();
+        let first = &orders[0];
+        assert_eq!((first.workloads.as_slice(), first.repeats), (&["a".to_owned(), "b_7b".into()][..], 3));
+        assert_eq!(
+            (first.dtypes.as_slice(), &first.scales),
+            (&["fp8".to_owned()][..], &Scales::These(vec![4, 8]))
+        );
+        let strings = |values: &[&str]| -> Vec<String> { values.iter().map(|v| (*v).to_owned()).collect() };
+        let mut env = first.env.clone();
+        env.sort();
+        assert_eq!(
+            env,
+            [("NCCL_DEBUG".into(), strings(&["INFO"])), ("STREAMING".into(), strings(&["true", "false"]))]
+        );
+        let mut sets = first.sets.clone();
+        sets.sort();
+        assert_eq!(
+            sets,
+            [("load.concurrency".into(), strings(&["[1, 2]", "4"])), ("load.isl".into(), strings(&["128"]))]
+        );
+        assert_eq!(
+            (orders[1].recipe.as_deref(), orders[1].origin.as_str()),
+            (Some("./r.toml"), "jobs.toml:13")
+        );
+        assert_eq!((orders[1].repeats, &orders[1].scales), (1, &Scales::Own));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let table = [
+            ("", "jobs.toml: no [[job]]"),
+            ("[[job]]\ndtype = \"fp8\"\n", "jobs.toml:1: names nothing to run"),
+            ("[[job]]\nworkloads = \"a\"\n", "did you mean `workload`"),
+            ("[[job]]\nworkload = \"a\"\nrecipe = \"b\"\n", "jobs.toml:3: `recipe`: beside workload"),
+            ("[[job]]\nworkload = \"a\"\nscale = [4, \"8\"]\n", "jobs.toml:3"),
+            ("[[job]]\nworkload = \"a\"\nrepeats = 0\n", "jobs.toml:3: `repeats`: found 0"),
+            ("[[job]]\nworkload = \"a\"\nenv = { X = [] }\n", "jobs.toml:3: `env.X`: an empty list"),
+            ("[[job]]\nworkload = []\n", "an empty list"),
+            ("schema = 2\n[[job]]\nworkload = \"a\"\n", "jobs.toml:1: `schema`: found 2"),
+            ("[[job]]\nworkload = = 1\n", "not TOML"),
+        ];
+        for (text, said) in table {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(said), "{said:?} in {error:?} for {text:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One order: what the options of a command, or a `[[job]]` of a file, ask for, before any recipe was looked at.
+//!
+//! Arrow: `document` → here → `file`, `task`.
+
+use crate::document::InputError;
+
+/// An order. Each list is an axis: a job for each combination.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Order {
+    /// `jobs.toml:3`, or empty on the command line.
+    pub origin: String,
+    /// A recipe by file, name or alias; in place of workloads.
+    pub recipe: Option<String>,
+    /// Workloads by name.
+    pub workloads: Vec<String>,
+    /// Size of the model.
+    pub size: Option<String>,
+    /// Precisions; none: the recipe's own.
+    pub dtypes: Vec<String>,
+    /// Numbers of GPUs.
+    pub scales: Scales,
+    /// GPU types; none: the site's.
+    pub gpus: Vec<String>,
+    /// How many jobs of each.
+    pub repeats: u32,
+    /// `--env`: variables and the values each of them takes.
+    pub env: Vec<(String, Vec<String>)>,
+    /// `--set`: keys and the values each of them takes.
+    pub sets: Vec<(String, Vec<String>)>,
+    /// Run what the recipe has even where precision and scale say otherwise.
+    pub force: bool,
+}
+
+/// Which scales.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scales {
+    /// The recipe's own.
+    #[default]
+    Own,
+    /// These.
+    These(Vec<u32>),
+    /// Every one offered between two bounds; with multiples of the largest one unless `exact`.
+    Within {
+        /// At least.
+        min: Option<u32>,
+        /// At most.
+        max: Option<u32>,
+        /// Only those the recipe offers.
+        exact: bool,
+    },
+}
+
+impl Order {
+    /// Name of a value in messages: an option, or a key of the file.
+    pub fn place(&self, option: &str) -> String {
+        if self.origin.is_empty() { format!("--{option}") } else { self.origin.clone() }
+    }
+
+    /// An error about a value of the order.
+    pub(super) fn wrong(&self, option: &str, problem: impl Into<String>) -> InputError {
+        let error = InputError::new(self.place(option), problem);
+        if self.origin.is_empty() { error } else { error.key(option) }
+    }
+
+    /// What is wrong with the order itself.
+    pub fn problems(&self) -> Vec<InputError> {
+        let mut errors = Vec::new();
+        let mut once = |option: &str, values: &[String]| {
+            let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
+            if let Some((_, value)) = twice {
+                let error = self.wrong(option, format!("{value:?} occurs twice")).expected("each value once");
+                errors.push(error.next("repeats (-r) submits a job several times"));
+            }
+        };
+        once("workload", &self.workloads);
+        once("dtype", &self.dtypes.iter().map(|dtype| dtype.to_lowercase()).collect::<Vec<_>>());
+        once("gpu", &self.gpus);
+        if let Scales::These(scales) = &self.scales {
+            once("scale", &scales.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+        for (name, values) in &self.env {
+            once(&format!("env.{name}"), values);
+        }
+        for (key, values) in &self.sets {
+            once(&format!("set.{key}"), values);
+        }
+        if let Scales::Within { min: Some(min), max: Some(max), .. } = self.scales
+            && min > max
+        {
+            errors.push(
+                self.wrong("min-scale", format!("found {min}"))
+                    .expected(format!("at most {max}, the --max-scale")),
+            );
+        }
+        let scales = match &self.scales {
+            Scales::Own => 1,
+            Scales::These(scales) => scales.len(),
+            Scales::Within { .. } => usize::MAX,
+        };
+        if self.force && [self.workloads.len(), self.dtypes.len(), scales].iter().any(|count| *count > 1) {
+            errors
+                .push(self.wrong("force", "several jobs").expected("one workload, one precision, one scale"));
+        }
+        errors
+    }
+}
