@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn tables_become_json() {
-        assert_eq!(expand("{{ deploy | json }}", &context(), false).unwrap(), "{\"pp\":2,\"tp\":4}");
+        assert_eq!(expand("{{ deploy | json }}", &context(), false).unwrap(), "{\"tp\":4,\"pp\":2}");
     }
 
     #[test]
