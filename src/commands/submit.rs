@@ -29,7 +29,7 @@ pub struct SubmitArgs {
     /// One more sbatch option, e.g. --slurm-arg=--nodelist=node3 (repeatable)
     #[arg(long = "slurm-arg", value_name = "ARG", allow_hyphen_values = true)]
     slurm_args: Vec<String>,
-    /// Do not look for the model's weights, tokenizer and prompt files on this machine
+    /// Do not look for the model's weights, image, tokenizer and prompt files on this machine
     #[arg(long)]
     no_weights_check: bool,
     /// Print the job as JSON
@@ -42,6 +42,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let plan = planning::plan(global, &args.recipe)?.plan;
     if !args.no_weights_check {
         planning::check_weights(global, &plan)?;
+        planning::check_image(global, &plan)?;
         planning::check_connection(&plan, false)?;
         planning::check_prompts(&plan)?;
     }

@@ -115,7 +115,21 @@ impl SiteFile {
                 .expected("schema = 1")
                 .into());
         }
+        InputErrors::check(problems(&document, &site))?;
         Ok(Self { document: Some(document), site })
+    }
+
+    /// Folder of the file.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let document = self.document.as_ref()?;
+        Path::new(&document.file).parent().map(Path::to_path_buf)
+    }
+
+    /// Where the site names the image that stands for `image` on nodes with `gpu`, if it does: place and key.
+    pub fn place_of_image(&self, gpu: &str, image: &str) -> Option<(String, String)> {
+        self.site.gpus.get(gpu)?.images.get(image)?;
+        let key = join(&format!("gpus.{gpu}.images"), image);
+        Some((self.document.as_ref()?.at(&key), key))
     }
 
     /// Where the site says where a model's weights are: place and key.
@@ -130,6 +144,31 @@ impl SiteFile {
     pub fn name(&self) -> String {
         self.document.as_ref().map_or_else(|| "no site file".into(), |document| document.file.clone())
     }
+}
+
+/// What a site file needs beside correct types.
+fn problems(document: &Document, site: &Site) -> Vec<InputError> {
+    let at = |key: String, problem: String| InputError::new(document.at(&key), problem).key(key);
+    let mut errors = Vec::new();
+    for (kind, gpu) in &site.gpus {
+        for (key, value) in [("per_node", gpu.per_node), ("nodes_per_domain", gpu.nodes_per_domain)] {
+            if value == Some(0) {
+                errors.push(
+                    at(format!("{}.{key}", join("gpus", kind)), "found 0".into()).expected("1 or more"),
+                );
+            }
+        }
+    }
+    for pattern in &site.slurm.clear_env {
+        let name = pattern.strip_suffix('*').unwrap_or(pattern);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            errors.push(
+                at("slurm.clear_env".into(), format!("found {pattern:?}"))
+                    .expected("the name of a variable, or its beginning and a `*`: \"SBATCH_*\""),
+            );
+        }
+    }
+    errors
 }
 
 impl Site {

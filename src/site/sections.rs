@@ -67,6 +67,19 @@ pub enum GresDialect {
     GpusPerNode,
 }
 
+impl GresDialect {
+    /// The option that asks for `count` GPUs of a node, of a type by its name in GRES.
+    pub fn option(self, kind: &str, count: u32) -> Option<String> {
+        match self {
+            _ if count == 0 => None,
+            Self::None => None,
+            Self::Gres => Some(format!("--gres=gpu:{count}")),
+            Self::TypedGres => Some(format!("--gres=gpu:{kind}:{count}")),
+            Self::GpusPerNode => Some(format!("--gpus-per-node={count}")),
+        }
+    }
+}
+
 /// `[container]` of a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
