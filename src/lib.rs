@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod commands;
 pub mod deploy;
+pub mod doctor;
 pub mod document;
 pub mod error;
 pub mod executor;
@@ -28,3 +29,4 @@ pub mod run;
 pub mod sim;
 pub mod site;
 pub mod slurm;
+pub mod survey;

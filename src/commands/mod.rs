@@ -4,7 +4,9 @@
 
 pub mod bench;
 pub mod check;
+pub mod doctor;
 pub mod exec;
+pub mod init;
 pub mod jobs;
 pub mod list;
 pub mod node;

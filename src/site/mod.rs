@@ -78,6 +78,14 @@ const KNOWN_GPUS: [(&str, u32); 8] = [
     ("gb300", 4),
 ];
 
+/// The known GPU type that a name speaks of: `h100` in `nvidia_h100_80gb_hbm3`, `gb200` (not `b200`) in `GB200-NVL72`.
+pub fn known_gpu(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let begins = |at: usize| !name[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+    let spoken = |known: &str| name.match_indices(known).any(|(at, _)| begins(at));
+    KNOWN_GPUS.iter().map(|(known, _)| *known).filter(|known| spoken(known)).max_by_key(|known| known.len())
+}
+
 /// A site and where it was read from.
 #[derive(Debug, Clone, Default)]
 pub struct SiteFile {
@@ -107,6 +115,14 @@ impl SiteFile {
         let document = Document::read(&path).map_err(|error| {
             error.next("write a site file (docs/sites.md), or leave out --site to run with defaults")
         })?;
+        Self::of(document)
+    }
+
+    /// The site that a document describes.
+    ///
+    /// # Errors
+    /// Every mistake of the first class that has any.
+    pub fn of(document: Document) -> Result<Self, InputErrors> {
         let site: Site = document.parse()?;
         if site.schema != Some(1) {
             let found = site.schema.map_or("missing".into(), |version| format!("found {version}"));
@@ -193,5 +209,27 @@ impl Site {
     pub fn model_path(&self, gpu: &str, model: &str) -> Option<&str> {
         let by_gpu = self.gpus.get(gpu).and_then(|known| known.models.get(model));
         by_gpu.or_else(|| self.models.get(model)).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_known_by_what_sites_call_them() {
+        let table = [
+            ("h100", Some("h100")),
+            ("nvidia_h100_80gb_hbm3", Some("h100")),
+            ("GB200-NVL72", Some("gb200")),
+            ("b200", Some("b200")),
+            ("nvidia_gh200_480gb", Some("gh200")),
+            ("a100-sxm4-80gb", Some("a100")),
+            ("hopper", None),
+            ("é", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(known_gpu(name), expected, "{name}");
+        }
     }
 }

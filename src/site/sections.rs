@@ -132,6 +132,17 @@ pub enum ContainerRuntime {
     Apptainer,
 }
 
+impl ContainerRuntime {
+    /// As a site file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pyxis => "pyxis",
+            Self::Apptainer => "apptainer",
+        }
+    }
+}
+
 /// `[bare]` of a site: the servers' software outside of containers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
