@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Finding;
 use crate::site::{ContainerRuntime, GresDialect, Site, SiteGpu};
-use crate::slurm::sinfo::NodeLine;
+use crate::slurm::sinfo::{GpuGres, NodeLine};
 use crate::survey::Survey;
 
 /// What is the same for all GPU types.
@@ -121,50 +121,72 @@ fn mpi(site: &Site, survey: &Survey) -> Option<Finding> {
     })
 }
 
-/// What is particular to a GPU type. `None` is a job without GPUs.
-pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> Vec<Finding> {
+/// The nodes that jobs with a GPU type go to. `None` is a job without GPUs.
+struct Pool<'a> {
+    partition: &'a str,
+    nodes: Vec<&'a NodeLine>,
+}
+
+impl<'a> Pool<'a> {
+    fn of(site: &'a Site, of_site: &'a SiteGpu, survey: &'a Survey) -> Result<Self, Finding> {
+        let partition = of_site.partition.as_deref().or(site.slurm.partition.as_deref());
+        let list = || survey.partitions().join(", ");
+        let Some(partition) = partition.or(survey.default_partition()) else {
+            let next = format!("set [slurm] partition to one of {}", list());
+            return Err(Finding::fail("partition", "none is set, and Slurm has no default one", next));
+        };
+        let inside: Vec<&NodeLine> = survey.nodes.iter().filter(|line| line.partition == partition).collect();
+        if inside.is_empty() {
+            let next = format!("set [slurm] partition (or [gpus.TYPE] partition) to one of {}", list());
+            return Err(Finding::fail("partition", format!("Slurm has no partition {partition:?}"), next));
+        }
+        let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
+        // Of an expression (`a&b`, `[x|y]`) only Slurm can say which nodes it means.
+        let is_plain = |text: &&String| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        let plain = constraint.filter(is_plain);
+        let fits = |line: &&NodeLine| plain.is_none_or(|feature| line.features.contains(feature));
+        let nodes: Vec<&NodeLine> = inside.into_iter().filter(fits).collect();
+        match plain {
+            Some(feature) if nodes.is_empty() => {
+                let found = format!("no node of {partition} has the feature {feature:?}");
+                Err(Finding::fail("constraint", found, "`sinfo -o '%N %f'` lists the features of nodes"))
+            }
+            _ => Ok(Self { partition, nodes }),
+        }
+    }
+}
+
+/// What is particular to a GPU type, and how many of its nodes could start a job now. `None` is a job without GPUs.
+pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Finding>, usize) {
     let unsaid = SiteGpu::default();
     let of_site = kind.and_then(|kind| site.gpus.get(kind)).unwrap_or(&unsaid);
     let mut findings = Vec::new();
     if of_site.account.is_some() {
         findings.extend(account(of_site.account.as_deref(), survey));
     }
-    let partition = of_site.partition.as_deref().or(site.slurm.partition.as_deref());
-    let Some(partition) = partition.or(survey.default_partition()) else {
-        let list = survey.partitions().join(", ");
-        let next = format!("set [slurm] partition to one of {list}");
-        findings.push(Finding::fail("partition", "none is set, and Slurm has no default one", next));
-        return findings;
+    let Pool { partition, nodes } = match Pool::of(site, of_site, survey) {
+        Ok(pool) => pool,
+        Err(finding) => {
+            findings.push(finding);
+            return (findings, 0);
+        }
     };
-    let inside: Vec<&NodeLine> = survey.nodes.iter().filter(|line| line.partition == partition).collect();
-    if inside.is_empty() {
-        let list = survey.partitions().join(", ");
-        let next = format!("set [slurm] partition (or [gpus.TYPE] partition) to one of {list}");
-        findings.push(Finding::fail("partition", format!("Slurm has no partition {partition:?}"), next));
-        return findings;
-    }
-    let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
-    // Of an expression (`a&b`, `[x|y]`) only Slurm can say which nodes it means.
-    let plain =
-        constraint.filter(|text| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)));
-    let nodes: Vec<&NodeLine> = inside
-        .into_iter()
-        .filter(|line| plain.is_none_or(|feature| line.features.contains(feature)))
-        .collect();
-    if let (true, Some(feature)) = (nodes.is_empty(), plain) {
-        let found = format!("no node of {partition} has the feature {feature:?}");
-        findings.push(Finding::fail("constraint", found, "`sinfo -o '%N %f'` lists the features of nodes"));
-        return findings;
-    }
+    let free = |nodes: &[&NodeLine]| {
+        nodes
+            .iter()
+            .filter(|line| line.is_usable() && ["idle", "mixed"].contains(&line.state.as_str()))
+            .count()
+    };
     let Some(kind) = kind else {
         findings.push(usable(partition, &nodes));
-        return findings;
+        return (findings, free(&nodes));
     };
     let gres_type = of_site.gres_type.as_deref().unwrap_or(kind);
     let (gres, matching) = gres(site, kind, gres_type, partition, &nodes);
-    findings.push(usable(partition, if matching.is_empty() { &nodes } else { &matching }));
+    let matching = if matching.is_empty() { nodes } else { matching };
+    findings.push(usable(partition, &matching));
     findings.push(gres);
-    findings.extend(arch(site, of_site, if matching.is_empty() { &nodes } else { &matching }, survey));
+    findings.extend(arch(site, of_site, &matching, survey));
     if of_site.nodes_per_domain.is_some() && !survey.has_segment {
         findings.push(Finding::fail(
             "segment",
@@ -172,7 +194,8 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> Vec<Finding
             format!("leave out [gpus.{kind}] nodes_per_domain"),
         ));
     }
-    findings
+    let free = free(&matching);
+    (findings, free)
 }
 
 fn usable(partition: &str, nodes: &[&NodeLine]) -> Finding {
@@ -204,21 +227,12 @@ fn gres<'a>(
 ) -> (Finding, Vec<&'a NodeLine>) {
     let dialect = site.slurm.gres;
     let has = |line: &NodeLine| -> u32 {
-        let of_type = |gpu: &&crate::slurm::sinfo::GpuGres| {
-            dialect != GresDialect::TypedGres || gpu.kind.as_deref() == Some(gres_type)
-        };
+        let of_type =
+            |gpu: &&GpuGres| dialect != GresDialect::TypedGres || gpu.kind.as_deref() == Some(gres_type);
         line.gpus.iter().filter(of_type).map(|gpu| gpu.count).sum()
     };
     let matching: Vec<&NodeLine> = nodes.iter().filter(|line| has(line) > 0).copied().collect();
-    let seen: BTreeSet<String> = nodes
-        .iter()
-        .flat_map(|line| &line.gpus)
-        .map(|gpu| match &gpu.kind {
-            Some(kind) => format!("gpu:{kind}:{}", gpu.count),
-            None => format!("gpu:{}", gpu.count),
-        })
-        .collect();
-    let seen = seen.into_iter().collect::<Vec<_>>().join(", ");
+    let seen = written(nodes);
     if dialect == GresDialect::None {
         let finding = if seen.is_empty() {
             Finding::ok("gres", "Slurm is not asked for GPUs, and has none to give")
@@ -255,7 +269,7 @@ fn gres<'a>(
     let (same, all) = (with(declared), matching.len());
     let next = format!("set [gpus.{kind}] per_node = {most}");
     let finding = if same == all {
-        Finding::ok("gres", format!("{declared} GPUs on each of {all} nodes ({seen})"))
+        Finding::ok("gres", format!("{declared} GPUs on each of {all} nodes ({})", written(&matching)))
     } else if declared > most {
         Finding::fail("gres", format!("per_node = {declared}, and nodes of {partition} have {seen}"), next)
     } else if same == 0 {
@@ -270,6 +284,16 @@ fn gres<'a>(
         Finding::warn("gres", found, format!("tell them apart by [gpus.{kind}] constraint"))
     };
     (finding, matching)
+}
+
+/// GPUs of nodes as GRES writes them.
+fn written(nodes: &[&NodeLine]) -> String {
+    let one = |gpu: &GpuGres| match &gpu.kind {
+        Some(kind) => format!("gpu:{kind}:{}", gpu.count),
+        None => format!("gpu:{}", gpu.count),
+    };
+    let all: BTreeSet<String> = nodes.iter().flat_map(|line| &line.gpus).map(one).collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) -> Option<Finding> {

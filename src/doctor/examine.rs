@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::probe::{Named, directives, paths_of, probe};
+use super::probe::{Named, Wish, directives, paths_of, probe};
 use super::{Finding, cluster, seen};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
@@ -70,7 +70,7 @@ impl Examination<'_> {
     }
 
     async fn gpu_type(&self, slurm: &Slurm, kind: Option<&str>, survey: &Survey) -> Vec<Finding> {
-        let mut findings = cluster::gpu_type(self.site, kind, survey);
+        let (mut findings, free) = cluster::gpu_type(self.site, kind, survey);
         let script = render::bare_script(&directives(self.site, kind));
         findings.push(self.try_script(slurm, script).await);
         let refused = findings.iter().any(|finding| {
@@ -83,7 +83,7 @@ impl Examination<'_> {
                 "no job was tried on a node, since Slurm would not take it",
                 "correct what failed above and run doctor again",
             )),
-            Some(wait_s) => findings.append(&mut self.from_nodes(slurm, kind, wait_s).await),
+            Some(wait_s) => findings.append(&mut self.from_nodes(slurm, kind, free, wait_s).await),
         }
         findings
     }
@@ -113,7 +113,7 @@ impl Examination<'_> {
     }
 
     /// Looks from compute nodes.
-    async fn from_nodes(&self, slurm: &Slurm, kind: Option<&str>, wait_s: u64) -> Vec<Finding> {
+    async fn from_nodes(&self, slurm: &Slurm, kind: Option<&str>, free: usize, wait_s: u64) -> Vec<Finding> {
         let mut findings = Vec::new();
         let shared = match share(&self.experiments) {
             Ok(shared) => Some(shared),
@@ -132,7 +132,8 @@ impl Examination<'_> {
         let mut more: Vec<Named> = named.iter().cloned().collect();
         let for_type = |plan: &&Plan| kind.is_none_or(|kind| plan.gpu.kind == kind);
         more.extend(self.plans.iter().filter(for_type).flat_map(paths_of));
-        let probe = probe(self.site, kind, &self.tokmark, wait_s, &more);
+        let wish = Wish { nodes: if free > 1 { 2 } else { 1 }, wait_s };
+        let probe = probe(self.site, kind, &self.tokmark, wish, &more);
         (self.on_job)(&Call(probe.argv.clone()).to_string());
         // srun gives up by itself; should it hang, so does this.
         let limit = Duration::from_secs(wait_s) + slurm.timeout;

@@ -86,8 +86,17 @@ pub fn directives(site: &Site, kind: Option<&str>) -> Vec<String> {
     Job::new(site, &section, &needs).directives
 }
 
-/// The probe of a GPU type. `here` is this machine's own tokmark, `wait_s` how long the job may wait in the queue.
-pub fn probe(site: &Site, kind: Option<&str>, here: &str, wait_s: u64, more: &[Named]) -> Probe {
+/// How large the probe may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// Nodes: two where two are free, so that their clocks can be compared.
+    pub nodes: u32,
+    /// Seconds it may wait in the queue.
+    pub wait_s: u64,
+}
+
+/// The probe of a GPU type. `here` is this machine's own tokmark; `more` are paths beside the site's.
+pub fn probe(site: &Site, kind: Option<&str>, here: &str, wish: Wish, more: &[Named]) -> Probe {
     let of_site = kind.and_then(|kind| site.gpus.get(kind));
     let arch = of_site.and_then(|gpu| gpu.arch).map_or(std::env::consts::ARCH, Arch::name);
     let of_arch = if arch == "aarch64" { &site.binary.aarch64 } else { &site.binary.x86_64 };
@@ -100,17 +109,12 @@ pub fn probe(site: &Site, kind: Option<&str>, here: &str, wait_s: u64, more: &[N
         interface: site.network.interface.clone(),
         ..Ask::default()
     };
-    let mut argv: Vec<String> = [
-        "srun",
-        "--job-name=tokmark-doctor",
-        "--nodes=1-2",
-        "--ntasks-per-node=1",
-        "--time=5",
-        "--input=none",
-    ]
-    .map(str::to_owned)
-    .into();
-    argv.push(format!("--immediate={wait_s}"));
+    let mut argv: Vec<String> =
+        ["srun", "--job-name=tokmark-doctor", "--ntasks-per-node=1", "--time=5", "--input=none"]
+            .map(str::to_owned)
+            .into();
+    argv.push(format!("--nodes={}", wish.nodes));
+    argv.push(format!("--immediate={}", wish.wait_s));
     argv.extend(directives(site, kind).into_iter().filter(|directive| is_passed_on(directive)));
     if let Some(kind) = kind {
         let name = of_site.and_then(|gpu| gpu.gres_type.as_deref()).unwrap_or(kind);
@@ -232,15 +236,15 @@ mod tests {
             per_node = 8
             "#,
         );
-        let found = probe(&site, Some("gb200"), "/x86/tokmark", 60, &[]);
-        let expected = "srun --job-name=tokmark-doctor --nodes=1-2 --ntasks-per-node=1 --time=5 --input=none --immediate=60 \
+        let found = probe(&site, Some("gb200"), "/x86/tokmark", Wish { nodes: 2, wait_s: 60 }, &[]);
+        let expected = "srun --job-name=tokmark-doctor --ntasks-per-node=1 --time=5 --input=none --nodes=2 --immediate=60 \
                         --partition=gb --account=a --comment=x --mail-type=END --gres=gpu:GB:1 --network=no_vni \
                         /arm/tokmark node";
         let (ask, argv) = found.argv.split_last().unwrap();
         assert_eq!(argv.join(" "), expected);
         assert_eq!(Ask::parse(ask).unwrap().ports, [PORTS]);
         assert_eq!(
-            probe(&site, None, "/here", 60, &[]).argv[7..12].join(" "),
+            probe(&site, None, "/here", Wish { nodes: 1, wait_s: 5 }, &[]).argv[7..12].join(" "),
             "--partition=batch --account=a --comment=x --mail-type=END --network=no_vni"
         );
     }

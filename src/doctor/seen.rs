@@ -232,3 +232,174 @@ fn gpus(site: &Site, kind: Option<&str>, seen: &[Seen]) -> Option<Finding> {
         format!("{} has {} GPU devices, and per_node = {declared}", fewer.report.host, fewer.report.gpus);
     Some(Finding::warn("gpus", found, "look at `nvidia-smi` there; some sites show a job its own GPUs only"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    use super::super::Status;
+    use super::*;
+    use crate::node::{Address, Ask, Disk, PathReport};
+
+    fn report(host: &str) -> Report {
+        let mut report = crate::node::report(&Ask::default());
+        report.host = host.to_owned();
+        report.free = vec![vec![8000]];
+        report.disk.tmp = Some(64 << 30);
+        report.gpus = 0;
+        report.unix_ns = 1_000_000_000_000;
+        report
+    }
+
+    /// Answers that arrived as the clock of this machine said 1000 s.
+    fn answer(reports: &[Report], stderr: &str, code: i32) -> Answer {
+        let at = UNIX_EPOCH + Duration::from_secs(1000);
+        let lines = reports.iter().map(|report| (at, serde_json::to_string(report).unwrap()));
+        let banner = (at, "Welcome to lab".to_owned());
+        Answer {
+            lines: std::iter::once(banner).chain(lines).collect(),
+            stderr: stderr.to_owned(),
+            status: ExitStatus::from_raw(code << 8),
+        }
+    }
+
+    fn probe(paths: &[(&str, bool)]) -> Probe {
+        let named = |(path, may_come): &(&str, bool)| Named {
+            path: (*path).to_owned(),
+            key: "models.m".into(),
+            may_come: *may_come,
+        };
+        Probe { argv: Vec::new(), binary: "/x/tokmark".into(), paths: paths.iter().map(named).collect() }
+    }
+
+    fn unread(path: &str, problem: Option<&str>) -> PathReport {
+        PathReport { path: path.into(), readable: false, is_dir: false, problem: problem.map(str::to_owned) }
+    }
+
+    fn judged(site: &str, probe: &Probe, answer: &Answer) -> Vec<Finding> {
+        let site: Site = toml::from_str(&format!("schema = 1\n{site}")).unwrap();
+        judge(&site, Some("h100"), probe, answer, None)
+    }
+
+    /// The worst finding of a check.
+    fn worst(findings: &[Finding], check: &str) -> (Status, String) {
+        let of_check = findings.iter().filter(|finding| finding.check == check);
+        let found = of_check.max_by_key(|finding| finding.status).unwrap();
+        (found.status, found.found.clone())
+    }
+
+    #[test]
+    fn two_nodes_that_are_well() {
+        let findings = judged("", &probe(&[]), &answer(&[report("n1"), report("n2")], "", 0));
+        assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:#?}");
+        assert!(worst(&findings, "node").1.ends_with("runs on n1, n2"));
+        assert_eq!(worst(&findings, "ports").1, "free: n1 from 8000, n2 from 8000");
+        assert_eq!(worst(&findings, "disk").1, "64 GiB free for temporary files on n1");
+        assert_eq!(worst(&findings, "clocks").1, "within 0 ms of this machine's");
+    }
+
+    #[test]
+    fn clocks_that_differ_from_here_or_from_each_other() {
+        let at = |host: &str, ms: u64| Report { unix_ns: ms * 1_000_000, ..report(host) };
+        let table = [
+            (vec![at("n1", 1_000_900)], Status::Ok, "within 90"),
+            (vec![at("n1", 1_000_000), at("n2", 1_002_500)], Status::Warn, "the clock of n2 is +2.5 s"),
+            (vec![at("n1", 998_000)], Status::Warn, "the clock of n1 is -2.0 s"),
+            (vec![at("n1", 999_300), at("n2", 1_000_700)], Status::Warn, "clocks of nodes differ by 1.4 s"),
+        ];
+        for (reports, status, found) in table {
+            let (is, says) = worst(&judged("", &probe(&[]), &answer(&reports, "", 0)), "clocks");
+            assert!(is == status && says.starts_with(found), "{is:?} {says}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_lacks() {
+        let lacking = Report {
+            free: vec![vec![]],
+            disk: Disk { cwd: None, tmp: Some(3 << 30) },
+            gpus: 7,
+            address: None,
+            addresses: vec![Address { interface: "eth0".into(), ip: "10.0.0.1".into() }],
+            arch: "aarch64".into(),
+            paths: vec![
+                unread("/m", Some("gone")),
+                PathReport { path: "/ok".into(), readable: true, is_dir: true, problem: None },
+                unread("apptainer", None),
+            ],
+            ..report("n2")
+        };
+        let paths = [("/m", false), ("/ok", false), ("apptainer", true)];
+        let site = "[network]\ninterface = \"ib0\"\n[gpus.h100]\nper_node = 8\narch = \"x86_64\"\n";
+        let findings = judged(site, &probe(&paths), &answer(&[lacking], "", 0));
+        let table = [
+            ("ports", Status::Warn, "n2 has no 16 free ports"),
+            ("disk", Status::Warn, "3.0 GiB free"),
+            ("gpus", Status::Warn, "n2 has 7 GPU devices, and per_node = 8"),
+            ("network", Status::Fail, "n2 has no IPv4 address on ib0: it has eth0"),
+            ("arch", Status::Fail, "arch = \"x86_64\", and n2 is aarch64"),
+            ("paths", Status::Fail, "`models.m`: /m on n2: gone"),
+        ];
+        for (check, status, found) in table {
+            let (is, says) = worst(&findings, check);
+            assert!(is == status && says.starts_with(found), "{check}: {is:?} {says}");
+        }
+        let of_paths =
+            findings.iter().filter(|finding| finding.check == "paths").map(|finding| finding.status);
+        assert_eq!(of_paths.collect::<Vec<_>>(), [Status::Ok, Status::Fail, Status::Warn]);
+    }
+
+    #[test]
+    fn why_no_node_answered() {
+        let exec = |why: &str| {
+            format!(
+                "slurmstepd: error: execve(): /x/tokmark: {why}\nsrun: error: n1: task 0: Exited with exit code 8\n"
+            )
+        };
+        let busy = "srun: error: Unable to allocate resources: Requested nodes are busy\n";
+        let table = [
+            (busy.to_owned(), 1, Status::Warn, "no node was free"),
+            (exec("Exec format error"), 8, Status::Fail, "/x/tokmark is for another architecture"),
+            (
+                exec("No such file or directory"),
+                2,
+                Status::Fail,
+                "/x/tokmark cannot be started there: slurmstepd: error: execve()",
+            ),
+            (
+                "srun: error: Invalid qos\n".to_owned(),
+                1,
+                Status::Fail,
+                "the job on a node failed: srun: error: Invalid qos",
+            ),
+            (String::new(), 0, Status::Fail, "/x/tokmark gave no answer that can be read"),
+        ];
+        for (stderr, code, status, found) in table {
+            let findings = judged("", &probe(&[]), &answer(&[], &stderr, code));
+            let [finding] = &findings[..] else { panic!("{findings:?}") };
+            assert!(finding.status == status && finding.found.starts_with(found), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_did_not_answer_beside_one_that_did() {
+        let findings = judged("", &probe(&[]), &answer(&[report("n1")], "srun: error: n2: boom\n", 1));
+        let warns = |finding: &Finding| finding.status == Status::Warn && finding.found.contains("n2: boom");
+        assert!(findings.iter().any(warns), "{findings:?}");
+    }
+
+    #[test]
+    fn a_folder_that_nodes_do_not_share() {
+        let probe = probe(&[("/here/.tokmark-doctor-1", false)]);
+        let paths = vec![unread("/here/.tokmark-doctor-1", None)];
+        let answer = answer(&[Report { paths, ..report("n1") }], "", 0);
+        let findings = judge(&Site::default(), None, &probe, &answer, Some(&probe.paths[0]));
+        let (status, found) = worst(&findings, "experiments");
+        assert_eq!(
+            (status, found.as_str()),
+            (Status::Fail, "files of this machine in /here are not there on n1")
+        );
+    }
+}

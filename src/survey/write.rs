@@ -64,8 +64,11 @@ fn default_gpu<'a>(groups: &'a [GpuGroup], choice: &'a Choice) -> Option<(&'a st
     }
     let first = groups.first()?;
     let nodes = first.nodes.len();
-    let from =
-        if groups.len() == 1 { "the only type".into() } else { format!("the type with most nodes, {nodes}") };
+    let from = if groups.len() == 1 {
+        "the only type".into()
+    } else {
+        format!("the type with most nodes ({nodes})")
+    };
     Some((&first.kind, from))
 }
 
@@ -180,7 +183,11 @@ fn gpu_type(
     site_partition: Option<&str>,
     dialect: GresDialect,
 ) {
-    page.section(&format!("gpus.{}", group.kind), &format!("{} nodes", group.nodes.len()));
+    let nodes = match group.nodes.len() {
+        1 => "1 node".to_owned(),
+        nodes => format!("{nodes} nodes"),
+    };
+    page.section(&format!("gpus.{}", group.kind), &nodes);
     let odd = if group.odd > 0 { format!("; {} have another number", group.odd) } else { String::new() };
     page.value("per_node", &group.per_node.to_string(), &format!("GRES (sinfo){odd}"));
     if group.kind == "gpu" {

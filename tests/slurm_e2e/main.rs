@@ -11,6 +11,7 @@
 mod ends;
 mod lab;
 mod roles;
+mod site;
 mod submits;
 #[path = "../support/mod.rs"]
 mod support;
