@@ -229,7 +229,7 @@ fn gres<'a>(
     let has = |line: &NodeLine| -> u32 {
         let of_type =
             |gpu: &&GpuGres| dialect != GresDialect::TypedGres || gpu.kind.as_deref() == Some(gres_type);
-        line.gpus.iter().filter(of_type).map(|gpu| gpu.count).sum()
+        line.gpus.iter().filter(of_type).map(|gpu| gpu.count).fold(0, u32::saturating_add)
     };
     let matching: Vec<&NodeLine> = nodes.iter().filter(|line| has(line) > 0).copied().collect();
     let seen = written(nodes);

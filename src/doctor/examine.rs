@@ -83,7 +83,7 @@ impl Examination<'_> {
                 "no job was tried on a node, since Slurm would not take it",
                 "correct what failed above and run doctor again",
             )),
-            Some(wait_s) => findings.append(&mut self.from_nodes(slurm, kind, free, wait_s).await),
+            Some(wait_s) => findings.append(&mut self.look_from_nodes(slurm, kind, free, wait_s).await),
         }
         findings
     }
@@ -113,7 +113,13 @@ impl Examination<'_> {
     }
 
     /// Looks from compute nodes.
-    async fn from_nodes(&self, slurm: &Slurm, kind: Option<&str>, free: usize, wait_s: u64) -> Vec<Finding> {
+    async fn look_from_nodes(
+        &self,
+        slurm: &Slurm,
+        kind: Option<&str>,
+        free: usize,
+        wait_s: u64,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
         let shared = match share(&self.experiments) {
             Ok(shared) => Some(shared),

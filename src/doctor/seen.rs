@@ -104,7 +104,7 @@ fn silent(probe: &Probe, answer: &Answer) -> Finding {
 /// The last line that says why; srun's own "Exited with" only repeats that something did.
 fn last_line(stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let why = lines().filter(|line| !line.contains("Exited with exit code")).next_back();
+    let why = lines().rfind(|line| !line.contains("Exited with exit code"));
     why.or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
 }
 

@@ -130,7 +130,7 @@ pub fn parse_gres(text: &str) -> Vec<GpuGres> {
             [kind, count, ..] => (Some(kind.to_owned()), count.parse().unwrap_or(0)),
         };
         match found.iter_mut().find(|known| known.kind == kind) {
-            Some(known) => known.count += count,
+            Some(known) => known.count = known.count.saturating_add(count),
             None => found.push(GpuGres { kind, count }),
         }
     }
@@ -161,26 +161,25 @@ mod tests {
 
     #[test]
     fn gres_as_sites_write_it() {
-        let gpus = |list: &[(Option<&str>, u32)]| -> Vec<GpuGres> {
-            list.iter()
-                .map(|(kind, count)| GpuGres { kind: kind.map(str::to_owned), count: *count })
-                .collect()
-        };
-        let table: [(&str, &[(Option<&str>, u32)]); 11] = [
-            ("gpu:h100:8", &[(Some("h100"), 8)]),
-            ("gpu:8", &[(None, 8)]),
-            ("gpu:nvidia_h100_80gb_hbm3:8(S:0-1)", &[(Some("nvidia_h100_80gb_hbm3"), 8)]),
-            ("gpu:a100:4(S:0,1),nvme:1", &[(Some("a100"), 4)]),
-            ("nvme:1,gpu:4(IDX:0-3)", &[(None, 4)]),
-            ("gpu:a100:4,gpu:v100:2", &[(Some("a100"), 4), (Some("v100"), 2)]),
-            ("gpu:a100:2(S:0),gpu:a100:2(S:1)", &[(Some("a100"), 4)]),
-            ("gpu:a100:no_consume:4", &[(Some("a100"), 4)]),
-            ("gpu", &[(None, 1)]),
-            ("gpu:0", &[]),
-            ("(null)", &[]),
+        // Each type is written back as TYPE:COUNT, an unnamed one as :COUNT.
+        let table = [
+            ("gpu:h100:8", "h100:8"),
+            ("gpu:8", ":8"),
+            ("gpu:nvidia_h100_80gb_hbm3:8(S:0-1)", "nvidia_h100_80gb_hbm3:8"),
+            ("gpu:a100:4(S:0,1),nvme:1", "a100:4"),
+            ("nvme:1,gpu:4(IDX:0-3)", ":4"),
+            ("gpu:a100:4,gpu:v100:2", "a100:4 v100:2"),
+            ("gpu:a100:2(S:0),gpu:a100:2(S:1)", "a100:4"),
+            ("gpu:a100:no_consume:4", "a100:4"),
+            ("gpu", ":1"),
+            ("gpu:0", ""),
+            ("gpu:4000000000,gpu:4000000000", ":4294967295"),
+            ("(null)", ""),
         ];
         for (text, expected) in table {
-            assert_eq!(parse_gres(text), gpus(expected), "{text}");
+            let back = |gpus: &GpuGres| format!("{}:{}", gpus.kind.as_deref().unwrap_or(""), gpus.count);
+            let found: Vec<String> = parse_gres(text).iter().map(back).collect();
+            assert_eq!(found.join(" "), expected, "{text}");
         }
     }
 

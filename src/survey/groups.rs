@@ -41,10 +41,13 @@ pub struct Place {
     pub time_limit: String,
 }
 
+/// Nodes of a type and how many GPUs each has.
+type Members<'a> = Vec<(&'a NodeLine, u32)>;
+
 /// Groups the nodes that have GPUs, the largest group first.
 pub fn gpu_groups(lines: &[NodeLine], archs: &BTreeMap<String, String>) -> Vec<GpuGroup> {
     // By what GRES calls them, or (untyped) by what features and partitions suggest.
-    let mut by_name: BTreeMap<(Option<String>, String), Vec<(&NodeLine, u32)>> = BTreeMap::new();
+    let mut by_name: BTreeMap<(Option<String>, String), Members<'_>> = BTreeMap::new();
     for line in lines {
         for gpus in &line.gpus {
             let kind = match &gpus.kind {
@@ -56,14 +59,17 @@ pub fn gpu_groups(lines: &[NodeLine], archs: &BTreeMap<String, String>) -> Vec<G
     }
     let mut groups: Vec<GpuGroup> = Vec::new();
     for ((gres_type, mut kind), members) in by_name {
-        if groups.iter().any(|group| group.kind == kind) {
+        let taken = |name: &str| groups.iter().any(|group| group.kind == name);
+        if taken(&kind) {
             // Two sizes of one GPU, such as a100 with 40 and with 80 GB.
             kind = gres_type.as_deref().map_or_else(|| format!("{kind}-untyped"), plain);
         }
+        let numbered = (2..).map(|number| format!("{kind}-{number}"));
+        let kind = std::iter::once(kind.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(kind);
         groups.push(group(kind, gres_type, &members, archs));
     }
-    for at in 0..groups.len() {
-        groups[at].feature = own_feature(&groups[at], lines);
+    for group in &mut groups {
+        group.feature = own_feature(group, lines);
     }
     groups.sort_by_key(|group| std::cmp::Reverse(group.nodes.len()));
     groups
@@ -117,7 +123,8 @@ fn suggested(line: &NodeLine, lines: &[NodeLine]) -> String {
 /// A name as it can be a key of `[gpus]`.
 fn plain(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
-    name.chars().map(keep).collect()
+    let plain: String = name.chars().map(keep).collect();
+    if plain.is_empty() { "gpu".into() } else { plain }
 }
 
 /// The feature that tells a group from all other nodes with GPUs; the one named as the type is, when there are several.

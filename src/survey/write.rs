@@ -261,3 +261,45 @@ impl Page {
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::document::Document;
+    use crate::site::SiteFile;
+    use crate::slurm::sinfo;
+    use crate::survey::gpu_groups;
+
+    proptest! {
+        /// Whatever a cluster calls its things.
+        #[test]
+        fn any_cluster_gives_a_site_file_that_can_be_read(
+            names in proptest::collection::vec("\\PC{0,6}", 5),
+            counts in proptest::collection::vec(0_u32..9, 3),
+        ) {
+            let name = |at: usize| names[at].replace('|', "");
+            let lines: String = counts
+                .iter()
+                .enumerate()
+                .map(|(at, count)| {
+                    let (kind, other) = (name(at), name(at + 1));
+                    format!("n{at}|{other}*|up|idle|1:00|8|1|gpu:{kind}:{count},gpu:{count}|{kind},{other}\n")
+                })
+                .collect();
+            let survey = Survey {
+                nodes: sinfo::parse(&lines).unwrap(),
+                config: [("ClusterName".to_owned(), names[3].clone())].into(),
+                default_account: Some(names[4].clone()),
+                has_segment: true,
+                ..Survey::default()
+            };
+            let groups = gpu_groups(&survey.nodes, &survey.archs);
+            let text = site_file(&survey, &groups, &Choice::default());
+            let read = SiteFile::of(Document { file: "site.toml".into(), text: text.clone() });
+            prop_assert!(read.is_ok(), "{text}\n{read:?}");
+            prop_assert_eq!(read.unwrap().site.gpus.len(), groups.len());
+        }
+    }
+}
