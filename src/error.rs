@@ -94,7 +94,11 @@ fn point_code(error: &PointError) -> u8 {
 fn deploy_code(error: &DeployError) -> u8 {
     match error.inner() {
         DeployError::Input(_) | DeployError::Render(_) => USAGE,
-        DeployError::TooFewNodes { .. } | DeployError::Slurm(_) | DeployError::Io(_) => INFRASTRUCTURE,
+        DeployError::TooFewNodes { .. }
+        | DeployError::Nodes { .. }
+        | DeployError::Image { .. }
+        | DeployError::Slurm(_)
+        | DeployError::Io(_) => INFRASTRUCTURE,
         DeployError::Interrupted => INTERRUPTED,
         DeployError::Spawn { .. }
         | DeployError::Died { .. }

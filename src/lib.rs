@@ -30,3 +30,4 @@ pub mod sim;
 pub mod site;
 pub mod slurm;
 pub mod survey;
+pub mod template;

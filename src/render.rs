@@ -1,17 +1,20 @@
 //! The tera environment: job scripts, argv, config files, reports. Every template renders here and nowhere else.
 //!
 //! Values reach a shell only through the `sh` filter, and a process only as whole arguments.
-//! Arrow: `plan`, `launcher` → here → `deploy`, `commands`.
+//! Arrow: `plan`, `launcher`, `template` → here → `deploy`, `commands`.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tera::{Context, Kwargs, State, Tera};
 
-use crate::launcher::{Arg, Role};
-use crate::plan::topology::Process;
+use crate::launcher::{Arg, Options, Ready, Role, Spelling, WhenFalse};
+use crate::plan::facts::Facts;
+use crate::plan::port_map;
+use crate::plan::topology::{self, Process};
 use crate::plan::{Deployment, Plan};
+pub use crate::template::quote;
+use crate::template::{self, Context};
 
 /// A template that does not render.
 #[derive(Debug, thiserror::Error)]
@@ -38,47 +41,17 @@ pub enum RenderError {
 
 const JOB: &str = include_str!("../templates/job.sbatch.tera");
 
-/// A tera environment with the filters every template may use.
-fn environment() -> Tera {
-    let mut tera = Tera::new();
-    tera.register_filter("sh", |text: &str, _: Kwargs, _: &State| quote(text));
-    tera.register_filter("oneline", |text: &str, _: Kwargs, _: &State| {
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
-    });
-    tera
-}
-
-/// `text` as one shell word. NUL cannot be in an argument and is dropped.
-pub fn quote(text: &str) -> String {
-    let text: String = text.chars().filter(|c| *c != '\0').collect();
-    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or_default()
-}
-
 fn render(what: &str, template: &str, context: &Context) -> Result<String, RenderError> {
-    render_as(what, template, context, false)
-}
-
-fn render_as(what: &str, template: &str, context: &Context, escape: bool) -> Result<String, RenderError> {
-    let problem = |problem: String| RenderError::Template { what: what.to_owned(), problem };
-    // `${#array[@]}` opens a tera comment, and with a later `#}` the text between silently vanishes.
-    if template.contains("${#") {
-        return Err(problem("`${#` opens a template comment; write it another way".into()));
-    }
-    environment().render_str(template, context, escape).map_err(|error| {
-        // The engine's own report, with the template's line and a caret, minus the names that mean nothing to a user.
-        let text = error.to_string().replace("__tera_one_off", "template");
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let source =
-            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        problem(format!("{text}{source}"))
-    })
+    template::expand(template, context, false)
+        .map_err(|problem| RenderError::Template { what: what.to_owned(), problem })
 }
 
 /// Renders an HTML page with `value` as its context; every value is escaped unless the template says `safe`.
 pub fn html(what: &str, template: &str, value: &impl Serialize) -> Result<String, RenderError> {
     let context = Context::from_serialize(value)
         .map_err(|error| RenderError::Template { what: what.into(), problem: error.to_string() })?;
-    render_as(what, template, &context, true)
+    template::expand(template, &context, true)
+        .map_err(|problem| RenderError::Template { what: what.into(), problem })
 }
 
 /// The sbatch script of a plan. `tokmark` is the absolute path of the binary; `extra` are more directives, which win
@@ -140,8 +113,10 @@ fn directive(line: &str) -> Result<String, RenderError> {
 /// Where one process is: the address of its first node and its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Seat {
-    /// Address other processes and the client reach it at.
+    /// Address other processes and the client reach it at: the node's name, or the address of the site's interface.
     pub host: String,
+    /// The same as an IPv4 address, for engines that take no name.
+    pub ip: String,
     /// Ports by name.
     pub ports: BTreeMap<String, u16>,
 }
@@ -155,6 +130,8 @@ pub struct Scene {
     pub run_dir: String,
     /// Folder of the logs.
     pub log_dir: String,
+    /// A word no other run has, for names that must not meet another's: namespaces, stores.
+    pub run_id: String,
     /// Names of the nodes, in order.
     pub nodes: Vec<String>,
     /// Seat of each process, by process name.
@@ -165,19 +142,38 @@ impl Scene {
     /// A made-up scene with the preferred ports: what `check` and `render --explain` show before a job runs.
     pub fn sample(plan: &Plan, deployment: &Deployment) -> Self {
         let nodes: Vec<String> = (1..=deployment.nodes).map(|n| format!("node{n}")).collect();
+        let fixed = fixed_port(plan, deployment);
+        let fixed = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
+        let map = port_map::assign(&deployment.processes, fixed, 0, &mut |_, _| true).unwrap_or_default();
         let seats = deployment.processes.iter().filter_map(|process| {
-            let role = plan.launcher.role(&process.role)?;
-            let host = nodes.get(*process.nodes.first()? as usize)?.clone();
-            Some((process.name.clone(), Seat { host, ports: role.ports.clone() }))
+            let node = *process.nodes.first()?;
+            let host = nodes.get(node as usize)?.clone();
+            let ports = map.get(&process.name).cloned().unwrap_or_default();
+            Some((process.name.clone(), Seat { host, ip: format!("10.0.0.{}", node + 1), ports }))
         });
         Self {
             tokmark: "tokmark".into(),
             run_dir: "RUN_DIR".into(),
             log_dir: "LOG_DIR".into(),
+            run_id: "tokmark-JOB".into(),
             seats: seats.collect(),
             nodes,
         }
     }
+}
+
+/// The port of the endpoint when the user fixed it: process, port name, number.
+pub fn fixed_port(plan: &Plan, deployment: &Deployment) -> Option<(String, String, u16)> {
+    let first = *serving(plan, deployment).first()?;
+    Some((first.name.clone(), plan.launcher.endpoint.port.clone()?, deployment.port?))
+}
+
+/// Processes that serve the endpoint, in order.
+fn serving<'a>(plan: &Plan, deployment: &'a Deployment) -> Vec<&'a Process> {
+    let of_role = |role: &str| -> Vec<&'a Process> {
+        deployment.processes.iter().filter(|process| process.role == role && !process.follows).collect()
+    };
+    plan.launcher.endpoint_roles().map(of_role).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// A process ready to be spawned.
@@ -202,12 +198,19 @@ pub fn process(
     let Some(role) = plan.launcher.role(&process.role) else {
         return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
     };
-    let mut context = context(plan, deployment, scene);
+    let mut context = context(plan, deployment, process.pool, scene);
+    topology::insert_process(&mut context, process);
     let seat = scene.seats.get(&process.name);
     context.insert("host", seat.map_or("127.0.0.1", |seat| seat.host.as_str()));
+    context.insert("ip", seat.map_or("127.0.0.1", |seat| seat.ip.as_str()));
     context.insert("port", &seat.map(|seat| seat.ports.clone()).unwrap_or_default());
-    context.insert("index", &process.index);
-    context.insert("gpus", &process.gpus);
+    context.insert("name", &process.name);
+    let leads = |other: &&Process| {
+        other.rank == 0
+            && (&other.role, other.pool, other.replica) == (&process.role, process.pool, process.replica)
+    };
+    let leader = deployment.processes.iter().find(leads).unwrap_or(process);
+    context.insert("leader", &place_of(leader, scene));
     let paths: BTreeMap<&String, String> =
         role.files.keys().map(|name| (name, format!("{}/{}.{name}", scene.run_dir, process.name))).collect();
     context.insert("files", &paths);
@@ -216,40 +219,98 @@ pub fn process(
         let text = render(&what(&format!("files.{name}")), template, &context)?;
         files.push((paths.get(name).cloned().unwrap_or_default(), text));
     }
-    let argv = argv(role, deployment, &context, &what("argv"))?;
+    let mut argv = if role.gpus { deployment.prefix.clone() } else { Vec::new() };
+    argv.extend(Argv { plan, deployment, process, scene, what: &what("argv") }.of(role, &context)?);
     let mut env = BTreeMap::new();
-    for (name, template) in &role.env {
-        env.insert(name.clone(), render(&what(&format!("env.{name}")), template, &context)?);
+    let mut templates = if role.common_env { plan.launcher.env.clone() } else { BTreeMap::new() };
+    templates.extend(role.env.clone());
+    for (name, template) in &templates {
+        let part = if role.env.contains_key(name) {
+            what(&format!("env.{name}"))
+        } else {
+            format!("launcher {}: env.{name}", plan.launcher.name)
+        };
+        let value = render(&part, template, &context)?;
+        if !value.is_empty() {
+            env.insert(name.clone(), value);
+        }
     }
-    env.extend(deployment.env.clone());
+    let pool = process.pool.and_then(|pool| deployment.pool(pool));
+    env.extend(pool.map_or(&deployment.env, |pool| &pool.env).clone());
     Ok(Spawn { argv, env, files })
 }
 
-/// The endpoint's URL.
-pub fn endpoint_url(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Result<String, RenderError> {
-    if let Some(template) = &plan.launcher.endpoint.url {
-        return render("endpoint.url", template, &context(plan, deployment, scene));
+/// A role's rule of readiness with its templates worked out for one process.
+pub fn ready(
+    plan: &Plan,
+    deployment: &Deployment,
+    process: &Process,
+    rule: &Ready,
+    scene: &Scene,
+) -> Result<Ready, RenderError> {
+    let mut rule = rule.clone();
+    if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
+        let mut context = context(plan, deployment, process.pool, scene);
+        topology::insert_process(&mut context, process);
+        let what = format!("launcher {}: role.{}.ready.http", plan.launcher.name, process.role);
+        let values = entries.values_mut().flatten();
+        for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {
+            *text = render(&what, text, &context)?;
+        }
     }
-    let seat = plan.launcher.endpoint_port().and_then(|(role, port)| {
-        let process = deployment.processes.iter().find(|process| process.role == role.name)?;
+    Ok(rule)
+}
+
+/// The endpoint's URLs: one, or several that share the load.
+pub fn endpoint_urls(
+    plan: &Plan,
+    deployment: &Deployment,
+    scene: &Scene,
+) -> Result<Vec<String>, RenderError> {
+    if let Some(template) = &plan.launcher.endpoint.url {
+        let url = render("endpoint.url", template, &context(plan, deployment, None, scene))?;
+        return Ok(vec![url]);
+    }
+    let port = plan.launcher.endpoint.port.as_deref().unwrap_or_default();
+    let urls = serving(plan, deployment).into_iter().filter_map(|process| {
         let seat = scene.seats.get(&process.name)?;
         Some(format!("http://{}:{}", seat.host, seat.ports.get(port)?))
     });
-    seat.ok_or_else(|| RenderError::Template {
-        what: "endpoint".into(),
-        problem: "no process serves it".into(),
-    })
+    let urls: Vec<String> = urls.collect();
+    if urls.is_empty() {
+        return Err(RenderError::Template {
+            what: "endpoint".into(),
+            problem: "no process serves it".into(),
+        });
+    }
+    Ok(urls)
 }
 
-fn context(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Context {
-    let mut context = Context::new();
+/// What the templates of a deployment see, but for the process itself.
+pub fn context(
+    plan: &Plan,
+    deployment: &Deployment,
+    pool: Option<crate::launcher::PoolName>,
+    scene: &Scene,
+) -> Context {
+    let facts = Facts {
+        parallel: &deployment.parallel,
+        pools: &deployment.pools,
+        settings: &deployment.settings,
+        gpu: &plan.gpu,
+        nodes: deployment.worker_nodes,
+        url: deployment.url.as_deref(),
+    };
+    let pool = pool.and_then(|name| deployment.pool(name));
+    let mut context = facts.context(pool);
     context.insert("model", &plan.model);
-    let mut deploy = serde_json::to_value(deployment.parallel).unwrap_or_default();
-    if let Value::Object(deploy) = &mut deploy {
-        deploy.insert("url".into(), json!(deployment.url));
+    if pool.is_none() {
+        context.insert("engine", &deployment.engine);
     }
-    context.insert("deploy", &deploy);
-    context.insert("engine", &deployment.engine);
+    context.insert("replicas", &replicas(deployment, scene));
+    let of_pool = || deployment.processes.iter().filter(|process| process.pool == pool.map(|pool| pool.name));
+    context.insert("processes", &of_pool().count());
+    context.insert("leaders", &of_pool().filter(|process| !process.follows).count());
     let most = |of: fn(&crate::plan::LoadPoint) -> u32| deployment.points.iter().map(of).max().unwrap_or(0);
     context.insert(
         "load",
@@ -260,63 +321,128 @@ fn context(plan: &Plan, deployment: &Deployment, scene: &Scene) -> Context {
         }),
     );
     context.insert("tokmark", &scene.tokmark);
+    context.insert("run_id", &scene.run_id);
     context.insert("nodes", &scene.nodes);
     context.insert("dirs", &json!({"run": scene.run_dir, "logs": scene.log_dir}));
     context.insert("peers", &peers(deployment, scene));
     context
 }
 
-/// `host:port` of the first process of each role, by role and port name.
+/// `host:port` of the first process of each role and pool, by its name and the port's.
 fn peers(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
     let mut peers = Map::new();
-    for process in deployment.processes.iter().filter(|process| process.index == 0) {
+    for process in &deployment.processes {
         let Some(seat) = scene.seats.get(&process.name) else { continue };
         let ports: Map<String, Value> = seat
             .ports
             .iter()
             .map(|(name, port)| (name.clone(), json!(format!("{}:{port}", seat.host))))
             .collect();
-        peers.insert(process.role.clone(), Value::Object(ports));
+        let names = [Some(process.role.as_str()), process.pool.map(|pool| pool.as_str())];
+        for name in names.into_iter().flatten().filter(|_| process.index == 0) {
+            peers.entry(name).or_insert_with(|| Value::Object(ports.clone()));
+        }
     }
     peers
 }
 
-fn argv(
-    role: &Role,
-    deployment: &Deployment,
-    context: &Context,
-    what: &str,
-) -> Result<Vec<String>, RenderError> {
-    let mut argv = Vec::new();
-    for arg in &role.argv {
-        match arg {
-            Arg::One(template) => argv.push(render(what, template, context)?),
-            Arg::When { when, args } => {
-                if render(what, &format!("{{% if {when} %}}1{{% endif %}}"), context)? == "1" {
-                    for template in args {
-                        argv.push(render(what, template, context)?);
-                    }
-                }
-            }
-            Arg::Options { options_except } => {
-                for (name, value) in
-                    deployment.engine.iter().filter(|(name, _)| !options_except.contains(name))
-                {
-                    argv.extend(flag(name, value));
-                }
+/// Processes that follow no other, by role and by pool.
+fn replicas(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
+    let mut replicas = Map::new();
+    for process in deployment.processes.iter().filter(|process| !process.follows) {
+        let mut names = vec![process.role.as_str()];
+        names.extend(process.pool.map(|pool| pool.as_str()).filter(|pool| *pool != process.role));
+        for name in names {
+            let list = replicas.entry(name).or_insert_with(|| json!([]));
+            if let Value::Array(list) = list {
+                list.push(place_of(process, scene));
             }
         }
     }
-    Ok(argv)
+    replicas
 }
 
-/// One engine option as the engine's command line writes it: `true` is the bare flag, `false` its `--no-` form, a list
-/// repeats its values, a table is JSON.
-fn flag(name: &str, value: &Value) -> Vec<String> {
-    let name = name.replace('_', "-");
+/// A process as other processes' templates see it.
+fn place_of(process: &Process, scene: &Scene) -> Value {
+    let seat = scene.seats.get(&process.name);
+    json!({
+        "name": process.name,
+        "host": seat.map(|seat| &seat.host),
+        "ip": seat.map(|seat| &seat.ip),
+        "port": seat.map(|seat| &seat.ports),
+        "replica": process.replica,
+        "rank": process.rank,
+        "dp_rank": process.dp_rank,
+    })
+}
+
+/// Whose argv it is.
+struct Argv<'a> {
+    plan: &'a Plan,
+    deployment: &'a Deployment,
+    process: &'a Process,
+    scene: &'a Scene,
+    what: &'a str,
+}
+
+impl Argv<'_> {
+    fn of(&self, role: &Role, context: &Context) -> Result<Vec<String>, RenderError> {
+        let mut argv = Vec::new();
+        for arg in &role.argv {
+            match arg {
+                Arg::One(template) => argv.push(render(self.what, template, context)?),
+                Arg::When { when, args } => {
+                    let there = self.truth(when, context)?;
+                    for template in args.iter().filter(|_| there) {
+                        argv.push(render(self.what, template, context)?);
+                    }
+                }
+                Arg::Each { each, args } => {
+                    let all = replicas(self.deployment, self.scene);
+                    for item in all.get(each).and_then(Value::as_array).into_iter().flatten() {
+                        let mut context = context.clone();
+                        context.insert("item", item);
+                        for template in args {
+                            argv.push(render(self.what, template, &context)?);
+                        }
+                    }
+                }
+                Arg::Options { options_except, when } => {
+                    if when.as_ref().map_or(Ok(true), |when| self.truth(when, context))? {
+                        argv.extend(self.flags(options_except));
+                    }
+                }
+            }
+        }
+        Ok(argv)
+    }
+
+    fn truth(&self, expression: &str, context: &Context) -> Result<bool, RenderError> {
+        template::truth(expression, context)
+            .map_err(|problem| RenderError::Template { what: self.what.to_owned(), problem })
+    }
+
+    fn flags(&self, except: &[String]) -> Vec<String> {
+        let pool = self.process.pool.and_then(|pool| self.deployment.pool(pool));
+        let engine = pool.map_or(&self.deployment.engine, |pool| &pool.engine);
+        let given = engine.iter().filter(|(name, _)| !except.contains(&name.replace('-', "_")));
+        given.flat_map(|(name, value)| flag(&self.plan.launcher.options, name, value)).collect()
+    }
+}
+
+/// One engine option as the engine's command line writes it: `true` is the bare flag, `false` its `--no-` form or
+/// nothing, a list repeats its values, a table is JSON.
+fn flag(options: &Options, name: &str, value: &Value) -> Vec<String> {
+    let name = match options.spelling {
+        Spelling::Kebab => name.replace('_', "-"),
+        Spelling::Snake => name.replace('-', "_"),
+    };
     match value {
         Value::Bool(true) => vec![format!("--{name}")],
-        Value::Bool(false) => vec![format!("--no-{name}")],
+        Value::Bool(false) => match options.when_false {
+            WhenFalse::NoFlag => vec![format!("--no-{name}")],
+            WhenFalse::Omit => Vec::new(),
+        },
         Value::String(text) => vec![format!("--{name}"), text.clone()],
         Value::Array(values) => std::iter::once(format!("--{name}"))
             .chain(values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
@@ -344,24 +470,16 @@ mod tests {
             ),
         ];
         for (name, value, expected) in cases {
-            assert_eq!(flag(name, &value), expected);
+            assert_eq!(flag(&Options::default(), name, &value), expected);
         }
     }
 
     #[test]
-    fn a_bash_array_length_is_refused_rather_than_eaten() {
-        assert!(render("t", "${#a[@]} x #}", &Context::new()).is_err());
-    }
-
-    #[test]
-    fn an_unknown_name_is_an_error() {
-        assert!(render("t", "{{ nothing }}", &Context::new()).is_err());
-    }
-
-    #[test]
-    fn quoting_survives_everything() {
-        let nasty = "a'b\"c $(d) `e`\nf é";
-        assert_eq!(shlex::split(&quote(nasty)).unwrap(), [nasty]);
+    fn flags_of_engines_with_other_habits() {
+        let options =
+            Options { spelling: Spelling::Snake, when_false: WhenFalse::Omit, ..Options::default() };
+        assert_eq!(flag(&options, "max-batch-size", &json!(8)), ["--max_batch_size", "8"]);
+        assert_eq!(flag(&options, "enable_chunked_prefill", &json!(false)), Vec::<String>::new());
     }
 
     #[test]

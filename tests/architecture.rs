@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
     ("recipe", &[]),
+    ("template", &[]),
     ("launcher", &["recipe"]),
     ("site", &["recipe"]),
     // What will happen. Pure: never a server, a socket or Slurm.
@@ -36,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("experiment", &["plan"]),
     ("report", &["plan", "metrics", "render", "experiment"]),
     // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
-    ("deploy", &["plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
+    ("deploy", &["node", "site", "plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
     // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
     // what a point's run says of itself.
     ("observe", &["load", "metrics", "experiment"]),
@@ -75,7 +76,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
 ];
 
 /// Modules free to everyone, by their whole path.
-const LEAVES: [&str; 3] = ["document", "recipe::units", "recipe::secret"];
+const LEAVES: [&str; 4] = ["document", "template", "recipe::units", "recipe::secret"];
 
 /// Files longer than [`LONGEST`] lines without their tests, and why.
 const LONG: [(&str, &str); 0] = [];

@@ -46,7 +46,7 @@ macro_rules! says {
 fn an_unknown_key_names_the_nearest() {
     says!(run(&format!("{MODEL}[deploy]\nlauncer = \"sim\"\n{LOAD}"), &[]),
 "error: ./r.toml:6:1: `deploy.launcer`: unknown key `launcer`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, connection, startup_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, connection, startup_timeout, progress_timeout, stop_grace, engine, env
   next: did you mean `launcher`?"
 );
 }
@@ -117,7 +117,7 @@ fn an_unknown_launcher() {
     says!(
         run(&format!("{MODEL}[deploy]\nlauncher = \"vlm\"\n{LOAD}"), &[]),
         r#"error: ./r.toml:6: `deploy.launcher`: no launcher "vlm"
-  expected: one of attach, dynamo-trtllm, sim, vllm
+  expected: one of attach, dynamo-mocker, dynamo-trtllm, dynamo-vllm, sglang, sim, trtllm-serve, vllm
   next: did you mean `vllm`?"#
     );
 }
@@ -163,20 +163,27 @@ fn a_launcher_that_needs_gpus_and_no_type_chosen() {
 }
 
 #[test]
-fn tp_larger_than_a_node_with_a_launcher_that_cannot_span() {
+fn sizes_that_do_not_fit_the_nodes() {
+    let deploy = |text: &str| {
+        run(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{text}\n{LOAD}"), &["--gpu", "h100"])
+    };
     says!(
-        run(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\ntp = 16\n{LOAD}"), &["--gpu", "h100"]),
-        r#"error: ./r.toml:7: `deploy.tp`: a replica needs tp × pp × dp = 16 × 1 × 1 = 16 GPUs, a node with h100 has 8, and launcher "vllm" cannot span nodes
-  next: lower tp, pp or dp, or choose a launcher that spans nodes"#
+        deploy("tp = 12"),
+        r#"error: ./r.toml:7: `deploy.tp`: a replica needs tp × pp × dp = 12 × 1 × 1 = 12 GPUs, and 12 / 8 leaves 4: more than a node must be whole nodes of 8
+  next: make tp × pp × dp 8 or 16"#
+    );
+    says!(
+        deploy("tp = 16\ndp = 2"),
+        r#"error: ./r.toml:7: `deploy.tp`: a data-parallel rank must fit on a node: tp × pp = 16 × 1 = 16 GPUs, and a node has 8"#
     );
 }
 
 #[test]
 fn more_replicas_than_a_launcher_can_route_to() {
     says!(
-        run(&format!("{MODEL}{SIM}replicas = 2\n{LOAD}"), &[]),
-        r#"error: ./r.toml:7: `deploy.replicas`: found 2
-  expected: at most 1: launcher "sim" has no router"#
+        run(&format!("{MODEL}{SIM}replicas = 65\n{LOAD}"), &[]),
+        r#"error: ./r.toml:7: `deploy.replicas`: found 65
+  expected: at most 64 replicas behind launcher "sim""#
     );
 }
 
@@ -321,7 +328,7 @@ fn a_template_of_a_users_launcher_that_does_not_render() {
     house.file("launchers/mine.toml", &launcher("[\"server\", \"{{ modle.name }}\"]"));
     for verb in ["run", "submit", "check", "render"] {
         says!(house.fails([verb, "./r.toml"]),
-"error: ./launchers/mine.toml: `role.server.argv`: Variable `modle` is not defined. Available variables: deploy, dirs, engine, files, gpus, host, index, load, model, nodes, peers, port, tokmark
+"error: ./launchers/mine.toml: `role.server.argv`: Variable `modle` is not defined. Available variables: deploy, dirs, disaggregated, dp_local, dp_rank, engine, files, gpu, gpus, host, index, ip, leader, leaders, load, model, name, node_count, nodes, peers, pools, port, process_nodes, processes, rank, ranks, replica, replicas, run_id, settings, tasks, tokmark
  --> template:1:4
   |
 1 | {{ modle.name }}
@@ -340,7 +347,7 @@ fn a_template_of_a_users_launcher_that_does_not_render() {
     house.file("launchers/mine.toml", &launcher("[]"));
     says!(
         house.fails(["run", "./r.toml"]),
-        "error: ./launchers/mine.toml: `role.server.argv`: empty; the first entry is the program"
+        "error: ./launchers/mine.toml:7: `role.server.argv`: empty; the first entry is the program"
     );
     house.file("launchers/mine.toml", &launcher("\"server --port 1\""));
     says!(
@@ -499,7 +506,7 @@ fn an_empty_axis() {
 fn an_axis_that_is_none() {
     says!(run(&format!("{}[sweep.server]\ntpp = [1, 2]\n", good()), &[]),
 "error: ./r.toml:11: `sweep.server.tpp`: unknown key `tpp`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, port, url, connection, startup_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, connection, startup_timeout, progress_timeout, stop_grace, engine, env
   next: did you mean `tp`?"
 );
     says!(
@@ -572,12 +579,13 @@ fn a_length_of_time_that_is_none() {
 
 #[test]
 fn an_engine_option_the_launcher_does_not_know() {
-    let recipe =
-        format!("{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_bach_size = 8\n{LOAD}");
+    let recipe = format!(
+        "{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_bach_size = 8\nmax_batch_size = 8\nmax_num_tokens = 8\nkv_cache_free_gpu_mem_fraction = 0.5\n{LOAD}"
+    );
     says!(
         run(&recipe, &["--gpu", "gb200"]),
         r#"error: ./r.toml:8: `deploy.engine.max_bach_size`: launcher "dynamo-trtllm" has no such option
-  expected: one of max_batch_size, max_num_tokens, max_seq_len, kv_cache_free_gpu_mem_fraction, kv_cache_dtype, enable_block_reuse, stream_interval, moe_backend, moe_max_num_tokens, cuda_graph_max_batch_size, num_postprocess_workers
+  expected: one of max_batch_size, max_num_tokens, max_seq_len, kv_cache_free_gpu_mem_fraction, kv_cache_dtype, enable_block_reuse, stream_interval, moe_backend, moe_max_num_tokens, cuda_graph_max_batch_size, cuda_graph_batch_sizes, num_postprocess_workers, enable_chunked_prefill, disable_overlap_scheduler, mtp_layers, cache_transceiver_backend, cache_transceiver_max_tokens, allreduce_strategy, yaml
   next: did you mean `max_batch_size`?"#
     );
 }
@@ -586,13 +594,11 @@ fn an_engine_option_the_launcher_does_not_know() {
 fn an_engine_option_the_templates_need() {
     let recipe =
         format!("{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_batch_size = 8\n{LOAD}");
-    says!(run(&recipe, &["--gpu", "gb200"]),
-"error: embedded:launchers/dynamo-trtllm.toml: `role.worker.files.engine_yaml`: Field `max_num_tokens` is not defined. Available fields: max_batch_size
- --> template:7:27
-  |
-7 | max_num_tokens: {{ engine.max_num_tokens }}
-  |                           ^^^^^^^^^^^^^^"
-);
+    says!(
+        run(&recipe, &["--gpu", "gb200"]),
+        r#"error: ./r.toml: `deploy.engine.max_num_tokens`: missing, and launcher "dynamo-trtllm" needs it
+./r.toml: `deploy.engine.kv_cache_free_gpu_mem_fraction`: missing, and launcher "dynamo-trtllm" needs it"#
+    );
 }
 
 #[test]
@@ -631,15 +637,15 @@ fn attach_without_a_url() {
 
 #[test]
 fn every_mistake_of_a_class_is_named_at_once() {
-    let recipe = format!("{MODEL}{SIM}tp = 0\nreplicas = 3\n[deploy.env]\nAPI_KEY = \"x\"\n{LOAD}");
+    let recipe = format!("{MODEL}{SIM}tp = 0\nreplicas = 300\n[deploy.env]\nAPI_KEY = \"x\"\n{LOAD}");
     says!(
         run(&recipe, &[]),
-        r#"error: ./r.toml:7: `deploy.tp`: found 0
+        r#"error: ./r.toml:10: `deploy.env.API_KEY`: a secret written out; it would end up in scripts and results
+  expected: a reference such as "env:API_KEY" or "file:/path"
+./r.toml:7: `deploy.tp`: found 0
   expected: 1 or more
-./r.toml:8: `deploy.replicas`: found 3
-  expected: at most 1: launcher "sim" has no router
-./r.toml:10: `deploy.env.API_KEY`: a secret written out; it would end up in scripts and results
-  expected: a reference such as "env:API_KEY" or "file:/path""#
+./r.toml:8: `deploy.replicas`: found 300
+  expected: at most 64 replicas behind launcher "sim""#
     );
 }
 

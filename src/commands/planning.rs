@@ -74,8 +74,11 @@ pub(crate) fn check_templates(planned: &Planned) -> Result<(), InputErrors> {
         let scene = Scene::sample(plan, deployment);
         for process in &deployment.processes {
             check(render::process(plan, deployment, process, &scene).map(drop));
+            if let Some(rule) = plan.launcher.role(&process.role).and_then(|role| role.ready.as_ref()) {
+                check(render::ready(plan, deployment, process, rule, &scene).map(drop));
+            }
         }
-        check(render::endpoint_url(plan, deployment, &scene).map(drop));
+        check(render::endpoint_urls(plan, deployment, &scene).map(drop));
     }
     errors.dedup();
     InputErrors::check(errors)

@@ -151,6 +151,12 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
             let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
             (format!("starting servers{}{which}", of(deployment)), true)
         }
+        Event::ImageImporting { image, file } => (format!("importing {image} to {file}"), true),
+        Event::ContainerPreparing { image, nodes } => (format!("unpacking {image} on {nodes} node(s)"), true),
+        Event::PortsTaken { problem } => {
+            let first = problem.lines().next().unwrap_or_default();
+            (format!("a port was taken in the meantime, starting again with others: {first}"), true)
+        }
         Event::ProcessStarted { process, host, pid, log } => {
             (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
         }

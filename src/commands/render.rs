@@ -72,8 +72,11 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
             } else {
                 place::visible_gpus(&process.gpus, None)
             };
+            let seat = scene.seats.get(&process.name).map(|seat| &seat.ports);
+            let ports: String =
+                seat.into_iter().flatten().map(|(name, port)| format!(", {name} {port}")).collect();
             text.push_str(&format!(
-                "#   {} on {}, {} task(s), GPUs {gpus}\n",
+                "#   {} on {}, {} task(s), GPUs {gpus}{ports}\n",
                 process.name,
                 nodes.join(","),
                 process.tasks
@@ -95,7 +98,9 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
                 text.push_str(&comment(&format!("     file {path}"), &format!("\n{content}")));
             }
         }
-        text.push_str(&format!("#   endpoint {}\n", render::endpoint_url(plan, deployment, &scene)?));
+        for url in render::endpoint_urls(plan, deployment, &scene)? {
+            text.push_str(&format!("#   endpoint {url}\n"));
+        }
     }
     Ok(text)
 }

@@ -51,16 +51,20 @@ pub enum DeployError {
         line: String,
         /// What it means and what to do.
         advice: String,
+        /// Other ports may help.
+        new_ports: bool,
         /// Lines around it.
         excerpt: String,
         /// Path of its log.
         log: String,
     },
     /// The deadline passed.
-    #[error("{waiting}, and deploy.startup_timeout has passed\n{}  next: raise deploy.startup_timeout if the logs show progress", logs_text(.logs))]
+    #[error("{waiting}, and {deadline} has passed\n{}  next: raise {deadline} if the logs show progress", logs_text(.logs))]
     NotReady {
         /// What was still missing.
         waiting: String,
+        /// The key of the deadline that passed, and the last sign of progress if there was one.
+        deadline: String,
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },
@@ -71,6 +75,28 @@ pub enum DeployError {
         url: String,
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
+    },
+    /// The nodes of the allocation could not be asked about themselves.
+    #[error("cannot ask the nodes: {problem}\n{}  next: {tokmark} must be readable and run on every node; put tokmark on a shared file system, or name it by [binary] in the site file", quoted(.said))]
+    Nodes {
+        /// What happened.
+        problem: String,
+        /// What srun and the nodes said.
+        said: String,
+        /// Path of this binary.
+        tokmark: String,
+    },
+    /// The container image could not be made ready.
+    #[error("cannot prepare the container image {image}: {problem}\n{}  next: {advice}", quoted(.said))]
+    Image {
+        /// The image.
+        image: String,
+        /// What happened.
+        problem: String,
+        /// What the tools said.
+        said: String,
+        /// What to do.
+        advice: String,
     },
     /// The allocation is smaller than the plan.
     #[error(
@@ -100,6 +126,11 @@ pub enum DeployError {
 }
 
 impl DeployError {
+    /// Whether other ports may help.
+    pub fn wants_new_ports(&self) -> bool {
+        matches!(self.inner(), Self::Fatal { new_ports: true, .. })
+    }
+
     /// The error itself, without sharing.
     pub fn inner(&self) -> &Self {
         match self {

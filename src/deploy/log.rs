@@ -44,6 +44,16 @@ pub fn plain(line: &str) -> String {
     text.trim_end().chars().take(400).collect()
 }
 
+/// Whether a line of the file after its first `from` bytes matches.
+pub fn contains(path: &Path, from: u64, pattern: &regex::Regex) -> bool {
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(from)).is_err() || file.read_to_end(&mut bytes).is_err() {
+        return false;
+    }
+    String::from_utf8_lossy(&bytes).lines().any(|line| pattern.is_match(&plain(line)))
+}
+
 /// Follows a growing file from where it was when following began.
 #[derive(Debug)]
 pub struct Follow {

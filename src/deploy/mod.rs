@@ -4,30 +4,40 @@
 //! Arrow: `plan`, `render`, `slurm`/`executor` (steps), `load` (probe) → here → `run`.
 
 pub mod connection;
+pub mod container;
 pub mod error;
 pub mod log;
 pub mod place;
 pub mod ports;
 pub mod ready;
+pub mod scene;
 pub mod secrets;
 pub mod spawn;
+pub mod step;
 pub mod stop;
+pub mod watch;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::Event;
+use crate::launcher::{Ready, Role};
 use crate::load::Target;
+use crate::plan::topology::Process;
 use crate::plan::{Deployment, Plan};
-use crate::render::{self, Scene};
+use crate::render;
+use container::Prepared;
 pub use error::DeployError;
 pub use place::Place;
+use scene::Stage;
 use spawn::Running;
+use watch::{Progress, Watcher};
 
 /// Where a deployment keeps its files.
 #[derive(Debug, Clone)]
@@ -48,6 +58,8 @@ pub struct Surroundings<'a> {
     pub place: &'a Place,
     /// Files.
     pub folders: Folders,
+    /// The container image of the job.
+    pub container: Prepared,
     /// Path of this binary.
     pub tokmark: String,
     /// Told of everything that happens.
@@ -66,10 +78,34 @@ pub struct Deployed {
     pub target: Target,
     /// The endpoint says of itself that it is simulated.
     pub simulated: bool,
+    /// Pages with its servers' metrics: those of the endpoint first.
+    pub metrics_urls: Vec<String>,
     processes: Vec<Running>,
-    death: watch::Receiver<Option<Arc<DeployError>>>,
+    death: channel::Receiver<Option<Arc<DeployError>>>,
+    progress: Arc<Progress>,
     stopping: Arc<AtomicBool>,
     grace: Duration,
+}
+
+/// How long a start may take.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    /// When it is over, whatever the logs say.
+    at: Instant,
+    /// What every sign of progress gives it from then on.
+    after_progress: Duration,
+}
+
+impl Deadline {
+    /// The moment as of now, and the key of the recipe that decides it.
+    fn now(&self, progress: &Progress) -> (Instant, String) {
+        match progress.last() {
+            Some((when, sign)) if when + self.after_progress > self.at => {
+                (when + self.after_progress, format!("deploy.progress_timeout (last progress, {sign})"))
+            }
+            _ => (self.at, "deploy.startup_timeout".into()),
+        }
+    }
 }
 
 impl Deployed {
@@ -79,38 +115,64 @@ impl Deployed {
     }
 
     /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. Whatever was
-    /// started is stopped again when this fails.
+    /// started is stopped again when this fails. A port that was taken after it was found free is chosen anew, once.
     pub async fn start(
         plan: &Plan,
         deployment: &Deployment,
         around: &Surroundings<'_>,
     ) -> Result<Self, DeployError> {
         let began = Instant::now();
-        let scene = scene(plan, deployment, around)?;
-        let url = render::endpoint_url(plan, deployment, &scene)?;
-        let urls = std::iter::once(url.clone()).chain(deployment.more_urls.iter().cloned()).collect();
+        let mut avoid = BTreeSet::new();
+        loop {
+            let stage = scene::stage(plan, deployment, around, &avoid).await?;
+            match Self::attempt(plan, deployment, around, &stage, began).await {
+                Ok(deployed) => {
+                    let seconds = began.elapsed().as_secs_f64();
+                    (around.emit)(Event::Ready { url: deployed.url.clone(), seconds });
+                    return Ok(deployed);
+                }
+                Err(error) if error.wants_new_ports() && avoid.is_empty() => {
+                    (around.emit)(Event::PortsTaken { problem: error.to_string() });
+                    let all = stage.scene.seats.values().flat_map(|seat| seat.ports.values().copied());
+                    avoid.extend(all.filter(|port| deployment.port != Some(*port)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(
+        plan: &Plan,
+        deployment: &Deployment,
+        around: &Surroundings<'_>,
+        stage: &Stage,
+        began: Instant,
+    ) -> Result<Self, DeployError> {
+        let mut urls = render::endpoint_urls(plan, deployment, &stage.scene)?;
+        let metrics_urls = metrics_urls(plan, deployment, stage, &urls);
+        urls.extend(deployment.more_urls.iter().cloned());
+        let url = urls.first().cloned().unwrap_or_default();
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
-        let (sender, death) = watch::channel(None);
+        let (sender, death) = channel::channel(None);
         let mut deployed = Self {
             url,
             target,
             simulated: plan.simulated,
+            metrics_urls,
             processes: Vec::new(),
             death,
+            progress: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             grace: Duration::from_secs_f64(deployment.stop_grace_s),
         };
-        let deadline = began + Duration::from_secs_f64(deployment.startup_timeout_s);
-        let started = deployed.bring_up(plan, deployment, around, &scene, &sender, deadline).await;
+        let deadline = Deadline {
+            at: began + Duration::from_secs_f64(deployment.startup_timeout_s),
+            after_progress: Duration::from_secs_f64(deployment.progress_timeout_s),
+        };
+        let started = deployed.bring_up(plan, deployment, around, stage, &sender, deadline).await;
         match started {
-            Ok(()) => {
-                (around.emit)(Event::Ready {
-                    url: deployed.url.clone(),
-                    seconds: began.elapsed().as_secs_f64(),
-                });
-                Ok(deployed)
-            }
+            Ok(()) => Ok(deployed),
             Err(error) => {
                 deployed.stop(around).await;
                 Err(error)
@@ -123,36 +185,71 @@ impl Deployed {
         plan: &Plan,
         deployment: &Deployment,
         around: &Surroundings<'_>,
-        scene: &Scene,
-        death: &watch::Sender<Option<Arc<DeployError>>>,
-        deadline: Instant,
+        stage: &Stage,
+        death: &channel::Sender<Option<Arc<DeployError>>>,
+        deadline: Deadline,
     ) -> Result<(), DeployError> {
+        let (progress, stopping) = (Arc::clone(&self.progress), Arc::clone(&self.stopping));
         let watcher =
-            spawn::Watcher::new(plan, death.clone(), Arc::clone(&self.stopping), Arc::clone(&around.emit))?;
-        for role in &plan.launcher.roles {
-            for process in deployment.processes.iter().filter(|process| process.role == role.name) {
-                let spawn = render::process(plan, deployment, process, scene)?;
-                self.processes.push(spawn::start(plan, role, process, &spawn, scene, around, &watcher)?);
-            }
-            if let Some(ready) = &role.ready {
-                let first = deployment.processes.iter().find(|process| process.role == role.name);
-                let seat = first.and_then(|process| scene.seats.get(&process.name));
-                if let Some(seat) = seat {
-                    self.until(around, deadline, ready::role(&role.name, ready, seat)).await?;
+            Watcher::new(&plan.launcher, death.clone(), progress, stopping, Arc::clone(&around.emit))?;
+        let roles = &plan.launcher.roles;
+        let mut ready: BTreeSet<&str> = BTreeSet::new();
+        for (index, role) in roles.iter().enumerate() {
+            let of_role = || deployment.processes.iter().filter(|process| process.role == role.name);
+            let waits: Vec<&Role> = match &role.after {
+                Some(names) => names.iter().filter_map(|name| plan.launcher.role(name)).collect(),
+                None => roles[..index].iter().filter(|earlier| !earlier.gpus).collect(),
+            };
+            for earlier in waits.into_iter().filter(|_| of_role().next().is_some()) {
+                if ready.insert(&earlier.name) {
+                    self.until_ready(plan, deployment, around, stage, earlier, deadline).await?;
                 }
             }
+            for process in of_role() {
+                let spawn = render::process(plan, deployment, process, &stage.scene)?;
+                let place = around.place;
+                let start = step::Start { plan, deployment, role, process, spawn: &spawn, stage, place };
+                self.processes.push(spawn::start(&start, around, &watcher)?);
+            }
+        }
+        for role in roles.iter().filter(|role| !ready.contains(role.name.as_str())) {
+            self.until_ready(plan, deployment, around, stage, role, deadline).await?;
         }
         let point = deployment.points.first();
         let endpoint = point.map_or(crate::plan::Endpoint::Chat, |point| point.endpoint);
         let target = self.target.clone();
-        let simulated = self
-            .until(
-                around,
-                deadline,
-                ready::endpoint(&target, plan.launcher.endpoint.health.as_deref(), endpoint),
-            )
-            .await?;
+        let health = plan.launcher.endpoint.health.as_deref();
+        let simulated = self.until(around, deadline, ready::endpoint(&target, health, endpoint)).await?;
         self.simulated |= simulated;
+        Ok(())
+    }
+
+    /// Waits until every process of a role that does not follow another is ready by the role's rule.
+    async fn until_ready(
+        &mut self,
+        plan: &Plan,
+        deployment: &Deployment,
+        around: &Surroundings<'_>,
+        stage: &Stage,
+        role: &Role,
+        deadline: Deadline,
+    ) -> Result<(), DeployError> {
+        let Some(rule) = &role.ready else { return Ok(()) };
+        let leads = |process: &&Process| process.role == role.name && !process.follows;
+        for process in deployment.processes.iter().filter(leads) {
+            let rule = render::ready(plan, deployment, process, rule, &stage.scene)?;
+            let running = self.processes.iter().find(|running| running.name == process.name);
+            let logs = running.map(|running| running.logs.clone()).unwrap_or_default();
+            let asked = match &rule {
+                Ready::Http { role: Some(other), .. } => {
+                    deployment.processes.iter().find(|process| process.role == *other).unwrap_or(process)
+                }
+                _ => process,
+            };
+            let Some(seat) = stage.scene.seats.get(&asked.name) else { continue };
+            let subject = ready::Subject { name: &process.name, seat, logs: &logs };
+            self.until(around, deadline, async || ready::look(&rule, &subject).await).await?;
+        }
         Ok(())
     }
 
@@ -160,25 +257,27 @@ impl Deployed {
     async fn until<T>(
         &mut self,
         around: &Surroundings<'_>,
-        deadline: Instant,
+        deadline: Deadline,
         mut probe: impl ready::Probe<T>,
     ) -> Result<T, DeployError> {
         let mut pause = Duration::from_millis(50);
         let mut waiting = "nothing answered in time".to_owned();
         loop {
+            let (at, _) = deadline.now(&self.progress);
             tokio::select! {
                 biased;
                 error = died(&mut self.death) => return Err(error),
                 () = around.stop.cancelled() => return Err(DeployError::Interrupted),
                 // A probe that hangs must not outlive the deadline.
-                answer = tokio::time::timeout_at(deadline.into(), probe.attempt()) => match answer {
+                answer = tokio::time::timeout_at(at.into(), probe.attempt()) => match answer {
                     Ok(Ok(value)) => return Ok(value),
                     Ok(Err(problem)) => waiting = problem,
                     Err(_) => {}
                 },
             }
-            if Instant::now() >= deadline {
-                return Err(DeployError::NotReady { waiting, logs: self.excerpts() });
+            let (at, key) = deadline.now(&self.progress);
+            if Instant::now() >= at {
+                return Err(DeployError::NotReady { waiting, deadline: key, logs: self.excerpts() });
             }
             tokio::select! {
                 biased;
@@ -190,7 +289,10 @@ impl Deployed {
     }
 
     fn excerpts(&self) -> Vec<(String, String)> {
-        self.processes.iter().map(|process| (process.name.clone(), log::tail(&process.log, 10))).collect()
+        self.processes
+            .iter()
+            .filter_map(|process| Some((process.name.clone(), log::tail(&process.logs.last()?.0, 10))))
+            .collect()
     }
 
     /// Resolves when a process dies that was not asked to.
@@ -216,7 +318,7 @@ impl Deployed {
     }
 }
 
-async fn died(death: &mut watch::Receiver<Option<Arc<DeployError>>>) -> DeployError {
+async fn died(death: &mut channel::Receiver<Option<Arc<DeployError>>>) -> DeployError {
     loop {
         if let Some(error) = death.borrow_and_update().clone() {
             return DeployError::Shared(error);
@@ -227,18 +329,14 @@ async fn died(death: &mut watch::Receiver<Option<Arc<DeployError>>>) -> DeployEr
     }
 }
 
-/// Decides addresses and ports.
-fn scene(plan: &Plan, deployment: &Deployment, around: &Surroundings<'_>) -> Result<Scene, DeployError> {
-    let nodes = around.place.nodes();
-    if nodes.len() < deployment.nodes as usize {
-        return Err(DeployError::TooFewNodes { have: nodes.len(), need: deployment.nodes });
-    }
-    let seats = ports::seats(plan, deployment, around.place)?;
-    Ok(Scene {
-        tokmark: around.tokmark.clone(),
-        run_dir: around.folders.run.display().to_string(),
-        log_dir: around.folders.logs.display().to_string(),
-        nodes: nodes.to_vec(),
-        seats,
-    })
+/// Pages with the metrics of the endpoint's servers, and of roles that have their own.
+fn metrics_urls(plan: &Plan, deployment: &Deployment, stage: &Stage, urls: &[String]) -> Vec<String> {
+    let path = plan.launcher.endpoint.metrics.as_ref();
+    let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
+    let own = deployment.processes.iter().filter_map(|process| {
+        let page = plan.launcher.role(&process.role)?.metrics.as_ref()?;
+        let seat = stage.scene.seats.get(&process.name)?;
+        Some(format!("http://{}:{}{}", seat.host, seat.ports.get(&page.port)?, page.path))
+    });
+    of_endpoint.chain(own).collect()
 }

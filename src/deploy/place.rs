@@ -46,6 +46,14 @@ impl Place {
         }
     }
 
+    /// A word no other run of this user has at the same time.
+    pub fn run_id(&self) -> String {
+        match self {
+            Self::Allocation(allocation) => format!("tokmark-{}-{}", allocation.job, allocation.restarts),
+            Self::Local => format!("tokmark-local-{}", std::process::id()),
+        }
+    }
+
     /// Whether a node is the one tokmark runs on.
     pub fn is_here(&self, node: &str) -> bool {
         self.nodes().first().is_some_and(|first| first == node)

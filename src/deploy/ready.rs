@@ -1,12 +1,17 @@
-//! Readiness: a health path is not enough. Dynamo's answers 200 without any worker, so the model must be listed and a
-//! token must come.
+//! Readiness: a health path is not enough. Dynamo's answers 200 without any worker, so workers are counted, the model must
+//! be listed and a token must come.
 //!
-//! Arrow: `load::probe`, `launcher` → here → `deploy`.
+//! Arrow: `load::probe`, `launcher`, `render` → here → `deploy`.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use regex::Regex;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::log;
 use crate::launcher::Ready;
 use crate::load::probe::{self, Page};
 use crate::load::{ProbeError, Target};
@@ -31,36 +36,92 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit of the one-token request: the first one may compile kernels.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Whether a role answers on its own port.
-pub fn role<'a>(name: &'a str, ready: &'a Ready, seat: &'a Seat) -> impl Probe<()> + 'a {
-    async move || {
-        let port_of = |port: &String| seat.ports.get(port).copied().unwrap_or_default();
-        match ready {
-            Ready::Tcp { port } => {
-                let address = (seat.host.as_str(), port_of(port));
-                match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(format!(
-                        "{name} does not accept connections on {}:{}: {error}",
-                        address.0, address.1
-                    )),
-                    Err(_) => Err(format!("{name} does not answer on {}:{}", address.0, address.1)),
+/// A process whose readiness is asked.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its seat, or that of the role which knows of it.
+    pub seat: &'a Seat,
+    /// Its logs from where it was started.
+    pub logs: &'a [(PathBuf, u64)],
+}
+
+/// Whether a process is ready by its rule, the templates of which are worked out.
+pub async fn look(ready: &Ready, subject: &Subject<'_>) -> Result<(), String> {
+    let name = subject.name;
+    let port_of = |port: &String| subject.seat.ports.get(port).copied().unwrap_or_default();
+    match ready {
+        Ready::Started {} => Ok(()),
+        Ready::Tcp { port } => {
+            let address = (subject.seat.host.as_str(), port_of(port));
+            match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => {
+                    Err(format!("{name} does not accept connections on {}:{}: {error}", address.0, address.1))
                 }
+                Err(_) => Err(format!("{name} does not answer on {}:{}", address.0, address.1)),
             }
-            Ready::Http { port, path } => healthy(&format!("http://{}:{}{path}", seat.host, port_of(port)))
-                .await
-                .map_err(|problem| format!("{name}: {problem}")),
+        }
+        Ready::Log { pattern } => {
+            let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
+            let said = subject.logs.iter().any(|(path, start)| log::contains(path, *start, &pattern));
+            if said { Ok(()) } else { Err(format!("{name} has not yet said {pattern:?} in its log")) }
+        }
+        Ready::Http { port, path, json, entries, at_least, equals, .. } => {
+            let url = format!("http://{}:{}{path}", subject.seat.host, port_of(port));
+            let page = ok(&url, probe::get(&url, PROBE_TIMEOUT).await)
+                .map_err(|problem| format!("{name}: {problem}"))?;
+            let Some(at) = json else { return Ok(()) };
+            says(&page.body, at, entries, at_least.as_deref(), equals.as_deref())
+                .map_err(|problem| format!("{name}: {url}: {problem}"))
         }
     }
 }
 
-async fn healthy(url: &str) -> Result<(), String> {
-    ok(url, probe::get(url, PROBE_TIMEOUT).await)
+/// Whether the JSON of a page says what it must.
+fn says(
+    body: &str,
+    at: &str,
+    entries: &BTreeMap<String, Vec<String>>,
+    at_least: Option<&str>,
+    equals: Option<&str>,
+) -> Result<(), String> {
+    let value: Value = serde_json::from_str(body).map_err(|error| format!("no JSON: {error}"))?;
+    let found = at.split('.').try_fold(&value, |value, key| value.get(key)).unwrap_or(&Value::Null);
+    if let Some(wanted) = at_least {
+        let wanted: u64 =
+            wanted.trim().parse().map_err(|_| format!("at_least is {wanted:?}, expected a number"))?;
+        let count = match found {
+            Value::Array(list) => list.iter().filter(|entry| counts(entry, entries)).count() as u64,
+            Value::Object(map) => map.len() as u64,
+            other => other.as_u64().unwrap_or(0),
+        };
+        if count < wanted {
+            return Err(format!("{at} has {count} of {wanted}"));
+        }
+    }
+    if let Some(wanted) = equals {
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        if text != wanted {
+            return Err(format!("{at} is {text}, expected {wanted}"));
+        }
+    }
+    Ok(())
 }
 
-fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<(), String> {
+/// Whether an entry of a list is one of those that count.
+fn counts(entry: &Value, entries: &BTreeMap<String, Vec<String>>) -> bool {
+    entries.iter().all(|(field, allowed)| {
+        let found = entry.get(field).unwrap_or(&Value::Null);
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        allowed.contains(&text)
+    })
+}
+
+fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
     match answer {
-        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) if answer.status == 200 => Ok(answer),
         Ok(answer) => Err(format!("{url} answers {}", answer.status)),
         Err(error) => Err(format!("{url}: {error}")),
     }
@@ -97,4 +158,50 @@ async fn ready(server: &Target, health: Option<&str>, endpoint: Endpoint) -> Res
         .await
         .map_err(|error| format!("{url} generates no token yet: {error}"))?;
     Ok(found.simulated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dynamo 1.6's `/health` with a frontend's own endpoints beside those of two decode workers and one prefill worker.
+    const HEALTH: &str = r#"{"status":"healthy","instances":[
+        {"component":"backend","endpoint":"generate","instance_id":1},
+        {"component":"backend","endpoint":"generate","instance_id":2},
+        {"component":"backend","endpoint":"clear_kv_blocks","instance_id":1},
+        {"component":"prefill","endpoint":"generate","instance_id":3}],"stats":{"prefill_count":2}}"#;
+
+    fn seen(
+        at: &str,
+        entries: &[(&str, &[&str])],
+        at_least: Option<&str>,
+        equals: Option<&str>,
+    ) -> Result<(), String> {
+        let entries = entries
+            .iter()
+            .map(|(field, values)| ((*field).to_owned(), values.iter().map(|v| (*v).to_owned()).collect()))
+            .collect();
+        says(HEALTH, at, &entries, at_least, equals)
+    }
+
+    #[test]
+    fn registered_workers_are_counted_by_component() {
+        let decode: &[(&str, &[&str])] =
+            &[("endpoint", &["generate"]), ("component", &["backend", "decode"])];
+        assert_eq!(seen("instances", decode, Some("2"), None), Ok(()));
+        assert_eq!(seen("instances", decode, Some("3"), None), Err("instances has 2 of 3".into()));
+        assert_eq!(seen("instances", &[], Some("4"), None), Ok(()));
+        assert_eq!(seen("nowhere", &[], Some("1"), None), Err("nowhere has 0 of 1".into()));
+    }
+
+    #[test]
+    fn numbers_and_words() {
+        assert_eq!(seen("stats.prefill_count", &[], Some("2"), None), Ok(()));
+        assert_eq!(
+            seen("stats.prefill_count", &[], Some("3"), None),
+            Err("stats.prefill_count has 2 of 3".into())
+        );
+        assert_eq!(seen("status", &[], None, Some("healthy")), Ok(()));
+        assert_eq!(seen("status", &[], None, Some("ok")), Err("status is healthy, expected ok".into()));
+    }
 }

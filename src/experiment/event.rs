@@ -27,6 +27,25 @@ pub enum Event {
         /// How often Slurm requeued the job before.
         restarts: u32,
     },
+    /// A container image is imported from its registry.
+    ImageImporting {
+        /// The image.
+        image: String,
+        /// The file it becomes.
+        file: String,
+    },
+    /// A container is unpacked on the nodes.
+    ContainerPreparing {
+        /// The image.
+        image: String,
+        /// How many nodes.
+        nodes: usize,
+    },
+    /// A port was taken between looking and listening: the servers are started once more with other ports.
+    PortsTaken {
+        /// Who found its port taken, and how it said so.
+        problem: String,
+    },
     /// Servers of a deployment are being started.
     Deploying {
         /// Deployment, empty for the only one.

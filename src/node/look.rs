@@ -17,6 +17,7 @@ pub fn report(ask: &Ask) -> Report {
     });
     Report {
         host: nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into()),
+        node: std::env::var("SLURMD_NODENAME").ok(),
         arch: std::env::consts::ARCH.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cuda_visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),

@@ -46,6 +46,9 @@ pub struct PortAsk {
 pub struct Report {
     /// Its host name.
     pub host: String,
+    /// Its name in Slurm, inside a step.
+    #[serde(default)]
+    pub node: Option<String>,
     /// Architecture of its CPU, e.g. `x86_64`, `aarch64`.
     pub arch: String,
     /// Version of the tokmark that answers.

@@ -27,20 +27,20 @@ pub struct Observers {
 }
 
 impl Observers {
-    /// Starts sampling into `folder`: `client.jsonl`, and `server_metrics.jsonl` when there is a metrics page.
+    /// Starts sampling into `folder`: `client.jsonl`, and `server_metrics.jsonl` when there are metrics pages.
     pub fn start(
         folder: &Path,
         point: &str,
-        metrics_url: Option<String>,
+        metrics_urls: &[String],
         progress: Progress,
     ) -> std::io::Result<Self> {
         fs_err::create_dir_all(folder)?;
         let stop = CancellationToken::new();
         let file = files::append(&folder.join("client.jsonl"))?;
         let mut tasks = vec![tokio::spawn(client::sample(file, point.to_owned(), progress, stop.clone()))];
-        if let Some(url) = metrics_url {
+        for url in metrics_urls {
             let file = files::append(&folder.join("server_metrics.jsonl"))?;
-            tasks.push(tokio::spawn(server::sample(file, point.to_owned(), url, stop.clone())));
+            tasks.push(tokio::spawn(server::sample(file, point.to_owned(), url.clone(), stop.clone())));
         }
         Ok(Self { stop, tasks })
     }

@@ -22,10 +22,12 @@ pub(super) async fn sample(file: std::fs::File, point: String, url: String, stop
         let began = jiff::Timestamp::now();
         let line = match probe::get(&url, TIMEOUT).await {
             Ok(page) if page.status == 200 => {
-                json!({"at": began, "point": point, "metrics": figures(&prometheus::parse(&page.body))})
+                json!({"at": began, "point": point, "url": url, "metrics": figures(&prometheus::parse(&page.body))})
             }
-            Ok(page) => json!({"at": began, "point": point, "error": format!("HTTP {}", page.status)}),
-            Err(error) => json!({"at": began, "point": point, "error": error.to_string()}),
+            Ok(page) => {
+                json!({"at": began, "point": point, "url": url, "error": format!("HTTP {}", page.status)})
+            }
+            Err(error) => json!({"at": began, "point": point, "url": url, "error": error.to_string()}),
         };
         append(&file, &line);
         if !more {

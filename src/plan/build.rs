@@ -14,12 +14,12 @@ use super::points::points;
 use super::resolve::Resolved;
 use super::stem::stem;
 use super::{
-    Container, Deployment, Gpu, LoadPoint, Model, Parallel, Plan, RecipeText, SCHEMA, connection, topology,
+    Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA, connection, servers,
 };
-use crate::document::{InputError, InputErrors, explain_message, nearest};
+use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
+use crate::recipe::DeploySection;
 use crate::recipe::find::RecipeFile;
-use crate::recipe::{DeploySection, secret};
 use crate::site::SiteFile;
 
 /// What a plan is made from.
@@ -236,54 +236,43 @@ fn deployment(
     id: String,
     points: Vec<LoadPoint>,
 ) -> Result<Deployment, Vec<InputError>> {
-    let launcher = &input.launcher;
     let mut errors = Vec::new();
-    let parallel = parallel(section, blame, &mut errors);
-    if parallel.replicas > launcher.max_replicas {
-        errors.push(blame.at("deploy.replicas", format!("found {}", parallel.replicas)).expected(format!(
-            "at most {}: launcher {:?} has no router",
-            launcher.max_replicas, launcher.name
-        )));
-    }
-    errors.extend(unknown_options(launcher, section, blame));
-    let mut urls = connection::urls(launcher, section, blame, &mut errors).into_iter();
+    let mut urls = connection::urls(&input.launcher, section, blame, &mut errors).into_iter();
     let connection = connection::connection(&section.connection, blame, &mut errors);
+    errors.extend(servers::written_secrets(section, blame));
+    errors.extend(secrets_of_site(input));
+    let servers = match servers::servers(section, &input.site.site.env, gpu, blame) {
+        Ok(servers) if errors.is_empty() => servers,
+        Ok(_) => return Err(errors),
+        Err(more) => return Err(errors.into_iter().chain(more).collect()),
+    };
     let mut env = input.site.site.env.clone();
     env.extend(section.env.clone());
-    errors.extend(written_secrets(input, section, blame));
-    let layout = topology::lay_out(launcher, &parallel, gpu);
-    let (nodes, processes) = match layout {
-        Ok(layout) => layout,
-        Err(problem) => {
-            errors.push(
-                blame
-                    .at("deploy.tp", problem)
-                    .next("lower tp, pp or dp, or choose a launcher that spans nodes"),
-            );
-            (1, Vec::new())
-        }
-    };
-    if !errors.is_empty() {
-        return Err(errors);
-    }
+    let seconds =
+        |span: Option<crate::recipe::units::Span>, default| span.map_or(default, |span| span.seconds());
     Ok(Deployment {
         id,
         gpus: if knows_gpus(input) {
-            parallel.gpus_per_replica().saturating_mul(parallel.replicas)
+            servers.pools.iter().map(Pool::gpus).fold(0, u32::saturating_add)
         } else {
             0
         },
-        parallel,
+        parallel: servers.parallel,
         engine: json_map(&section.engine),
         env,
+        pools: servers.pools,
+        settings: servers.settings,
+        prefix: section.prefix.clone().unwrap_or_default(),
         port: section.port,
         url: urls.next(),
         more_urls: urls.collect(),
         connection,
-        startup_timeout_s: section.startup_timeout.map_or(1800.0, |span| span.seconds()),
-        stop_grace_s: section.stop_grace.map_or(20.0, |span| span.seconds()),
-        nodes,
-        processes,
+        startup_timeout_s: seconds(section.startup_timeout, 1800.0),
+        progress_timeout_s: seconds(section.progress_timeout, 600.0),
+        stop_grace_s: seconds(section.stop_grace, 20.0),
+        nodes: servers.layout.nodes,
+        worker_nodes: servers.layout.worker_nodes,
+        processes: servers.layout.processes,
         points,
     })
 }
@@ -298,69 +287,14 @@ fn knows_gpus(input: &Input<'_>) -> bool {
     input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(said)
 }
 
-/// The sizes, each at least 1.
-fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputError>) -> Parallel {
-    let mut size = |key: &str, value: Option<u32>| {
-        let value = value.unwrap_or(1);
-        if value == 0 {
-            errors.push(blame.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
-        }
-        value.max(1)
-    };
-    Parallel {
-        tp: size("tp", section.tp),
-        pp: size("pp", section.pp),
-        dp: size("dp", section.dp),
-        ep: size("ep", section.ep),
-        attention_dp: section.attention_dp.unwrap_or(false),
-        replicas: size("replicas", section.replicas),
-    }
-}
-
-/// Secrets written out, by the recipe or by the site.
-fn written_secrets(input: &Input<'_>, section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
-    let written =
-        |(name, value): &(&String, &String)| secret::is_secret_name(name) && !secret::is_reference(value);
-    let problem = "a secret written out; it would end up in scripts and results";
-    let expected = |name: &str| format!("a reference such as \"env:{name}\" or \"file:/path\"");
-    let of_recipe = section
-        .env
-        .iter()
-        .filter(written)
-        .map(|(name, _)| blame.at(&format!("deploy.env.{name}"), problem).expected(expected(name)));
-    let of_site = input.site.site.env.iter().filter(written).map(|(name, _)| {
-        InputError::new(input.site.name(), problem).key(format!("env.{name}")).expected(expected(name))
-    });
-    of_recipe.chain(of_site).collect()
-}
-
-/// Engine options a launcher's templates would silently ignore.
-fn unknown_options(launcher: &Launcher, section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
-    let takes_flags = launcher
-        .roles
-        .iter()
-        .flat_map(|role| &role.argv)
-        .any(|arg| matches!(arg, crate::launcher::Arg::Options { .. }));
-    if takes_flags {
-        return Vec::new();
-    }
-    let known = &launcher.options.known;
-    let unknown = section.engine.keys().filter(|key| !known.contains(key));
-    unknown
-        .map(|key| {
-            let error = blame.at(
-                &format!("deploy.engine.{key}"),
-                format!("launcher {:?} has no such option", launcher.name),
-            );
-            let error = if known.is_empty() {
-                error.expected("no engine options")
-            } else {
-                error.expected(format!("one of {}", known.join(", ")))
-            };
-            match nearest(key, known.iter().map(String::as_str)) {
-                Some(near) => error.next(format!("did you mean `{near}`?")),
-                None => error,
-            }
+/// Secrets written out in the site file.
+fn secrets_of_site(input: &Input<'_>) -> Vec<InputError> {
+    let written = input.site.site.env.iter().filter(|(name, value)| servers::is_written(name, value));
+    written
+        .map(|(name, _)| {
+            InputError::new(input.site.name(), servers::WRITTEN)
+                .key(format!("env.{name}"))
+                .expected(servers::by_reference(name))
         })
         .collect()
 }

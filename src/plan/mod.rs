@@ -9,14 +9,19 @@ pub mod build;
 mod connection;
 mod container;
 pub mod extension;
+pub mod facts;
 pub mod job;
 pub mod load_point;
 pub mod matrix;
 mod points;
+pub mod pool;
+pub mod port_map;
 pub mod prompt_spec;
 pub mod prompts;
 pub mod ramp;
 pub mod resolve;
+mod seats;
+mod servers;
 mod stages;
 mod stem;
 pub mod topology;
@@ -25,7 +30,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, PoolName};
 pub use connection::Connection;
 pub use container::Container;
 pub use extension::Extension;
@@ -33,6 +38,7 @@ pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
     Spacing, Spread, Stop, TraceLoop, WeightedShape, WhenFull, point_id,
 };
+pub use pool::Pool;
 pub use prompts::{
     Conversation, Dataset, DatasetKind, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec, Trace,
     TraceKind,
@@ -124,12 +130,19 @@ pub struct Deployment {
     pub id: String,
     /// Sizes.
     pub parallel: Parallel,
-    /// GPUs it uses: tp × pp × dp × replicas; 0 when it runs elsewhere and nobody says.
+    /// GPUs it uses: tp × pp × dp × replicas, over all pools; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
     /// Engine options.
     pub engine: serde_json::Map<String, serde_json::Value>,
     /// Environment of the servers: references (`env:NAME`, `file:PATH`) or literal values.
     pub env: BTreeMap<String, String>,
+    /// Its replicas: one pool, or prefill and decode.
+    pub pools: Vec<Pool>,
+    /// Choices of the launcher, every one with a value.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Put before the command of every process with GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<String>,
     /// Fixed port of the endpoint.
     pub port: Option<u16>,
     /// URL of an endpoint that already runs.
@@ -142,10 +155,14 @@ pub struct Deployment {
     pub connection: Connection,
     /// Seconds until the first token must have come.
     pub startup_timeout_s: f64,
+    /// Seconds from the last sign of progress in a log that the servers get in any case.
+    pub progress_timeout_s: f64,
     /// Seconds between TERM and KILL.
     pub stop_grace_s: f64,
     /// Nodes it spans.
     pub nodes: u32,
+    /// Those of them with replicas on them.
+    pub worker_nodes: u32,
     /// Its processes, in start order.
     pub processes: Vec<topology::Process>,
     /// Load points, in order.
@@ -173,6 +190,18 @@ impl Parallel {
     /// GPUs of one replica: tp × pp × dp.
     pub fn gpus_per_replica(&self) -> u32 {
         self.tp.saturating_mul(self.pp).saturating_mul(self.dp)
+    }
+}
+
+impl Deployment {
+    /// The pool of that name.
+    pub fn pool(&self, name: PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// Whether prefill and decode are apart.
+    pub fn is_disaggregated(&self) -> bool {
+        self.pool(PoolName::Prefill).is_some()
     }
 }
 

@@ -1,11 +1,17 @@
-//! Roles to processes: which node, which GPUs, how many tasks. GPU counts are derived, never typed.
+//! Roles to processes: which node, which GPUs, how many tasks, which ports.
 //!
-//! Arrow: `launcher` → here → `deploy`.
+//! Arrow: `launcher`, `seats`, `facts` → here → `deploy`.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gpu, Parallel};
-use crate::launcher::{Launcher, Placement, Role, Tasks};
+use super::Gpu;
+use super::facts::Facts;
+use super::pool::Pool;
+use super::seats::{Apart, Misfit, ReplicaSeat, Seats, seat};
+use crate::launcher::{Launcher, Placement, PoolName, Role, Tasks, overlap};
+use crate::template::{self, Context};
 
 /// One process (a step of one or more tasks) of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,137 +20,341 @@ pub struct Process {
     pub name: String,
     /// Role in the launcher.
     pub role: String,
-    /// Number among the processes of the role.
+    /// Pool it belongs to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
+    /// Number among the processes of the role and pool.
     pub index: u32,
+    /// Number of its replica in the pool.
+    pub replica: u32,
+    /// Number within the replica; 0 leads.
+    pub rank: u32,
+    /// Processes of the replica.
+    pub ranks: u32,
+    /// It works for the first process of its replica and is not asked by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// Its first data-parallel rank within the replica.
+    pub dp_rank: u32,
+    /// Data-parallel ranks it runs.
+    pub dp_local: u32,
     /// Nodes it runs on, as numbers within the allocation; the first is its address.
     pub nodes: Vec<u32>,
     /// Tasks of the step, over all its nodes.
     pub tasks: u32,
     /// GPUs it may use on each of its nodes.
     pub gpus: Vec<u32>,
+    /// Ports it needs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<String, PortNeed>,
 }
 
-/// Nodes and processes of a deployment, or why it does not fit.
-pub fn lay_out(launcher: &Launcher, parallel: &Parallel, gpu: &Gpu) -> Result<(u32, Vec<Process>), String> {
-    let seats = Seats::of(launcher, parallel, gpu)?;
+/// Consecutive ports a process needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortNeed {
+    /// Preferred first number.
+    pub base: u16,
+    /// How many.
+    pub count: u16,
+    /// Distance to those of the next process.
+    pub stride: u16,
+}
+
+/// Nodes and processes of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Nodes in all.
+    pub nodes: u32,
+    /// Nodes with replicas on them.
+    pub worker_nodes: u32,
+    /// Its processes, in start order.
+    pub processes: Vec<Process>,
+}
+
+/// Lays out a deployment, or says why it does not fit.
+///
+/// # Errors
+/// A topology that does not fit the nodes or GPUs, a condition of the launcher that does not hold, a template that does
+/// not render.
+pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) -> Result<Layout, Misfit> {
+    let first = seat(launcher, facts.pools, gpu, apart, 0)?;
+    let facts = Facts { nodes: first.worker_nodes, ..facts.clone() };
+    hold(launcher, &facts)?;
+    let roles = present(launcher, &facts)?;
+    let dedicated = roles.iter().filter(|role| role.placement == Placement::Dedicated).count();
+    let seats =
+        if dedicated == 0 { first } else { seat(launcher, facts.pools, gpu, apart, dedicated as u32)? };
+    let mut next_dedicated = seats.first_dedicated;
     let mut processes = Vec::new();
+    for role in &roles {
+        if role.placement.is_per_replica() || role.gpus {
+            for pool in facts.pools.iter().filter(|pool| role.pools.contains(&pool.name)) {
+                let alone = roles
+                    .iter()
+                    .filter(|other| other.pools.contains(&pool.name) && is_of_pool(other))
+                    .count()
+                    == 1;
+                of_pool(role, pool, &seats, alone, &facts, &mut processes)?;
+            }
+            continue;
+        }
+        let nodes: Vec<u32> = match role.placement {
+            Placement::EachNode => (0..seats.nodes).collect(),
+            Placement::Client => vec![seats.client],
+            Placement::Dedicated => {
+                next_dedicated += 1;
+                vec![next_dedicated - 1]
+            }
+            _ => vec![seats.head],
+        };
+        for (index, node) in nodes.into_iter().enumerate() {
+            let index = index as u32;
+            let mut process = Process {
+                name: format!("{}-{index}", role.name),
+                role: role.name.clone(),
+                pool: None,
+                index,
+                replica: index,
+                rank: 0,
+                ranks: 1,
+                follows: false,
+                dp_rank: 0,
+                dp_local: 1,
+                nodes: vec![node],
+                tasks: 1,
+                gpus: Vec::new(),
+                ports: BTreeMap::new(),
+            };
+            process.ports = ports(role, &process, &facts.context(None))?;
+            processes.push(process);
+        }
+    }
+    Ok(Layout { nodes: seats.nodes, worker_nodes: seats.worker_nodes, processes })
+}
+
+fn is_of_pool(role: &Role) -> bool {
+    role.placement.is_per_replica() || role.gpus
+}
+
+/// The launcher's conditions, for each pool.
+fn hold(launcher: &Launcher, facts: &Facts<'_>) -> Result<(), Misfit> {
+    for pool in facts.pools {
+        let context = facts.context(Some(pool));
+        for require in &launcher.requires {
+            let of_launcher = |problem: String| Misfit {
+                key: String::new(),
+                problem: format!("launcher {:?}: require {:?}: {problem}", launcher.name, require.that),
+                next: "correct the launcher file".into(),
+            };
+            if template::truth(&require.that, &context).map_err(of_launcher)? {
+                continue;
+            }
+            let prefix = match pool.name {
+                PoolName::Aggregated => String::new(),
+                name => format!("{}.", name.as_str()),
+            };
+            return Err(Misfit {
+                key: format!("{prefix}{}", require.key),
+                problem: template::expand(&require.message, &context, false).map_err(of_launcher)?,
+                next: String::new(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The roles whose condition holds, each with the placement that holds.
+fn present(launcher: &Launcher, facts: &Facts<'_>) -> Result<Vec<Role>, Misfit> {
+    let context = facts.context(None);
+    let mut roles = Vec::new();
     for role in &launcher.roles {
-        let count = match role.placement {
-            Placement::Head => 1,
-            Placement::EachNode => seats.nodes,
-            Placement::EachReplica => parallel.replicas,
+        let holds = |when: &String| {
+            template::truth(when, &context).map_err(|problem| Misfit {
+                key: String::new(),
+                problem: format!("launcher {:?}: role.{}.when: {problem}", launcher.name, role.name),
+                next: "correct the launcher file".into(),
+            })
         };
-        for index in 0..count {
-            processes.push(seats.process(role, index));
+        if !role.when.as_ref().map_or(Ok(true), holds)? {
+            continue;
         }
+        let mut role = role.clone();
+        for placed in &role.placed {
+            if holds(&placed.when)? {
+                role.placement = placed.placement;
+                break;
+            }
+        }
+        roles.push(role);
     }
-    Ok((seats.nodes, processes))
+    Ok(roles)
 }
 
-/// Where replicas sit: `nodes_each` whole nodes, or `gpus_each` GPUs of one node.
-struct Seats {
-    nodes: u32,
-    nodes_each: u32,
-    gpus_each: u32,
-    per_node: u32,
+/// Processes of a role for every replica of a pool.
+fn of_pool(
+    role: &Role,
+    pool: &Pool,
+    seats: &Seats,
+    alone: bool,
+    facts: &Facts<'_>,
+    processes: &mut Vec<Process>,
+) -> Result<(), Misfit> {
+    let base = match pool.name {
+        PoolName::Aggregated => role.name.clone(),
+        name if alone => name.as_str().to_owned(),
+        name => format!("{}-{}", name.as_str(), role.name),
+    };
+    let context = facts.context(Some(pool));
+    let replicas = seats.of(pool.name).iter().enumerate();
+    let replicas = replicas.take(if role.placement == Placement::Head { 1 } else { usize::MAX });
+    let mut index = 0;
+    for (replica, seat) in replicas {
+        let parts = parts(role, pool, seat)?;
+        let ranks = parts.len() as u32;
+        for (rank, part) in parts.into_iter().enumerate() {
+            let rank = rank as u32;
+            let name =
+                if ranks == 1 { format!("{base}-{replica}") } else { format!("{base}-{replica}-r{rank}") };
+            let gpus = if role.gpus { part.gpus } else { Vec::new() };
+            let tasks = match role.tasks {
+                Tasks::One => part.nodes.len(),
+                Tasks::PerGpu => part.nodes.len() * gpus.len().max(1),
+            };
+            let mut process = Process {
+                name,
+                role: role.name.clone(),
+                pool: Some(pool.name),
+                index,
+                replica: replica as u32,
+                rank,
+                ranks,
+                follows: rank > 0 && role.placement == Placement::EachReplicaNode,
+                dp_rank: part.dp_rank,
+                dp_local: part.dp_local,
+                nodes: part.nodes,
+                tasks: tasks as u32,
+                gpus,
+                ports: BTreeMap::new(),
+            };
+            process.ports = ports(role, &process, &context)?;
+            processes.push(process);
+            index += 1;
+        }
+    }
+    Ok(())
 }
 
-impl Seats {
-    fn of(launcher: &Launcher, parallel: &Parallel, gpu: &Gpu) -> Result<Self, String> {
-        let (need, per_node) = (parallel.gpus_per_replica(), gpu.per_node);
-        if !launcher.roles.iter().any(|role| role.gpus) {
-            return Ok(Self { nodes: 1, nodes_each: 1, gpus_each: 0, per_node: 0 });
-        }
-        if need <= per_node {
-            let per_replica_node = per_node / need;
-            let nodes = parallel.replicas.div_ceil(per_replica_node);
-            return Ok(Self { nodes, nodes_each: 1, gpus_each: need, per_node });
-        }
-        if !launcher.spans_nodes {
-            return Err(format!(
-                "a replica needs tp × pp × dp = {} × {} × {} = {need} GPUs, a node with {} has {per_node}, and launcher {:?} cannot span nodes",
-                parallel.tp, parallel.pp, parallel.dp, gpu.kind, launcher.name
-            ));
-        }
-        if need % per_node != 0 {
-            return Err(format!(
-                "a replica needs {need} GPUs, which is no multiple of the {per_node} GPUs of a node"
-            ));
-        }
-        let nodes_each = need / per_node;
-        Ok(Self { nodes: nodes_each * parallel.replicas, nodes_each, gpus_each: per_node, per_node })
-    }
+/// A process of a replica.
+struct Part {
+    nodes: Vec<u32>,
+    gpus: Vec<u32>,
+    dp_rank: u32,
+    dp_local: u32,
+}
 
-    fn process(&self, role: &Role, index: u32) -> Process {
-        let (nodes, first_gpu) = match role.placement {
-            Placement::Head => ((0..self.nodes_each).collect(), 0),
-            Placement::EachNode => (vec![index], 0),
-            Placement::EachReplica if self.nodes_each > 1 => {
-                (((index * self.nodes_each)..((index + 1) * self.nodes_each)).collect(), 0)
+/// How a replica is cut into processes.
+fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misfit> {
+    let gpus = |from: u32, count: u32| -> Vec<u32> { (from..from + count).collect() };
+    let dp = pool.parallel.dp;
+    let rank_gpus = pool.parallel.tp.saturating_mul(pool.parallel.pp).max(1);
+    Ok(match role.placement {
+        Placement::EachReplicaNode => {
+            // Ranks that fit on a node; one that spans nodes is the same on each of them.
+            let local = if seat.gpus_each == 0 { dp } else { (seat.gpus_each / rank_gpus).clamp(1, dp) };
+            let node = |(at, node): (usize, &u32)| Part {
+                nodes: vec![*node],
+                gpus: gpus(seat.first_gpu, seat.gpus_each),
+                dp_rank: (at as u32 * local) % dp,
+                dp_local: local,
+            };
+            seat.nodes.iter().enumerate().map(node).collect()
+        }
+        Placement::EachRank | Placement::EachGpu => {
+            let (count, each) =
+                if role.placement == Placement::EachRank { (dp, rank_gpus) } else { (dp * rank_gpus, 1) };
+            if seat.gpus_each > 0 && (each > seat.gpus_each || !seat.gpus_each.is_multiple_of(each)) {
+                return Err(Misfit {
+                    key: "tp".into(),
+                    problem: format!(
+                        "a process for each data-parallel rank needs tp × pp = {} × {} = {each} GPUs, and {each} does not divide the {} GPUs a replica has on a node",
+                        pool.parallel.tp, pool.parallel.pp, seat.gpus_each
+                    ),
+                    next: "choose tp × pp so that whole ranks fit on a node".into(),
+                });
             }
-            Placement::EachReplica => {
-                let per_node = self.per_node.checked_div(self.gpus_each).unwrap_or(1).max(1);
-                (vec![index / per_node], index % per_node * self.gpus_each)
-            }
+            let per_node = seat.gpus_each.checked_div(each).unwrap_or(count).max(1);
+            let part = |at: u32| Part {
+                nodes: seat
+                    .nodes
+                    .get((at / per_node) as usize)
+                    .or(seat.nodes.first())
+                    .copied()
+                    .into_iter()
+                    .collect(),
+                gpus: if seat.gpus_each == 0 {
+                    Vec::new()
+                } else {
+                    gpus(seat.first_gpu + at % per_node * each, each)
+                },
+                dp_rank: if role.placement == Placement::EachRank { at } else { at / rank_gpus },
+                dp_local: 1,
+            };
+            (0..count).map(part).collect()
+        }
+        _ => vec![Part {
+            nodes: if role.gpus {
+                seat.nodes.clone()
+            } else {
+                seat.nodes.first().copied().into_iter().collect()
+            },
+            gpus: gpus(seat.first_gpu, seat.gpus_each),
+            dp_rank: 0,
+            dp_local: dp,
+        }],
+    })
+}
+
+/// The ports a process needs, their numbers worked out.
+fn ports(role: &Role, process: &Process, context: &Context) -> Result<BTreeMap<String, PortNeed>, Misfit> {
+    let mut context = context.clone();
+    insert_process(&mut context, process);
+    let mut needs = BTreeMap::new();
+    for (name, spec) in &role.ports {
+        let misfit = |problem: String| Misfit {
+            key: String::new(),
+            problem: format!("launcher: role.{}.ports.{name}: {problem}", role.name),
+            next: "correct the launcher file".into(),
         };
-        let nodes: Vec<u32> = if role.gpus { nodes } else { nodes.into_iter().take(1).collect() };
-        let gpus: Vec<u32> =
-            if role.gpus { (first_gpu..first_gpu + self.gpus_each).collect() } else { Vec::new() };
-        let tasks = match role.tasks {
-            Tasks::One => nodes.len() as u32,
-            Tasks::PerGpu => (nodes.len() * gpus.len().max(1)) as u32,
+        let number = |text: &str| {
+            let number = template::number(text, &context)?;
+            u16::try_from(number)
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or(format!("{number} is no number of ports"))
         };
-        Process { name: format!("{}-{index}", role.name), role: role.name.clone(), index, nodes, tasks, gpus }
+        let count = number(&spec.count).map_err(misfit)?;
+        let stride = spec.stride.as_deref().map_or(Ok(count), number).map_err(misfit)?;
+        if let Some(problem) = overlap(count.into(), stride.into()) {
+            return Err(misfit(problem));
+        }
+        needs.insert(name.clone(), PortNeed { base: spec.base, count, stride });
     }
+    Ok(needs)
+}
+
+/// What templates see of a process before it has a place.
+pub fn insert_process(context: &mut Context, process: &Process) {
+    context.insert("index", &process.index);
+    context.insert("replica", &process.replica);
+    context.insert("rank", &process.rank);
+    context.insert("ranks", &process.ranks);
+    context.insert("dp_rank", &process.dp_rank);
+    context.insert("dp_local", &process.dp_local);
+    context.insert("gpus", &process.gpus);
+    context.insert("tasks", &process.tasks);
+    context.insert("process_nodes", &process.nodes.len());
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::launcher;
-
-    fn parallel(tp: u32, replicas: u32) -> Parallel {
-        Parallel { tp, pp: 1, dp: 1, ep: 1, attention_dp: false, replicas }
-    }
-
-    fn gpu(per_node: u32) -> Gpu {
-        Gpu { kind: "h100".into(), per_node }
-    }
-
-    #[test]
-    fn one_replica_gets_the_first_gpus_of_the_head() {
-        let vllm = launcher::named("vllm", None, "t").unwrap();
-        let (nodes, processes) = lay_out(&vllm, &parallel(2, 1), &gpu(8)).unwrap();
-        assert_eq!(nodes, 1);
-        assert_eq!(processes[0].gpus, [0, 1]);
-        assert_eq!((processes[0].name.as_str(), processes[0].tasks), ("server-0", 1));
-    }
-
-    #[test]
-    fn too_large_for_a_node_is_refused_when_the_launcher_cannot_span() {
-        let vllm = launcher::named("vllm", None, "t").unwrap();
-        let error = lay_out(&vllm, &parallel(16, 1), &gpu(8)).unwrap_err();
-        assert!(error.contains("16") && error.contains("cannot span nodes"), "{error}");
-    }
-
-    #[test]
-    fn replicas_share_a_node_without_sharing_gpus() {
-        let dynamo = launcher::named("dynamo-trtllm", None, "t").unwrap();
-        let (nodes, processes) = lay_out(&dynamo, &parallel(4, 3), &gpu(8)).unwrap();
-        let workers: Vec<&Process> = processes.iter().filter(|process| process.role == "worker").collect();
-        assert_eq!(nodes, 2);
-        let seats: Vec<_> =
-            workers.iter().map(|worker| (worker.nodes[0], worker.gpus[0], worker.tasks)).collect();
-        assert_eq!(seats, [(0, 0, 4), (0, 4, 4), (1, 0, 4)]);
-    }
-
-    #[test]
-    fn a_spanning_replica_takes_whole_nodes() {
-        let mut dynamo = launcher::named("dynamo-trtllm", None, "t").unwrap();
-        dynamo.spans_nodes = true;
-        let (nodes, processes) = lay_out(&dynamo, &parallel(8, 2), &gpu(4)).unwrap();
-        let last = processes.last().unwrap();
-        assert_eq!((nodes, last.nodes.clone(), last.tasks), (4, vec![2, 3], 8));
-        assert_eq!(processes[0].nodes, [0], "roles without GPUs stay on the head");
-    }
-}
+#[path = "topology_tests.rs"]
+mod tests;

@@ -123,6 +123,28 @@ pub struct DeploySection {
     /// Independent copies of the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+    /// Disaggregated serving: the workers that prefill. Given together with `decode`.
+    #[serde(skip_serializing_if = "PoolSection::is_empty")]
+    pub prefill: PoolSection,
+    /// Disaggregated serving: the workers that decode.
+    #[serde(skip_serializing_if = "PoolSection::is_empty")]
+    pub decode: PoolSection,
+    /// The launcher's own choices, by the names it gives them (`tokmark list --launchers`), e.g. `router_mode`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub settings: toml::Table,
+    /// Put before the command of every process with GPUs, e.g. `["numactl", "-m", "0,1"]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Vec<String>>,
+    /// A node of its own for the load, with no server on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_node: Option<bool>,
+    /// A node of its own for frontends and discovery, with no GPU worker on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_node: Option<bool>,
+    /// Whether prefill and decode may share a node. Default: only when all of them fit on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub colocate: Option<bool>,
     /// Port of the endpoint. Default: a free one near the launcher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -135,6 +157,9 @@ pub struct DeploySection {
     /// How long the servers may take until the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<Span>,
+    /// How long the servers get from each sign of progress in their logs, beyond `startup_timeout`. Default: 10 min.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress_timeout: Option<Span>,
     /// Seconds between TERM and KILL when the servers are stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<Span>,
@@ -145,6 +170,44 @@ pub struct DeploySection {
     /// Environment of the servers. `env:NAME` and `file:PATH` are read where they run, never written down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+}
+
+/// `[deploy.prefill]` and `[deploy.decode]`: sizes left out are those of `[deploy]`, but for `replicas`, which is 1.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolSection {
+    /// Tensor-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tp: Option<u32>,
+    /// Pipeline-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pp: Option<u32>,
+    /// Data-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dp: Option<u32>,
+    /// Expert-parallel size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ep: Option<u32>,
+    /// Data parallelism inside the attention layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_dp: Option<bool>,
+    /// Independent copies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Engine options laid over `[deploy.engine]`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub engine: toml::Table,
+    /// Environment laid over `[deploy.env]`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+impl PoolSection {
+    /// Whether nothing is said: then there is no such pool.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[load]`

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings};
+use crate::deploy::container::{self, Prepared};
+use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, step};
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::LogView;
 use crate::load::Progress;
@@ -111,6 +112,7 @@ impl Session {
 
     async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
         let of = self.plan.deployments.len();
+        let mut image: Option<Prepared> = None;
         for (index, deployment) in self.plan.deployments.iter().enumerate() {
             if self.stop.is_cancelled() {
                 return Err(RunError::Interrupted);
@@ -120,7 +122,11 @@ impl Session {
                 continue;
             }
             self.events.emit(Event::Deploying { deployment: deployment.id.clone(), number: index + 1, of });
-            self.deployment(deployment, rows).await?;
+            let container = match &image {
+                Some(prepared) => prepared.clone(),
+                None => image.insert(self.prepare().await?).clone(),
+            };
+            self.deployment(deployment, container, rows).await?;
         }
         Ok(())
     }
@@ -144,8 +150,19 @@ impl Session {
         Row { point: name, deployment: deployment.id.clone(), gpus: deployment.gpus, summary }
     }
 
-    async fn deployment(&self, deployment: &Deployment, rows: &mut Vec<Row>) -> Result<(), RunError> {
-        let around = self.surroundings(deployment)?;
+    /// Makes the container image ready, once for all deployments.
+    async fn prepare(&self) -> Result<Prepared, DeployError> {
+        let (logs, events) = (self.experiment.server_logs(), &self.events);
+        container::prepare(&self.plan, &self.place, &logs, &|event| events.emit(event), &self.stop).await
+    }
+
+    async fn deployment(
+        &self,
+        deployment: &Deployment,
+        container: Prepared,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), RunError> {
+        let around = self.surroundings(deployment, container)?;
         let mut deployed = Deployed::start(&self.plan, deployment, &around).await?;
         let measured = self.points(deployment, &mut deployed, rows).await;
         self.events.emit(Event::Stopping { deployment: deployment.id.clone() });
@@ -160,7 +177,11 @@ impl Session {
         measured
     }
 
-    fn surroundings(&self, deployment: &Deployment) -> Result<Surroundings<'_>, RunError> {
+    fn surroundings(
+        &self,
+        deployment: &Deployment,
+        container: Prepared,
+    ) -> Result<Surroundings<'_>, RunError> {
         let prefix = if deployment.id.is_empty() { String::new() } else { format!("{}.", deployment.id) };
         let run = self.experiment.path("run").join(if deployment.id.is_empty() {
             "deployment"
@@ -179,6 +200,7 @@ impl Session {
         Ok(Surroundings {
             place: &self.place,
             folders,
+            container,
             tokmark: self.tokmark.clone(),
             emit: Arc::new(move |event| events.emit(event)),
             stop: self.stop.clone(),
@@ -248,15 +270,18 @@ impl Session {
             benchmark_id: self.experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
             shelf: self.shelf.clone(),
-            metrics_urls: self.metrics_url(deployed).into_iter().collect(),
+            metrics_urls: deployed.metrics_urls.clone(),
             deployment: Some(deployment_config(&self.plan, deployment, point)),
         };
         let progress = Progress::default();
         let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
-        let metrics_url = self.metrics_url(deployed);
-        let observers =
-            Observers::start(&self.experiment.path("telemetry"), name, metrics_url, progress.clone())?;
+        let observers = Observers::start(
+            &self.experiment.path("telemetry"),
+            name,
+            &deployed.metrics_urls,
+            progress.clone(),
+        )?;
         let cancel = self.stop.child_token();
         let (cut, cut_now) = watch::channel(None::<String>);
         let task = {
@@ -286,10 +311,6 @@ impl Session {
         Ok((measured.summary, death.or(interrupted)))
     }
 
-    fn metrics_url(&self, deployed: &Deployed) -> Option<String> {
-        self.plan.launcher.endpoint.metrics.as_ref().map(|path| format!("{}{path}", deployed.url))
-    }
-
     /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
     fn report(&self, rows: &[Row]) -> std::io::Result<()> {
         if rows.is_empty() {
@@ -304,7 +325,7 @@ impl Session {
             let processes = self.shown_in(deployment, view);
             let link = folders.logs.join(format!("{}{name}", folders.prefix));
             if let ([only], false) = (processes.as_slice(), link.is_symlink()) {
-                let _taken = std::os::unix::fs::symlink(format!("{}{only}.log", folders.prefix), &link);
+                let _taken = std::os::unix::fs::symlink(format!("{}{only}", folders.prefix), &link);
             }
         }
         Ok(())
@@ -320,8 +341,8 @@ impl Session {
             }
             let mut out = files::append(&folders.logs.join(format!("{}{name}", folders.prefix)))?;
             for process in processes {
-                let log = folders.logs.join(format!("{}{process}.log", folders.prefix));
-                writeln!(out, "==> {process} <==")?;
+                let log = folders.logs.join(format!("{}{process}", folders.prefix));
+                writeln!(out, "==> {} <==", process.trim_end_matches(".log"))?;
                 if let Ok(mut source) = std::fs::File::open(log) {
                     std::io::copy(&mut source, &mut out)?;
                 }
@@ -330,10 +351,12 @@ impl Session {
         Ok(())
     }
 
+    /// Names of the logs a view shows.
     fn shown_in(&self, deployment: &Deployment, view: LogView) -> Vec<String> {
         let shows = |role: &str| self.plan.launcher.role(role).is_some_and(|role| role.logs.contains(&view));
         let shown = deployment.processes.iter().filter(|process| shows(&process.role));
-        shown.map(|process| process.name.clone()).collect()
+        let in_steps = self.place.job().is_some();
+        shown.flat_map(|process| step::log_names(process, in_steps)).collect()
     }
 }
 

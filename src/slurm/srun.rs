@@ -57,7 +57,7 @@ pub const CLEARED_ENV: &[&str] = &[
 pub enum StepOutput {
     /// One file for all tasks.
     Shared(PathBuf),
-    /// A file per task: the path with `.N` added, N the task's rank.
+    /// A file per task, see [`task_log`].
     PerTask(PathBuf),
 }
 
@@ -89,6 +89,8 @@ pub struct Step {
     pub ntasks: u32,
     /// Where output goes.
     pub output: StepOutput,
+    /// A file for stderr alone; without it stderr goes where stdout goes.
+    pub error: Option<PathBuf>,
     /// `--mpi`, e.g. `pmix`; without it the cluster's default.
     pub mpi: Option<String>,
     /// `--chdir` on the host; srun goes on in /tmp when it is missing.
@@ -98,6 +100,8 @@ pub struct Step {
     /// Set for the tasks alone by `env K=V …` before the command, after Slurm and the container had their say.
     /// It shows in argv: no secrets.
     pub env: Vec<(String, String)>,
+    /// Taken out of the tasks' environment, in the same place.
+    pub unset: Vec<String>,
     /// A site's own options, after all others, so they win.
     pub extra: Vec<String>,
     /// The command.
@@ -112,10 +116,12 @@ impl Step {
             nodes: nodes.to_vec(),
             ntasks: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
             output,
+            error: None,
             mpi: None,
             chdir: None,
             container: None,
             env: Vec::new(),
+            unset: Vec::new(),
             extra: Vec::new(),
             argv: argv.to_vec(),
         }
@@ -139,12 +145,14 @@ impl Step {
             format!("--job-name={}", self.name),
             format!("--output={}", self.output.pattern()),
         ]);
+        argv.extend(self.error.as_ref().map(|path| format!("--error={}", literal(path))));
         argv.extend(self.mpi.as_ref().map(|mpi| format!("--mpi={mpi}")));
         argv.extend(self.chdir.as_ref().map(|dir| format!("--chdir={}", dir.display())));
         argv.extend(self.container.iter().flat_map(Container::options));
         argv.extend(self.extra.iter().cloned());
-        if !self.env.is_empty() {
+        if !self.env.is_empty() || !self.unset.is_empty() {
             argv.push("env".to_owned());
+            argv.extend(self.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));
             argv.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
         }
         argv.extend(self.argv.iter().cloned());
@@ -154,11 +162,23 @@ impl Step {
 
 impl StepOutput {
     fn pattern(&self) -> String {
-        let literal = |path: &Path| path.to_string_lossy().replace('%', "%%");
         match self {
             Self::Shared(path) => literal(path),
-            Self::PerTask(path) => format!("{}.%t", literal(path)),
+            Self::PerTask(path) => task_log(&literal(path), "%t"),
         }
+    }
+}
+
+/// A path in an option where `%` would begin a pattern.
+fn literal(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%%")
+}
+
+/// Name of a task's log: `worker-0.log` → `worker-0.t3.log`.
+pub fn task_log(log: &str, task: &str) -> String {
+    match log.rsplit_once('.').filter(|(_, extension)| !extension.contains('/')) {
+        Some((stem, extension)) => format!("{stem}.t{task}.{extension}"),
+        None => format!("{log}.t{task}"),
     }
 }
 
@@ -208,13 +228,17 @@ mod tests {
         step.output = StepOutput::PerTask("/x/w.log".into());
         step.mpi = Some("pmix".into());
         step.env = vec![("CUDA_VISIBLE_DEVICES".into(), "2,3".into()), ("A".into(), "b c".into())];
+        step.unset = vec!["UCX_TLS".into()];
+        step.error = Some("/x/e%.log".into());
         step.extra = vec!["--het-group=1".into()];
         let argv = step.to_argv();
-        for wanted in ["--ntasks=5", "--ntasks-per-node=3", "--output=/x/w.log.%t", "--mpi=pmix"] {
+        for wanted in ["--ntasks=5", "--ntasks-per-node=3", "--output=/x/w.t%t.log", "--mpi=pmix"] {
             assert!(argv.iter().any(|a| a == wanted), "{wanted} in {argv:?}");
         }
-        let tail = ["--het-group=1", "env", "CUDA_VISIBLE_DEVICES=2,3", "A=b c", "vllm", "serve"];
-        assert_eq!(argv[argv.len() - 6..], tail);
+        assert!(argv.iter().any(|a| a == "--error=/x/e%%.log"));
+        let tail =
+            ["--het-group=1", "env", "-u", "UCX_TLS", "CUDA_VISIBLE_DEVICES=2,3", "A=b c", "vllm", "serve"];
+        assert_eq!(argv[argv.len() - 8..], tail);
     }
 
     #[test]

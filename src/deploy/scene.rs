@@ -1,0 +1,299 @@
+//! What is known only where the job runs: addresses of the nodes, free ports, which GPUs each node shows.
+//!
+//! Other nodes are asked by one step that runs `tokmark node` on each of them; answers and error output go to files of
+//! their own, so that neither is ever read for the other.
+//! Arrow: `node`, `plan`, `place` → here → `deploy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::{DeployError, Place, Surroundings, log, ports, spawn};
+use crate::document::InputError;
+use crate::node::{self, Ask, PortAsk, Report};
+use crate::plan::port_map::{self, NoPort};
+use crate::plan::topology::Process;
+use crate::plan::{Container, Deployment, Plan};
+use crate::render::{self, Scene, Seat};
+use crate::slurm::srun;
+
+/// Longest wait for the answers of the nodes.
+const NODES_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A deployment's place, decided.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Addresses and ports.
+    pub scene: Scene,
+    /// `CUDA_VISIBLE_DEVICES` of each node.
+    pub visible: Vec<Option<String>>,
+    /// Name of the container that was unpacked for the job.
+    pub container_name: Option<String>,
+    /// The imported image, when the site imports images.
+    pub imported: Option<String>,
+}
+
+impl Stage {
+    /// The image processes run in.
+    pub fn image(&self, container: &Container) -> String {
+        self.imported.clone().unwrap_or_else(|| container.image.clone())
+    }
+}
+
+/// Decides addresses and ports.
+///
+/// # Errors
+/// Too few nodes, nodes that do not answer, GPUs that are not there, no free port.
+pub async fn stage(
+    plan: &Plan,
+    deployment: &Deployment,
+    around: &Surroundings<'_>,
+    avoid: &BTreeSet<u16>,
+) -> Result<Stage, DeployError> {
+    let nodes = around.place.nodes();
+    if nodes.len() < deployment.nodes as usize {
+        return Err(DeployError::TooFewNodes { have: nodes.len(), need: deployment.nodes });
+    }
+    let nodes = &nodes[..deployment.nodes.max(1) as usize];
+    let spread = ports::spread(plan, around.place);
+    let fixed = render::fixed_port(plan, deployment);
+    let reports =
+        if nodes.len() > 1 { ask_nodes(plan, deployment, around, nodes, spread).await? } else { Vec::new() };
+    let visible: Vec<Option<String>> = match reports.as_slice() {
+        [] => vec![std::env::var("CUDA_VISIBLE_DEVICES").ok()],
+        reports => reports.iter().map(|report| report.cuda_visible_devices.clone()).collect(),
+    };
+    enough_gpus(deployment, nodes, &visible, around.place)?;
+    let addresses = addresses(plan, nodes, &reports, around.place)?;
+    if let Some((_, _, port)) = &fixed {
+        let host = fixed.as_ref().and_then(|(process, ..)| node_of(deployment, process, nodes));
+        if let Some(host) = host.filter(|host| around.place.is_here(host)) {
+            ports::must_be_free(host, *port)?;
+        }
+    }
+    let free: Vec<BTreeSet<u16>> =
+        reports.iter().map(|report| free_ports(deployment, report, spread)).collect();
+    let mut is_free = |node: u32, port: u16| {
+        let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
+        let here = nodes.get(node as usize).filter(|name| around.place.is_here(name));
+        listed
+            && !avoid.contains(&port)
+            && here.is_none_or(|name| TcpListener::bind((name.as_str(), port)).is_ok())
+    };
+    let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
+    let map = port_map::assign(&deployment.processes, given, spread, &mut is_free)
+        .map_err(|none| no_port(&none, nodes))?;
+    let seats = deployment.processes.iter().map(|process| {
+        let at = process.nodes.first().map_or(0, |node| *node as usize);
+        let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
+        (process.name.clone(), Seat { host, ip, ports: map.get(&process.name).cloned().unwrap_or_default() })
+    });
+    Ok(Stage {
+        scene: Scene {
+            tokmark: around.tokmark.clone(),
+            run_dir: around.folders.run.display().to_string(),
+            log_dir: around.folders.logs.display().to_string(),
+            run_id: format!("{}{}", around.place.run_id(), if avoid.is_empty() { "" } else { "-again" }),
+            nodes: nodes.to_vec(),
+            seats: seats.collect(),
+        },
+        visible,
+        container_name: around.container.name.clone(),
+        imported: around.container.image.clone(),
+    })
+}
+
+fn node_of<'a>(deployment: &Deployment, process: &str, nodes: &'a [String]) -> Option<&'a String> {
+    let process = deployment.processes.iter().find(|known| known.name == process)?;
+    nodes.get(*process.nodes.first()? as usize)
+}
+
+fn no_port(none: &NoPort, nodes: &[String]) -> DeployError {
+    let host = nodes.get(none.node as usize).map_or("the node", String::as_str);
+    DeployError::Input(
+        InputError::new(
+            host,
+            format!(
+                "{} needs {} free port(s) for {:?}, and there are none from {} to {}",
+                none.process, none.count, none.port, none.tried.0, none.tried.1
+            ),
+        )
+        .next("free some ports on the node, or set deploy.port"),
+    )
+}
+
+/// Name or address of each node, and its IPv4 address.
+fn addresses(
+    plan: &Plan,
+    nodes: &[String],
+    reports: &[Report],
+    place: &Place,
+) -> Result<Vec<(String, String)>, DeployError> {
+    if matches!(place, Place::Local) {
+        return Ok(nodes.iter().map(|node| (node.clone(), node.clone())).collect());
+    }
+    let own;
+    let reports = if reports.is_empty() {
+        own =
+            [node::report(&Ask { names: nodes.to_vec(), interface: plan.network.clone(), ..Ask::default() })];
+        &own
+    } else {
+        reports
+    };
+    let mut addresses = Vec::new();
+    for (at, (node, report)) in nodes.iter().zip(reports).enumerate() {
+        if let Some(interface) = &plan.network {
+            let ip = report.address.clone().ok_or_else(|| {
+                let known: Vec<&str> =
+                    report.addresses.iter().map(|address| address.interface.as_str()).collect();
+                DeployError::Input(
+                    InputError::new(node, format!("interface {interface:?} has no IPv4 address"))
+                        .key("network.interface")
+                        .expected(format!("one of {}", known.join(", ")))
+                        .next("correct network.interface in the site file"),
+                )
+            })?;
+            addresses.push((ip.clone(), ip));
+            continue;
+        }
+        // A host often calls itself 127.0.1.1: another node knows better.
+        let other = if at == 0 { reports.get(1) } else { reports.first() };
+        let resolved = other.unwrap_or(report).resolved.get(node).cloned().flatten();
+        let ip = resolved.ok_or_else(|| {
+            DeployError::Input(InputError::new(node, "its name cannot be resolved by the other nodes").next(
+                "set network.interface in the site file to the interface whose addresses the nodes reach",
+            ))
+        })?;
+        addresses.push((node.clone(), ip));
+    }
+    Ok(addresses)
+}
+
+/// Whether every process finds its GPUs. Where nothing narrows what is visible, nothing is known.
+fn enough_gpus(
+    deployment: &Deployment,
+    nodes: &[String],
+    visible: &[Option<String>],
+    place: &Place,
+) -> Result<(), DeployError> {
+    if matches!(place, Place::Local) {
+        return Ok(());
+    }
+    for process in &deployment.processes {
+        let Some(last) = process.gpus.iter().max() else { continue };
+        for node in &process.nodes {
+            let Some(list) = visible.get(*node as usize).and_then(Option::as_ref) else { continue };
+            let have = list.split(',').filter(|gpu| !gpu.trim().is_empty()).count();
+            if have <= *last as usize {
+                let host = nodes.get(*node as usize).cloned().unwrap_or_default();
+                return Err(DeployError::Input(
+                    InputError::new(host, format!("the job has {have} GPUs there ({list}), {} needs number {last}", process.name))
+                        .expected(format!("{} GPUs", last + 1))
+                        .next("submit with the script's own directives, or correct gpus.TYPE.per_node and slurm.gres in the site file"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every port that a node says is free.
+fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet<u16> {
+    let asked = questions(&deployment.processes, spread);
+    let ranges = asked.iter().zip(&report.free);
+    ranges
+        .flat_map(|(ask, starts)| {
+            starts.iter().flat_map(|start| (0..ask.count).map(|more| start.saturating_add(more)))
+        })
+        .collect()
+}
+
+/// One question for each kind of port, with more answers than processes, since kinds may meet.
+fn questions(processes: &[Process], spread: u16) -> Vec<PortAsk> {
+    let mut kinds: BTreeMap<(u16, u16, u16), u16> = BTreeMap::new();
+    for need in processes.iter().flat_map(|process| process.ports.values()) {
+        *kinds.entry((need.base.saturating_add(spread), need.count, need.stride)).or_default() += 1;
+    }
+    kinds
+        .into_iter()
+        .map(|((base, count, stride), processes)| PortAsk {
+            base,
+            count,
+            stride,
+            want: processes.saturating_mul(2) + 8,
+        })
+        .collect()
+}
+
+/// Asks every node about itself.
+async fn ask_nodes(
+    plan: &Plan,
+    deployment: &Deployment,
+    around: &Surroundings<'_>,
+    nodes: &[String],
+    spread: u16,
+) -> Result<Vec<Report>, DeployError> {
+    let ask = Ask {
+        names: nodes.to_vec(),
+        ports: questions(&deployment.processes, spread),
+        interface: plan.network.clone(),
+        ..Ask::default()
+    };
+    let attempt = std::process::id();
+    let answers = around.folders.run.join(format!("nodes-{attempt}.json"));
+    let errors = around.folders.run.join(format!("nodes-{attempt}.log"));
+    let argv = [around.tokmark.clone(), "node".into(), ask.to_arg()];
+    let mut step = srun::Step::new("tokmark-nodes", nodes, srun::StepOutput::PerTask(answers.clone()), &argv);
+    step.error = Some(errors.clone());
+    step.extra.clone_from(&plan.job.srun);
+    let argv = step.to_argv();
+    let mut command = Command::new("srun");
+    command
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    spawn::clear(&mut command, &plan.job.clear_env);
+    let failed = |problem: String, said: &str| DeployError::Nodes {
+        problem,
+        said: format!("{}\n{said}", log::tail(&errors, 10)).trim().to_owned(),
+        tokmark: around.tokmark.clone(),
+    };
+    let output = tokio::select! {
+        () = around.stop.cancelled() => return Err(DeployError::Interrupted),
+        output = tokio::time::timeout(NODES_TIMEOUT, command.output()) => match output {
+            Ok(output) => output?,
+            Err(_) => return Err(failed(format!("no answer within {} s", NODES_TIMEOUT.as_secs()), "")),
+        },
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(failed(format!("the step ended with {}", output.status), &said));
+    }
+    let mut reports = Vec::new();
+    for (task, node) in nodes.iter().enumerate() {
+        let path = srun::task_log(&answers.display().to_string(), &task.to_string());
+        let report = read_report(Path::new(&path));
+        reports.push(report.ok_or_else(|| failed(format!("no answer from {node} in {path}"), &said))?);
+    }
+    // Slurm places tasks in the allocation's order; a node that answers for another would swap addresses.
+    for (node, report) in nodes.iter().zip(&reports) {
+        let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let known = report.node.as_deref().unwrap_or(&report.host);
+        if short(known) != short(node) {
+            return Err(failed(format!("{known} answered for {node}"), &said));
+        }
+    }
+    Ok(reports)
+}
+
+/// The report in a file that may hold other lines: a site's task prolog prints to the same place.
+fn read_report(path: &Path) -> Option<Report> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}

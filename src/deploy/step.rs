@@ -1,0 +1,156 @@
+//! The argv a process is executed with: the role's own, in a container and a step where it runs in an allocation.
+//!
+//! Arrow: `render`, `slurm::srun`, `place` → here → `spawn`, `container`.
+
+use std::path::{Path, PathBuf};
+
+use super::Place;
+use super::place::visible_gpus;
+use super::scene::Stage;
+use crate::launcher::Role;
+use crate::plan::topology::Process;
+use crate::plan::{Container, Deployment, Plan};
+use crate::render::{Scene, Spawn};
+use crate::site::ContainerRuntime;
+use crate::slurm::srun;
+
+/// A process about to be started.
+pub struct Start<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its deployment.
+    pub deployment: &'a Deployment,
+    /// Its role.
+    pub role: &'a Role,
+    /// Itself.
+    pub process: &'a Process,
+    /// What it is started with.
+    pub spawn: &'a Spawn,
+    /// Where everything is.
+    pub stage: &'a Stage,
+    /// Local machine or allocation.
+    pub place: &'a Place,
+}
+
+impl Start<'_> {
+    /// Its logs in `folder`: its own, or srun's and one for each task. Two ranks never share one.
+    pub fn logs(&self, folder: &Path, prefix: &str) -> Vec<PathBuf> {
+        log_names(self.process, self.in_steps())
+            .iter()
+            .map(|name| folder.join(format!("{prefix}{name}")))
+            .collect()
+    }
+
+    fn in_steps(&self) -> bool {
+        matches!(self.place, Place::Allocation(_))
+    }
+
+    /// The whole argv; `log` is its own log.
+    pub fn argv(&self, log: &Path) -> Vec<String> {
+        if !self.in_steps() {
+            return self.spawn.argv.clone();
+        }
+        let scene = &self.stage.scene;
+        let nodes: Vec<String> =
+            self.process.nodes.iter().filter_map(|node| scene.nodes.get(*node as usize).cloned()).collect();
+        let output = if self.process.tasks > 1 {
+            srun::StepOutput::PerTask(log.to_path_buf())
+        } else {
+            srun::StepOutput::Shared(log.to_path_buf())
+        };
+        let mut step = srun::Step::new(&self.process.name, &nodes, output, &self.spawn.argv);
+        step.ntasks = self.process.tasks;
+        step.mpi =
+            self.role.mpi.then(|| self.plan.job.mpi.clone().or_else(|| self.role.mpi_type.clone())).flatten();
+        step.unset.clone_from(&self.role.unset);
+        step.extra.clone_from(&self.plan.job.srun);
+        step.env.extend(self.gpus().map(|gpus| ("CUDA_VISIBLE_DEVICES".into(), gpus)));
+        if let (Some(container), false) = (&self.plan.container, self.role.bare) {
+            match container.runtime {
+                ContainerRuntime::None => {}
+                ContainerRuntime::Pyxis => step.container = Some(self.pyxis(container)),
+                ContainerRuntime::Apptainer => step.argv = self.apptainer(container),
+            }
+        }
+        step.to_argv()
+    }
+
+    /// `CUDA_VISIBLE_DEVICES`, when the process does not have all of its node's GPUs.
+    fn gpus(&self) -> Option<String> {
+        let node = *self.process.nodes.first()?;
+        let visible = self.stage.visible.get(node as usize).and_then(Option::as_deref);
+        let has_all = visible.is_some_and(|list| list.split(',').count() == self.process.gpus.len());
+        let needed =
+            !self.process.gpus.is_empty() && (!has_all || shares_its_node(self.deployment, self.process));
+        needed.then(|| visible_gpus(&self.process.gpus, visible))
+    }
+
+    fn pyxis(&self, container: &Container) -> srun::Container {
+        let prepared = self.stage.container_name.clone();
+        let mut flags = container.options.clone();
+        if !container.mount_home {
+            flags.insert(0, "--no-container-mount-home".into());
+        }
+        srun::Container {
+            image: prepared.is_none().then(|| self.stage.image(container)),
+            name: prepared,
+            mounts: mounts(self.plan, &self.stage.scene, &container.mounts),
+            env: self.forwarded(container),
+            flags,
+            ..srun::Container::default()
+        }
+    }
+
+    /// Variables whose value inside is the host's.
+    fn forwarded(&self, container: &Container) -> Vec<String> {
+        self.spawn.env.keys().chain(&container.env).cloned().collect()
+    }
+
+    fn apptainer(&self, container: &Container) -> Vec<String> {
+        let mut argv: Vec<String> = ["apptainer", "exec", "--nv"].map(str::to_owned).into();
+        if !container.mount_home {
+            argv.push("--no-home".into());
+        }
+        for mount in mounts(self.plan, &self.stage.scene, &container.mounts) {
+            argv.extend(["--bind".into(), mount]);
+        }
+        argv.extend(container.options.iter().cloned());
+        argv.push(self.stage.image(container));
+        argv.extend(self.spawn.argv.iter().cloned());
+        argv
+    }
+}
+
+/// Names of the logs of a process.
+pub fn log_names(process: &Process, in_steps: bool) -> Vec<String> {
+    let own = format!("{}.log", process.name);
+    let tasks = if in_steps && process.tasks > 1 { process.tasks } else { 0 };
+    let of_tasks = (0..tasks).map(|task| srun::task_log(&own, &task.to_string()));
+    std::iter::once(own.clone()).chain(of_tasks).collect()
+}
+
+/// The site's mounts, and what an engine reads and writes where the site's do not show it anyway: rendered files, logs,
+/// and weights given by path.
+pub(super) fn mounts(plan: &Plan, scene: &Scene, of_site: &[String]) -> Vec<String> {
+    let shown = |path: &Path| {
+        let targets = of_site.iter().filter_map(|mount| mount.split(':').nth(1));
+        targets.into_iter().any(|target| path.starts_with(target))
+    };
+    let mut mounts = of_site.to_vec();
+    for path in [&scene.run_dir, &scene.log_dir] {
+        if !shown(Path::new(path)) {
+            mounts.push(format!("{path}:{path}"));
+        }
+    }
+    let weights = Path::new(&plan.model.path);
+    if weights.is_absolute() && !shown(weights) && weights.exists() {
+        mounts.push(format!("{0}:{0}:ro", plan.model.path));
+    }
+    mounts
+}
+
+/// Whether another process on the same node has GPUs too.
+fn shares_its_node(deployment: &Deployment, process: &Process) -> bool {
+    let on = |other: &Process| other.nodes.iter().any(|node| process.nodes.contains(node));
+    deployment.processes.iter().any(|other| other != process && !other.gpus.is_empty() && on(other))
+}

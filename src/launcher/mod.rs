@@ -1,0 +1,203 @@
+//! Engines as data: which processes an engine is, where each goes, its argv, ports, files, readiness, fatal log lines.
+//!
+//! A new engine is a new TOML file and no Rust. Arrow: `document`, `template` → here → `plan`.
+
+mod arg;
+mod check;
+pub use check::overlap;
+pub mod find;
+mod ports;
+mod ready;
+mod role;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::recipe::MaxTokensField;
+pub use arg::Arg;
+pub use find::{all, find, named, parse};
+pub use ports::PortSpec;
+pub use ready::{PagePort, Ready};
+pub use role::{LogView, PlacedWhen, Placement, PoolName, Role, Tasks};
+
+/// A launcher file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Launcher {
+    /// Version of the format: 1.
+    pub schema: u32,
+    /// Name, equal to the file's.
+    pub name: String,
+    /// What it starts, in one line.
+    pub summary: String,
+    /// It stands in for the built-in launcher of this name on purpose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_builtin: bool,
+    /// Results of this engine are simulated.
+    #[serde(default)]
+    pub simulated: bool,
+    /// One replica may span several nodes.
+    #[serde(default)]
+    pub spans_nodes: bool,
+    /// Most replicas behind its endpoint, or sharing the load where each has one of its own. Default 1.
+    #[serde(default = "one")]
+    pub max_replicas: u32,
+    /// What a recipe may choose below `deploy.settings`, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Setting>,
+    /// What must hold of the sizes and settings.
+    #[serde(default, rename = "require", skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Require>,
+    /// Engine options: names it knows, how they become flags, and which one is the batch size.
+    #[serde(default)]
+    pub options: Options,
+    /// Where the load goes.
+    pub endpoint: EndpointSpec,
+    /// Environment of every role, under the role's own; values are templates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Its processes, in start order; stopped in reverse.
+    #[serde(default, rename = "role")]
+    pub roles: Vec<Role>,
+    /// Log lines, by their part that changes (`42%`), that show a start getting on: each new one extends the deadline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub progress: Vec<String>,
+    /// Lists of fatal log lines that several engines share, by name: `gpu`, `python`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fatal_sets: Vec<String>,
+    /// Log lines after which nothing good can follow.
+    #[serde(default, rename = "fatal")]
+    pub fatal: Vec<Fatal>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// `[settings.NAME]`: a choice that a recipe makes below `deploy.settings` and templates read as `settings.NAME`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// What it decides.
+    pub about: String,
+    /// Value when the recipe says nothing; its type is the setting's type.
+    #[schemars(with = "Value")]
+    pub default: Value,
+    /// The values there are. Empty: any of the type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// `[[require]]`: a condition, and what to say when it does not hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Require {
+    /// Template expression over `deploy`, `pool`, `settings`, `gpu`, `nodes`; looked at once for each pool.
+    pub that: String,
+    /// What to say when it is false: a template, so that it can show the arithmetic.
+    pub message: String,
+    /// Key of the recipe to blame, below `deploy` or the pool's section.
+    pub key: String,
+}
+
+/// `[options]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Names of the options its templates use; any other is an error. Empty: every option becomes a flag.
+    pub known: Vec<String>,
+    /// Options it cannot do without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needed: Vec<String>,
+    /// The option that bounds the running batch; shown in the experiment's name.
+    pub batch_size: Option<String>,
+    /// How a name is spelled as a flag. Default: `kebab`.
+    pub spelling: Spelling,
+    /// What `false` becomes. Default: `no_flag`.
+    pub when_false: WhenFalse,
+}
+
+/// Spelling of flags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spelling {
+    /// `--max-num-seqs`
+    #[default]
+    Kebab,
+    /// `--max_num_seqs`
+    Snake,
+}
+
+/// What an option that is `false` becomes on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFalse {
+    /// `--no-NAME`, as argparse's BooleanOptionalAction reads it.
+    #[default]
+    NoFlag,
+    /// Nothing: the flag is left out.
+    Omit,
+}
+
+/// `[endpoint]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSpec {
+    /// Role that serves it. When several of its processes do, the load is shared between them in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Roles that serve it when there is no process of `role`, each with a port of the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or_roles: Vec<String>,
+    /// Name of that role's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// Or a URL (template), for an endpoint that runs elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Path that answers 200 when the server is up. Dynamo's answers 200 without any worker: the served model in
+    /// `/v1/models` and a generated token are asked for as well, always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Path of the Prometheus metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Field of its chat endpoint that bounds the output length. Default `auto`: `max_tokens`, unless the server refuses it.
+    #[serde(default)]
+    pub max_tokens_field: MaxTokensField,
+}
+
+/// `[[fatal]]`: a log line that ends the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fatal {
+    /// Regular expression matched against each line.
+    pub pattern: String,
+    /// What it means and what to do.
+    pub advice: String,
+    /// The start is tried once more with other ports: another process took one in the meantime.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry_with_new_ports: bool,
+}
+
+impl Launcher {
+    /// The role of that name.
+    pub fn role(&self, name: &str) -> Option<&Role> {
+        self.roles.iter().find(|role| role.name == name)
+    }
+
+    /// Roles that may serve the endpoint, best first.
+    pub fn endpoint_roles(&self) -> impl Iterator<Item = &str> {
+        self.endpoint.role.iter().chain(&self.endpoint.or_roles).map(String::as_str)
+    }
+
+    /// Whether it can start prefill and decode apart.
+    pub fn disaggregates(&self) -> bool {
+        [PoolName::Prefill, PoolName::Decode]
+            .iter()
+            .all(|pool| self.roles.iter().any(|role| role.pools.contains(pool)))
+    }
+}

@@ -1,0 +1,58 @@
+//! When a role counts as ready.
+//!
+//! Arrow: depends on nothing; `role` → here → `deploy::ready`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What must be seen before a role counts as ready. Of a replica with several processes the first is looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ready {
+    /// 200 from a path, and what its JSON says.
+    Http {
+        /// Role to ask, when it is another one: that of a frontend which counts registered workers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<String>,
+        /// Name of the port.
+        port: String,
+        /// Path.
+        path: String,
+        /// Dotted path into the JSON answer: `stats.prefill_count`, `instances`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        json: Option<String>,
+        /// Entries of the list found there that count: field → the values it may have (templates).
+        #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
+        entries: BTreeMap<String, Vec<String>>,
+        /// The number found there, or the entries that count, must be this or more: a template of a number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_least: Option<String>,
+        /// The value found there must be this text: a template.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        equals: Option<String>,
+    },
+    /// A port that accepts connections.
+    Tcp {
+        /// Name of the port.
+        port: String,
+    },
+    /// A line of its log.
+    Log {
+        /// Regular expression.
+        pattern: String,
+    },
+    /// Running is enough: something else waits for it.
+    Started {},
+}
+
+/// A path on one of a role's ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PagePort {
+    /// Name of the port.
+    pub port: String,
+    /// Path.
+    pub path: String,
+}

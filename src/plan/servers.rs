@@ -1,0 +1,283 @@
+//! The servers of a deployment: sizes, pools, settings, processes, with every mistake named by its key.
+//!
+//! Arrow: `build` (where values came from), `pool`, `topology` → here → `build`.
+
+use serde_json::{Map, Value, json};
+use toml::Table;
+
+use super::build::{Blame, json_map};
+use super::facts::Facts;
+use super::pool::Pool;
+use super::seats::{Apart, Misfit};
+use super::topology::{Layout, lay_out};
+use super::{Gpu, Parallel};
+use crate::document::{InputError, nearest};
+use crate::launcher::{Arg, Launcher, PoolName};
+use crate::recipe::{DeploySection, PoolSection, secret};
+
+/// What a section says of the servers.
+pub(super) struct Servers {
+    pub(super) parallel: Parallel,
+    pub(super) pools: Vec<Pool>,
+    pub(super) settings: Map<String, Value>,
+    pub(super) layout: Layout,
+}
+
+/// Reads the servers of `[deploy]`; `site_env` is laid under their environment.
+pub(super) fn servers(
+    section: &DeploySection,
+    site_env: &std::collections::BTreeMap<String, String>,
+    gpu: &Gpu,
+    blame: &Blame<'_>,
+) -> Result<Servers, Vec<InputError>> {
+    let launcher = blame.launcher();
+    let mut errors = Vec::new();
+    let parallel = parallel(section, blame, &mut errors);
+    let mut env = site_env.clone();
+    env.extend(section.env.clone());
+    let pools = pools(section, &parallel, &env, blame, &mut errors);
+    for pool in &pools {
+        let prefix = prefix(pool.name);
+        if pool.parallel.replicas > launcher.max_replicas {
+            let found = format!("found {}", pool.parallel.replicas);
+            errors.push(blame.at(&format!("deploy.{prefix}replicas"), found).expected(format!(
+                "at most {} replicas behind launcher {:?}",
+                launcher.max_replicas, launcher.name
+            )));
+        }
+    }
+    let sections =
+        [("", &section.engine), ("prefill.", &section.prefill.engine), ("decode.", &section.decode.engine)];
+    for (prefix, engine) in sections {
+        errors.extend(unknown_options(launcher, prefix, engine, blame));
+    }
+    for pool in &pools {
+        let missing = launcher.options.needed.iter().filter(|option| !pool.engine.contains_key(*option));
+        errors.extend(missing.map(|option| {
+            let at = format!("deploy.{}engine.{option}", prefix(pool.name));
+            blame.at(&at, format!("missing, and launcher {:?} needs it", launcher.name))
+        }));
+    }
+    let settings = settings(launcher, &section.settings, blame, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let facts = Facts { parallel: &parallel, pools: &pools, settings: &settings, gpu, nodes: 1, url: None };
+    let apart = Apart {
+        client: section.client_node.unwrap_or(false),
+        head: section.head_node.unwrap_or(false),
+        colocate: section.colocate,
+    };
+    match lay_out(launcher, &facts, gpu, apart) {
+        Ok(layout) => Ok(Servers { layout, parallel, pools, settings }),
+        Err(misfit) => Err(vec![misfitting(misfit, blame)]),
+    }
+}
+
+fn misfitting(misfit: Misfit, blame: &Blame<'_>) -> InputError {
+    let key = if misfit.key.is_empty() { "deploy.launcher".into() } else { format!("deploy.{}", misfit.key) };
+    let error = blame.at(&key, misfit.problem);
+    if misfit.next.is_empty() { error } else { error.next(misfit.next) }
+}
+
+fn prefix(pool: PoolName) -> String {
+    match pool {
+        PoolName::Aggregated => String::new(),
+        name => format!("{}.", name.as_str()),
+    }
+}
+
+/// One pool, or prefill and decode.
+fn pools(
+    section: &DeploySection,
+    parallel: &Parallel,
+    env: &std::collections::BTreeMap<String, String>,
+    blame: &Blame<'_>,
+    errors: &mut Vec<InputError>,
+) -> Vec<Pool> {
+    let launcher = blame.launcher();
+    let engine = json_map(&section.engine);
+    let both = [(PoolName::Prefill, &section.prefill), (PoolName::Decode, &section.decode)];
+    let said: Vec<_> = both.iter().filter(|(_, pool)| !pool.is_empty()).collect();
+    if said.is_empty() {
+        return vec![Pool { name: PoolName::Aggregated, parallel: *parallel, engine, env: env.clone() }];
+    }
+    if let [(only, _)] = said.as_slice() {
+        let missing = if *only == PoolName::Prefill { "decode" } else { "prefill" };
+        errors.push(
+            blame
+                .at(&format!("deploy.{}", only.as_str()), format!("without [deploy.{missing}]"))
+                .expected("both, or neither for aggregated serving"),
+        );
+    } else if !launcher.disaggregates() {
+        errors.push(
+            blame
+                .at(
+                    "deploy.prefill",
+                    format!("launcher {:?} does not serve prefill and decode apart", launcher.name),
+                )
+                .next("leave out [deploy.prefill] and [deploy.decode], or choose a launcher that does"),
+        );
+    }
+    if parallel.replicas > 1 {
+        errors.push(
+            blame
+                .at("deploy.replicas", format!("found {} beside prefill and decode", parallel.replicas))
+                .expected("deploy.prefill.replicas and deploy.decode.replicas"),
+        );
+    }
+    let pool = |(name, section): &(PoolName, &PoolSection)| {
+        let mut engine = engine.clone();
+        engine.extend(json_map(&section.engine));
+        let mut env = env.clone();
+        env.extend(section.env.clone());
+        let at = |key: &str| format!("deploy.{}.{key}", name.as_str());
+        let parallel = Parallel {
+            tp: section.tp.unwrap_or(parallel.tp),
+            pp: section.pp.unwrap_or(parallel.pp),
+            dp: section.dp.unwrap_or(parallel.dp),
+            ep: section.ep.unwrap_or(parallel.ep),
+            attention_dp: section.attention_dp.unwrap_or(parallel.attention_dp),
+            replicas: section.replicas.unwrap_or(1),
+        };
+        let sizes = [
+            ("tp", parallel.tp),
+            ("pp", parallel.pp),
+            ("dp", parallel.dp),
+            ("ep", parallel.ep),
+            ("replicas", parallel.replicas),
+        ];
+        let zero = sizes.iter().filter(|(_, size)| *size == 0);
+        (zero.map(|(key, _)| at(key)).collect::<Vec<_>>(), Pool { name: *name, parallel, engine, env })
+    };
+    let mut pools = Vec::new();
+    for (zero, mut pool) in both.iter().map(pool) {
+        errors.extend(zero.iter().map(|key| blame.at(key, "found 0").expected("1 or more")));
+        for size in [
+            &mut pool.parallel.tp,
+            &mut pool.parallel.pp,
+            &mut pool.parallel.dp,
+            &mut pool.parallel.ep,
+            &mut pool.parallel.replicas,
+        ] {
+            *size = (*size).max(1);
+        }
+        pools.push(pool);
+    }
+    pools
+}
+
+/// The sizes, each at least 1.
+fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputError>) -> Parallel {
+    let mut size = |key: &str, value: Option<u32>| {
+        let value = value.unwrap_or(1);
+        if value == 0 {
+            errors.push(blame.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
+        }
+        value.max(1)
+    };
+    Parallel {
+        tp: size("tp", section.tp),
+        pp: size("pp", section.pp),
+        dp: size("dp", section.dp),
+        ep: size("ep", section.ep),
+        attention_dp: section.attention_dp.unwrap_or(false),
+        replicas: size("replicas", section.replicas),
+    }
+}
+
+/// Every setting of the launcher with its value.
+fn settings(
+    launcher: &Launcher,
+    chosen: &Table,
+    blame: &Blame<'_>,
+    errors: &mut Vec<InputError>,
+) -> Map<String, Value> {
+    let names = || launcher.settings.keys().map(String::as_str);
+    for key in chosen.keys().filter(|key| !launcher.settings.contains_key(*key)) {
+        let at = format!("deploy.settings.{key}");
+        let error = blame.at(&at, format!("launcher {:?} has no such setting", launcher.name));
+        let known = names().collect::<Vec<_>>().join(", ");
+        let error = if known.is_empty() {
+            error.expected("no settings")
+        } else {
+            error.expected(format!("one of {known}"))
+        };
+        errors.push(match nearest(key, names()) {
+            Some(near) => error.next(format!("did you mean `{near}`?")),
+            None => error,
+        });
+    }
+    let chosen = json_map(chosen);
+    let mut settings = Map::new();
+    for (name, setting) in &launcher.settings {
+        let value = chosen.get(name).unwrap_or(&setting.default);
+        let at = format!("deploy.settings.{name}");
+        if std::mem::discriminant(value) != std::mem::discriminant(&setting.default) {
+            errors.push(
+                blame.at(&at, format!("found {value}")).expected(format!("a value like {}", setting.default)),
+            );
+        }
+        let text = value.as_str().unwrap_or_default();
+        if !setting.values.is_empty() && !setting.values.iter().any(|known| known == text) {
+            let error = blame
+                .at(&at, format!("found {value}"))
+                .expected(format!("one of {}", setting.values.join(", ")));
+            errors.push(match nearest(text, setting.values.iter().map(String::as_str)) {
+                Some(near) => error.next(format!("did you mean `{near}`?")),
+                None => error,
+            });
+        }
+        settings.insert(name.clone(), json!(value));
+    }
+    settings
+}
+
+/// Engine options a launcher's templates would silently ignore.
+fn unknown_options(launcher: &Launcher, prefix: &str, engine: &Table, blame: &Blame<'_>) -> Vec<InputError> {
+    let takes_flags =
+        launcher.roles.iter().flat_map(|role| &role.argv).any(|arg| matches!(arg, Arg::Options { .. }));
+    if takes_flags {
+        return Vec::new();
+    }
+    let known = &launcher.options.known;
+    let unknown = engine.keys().filter(|key| !known.contains(key));
+    unknown
+        .map(|key| {
+            let at = format!("deploy.{prefix}engine.{key}");
+            let error = blame.at(&at, format!("launcher {:?} has no such option", launcher.name));
+            let error = if known.is_empty() {
+                error.expected("no engine options")
+            } else {
+                error.expected(format!("one of {}", known.join(", ")))
+            };
+            match nearest(key, known.iter().map(String::as_str)) {
+                Some(near) => error.next(format!("did you mean `{near}`?")),
+                None => error,
+            }
+        })
+        .collect()
+}
+
+/// Secrets written out in a recipe.
+pub(super) fn written_secrets(section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
+    let sections = [("", &section.env), ("prefill.", &section.prefill.env), ("decode.", &section.decode.env)];
+    let mut errors = Vec::new();
+    for (prefix, env) in sections {
+        for name in env.iter().filter(|(name, value)| is_written(name, value)).map(|(name, _)| name) {
+            let error = blame.at(&format!("deploy.{prefix}env.{name}"), WRITTEN);
+            errors.push(error.expected(by_reference(name)));
+        }
+    }
+    errors
+}
+
+pub(super) const WRITTEN: &str = "a secret written out; it would end up in scripts and results";
+
+pub(super) fn is_written(name: &str, value: &str) -> bool {
+    secret::is_secret_name(name) && !secret::is_reference(value)
+}
+
+pub(super) fn by_reference(name: &str) -> String {
+    format!("a reference such as \"env:{name}\" or \"file:/path\"")
+}
