@@ -82,17 +82,8 @@ pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, Re
     render("job.sbatch", JOB, &context)
 }
 
-/// A script that does nothing but ask for what directives ask for.
-pub fn bare_script(directives: &[String]) -> Result<String, RenderError> {
-    let lines: Vec<String> = directives
-        .iter()
-        .map(|line| Ok(format!("#SBATCH {}\n", directive(line)?)))
-        .collect::<Result<_, _>>()?;
-    Ok(format!("#!/bin/bash\n{}true\n", lines.concat()))
-}
-
 /// A directive as sbatch reads it: words with blanks or quotes are quoted; a line break would end it.
-fn directive(line: &str) -> Result<String, RenderError> {
+pub fn directive(line: &str) -> Result<String, RenderError> {
     if line.contains(['\n', '\r', '\0']) {
         return Err(RenderError::Value {
             what: "an #SBATCH directive".into(),

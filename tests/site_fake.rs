@@ -173,12 +173,28 @@ fn init_says_what_it_could_not_know_and_takes_flags() {
 }
 
 #[test]
+fn a_partition_of_others_is_not_proposed_and_may_still_be_named() {
+    let open = "n1|mine|up|idle|1:00|8|1|gpu:h100:8|x\n";
+    let all =
+        format!("{open}n2|theirs*|up|idle|1:00|8|1|gpu:b200:8|x\nn3|theirs*|up|idle|1:00|8|1|gpu:b200:8|x\n");
+    let lab = Lab::new(open).with("partitions.all", &all);
+    let (_, site) = lab.init(&[]);
+    assert_eq!((site.slurm.partition.as_deref(), site.gpus.len()), (Some("mine"), 1));
+    let (code, rows) = lab.doctor("[gpus.b200]\nper_node = 8\npartition = \"theirs\"\n", &["--no-job"]);
+    assert_eq!(code, Some(0), "{rows:#?}");
+    assert!(
+        rows.iter().any(|row| row == "ok partition b200 2 of 2 nodes of theirs can take jobs"),
+        "{rows:#?}"
+    );
+}
+
+#[test]
 fn init_never_replaces_a_file_unasked() {
     let lab = Lab::new(TWO_TYPES);
     let end = lab.run(&["init"]).succeeds();
     assert_eq!(
         end.stdout,
-        "wrote site.toml: fake, 2 GPU types, 1 partitions\nnext: look through it, then: tokmark doctor\n"
+        "wrote site.toml: fake, 2 GPU types, 1 partition\nnext: look through it, then: tokmark doctor\n"
     );
     let written = lab.house.read("site.toml");
     lab.house.file("site.toml", "mine");

@@ -66,7 +66,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     let mut choice = choice(global, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let survey = runtime.block_on(survey(&Slurm::default()))?;
-    let groups = gpu_groups(&survey.nodes, &survey.archs);
+    let groups = gpu_groups(&survey.open_nodes(), &survey.archs);
     choice.check(&survey, &groups)?;
     let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     for question in choice.questions(&survey, &groups) {
@@ -175,7 +175,11 @@ fn is_there(path: &Path) -> InputError {
 fn told(survey: &Survey, types: usize) -> String {
     let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
     let types = if types == 1 { "1 GPU type".to_owned() } else { format!("{types} GPU types") };
-    format!("{cluster}, {types}, {} partitions", survey.partitions().len())
+    let partitions = match survey.partitions().len() {
+        1 => "1 partition".to_owned(),
+        number => format!("{number} partitions"),
+    };
+    format!("{cluster}, {types}, {partitions}")
 }
 
 /// `--site FILE`, unless it is found without.

@@ -71,7 +71,7 @@ impl Examination<'_> {
 
     async fn gpu_type(&self, slurm: &Slurm, kind: Option<&str>, survey: &Survey) -> Vec<Finding> {
         let (mut findings, free) = cluster::gpu_type(self.site, kind, survey);
-        let script = render::bare_script(&directives(self.site, kind));
+        let script = bare_script(&directives(self.site, kind));
         findings.push(self.try_script(slurm, script).await);
         let refused = findings.iter().any(|finding| {
             finding.status == super::Status::Fail && matches!(finding.check, "partition" | "sbatch" | "gres")
@@ -151,6 +151,13 @@ impl Examination<'_> {
     }
 }
 
+/// A script that does nothing but ask for what directives ask for.
+fn bare_script(directives: &[String]) -> Result<String, RenderError> {
+    let lines = directives.iter().map(|line| Ok(format!("#SBATCH {}\n", render::directive(line)?)));
+    let lines: Vec<String> = lines.collect::<Result<_, RenderError>>()?;
+    Ok(format!("#!/bin/bash\n{}true\n", lines.concat()))
+}
+
 /// `Job 3 to start at … on nodes n1 in partition gpu`, without the number and the time, which mean nothing.
 fn placed(said: &str) -> String {
     let line = said.lines().find(|line| line.contains("to start at")).unwrap_or_default();
@@ -195,6 +202,13 @@ mod tests {
         let refusal = "sbatch: error: invalid partition specified: nope\nallocation failure: Invalid partition name specified\n";
         assert_eq!(reason(refusal), "Invalid partition name specified");
         assert_eq!(reason(""), "it said nothing");
+    }
+
+    #[test]
+    fn a_script_of_directives_alone() {
+        let script = bare_script(&["--nodes=1".into(), "--comment=a b".into()]).unwrap();
+        assert_eq!(script, "#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --comment=\"a b\"\ntrue\n");
+        assert!(bare_script(&["--comment=a\nb".into()]).is_err());
     }
 
     #[test]

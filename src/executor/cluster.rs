@@ -51,12 +51,12 @@ impl Slurm {
         Ok(scontrol::parse_config(&self.said(&scontrol::config_argv()).await?))
     }
 
-    /// Every node in every partition.
+    /// Every node in every partition that the user may use, or in all of them.
     ///
     /// # Errors
     /// sinfo's failure, or an answer that cannot be read.
-    pub async fn nodes(&self) -> Result<Vec<NodeLine>> {
-        let argv = sinfo::argv();
+    pub async fn nodes(&self, all: bool) -> Result<Vec<NodeLine>> {
+        let argv = sinfo::argv(all);
         sinfo::parse(&self.said(&argv).await?).map_err(unparsable(&argv))
     }
 

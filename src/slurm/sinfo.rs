@@ -4,12 +4,13 @@
 
 use super::{Unparsable, present};
 
-/// The argv that shows a line for each node and partition it is in.
-pub fn argv() -> Vec<String> {
+/// The argv that shows a line for each node and partition it is in: those that the user may use, or all, hidden ones too.
+pub fn argv(all: bool) -> Vec<String> {
     // Features come last: they may hold anything.
-    ["sinfo", "--noheader", "--Node", "--all", "--format=%N|%P|%a|%T|%l|%c|%m|%G|%f"]
-        .map(str::to_owned)
-        .into()
+    let format = "--format=%N|%P|%a|%T|%l|%c|%m|%G|%f";
+    let mut argv: Vec<String> = ["sinfo", "--noheader", "--Node", format].map(str::to_owned).into();
+    argv.extend(all.then(|| "--all".to_owned()));
+    argv
 }
 
 /// The argv that says the version.

@@ -91,7 +91,9 @@ impl Choice {
                 errors.push(error);
             }
         };
-        one_of("--partition", &self.partition, survey.partitions());
+        let mut partitions = survey.partitions();
+        partitions.extend(survey.hidden.iter().map(String::as_str));
+        one_of("--partition", &self.partition, partitions);
         one_of("--account", &self.account, survey.accounts());
         one_of("--gpu", &self.gpu, groups.iter().map(|group| group.kind.as_str()).collect());
         let archs = ["x86_64", "aarch64"];

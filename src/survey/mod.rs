@@ -6,7 +6,7 @@ pub mod choice;
 pub mod groups;
 pub mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::executor::{Slurm, SlurmError};
 use crate::slurm::offers;
@@ -23,6 +23,8 @@ pub struct Survey {
     pub config: BTreeMap<String, String>,
     /// Every node in every partition.
     pub nodes: Vec<NodeLine>,
+    /// Partitions that sinfo does not show this user: hidden ones, and those of other groups.
+    pub hidden: BTreeSet<String>,
     /// Architecture of each node.
     pub archs: BTreeMap<String, String>,
     /// The user who asks.
@@ -51,9 +53,10 @@ pub struct Survey {
 /// No Slurm here, none that answers, or no list of nodes.
 pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
     slurm.ping().await?;
-    let nodes = slurm.nodes().await?;
+    let nodes = slurm.nodes(true).await?;
     let user = user();
-    let (version, config, archs, associations, default_account, mpi, help) = tokio::join!(
+    let (open, version, config, archs, associations, default_account, mpi, help) = tokio::join!(
+        slurm.nodes(false),
         slurm.version(),
         slurm.config(),
         slurm.archs(),
@@ -64,6 +67,11 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
     );
     let mut unanswered = Vec::new();
     let mut tolerate = |error: SlurmError| unanswered.push(error.to_string());
+    let open = open.unwrap_or_else(|_| nodes.clone());
+    let open: BTreeSet<&str> = open.iter().map(|line| line.partition.as_str()).collect();
+    let is_hidden = |name: &&str| !open.contains(name);
+    let hidden =
+        nodes.iter().map(|line| line.partition.as_str()).filter(is_hidden).map(str::to_owned).collect();
     let version = version.unwrap_or_else(|error| {
         tolerate(error);
         None
@@ -78,6 +86,7 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
             tolerate(error);
             BTreeMap::new()
         }),
+        hidden,
         nodes,
         archs: archs.unwrap_or_else(|error| {
             tolerate(error);
@@ -113,9 +122,15 @@ impl Survey {
         self.nodes.iter().find(|line| line.is_default).map(|line| line.partition.as_str())
     }
 
-    /// Every partition, in order of name.
+    /// Nodes in partitions that the user may use.
+    pub fn open_nodes(&self) -> Vec<NodeLine> {
+        self.nodes.iter().filter(|line| !self.hidden.contains(&line.partition)).cloned().collect()
+    }
+
+    /// Every partition that the user may use, in order of name.
     pub fn partitions(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.nodes.iter().map(|line| line.partition.as_str()).collect();
+        let names = self.nodes.iter().map(|line| line.partition.as_str());
+        let mut names: Vec<&str> = names.filter(|name| !self.hidden.contains(*name)).collect();
         names.sort_unstable();
         names.dedup();
         names
