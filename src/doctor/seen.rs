@@ -27,7 +27,7 @@ pub struct Seen {
     pub skew_s: f64,
 }
 
-/// The answers among the lines of a probe's output.
+/// The answers among the lines of a probe's output, in order of host.
 pub fn seen(lines: &[(SystemTime, String)]) -> Vec<Seen> {
     let one = |(at, line): &(SystemTime, String)| {
         let report = Report::parse_all(line).into_iter().next()?;
@@ -35,7 +35,9 @@ pub fn seen(lines: &[(SystemTime, String)]) -> Vec<Seen> {
         let skew_s = report.unix_ns as f64 / 1e9 - here;
         Some(Seen { report, skew_s })
     };
-    lines.iter().filter_map(one).collect()
+    let mut seen: Vec<Seen> = lines.iter().filter_map(one).collect();
+    seen.sort_by(|one, other| one.report.host.cmp(&other.report.host));
+    seen
 }
 
 /// Findings of a probe that has ended. `shared` is the file that this machine put into the folder of the experiments.
@@ -292,7 +294,7 @@ mod tests {
 
     #[test]
     fn two_nodes_that_are_well() {
-        let findings = judged("", &probe(&[]), &answer(&[report("n1"), report("n2")], "", 0));
+        let findings = judged("", &probe(&[]), &answer(&[report("n2"), report("n1")], "", 0));
         assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:#?}");
         assert!(worst(&findings, "node").1.ends_with("runs on n1, n2"));
         assert_eq!(worst(&findings, "ports").1, "free: n1 from 8000, n2 from 8000");

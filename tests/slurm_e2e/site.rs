@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, TINY};
 
 /// Findings as `status check about`, and what was found.
 fn rows(findings: &Value) -> Vec<(String, String)> {
@@ -38,6 +38,8 @@ fn what_init_writes_doctor_accepts_and_a_job_runs_with() {
     let nodes = crate::lab::nodes();
     let (_, of_gb200) = found.iter().find(|(is, _)| is == "ok node gb200").unwrap();
     assert!(of_gb200.ends_with(&format!("runs on {}", nodes[2])), "the third node has them: {of_gb200}");
+    let recipe = lab.write("tiny.toml", TINY);
+    lab.tokmark(&["submit", &recipe, "--wait"]).code(0);
 }
 
 #[test]
