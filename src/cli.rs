@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, exec, jobs, list, node, prompts, render, run, schema, show, sim, submit,
+    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, show, sim, submit,
 };
 
 /// Version with the commit it was built from.
@@ -80,6 +80,10 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// The simulated engine: an OpenAI-compatible server without a GPU
     Sim(sim::SimArgs),
+    /// Write a site file by asking the cluster
+    Init(Box<init::InitArgs>),
+    /// Whether the site file and the cluster fit: partition, GPUs, containers, paths, clocks
+    Doctor(doctor::DoctorArgs),
     /// JSON Schemas of the files users write and tokmark produces
     Schema(schema::SchemaArgs),
 }
@@ -100,6 +104,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(global, *args),
         Command::Jobs(args) => jobs::run(global, &args),
         Command::Sim(args) => sim::run(args),
+        Command::Init(args) => init::run(global, &args),
+        Command::Doctor(args) => doctor::run(global, &args),
         Command::Schema(args) => schema::run(&args),
     }
 }

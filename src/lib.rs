@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod commands;
 pub mod deploy;
+pub mod doctor;
 pub mod document;
 pub mod error;
 pub mod executor;
@@ -28,5 +29,6 @@ pub mod run;
 pub mod sim;
 pub mod site;
 pub mod slurm;
+pub mod survey;
 pub mod template;
 pub mod workload;

@@ -73,15 +73,17 @@ pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, Re
     context.insert("experiments", &plan.experiments);
     context.insert("directives", &directives);
     context.insert("setup", &plan.job.setup);
+    context.insert("modules", &plan.job.modules);
+    context.insert("venv", plan.job.venv.as_deref().unwrap_or_default());
+    let binaries = plan.job.binary.iter().map(|(arch, path)| json!({"arch": arch, "path": path}));
+    context.insert("binaries", &binaries.collect::<Vec<_>>());
     context.insert("tokmark", tokmark);
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
-    context.insert("tokmark_comment", if tokmark.chars().all(plain) { tokmark } else { "its place" });
     context.insert("plan", &frozen);
     render("job.sbatch", JOB, &context)
 }
 
 /// A directive as sbatch reads it: words with blanks or quotes are quoted; a line break would end it.
-fn directive(line: &str) -> Result<String, RenderError> {
+pub fn directive(line: &str) -> Result<String, RenderError> {
     if line.contains(['\n', '\r', '\0']) {
         return Err(RenderError::Value {
             what: "an #SBATCH directive".into(),

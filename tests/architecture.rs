@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -26,6 +26,10 @@ const ARROWS: [(&str, &[&str]); 23] = [
     // Slurm: words and parsers know nothing of the crate, the calls know them.
     ("slurm", &[]),
     ("executor", &["slurm"]),
+    // What a cluster says of itself, and what a site file says beside it. `node` finds programs on PATH; `doctor` renders the
+    // very script that it asks Slurm about, and reads a recipe's `[slurm]` as the site lays it.
+    ("survey", &["site", "slurm", "executor", "node"]),
+    ("doctor", &["site", "recipe", "plan", "render", "slurm", "executor", "node", "survey"]),
     // What is sent. `metrics` is there for the phase a prompt belongs to.
     ("prompts", &["plan", "metrics"]),
     // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
@@ -50,6 +54,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
         &[
             "cli",
             "deploy",
+            "doctor",
             "error",
             "executor",
             "experiment",
@@ -66,6 +71,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "sim",
             "site",
             "slurm",
+            "survey",
             "workload",
         ],
     ),

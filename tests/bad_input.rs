@@ -258,6 +258,64 @@ fn weights_that_are_not_where_the_site_says() {
 }
 
 #[test]
+fn an_image_that_is_not_there() {
+    let house = House::new();
+    let recipe = |image: &str| {
+        house.recipe(&format!(
+            "{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}[container]\nimage = \"{image}\"\n"
+        ));
+    };
+    recipe("/no/such.sqsh");
+    house.file("site.toml", "schema = 1\n[container]\nruntime = \"pyxis\"\n");
+    for verb in ["check", "submit"] {
+        says!(
+            house.fails([verb, "./r.toml", "--gpu", "h100"]),
+            r#"error: ./r.toml:11: `container.image`: the image "/no/such.sqsh" does not exist here
+  expected: a .sqsh or .sif file
+  next: correct the path; if only compute nodes see it, give --no-weights-check"#
+        );
+        let args = [verb, "./r.toml", "--gpu", "h100", "--no-weights-check"];
+        let end =
+            if verb == "submit" { house.run([&args[..], &["--dry-run"]].concat()) } else { house.run(args) };
+        end.succeeds();
+    }
+    recipe("vllm/vllm-openai:v1");
+    house.run(["check", "./r.toml", "--gpu", "h100"]).succeeds();
+    // A relative path is taken from the file that names it.
+    let image = house.file("images/v1.sqsh", "");
+    house.file(
+        "images/site.toml",
+        "schema = 1\n[container]\nruntime = \"pyxis\"\n[gpus.h100.images]\n\"vllm/vllm-openai:v1\" = \"./v1.sqsh\"\n",
+    );
+    let args = ["check", "./r.toml", "--gpu", "h100", "--site", "images/site.toml"];
+    house.run(args).succeeds();
+    std::fs::remove_file(image).unwrap();
+    says!(
+        house.fails(args),
+        r#"error: images/site.toml:5: `gpus.h100.images.vllm/vllm-openai:v1`: the image "HOUSE/images/v1.sqsh" does not exist here
+  expected: a .sqsh or .sif file
+  next: correct the path; if only compute nodes see it, give --no-weights-check"#
+    );
+}
+
+#[test]
+fn a_site_file_with_numbers_and_names_that_cannot_be() {
+    says!(
+        with_site(
+            "schema = 1\n[slurm]\nclear_env = [\"SBATCH_*\", \"A B\", \"*\"]\n[gpus.h100]\nper_node = 0\nnodes_per_domain = 0\n"
+        ),
+        r#"error: s.toml:5: `gpus.h100.per_node`: found 0
+  expected: 1 or more
+s.toml:6: `gpus.h100.nodes_per_domain`: found 0
+  expected: 1 or more
+s.toml:3: `slurm.clear_env`: found "A B"
+  expected: the name of a variable, or its beginning and a `*`: "SBATCH_*"
+s.toml:3: `slurm.clear_env`: found "*"
+  expected: the name of a variable, or its beginning and a `*`: "SBATCH_*""#
+    );
+}
+
+#[test]
 fn a_template_of_a_users_launcher_that_does_not_render() {
     let launcher = |argv: &str| {
         format!(

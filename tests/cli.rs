@@ -16,8 +16,10 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 11] =
-    ["list", "show", "check", "render", "submit", "run", "exec", "bench", "jobs", "sim", "schema"];
+const VERBS: [&str; 13] = [
+    "list", "show", "check", "render", "submit", "run", "exec", "bench", "jobs", "sim", "init", "doctor",
+    "schema",
+];
 
 #[test]
 fn help_fits_a_terminal_of_80_columns() {

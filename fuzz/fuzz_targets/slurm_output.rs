@@ -2,7 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::slurm::{JobId, JobState, duration_s, sacct, sbatch, scontrol, squeue, unix_s};
+use tokmark::document::Document;
+use tokmark::site::SiteFile;
+use tokmark::slurm::{
+    JobId, JobState, duration_s, offers, sacct, sacctmgr, sbatch, scontrol, sinfo, squeue, unix_s,
+};
+use tokmark::survey::choice::Choice;
+use tokmark::survey::write::site_file;
+use tokmark::survey::{Survey, gpu_groups};
 
 fuzz_target!(|text: &str| {
     let _ = squeue::parse(text);
@@ -12,6 +19,22 @@ fuzz_target!(|text: &str| {
     let _ = scontrol::parse_hostnames(text).inspect(|names| assert!(!names.is_empty()));
     let _ = sbatch::parse(text).map(|submitted| assert!(!submitted.id.as_str().is_empty()));
     let _ = sbatch::advice(text);
+    let _ = scontrol::parse_config(text);
+    let _ = scontrol::parse_archs(text);
+    let _ = sinfo::parse_version(text);
+    assert!(sinfo::parse_gres(text).iter().all(|gpus| gpus.count > 0));
+    // Whatever nodes there are, they are grouped, and a site file is written that can be read.
+    if let Ok(nodes) = sinfo::parse(text) {
+        let survey = Survey { nodes, archs: scontrol::parse_archs(text), ..Survey::default() };
+        let groups = gpu_groups(&survey.nodes, &survey.archs);
+        let text = site_file(&survey, &groups, &Choice::default());
+        let document = Document { file: "site.toml".into(), text };
+        SiteFile::of(document).expect("a site file");
+    }
+    let _ = sacctmgr::parse(text);
+    let _ = sacctmgr::parse_default(text, "user");
+    let _ = offers::parse_mpi(text);
+    let _ = offers::has_option(text, "--segment");
     for line in text.lines() {
         let _ = (unix_s(line), duration_s(line));
         let state = JobState::parse(line);

@@ -5,7 +5,9 @@
 mod allocation;
 pub mod bench;
 pub mod check;
+pub mod doctor;
 pub mod exec;
+pub mod init;
 pub mod jobs;
 pub mod list;
 pub mod node;

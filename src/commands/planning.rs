@@ -146,6 +146,28 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
         .into())
 }
 
+/// Checks that a container image given by path is there.
+pub(crate) fn check_image(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
+    let Some(image) = plan.container.as_ref().and_then(|container| container.image_file()) else {
+        return Ok(());
+    };
+    if image.is_file() {
+        return Ok(());
+    }
+    let site = SiteFile::load(global.site.as_deref())?;
+    let named = plan.resolved["container"]["image"].as_str().unwrap_or_default();
+    let (origin, key) = site.place_of_image(&plan.gpu.kind, named).unwrap_or_else(|| {
+        let origin = plan.origins.get("container.image").unwrap_or(&plan.recipe.file);
+        (origin.clone(), "container.image".to_owned())
+    });
+    let problem = if image.exists() { "is no file" } else { "does not exist here" };
+    Err(InputError::new(origin, format!("the image {:?} {problem}", image.display().to_string()))
+        .key(key)
+        .expected("a .sqsh or .sif file")
+        .next("correct the path; if only compute nodes see it, give --no-weights-check")
+        .into())
+}
+
 /// Checks what a recipe says about the connection as far as this machine knows it: `secrets` are read where the load runs.
 pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
     for deployment in &plan.deployments {

@@ -2,8 +2,10 @@
 //!
 //! Arrow: `slurm` (argv and parsers) → here → `commands`, `deploy`. Nothing here prints.
 
+mod cluster;
 pub mod error;
 pub mod slurm;
 
+pub use cluster::Answer;
 pub use error::SlurmError;
 pub use slurm::Slurm;

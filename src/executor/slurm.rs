@@ -15,7 +15,7 @@ use crate::slurm::{
     JobId, JobStatus, StepId, StepInfo, Unparsable, sacct, sbatch, scancel, scontrol, squeue,
 };
 
-type Result<T> = std::result::Result<T, SlurmError>;
+pub(super) type Result<T> = std::result::Result<T, SlurmError>;
 
 /// Variables that would filter or reshape what the query tools print.
 const CLEARED_ENV: &[&str] = &[
@@ -29,6 +29,10 @@ const CLEARED_ENV: &[&str] = &[
     "SQUEUE_STATES",
     "SQUEUE_USERS",
     "SACCT_FORMAT",
+    "SINFO_ALL",
+    "SINFO_FORMAT",
+    "SINFO_PARTITION",
+    "SINFO_SORT",
 ];
 
 /// The cluster that the tools on PATH speak to.
@@ -60,12 +64,15 @@ fn poll_interval_from(override_ms: Option<&str>) -> Duration {
     Duration::from_millis(ms.unwrap_or(5000))
 }
 
-/// Whether the environment is the user's own, since sbatch hands it on to the job, or made for parsing.
+/// Whose environment a tool gets.
 #[derive(Clone, Copy, PartialEq)]
-enum Environment {
-    /// But for what would undo the script.
+pub(super) enum Environment {
+    /// The user's own, since sbatch hands it on to the job, but for what would undo the script.
     Kept,
+    /// One made for parsing.
     ForParsing,
+    /// The user's, without what an allocation around this process left in it: the call makes its own.
+    Fresh,
 }
 
 impl Slurm {
@@ -245,11 +252,19 @@ impl Slurm {
     }
 
     /// Runs a tool to its end, whatever that is.
-    async fn run(&self, argv: &[String], environment: Environment) -> Result<Output> {
-        let call = || Call(argv.to_vec());
+    pub(super) async fn run(&self, argv: &[String], environment: Environment) -> Result<Output> {
+        let mut command = self.command(argv, environment);
+        match tokio::time::timeout(self.timeout, command.output()).await {
+            Err(_) => Err(SlurmError::Timeout { call: Call(argv.to_vec()), after: self.timeout }),
+            Ok(result) => result.map_err(|error| not_run(argv, error)),
+        }
+    }
+
+    /// The call of a tool; it ends with whoever waits for it.
+    pub(super) fn command(&self, argv: &[String], environment: Environment) -> Command {
         let mut command = Command::new(argv.first().map_or("", String::as_str));
         command.args(argv.iter().skip(1)).stdin(Stdio::null()).kill_on_drop(true);
-        if environment == Environment::ForParsing {
+        if environment != Environment::Kept {
             // A tool that does not know the format prints local time: with TZ=UTC that is readable too.
             command.env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s").env("TZ", "UTC");
             for name in CLEARED_ENV {
@@ -261,18 +276,31 @@ impl Slurm {
                 command.env_remove(name);
             }
         }
+        if environment == Environment::Fresh {
+            let of_slurm = |name: &str| {
+                let starts = ["SLURM_", "SBATCH_", "SALLOC_"].iter().any(|start| name.starts_with(start));
+                starts && !matches!(name, "SLURM_CONF" | "SLURM_TIME_FORMAT")
+            };
+            let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            for name in names.filter(|name| of_slurm(name)) {
+                command.env_remove(name);
+            }
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
-        match tokio::time::timeout(self.timeout, command.output()).await {
-            Err(_) => Err(SlurmError::Timeout { call: call(), after: self.timeout }),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(SlurmError::NotFound { tool: argv.first().cloned().unwrap_or_default() })
-            }
-            Ok(Err(source)) => Err(SlurmError::Io { call: call(), source }),
-            Ok(Ok(output)) => Ok(output),
+        command
+    }
+}
+
+/// Why a tool was not started, or its output not read.
+pub(super) fn not_run(argv: &[String], error: std::io::Error) -> SlurmError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            SlurmError::NotFound { tool: argv.first().cloned().unwrap_or_default() }
         }
+        _ => SlurmError::Io { call: Call(argv.to_vec()), source: error },
     }
 }
 
@@ -306,12 +334,12 @@ fn differs(one: &JobStatus, other: &JobStatus) -> bool {
     one.state != other.state || one.reason != other.reason || one.nodes != other.nodes
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The stdout of a call that succeeded.
-fn succeeded(argv: &[String], output: &Output) -> Result<String> {
+pub(super) fn succeeded(argv: &[String], output: &Output) -> Result<String> {
     if output.status.success() {
         return Ok(text(&output.stdout));
     }
@@ -324,7 +352,7 @@ fn succeeded(argv: &[String], output: &Output) -> Result<String> {
     })
 }
 
-fn unparsable(argv: &[String]) -> impl FnOnce(Unparsable) -> SlurmError {
+pub(super) fn unparsable(argv: &[String]) -> impl FnOnce(Unparsable) -> SlurmError {
     let call = Call(argv.to_vec());
     move |source| SlurmError::Unparsable { call, source }
 }

@@ -20,7 +20,6 @@ pub fn report(ask: &Ask) -> Report {
         node: std::env::var("SLURMD_NODENAME").ok(),
         arch: std::env::consts::ARCH.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        unix_ns: now_ns(),
         cuda_visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
         addresses,
         address,
@@ -29,6 +28,8 @@ pub fn report(ask: &Ask) -> Report {
         paths: ask.paths.iter().map(|path| look_at(path)).collect(),
         disk: Disk { cwd: free_bytes(Path::new(".")), tmp: free_bytes(&std::env::temp_dir()) },
         gpus: gpus(Path::new("/dev")),
+        // Last, so that it is the time of the answer however long a path took.
+        unix_ns: now_ns(),
     }
 }
 
@@ -54,6 +55,11 @@ fn resolve(name: &str) -> Option<String> {
 }
 
 fn look_at(path: &str) -> PathReport {
+    if !path.contains('/') {
+        let found = find_program(path).is_some();
+        let problem = (!found).then(|| "not on PATH".to_owned());
+        return PathReport { path: path.to_owned(), readable: found, is_dir: false, problem };
+    }
     let found = std::fs::metadata(path);
     let is_dir = found.as_ref().is_ok_and(std::fs::Metadata::is_dir);
     let tried = found.and_then(|found| {
@@ -68,6 +74,17 @@ fn look_at(path: &str) -> PathReport {
     });
     let problem = tried.err().map(|error| error.to_string());
     PathReport { path: path.to_owned(), readable: problem.is_none(), is_dir, problem }
+}
+
+/// Where a program is on PATH.
+pub fn find_program(name: &str) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &std::path::PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let folders = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(is_program)?;
+    Some(found.display().to_string())
 }
 
 fn free_bytes(path: &Path) -> Option<u64> {
@@ -126,6 +143,13 @@ mod tests {
         }
         assert_eq!(gpus(dev.path()), 3);
         assert_eq!(gpus(&dev.path().join("gone")), 0);
+    }
+
+    #[test]
+    fn a_name_without_a_slash_is_a_program() {
+        let (here, gone) = (look_at("bash"), look_at("no-such-program"));
+        assert_eq!((here.readable, here.problem), (true, None));
+        assert_eq!((gone.readable, gone.problem.as_deref()), (false, Some("not on PATH")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{InputError, explain_message};
-pub use look::report;
+pub use look::{find_program, report};
 
 /// What is asked of a machine. It travels as one argument, in JSON; what is left out is not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Ask {
     pub names: Vec<String>,
     /// Ranges of ports to find free ones in.
     pub ports: Vec<PortAsk>,
-    /// Files and folders to try to read.
+    /// Files and folders to try to read. A name without a slash is a program to find on PATH.
     pub paths: Vec<String>,
     /// Network interface whose address is wanted.
     pub interface: Option<String>,

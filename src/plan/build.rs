@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::container::container;
 use super::job::{Job, Needs};
 use super::matrix::{Combination, combination_id, overlay, product};
 use super::points::points;
@@ -19,7 +20,7 @@ use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
 use crate::recipe::DeploySection;
 use crate::recipe::find::RecipeFile;
-use crate::site::{ContainerRuntime, SiteFile};
+use crate::site::SiteFile;
 
 /// What a plan is made from.
 pub struct Input<'a> {
@@ -186,41 +187,6 @@ pub fn host_path(container: Option<&Container>, path: &str) -> String {
         Some(Path::new(source).join(below).display().to_string())
     });
     mapped.next().unwrap_or_else(|| path.to_owned())
-}
-
-fn container(input: &Input<'_>, gpu: &Gpu, blame: &Blame<'_>) -> Result<Option<Container>, InputErrors> {
-    let site = &input.site.site;
-    if site.container.runtime == ContainerRuntime::None || input.launcher.roles.iter().all(|role| role.bare) {
-        return Ok(None);
-    }
-    let Some(image) = input.resolved.recipe.container.image.clone() else {
-        return Err(blame
-            .at(
-                "container.image",
-                format!(
-                    "the site runs servers in {:?} containers, and no image is named",
-                    site.container.runtime
-                ),
-            )
-            .next(format!(
-                "add image to [gpu.{}.container] of the recipe, or set container.runtime = \"none\" in {}",
-                gpu.kind,
-                input.site.name()
-            ))
-            .into());
-    };
-    let image = site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned().unwrap_or(image);
-    let of_site = &site.container;
-    Ok(Some(Container {
-        runtime: of_site.runtime,
-        image,
-        mounts: of_site.mounts.clone(),
-        mount_home: of_site.mount_home,
-        env: of_site.env.clone(),
-        options: of_site.options.clone(),
-        images: of_site.images.clone(),
-        reuse: of_site.reuse,
-    }))
 }
 
 pub(super) fn section(input: &Input<'_>, name: &str) -> Table {

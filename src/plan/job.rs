@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::SlurmSection;
-use crate::site::{Arch, GresDialect, Site};
+use crate::site::{Arch, Site, SiteGpu};
 
 /// A Slurm job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,34 +59,29 @@ pub struct Needs<'a> {
 }
 
 impl Job {
-    /// Directives in a fixed order: name, size, place, GPUs, limits, signals, then the site's and the recipe's own.
+    /// Directives in a fixed order: name, size, place, GPUs, limits, signals, then the site's, the GPU type's and the
+    /// recipe's own, which win because they come later.
     pub fn new(site: &Site, recipe: &SlurmSection, needs: &Needs<'_>) -> Self {
-        let gpu_site = site.gpus.get(needs.gpu);
+        let unsaid = SiteGpu::default();
+        let gpu = site.gpus.get(needs.gpu).unwrap_or(&unsaid);
+        let of_site = &site.slurm;
         let time_s = recipe.time.map_or(3600, |span| span.seconds().ceil().max(60.0) as u64);
         let mut directives =
             vec![format!("--job-name=tokmark-{}", needs.name), format!("--nodes={}", needs.nodes)];
-        let partition = gpu_site.and_then(|gpu| gpu.partition.as_ref()).or(site.slurm.partition.as_ref());
         let mut option = |flag: &str, value: Option<&String>| {
             if let Some(value) = value {
                 directives.push(format!("--{flag}={value}"));
             }
         };
-        option("partition", partition);
-        option("account", site.slurm.account.as_ref());
-        option("qos", site.slurm.qos.as_ref());
-        option("reservation", site.slurm.reservation.as_ref());
-        option("constraint", gpu_site.and_then(|gpu| gpu.constraint.as_ref()));
+        option("partition", gpu.partition.as_ref().or(of_site.partition.as_ref()));
+        option("account", gpu.account.as_ref().or(of_site.account.as_ref()));
+        option("qos", gpu.qos.as_ref().or(of_site.qos.as_ref()));
+        option("reservation", gpu.reservation.as_ref().or(of_site.reservation.as_ref()));
+        option("constraint", gpu.constraint.as_ref().or(of_site.constraint.as_ref()));
+        option("segment", segment(needs.nodes, gpu.nodes_per_domain).as_ref());
         option("mem", recipe.mem.as_ref());
-        if needs.gpus_per_node > 0 {
-            let count = needs.gpus_per_node;
-            let kind = gpu_site.and_then(|gpu| gpu.gres_type.as_deref()).unwrap_or(needs.gpu);
-            directives.extend(match site.slurm.gres {
-                GresDialect::None => None,
-                GresDialect::Gres => Some(format!("--gres=gpu:{count}")),
-                GresDialect::TypedGres => Some(format!("--gres=gpu:{kind}:{count}")),
-                GresDialect::GpusPerNode => Some(format!("--gpus-per-node={count}")),
-            });
-        }
+        directives
+            .extend(of_site.gres.option(gpu.gres_type.as_deref().unwrap_or(needs.gpu), needs.gpus_per_node));
         if recipe.exclusive.unwrap_or(true) {
             directives.push("--exclusive".into());
         }
@@ -94,7 +89,8 @@ impl Job {
         directives.push(format!("--signal=B:USR1@{}", WARNING_S.min(time_s / 2)));
         directives.push("--requeue".into());
         directives.push("--open-mode=append".into());
-        directives.extend(site.slurm.directives.iter().cloned());
+        directives.extend(of_site.directives.iter().cloned());
+        directives.extend(gpu.directives.iter().cloned());
         directives.extend(recipe.directives.iter().flatten().cloned());
         let binary = [(Arch::X86, &site.binary.x86_64), (Arch::Arm, &site.binary.aarch64)]
             .into_iter()
@@ -104,15 +100,22 @@ impl Job {
             nodes: needs.nodes,
             time_s,
             directives,
-            setup: site.slurm.setup.clone(),
+            setup: of_site.setup.clone(),
             modules: site.bare.modules.clone(),
             venv: site.bare.venv.clone(),
             binary: binary.collect(),
-            mpi: site.slurm.mpi.clone(),
-            clear_env: site.slurm.clear_env.clone(),
-            srun: site.slurm.srun.clone(),
+            mpi: of_site.mpi.clone(),
+            clear_env: of_site.clear_env.clone(),
+            srun: of_site.srun.clone(),
         }
     }
+}
+
+/// Nodes of each segment of a job: the greatest number that divides its nodes and fits into a domain, so that no engine
+/// is cut by the edge of one. A job of one node has nothing to keep together. Source: sbatch(1), `--segment`.
+fn segment(nodes: u32, nodes_per_domain: Option<u32>) -> Option<String> {
+    let most = nodes_per_domain.filter(|_| nodes > 1)?;
+    (1..=most.min(nodes)).rev().find(|size| nodes.is_multiple_of(*size)).map(|size| size.to_string())
 }
 
 /// `HH:MM:SS`
@@ -124,10 +127,14 @@ fn clock(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    fn directives(site: &str, recipe: &str, gpus_per_node: u32) -> Vec<String> {
+    fn job(site: &str, recipe: &str, nodes: u32, gpus_per_node: u32) -> Job {
         let site: Site = toml::from_str(site).unwrap();
         let recipe: SlurmSection = toml::from_str(recipe).unwrap();
-        Job::new(&site, &recipe, &Needs { name: "q", nodes: 2, gpu: "h100", gpus_per_node }).directives
+        Job::new(&site, &recipe, &Needs { name: "q", nodes, gpu: "h100", gpus_per_node })
+    }
+
+    fn directives(site: &str, recipe: &str, gpus_per_node: u32) -> Vec<String> {
+        job(site, recipe, 2, gpus_per_node).directives
     }
 
     #[test]
@@ -151,7 +158,114 @@ mod tests {
     }
 
     #[test]
-    fn no_gpus_ask_for_none() {
-        assert!(!directives("schema = 1", "", 0).iter().any(|line| line.contains("gpu")));
+    fn a_gpu_type_that_differs_in_everything() {
+        let site = r#"
+            schema = 1
+            [slurm]
+            partition = "p"
+            account = "a"
+            qos = "q"
+            reservation = "r"
+            constraint = "c"
+            directives = ["--comment=all"]
+            [gpus.h100]
+            partition = "hp"
+            account = "ha"
+            qos = "hq"
+            reservation = "hr"
+            constraint = "hc"
+            nodes_per_domain = 18
+            directives = ["--comment=h100"]
+        "#;
+        assert_eq!(
+            directives(site, "mem = \"0\"\ndirectives = [\"--comment=mine\"]", 8),
+            [
+                "--job-name=tokmark-q",
+                "--nodes=2",
+                "--partition=hp",
+                "--account=ha",
+                "--qos=hq",
+                "--reservation=hr",
+                "--constraint=hc",
+                "--segment=2",
+                "--mem=0",
+                "--gres=gpu:8",
+                "--exclusive",
+                "--time=01:00:00",
+                "--signal=B:USR1@120",
+                "--requeue",
+                "--open-mode=append",
+                "--comment=all",
+                "--comment=h100",
+                "--comment=mine"
+            ]
+        );
+        let plain = site.split("[gpus.h100]").next().unwrap();
+        let place: Vec<String> = directives(plain, "", 8).drain(2..7).collect();
+        assert_eq!(
+            place,
+            ["--partition=p", "--account=a", "--qos=q", "--reservation=r", "--constraint=c"],
+            "what it does not say is the site's"
+        );
+    }
+
+    #[test]
+    fn every_dialect_of_asking_for_gpus() {
+        let table = [
+            ("none", 4, None),
+            ("gres", 4, Some("--gres=gpu:4")),
+            ("typed-gres", 4, Some("--gres=gpu:h100:4")),
+            ("gpus-per-node", 4, Some("--gpus-per-node=4")),
+            ("gres", 0, None),
+            ("typed-gres", 0, None),
+            ("gpus-per-node", 0, None),
+        ];
+        for (dialect, gpus, expected) in table {
+            let asked = directives(&format!("schema = 1\n[slurm]\ngres = \"{dialect}\"\n"), "", gpus);
+            let about: Vec<&str> =
+                asked.iter().map(String::as_str).filter(|line| line.contains("gpu")).collect();
+            assert_eq!(about, expected.into_iter().collect::<Vec<_>>(), "{dialect} {gpus}");
+        }
+    }
+
+    #[test]
+    fn segments_divide_the_nodes_and_fit_into_a_domain() {
+        let table = [
+            (1, Some(18), None),
+            (2, None, None),
+            (2, Some(18), Some("2")),
+            (18, Some(18), Some("18")),
+            (20, Some(18), Some("10")),
+            (36, Some(18), Some("18")),
+            (19, Some(18), Some("1")),
+            (24, Some(9), Some("8")),
+            (4, Some(1), Some("1")),
+        ];
+        for (nodes, domain, expected) in table {
+            assert_eq!(segment(nodes, domain).as_deref(), expected, "{nodes} nodes, {domain:?} a domain");
+        }
+    }
+
+    #[test]
+    fn what_the_shell_and_the_steps_need_is_carried() {
+        let site = r#"
+            schema = 1
+            [slurm]
+            setup = ["module use /sw"]
+            clear_env = ["SBATCH_*"]
+            srun = ["--network=no_vni"]
+            [bare]
+            modules = ["cuda/12.8"]
+            venv = "/venv"
+            [binary]
+            aarch64 = "/arm/tokmark"
+        "#;
+        let job = job(site, "", 1, 1);
+        assert_eq!(
+            (job.setup, job.modules, job.venv),
+            (vec!["module use /sw".into()], vec!["cuda/12.8".into()], Some("/venv".into()))
+        );
+        assert_eq!((job.clear_env, job.srun), (vec!["SBATCH_*".into()], vec!["--network=no_vni".into()]));
+        assert_eq!(job.binary, BTreeMap::from([("aarch64".to_owned(), "/arm/tokmark".to_owned())]));
     }
 }

@@ -8,6 +8,7 @@ mod arrival;
 pub mod build;
 pub mod chosen;
 mod connection;
+mod container;
 pub mod extension;
 pub mod facts;
 pub mod job;
@@ -34,8 +35,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::launcher::{Launcher, PoolName};
-use crate::site::ContainerRuntime;
 pub use connection::Connection;
+pub use container::Container;
 pub use extension::Extension;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
@@ -127,36 +128,6 @@ pub struct Model {
     pub precision: Option<String>,
     /// Size of the weights, GiB.
     pub weights_gib: Option<f64>,
-}
-
-/// The container servers run in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Container {
-    /// Runtime.
-    pub runtime: ContainerRuntime,
-    /// Image.
-    pub image: String,
-    /// `SOURCE:TARGET[:OPTIONS]`
-    pub mounts: Vec<String>,
-    /// Whether the user's home folder is shown inside.
-    #[serde(default)]
-    pub mount_home: bool,
-    /// More variables whose value inside is the host's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
-    /// More options of the runtime.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<String>,
-    /// Folder where images of a registry are imported once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<String>,
-    /// Whether an image is unpacked once for the job and shared by its steps.
-    #[serde(default = "yes")]
-    pub reuse: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// One server configuration and the load points run on it.

@@ -37,8 +37,19 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Chosen) -> Result<Re
     let mut layers = Layers::defaults()?;
     if let Some(document) = &site.document {
         let lines = document.lines();
-        if let Some(defaults) = document.table()?.get("defaults").and_then(toml::Value::as_table) {
-            layers.push(defaults, &|path| place(&document.file, &lines, &format!("defaults.{path}")));
+        let table = document.table()?;
+        let mut lay = |layer: &Table, prefix: &str| {
+            layers.push(layer, &|path| place(&document.file, &lines, &format!("{prefix}{path}")));
+        };
+        lay(&resources(&table), "");
+        if let Some(defaults) = table.get("defaults").and_then(toml::Value::as_table) {
+            lay(defaults, "defaults.");
+        }
+        let of_gpu = gpu.as_ref().and_then(|gpu| table.get("gpus")?.get(gpu)?.get("mem"));
+        if let (Some(mem), Some(gpu)) = (of_gpu, &gpu) {
+            let layer = Table::from_iter([("mem".to_owned(), mem.clone())]);
+            let layer = Table::from_iter([("slurm".to_owned(), toml::Value::Table(layer))]);
+            layers.push(&layer, &|_| place(&document.file, &lines, &format!("gpus.{gpu}.mem")));
         }
     }
     let lines = file.document.lines();
@@ -83,6 +94,16 @@ fn push_replicas(layers: &mut Layers, scale: Scale) -> Result<(), InputErrors> {
         layers.push(&assignment("deploy.replicas", &replicas, "--max-scale")?, &|_| "--max-scale".into());
     }
     Ok(())
+}
+
+/// What a site's `[slurm]` says of resources that a recipe may say as well.
+fn resources(site: &Table) -> Table {
+    let slurm = site.get("slurm").and_then(toml::Value::as_table).into_iter().flatten();
+    let shared: Table = slurm
+        .filter(|(key, _)| matches!(key.as_str(), "exclusive" | "mem"))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Table::from_iter([("slurm".to_owned(), toml::Value::Table(shared))])
 }
 
 /// The GPU type: `--gpu`, else the site's, else the recipe's only one.

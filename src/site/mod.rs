@@ -78,6 +78,14 @@ const KNOWN_GPUS: [(&str, u32); 8] = [
     ("gb300", 4),
 ];
 
+/// The known GPU type that a name speaks of: `h100` in `nvidia_h100_80gb_hbm3`, `gb200` (not `b200`) in `GB200-NVL72`.
+pub fn known_gpu(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let begins = |at: usize| !name[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+    let spoken = |known: &str| name.match_indices(known).any(|(at, _)| begins(at));
+    KNOWN_GPUS.iter().map(|(known, _)| *known).filter(|known| spoken(known)).max_by_key(|known| known.len())
+}
+
 /// A site and where it was read from.
 #[derive(Debug, Clone, Default)]
 pub struct SiteFile {
@@ -110,7 +118,10 @@ impl SiteFile {
         Self::parse(document)
     }
 
-    /// Parses a site file.
+    /// The site that a document describes.
+    ///
+    /// # Errors
+    /// Every mistake of the first class that has any.
     pub fn parse(document: Document) -> Result<Self, InputErrors> {
         let site: Site = document.parse()?;
         if site.schema != Some(1) {
@@ -120,7 +131,21 @@ impl SiteFile {
                 .expected("schema = 1")
                 .into());
         }
+        InputErrors::check(problems(&document, &site))?;
         Ok(Self { document: Some(document), site })
+    }
+
+    /// Folder of the file.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let document = self.document.as_ref()?;
+        Path::new(&document.file).parent().map(Path::to_path_buf)
+    }
+
+    /// Where the site names the image that stands for `image` on nodes with `gpu`, if it does: place and key.
+    pub fn place_of_image(&self, gpu: &str, image: &str) -> Option<(String, String)> {
+        self.site.gpus.get(gpu)?.images.get(image)?;
+        let key = join(&format!("gpus.{gpu}.images"), image);
+        Some((self.document.as_ref()?.at(&key), key))
     }
 
     /// Where the site says where a model's weights are: place and key.
@@ -135,6 +160,31 @@ impl SiteFile {
     pub fn name(&self) -> String {
         self.document.as_ref().map_or_else(|| "no site file".into(), |document| document.file.clone())
     }
+}
+
+/// What a site file needs beside correct types.
+fn problems(document: &Document, site: &Site) -> Vec<InputError> {
+    let at = |key: String, problem: String| InputError::new(document.at(&key), problem).key(key);
+    let mut errors = Vec::new();
+    for (kind, gpu) in &site.gpus {
+        for (key, value) in [("per_node", gpu.per_node), ("nodes_per_domain", gpu.nodes_per_domain)] {
+            if value == Some(0) {
+                errors.push(
+                    at(format!("{}.{key}", join("gpus", kind)), "found 0".into()).expected("1 or more"),
+                );
+            }
+        }
+    }
+    for pattern in &site.slurm.clear_env {
+        let name = pattern.strip_suffix('*').unwrap_or(pattern);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            errors.push(
+                at("slurm.clear_env".into(), format!("found {pattern:?}"))
+                    .expected("the name of a variable, or its beginning and a `*`: \"SBATCH_*\""),
+            );
+        }
+    }
+    errors
 }
 
 impl Site {
@@ -159,5 +209,27 @@ impl Site {
     pub fn model_path(&self, gpu: &str, model: &str) -> Option<&str> {
         let by_gpu = self.gpus.get(gpu).and_then(|known| known.models.get(model));
         by_gpu.or_else(|| self.models.get(model)).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_known_by_what_sites_call_them() {
+        let table = [
+            ("h100", Some("h100")),
+            ("nvidia_h100_80gb_hbm3", Some("h100")),
+            ("GB200-NVL72", Some("gb200")),
+            ("b200", Some("b200")),
+            ("nvidia_gh200_480gb", Some("gh200")),
+            ("a100-sxm4-80gb", Some("a100")),
+            ("hopper", None),
+            ("é", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(known_gpu(name), expected, "{name}");
+        }
     }
 }

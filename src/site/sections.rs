@@ -67,6 +67,19 @@ pub enum GresDialect {
     GpusPerNode,
 }
 
+impl GresDialect {
+    /// The option that asks for `count` GPUs of a node, of a type by its name in GRES.
+    pub fn option(self, kind: &str, count: u32) -> Option<String> {
+        match self {
+            _ if count == 0 => None,
+            Self::None => None,
+            Self::Gres => Some(format!("--gres=gpu:{count}")),
+            Self::TypedGres => Some(format!("--gres=gpu:{kind}:{count}")),
+            Self::GpusPerNode => Some(format!("--gpus-per-node={count}")),
+        }
+    }
+}
+
 /// `[container]` of a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -117,6 +130,17 @@ pub enum ContainerRuntime {
     Pyxis,
     /// Apptainer, formerly Singularity: `apptainer exec`.
     Apptainer,
+}
+
+impl ContainerRuntime {
+    /// As a site file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pyxis => "pyxis",
+            Self::Apptainer => "apptainer",
+        }
+    }
 }
 
 /// `[bare]` of a site: the servers' software outside of containers.

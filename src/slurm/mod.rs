@@ -9,11 +9,14 @@ mod id;
 mod status;
 mod time;
 
+pub mod offers;
 pub mod options;
 pub mod sacct;
+pub mod sacctmgr;
 pub mod sbatch;
 pub mod scancel;
 pub mod scontrol;
+pub mod sinfo;
 pub mod squeue;
 pub mod srun;
 pub mod state;

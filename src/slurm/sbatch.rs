@@ -79,6 +79,11 @@ fn parse_line(line: &str) -> Option<Submitted> {
     id.bytes().all(|b| b.is_ascii_digit()).then_some(Submitted { id: id.parse().ok()?, cluster })
 }
 
+/// The argv that asks whether Slurm would take a script. It prints when and where on stderr, and uses up a job id.
+pub fn test_argv(script: &Path) -> Vec<String> {
+    vec!["sbatch".to_owned(), "--test-only".to_owned(), script.display().to_string()]
+}
+
 /// Parts of sbatch's refusals (22.05 to 24.x), and what to do about each. The first that fits counts.
 const ADVICE: &[(&str, &str)] = &[
     (

@@ -1,6 +1,9 @@
-//! `scontrol`: one job as slurmctld knows it (where there is no accounting), and host lists written out.
+//! `scontrol`: one job as slurmctld knows it (where there is no accounting), host lists written out, the cluster's
+//! configuration and its nodes.
 //!
 //! Arrow: depends on ids, states, times. Source: scontrol(1).
+
+use std::collections::BTreeMap;
 
 use super::status::{ExitCode, text};
 use super::{JobId, JobState, JobStatus, Unparsable, duration_s, unix_s};
@@ -13,6 +16,21 @@ pub fn job_argv(id: &JobId) -> Vec<String> {
 /// The argv that writes a host list out, one name per line.
 pub fn hostnames_argv(host_list: &str) -> Vec<String> {
     ["scontrol", "show", "hostnames", host_list].map(str::to_owned).to_vec()
+}
+
+/// The argv that asks whether slurmctld answers. It does so at once, where other tools wait for minutes.
+pub fn ping_argv() -> Vec<String> {
+    ["scontrol", "ping"].map(str::to_owned).to_vec()
+}
+
+/// The argv that shows the configuration.
+pub fn config_argv() -> Vec<String> {
+    ["scontrol", "show", "config"].map(str::to_owned).to_vec()
+}
+
+/// The argv that shows every node on a line.
+pub fn nodes_argv() -> Vec<String> {
+    ["scontrol", "--oneliner", "show", "node"].map(str::to_owned).to_vec()
 }
 
 /// scontrol failed only because slurmctld does not know the job (any more).
@@ -110,6 +128,26 @@ pub fn parse_hostnames(stdout: &str) -> Result<Vec<String>, Unparsable> {
     if names.is_empty() { Err(unparsable("a host name", stdout)) } else { Ok(names) }
 }
 
+/// The values in the stdout of [`config_argv`]'s call, by name. Other lines are skipped.
+pub fn parse_config(stdout: &str) -> BTreeMap<String, String> {
+    let pairs = stdout.lines().filter_map(|line| line.split_once('='));
+    let pairs = pairs.map(|(name, value)| (name.trim(), value.trim()));
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_/".contains(&b))
+    };
+    pairs.filter(|(name, _)| is_name(name)).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The architecture of each node in the stdout of [`nodes_argv`]'s call. A node that has never been up has none.
+pub fn parse_archs(stdout: &str) -> BTreeMap<String, String> {
+    let nodes = stdout.lines().map(str::trim).filter(|line| line.starts_with("NodeName="));
+    let word = |line: &str, key: &str| {
+        let mut words = line.split_whitespace();
+        words.find_map(|word| word.strip_prefix(key)).map(str::to_owned)
+    };
+    nodes.filter_map(|line| Some((word(line, "NodeName=")?, word(line, "Arch=")?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -189,7 +227,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn configuration_and_architectures() {
+        let config = parse_config(
+            "Configuration data as of 2026-11-24\nClusterName             = lab\n\
+            SchedulerParameters     = a=1,b=2\nWelcome to = us\n",
+        );
+        let expected = [("ClusterName", "lab"), ("SchedulerParameters", "a=1,b=2")];
+        assert_eq!(config, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let archs = parse_archs(
+            "NodeName=n1 Arch=aarch64 CoresPerSocket=8  CPUAlloc=0 OS=Linux Arch=x\nNodeName=n2 CoresPerSocket=1\n",
+        );
+        assert_eq!(archs, [("n1".to_owned(), "aarch64".to_owned())].into());
+    }
+
     proptest! {
+        #[test]
+        fn configuration_never_panics(text in "[\\PC\n=]*") {
+            let _ = (parse_config(&text), parse_archs(&text));
+        }
+
         #[test]
         fn never_panics(text in "[\\PC\n]*", job in "JobId=[0-9]{0,3} JobName=\\PC{0,9} UserId=[ A-Za-z=é]{0,60}") {
             let _ = (parse_jobs(&text), parse_jobs(&job), parse_hostnames(&text));

@@ -13,6 +13,7 @@ mod engines;
 mod lab;
 mod llmb;
 mod roles;
+mod site;
 mod submits;
 #[path = "../support/mod.rs"]
 mod support;

@@ -116,6 +116,7 @@ fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String])
         }
         let checks = [
             planning::check_weights(global, plan),
+            planning::check_image(global, plan),
             planning::check_connection(plan, false),
             planning::check_prompts(plan),
         ];

@@ -8,6 +8,10 @@
 #   jobs/ID/steps/N/         a step: name, pids
 #   squeue.hide sacct.hide   ids, one a line, that the tool does not know (any more, or yet)
 #   accounting.off           sacct says that accounting is disabled
+#   associations default_account   what sacctmgr tells; without the first there is no accounting
+#   config archs             what scontrol tells of the cluster
+#   partitions partitions.all   what sinfo tells, and with --all
+#   srun.help srun.busy      options that srun has; no node is free
 #   nodes                    names of the cluster's nodes, one a line [localhost]
 #   run_jobs                 when it is there, sbatch really runs the script, in the background
 #

@@ -1,0 +1,191 @@
+//! `tokmark init`: writes a site file by asking the cluster.
+//!
+//! Arrow: `survey`, `site`, `executor` → here.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::output;
+use crate::cli::Global;
+use crate::document::{Document, InputError};
+use crate::executor::Slurm;
+use crate::experiment::files;
+use crate::site::{ContainerRuntime, SiteFile};
+use crate::survey::choice::{Choice, Question};
+use crate::survey::write::site_file;
+use crate::survey::{Survey, gpu_groups, survey};
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "site.toml")]
+    output: PathBuf,
+    /// Write to stdout, and no file
+    #[arg(long, conflicts_with_all = ["output", "force"])]
+    print: bool,
+    /// Replace the file when it is there
+    #[arg(long)]
+    force: bool,
+    /// Ask nothing, even on a terminal
+    #[arg(long)]
+    yes: bool,
+    /// Name of the site [default: the cluster's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Partition [default: Slurm's, or the one with most GPU nodes]
+    #[arg(long)]
+    partition: Option<String>,
+    /// Account [default: yours]
+    #[arg(long)]
+    account: Option<String>,
+    /// QOS
+    #[arg(long)]
+    qos: Option<String>,
+    /// Reservation
+    #[arg(long)]
+    reservation: Option<String>,
+    /// none, pyxis or apptainer [default: what is there]
+    #[arg(long, value_name = "RUNTIME")]
+    container: Option<String>,
+    /// tokmark binary for nodes of an architecture, e.g. aarch64=/shared/bin/tokmark (repeatable)
+    #[arg(long = "binary", value_name = "ARCH=PATH")]
+    binaries: Vec<String>,
+}
+
+/// Runs the verb.
+pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
+    let path = &args.output;
+    if !args.print && !args.force && path.symlink_metadata().is_ok() {
+        return Err(is_there(path).into());
+    }
+    let mut choice = choice(global, args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let survey = runtime.block_on(survey(&Slurm::default()))?;
+    let groups = gpu_groups(&survey.open_nodes(), &survey.archs);
+    choice.check(&survey, &groups)?;
+    let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    for question in choice.questions(&survey, &groups) {
+        match asks.then(|| ask(&question)).transpose()? {
+            Some(answer) => choice.answer(&question, &answer),
+            None => output::note(&format!(
+                "note: {} Took {}; {} chooses another of {}",
+                question.text,
+                question.options[0],
+                question.flag,
+                question.options.join(", ")
+            )),
+        }
+    }
+    let text = site_file(&survey, &groups, &choice);
+    // What is written must be readable; a cluster's odd names are no excuse.
+    let document = Document { file: path.display().to_string(), text: text.clone() };
+    SiteFile::parse(document).context("what init would write is no site file; please report this")?;
+    for problem in &survey.unanswered {
+        output::note(&format!("warning: {problem}"));
+    }
+    if args.print {
+        return Ok(output::text(&text)?);
+    }
+    write(path, &text, args.force)?;
+    if !global.quiet {
+        output::line(&format!("wrote {}: {}", path.display(), told(&survey, groups.len())))?;
+        output::line(&format!("next: look through it, then: tokmark doctor{}", named(path)))?;
+    }
+    Ok(())
+}
+
+fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
+    let container = args.container.as_deref().map(|name| {
+        let known = [ContainerRuntime::None, ContainerRuntime::Pyxis, ContainerRuntime::Apptainer];
+        known.into_iter().find(|runtime| runtime.name() == name).ok_or_else(|| {
+            InputError::new("--container", format!("found {name:?}")).expected("none, pyxis or apptainer")
+        })
+    });
+    let binary: Result<BTreeMap<String, String>, InputError> = args
+        .binaries
+        .iter()
+        .map(|given| {
+            let (arch, path) = given.split_once('=').ok_or_else(|| {
+                InputError::new("--binary", format!("found {given:?}")).expected("ARCH=PATH")
+            })?;
+            Ok((arch.to_owned(), path.to_owned()))
+        })
+        .collect();
+    Ok(Choice {
+        name: args.name.clone(),
+        partition: args.partition.clone(),
+        account: args.account.clone(),
+        qos: args.qos.clone(),
+        reservation: args.reservation.clone(),
+        gpu: global.gpu.clone(),
+        container: container.transpose()?,
+        binary: binary?,
+        experiments: global.experiments.as_ref().map(|path| path.display().to_string()),
+    })
+}
+
+/// Asks a person, until the answer is one of those there are.
+fn ask(question: &Question) -> std::io::Result<String> {
+    let mut stderr = std::io::stderr().lock();
+    for (number, option) in (1..).zip(&question.options) {
+        writeln!(stderr, "  {number}  {option}")?;
+    }
+    loop {
+        write!(stderr, "{} [{}] ", question.text, question.options[0])?;
+        stderr.flush()?;
+        let mut line = String::new();
+        let ended = std::io::stdin().lock().read_line(&mut line)? == 0;
+        let answer = line.trim();
+        let by_number =
+            answer.parse::<usize>().ok().and_then(|number| question.options.get(number.wrapping_sub(1)));
+        let chosen = by_number.or_else(|| question.options.iter().find(|option| *option == answer));
+        match chosen {
+            Some(chosen) => return Ok(chosen.clone()),
+            None if answer.is_empty() || ended => return Ok(question.options[0].clone()),
+            None => writeln!(stderr, "one of the names or numbers above, please")?,
+        }
+    }
+}
+
+/// Never replaces a file that came while the cluster was asked, unless told to.
+fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs_err::create_dir_all(folder)?;
+    }
+    let cannot = || format!("cannot write {}", path.display());
+    if force {
+        return files::replace(path, text.as_bytes()).with_context(cannot);
+    }
+    match files::create_once(path, text.as_bytes()).with_context(cannot)? {
+        true => Ok(()),
+        false => Err(is_there(path).into()),
+    }
+}
+
+fn is_there(path: &Path) -> InputError {
+    InputError::new(path.display().to_string(), "the file is there already")
+        .next("give another name with -o FILE, replace it with --force, or look with --print")
+}
+
+fn told(survey: &Survey, types: usize) -> String {
+    let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
+    let types = if types == 1 { "1 GPU type".to_owned() } else { format!("{types} GPU types") };
+    let partitions = match survey.partitions().len() {
+        1 => "1 partition".to_owned(),
+        number => format!("{number} partitions"),
+    };
+    format!("{cluster}, {types}, {partitions}")
+}
+
+/// `--site FILE`, unless it is found without.
+fn named(path: &Path) -> String {
+    if path == Path::new("site.toml") {
+        return String::new();
+    }
+    format!(" --site {}", crate::render::quote(&path.display().to_string()))
+}

@@ -1,0 +1,321 @@
+//! A site file against what Slurm says of its cluster.
+//!
+//! Arrow: `site`, `survey` → here → `examine`. Pure.
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+use crate::site::{ContainerRuntime, GresDialect, Site, SiteGpu};
+use crate::slurm::sinfo::{GpuGres, NodeLine};
+use crate::survey::Survey;
+
+/// What is the same for all GPU types.
+pub fn site(site: &Site, survey: &Survey) -> Vec<Finding> {
+    let mut findings = vec![slurm(survey)];
+    findings.extend(
+        survey
+            .unanswered
+            .iter()
+            .map(|problem| Finding::warn("slurm", problem.clone(), "some checks below know less for it")),
+    );
+    findings.extend(default_gpu(site));
+    findings.extend(account(site.slurm.account.as_deref(), survey));
+    findings.push(container(site, survey));
+    findings.extend(mpi(site, survey));
+    findings
+}
+
+fn slurm(survey: &Survey) -> Finding {
+    let cluster = survey.config.get("ClusterName").map(|name| format!(" of {name}")).unwrap_or_default();
+    let version = survey.version.as_deref().unwrap_or("of an unknown version");
+    let nodes: BTreeSet<&str> = survey.nodes.iter().map(|line| line.node.as_str()).collect();
+    Finding::ok("slurm", format!("Slurm {version}{cluster} answers; {} nodes", nodes.len()))
+}
+
+fn default_gpu(site: &Site) -> Option<Finding> {
+    let gpu = site.gpu.as_ref()?;
+    (!site.gpu_types().contains(gpu)).then(|| {
+        Finding::fail(
+            "gpu",
+            format!("gpu = {gpu:?} is no GPU type of this site"),
+            format!("add [gpus.{gpu}] with per_node, or name one of {}", site.gpu_types().join(", ")),
+        )
+    })
+}
+
+/// An account that the user may charge.
+pub fn account(account: Option<&str>, survey: &Survey) -> Option<Finding> {
+    let known = survey.accounts();
+    let list = known.join(", ");
+    match (account, &survey.associations) {
+        (None, Some(associations)) if !associations.is_empty() && survey.default_account.is_none() => {
+            survey.enforces_accounts().then(|| {
+                let found = "none is set, you have no default one, and Slurm asks for one";
+                Finding::fail("account", found, format!("set [slurm] account to one of {list}"))
+            })
+        }
+        (None, _) => None,
+        (Some(account), None) => Some(Finding::warn(
+            "account",
+            format!("{account:?} is set, and this cluster keeps no accounts"),
+            "leave out [slurm] account",
+        )),
+        (Some(account), Some(_)) if known.contains(&account) => {
+            Some(Finding::ok("account", format!("{account} is one of {}'s", survey.user)))
+        }
+        (Some(account), Some(_)) => {
+            let has = if known.is_empty() { "has none".to_owned() } else { format!("has {list}") };
+            let found = format!("{account:?} is not {user}'s: {user} {has}", user = survey.user);
+            let next = "set [slurm] account (or [gpus.TYPE] account) to one that `sacctmgr show assoc user=$USER` lists";
+            Some(if survey.enforces_accounts() {
+                Finding::fail("account", found, next)
+            } else {
+                Finding::warn("account", format!("{found}; Slurm does not enforce accounts here"), next)
+            })
+        }
+    }
+}
+
+fn container(site: &Site, survey: &Survey) -> Finding {
+    let apptainer = survey.apptainer.as_deref();
+    match site.container.runtime {
+        ContainerRuntime::None => Finding::ok("container", "servers run bare"),
+        ContainerRuntime::Pyxis if survey.has_pyxis => {
+            Finding::ok("container", "pyxis: srun has --container-image")
+        }
+        ContainerRuntime::Pyxis => Finding::fail(
+            "container",
+            "runtime = \"pyxis\", and srun has no --container-image",
+            if apptainer.is_some() {
+                "set [container] runtime = \"apptainer\", which is here, or have pyxis installed"
+            } else {
+                "set [container] runtime = \"none\" or \"apptainer\", or have pyxis installed"
+            },
+        ),
+        ContainerRuntime::Apptainer => match apptainer {
+            Some(path) => Finding::ok("container", format!("apptainer: {path}")),
+            None => Finding::warn(
+                "container",
+                "runtime = \"apptainer\", and it is not on PATH of this machine",
+                "fine if compute nodes have it, by [slurm] setup or [bare] modules",
+            ),
+        },
+    }
+}
+
+fn mpi(site: &Site, survey: &Survey) -> Option<Finding> {
+    let wanted = site.slurm.mpi.as_ref()?;
+    let list = survey.mpi.join(", ");
+    Some(match survey.mpi.iter().any(|known| known == wanted) {
+        true => Finding::ok("mpi", format!("srun has {wanted}")),
+        false if survey.mpi.is_empty() => Finding::warn(
+            "mpi",
+            format!("srun does not say whether it has {wanted}"),
+            "run `srun --mpi=list`",
+        ),
+        false => Finding::fail(
+            "mpi",
+            format!("srun has no {wanted:?}: it has {list}"),
+            "set [slurm] mpi to one of them, or have Slurm's PMIx plugin installed",
+        ),
+    })
+}
+
+/// The nodes that jobs with a GPU type go to. `None` is a job without GPUs.
+struct Pool<'a> {
+    partition: &'a str,
+    nodes: Vec<&'a NodeLine>,
+}
+
+impl<'a> Pool<'a> {
+    fn of(site: &'a Site, of_site: &'a SiteGpu, survey: &'a Survey) -> Result<Self, Finding> {
+        let partition = of_site.partition.as_deref().or(site.slurm.partition.as_deref());
+        let list = || survey.partitions().join(", ");
+        let Some(partition) = partition.or(survey.default_partition()) else {
+            let next = format!("set [slurm] partition to one of {}", list());
+            return Err(Finding::fail("partition", "none is set, and Slurm has no default one", next));
+        };
+        let inside: Vec<&NodeLine> = survey.nodes.iter().filter(|line| line.partition == partition).collect();
+        if inside.is_empty() {
+            let next = format!("set [slurm] partition (or [gpus.TYPE] partition) to one of {}", list());
+            return Err(Finding::fail("partition", format!("Slurm has no partition {partition:?}"), next));
+        }
+        let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
+        // Of an expression (`a&b`, `[x|y]`) only Slurm can say which nodes it means.
+        let is_plain = |text: &&String| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        let plain = constraint.filter(is_plain);
+        let fits = |line: &&NodeLine| plain.is_none_or(|feature| line.features.contains(feature));
+        let nodes: Vec<&NodeLine> = inside.into_iter().filter(fits).collect();
+        match plain {
+            Some(feature) if nodes.is_empty() => {
+                let found = format!("no node of {partition} has the feature {feature:?}");
+                Err(Finding::fail("constraint", found, "`sinfo -o '%N %f'` lists the features of nodes"))
+            }
+            _ => Ok(Self { partition, nodes }),
+        }
+    }
+}
+
+/// What is particular to a GPU type, and how many of its nodes could start a job now. `None` is a job without GPUs.
+pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Finding>, usize) {
+    let unsaid = SiteGpu::default();
+    let of_site = kind.and_then(|kind| site.gpus.get(kind)).unwrap_or(&unsaid);
+    let mut findings = Vec::new();
+    if of_site.account.is_some() {
+        findings.extend(account(of_site.account.as_deref(), survey));
+    }
+    let Pool { partition, nodes } = match Pool::of(site, of_site, survey) {
+        Ok(pool) => pool,
+        Err(finding) => {
+            findings.push(finding);
+            return (findings, 0);
+        }
+    };
+    let free = |nodes: &[&NodeLine]| {
+        nodes
+            .iter()
+            .filter(|line| line.is_usable() && ["idle", "mixed"].contains(&line.state.as_str()))
+            .count()
+    };
+    let Some(kind) = kind else {
+        findings.push(usable(partition, &nodes));
+        return (findings, free(&nodes));
+    };
+    let gres_type = of_site.gres_type.as_deref().unwrap_or(kind);
+    let (gres, matching) = gres(site, kind, gres_type, partition, &nodes);
+    let matching = if matching.is_empty() { nodes } else { matching };
+    findings.push(usable(partition, &matching));
+    findings.push(gres);
+    findings.extend(arch(site, of_site, &matching, survey));
+    if of_site.nodes_per_domain.is_some() && !survey.has_segment {
+        findings.push(Finding::fail(
+            "segment",
+            "nodes_per_domain is set, and this Slurm has no --segment (it came with 23.11)",
+            format!("leave out [gpus.{kind}] nodes_per_domain"),
+        ));
+    }
+    let free = free(&matching);
+    (findings, free)
+}
+
+fn usable(partition: &str, nodes: &[&NodeLine]) -> Finding {
+    let usable = nodes.iter().filter(|line| line.is_usable()).count();
+    let of = format!("{usable} of {} nodes of {partition} can take jobs", nodes.len());
+    let states: BTreeSet<&str> =
+        nodes.iter().filter(|line| !line.is_usable()).map(|line| line.state.as_str()).collect();
+    let states = states.into_iter().collect::<Vec<_>>().join(", ");
+    if usable == nodes.len() {
+        Finding::ok("partition", of)
+    } else if usable > 0 {
+        Finding::ok("partition", format!("{of} (others: {states})"))
+    } else {
+        Finding::fail(
+            "partition",
+            format!("{of} ({states})"),
+            "`sinfo -R` lists the reasons; name another partition, or wait",
+        )
+    }
+}
+
+/// GPUs as declared against GRES, and the nodes that have them.
+fn gres<'a>(
+    site: &Site,
+    kind: &str,
+    gres_type: &str,
+    partition: &str,
+    nodes: &[&'a NodeLine],
+) -> (Finding, Vec<&'a NodeLine>) {
+    let dialect = site.slurm.gres;
+    let has = |line: &NodeLine| -> u32 {
+        let of_type =
+            |gpu: &&GpuGres| dialect != GresDialect::TypedGres || gpu.kind.as_deref() == Some(gres_type);
+        line.gpus.iter().filter(of_type).map(|gpu| gpu.count).fold(0, u32::saturating_add)
+    };
+    let matching: Vec<&NodeLine> = nodes.iter().filter(|line| has(line) > 0).copied().collect();
+    let seen = written(nodes);
+    if dialect == GresDialect::None {
+        let finding = if seen.is_empty() {
+            Finding::ok("gres", "Slurm is not asked for GPUs, and has none to give")
+        } else {
+            let next = "set [slurm] gres: a job that asks for no GPUs may see none";
+            Finding::warn(
+                "gres",
+                format!("Slurm is not asked for GPUs, and nodes of {partition} have {seen}"),
+                next,
+            )
+        };
+        return (finding, matching);
+    }
+    if matching.is_empty() {
+        let wanted =
+            if dialect == GresDialect::TypedGres { format!("gpu:{gres_type}") } else { "gpu".into() };
+        let (has, next) = if seen.is_empty() {
+            (
+                "no GPUs at all".to_owned(),
+                "set [slurm] gres = \"none\", or name the partition with GPUs".to_owned(),
+            )
+        } else {
+            (seen, format!("set [gpus.{kind}] gres_type to a type that nodes have, or another partition"))
+        };
+        let found = format!("no node of {partition} has {wanted} in GRES: they have {has}");
+        return (Finding::fail("gres", found, next), matching);
+    }
+    let Some(declared) = site.gpus_per_node(kind) else {
+        let next = format!("add per_node to [gpus.{kind}]: nodes have {seen}");
+        return (Finding::fail("gres", format!("GPUs of a {kind} node are not declared"), next), matching);
+    };
+    let with = |count: u32| matching.iter().filter(|line| has(line) == count).count();
+    let most = matching.iter().map(|line| has(line)).max().unwrap_or(0);
+    let (same, all) = (with(declared), matching.len());
+    let next = format!("set [gpus.{kind}] per_node = {most}");
+    let finding = if same == all {
+        Finding::ok("gres", format!("{declared} GPUs on each of {all} nodes ({})", written(&matching)))
+    } else if declared > most {
+        Finding::fail("gres", format!("per_node = {declared}, and nodes of {partition} have {seen}"), next)
+    } else if same == 0 {
+        Finding::warn(
+            "gres",
+            format!("per_node = {declared}, and nodes of {partition} have {seen}: some stay idle"),
+            next,
+        )
+    } else {
+        let found =
+            format!("per_node = {declared}, and {} of {all} nodes have another number ({seen})", all - same);
+        Finding::warn("gres", found, format!("tell them apart by [gpus.{kind}] constraint"))
+    };
+    (finding, matching)
+}
+
+/// GPUs of nodes as GRES writes them.
+fn written(nodes: &[&NodeLine]) -> String {
+    let one = |gpu: &GpuGres| match &gpu.kind {
+        Some(kind) => format!("gpu:{kind}:{}", gpu.count),
+        None => format!("gpu:{}", gpu.count),
+    };
+    let all: BTreeSet<String> = nodes.iter().flat_map(|line| &line.gpus).map(one).collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) -> Option<Finding> {
+    let known: BTreeSet<&str> =
+        nodes.iter().filter_map(|line| survey.archs.get(&line.node)).map(String::as_str).collect();
+    let list = known.iter().copied().collect::<Vec<_>>().join(", ");
+    if let Some(declared) = of_site.arch.filter(|arch| !known.is_empty() && !known.contains(arch.name())) {
+        let found = format!("arch = {:?}, and the nodes are {list}", declared.name());
+        return Some(Finding::fail("arch", found, "correct arch in [gpus.TYPE]"));
+    }
+    let needed = of_site.arch.map(|arch| arch.name()).or(known.first().copied())?;
+    let binary = match needed {
+        "aarch64" => &site.binary.aarch64,
+        _ => &site.binary.x86_64,
+    };
+    if needed != survey.login_arch && binary.is_none() {
+        let found = format!("nodes are {needed}, and this tokmark is for {}", survey.login_arch);
+        return Some(Finding::fail(
+            "arch",
+            found,
+            format!("set {needed} in [binary] to a tokmark built for it"),
+        ));
+    }
+    Some(Finding::ok("arch", needed))
+}

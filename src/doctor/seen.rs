@@ -1,0 +1,407 @@
+//! What compute nodes answered, judged.
+//!
+//! Arrow: `node`, `probe` → here → `examine`. Pure.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Finding;
+use super::probe::{Named, Probe};
+use crate::executor::Answer;
+use crate::node::Report;
+use crate::site::Site;
+use crate::slurm::sbatch;
+
+/// A clock that differs by more than this is worth a word: traces and logs of nodes are read side by side.
+const SKEW_S: f64 = 1.0;
+
+/// Free space for temporary files below which engines fail to compile their kernels.
+const TMP_GIB: f64 = 10.0;
+
+/// A node's answer and when it arrived here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The answer.
+    pub report: Report,
+    /// Seconds the node's clock is ahead of this machine's; negative when it is behind.
+    pub skew_s: f64,
+}
+
+/// The answers among the lines of a probe's output, in order of host.
+pub fn seen(lines: &[(SystemTime, String)]) -> Vec<Seen> {
+    let one = |(at, line): &(SystemTime, String)| {
+        let report = Report::parse_all(line).into_iter().next()?;
+        let here = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let skew_s = report.unix_ns as f64 / 1e9 - here;
+        Some(Seen { report, skew_s })
+    };
+    let mut seen: Vec<Seen> = lines.iter().filter_map(one).collect();
+    seen.sort_by(|one, other| one.report.host.cmp(&other.report.host));
+    seen
+}
+
+/// Findings of a probe that has ended. `shared` is the file that this machine put into the folder of the experiments.
+pub fn judge(
+    site: &Site,
+    kind: Option<&str>,
+    probe: &Probe,
+    answer: &Answer,
+    shared: Option<&Named>,
+) -> Vec<Finding> {
+    let seen = seen(&answer.lines);
+    if seen.is_empty() {
+        return vec![silent(probe, answer)];
+    }
+    let hosts = seen.iter().map(|seen| seen.report.host.as_str()).collect::<Vec<_>>().join(", ");
+    let mut findings =
+        vec![Finding::ok("node", format!("tokmark {} runs on {hosts}", seen[0].report.version))];
+    if !answer.status.success() {
+        let said = last_line(&answer.stderr);
+        findings.push(Finding::warn(
+            "node",
+            format!("not every node answered: {said}"),
+            "look at the node named there",
+        ));
+    }
+    findings.extend(other_arch(site, kind, &seen));
+    findings.extend(paths(probe, &seen, shared));
+    findings.push(ports(&seen));
+    findings.push(disk(&seen));
+    findings.push(clocks(&seen));
+    findings.extend(interface(site, &seen));
+    findings.extend(gpus(site, kind, &seen));
+    findings
+}
+
+/// Why no node answered.
+fn silent(probe: &Probe, answer: &Answer) -> Finding {
+    let stderr = answer.stderr.as_str();
+    let said = last_line(stderr);
+    let binary = &probe.binary;
+    let set = "set [binary] in the site file to a tokmark built for the nodes, on a file system they see";
+    if stderr.contains("Requested nodes are busy") || stderr.contains("Immediate execution impossible") {
+        let found = "no node was free in time: what only a node can say is not known";
+        return Finding::warn(
+            "node",
+            found,
+            "run doctor again later, with a longer --wait, or with --no-job",
+        );
+    }
+    let of_exec =
+        |reason: &str| stderr.lines().any(|line| line.contains("execve()") && line.contains(reason));
+    if of_exec("Exec format error") {
+        return Finding::fail("node", format!("{binary} is for another architecture than the node's"), set);
+    }
+    if of_exec("No such file") || of_exec("Permission denied") {
+        return Finding::fail("node", format!("{binary} cannot be started there: {said}"), set);
+    }
+    if answer.status.success() {
+        let found = format!("{binary} gave no answer that can be read");
+        return Finding::fail("node", found, "the binary there must be of this version: see [binary]");
+    }
+    let next = sbatch::advice(stderr).unwrap_or("repeat the call by hand: `doctor -v` shows it");
+    Finding::fail("node", format!("the job on a node failed: {said}"), next)
+}
+
+/// The last line that says why; srun's own "Exited with" only repeats that something did.
+fn last_line(stderr: &str) -> String {
+    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let why = lines().rfind(|line| !line.contains("Exited with exit code"));
+    why.or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
+}
+
+fn other_arch(site: &Site, kind: Option<&str>, seen: &[Seen]) -> Option<Finding> {
+    let declared = site.gpus.get(kind?)?.arch?;
+    let other = seen.iter().find(|seen| seen.report.arch != declared.name())?;
+    let found = format!("arch = {:?}, and {} is {}", declared.name(), other.report.host, other.report.arch);
+    Some(Finding::fail("arch", found, "correct arch in [gpus.TYPE]"))
+}
+
+fn paths(probe: &Probe, seen: &[Seen], shared: Option<&Named>) -> Vec<Finding> {
+    let mut readable = 0;
+    let mut findings = Vec::new();
+    // The same path may be asked for under two keys: the answers are in the order of the questions.
+    for (at, named) in probe.paths.iter().enumerate() {
+        let unread = seen.iter().filter_map(|seen| {
+            let path = seen.report.paths.get(at).filter(|path| path.path == named.path && !path.readable)?;
+            Some((seen.report.host.as_str(), path.problem.as_deref().unwrap_or("not readable")))
+        });
+        let unread: Vec<(&str, &str)> = unread.collect();
+        let Some((_, problem)) = unread.first() else {
+            readable += 1;
+            continue;
+        };
+        let hosts = unread.iter().map(|(host, _)| *host).collect::<Vec<_>>().join(", ");
+        let found = format!("`{}`: {} on {hosts}: {problem}", named.key, named.path);
+        findings.push(if shared == Some(named) {
+            let next = "name a folder that every node sees: [experiments] in the site file, or --experiments";
+            Finding::fail(
+                "experiments",
+                format!("files of this machine in {} are not there on {hosts}", folder(&named.path)),
+                next,
+            )
+        } else if named.may_come {
+            Finding::warn("paths", found, "fine if [slurm] setup or [bare] modules bring it")
+        } else {
+            Finding::fail("paths", found, "correct the path, or put it where compute nodes see it")
+        });
+    }
+    if readable > 0 {
+        findings.insert(0, Finding::ok("paths", format!("{readable} readable")));
+    }
+    findings
+}
+
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(folder, _)| folder)
+}
+
+fn ports(seen: &[Seen]) -> Finding {
+    let first = |seen: &Seen| seen.report.free.first().and_then(|starts| starts.first().copied());
+    let starts: BTreeMap<&str, Option<u16>> =
+        seen.iter().map(|seen| (seen.report.host.as_str(), first(seen))).collect();
+    match starts.iter().find(|(_, start)| start.is_none()) {
+        Some((host, _)) => Finding::warn(
+            "ports",
+            format!("{host} has no 16 free ports in a row from 8000 on"),
+            "see what listens there: `ss -ltn`",
+        ),
+        None => {
+            let list: Vec<String> = starts
+                .iter()
+                .map(|(host, start)| format!("{host} from {}", start.unwrap_or_default()))
+                .collect();
+            Finding::ok("ports", format!("free: {}", list.join(", ")))
+        }
+    }
+}
+
+fn disk(seen: &[Seen]) -> Finding {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let least = seen.iter().filter_map(|seen| Some((gib(seen.report.disk.tmp?), &seen.report.host)));
+    match least.min_by(|one, other| one.0.total_cmp(&other.0)) {
+        None => Finding::warn("disk", "nodes do not say how much space they have", "look at `df` there"),
+        Some((free, host)) if free < TMP_GIB => Finding::warn(
+            "disk",
+            format!("{free:.1} GiB free for temporary files on {host}"),
+            "set TMPDIR to a larger folder, in [slurm] setup",
+        ),
+        Some((free, host)) => {
+            Finding::ok("disk", format!("{free:.0} GiB free for temporary files on {host}"))
+        }
+    }
+}
+
+/// Clocks against this machine's and against each other.
+fn clocks(seen: &[Seen]) -> Finding {
+    let skews = || seen.iter().map(|seen| seen.skew_s);
+    let (least, most) =
+        skews().fold((f64::MAX, f64::MIN), |(least, most), skew| (least.min(skew), most.max(skew)));
+    let worst = seen.iter().max_by(|one, other| one.skew_s.abs().total_cmp(&other.skew_s.abs()));
+    let (worst, host) = worst.map_or((0.0, ""), |seen| (seen.skew_s, seen.report.host.as_str()));
+    if worst.abs() > SKEW_S {
+        let found = format!("the clock of {host} is {worst:+.1} s from this machine's");
+        return Finding::warn("clocks", found, "have its time synchronised (chrony, ntp)");
+    }
+    if most - least > SKEW_S {
+        let found = format!("clocks of nodes differ by {:.1} s", most - least);
+        return Finding::warn("clocks", found, "have their time synchronised (chrony, ntp)");
+    }
+    Finding::ok("clocks", format!("within {:.0} ms of this machine's", (worst.abs() * 1000.0).ceil()))
+}
+
+fn interface(site: &Site, seen: &[Seen]) -> Option<Finding> {
+    let name = site.network.interface.as_ref()?;
+    let without = seen.iter().find(|seen| seen.report.address.is_none());
+    Some(match without {
+        None => Finding::ok("network", format!("{name} has an address on each")),
+        Some(seen) => {
+            let mut has: Vec<&str> =
+                seen.report.addresses.iter().map(|address| address.interface.as_str()).collect();
+            has.dedup();
+            let found =
+                format!("{} has no IPv4 address on {name}: it has {}", seen.report.host, has.join(", "));
+            Finding::fail("network", found, "set [network] interface to one of them, or leave it out")
+        }
+    })
+}
+
+/// GPU devices of a node, where it has any: fewer than declared is a broken one.
+fn gpus(site: &Site, kind: Option<&str>, seen: &[Seen]) -> Option<Finding> {
+    let declared = site.gpus_per_node(kind?)?;
+    let fewer = seen.iter().find(|seen| (1..declared).contains(&seen.report.gpus))?;
+    let found =
+        format!("{} has {} GPU devices, and per_node = {declared}", fewer.report.host, fewer.report.gpus);
+    Some(Finding::warn("gpus", found, "look at `nvidia-smi` there; some sites show a job its own GPUs only"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    use super::super::Status;
+    use super::*;
+    use crate::node::{Address, Ask, Disk, PathReport};
+
+    fn report(host: &str) -> Report {
+        let mut report = crate::node::report(&Ask::default());
+        report.host = host.to_owned();
+        report.free = vec![vec![8000]];
+        report.disk.tmp = Some(64 << 30);
+        report.gpus = 0;
+        report.unix_ns = 1_000_000_000_000;
+        report
+    }
+
+    /// Answers that arrived as the clock of this machine said 1000 s.
+    fn answer(reports: &[Report], stderr: &str, code: i32) -> Answer {
+        let at = UNIX_EPOCH + Duration::from_secs(1000);
+        let lines = reports.iter().map(|report| (at, serde_json::to_string(report).unwrap()));
+        let banner = (at, "Welcome to lab".to_owned());
+        Answer {
+            lines: std::iter::once(banner).chain(lines).collect(),
+            stderr: stderr.to_owned(),
+            status: ExitStatus::from_raw(code << 8),
+        }
+    }
+
+    fn probe(paths: &[(&str, bool)]) -> Probe {
+        let named = |(path, may_come): &(&str, bool)| Named {
+            path: (*path).to_owned(),
+            key: "models.m".into(),
+            may_come: *may_come,
+        };
+        Probe { argv: Vec::new(), binary: "/x/tokmark".into(), paths: paths.iter().map(named).collect() }
+    }
+
+    fn unread(path: &str, problem: Option<&str>) -> PathReport {
+        PathReport { path: path.into(), readable: false, is_dir: false, problem: problem.map(str::to_owned) }
+    }
+
+    fn judged(site: &str, probe: &Probe, answer: &Answer) -> Vec<Finding> {
+        let site: Site = toml::from_str(&format!("schema = 1\n{site}")).unwrap();
+        judge(&site, Some("h100"), probe, answer, None)
+    }
+
+    /// The worst finding of a check.
+    fn worst(findings: &[Finding], check: &str) -> (Status, String) {
+        let of_check = findings.iter().filter(|finding| finding.check == check);
+        let found = of_check.max_by_key(|finding| finding.status).unwrap();
+        (found.status, found.found.clone())
+    }
+
+    #[test]
+    fn two_nodes_that_are_well() {
+        let findings = judged("", &probe(&[]), &answer(&[report("n2"), report("n1")], "", 0));
+        assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:#?}");
+        assert!(worst(&findings, "node").1.ends_with("runs on n1, n2"));
+        assert_eq!(worst(&findings, "ports").1, "free: n1 from 8000, n2 from 8000");
+        assert_eq!(worst(&findings, "disk").1, "64 GiB free for temporary files on n1");
+        assert_eq!(worst(&findings, "clocks").1, "within 0 ms of this machine's");
+    }
+
+    #[test]
+    fn clocks_that_differ_from_here_or_from_each_other() {
+        let at = |host: &str, ms: u64| Report { unix_ns: ms * 1_000_000, ..report(host) };
+        let table = [
+            (vec![at("n1", 1_000_900)], Status::Ok, "within 90"),
+            (vec![at("n1", 1_000_000), at("n2", 1_002_500)], Status::Warn, "the clock of n2 is +2.5 s"),
+            (vec![at("n1", 998_000)], Status::Warn, "the clock of n1 is -2.0 s"),
+            (vec![at("n1", 999_300), at("n2", 1_000_700)], Status::Warn, "clocks of nodes differ by 1.4 s"),
+        ];
+        for (reports, status, found) in table {
+            let (is, says) = worst(&judged("", &probe(&[]), &answer(&reports, "", 0)), "clocks");
+            assert!(is == status && says.starts_with(found), "{is:?} {says}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_lacks() {
+        let lacking = Report {
+            free: vec![vec![]],
+            disk: Disk { cwd: None, tmp: Some(3 << 30) },
+            gpus: 7,
+            address: None,
+            addresses: vec![Address { interface: "eth0".into(), ip: "10.0.0.1".into() }],
+            arch: "aarch64".into(),
+            paths: vec![
+                unread("/m", Some("gone")),
+                PathReport { path: "/ok".into(), readable: true, is_dir: true, problem: None },
+                unread("apptainer", None),
+            ],
+            ..report("n2")
+        };
+        let paths = [("/m", false), ("/ok", false), ("apptainer", true)];
+        let site = "[network]\ninterface = \"ib0\"\n[gpus.h100]\nper_node = 8\narch = \"x86_64\"\n";
+        let findings = judged(site, &probe(&paths), &answer(&[lacking], "", 0));
+        let table = [
+            ("ports", Status::Warn, "n2 has no 16 free ports"),
+            ("disk", Status::Warn, "3.0 GiB free"),
+            ("gpus", Status::Warn, "n2 has 7 GPU devices, and per_node = 8"),
+            ("network", Status::Fail, "n2 has no IPv4 address on ib0: it has eth0"),
+            ("arch", Status::Fail, "arch = \"x86_64\", and n2 is aarch64"),
+            ("paths", Status::Fail, "`models.m`: /m on n2: gone"),
+        ];
+        for (check, status, found) in table {
+            let (is, says) = worst(&findings, check);
+            assert!(is == status && says.starts_with(found), "{check}: {is:?} {says}");
+        }
+        let of_paths =
+            findings.iter().filter(|finding| finding.check == "paths").map(|finding| finding.status);
+        assert_eq!(of_paths.collect::<Vec<_>>(), [Status::Ok, Status::Fail, Status::Warn]);
+    }
+
+    #[test]
+    fn why_no_node_answered() {
+        let exec = |why: &str| {
+            format!(
+                "slurmstepd: error: execve(): /x/tokmark: {why}\nsrun: error: n1: task 0: Exited with exit code 8\n"
+            )
+        };
+        let busy = "srun: error: Unable to allocate resources: Requested nodes are busy\n";
+        let table = [
+            (busy.to_owned(), 1, Status::Warn, "no node was free"),
+            (exec("Exec format error"), 8, Status::Fail, "/x/tokmark is for another architecture"),
+            (
+                exec("No such file or directory"),
+                2,
+                Status::Fail,
+                "/x/tokmark cannot be started there: slurmstepd: error: execve()",
+            ),
+            (
+                "srun: error: Invalid qos\n".to_owned(),
+                1,
+                Status::Fail,
+                "the job on a node failed: srun: error: Invalid qos",
+            ),
+            (String::new(), 0, Status::Fail, "/x/tokmark gave no answer that can be read"),
+        ];
+        for (stderr, code, status, found) in table {
+            let findings = judged("", &probe(&[]), &answer(&[], &stderr, code));
+            let [finding] = &findings[..] else { panic!("{findings:?}") };
+            assert!(finding.status == status && finding.found.starts_with(found), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_did_not_answer_beside_one_that_did() {
+        let findings = judged("", &probe(&[]), &answer(&[report("n1")], "srun: error: n2: boom\n", 1));
+        let warns = |finding: &Finding| finding.status == Status::Warn && finding.found.contains("n2: boom");
+        assert!(findings.iter().any(warns), "{findings:?}");
+    }
+
+    #[test]
+    fn a_folder_that_nodes_do_not_share() {
+        let probe = probe(&[("/here/.tokmark-doctor-1", false)]);
+        let paths = vec![unread("/here/.tokmark-doctor-1", None)];
+        let answer = answer(&[Report { paths, ..report("n1") }], "", 0);
+        let findings = judge(&Site::default(), None, &probe, &answer, Some(&probe.paths[0]));
+        let (status, found) = worst(&findings, "experiments");
+        assert_eq!(
+            (status, found.as_str()),
+            (Status::Fail, "files of this machine in /here are not there on n1")
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! What a cluster's srun offers: MPI types, and the options that plugins add.
+//!
+//! Arrow: depends on nothing. Source: srun(1), `--mpi=list`; pyxis' README.
+
+/// The argv that lists MPI types. Some versions list them on stderr.
+pub fn mpi_argv() -> Vec<String> {
+    ["srun", "--mpi=list"].map(str::to_owned).into()
+}
+
+/// The argv that lists options.
+pub fn help_argv() -> Vec<String> {
+    ["srun", "--help"].map(str::to_owned).into()
+}
+
+/// The MPI types in what [`mpi_argv`]'s call said. A line each after the heading, with `srun:` before it until 21.08.
+pub fn parse_mpi(said: &str) -> Vec<String> {
+    let plain = |line: &str| {
+        let line = line.trim();
+        line.strip_prefix("srun:").unwrap_or(line).trim().to_owned()
+    };
+    let mut lines = said.lines().map(plain).skip_while(|line| !line.contains("types are"));
+    lines.next();
+    let mut types: Vec<String> = Vec::new();
+    for line in lines {
+        // "specific pmix plugin versions available: pmix_v3,pmix_v4"
+        let names = line.rsplit_once(':').map_or(line.as_str(), |(_, names)| names);
+        let names: Vec<&str> = names.split(',').map(str::trim).collect();
+        let is_name = |name: &&str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+        };
+        if names.iter().all(is_name) {
+            types.extend(names.into_iter().map(str::to_owned));
+        }
+    }
+    types
+}
+
+/// Whether what [`help_argv`]'s call said has the options of pyxis.
+pub fn has_pyxis(help: &str) -> bool {
+    help.contains("--container-image")
+}
+
+/// Whether it has an option, e.g. `--segment`.
+pub fn has_option(help: &str, option: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+    help.match_indices(option).any(|(at, _)| ends(&help[at + option.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn mpi_types_of_old_and_new_versions() {
+        let table: [(&str, &[&str]); 4] = [
+            (
+                "MPI plugin types are...\n\tpmix\n\tnone\n\tcray_shasta\nspecific pmix plugin versions available: pmix_v4\n",
+                &["pmix", "none", "cray_shasta", "pmix_v4"],
+            ),
+            ("srun: MPI types are...\nsrun: pmix_v3\nsrun: none\nsrun: pmi2\n", &["pmix_v3", "none", "pmi2"]),
+            (
+                "Welcome to lab\nMPI plugin types are...\n\tnone\nspecific pmix plugin versions available: pmix_v3,pmix_v4\nBye now\n",
+                &["none", "pmix_v3", "pmix_v4"],
+            ),
+            ("Welcome\n", &[]),
+        ];
+        for (said, expected) in table {
+            assert_eq!(parse_mpi(said), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn options_of_plugins() {
+        let help =
+            "      --container         Path to OCI container bundle\n      --segment=size  nodes together\n";
+        assert!(!has_pyxis(help) && has_option(help, "--segment") && has_option(help, "--container"));
+        assert!(has_pyxis("      --container-image=[USER@]...\n"));
+        assert!(!has_option("      --segments\n", "--segment"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[\\PC\n:,]*") {
+            let _ = (parse_mpi(&text), has_pyxis(&text), has_option(&text, "--é"));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a user decides of a site file, and what has to be asked because the cluster leaves it open.
+//!
+//! Arrow: `survey` → here → `write`, `commands`. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{GpuGroup, Survey};
+use crate::document::{InputError, InputErrors, nearest};
+use crate::site::ContainerRuntime;
+
+/// What the user says of the site file; the rest follows from the survey.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Name of the site.
+    pub name: Option<String>,
+    /// Partition.
+    pub partition: Option<String>,
+    /// Account.
+    pub account: Option<String>,
+    /// QOS.
+    pub qos: Option<String>,
+    /// Reservation.
+    pub reservation: Option<String>,
+    /// GPU type used when none is named.
+    pub gpu: Option<String>,
+    /// Container runtime.
+    pub container: Option<ContainerRuntime>,
+    /// tokmark binaries by architecture.
+    pub binary: BTreeMap<String, String>,
+    /// Folder of the experiments.
+    pub experiments: Option<String>,
+}
+
+/// Something that the cluster leaves open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The flag that answers it.
+    pub flag: &'static str,
+    /// What is asked.
+    pub text: String,
+    /// The answers there are; the first is taken when nobody answers.
+    pub options: Vec<String>,
+}
+
+impl Choice {
+    /// What has to be asked: several partitions with GPUs and none that is the default, several accounts and none that is.
+    pub fn questions(&self, survey: &Survey, groups: &[GpuGroup]) -> Vec<Question> {
+        let mut questions = Vec::new();
+        let candidates = groups.first().map(partitions_of).unwrap_or_default();
+        let settled = candidates.iter().any(|(_, place)| place.is_default);
+        if self.partition.is_none() && candidates.len() > 1 && !settled {
+            questions.push(Question {
+                flag: "--partition",
+                text: format!("Which partition do jobs with {} go to?", groups[0].kind),
+                options: candidates.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            });
+        }
+        let accounts = survey.accounts();
+        if self.account.is_none() && accounts.len() > 1 && survey.default_account.is_none() {
+            questions.push(Question {
+                flag: "--account",
+                text: "Which account do jobs charge?".into(),
+                options: accounts.iter().map(|account| (*account).to_owned()).collect(),
+            });
+        }
+        questions
+    }
+
+    /// Takes the answer to a question.
+    pub fn answer(&mut self, question: &Question, answer: &str) {
+        match question.flag {
+            "--partition" => self.partition = Some(answer.to_owned()),
+            _ => self.account = Some(answer.to_owned()),
+        }
+    }
+
+    /// Checks what was chosen against what there is.
+    ///
+    /// # Errors
+    /// Each choice that the cluster does not have.
+    pub fn check(&self, survey: &Survey, groups: &[GpuGroup]) -> Result<(), InputErrors> {
+        let mut errors = Vec::new();
+        let mut one_of = |flag: &str, chosen: &Option<String>, known: Vec<&str>| {
+            let Some(chosen) = chosen else { return };
+            if !known.is_empty() && !known.contains(&chosen.as_str()) {
+                let mut error = InputError::new(flag, format!("found {chosen:?}"))
+                    .expected(format!("one of {}", known.join(", ")));
+                if let Some(near) = nearest(chosen, known.iter().copied()) {
+                    error = error.next(format!("did you mean `{near}`?"));
+                }
+                errors.push(error);
+            }
+        };
+        let mut partitions = survey.partitions();
+        partitions.extend(survey.hidden.iter().map(String::as_str));
+        one_of("--partition", &self.partition, partitions);
+        one_of("--account", &self.account, survey.accounts());
+        one_of("--gpu", &self.gpu, groups.iter().map(|group| group.kind.as_str()).collect());
+        let archs = ["x86_64", "aarch64"];
+        for arch in self.binary.keys().filter(|arch| !archs.contains(&arch.as_str())) {
+            errors.push(
+                InputError::new("--binary", format!("found {arch:?}"))
+                    .expected("x86_64=PATH or aarch64=PATH"),
+            );
+        }
+        InputErrors::check(errors)
+    }
+
+    /// Partition of the whole site: the chosen one, else the default one if it has GPUs, else that of the largest group.
+    pub fn site_partition<'a>(&'a self, survey: &'a Survey, groups: &'a [GpuGroup]) -> Option<&'a str> {
+        if let Some(chosen) = &self.partition {
+            return Some(chosen);
+        }
+        let default = survey.default_partition();
+        let has_gpus = |name: &&str| {
+            groups.is_empty() || groups.iter().any(|group| group.partitions.contains_key(*name))
+        };
+        default.filter(has_gpus).or_else(|| best_partition(groups.first()?))
+    }
+}
+
+/// The partition most of a group's nodes are in.
+pub fn best_partition(group: &GpuGroup) -> Option<&str> {
+    partitions_of(group).first().map(|(name, _)| *name)
+}
+
+/// Partitions of a group that take jobs, the best first: the default one, then the one with most nodes, then by name.
+fn partitions_of(group: &GpuGroup) -> Vec<(&str, &super::groups::Place)> {
+    let mut places: Vec<_> = group
+        .partitions
+        .iter()
+        .filter(|(_, place)| place.is_up)
+        .map(|(name, place)| (name.as_str(), place))
+        .collect();
+    places.sort_by_key(|(_, place)| (!place.is_default, std::cmp::Reverse(place.nodes)));
+    places
+}

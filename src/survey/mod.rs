@@ -1,0 +1,154 @@
+//! What can be learnt of a cluster by asking its tools: `init` writes a site file from it, `doctor` compares one with it.
+//!
+//! Arrow: `executor`, `slurm`, `site` → here → `doctor`, `commands`. Nothing here prints.
+
+pub mod choice;
+pub mod groups;
+pub mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::executor::{Slurm, SlurmError};
+use crate::slurm::offers;
+use crate::slurm::sacctmgr::Association;
+use crate::slurm::sinfo::NodeLine;
+pub use groups::{GpuGroup, gpu_groups};
+
+/// A cluster as its tools describe it to one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Version of Slurm.
+    pub version: Option<String>,
+    /// Its configuration, by name.
+    pub config: BTreeMap<String, String>,
+    /// Every node in every partition.
+    pub nodes: Vec<NodeLine>,
+    /// Partitions that sinfo does not show this user: hidden ones, and those of other groups.
+    pub hidden: BTreeSet<String>,
+    /// Architecture of each node.
+    pub archs: BTreeMap<String, String>,
+    /// The user who asks.
+    pub user: String,
+    /// What the user may charge; `None` where the cluster keeps no accounts.
+    pub associations: Option<Vec<Association>>,
+    /// The account charged when a job names none.
+    pub default_account: Option<String>,
+    /// MPI types of srun.
+    pub mpi: Vec<String>,
+    /// srun has pyxis' options.
+    pub has_pyxis: bool,
+    /// sbatch and srun have `--segment`.
+    pub has_segment: bool,
+    /// Where apptainer is on this machine.
+    pub apptainer: Option<String>,
+    /// Architecture of this machine.
+    pub login_arch: String,
+    /// Questions that were not answered, and why.
+    pub unanswered: Vec<String>,
+}
+
+/// Asks the cluster. What only some sites have may stay unanswered.
+///
+/// # Errors
+/// No Slurm here, none that answers, or no list of nodes.
+pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
+    slurm.ping().await?;
+    let nodes = slurm.nodes(true).await?;
+    let user = user();
+    let (open, version, config, archs, associations, default_account, mpi, help) = tokio::join!(
+        slurm.nodes(false),
+        slurm.version(),
+        slurm.config(),
+        slurm.archs(),
+        slurm.associations(&user),
+        slurm.default_account(&user),
+        slurm.mpi_types(),
+        slurm.srun_help()
+    );
+    let mut unanswered = Vec::new();
+    let mut tolerate = |error: SlurmError| unanswered.push(error.to_string());
+    let open = open.unwrap_or_else(|_| nodes.clone());
+    let open: BTreeSet<&str> = open.iter().map(|line| line.partition.as_str()).collect();
+    let is_hidden = |name: &&str| !open.contains(name);
+    let hidden =
+        nodes.iter().map(|line| line.partition.as_str()).filter(is_hidden).map(str::to_owned).collect();
+    let version = version.unwrap_or_else(|error| {
+        tolerate(error);
+        None
+    });
+    let help = help.unwrap_or_else(|error| {
+        tolerate(error);
+        String::new()
+    });
+    Ok(Survey {
+        version,
+        config: config.unwrap_or_else(|error| {
+            tolerate(error);
+            BTreeMap::new()
+        }),
+        hidden,
+        nodes,
+        archs: archs.unwrap_or_else(|error| {
+            tolerate(error);
+            BTreeMap::new()
+        }),
+        user,
+        associations: associations.unwrap_or_else(|error| {
+            tolerate(error);
+            None
+        }),
+        default_account: default_account.ok().flatten(),
+        mpi: mpi.unwrap_or_else(|error| {
+            tolerate(error);
+            Vec::new()
+        }),
+        has_pyxis: offers::has_pyxis(&help),
+        has_segment: offers::has_option(&help, "--segment"),
+        apptainer: crate::node::find_program("apptainer"),
+        login_arch: std::env::consts::ARCH.to_owned(),
+        unanswered,
+    })
+}
+
+/// Name of the user this runs as.
+fn user() -> String {
+    let by_id = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    by_id.or_else(|| std::env::var("USER").ok()).unwrap_or_default()
+}
+
+impl Survey {
+    /// Partition of jobs that name none.
+    pub fn default_partition(&self) -> Option<&str> {
+        self.nodes.iter().find(|line| line.is_default).map(|line| line.partition.as_str())
+    }
+
+    /// Nodes in partitions that the user may use.
+    pub fn open_nodes(&self) -> Vec<NodeLine> {
+        self.nodes.iter().filter(|line| !self.hidden.contains(&line.partition)).cloned().collect()
+    }
+
+    /// Every partition that the user may use, in order of name.
+    pub fn partitions(&self) -> Vec<&str> {
+        let names = self.nodes.iter().map(|line| line.partition.as_str());
+        let mut names: Vec<&str> = names.filter(|name| !self.hidden.contains(*name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Accounts of the user, the default one first.
+    pub fn accounts(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.associations.iter().flatten().map(|association| association.account.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.sort_by_key(|name| Some(*name) != self.default_account.as_deref());
+        names
+    }
+
+    /// Whether Slurm refuses a job whose account the user may not charge.
+    pub fn enforces_accounts(&self) -> bool {
+        let rule = self.config.get("AccountingStorageEnforce").map_or("", String::as_str);
+        ["associations", "limits", "qos", "safe", "all"].iter().any(|word| rule.contains(word))
+    }
+}
