@@ -1,6 +1,6 @@
 //! How servers come up on this machine, with launchers written for the purpose: ports taken at the wrong moment, starts
 //! that take long and show it, roles that wait for others, log lines that end everything, several servers of one load.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot prepare its ground has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
 
 mod support;
 

@@ -194,13 +194,24 @@ fn launchers(args: &ListArgs) -> anyhow::Result<()> {
     if args.json {
         let list: Vec<_> = found
             .iter()
-            .map(|(l, file)| json!({"name": l.name, "summary": l.summary, "file": file}))
+            .map(|(l, file)| json!({"name": l.name, "summary": l.summary, "settings": l.settings, "file": file}))
             .collect();
         return output::json(&list);
     }
     let mut table = Table::new(["NAME", "SUMMARY"]);
-    for (launcher, _) in found {
-        table.push(vec![launcher.name, launcher.summary]);
+    for (launcher, _) in &found {
+        table.push(vec![launcher.name.clone(), launcher.summary.clone()]);
     }
-    Ok(output::text(&table.text(&[0, 1]))?)
+    output::text(&table.text(&[0, 1]))?;
+    let mut settings = Table::new(["[deploy.settings]", "OF", "VALUES"]);
+    for (launcher, name, setting) in
+        found.iter().flat_map(|(l, _)| l.settings.iter().map(move |(name, setting)| (l, name, setting)))
+    {
+        let default = setting.default.as_str().map_or_else(|| setting.default.to_string(), str::to_owned);
+        let others = setting.values.iter().filter(|value| **value != default);
+        let values: Vec<String> = std::iter::once(format!("{default}*")).chain(others.cloned()).collect();
+        settings.push(vec![name.clone(), launcher.name.clone(), values.join(" ")]);
+    }
+    output::text(&format!("\n{}* default\n", settings.text(&[0, 1, 2])))?;
+    Ok(())
 }

@@ -10,12 +10,23 @@ use crate::document::{Document, InputError};
 /// Collects what is wrong, each with its place in the file.
 struct Findings<'a> {
     document: &'a Document,
+    roles: Vec<&'a str>,
     errors: Vec<InputError>,
 }
 
 impl Findings<'_> {
     fn add(&mut self, key: &str, problem: impl Into<String>) {
-        self.errors.push(InputError::new(self.document.at(key), problem).key(key));
+        let at = self.at(key);
+        self.errors.push(InputError::new(at, problem).key(key));
+    }
+
+    /// Where a key is: a role's is found by its number, since roles are a list in the file.
+    fn at(&self, key: &str) -> String {
+        let numbered = self.roles.iter().enumerate().find_map(|(index, role)| {
+            let rest = key.strip_prefix(&format!("role.{role}"))?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("role[{}]{rest}", index + 1))
+        });
+        self.document.at(numbered.as_deref().unwrap_or(key))
     }
 
     fn pattern(&mut self, key: &str, pattern: &str) {
@@ -28,7 +39,8 @@ impl Findings<'_> {
 impl Launcher {
     /// Everything that is wrong with it; `stem` is the name of its file.
     pub(super) fn problems(&self, document: &Document, stem: &str) -> Vec<InputError> {
-        let mut findings = Findings { document, errors: Vec::new() };
+        let roles = self.roles.iter().map(|role| role.name.as_str()).collect();
+        let mut findings = Findings { document, roles, errors: Vec::new() };
         if self.schema != 1 {
             findings.add("schema", format!("found {}, expected 1", self.schema));
         }
@@ -155,7 +167,7 @@ impl Launcher {
         match &role.ready {
             None if serves => {}
             None => findings.errors.push(
-                InputError::new(findings.document.at(&key("")), "missing")
+                InputError::new(findings.at(&key("")), "missing")
                     .key(key(""))
                     .expected("one of http, tcp, log, started")
                     .next("say what must be seen before this role counts as ready, e.g. ready = { tcp = { port = \"…\" } }"),

@@ -201,7 +201,7 @@ ports = { http = 8000 }
             assert!(error.contains(expected) && error.contains("dir/mine.toml"), "{from} → {to}: {error}");
         }
         let error = launcher(&format!("{MINE}{sidecar}")).unwrap_err().to_string();
-        assert!(error.contains("role.side.ready") && error.contains("missing"), "{error}");
+        assert!(error.contains("dir/mine.toml:13: `role.side.ready`: missing"), "{error}");
         let ready = format!("{MINE}{sidecar}ready = {{ started = {{}} }}\n");
         assert!(launcher(&ready).is_ok(), "{:?}", launcher(&ready));
     }

@@ -85,7 +85,10 @@ fn set(table: &mut Table, path: &[String], value: Value) {
 /// `tp4_max_num_seqs512`: axis names without their sections, each with its value; safe as a file name.
 pub fn combination_id(combination: &Combination) -> String {
     let part = |(key, value): &(String, Value)| {
-        let name = key.rsplit('.').next().unwrap_or(key).trim_matches('"').to_owned();
+        let last = key.rsplit('.').next().unwrap_or(key).trim_matches('"');
+        // The same key of prefill and of decode must not look the same.
+        let pool = ["prefill", "decode"].into_iter().find(|pool| key.starts_with(&format!("{pool}.")));
+        let name = pool.map_or_else(|| last.to_owned(), |pool| format!("{pool}-{last}"));
         let value = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -108,6 +111,13 @@ pub fn file_safe(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_key_of_prefill_and_decode_has_two_names() {
+        let axes = "\"prefill.replicas\" = [1]\n\"decode.engine.max_num_seqs\" = [8]\ntp = [2]";
+        let combinations = product(&table(axes), "sweep.server").unwrap();
+        assert_eq!(combination_id(&combinations[0]), "prefill-replicas1_decode-max_num_seqs8_tp2");
+    }
 
     fn table(text: &str) -> Table {
         toml::from_str(text).unwrap()
