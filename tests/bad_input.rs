@@ -347,7 +347,7 @@ fn a_template_of_a_users_launcher_that_does_not_render() {
     house.file("launchers/mine.toml", &launcher("[]"));
     says!(
         house.fails(["run", "./r.toml"]),
-        "error: ./launchers/mine.toml:7: `role.server.argv`: empty; the first entry is the program"
+        "error: ./launchers/mine.toml:10: `role.server.argv`: empty; the first entry is the program"
     );
     house.file("launchers/mine.toml", &launcher("\"server --port 1\""));
     says!(

@@ -220,16 +220,17 @@ async fn a_fake_job_really_runs_and_its_step_stops_softly() {
     let slurm = slurm(&fake);
     let out = fake.dir().join("job-%j.out");
     let id = slurm.submit(&script, &[format!("--output={}", out.display())]).await.unwrap();
+    let of_task = |task: &str| srun::task_log(&log.display().to_string(), task);
     eventually("both tasks are up", || {
-        let up = |t| std::fs::read_to_string(format!("{}.{t}", log.display())).unwrap_or_default() == "up\n";
-        (up(0) && up(1)).then_some(())
+        let up = |task| std::fs::read_to_string(of_task(task)).unwrap_or_default() == "up\n";
+        (up("0") && up("1")).then_some(())
     });
     let steps = slurm.steps(&id).await.unwrap();
     assert_eq!((steps.len(), steps[0].name.as_str()), (1, "server"));
     slurm.signal_step(&steps[0].id, "TERM").await.unwrap();
     let status = slurm.wait(&id, TICK, |_| {}).await.unwrap();
     assert_eq!((&status.state, status.exit_code), (&JobState::Failed, ExitCode::parse("3:0")));
-    assert!(std::fs::read_to_string(format!("{}.1", log.display())).unwrap().contains("soft 1 on n2"));
+    assert!(std::fs::read_to_string(of_task("1")).unwrap().contains("soft 1 on n2"));
     let said = std::fs::read_to_string(fake.dir().join(format!("job-{id}.out"))).unwrap();
     assert_eq!(said, "step ended with 0\n");
     assert!(slurm.signal_step(&steps[0].id, "TERM").await.is_ok(), "an ended step is no failure");

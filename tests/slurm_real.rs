@@ -198,7 +198,7 @@ async fn a_step_has_a_task_on_each_node_and_logs_where_it_was_told() {
     let job = cluster.wait(&id).await;
     assert_eq!((job.state, cluster.said().as_str()), (JobState::Completed, "0\n0\n"));
     for (task, node) in nodes.iter().enumerate() {
-        assert_eq!(cluster.read(&format!("50%t a.log.{task}")), format!("{task} {node} 0,1\n"));
+        assert_eq!(cluster.read(&format!("50%t a.t{task}.log")), format!("{task} {node} 0,1\n"));
     }
     let twice = format!("0 {} 0,1\n", nodes[1]).repeat(2);
     assert_eq!(cluster.read("%j.log"), twice, "a literal %, and logs that grow");

@@ -203,15 +203,43 @@ fn launchers(args: &ListArgs) -> anyhow::Result<()> {
         table.push(vec![launcher.name.clone(), launcher.summary.clone()]);
     }
     output::text(&table.text(&[0, 1]))?;
-    let mut settings = Table::new(["[deploy.settings]", "OF", "VALUES"]);
-    for (launcher, name, setting) in
-        found.iter().flat_map(|(l, _)| l.settings.iter().map(move |(name, setting)| (l, name, setting)))
-    {
-        let default = setting.default.as_str().map_or_else(|| setting.default.to_string(), str::to_owned);
-        let others = setting.values.iter().filter(|value| **value != default);
-        let values: Vec<String> = std::iter::once(format!("{default}*")).chain(others.cloned()).collect();
-        settings.push(vec![name.clone(), launcher.name.clone(), values.join(" ")]);
+    let mut settings = Table::new(["LAUNCHER", "[deploy.settings]", "VALUES"]);
+    for (launcher, _) in &found {
+        for (at, (name, setting)) in launcher.settings.iter().enumerate() {
+            for (part, values) in wrapped(&values(setting), 40).into_iter().enumerate() {
+                let of = if at + part == 0 { launcher.name.clone() } else { String::new() };
+                let name = if part == 0 { name.clone() } else { String::new() };
+                settings.push(vec![of, name, values]);
+            }
+        }
     }
-    output::text(&format!("\n{}* default\n", settings.text(&[0, 1, 2])))?;
+    output::text(&format!("\n{}* unless the recipe says otherwise\n", settings.text(&[0, 1, 2])))?;
     Ok(())
+}
+
+/// The values of a setting, the default first and marked.
+fn values(setting: &launcher::Setting) -> Vec<String> {
+    let default = setting.default.as_str().map_or_else(|| setting.default.to_string(), str::to_owned);
+    let known = match &setting.default {
+        serde_json::Value::Bool(_) => vec!["false".to_owned(), "true".to_owned()],
+        serde_json::Value::Number(_) => vec!["(a number)".to_owned()],
+        _ => setting.values.clone(),
+    };
+    let others = known.into_iter().filter(|value| *value != default);
+    std::iter::once(format!("{default}*")).chain(others).collect()
+}
+
+/// Words in lines of at most `width` characters.
+fn wrapped(words: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.clone()),
+        }
+    }
+    lines
 }
