@@ -92,7 +92,11 @@ pub(crate) fn check_templates(planned: &Planned) -> Result<(), InputErrors> {
         let scene = Scene::sample(plan, deployment);
         for process in &deployment.processes {
             check(render::process(plan, deployment, process, &scene).map(drop));
-            if let Some(rule) = plan.launcher.role(&process.role).and_then(|role| role.ready.as_ref()) {
+            let role = plan.launcher.role(&process.role);
+            if let Some(page) = role.and_then(|role| role.metrics.as_ref()) {
+                check(render::has_page(plan, deployment, process, page, &scene).map(drop));
+            }
+            if let Some(rule) = role.and_then(|role| role.ready.as_ref()) {
                 check(render::ready(plan, deployment, process, rule, &scene).map(drop));
             }
         }

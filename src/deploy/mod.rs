@@ -344,6 +344,7 @@ fn metrics_urls(plan: &Plan, deployment: &Deployment, stage: &Stage, urls: &[Str
     let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
     let own = deployment.processes.iter().filter_map(|process| {
         let page = plan.launcher.role(&process.role)?.metrics.as_ref()?;
+        render::has_page(plan, deployment, process, page, &stage.scene).ok().filter(|has| *has)?;
         let seat = stage.scene.seats.get(&process.name)?;
         Some(format!("http://{}:{}{}", seat.host, seat.ports.get(&page.port)?, page.path))
     });

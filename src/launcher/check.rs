@@ -154,6 +154,9 @@ impl Launcher {
                 findings.add(&key(&format!("ports.{name}")), problem);
             }
         }
+        if let Some(page) = role.metrics.as_ref().filter(|page| !role.ports.contains_key(&page.port)) {
+            findings.add(&key("metrics.port"), format!("role {:?} has no port {:?}", role.name, page.port));
+        }
         self.ready_problems(role, findings);
     }
 

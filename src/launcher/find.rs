@@ -193,6 +193,11 @@ ports = { http = 8000 }
             ),
             ("summary = \"s\"", "summary = \"s\"\nprogress = [\"(\"]", "no regular expression"),
             ("ports = {", "ready = { log = { pattern = \"[\" } }\nports = {", "no regular expression"),
+            (
+                "ports = {",
+                "metrics = { port = \"admin\", path = \"/metrics\" }\nports = {",
+                "no port \"admin\"",
+            ),
             ("ports = {", "ready = { tcp = { port = \"grpc\" } }\nports = {", "no port \"grpc\""),
         ];
         for (from, to, expected) in cases {

@@ -55,4 +55,7 @@ pub struct PagePort {
     pub port: String,
     /// Path.
     pub path: String,
+    /// Template expression: only the processes for which it is true have the page, e.g. `rank == 0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
 }

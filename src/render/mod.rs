@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::launcher::{Arg, Options, Ready, Role, Spelling, WhenFalse};
+use crate::launcher::{Arg, Options, PagePort, Ready, Role, Spelling, WhenFalse};
 use crate::plan::facts::Facts;
 use crate::plan::port_map;
 use crate::plan::topology::{self, Process};
@@ -183,6 +183,23 @@ pub fn process(
     let pool = process.pool.and_then(|pool| deployment.pool(pool));
     env.extend(pool.map_or(&deployment.env, |pool| &pool.env).clone());
     Ok(Spawn { argv, env, files })
+}
+
+/// Whether a process has the page that its role names.
+pub fn has_page(
+    plan: &Plan,
+    deployment: &Deployment,
+    process: &Process,
+    page: &PagePort,
+    scene: &Scene,
+) -> Result<bool, RenderError> {
+    let Some(when) = &page.when else { return Ok(true) };
+    let mut context = context(plan, deployment, process.pool, scene);
+    topology::insert_process(&mut context, process);
+    template::truth(when, &context).map_err(|problem| RenderError::Template {
+        what: format!("launcher {}: role.{}.metrics.when", plan.launcher.name, process.role),
+        problem,
+    })
 }
 
 /// A role's rule of readiness with its templates worked out for one process.
