@@ -596,8 +596,7 @@ fn an_engine_option_the_templates_need() {
         format!("{MODEL}[deploy]\nlauncher = \"dynamo-trtllm\"\n[deploy.engine]\nmax_batch_size = 8\n{LOAD}");
     says!(
         run(&recipe, &["--gpu", "gb200"]),
-        r#"error: ./r.toml: `deploy.engine.max_num_tokens`: missing, and launcher "dynamo-trtllm" needs it
-./r.toml: `deploy.engine.kv_cache_free_gpu_mem_fraction`: missing, and launcher "dynamo-trtllm" needs it"#
+        r#"error: ./r.toml: `deploy.engine.kv_cache_free_gpu_mem_fraction`: missing, and launcher "dynamo-trtllm" needs it"#
     );
 }
 
@@ -607,6 +606,19 @@ fn a_secret_written_out() {
         run(&format!("{MODEL}{SIM}[deploy.env]\nHF_TOKEN = \"hf_secret_value\"\n{LOAD}"), &[]),
         r#"error: ./r.toml:8: `deploy.env.HF_TOKEN`: a secret written out; it would end up in scripts and results
   expected: a reference such as "env:HF_TOKEN" or "file:/path""#
+    );
+}
+
+#[test]
+fn a_secret_among_engine_options() {
+    says!(
+        run(
+            &format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n[deploy.engine]\napi_key = \"env:KEY\"\n{LOAD}"),
+            &["--gpu", "h100"]
+        ),
+        r#"error: ./r.toml:8: `deploy.engine.api_key`: a secret among engine options, which become arguments and files that anybody can read
+  expected: the engine's environment variable for it
+  next: set it below deploy.env, by reference: NAME = "env:NAME" or "file:/path""#
     );
 }
 

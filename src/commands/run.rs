@@ -56,6 +56,15 @@ fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> 
         for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
             ports::must_be_free("127.0.0.1", port)?;
         }
+        if let Some(large) = plan.deployments.iter().find(|deployment| deployment.nodes > 1) {
+            return Err(InputError::new(
+                &plan.recipe.file,
+                format!("needs {} nodes, and this machine is one", large.nodes),
+            )
+            .key("deploy")
+            .next("use `tokmark submit`, or `tokmark run` inside a Slurm allocation")
+            .into());
+        }
         if plan.container.is_some() && !global.quiet {
             output::note("the site's containers are for Slurm jobs: here the servers run bare");
         }

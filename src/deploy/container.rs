@@ -56,13 +56,28 @@ pub async fn prepare(
         })?;
     }
     if container.runtime == ContainerRuntime::Pyxis && container.reuse {
-        // Runs in one allocation may want different images: pyxis takes a container that is there for the right one.
-        let name = place.step_name(&format!("tokmark-{}", allocation.job));
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        // pyxis takes a container that is there for the right one: another run in the allocation may want another image,
+        // and an attempt that was cut may have unpacked half of this one.
+        let name = place.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         unpack(plan, container, &image, &name, &allocation.nodes, logs, emit, stop).await?;
         prepared.name = Some(name);
     }
     Ok(prepared)
+}
+
+/// Removes the container from the nodes. Where pyxis keeps containers beyond a job (`container_scope=global`) each would stay
+/// there, tens of gigabytes; elsewhere there is nothing left to remove, and that is no failure.
+pub async fn remove(plan: &Plan, place: &Place, prepared: &Prepared, logs: &Path) {
+    let (Some(name), Place::Allocation(allocation)) = (&prepared.name, place) else { return };
+    let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
+    let log = logs.join("container.log");
+    let output = srun::StepOutput::Shared(log.clone());
+    let mut step = srun::Step::new("tokmark-remove", &allocation.nodes, output, &argv);
+    step.extra.clone_from(&plan.job.srun);
+    let never = CancellationToken::new();
+    let (argv, log) = (step.to_argv(), logs.join("container-remove.log"));
+    let removing = run(&argv, &plan.job.clear_env, &log, &never);
+    let _gone_or_not = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }
 
 /// Whether an image is named by a registry's reference and not by a file.
@@ -157,27 +172,27 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// Whether a file is a whole image: the magic of its kind, and for squashfs the length its superblock gives.
+/// Whether a file is a whole image: the magic of its kind, and for squashfs the length its superblock gives. A folder is
+/// an unpacked image (apptainer's sandbox), of which nothing more can be said.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn verify(path: &Path) -> Result<(), String> {
     let shown = path.display();
+    if path.is_dir() {
+        return Ok(());
+    }
     let mut file = std::fs::File::open(path).map_err(|error| format!("{shown} cannot be opened: {error}"))?;
     let length = file.metadata().map_err(|error| format!("{shown}: {error}"))?.len();
     let mut head = [0_u8; 64];
     let read =
         read_up_to(&mut file, &mut head).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    if path.extension().is_some_and(|extension| extension == "sif") {
-        // SIF global header: 32 bytes of launch script, then the magic.
-        return if read >= 42 && &head[32..41] == b"SIF_MAGIC" {
-            Ok(())
-        } else {
-            Err(format!("{shown} ({length} bytes) is no SIF image"))
-        };
+    // SIF global header: 32 bytes of launch script, then the magic.
+    if read >= 42 && &head[32..41] == b"SIF_MAGIC" {
+        return Ok(());
     }
     if read < 48 || &head[..4] != b"hsqs" {
-        return Err(format!("{shown} ({length} bytes) is no squashfs image"));
+        return Err(format!("{shown} ({length} bytes) is neither a squashfs image nor a SIF"));
     }
     // squashfs superblock 4.0: `bytes_used`, little-endian, at offset 40.
     let mut used = [0_u8; 8];
@@ -290,10 +305,10 @@ mod tests {
         let cases = [
             ("whole.sqsh", squashfs(4096, 4096), None),
             ("cut.sqsh", squashfs(8192, 4096), Some("truncated: 4096 bytes, and its superblock says 8192")),
-            ("text.sqsh", b"not found".to_vec(), Some("is no squashfs image")),
-            ("empty.sqsh", Vec::new(), Some("(0 bytes) is no squashfs image")),
+            ("text.sqsh", b"not found".to_vec(), Some("is neither a squashfs")),
+            ("empty.sqsh", Vec::new(), Some("(0 bytes) is neither a squashfs")),
             ("whole.sif", sif, None),
-            ("text.sif", b"x".repeat(100), Some("is no SIF image")),
+            ("text.sif", b"x".repeat(100), Some("image nor a SIF")),
         ];
         for (name, bytes, expected) in cases {
             let path = folder.path().join(name);

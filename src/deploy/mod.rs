@@ -82,6 +82,7 @@ pub struct Deployed {
     pub metrics_urls: Vec<String>,
     processes: Vec<Running>,
     _leases: Arc<ports::Leases>,
+    scratch: PathBuf,
     death: channel::Receiver<Option<Arc<DeployError>>>,
     progress: Arc<Progress>,
     stopping: Arc<AtomicBool>,
@@ -166,6 +167,7 @@ impl Deployed {
             metrics_urls,
             processes: Vec::new(),
             _leases: Arc::clone(&stage.leases),
+            scratch: PathBuf::from(&stage.scene.scratch_dir),
             death,
             progress: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -223,8 +225,8 @@ impl Deployed {
         let point = deployment.points.first();
         let endpoint = point.map_or(crate::plan::Endpoint::Chat, |point| point.endpoint);
         let target = self.target.clone();
-        let health = plan.launcher.endpoint.health.as_deref();
-        let simulated = self.until(around, deadline, ready::endpoint(&target, health, endpoint)).await?;
+        let spec = &plan.launcher.endpoint;
+        let simulated = self.until(around, deadline, ready::endpoint(&target, spec, endpoint)).await?;
         self.simulated |= simulated;
         Ok(())
     }
@@ -323,7 +325,10 @@ impl Deployed {
         self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
-        stop::all(processes, around.place, self.grace, &around.hurry).await
+        let killed = stop::all(processes, around.place, self.grace, &around.hurry).await;
+        // Of this node; head roles on another one leave theirs to that node's own tidying.
+        let _none = std::fs::remove_dir_all(&self.scratch);
+        killed
     }
 }
 

@@ -18,9 +18,15 @@ use crate::plan::port_map::SEARCH;
 /// can be tried, and on this one two jobs may find the same one free.
 pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
     const JOBS: u64 = 50;
-    let exclusive = |directive: &String| directive == "--exclusive" || directive.starts_with("--exclusive=");
-    let Some(job) = place.job().filter(|_| !plan.job.directives.iter().any(exclusive)) else { return 0 };
-    let number = job.base().bytes().filter(u8::is_ascii_digit);
+    // `--exclusive=user` and its like still share the node, and so do two runs in one allocation.
+    let exclusive = |directive: &String| directive == "--exclusive";
+    let Place::Allocation(allocation) = place else { return 0 };
+    let number = match allocation.run {
+        Some(pid) => pid.to_string(),
+        None if plan.job.directives.iter().any(exclusive) => return 0,
+        None => allocation.job.base().to_owned(),
+    };
+    let number = number.bytes().filter(u8::is_ascii_digit);
     let number = number.fold(0_u64, |number, digit| (number * 10 + u64::from(digit - b'0')) % JOBS);
     u16::try_from(number * u64::from(SEARCH) / JOBS).unwrap_or(0)
 }
@@ -61,7 +67,12 @@ fn file(host: &str, port: u16) -> Option<File> {
         let _mine_alone = std::fs::set_permissions(&folder, open);
     }
     let path = folder.join(format!("{host}-{port}"));
-    OpenOptions::new().create(true).append(true).mode(0o666).open(path).ok()
+    // Another user's file is opened for reading: a lock needs no more, and in such a folder the kernel lets nobody open a
+    // file of somebody else for writing.
+    File::open(&path)
+        .or_else(|_| OpenOptions::new().create_new(true).append(true).mode(0o644).open(&path))
+        .or_else(|_| File::open(&path))
+        .ok()
 }
 
 /// Checks a port the user fixed.

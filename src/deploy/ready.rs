@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::log;
-use crate::launcher::Ready;
+use crate::launcher::{EndpointSpec, Ready};
 use crate::load::probe::{self, Page};
 use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
@@ -127,26 +127,31 @@ fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
     }
 }
 
-/// Whether every server of the endpoint is healthy, lists the model and generates a token. Gives whether one calls itself
+/// Whether every server of the endpoint is healthy, lists the model (where it lists any) and generates a token. Gives whether one calls itself
 /// simulated.
-pub fn endpoint<'a>(
-    target: &'a Target,
-    health: Option<&'a str>,
-    endpoint: Endpoint,
-) -> impl Probe<bool> + 'a {
+pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoint) -> impl Probe<bool> + 'a {
     async move || {
         let mut simulated = false;
         for server in target.each() {
-            simulated |= ready(&server, health, endpoint).await?;
+            simulated |= ready(&server, spec, endpoint).await?;
         }
         Ok(simulated)
     }
 }
 
-async fn ready(server: &Target, health: Option<&str>, endpoint: Endpoint) -> Result<bool, String> {
+async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
     let (url, model) = (server.address(), &server.model);
-    if let Some(path) = health {
+    if let Some(path) = &spec.health {
         ok(&format!("{url}{path}"), probe::page(server, path, PROBE_TIMEOUT).await)?;
+    }
+    let generates = async || {
+        probe::one_token(server, endpoint, TOKEN_TIMEOUT)
+            .await
+            .map_err(|error| format!("{url} generates no token yet: {error}"))
+    };
+    if !spec.models {
+        generates().await?;
+        return Ok(false);
     }
     let models =
         probe::models(server, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
@@ -154,9 +159,7 @@ async fn ready(server: &Target, health: Option<&str>, endpoint: Endpoint) -> Res
         let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
         return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
     };
-    probe::one_token(server, endpoint, TOKEN_TIMEOUT)
-        .await
-        .map_err(|error| format!("{url} generates no token yet: {error}"))?;
+    generates().await?;
     Ok(found.simulated)
 }
 

@@ -74,7 +74,7 @@ pub async fn stage(
         reports => reports.iter().map(|report| report.cuda_visible_devices.clone()).collect(),
     };
     enough_gpus(deployment, nodes, &visible, around.place)?;
-    let addresses = addresses(plan, nodes, &reports, around.place)?;
+    let addresses = addresses(plan.network.as_deref(), nodes, &reports, around.place)?;
     if let Some((_, _, port)) = &fixed {
         let host = fixed.as_ref().and_then(|(process, ..)| node_of(deployment, process, nodes));
         if let Some(host) = host.filter(|host| around.place.is_here(host)) {
@@ -87,8 +87,7 @@ pub async fn stage(
     let mut is_free = |node: u32, port: u16| {
         let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
         let here = nodes.get(node as usize).filter(|name| around.place.is_here(name));
-        let mut tried =
-            |name: &String| TcpListener::bind((name.as_str(), port)).is_ok() && leases.take(name, port);
+        let mut tried = |name: &String| is_bindable(around.place, name, port) && leases.take(name, port);
         listed && !avoid.contains(&port) && here.is_none_or(&mut tried)
     };
     let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
@@ -100,12 +99,14 @@ pub async fn stage(
         let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
         (process.name.clone(), Seat { host, ip, ports: map.get(&process.name).cloned().unwrap_or_default() })
     });
+    let run_id = format!("{}{}", around.place.run_id(), if avoid.is_empty() { "" } else { "-again" });
     Ok(Stage {
         scene: Scene {
             tokmark: around.tokmark.clone(),
             run_dir: around.folders.run.display().to_string(),
             log_dir: around.folders.logs.display().to_string(),
-            run_id: format!("{}{}", around.place.run_id(), if avoid.is_empty() { "" } else { "-again" }),
+            scratch_dir: std::env::temp_dir().join(&run_id).display().to_string(),
+            run_id,
             nodes: nodes.to_vec(),
             seats: seats.collect(),
         },
@@ -114,6 +115,12 @@ pub async fn stage(
         container_name: around.container.name.clone(),
         imported: around.container.image.clone(),
     })
+}
+
+/// Whether a port of this node can be listened on, on whatever address: in a job a server may use any of them.
+fn is_bindable(place: &Place, host: &str, port: u16) -> bool {
+    let everywhere = || TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_ok();
+    TcpListener::bind((host, port)).is_ok() && (matches!(place, Place::Local) || everywhere())
 }
 
 /// Every port that was given to a process, with its node.
@@ -154,7 +161,7 @@ fn no_port(none: &NoPort, nodes: &[String]) -> DeployError {
 
 /// Name or address of each node, and its IPv4 address.
 fn addresses(
-    plan: &Plan,
+    network: Option<&str>,
     nodes: &[String],
     reports: &[Report],
     place: &Place,
@@ -164,15 +171,18 @@ fn addresses(
     }
     let own;
     let reports = if reports.is_empty() {
-        own =
-            [node::report(&Ask { names: nodes.to_vec(), interface: plan.network.clone(), ..Ask::default() })];
+        own = [node::report(&Ask {
+            names: nodes.to_vec(),
+            interface: network.map(str::to_owned),
+            ..Ask::default()
+        })];
         &own
     } else {
         reports
     };
     let mut addresses = Vec::new();
     for (at, (node, report)) in nodes.iter().zip(reports).enumerate() {
-        if let Some(interface) = &plan.network {
+        if let Some(interface) = network {
             let ip = report.address.clone().ok_or_else(|| {
                 let known: Vec<&str> =
                     report.addresses.iter().map(|address| address.interface.as_str()).collect();
@@ -186,15 +196,16 @@ fn addresses(
             addresses.push((ip.clone(), ip));
             continue;
         }
-        // A host often calls itself 127.0.1.1: another node knows better.
+        // A host often calls itself 127.0.1.1: another node knows better, and where they disagree the name is no address.
         let other = if at == 0 { reports.get(1) } else { reports.first() };
-        let resolved = other.unwrap_or(report).resolved.get(node).cloned().flatten();
-        let ip = resolved.ok_or_else(|| {
+        let resolved = |report: &Report| report.resolved.get(node).cloned().flatten();
+        let ip = resolved(other.unwrap_or(report)).ok_or_else(|| {
             DeployError::Input(InputError::new(node, "its name cannot be resolved by the other nodes").next(
                 "set network.interface in the site file to the interface whose addresses the nodes reach",
             ))
         })?;
-        addresses.push((node.clone(), ip));
+        let agreed = reports.iter().all(|report| resolved(report).as_ref() == Some(&ip));
+        addresses.push((if agreed { node.clone() } else { ip.clone() }, ip));
     }
     Ok(addresses)
 }
@@ -211,6 +222,19 @@ fn enough_gpus(
     }
     for process in &deployment.processes {
         let Some(last) = process.gpus.iter().max() else { continue };
+        let lists: BTreeSet<_> =
+            process.nodes.iter().filter_map(|node| visible.get(*node as usize)).collect();
+        let first = lists.iter().next().and_then(|list| list.as_deref()).unwrap_or_default();
+        if lists.len() > 1 && first.split(',').count() != process.gpus.len() {
+            return Err(DeployError::Input(
+                InputError::new(
+                    &process.name,
+                    format!("its nodes have different GPUs for this job: {lists:?}"),
+                )
+                .expected("whole nodes for a step over several of them")
+                .next("submit with slurm.exclusive = true"),
+            ));
+        }
         for node in &process.nodes {
             let Some(list) = visible.get(*node as usize).and_then(Option::as_ref) else { continue };
             let have = list.split(',').filter(|gpu| !gpu.trim().is_empty()).count();
@@ -322,4 +346,41 @@ async fn ask_nodes(
 fn read_report(path: &Path) -> Option<Report> {
     let text = std::fs::read_to_string(path).ok()?;
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::slurm::Slurm;
+
+    fn place(nodes: &[String]) -> Place {
+        Place::Allocation(Box::new(super::super::place::Allocation {
+            job: "7".parse().unwrap(),
+            nodes: nodes.to_vec(),
+            restarts: 0,
+            slurm: Slurm::default(),
+            on_first: true,
+            run: None,
+        }))
+    }
+
+    fn report(resolved: &[(&str, &str)]) -> Report {
+        let mut report = node::report(&Ask::default());
+        report.resolved =
+            resolved.iter().map(|(name, ip)| ((*name).to_owned(), Some((*ip).to_owned()))).collect();
+        report
+    }
+
+    /// Debian's installer writes `127.0.1.1 HOST` into every /etc/hosts.
+    #[test]
+    fn a_node_that_calls_itself_loopback_is_reached_at_the_address_others_know() {
+        let nodes = ["n1".to_owned(), "n2".to_owned()];
+        let reports = [
+            report(&[("n1", "127.0.1.1"), ("n2", "10.0.0.2")]),
+            report(&[("n1", "10.0.0.1"), ("n2", "10.0.0.2")]),
+        ];
+        let found = addresses(None, &nodes, &reports, &place(&nodes)).unwrap();
+        let pair = |host: &str, ip: &str| (host.to_owned(), ip.to_owned());
+        assert_eq!(found, [pair("10.0.0.1", "10.0.0.1"), pair("n2", "10.0.0.2")]);
+    }
 }

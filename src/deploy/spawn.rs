@@ -64,6 +64,7 @@ pub fn start(
     command
         .args(argv.iter().skip(1))
         .envs(&env)
+        .envs(start.wrapped_env(&env))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)

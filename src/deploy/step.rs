@@ -2,6 +2,7 @@
 //!
 //! Arrow: `render`, `slurm::srun`, `place` → here → `spawn`, `container`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Place;
@@ -70,7 +71,11 @@ impl Start<'_> {
             match container.runtime {
                 ContainerRuntime::None => {}
                 ContainerRuntime::Pyxis => step.container = Some(self.pyxis(container)),
-                ContainerRuntime::Apptainer => step.argv = self.apptainer(container),
+                ContainerRuntime::Apptainer => {
+                    step.argv = self.apptainer(container);
+                    // The image's own variables come back inside.
+                    step.unset.clear();
+                }
             }
         }
         step.to_argv()
@@ -94,7 +99,8 @@ impl Start<'_> {
         }
         srun::Container {
             image: prepared.is_none().then(|| self.stage.image(container)),
-            name: prepared,
+            // A step of its own beside those that run: joined, its mounts (and enroot's for MPI) would not apply.
+            name: prepared.map(|name| format!("{name}:no_exec")),
             mounts: mounts(self.plan, &self.stage.scene, &container.mounts),
             env: self.forwarded(container),
             flags,
@@ -107,6 +113,18 @@ impl Start<'_> {
         self.spawn.env.keys().chain(&container.env).cloned().collect()
     }
 
+    /// More variables for srun so that those of `env` and of the site reach the inside: apptainer lets the image's own win,
+    /// unless they come as `APPTAINERENV_NAME`. Never in an argv.
+    pub fn wrapped_env(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let contained = self.plan.container.as_ref().filter(|container| {
+            container.runtime == ContainerRuntime::Apptainer && self.in_steps() && !self.role.bare
+        });
+        let Some(container) = contained else { return BTreeMap::new() };
+        let of_site = container.env.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+        let all = of_site.chain(env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all.map(|(name, value)| (format!("APPTAINERENV_{name}"), value)).collect()
+    }
+
     fn apptainer(&self, container: &Container) -> Vec<String> {
         let mut argv: Vec<String> = ["apptainer", "exec", "--nv"].map(str::to_owned).into();
         if !container.mount_home {
@@ -117,6 +135,10 @@ impl Start<'_> {
         }
         argv.extend(container.options.iter().cloned());
         argv.push(self.stage.image(container));
+        if !self.role.unset.is_empty() {
+            argv.push("env".into());
+            argv.extend(self.role.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));
+        }
         argv.extend(self.spawn.argv.iter().cloned());
         argv
     }

@@ -65,7 +65,7 @@ pub struct Launcher {
     /// Log lines, by their part that changes (`42%`), that show a start getting on: each new one extends the deadline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub progress: Vec<String>,
-    /// Lists of fatal log lines that several engines share, by name: `gpu`, `python`.
+    /// Lists of fatal log lines that several engines share, by name: `gpu`, `server`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fatal_sets: Vec<String>,
     /// Log lines after which nothing good can follow.
@@ -75,6 +75,15 @@ pub struct Launcher {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// `[settings.NAME]`: a choice that a recipe makes below `deploy.settings` and templates read as `settings.NAME`.
@@ -95,7 +104,7 @@ pub struct Setting {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Require {
-    /// Template expression over `deploy`, `pool`, `settings`, `gpu`, `nodes`; looked at once for each pool.
+    /// Template expression over `deploy`, `pool`, `engine`, `settings`, `gpu`, `node_count`; looked at once for each pool.
     pub that: String,
     /// What to say when it is false: a template, so that it can show the arithmetic.
     pub message: String,
@@ -162,6 +171,9 @@ pub struct EndpointSpec {
     /// `/v1/models` and a generated token are asked for as well, always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// Whether it lists its models at `/v1/models`; then the served one must be there before the load. Default: true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub models: bool,
     /// Path of the Prometheus metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,

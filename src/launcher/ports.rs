@@ -76,6 +76,9 @@ impl<'de> Deserialize<'de> for PortSpec {
                     stride: Option<Number>,
                 }
                 let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                if table.base == 0 {
+                    return Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &"1 to 65535"));
+                }
                 Ok(PortSpec {
                     base: table.base,
                     count: table.count.map_or_else(|| "1".into(), |number| number.0),

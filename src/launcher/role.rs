@@ -51,7 +51,7 @@ pub struct Role {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Whether the launcher's `[env]` is its environment too.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[serde(default = "super::yes", skip_serializing_if = "super::is_true")]
     pub common_env: bool,
     /// Variables taken out of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,15 +71,6 @@ pub struct Role {
     /// Which of the two log views shows it.
     #[serde(default)]
     pub logs: Vec<LogView>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 fn aggregated() -> Vec<PoolName> {

@@ -46,9 +46,7 @@ pub(super) fn servers(
             )));
         }
     }
-    let sections =
-        [("", &section.engine), ("prefill.", &section.prefill.engine), ("decode.", &section.decode.engine)];
-    for (prefix, engine) in sections {
+    for (prefix, engine) in engines(section) {
         errors.extend(unknown_options(launcher, prefix, engine, blame));
     }
     for pool in &pools {
@@ -98,7 +96,7 @@ fn pools(
     let launcher = blame.launcher();
     let engine = json_map(&section.engine);
     let both = [(PoolName::Prefill, &section.prefill), (PoolName::Decode, &section.decode)];
-    let said: Vec<_> = both.iter().filter(|(_, pool)| !pool.is_empty()).collect();
+    let said: Vec<_> = both.iter().filter(|(_, pool)| pool.is_some()).collect();
     if said.is_empty() {
         return vec![Pool { name: PoolName::Aggregated, parallel: *parallel, engine, env: env.clone() }];
     }
@@ -126,7 +124,9 @@ fn pools(
                 .expected("deploy.prefill.replicas and deploy.decode.replicas"),
         );
     }
-    let pool = |(name, section): &(PoolName, &PoolSection)| {
+    let nothing = PoolSection::default();
+    let pool = |(name, section): &(PoolName, &Option<PoolSection>)| {
+        let section = section.as_ref().unwrap_or(&nothing);
         let mut engine = engine.clone();
         engine.extend(json_map(&section.engine));
         let mut env = env.clone();
@@ -259,9 +259,18 @@ fn unknown_options(launcher: &Launcher, prefix: &str, engine: &Table, blame: &Bl
         .collect()
 }
 
+/// The tables of engine options, by the prefix of their key.
+fn engines(section: &DeploySection) -> Vec<(&'static str, &Table)> {
+    let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
+    let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.engine)));
+    std::iter::once(("", &section.engine)).chain(of_pools).collect()
+}
+
 /// Secrets written out in a recipe.
 pub(super) fn written_secrets(section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
-    let sections = [("", &section.env), ("prefill.", &section.prefill.env), ("decode.", &section.decode.env)];
+    let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
+    let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.env)));
+    let sections: Vec<_> = std::iter::once(("", &section.env)).chain(of_pools).collect();
     let mut errors = Vec::new();
     for (prefix, env) in sections {
         for name in env.iter().filter(|(name, value)| is_written(name, value)).map(|(name, _)| name) {
@@ -269,7 +278,32 @@ pub(super) fn written_secrets(section: &DeploySection, blame: &Blame<'_>) -> Vec
             errors.push(error.expected(by_reference(name)));
         }
     }
+    for (prefix, engine) in engines(section) {
+        for key in secret_keys(engine, "") {
+            let at = format!("deploy.{prefix}engine.{key}");
+            errors.push(
+                blame
+                    .at(&at, "a secret among engine options, which become arguments and files that anybody can read")
+                    .expected("the engine's environment variable for it")
+                    .next("set it below deploy.env, by reference: NAME = \"env:NAME\" or \"file:/path\""),
+            );
+        }
+    }
     errors
+}
+
+/// Keys of a table, and of the tables in it, whose names say that their value is a secret.
+fn secret_keys(table: &Table, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        let path = crate::document::join(prefix, key);
+        match value {
+            toml::Value::Table(inner) => found.extend(secret_keys(inner, &path)),
+            _ if secret::is_secret_name(&key.replace('-', "_")) => found.push(path),
+            _ => {}
+        }
+    }
+    found
 }
 
 pub(super) const WRITTEN: &str = "a secret written out; it would end up in scripts and results";

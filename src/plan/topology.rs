@@ -84,6 +84,9 @@ pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) 
     let dedicated = roles.iter().filter(|role| role.placement == Placement::Dedicated).count();
     let seats =
         if dedicated == 0 { first } else { seat(launcher, facts.pools, gpu, apart, dedicated as u32)? };
+    // Nodes of dedicated roles count for conditions too.
+    let facts = Facts { nodes: seats.server_nodes, ..facts };
+    let roles = if dedicated == 0 { roles } else { present(launcher, &facts)? };
     let mut next_dedicated = seats.first_dedicated;
     let mut processes = Vec::new();
     for role in &roles {
@@ -259,6 +262,9 @@ fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misf
     let rank_gpus = pool.parallel.tp.saturating_mul(pool.parallel.pp).max(1);
     Ok(match role.placement {
         Placement::EachReplicaNode => {
+            if dp > 1 && seat.nodes.len() > 1 && !seat.gpus_each.is_multiple_of(rank_gpus) {
+                return Err(uneven(pool, rank_gpus, seat.gpus_each));
+            }
             // Ranks that fit on a node; one that spans nodes is the same on each of them.
             let local = if seat.gpus_each == 0 { dp } else { (seat.gpus_each / rank_gpus).clamp(1, dp) };
             let node = |(at, node): (usize, &u32)| Part {
@@ -273,14 +279,7 @@ fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misf
             let (count, each) =
                 if role.placement == Placement::EachRank { (dp, rank_gpus) } else { (dp * rank_gpus, 1) };
             if seat.gpus_each > 0 && (each > seat.gpus_each || !seat.gpus_each.is_multiple_of(each)) {
-                return Err(Misfit {
-                    key: "tp".into(),
-                    problem: format!(
-                        "a process for each data-parallel rank needs tp × pp = {} × {} = {each} GPUs, and {each} does not divide the {} GPUs a replica has on a node",
-                        pool.parallel.tp, pool.parallel.pp, seat.gpus_each
-                    ),
-                    next: "choose tp × pp so that whole ranks fit on a node".into(),
-                });
+                return Err(uneven(pool, each, seat.gpus_each));
             }
             let per_node = seat.gpus_each.checked_div(each).unwrap_or(count).max(1);
             let part = |at: u32| Part {
@@ -312,6 +311,20 @@ fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misf
             dp_local: dp,
         }],
     })
+}
+
+/// Data-parallel ranks that would not fill a node evenly.
+fn uneven(pool: &Pool, each: u32, on_node: u32) -> Misfit {
+    let prefix =
+        if pool.name == PoolName::Aggregated { String::new() } else { format!("{}.", pool.name.as_str()) };
+    Misfit {
+        key: format!("{prefix}tp"),
+        problem: format!(
+            "a data-parallel rank needs tp × pp = {} × {} = {each} GPUs, and {each} does not divide the {on_node} GPUs that a replica has on a node",
+            pool.parallel.tp, pool.parallel.pp
+        ),
+        next: "choose tp × pp so that whole ranks fill a node".into(),
+    }
 }
 
 /// The ports a process needs, their numbers worked out.

@@ -128,11 +128,11 @@ pub struct DeploySection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// Disaggregated serving: the workers that prefill. Given together with `decode`.
-    #[serde(skip_serializing_if = "PoolSection::is_empty")]
-    pub prefill: PoolSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<PoolSection>,
     /// Disaggregated serving: the workers that decode.
-    #[serde(skip_serializing_if = "PoolSection::is_empty")]
-    pub decode: PoolSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode: Option<PoolSection>,
     /// The launcher's own choices, by the names it gives them (`tokmark list --launchers`), e.g. `router_mode`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
@@ -205,13 +205,6 @@ pub struct PoolSection {
     /// Environment laid over `[deploy.env]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-}
-
-impl PoolSection {
-    /// Whether nothing is said: then there is no such pool.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// `[load]`

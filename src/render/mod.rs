@@ -75,6 +75,8 @@ pub struct Scene {
     pub run_dir: String,
     /// Folder of the logs.
     pub log_dir: String,
+    /// Folder on the node's own disk, for what must not wait for a shared file system.
+    pub scratch_dir: String,
     /// A word no other run has, for names that must not meet another's: namespaces, stores.
     pub run_id: String,
     /// Names of the nodes, in order.
@@ -100,6 +102,7 @@ impl Scene {
             tokmark: "tokmark".into(),
             run_dir: "RUN_DIR".into(),
             log_dir: "LOG_DIR".into(),
+            scratch_dir: "SCRATCH_DIR".into(),
             run_id: "tokmark-JOB".into(),
             seats: seats.collect(),
             nodes,
@@ -285,7 +288,8 @@ pub fn context(
     context.insert("tokmark", &scene.tokmark);
     context.insert("run_id", &scene.run_id);
     context.insert("nodes", &scene.nodes);
-    context.insert("dirs", &json!({"run": scene.run_dir, "logs": scene.log_dir}));
+    context
+        .insert("dirs", &json!({"run": scene.run_dir, "logs": scene.log_dir, "scratch": scene.scratch_dir}));
     context.insert("peers", &peers(deployment, scene));
     context
 }

@@ -94,7 +94,11 @@ impl Session {
     /// Runs the plan. Failures end up in the outcome together with everything measured before.
     pub async fn run(&self) -> Outcome {
         let mut rows = Vec::new();
-        let mut failure = self.deployments(&mut rows).await.err();
+        let mut image = None;
+        let mut failure = self.deployments(&mut image, &mut rows).await.err();
+        if let Some(prepared) = image.filter(|_| !self.hurry.is_cancelled()) {
+            container::remove(&self.plan, &self.place, &prepared, &self.experiment.server_logs()).await;
+        }
         if matches!(failure, Some(RunError::Deploy(_))) && self.is_being_ended().await {
             failure = Some(RunError::Interrupted);
         }
@@ -110,9 +114,9 @@ impl Session {
         tokio::time::timeout(patience, self.stop.cancelled()).await.is_ok()
     }
 
-    async fn deployments(&self, rows: &mut Vec<Row>) -> Result<(), RunError> {
+    /// `image` is the container image once it is ready.
+    async fn deployments(&self, image: &mut Option<Prepared>, rows: &mut Vec<Row>) -> Result<(), RunError> {
         let of = self.plan.deployments.len();
-        let mut image: Option<Prepared> = None;
         for (index, deployment) in self.plan.deployments.iter().enumerate() {
             if self.stop.is_cancelled() {
                 return Err(RunError::Interrupted);
@@ -122,7 +126,7 @@ impl Session {
                 continue;
             }
             self.events.emit(Event::Deploying { deployment: deployment.id.clone(), number: index + 1, of });
-            let container = match &image {
+            let container = match &*image {
                 Some(prepared) => prepared.clone(),
                 None => image.insert(self.prepare().await?).clone(),
             };

@@ -196,7 +196,8 @@ fn containers_hold_the_engine_and_not_bare_roles() {
     let run = job.dir.join("run/deployment").display().to_string();
     let log = job.read("server_logs/replica-0.log");
     let logs = job.dir.join("server_logs").display().to_string();
-    let wanted = format!("container=tokmark-{}|/etc:/host-etc:ro,{run}:{run},{logs}:{logs}\n", job.id);
+    let wanted =
+        format!("container=tokmark-{}-0:no_exec|/etc:/host-etc:ro,{run}:{run},{logs}:{logs}\n", job.id);
     assert!(log.contains(&wanted), "{wanted} in {log}");
     let commands = job.read("commands.sh");
     let sidecar = commands.lines().find(|line| line.contains("--job-name=sidecar-0")).unwrap();
