@@ -44,6 +44,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     for task in tasks {
         if !global.quiet {
             task.remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}")));
+            planning::tell_without_effect(&task.plan);
         }
         let script = render::script(&task.plan, &binary, &[])?;
         for number in 1..=task.repeats {
