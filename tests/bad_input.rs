@@ -249,12 +249,15 @@ fn weights_that_are_not_where_the_site_says() {
     let house = House::new();
     house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"));
     house.file("site.toml", "schema = 1\n\n[models]\nm = \"/no/such/weights\"\n");
-    says!(
-        house.fails(["run", "./r.toml", "--gpu", "h100"]),
-        r#"error: site.toml:4: `models.m`: the weights folder "/no/such/weights" does not exist here
+    for verb in ["run", "submit", "check"] {
+        says!(
+            house.fails([verb, "./r.toml", "--gpu", "h100"]),
+            r#"error: site.toml:4: `models.m`: the weights folder "/no/such/weights" does not exist here
   expected: a folder with the model's weights
   next: correct the path, or leave it out to let the engine find the model by name"#
-    );
+        );
+    }
+    house.run(["check", "./r.toml", "--gpu", "h100", "--no-weights-check"]).succeeds();
 }
 
 #[test]

@@ -52,6 +52,24 @@ fn lists() {
 }
 
 #[test]
+fn a_launcher_beside_this_folders_recipes_is_listed_instead_of_the_built_in_one() {
+    let house = House::new();
+    let text = "schema = 1\nname = \"NAME\"\nsummary = \"our NAME\"\n[endpoint]\nrole = \"server\"\nport = \"http\"\n[[role]]\nname = \"server\"\nplacement = \"head\"\nargv = [\"x\"]\nports = { http = 8000 }\n";
+    house.file("launchers/mine.toml", &text.replace("NAME", "mine"));
+    let ours = text.replace("NAME", "vllm").replace("schema = 1", "schema = 1\nreplaces_builtin = true");
+    house.file("launchers/vllm.toml", &ours);
+    let listed = house.run(["list", "--launchers", "--json"]).succeeds().json();
+    let of = |name: &str| -> Vec<(String, String)> {
+        let word = |launcher: &serde_json::Value, key: &str| launcher[key].as_str().unwrap().to_owned();
+        let all = listed.as_array().unwrap().iter().filter(|launcher| launcher["name"] == name);
+        all.map(|launcher| (word(launcher, "summary"), word(launcher, "file"))).collect()
+    };
+    assert_eq!(of("mine"), [("our mine".to_owned(), "launchers/mine.toml".to_owned())]);
+    assert_eq!(of("vllm"), [("our vllm".to_owned(), "launchers/vllm.toml".to_owned())]);
+    assert_eq!(of("sglang").len(), 1);
+}
+
+#[test]
 fn a_recipe_of_the_users_is_listed_and_shadows_a_shipped_one() {
     let house = House::new();
     let text = "schema = 1\nname = \"NAME\"\nsummary = \"my own\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n";

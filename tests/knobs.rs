@@ -132,6 +132,30 @@ fn set_and_env_options_win_over_the_jobs_environment() {
 }
 
 #[test]
+fn a_knob_that_an_option_overrules_is_said_to_have_no_effect() {
+    let house = house();
+    let frozen = rendered(&house, &["--set", "load.isl=99"], &[]);
+    let planned = again(&frozen, &[("ISL", "64"), ("STREAMING", "false")]).unwrap().unwrap();
+    assert_eq!(sources::seen_in_job(&planned), ["STREAMING=false"]);
+    let said = "ISL (job) has no effect: --set load.isl was given";
+    assert_eq!(sources::without_effect(&planned), [format!("${said}")]);
+    let args = ["show", "./r.toml", "--gpu", "h100", "--set", "load.isl=99"];
+    let shown = house.run_with(args, &[("ISL", "64")]).succeeds();
+    assert_eq!(shown.stderr, "warning: $ISL has no effect: --set load.isl was given\n");
+    assert!(shown.stdout.contains("64 (no effect: --set load.isl was given)"), "{}", shown.stdout);
+    let args = ["submit", "./r.toml", "--gpu", "h100", "--env", "ISL=9", "--dry-run"];
+    let set = house.run([&args[..], &["--set", "load.isl=99"]].concat()).succeeds();
+    assert!(
+        set.stderr.contains("warning: --env ISL has no effect: --set load.isl was given"),
+        "{}",
+        set.stderr
+    );
+    let env = house.run_with(args, &[("ISL", "64")]).succeeds();
+    assert!(env.stderr.contains("warning: $ISL has no effect: --env ISL was given"), "{}", env.stderr);
+    assert!(!env.stderr.contains("--set"), "{}", env.stderr);
+}
+
+#[test]
 fn a_plan_made_without_sources_runs_as_it_is() {
     let house = house();
     let mut frozen = rendered(&house, &[], &[]);

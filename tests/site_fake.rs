@@ -256,6 +256,40 @@ fn doctor_accepts_what_init_wrote() {
 }
 
 #[test]
+fn an_untyped_request_where_nodes_have_several_types_is_refused() {
+    let said = "fail gres h100 the request names no GPU type, and nodes of batch have gpu:b200:8, gpu:nvidia_h100_80gb_hbm3:8";
+    let found = "ok gres h100 8 GPUs on each of 2 nodes (gpu:nvidia_h100_80gb_hbm3:8)";
+    let of_h100 = "gres_type = \"nvidia_h100_80gb_hbm3\"\nper_node = 8\n";
+    let apart = TWO_TYPES.replace("n3|batch*", "n3|other");
+    let table = [
+        (TWO_TYPES, "[slurm]\ngres = \"gres\"\n[gpus.h100]\n", "", 2, said),
+        (TWO_TYPES, "[slurm]\ngres = \"gpus-per-node\"\n[gpus.h100]\n", "", 2, said),
+        (TWO_TYPES, "[gpus.h100]\n", "constraint = \"hopper\"\n", 0, found),
+        (TWO_TYPES, "[slurm]\ngres = \"typed-gres\"\n[gpus.h100]\n", "", 0, found),
+        (
+            TWO_TYPES,
+            "[gpus.h100]\n",
+            "constraint = \"hopper&x\"\n",
+            0,
+            "ok gres h100 8 GPUs on each of 3 nodes",
+        ),
+        (
+            TWO_TYPES,
+            "[gpus.h100]\n",
+            "directives = [\"--nodelist=n1,n2\"]\n",
+            0,
+            "ok gres h100 8 GPUs on each of 3 nodes",
+        ),
+        (apart.as_str(), "[gpus.h100]\n", "partition = \"batch\"\n", 0, found),
+    ];
+    for (nodes, site, more, code, row) in table {
+        let (ended, rows) = Lab::new(nodes).doctor(&format!("{site}{of_h100}{more}"), &["--no-job"]);
+        assert!(rows.iter().any(|is| is.starts_with(row)), "{row:?} of {site}{more} in {rows:#?}");
+        assert_eq!(ended, Some(code), "{site}{more}: {rows:#?}");
+    }
+}
+
+#[test]
 fn each_thing_that_can_be_wrong_has_its_row() {
     let h100 = "n1|batch*|up|idle|1:00:00|8|1000|gpu:h100:4|hopper\nn2|batch*|up|idle|1:00:00|8|1000|gpu:h100:4|hopper\n";
     let down =

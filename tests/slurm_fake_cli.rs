@@ -140,6 +140,26 @@ fn a_wait_follows_the_job_through_its_states() {
     assert_eq!((told["state"].as_str(), told["job"].as_str()), (Some("CANCELLED"), Some("1")));
 }
 
+#[test]
+fn an_interrupted_wait_leaves_the_job_and_says_so() {
+    use std::io::{BufRead, BufReader, Read};
+    let desk = Desk::new();
+    let mut submit = desk.command(&["submit", "tiny.toml", "--wait"]);
+    let mut child =
+        submit.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "job 1: PENDING\n");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    said.clear();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "job 1 goes on: tokmark jobs wait 1 | tokmark jobs cancel 1\n");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!desk.fake.tools().iter().any(|tool| tool == "scancel"));
+}
+
 /// A requeued job says INTERRUPTED in its own events and PENDING in Slurm's: Slurm is right.
 #[test]
 fn an_interrupted_job_in_the_queue_again_is_pending() {

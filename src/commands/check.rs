@@ -21,7 +21,7 @@ pub struct CheckArgs {
     /// Every recipe there is
     #[arg(long, conflicts_with = "recipes")]
     all: bool,
-    /// Do not look for container images given by path on this machine
+    /// Do not look for weights and container images given by path on this machine
     #[arg(long)]
     no_weights_check: bool,
     /// As JSON
@@ -30,7 +30,8 @@ pub struct CheckArgs {
 }
 
 /// Runs the verb. The first class of error ends it, after all errors of that class were found: files that do not
-/// parse, then plans that cannot be, then templates that do not render, then prompts and images that are not there.
+/// parse, then plans that cannot be, then templates that do not render, then prompts, then weights
+/// and images that are not there.
 pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let site = SiteFile::load(global.site.as_deref())?;
     let files = read(args)?;
@@ -39,7 +40,8 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let plans: Vec<Plan> = plans.into_iter().map(|planned| planned.plan).collect();
     collect(plans.iter().map(planning::check_prompts))?;
     if !args.no_weights_check {
-        collect(plans.iter().map(|plan| planning::check_image(global, plan)))?;
+        let weights = plans.iter().map(|plan| planning::check_weights(global, plan));
+        collect(weights.chain(plans.iter().map(|plan| planning::check_image(global, plan))))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
     if args.json {

@@ -32,10 +32,11 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     let plan = match sources::again(&frozen, &allocation::variable)? {
         Some(plan) => {
             plan.fits(&allocation::of_script(&allocation, &frozen))?;
-            output::note(&format!(
-                "planned again with {} of the job's environment",
-                sources::seen_in_job(&plan).join(", ")
-            ));
+            let seen = sources::seen_in_job(&plan);
+            if !seen.is_empty() {
+                output::note(&format!("planned again with {} of the job's environment", seen.join(", ")));
+            }
+            planning::tell_without_effect(&plan);
             plan
         }
         None => frozen,

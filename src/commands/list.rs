@@ -1,5 +1,8 @@
 //! `tokmark list`: recipes (or launchers, or what can be submitted as workloads) there are.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
@@ -184,7 +187,13 @@ fn recipes(args: &ListArgs) -> anyhow::Result<()> {
 
 fn launchers(args: &ListArgs) -> anyhow::Result<()> {
     let mut found = Vec::new();
-    for document in launcher::all(None) {
+    let mut names = BTreeSet::new();
+    // As a recipe in this folder finds them: the first of a name wins.
+    for document in launcher::all(Some(Path::new(""))) {
+        let name = Path::new(&document.file).file_stem().map(ToOwned::to_owned);
+        if !names.insert(name) {
+            continue;
+        }
         match launcher::parse(&document) {
             Ok(launcher) => found.push((launcher, document.file)),
             Err(error) => output::note(&format!("warning: {error}")),

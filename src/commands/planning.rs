@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::output;
 use crate::cli::Global;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
@@ -37,7 +38,17 @@ pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<
     let chosen = Chosen { scale: scale.map(Scale::of), ..chosen(global) };
     let planned = plan_file(global, &site, find::named(recipe)?, chosen)?;
     check_templates(&planned)?;
+    if !global.quiet {
+        tell_without_effect(&planned.plan);
+    }
     Ok(planned)
+}
+
+/// Warns of knobs that were given in vain.
+pub(crate) fn tell_without_effect(plan: &Plan) {
+    for told in sources::without_effect(plan) {
+        output::note(&format!("warning: {told}"));
+    }
 }
 
 /// What the options of every verb choose.

@@ -8,6 +8,7 @@ use super::planning::{self, Planned};
 use crate::cli::Global;
 use crate::document::join;
 use crate::plan::scale::offered;
+use crate::plan::sources;
 use crate::report::table::Table;
 
 /// Arguments of `show`.
@@ -71,7 +72,10 @@ fn page(planned: &Planned) -> String {
         let set = plan.sources.as_ref().map(|sources| &sources.chosen.variables);
         let mut knobs = Table::new(["KNOB", "SETS", "NOW"]);
         for (name, key) in &recipe.knobs {
-            let now = set.and_then(|set| set.get(name)).map(|seen| seen.value.clone());
+            let now = set.and_then(|set| set.get(name)).map(|seen| match sources::overrules(plan, name) {
+                Some(option) => format!("{} (no effect: {option} was given)", seen.value),
+                None => seen.value.clone(),
+            });
             knobs.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
         }
         text.push_str(&format!("\n{}", knobs.text(&[0, 1, 2])));

@@ -141,9 +141,8 @@ impl<'a> Pool<'a> {
             return Err(Finding::fail("partition", format!("Slurm has no partition {partition:?}"), next));
         }
         let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
-        // Of an expression (`a&b`, `[x|y]`) only Slurm can say which nodes it means.
-        let is_plain = |text: &&String| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-        let plain = constraint.filter(is_plain);
+        // Of an expression only Slurm can say which nodes it means.
+        let plain = constraint.filter(|constraint| is_plain(constraint));
         let fits = |line: &&NodeLine| plain.is_none_or(|feature| line.features.contains(feature));
         let nodes: Vec<&NodeLine> = inside.into_iter().filter(fits).collect();
         match plain {
@@ -183,6 +182,7 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Findin
     };
     let gres_type = of_site.gres_type.as_deref().unwrap_or(kind);
     let (gres, matching) = gres(site, kind, gres_type, partition, &nodes);
+    let gres = ambiguous(site, kind, of_site, partition, &matching).unwrap_or(gres);
     let matching = if matching.is_empty() { nodes } else { matching };
     findings.push(usable(partition, &matching));
     findings.push(gres);
@@ -284,6 +284,43 @@ fn gres<'a>(
         Finding::warn("gres", found, format!("tell them apart by [gpus.{kind}] constraint"))
     };
     (finding, matching)
+}
+
+/// A request that names no type, where the nodes it may go to have several: Slurm would give any of them.
+fn ambiguous(
+    site: &Site,
+    kind: &str,
+    of_site: &SiteGpu,
+    partition: &str,
+    nodes: &[&NodeLine],
+) -> Option<Finding> {
+    let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
+    // What a directive or an expression narrows the nodes to, only Slurm can say.
+    let narrowed = constraint.is_some_and(|constraint| !is_plain(constraint))
+        || site.slurm.directives.iter().chain(&of_site.directives).any(|line| chooses_nodes(line));
+    let untyped = matches!(site.slurm.gres, GresDialect::Gres | GresDialect::GpusPerNode);
+    let types: BTreeSet<&str> =
+        nodes.iter().flat_map(|line| &line.gpus).filter_map(|gpu| gpu.kind.as_deref()).collect();
+    (untyped && !narrowed && types.len() > 1).then(|| {
+        let found =
+            format!("the request names no GPU type, and nodes of {partition} have {}", written(nodes));
+        let next = format!(
+            "set [slurm] gres = \"typed-gres\", or [gpus.{kind}] constraint or partition to what only its nodes have"
+        );
+        Finding::fail("gres", found, next)
+    })
+}
+
+/// A directive that says itself which nodes or GPUs it means.
+fn chooses_nodes(directive: &str) -> bool {
+    let option = directive.trim().split(['=', ' ']).next().unwrap_or_default();
+    ["--constraint", "--gres", "--gpus", "--gpus-per-node", "--nodelist", "--partition"].contains(&option)
+        || ["-C", "-G", "-w", "-p"].iter().any(|short| option.starts_with(short))
+}
+
+/// A constraint that is one feature, not an expression of several (`a&b`, `[x|y]`).
+fn is_plain(constraint: &str) -> bool {
+    constraint.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
 /// GPUs of nodes as GRES writes them.

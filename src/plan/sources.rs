@@ -127,10 +127,36 @@ pub fn again(frozen: &Plan, env: &dyn Fn(&str) -> Option<String>) -> Result<Opti
     .map(Some)
 }
 
-/// Variables of the job that the plan was made anew for, as `NAME=VALUE`.
+/// Variables of the job that the plan was made anew for, as `NAME=VALUE`; not those without effect.
 pub fn seen_in_job(plan: &Plan) -> Vec<String> {
     let variables = plan.sources.iter().flat_map(|sources| &sources.chosen.variables);
-    variables.filter(|(_, seen)| seen.in_job).map(|(name, seen)| format!("{name}={}", seen.value)).collect()
+    variables
+        .filter(|(name, seen)| seen.in_job && overrules(plan, name).is_none())
+        .map(|(name, seen)| format!("{name}={}", seen.value))
+        .collect()
+}
+
+/// The option that wins over a knob's variable, as one says it: `--set load.isl`, `--env ISL`.
+pub fn overrules(plan: &Plan, knob: &str) -> Option<String> {
+    let key = plan.resolved.get("knobs")?.get(knob)?.as_str()?;
+    match plan.origins.get(key)?.as_str() {
+        "--set" => Some(format!("--set {key}")),
+        env if env.starts_with("--env ") => Some(env.to_owned()),
+        _ => None,
+    }
+}
+
+/// What was given for knobs and has no effect, each with its reason, in words. Values are not told: they may be secrets.
+pub fn without_effect(plan: &Plan) -> Vec<String> {
+    let Some(Sources { chosen, .. }) = &plan.sources else { return Vec::new() };
+    let of_variables =
+        chosen.variables.iter().filter_map(|(name, seen)| Some((seen.origin(name), overrules(plan, name)?)));
+    let of_env = chosen.env.iter().filter_map(|(name, _)| {
+        let origin = format!("--env {name}");
+        overrules(plan, name).filter(|option| *option != origin).map(|option| (origin, option))
+    });
+    let told = of_variables.chain(of_env);
+    told.map(|(given, option)| format!("{given} has no effect: {option} was given")).collect()
 }
 
 #[cfg(test)]

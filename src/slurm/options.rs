@@ -5,9 +5,23 @@
 use crate::document::InputError;
 
 /// Options that would break what a submission is, and why.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 17] = [
     ("array", "tokmark submits one job for each experiment: use --repeats"),
     ("output", "the job's output is <experiments>/slurm-<job id>.out, where `tokmark jobs log` finds it"),
+    ("error", "errors belong into the job's output, where `tokmark jobs log` finds them"),
+    ("open-mode", "a job that starts again appends to its output; another mode would lose the first part"),
+    ("input", "the job script reads its own lines only"),
+    ("time", "use --set slurm.time=…, e.g. --set slurm.time=30m: the plan has to know its time limit"),
+    ("nodes", "the plan counts its nodes from the recipe's sizes: use --set deploy.… or --scale"),
+    (
+        "signal",
+        "the script asks for SIGUSR1 in time to wrap up, so that a job at its limit keeps what it has",
+    ),
+    ("requeue", "the script asks for it already"),
+    (
+        "no-requeue",
+        "a job that starts again goes on where it stopped; to forbid it: --set slurm.directives='[\"--no-requeue\"]'",
+    ),
     ("wait", "use `tokmark submit --wait`"),
     ("wrap", "tokmark renders the script"),
     ("test-only", "`tokmark submit --dry-run` shows the script; `sbatch --test-only` takes it"),
@@ -18,8 +32,17 @@ const REFUSED: [(&str, &str); 9] = [
 ];
 
 /// Short options of the same kind.
-const SHORT: [(&str, &str); 5] =
-    [("-a", "array"), ("-o", "output"), ("-W", "wait"), ("-h", "help"), ("-V", "version")];
+const SHORT: [(&str, &str); 9] = [
+    ("-a", "array"),
+    ("-o", "output"),
+    ("-e", "error"),
+    ("-i", "input"),
+    ("-t", "time"),
+    ("-N", "nodes"),
+    ("-W", "wait"),
+    ("-h", "help"),
+    ("-V", "version"),
+];
 
 /// The options for sbatch's argv: those with a name of their own in tokmark (`nodelist`, value), then `--slurm-arg`s.
 ///
@@ -94,7 +117,7 @@ mod tests {
         let table: [(&[&str], &[&str]); 5] = [
             (&["nodelist=node3"], &["--nodelist=node3"]),
             (&["--nodelist=node3"], &["--nodelist=node3"]),
-            (&["exclusive", "requeue"], &["--exclusive", "--requeue"]),
+            (&["exclusive", "contiguous"], &["--exclusive", "--contiguous"]),
             (&["comment=a b=c, d"], &["--comment=a b=c, d"]),
             (&["-pgpu", "-H"], &["-pgpu", "-H"]),
         ];
@@ -107,12 +130,22 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_all_at_once() {
         type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
-        let table: [Row<'_>; 8] = [
+        let table: [Row<'_>; 18] = [
             (&[("nodelist", "a")], &["nodelist=b"], "given twice"),
             (&[], &["nice=1", "--nice=2"], "given twice"),
             (&[], &["array=1-4"], "--repeats"),
             (&[], &["-a1-4"], "--repeats"),
             (&[], &["output=x"], "jobs log"),
+            (&[], &["time=30"], "--set slurm.time="),
+            (&[], &["-t30"], "--set slurm.time="),
+            (&[], &["nodes=2"], "counts its nodes"),
+            (&[], &["-N", "hold"], "counts its nodes"),
+            (&[], &["--signal=B:CONT@60"], "SIGUSR1"),
+            (&[], &["requeue"], "asks for it already"),
+            (&[], &["no-requeue"], "slurm.directives"),
+            (&[], &["open-mode=truncate"], "appends"),
+            (&[], &["error=x"], "jobs log"),
+            (&[], &["-i/dev/null"], "its own lines"),
             (&[], &["Node List"], "no option of sbatch"),
             (&[], &[""], "no option of sbatch"),
             (&[], &["=5"], "no option of sbatch"),

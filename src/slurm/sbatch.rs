@@ -109,11 +109,11 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     (
         "Requested time limit is invalid",
-        "lower `slurm.time` in the recipe, or give --slurm-arg=--time=MINUTES: `sinfo -o '%P %l'` shows each partition's limit",
+        "lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows each partition's limit",
     ),
     (
         "time limit",
-        "lower `slurm.time` in the recipe, or give --slurm-arg=--time=MINUTES: `sinfo -o '%P %l'` shows the limits",
+        "lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows the limits",
     ),
     (
         "Node count specification invalid",

@@ -59,7 +59,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
 
 /// The orders of a file.
 pub fn parse(document: &Document) -> Result<Vec<Order>, InputErrors> {
-    let jobs: Jobs = document.parse()?;
+    let jobs: Jobs = document.parse().map_err(|error| {
+        let of_llmb = [".yaml", ".yml", ".txt"].iter().any(|end| document.file.ends_with(end));
+        let next = "job files are TOML here: docs/from-llmb-run.md, \"Bulk files\", shows how one of llmb-run is written";
+        if of_llmb { error.next(next) } else { error }
+    })?;
     let mut errors = Vec::new();
     if let Some(version) = jobs.schema.filter(|version| *version != 1) {
         errors.push(
@@ -184,6 +188,16 @@ mod tests {
             (Some("./r.toml"), "jobs.toml:13")
         );
         assert_eq!((orders[1].repeats, &orders[1].scales), (1, &Scales::Own));
+    }
+
+    #[test]
+    fn a_bulk_file_of_llmb_run_is_sent_to_its_page() {
+        let text = "inference_gpt-oss:\n  dtypes: mxfp4\n  scales: [4]\n";
+        for (name, is_sent) in [("jobs.yaml", true), ("j.yml", true), ("j.txt", true), ("jobs.toml", false)] {
+            let error = parse(&Document { file: name.into(), text: text.into() }).unwrap_err().to_string();
+            assert!(error.contains("not TOML"), "{error}");
+            assert_eq!(error.contains("docs/from-llmb-run.md"), is_sent, "{error}");
+        }
     }
 
     #[test]

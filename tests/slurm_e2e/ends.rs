@@ -206,7 +206,7 @@ fn a_job_at_its_time_limit_keeps_what_was_measured() {
     let Some(lab) = Lab::new() else { return };
     let recipe = lab.write("long.toml", &long(60));
     // Without the warning, as if it had come too late.
-    let job = lab.submit(&recipe, &["--slurm-arg=--signal=B:CONT@60"]);
+    let job = lab.submit(&recipe, &["--set", "slurm.directives=[\"--signal=B:CONT@60\"]"]);
     job.until_point(2);
     // Limits are looked at every 30 s. Slurm refuses a time that is already over when it gets to it, so it is asked again.
     eventually_within(LONG, "Slurm takes the new end", || {

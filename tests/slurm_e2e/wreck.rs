@@ -58,7 +58,8 @@ fn a_node_that_dies_for_good_ends_the_wait() {
     let Some(lab) = Lab::alone() else { return };
     let recipe = lab.write("long.toml", &long(60));
     let dies = nodes().pop().unwrap();
-    let job = lab.submit(&recipe, &["--slurm-arg=--no-requeue", &format!("--slurm-arg=--nodelist={dies}")]);
+    let once = "slurm.directives=[\"--no-requeue\"]";
+    let job = lab.submit(&recipe, &["--set", once, &format!("--slurm-arg=--nodelist={dies}")]);
     job.until_point(2);
     let dead = Dead::new(&dies);
     let said = lab.wait(&job);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{allocation, output, planning, waiting};
 use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
+use crate::error::{self, Ended};
 use crate::executor::slurm::Slurm;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::plan::Plan;
@@ -44,6 +45,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     for task in tasks {
         if !global.quiet {
             task.remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}")));
+            planning::tell_without_effect(&task.plan);
         }
         let script = render::script(&task.plan, &binary, &[])?;
         for number in 1..=task.repeats {
@@ -165,12 +167,34 @@ async fn all(global: &Global, args: &SubmitArgs, ready: &[Ready], options: &[Str
     if !args.json && !global.quiet {
         further(args, &jobs)?;
     }
-    match (args.wait, jobs.as_slice()) {
-        (false, _) => Ok(()),
-        (true, [(job, dir)]) if !args.is_list() => {
-            waiting::wait_for(global, &slurm, job, dir, args.json).await
+    if !args.wait {
+        return Ok(());
+    }
+    let wait = async {
+        match jobs.as_slice() {
+            [(job, dir)] if !args.is_list() => waiting::wait_for(global, &slurm, job, dir, args.json).await,
+            jobs => waiting::wait_for_all(global, &slurm, jobs, args.json).await,
         }
-        (true, jobs) => waiting::wait_for_all(global, &slurm, jobs, args.json).await,
+    };
+    tokio::select! {
+        // The signal's handler is there before the first state is told.
+        biased;
+        Ok(()) = tokio::signal::ctrl_c() => {
+            output::note(&going_on(&jobs));
+            Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
+        }
+        end = wait => end,
+    }
+}
+
+/// What becomes of jobs that nobody waits for any more.
+fn going_on(jobs: &[(JobId, PathBuf)]) -> String {
+    match jobs {
+        [(job, _)] => format!("job {job} goes on: tokmark jobs wait {job} | tokmark jobs cancel {job}"),
+        jobs => {
+            let ids: Vec<&str> = jobs.iter().map(|(job, _)| job.as_str()).collect();
+            format!("jobs {} go on: tokmark jobs wait ID | tokmark jobs cancel ID", ids.join(", "))
+        }
     }
 }
 
