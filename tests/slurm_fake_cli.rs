@@ -150,7 +150,7 @@ fn an_interrupted_wait_leaves_the_job_and_says_so() {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert_eq!(said, "job 1: PENDING\n");
+    assert_eq!(said, "job 1: PENDING (Resources)\n");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     said.clear();
