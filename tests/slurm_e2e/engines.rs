@@ -48,27 +48,31 @@ const DYNAMO: &str = "launcher = \"dynamo-vllm\"";
 const IMAGE: &str = "\n[gpu.h100.container]\nimage = \"e:1\"\n";
 
 #[test]
-fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint() {
+fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint_bare_and_contained() {
     let Some(lab) = Lab::new() else { return };
-    let text = recipe("launcher = \"vllm\"\ntp = 2\ndp = 4\nep = 8", "");
+    let text = recipe("launcher = \"vllm\"\ntp = 2\ndp = 4\nep = 8", "") + IMAGE;
     let recipe = lab.write("dp.toml", &text);
-    let site = site(&lab, "bare.toml", "");
-    let job = lab.submit(&recipe, &["--site", &site, "--gpu", "h100"]);
-    lab.wait(&job).code(0);
+    let submit = |site: &str| lab.submit(&recipe, &["--site", site, "--gpu", "h100"]);
+    let mut jobs = vec![("", submit(&site(&lab, "bare.toml", "")))];
+    if is_contained() {
+        jobs.push(("tokmark-", submit(&site(&lab, "pyxis.toml", PYXIS))));
+    }
     let names = nodes();
-    let (leader, follower) = (facts(&job, "server-0-r0"), facts(&job, "server-0-r1"));
-    assert_eq!((&leader["node"], &follower["node"]), (&names[0], &names[1]));
-    assert_eq!((leader["gpus"].as_str(), follower["gpus"].as_str()), ("0,1,2,3", "0,1,2,3"));
-    assert_eq!(
-        (leader["rank"].as_str(), follower["rank"].as_str(), leader["local"].as_str()),
-        ("0", "2", "2")
-    );
-    assert!(job.read("server_logs/server-0-r0.log").contains("joined 2"));
-    let summary: Value = serde_json::from_str(&job.read("benchmark_logs/summary.json")).unwrap();
-    let throughput = &summary["throughput"];
-    let (all, each) = (&throughput["output_tokens_per_s"], &throughput["output_tokens_per_s_per_gpu"]);
-    assert!((all.as_f64().unwrap() / each.as_f64().unwrap() - 8.0).abs() < 1e-6, "8 GPUs: {throughput}");
-    job.left_nothing();
+    for (container, job) in &jobs {
+        lab.wait(job).code(0);
+        let (leader, follower) = (facts(job, "server-0-r0"), facts(job, "server-0-r1"));
+        assert_eq!((&leader["node"], &follower["node"]), (&names[0], &names[1]));
+        assert_eq!((leader["gpus"].as_str(), follower["gpus"].as_str()), ("0,1,2,3", "0,1,2,3"));
+        let ranks = (leader["rank"].as_str(), follower["rank"].as_str(), leader["local"].as_str());
+        assert_eq!(ranks, ("0", "2", "2"));
+        assert!(leader["container"].starts_with(container) && follower["container"].starts_with(container));
+        assert!(job.read("server_logs/server-0-r0.log").contains("joined 2"));
+        let summary: Value = serde_json::from_str(&job.read("benchmark_logs/summary.json")).unwrap();
+        let throughput = &summary["throughput"];
+        let (all, each) = (&throughput["output_tokens_per_s"], &throughput["output_tokens_per_s_per_gpu"]);
+        assert!((all.as_f64().unwrap() / each.as_f64().unwrap() - 8.0).abs() < 1e-6, "8 GPUs: {throughput}");
+        job.left_nothing();
+    }
 }
 
 #[test]

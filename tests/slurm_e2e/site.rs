@@ -42,6 +42,14 @@ fn what_init_writes_doctor_accepts_and_a_job_runs_with() {
     lab.tokmark(&["submit", &recipe, "--wait"]).code(0);
 }
 
+/// A site file that asks for GPUs by type: the nodes of this cluster have several.
+fn typed(site: &str) -> String {
+    match site.split_once("[slurm]\n") {
+        Some((before, after)) => format!("schema = 1\n{before}[slurm]\ngres = \"typed-gres\"\n{after}"),
+        None => format!("schema = 1\n[slurm]\ngres = \"typed-gres\"\n{site}"),
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_site_has_its_row_and_exit_code_2() {
     let Some(lab) = Lab::new() else { return };
@@ -55,7 +63,7 @@ fn what_is_wrong_with_a_site_has_its_row_and_exit_code_2() {
             "Requested node configuration is not available",
         ),
         (
-            "[slurm]\ngres = \"typed-gres\"\n[gpus.h100]\nper_node = 4\ngres_type = \"H200\"\n".to_owned(),
+            "[gpus.h100]\nper_node = 4\ngres_type = \"H200\"\n".to_owned(),
             "fail gres h100",
             "no node of gpu has gpu:H200",
         ),
@@ -65,7 +73,7 @@ fn what_is_wrong_with_a_site_has_its_row_and_exit_code_2() {
         (format!("{h100}nodes_per_domain = 18\n"), "fail segment h100", "--segment"),
     ];
     for (site, row, part) in table {
-        lab.write("site.toml", &format!("schema = 1\n{site}"));
+        lab.write("site.toml", &typed(&site));
         let found = rows(&lab.tokmark(&["doctor", "--json", "--no-job"]).code(2).json());
         assert!(
             found.iter().any(|(is, says)| is == row && says.contains(part)),
@@ -73,7 +81,7 @@ fn what_is_wrong_with_a_site_has_its_row_and_exit_code_2() {
         );
     }
     // Whether the cluster keeps accounts or not: nobody has this one, and nobody is stopped.
-    lab.write("site.toml", &format!("schema = 1\n[slurm]\naccount = \"nope\"\n{h100}"));
+    lab.write("site.toml", &typed(&format!("[slurm]\naccount = \"nope\"\n{h100}")));
     let found = rows(&lab.tokmark(&["doctor", "--json", "--no-job"]).code(0).json());
     assert!(found.iter().any(|(is, _)| is == "warn account -"), "{found:#?}");
 }
@@ -96,7 +104,7 @@ fn what_only_a_node_can_say() {
         (format!("{h100}[network]\ninterface = \"ib7\"\n"), "fail network h100", "no IPv4 address on ib7"),
     ];
     for (site, row, part) in table {
-        lab.write("site.toml", &format!("schema = 1\n{site}"));
+        lab.write("site.toml", &typed(&site));
         let found = rows(&lab.tokmark(&["doctor", "--json", "--wait", "100"]).code(2).json());
         assert!(
             found.iter().any(|(is, says)| is == row && says.contains(part)),
