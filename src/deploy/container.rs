@@ -75,7 +75,7 @@ pub async fn remove(plan: &Plan, place: &Place, prepared: &Prepared, logs: &Path
     let mut step = srun::Step::new("tokmark-remove", &allocation.nodes, output, &argv);
     step.extra.clone_from(&plan.job.srun);
     let never = CancellationToken::new();
-    let (argv, log) = (step.to_argv(), logs.join("container-remove.log"));
+    let argv = step.to_argv();
     let removing = run(&argv, &plan.job.clear_env, &log, &never);
     let _gone_or_not = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }

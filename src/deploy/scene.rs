@@ -75,11 +75,11 @@ pub async fn stage(
     };
     enough_gpus(deployment, nodes, &visible, around.place)?;
     let addresses = addresses(plan.network.as_deref(), nodes, &reports, around.place)?;
-    if let Some((_, _, port)) = &fixed {
-        let host = fixed.as_ref().and_then(|(process, ..)| node_of(deployment, process, nodes));
-        if let Some(host) = host.filter(|host| around.place.is_here(host)) {
-            ports::must_be_free(host, *port)?;
-        }
+    if let Some((process, _, port)) = &fixed
+        && let Some(host) = node_of(deployment, process, nodes)
+        && around.place.is_here(host)
+    {
+        ports::must_be_free(host, *port)?;
     }
     let free: Vec<BTreeSet<u16>> =
         reports.iter().map(|report| free_ports(deployment, report, spread)).collect();
