@@ -405,16 +405,41 @@ pub struct GpuSection {
 pub struct Published {
     /// GPU type it was measured on.
     pub gpu: String,
-    /// Load point it belongs to; default: the only one.
+    /// Load point it belongs to, with its deployment in a server sweep, as its folder is called; default: every point with the
+    /// conditions below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,
     /// Path in `summary.json`, e.g. `throughput.output_tokens_per_s_per_gpu`.
     pub metric: String,
     /// The published value, in the unit of the metric.
     pub value: f64,
-    /// How far a measurement may be off, e.g. `10%`.
+    /// How far a measurement may be off, e.g. `10%`; default: 10%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<String>,
+    /// Prompt length of the published run, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isl: Option<u32>,
+    /// Output length of the published run, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub osl: Option<u32>,
+    /// Concurrency of the published run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Whether answers were streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streaming: Option<bool>,
+    /// GPUs of the published run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// Software it was measured with, e.g. `Dynamo 1.3, vLLM 0.23`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
+    /// Measured without a server in between: shown beside a measurement, never compared with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+    /// What else a reader should know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Where it was published.
     pub source: String,
 }
