@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::plan::rehearsal::share;
+
 use crate::commands::{
     bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, show, sim, submit,
 };
@@ -44,6 +46,12 @@ pub struct Global {
     /// GPU type [default: the site's, or the recipe's only one]
     #[arg(long, global = true, value_name = "TYPE", help_heading = "Global options")]
     pub gpu: Option<String>,
+    /// Drive this share of the recipe's requests and time, e.g. 0.01; the results say so
+    #[arg(long, global = true, value_name = "SHARE", value_parser = share, help_heading = "Global options")]
+    pub scale_load: Option<f64>,
+    /// The recipe on the simulated engine, at a hundredth of its load unless --scale-load says otherwise
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub rehearse: bool,
     /// Say more: every event as it happens
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub verbose: bool,

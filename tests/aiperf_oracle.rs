@@ -195,6 +195,7 @@ impl Capture {
             max_tokens_field: Default::default(),
             continuous_usage_stats: false,
             left_out: Vec::new(),
+            scaled: None,
             prompts: tokmark::plan::PromptSpec::default(),
             extra_body: Map::new(),
         }

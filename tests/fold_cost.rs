@@ -110,6 +110,7 @@ fn point(requests: u64) -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        scaled: None,
         prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }

@@ -85,6 +85,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        scaled: None,
         prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };

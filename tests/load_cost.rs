@@ -49,6 +49,7 @@ fn point() -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        scaled: None,
         prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }

@@ -133,6 +133,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        scaled: None,
         prompts: tokmark::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };

@@ -53,7 +53,46 @@ pub(crate) fn tell_without_effect(plan: &Plan) {
 
 /// What the options of every verb choose.
 pub(crate) fn chosen(global: &Global) -> Chosen {
-    Chosen { gpu: global.gpu.clone(), sets: global.sets.clone(), ..Chosen::default() }
+    let sets = global.sets.clone();
+    Chosen { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Chosen::default() }
+}
+
+/// How much of the load `--rehearse` drives when `--scale-load` says nothing.
+const REHEARSAL: f64 = 0.01;
+
+/// `--rehearse`, or a `--set deploy.launcher` that names an engine which stands in for others: the recipe on that engine, unless
+/// it is the recipe's own.
+fn rehearse(
+    global: &Global,
+    file: &RecipeFile,
+    chosen: &mut Chosen,
+) -> Result<Option<Document>, InputErrors> {
+    let own = file.recipe.deploy.launcher.as_deref().unwrap_or_default();
+    let beside = file.folder.as_deref();
+    let set = chosen.sets.iter().rev().find_map(|set| {
+        let (key, value) = set.split_once('=')?;
+        (key.trim() == "deploy.launcher").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    let stands_in = |name: &String| {
+        launcher::named(name, beside, "--set").is_ok_and(|launcher| launcher.stand_in.is_some())
+    };
+    let name = match set {
+        Some(name) if stands_in(&name) => name,
+        Some(_) => return Ok(None),
+        None if global.rehearse => match launcher::standing_in() {
+            Some(launcher) => launcher.name,
+            None => return Ok(None),
+        },
+        None => return Ok(None),
+    };
+    if global.rehearse {
+        chosen.scale_load = chosen.scale_load.or(Some(REHEARSAL));
+    }
+    if name == own {
+        return Ok(None);
+    }
+    chosen.rehearse(&name);
+    launcher::find(&name, beside, "--rehearse").map(Some)
 }
 
 /// Resolves and plans a recipe file, with the environment as it is.
@@ -64,6 +103,7 @@ pub(crate) fn plan_file(
     mut chosen: Chosen,
 ) -> Result<Planned, InputErrors> {
     chosen.look(&file.recipe, &|name| std::env::var(name).ok());
+    let stand_in = rehearse(global, &file, &mut chosen)?;
     let resolved = resolve(&file, site, &chosen)?;
     let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
     let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
@@ -73,6 +113,7 @@ pub(crate) fn plan_file(
         folder: folder(&file)?,
         site,
         launcher: &launcher,
+        stand_in: stand_in.as_ref(),
         chosen,
         resolved: &resolved,
         experiments: experiments(global, site)?.display().to_string(),

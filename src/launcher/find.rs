@@ -106,6 +106,11 @@ pub fn named(name: &str, beside: Option<&Path>, origin: &str) -> Result<Launcher
     parse(&find(name, beside, origin)?)
 }
 
+/// The built-in launcher that stands in for any engine.
+pub fn standing_in() -> Option<Launcher> {
+    embedded().filter_map(|document| parse(&document).ok()).find(|launcher| launcher.stand_in.is_some())
+}
+
 /// The file of the launcher called `name`.
 pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<Document, InputErrors> {
     let documents = all(beside);

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::recipe::MaxTokensField;
 pub use arg::Arg;
-pub use find::{all, find, named, parse};
+pub use find::{all, find, named, parse, standing_in};
 pub use ports::PortSpec;
 pub use ready::{PagePort, Ready};
 pub use role::{LogView, PlacedWhen, Placement, PoolName, Role, Tasks};
@@ -51,6 +51,9 @@ pub struct Launcher {
     /// What must hold of the sizes and settings.
     #[serde(default, rename = "require", skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Require>,
+    /// It can take the load of any recipe in place of the recipe's own engine (`--rehearse`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<StandIn>,
     /// Engine options: names it knows, how they become flags, and which one is the batch size.
     #[serde(default)]
     pub options: Options,
@@ -110,6 +113,29 @@ pub struct Require {
     pub message: String,
     /// Key of the recipe to blame, below `deploy` or the pool's section.
     pub key: String,
+}
+
+/// `[stand_in]`: how a deployment of another engine becomes one of this engine. GPUs keep their number: those of a replica are its
+/// `tp`, and prefill and decode become one replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StandIn {
+    /// Options of this engine, each with the names that others have for it; a whole number is taken over.
+    #[serde(default)]
+    pub options: BTreeMap<String, Vec<String>>,
+    /// Those of them that other engines say for one data-parallel rank, and this one for all.
+    #[serde(default)]
+    pub per_rank: Vec<String>,
+    /// The option that bounds prompt and answer together; lowered to what the load needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// The option that depends on the GPU type.
+    pub gpu_option: String,
+    /// Its value by GPU type.
+    #[serde(default)]
+    pub gpus: BTreeMap<String, String>,
+    /// Its value for any other GPU type.
+    pub other_gpus: String,
 }
 
 /// `[options]`

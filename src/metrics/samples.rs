@@ -27,6 +27,7 @@ pub(crate) fn point() -> LoadPoint {
         max_tokens_field: Default::default(),
         continuous_usage_stats: false,
         left_out: Vec::new(),
+        scaled: None,
         prompts: crate::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }

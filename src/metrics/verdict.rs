@@ -104,6 +104,11 @@ impl Verdict {
 pub enum Reason {
     /// The point was cut short.
     Interrupted,
+    /// The load was scaled down on purpose.
+    Scaled {
+        /// Share of the recipe's requests and time.
+        share: f64,
+    },
     /// Not one measured request ended well.
     NothingCompleted {
         /// Measured requests.
@@ -227,6 +232,7 @@ impl Reason {
             | Self::Unsent { .. }
             | Self::CutAtEnd { .. }
             | Self::FewRequests { .. }
+            | Self::Scaled { .. }
             | Self::Unsteady { .. } => Rating::Suspect,
         }
     }
@@ -236,6 +242,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interrupted => f.write_str("interrupted before the load point was complete"),
+            Self::Scaled { share } => {
+                write!(f, "the load was scaled to {share} of the recipe's: a rehearsal, not a result")
+            }
             Self::NothingCompleted { total } => write!(f, "none of {total} measured requests completed"),
             Self::Errors { failed, total } => {
                 write!(f, "{failed} of {total} requests failed ({:.1} %)", 100.0 * share(*failed, *total))
@@ -305,6 +314,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     if run.interrupted {
         found.push(Reason::Interrupted);
     }
+    found.extend(point.scaled.map(|share| Reason::Scaled { share }));
     found.extend(completion(run, fold, completed));
     if completed > 0 {
         let answers = [

@@ -263,7 +263,17 @@ mod tests {
         let resolved = resolve(&file, &site, &chosen).map_err(|error| error.to_string())?;
         let launcher = crate::launcher::named("sim", None, "r.toml").unwrap();
         let (experiments, version) = ("/x".to_owned(), "0".to_owned());
-        let input = Input { file: &file, resolved: &resolved, site: &site, launcher, experiments, version };
+        let (rehearsal, scale_load) = (None, None);
+        let input = Input {
+            file: &file,
+            resolved: &resolved,
+            site: &site,
+            launcher,
+            experiments,
+            version,
+            rehearsal,
+            scale_load,
+        };
         build(input).map_err(|error| error.to_string())
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::chosen::Rehearsal;
 use super::container::container;
 use super::job::{Job, Needs};
 use super::matrix::{Combination, combination_id, overlay, product};
@@ -14,7 +15,8 @@ use super::points::points;
 use super::resolve::Resolved;
 use super::stem::stem;
 use super::{
-    Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA, connection, servers,
+    Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA, connection, rehearsal,
+    servers,
 };
 use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
@@ -36,6 +38,10 @@ pub struct Input<'a> {
     pub experiments: String,
     /// Version of this tokmark.
     pub version: String,
+    /// The engine that stands in for it.
+    pub rehearsal: Option<(Launcher, Rehearsal)>,
+    /// Share of the load that is driven.
+    pub scale_load: Option<f64>,
 }
 
 /// Builds the plan.
@@ -46,9 +52,22 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
     let model = model(&input, &gpu, &blame)?;
     let container = container(&input, &gpu, &blame)?;
     blame.model_folder = model.is_path().then(|| host_path(container.as_ref(), &model.path));
-    let deployments = deployments(&input, &gpu, &blame)?;
+    let mut deployments = deployments(&input, &gpu, &blame)?;
+    let (launcher, container) = match &input.rehearsal {
+        None => (input.launcher.clone(), container),
+        Some((stand_in, rehearsal)) => {
+            deployments = rehearsed(&input, &gpu, &deployments, stand_in, rehearsal)?;
+            (stand_in.clone(), None)
+        }
+    };
+    if let Some(share) = input.scale_load {
+        deployments
+            .iter_mut()
+            .flat_map(|deployment| &mut deployment.points)
+            .for_each(|point| point.scale(share));
+    }
     let nodes = deployments.iter().map(|deployment| deployment.nodes).max().unwrap_or(1);
-    let uses_gpus = input.launcher.roles.iter().any(|role| role.gpus);
+    let uses_gpus = launcher.roles.iter().any(|role| role.gpus);
     let most_gpus = deployments.iter().flat_map(|d| &d.processes).filter_map(|p| p.gpus.iter().max()).max();
     let needs = Needs {
         name: input.file.name(),
@@ -57,7 +76,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         gpus_per_node: if uses_gpus { most_gpus.map_or(gpu.per_node, |last| last + 1) } else { 0 },
     };
     let job = Job::new(&input.site.site, &recipe.slurm, &needs);
-    let stem = stem(input.launcher.options.batch_size.as_deref(), &model, &deployments);
+    let stem = stem(launcher.options.batch_size.as_deref(), &model, &deployments);
     Ok(Plan {
         schema: SCHEMA,
         tokmark: input.version.clone(),
@@ -66,7 +85,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         recipe: RecipeText { file: input.file.document.file.clone(), text: input.file.document.text.clone() },
         resolved: serde_json::to_value(&input.resolved.table).unwrap_or_default(),
         origins: input.resolved.origins.clone(),
-        simulated: input.launcher.simulated,
+        simulated: launcher.simulated,
         container,
         network: input.site.site.network.interface.clone(),
         gpu,
@@ -74,7 +93,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         experiments: input.experiments.clone(),
         stem,
         job,
-        launcher: input.launcher,
+        launcher,
         deployments,
         sources: None,
     })
@@ -276,6 +295,34 @@ fn deployment(
         processes: servers.layout.processes,
         points,
     })
+}
+
+/// The same deployments on an engine that stands in for theirs.
+fn rehearsed(
+    input: &Input<'_>,
+    gpu: &Gpu,
+    real: &[Deployment],
+    stand_in: &Launcher,
+    rehearsal: &Rehearsal,
+) -> Result<Vec<Deployment>, InputErrors> {
+    let input = Input {
+        launcher: stand_in.clone(),
+        experiments: input.experiments.clone(),
+        version: input.version.clone(),
+        rehearsal: None,
+        ..*input
+    };
+    let blame = Blame { input: &input, model_folder: None };
+    let Some(how) = &stand_in.stand_in else {
+        return Err(blame
+            .at("deploy.launcher", format!("launcher {:?} stands in for none", stand_in.name))
+            .into());
+    };
+    let one = |real: &Deployment| {
+        let section = rehearsal::section(real, &gpu.kind, how, rehearsal).map_err(|error| vec![error])?;
+        deployment(&input, gpu, &blame, &section, real.id.clone(), rehearsal::points(real))
+    };
+    real.iter().map(one).collect::<Result<_, _>>().map_err(InputErrors)
 }
 
 /// Whether anybody says how large the deployment is. Of an endpoint that runs elsewhere only the user can.

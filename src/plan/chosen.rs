@@ -10,7 +10,7 @@ use super::sbatch_env;
 use crate::recipe::Recipe;
 
 /// Choices beside the recipe.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Chosen {
     /// `--gpu`
@@ -28,6 +28,22 @@ pub struct Chosen {
     /// `--set key=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
+    /// `--scale-load`: share of the requests and of the time that is driven, above 0 and below 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_load: Option<f64>,
+    /// `--rehearse`: another engine in place of the recipe's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
+}
+
+/// A recipe on an engine that stands in for its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// The launcher that stands in.
+    pub launcher: String,
+    /// `--set deploy.engine.NAME=VALUE`, in order: options of the engine that stands in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engine: Vec<String>,
 }
 
 /// A scale that was asked for.
@@ -81,6 +97,16 @@ impl Chosen {
         }
     }
 
+    /// Puts `launcher` in place of the recipe's own; `--set`s of engine options are for it.
+    pub fn rehearse(&mut self, launcher: &str) {
+        let is = |set: &str, keys: &[&str]| keys.iter().any(|key| set.trim_start().starts_with(key));
+        self.sets.retain(|set| !is(set, &["deploy.launcher=", "deploy.launcher ="]));
+        let sets = std::mem::take(&mut self.sets);
+        let (engine, others) = sets.into_iter().partition(|set| is(set, &["deploy.engine."]));
+        self.sets = others;
+        self.rehearsal = Some(Rehearsal { launcher: launcher.to_owned(), engine });
+    }
+
     /// The same with `knobs` as the job sees them; `None` when it sees nothing new. What is not set in the job stays as it
     /// was.
     pub fn in_job(
@@ -123,6 +149,16 @@ mod tests {
         chosen.look(&recipe(), &env(&pairs));
         let names: Vec<_> = chosen.variables.keys().collect();
         assert_eq!(names, ["SBATCH_PARTITION", "STREAMING"], "an empty one is not set");
+    }
+
+    #[test]
+    fn a_rehearsal_takes_the_sets_that_are_for_its_engine() {
+        let sets = ["deploy.engine.speed=20", "load.isl=8", "deploy.launcher=sim", "deploy.tp=2"];
+        let mut chosen = Chosen { sets: sets.map(str::to_owned).into(), ..Chosen::default() };
+        chosen.rehearse("sim");
+        assert_eq!(chosen.sets, ["load.isl=8", "deploy.tp=2"]);
+        let engine = vec!["deploy.engine.speed=20".to_owned()];
+        assert_eq!(chosen.rehearsal, Some(Rehearsal { launcher: "sim".into(), engine }));
     }
 
     #[test]

@@ -308,6 +308,9 @@ pub struct LoadPoint {
     /// Extensions that are not sent, because the server refused them when it was asked before the load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Extension>,
+    /// The share of the recipe's requests and time that is left of it: a load that was scaled down on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<f64>,
     /// Merged into every request body, last.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,
@@ -346,6 +349,7 @@ impl LoadPoint {
             max_tokens_field: MaxTokensField::Auto,
             continuous_usage_stats: false,
             left_out: Vec::new(),
+            scaled: None,
             extra_body: serde_json::Map::new(),
         }
     }

@@ -107,6 +107,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         max_tokens_field,
         continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
         left_out: Vec::new(),
+        scaled: None,
         prompts: prompts.clone(),
         extra_body: json_map(&load.extra_body),
     })

@@ -191,6 +191,7 @@ fn trace(section: &TraceSection, asked: &Asked<'_>, at: At<'_>, errors: &mut Vec
         start_s: section.start.map_or(0.0, |span| span.seconds()),
         max_isl: section.max_isl,
         max_osl: section.max_osl,
+        share: None,
     }
 }
 

@@ -133,6 +133,9 @@ pub struct Trace {
     /// Longer answers are cut to this many tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_osl: Option<u32>,
+    /// Only this share of its requests, from the first one on, is sent; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
 }
 
 /// What requests share on purpose.

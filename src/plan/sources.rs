@@ -17,7 +17,7 @@ use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
 
 /// What a plan was made from, beside the recipe's text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sources {
     /// Folder that relative paths of the recipe start at, absolute.
     pub folder: String,
@@ -26,6 +26,9 @@ pub struct Sources {
     pub site: Option<RecipeText>,
     /// The launcher file, verbatim.
     pub launcher: RecipeText,
+    /// The file of the launcher that stands in for it, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<RecipeText>,
     /// Options and environment variables.
     pub chosen: Chosen,
     /// Directives that environment variables of sbatch made, each with its variable.
@@ -43,6 +46,8 @@ pub struct Parts<'a> {
     pub site: &'a SiteFile,
     /// The launcher file.
     pub launcher: &'a Document,
+    /// The file of the launcher that stands in for it.
+    pub stand_in: Option<&'a Document>,
     /// What the user chose, of which `resolved` was made.
     pub chosen: Chosen,
     /// The merged recipe.
@@ -55,6 +60,7 @@ pub struct Parts<'a> {
 
 /// Makes the plan, which then remembers what it was made from.
 pub fn make(parts: Parts<'_>) -> Result<Plan, InputErrors> {
+    let stand_in = parts.stand_in.map(launcher::parse).transpose()?;
     let mut plan = build(Input {
         file: parts.file,
         resolved: parts.resolved,
@@ -62,6 +68,13 @@ pub fn make(parts: Parts<'_>) -> Result<Plan, InputErrors> {
         launcher: launcher::parse(parts.launcher)?,
         experiments: parts.experiments,
         version: parts.version,
+        rehearsal: parts
+            .chosen
+            .rehearsal
+            .clone()
+            .zip(stand_in)
+            .map(|(rehearsal, launcher)| (launcher, rehearsal)),
+        scale_load: parts.chosen.scale_load,
     })?;
     if let Some(scale) = parts.chosen.scale {
         scale::check(&plan, parts.file, scale)?;
@@ -78,6 +91,7 @@ pub fn make(parts: Parts<'_>) -> Result<Plan, InputErrors> {
         folder: parts.folder,
         site: parts.site.document.as_ref().map(of_site),
         launcher: verbatim(parts.launcher),
+        stand_in: parts.stand_in.map(verbatim),
         chosen: parts.chosen,
         directives,
     });
@@ -104,11 +118,12 @@ pub fn again(frozen: &Plan, env: &dyn Fn(&str) -> Option<String>) -> Result<Opti
         sources.site.as_ref().map(|text| SiteFile::parse(document(text))).transpose()?.unwrap_or_default();
     let resolved = resolve(&file, &site, &chosen)?;
     let launcher = resolved.recipe.deploy.launcher.as_deref().unwrap_or_default();
-    if launcher != frozen.launcher.name {
+    let rendered = launcher::parse(&document(&sources.launcher))?.name;
+    if launcher != rendered {
         let origin = resolved.origins.get("deploy.launcher").cloned().unwrap_or_default();
         return Err(InputError::new(
             origin,
-            format!("found {launcher:?}, and the script was rendered for {:?}", frozen.launcher.name),
+            format!("found {launcher:?}, and the script was rendered for {rendered:?}"),
         )
         .key("deploy.launcher")
         .next("set it when the script is rendered or submitted")
@@ -119,6 +134,7 @@ pub fn again(frozen: &Plan, env: &dyn Fn(&str) -> Option<String>) -> Result<Opti
         folder: sources.folder.clone(),
         site: &site,
         launcher: &document(&sources.launcher),
+        stand_in: sources.stand_in.as_ref().map(document).as_ref(),
         chosen,
         resolved: &resolved,
         experiments: frozen.experiments.clone(),

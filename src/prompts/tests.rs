@@ -329,6 +329,7 @@ fn a_trace_gives_lengths_clock_and_shared_blocks() {
         start_s: 0.0,
         max_isl: None,
         max_osl: Some(30),
+        share: None,
     };
     let prompts = prepare(&point(0, PromptSpec { source: PromptKind::Trace(trace), ..spec() }));
     assert_exact(&prompts, 0..4);

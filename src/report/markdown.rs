@@ -147,12 +147,22 @@ fn distinct_load(rows: &[Row]) -> bool {
     seen.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// Reasons of every point that is not plainly valid, one a line.
+/// Reasons of every point that is not plainly valid, one a line; a reason that all of several points have is said once.
 pub fn reasons(rows: &[Row]) -> Vec<String> {
-    let of = |row: &Row| -> Vec<String> {
-        row.summary.verdict.reasons.iter().map(|reason| format!("{}: {reason}", row.point)).collect()
+    let of = |row: &Row| row.summary.verdict.reasons.clone();
+    let common: Vec<String> = match rows {
+        [first, _, ..] => of(first)
+            .into_iter()
+            .filter(|reason| rows.iter().all(|row| row.summary.verdict.reasons.contains(reason)))
+            .collect(),
+        _ => Vec::new(),
     };
-    rows.iter().flat_map(of).collect()
+    let every = common.iter().map(|reason| format!("all {} load points: {reason}", rows.len()));
+    let own = rows.iter().flat_map(|row| {
+        let reasons = of(row).into_iter().filter(|reason| !common.contains(reason));
+        reasons.map(|reason| format!("{}: {reason}", row.point)).collect::<Vec<_>>()
+    });
+    every.chain(own).collect()
 }
 
 /// What the client added to its time stamps, at the point where it added most.
@@ -262,6 +272,17 @@ mod tests {
         let text = page(&[row("isl100_osl10_con2", &run(sound()))]);
         assert!(text.starts_with("# name\n\none line\n"), "{text}");
         assert_eq!(text.matches("\n## ").count(), 0, "{text}");
+    }
+
+    #[test]
+    fn a_reason_that_all_points_have_is_said_once() {
+        let mut rows = [row("a", &run(sound())), row("b", &run(sound()))];
+        for row in &mut rows {
+            row.summary.verdict.reasons = vec!["scaled".into()];
+        }
+        rows[1].summary.verdict.reasons.push("slow".into());
+        assert_eq!(reasons(&rows), ["all 2 load points: scaled", "b: slow"]);
+        assert_eq!(reasons(&rows[1..]), ["b: scaled", "b: slow"]);
     }
 
     #[test]

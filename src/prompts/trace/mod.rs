@@ -69,7 +69,7 @@ pub fn read(trace: &Trace) -> Result<Vec<TraceRequest>, InputError> {
 /// Reads `trace` and applies what the plan says of it.
 ///
 /// Rows without prompt or output tokens are left out, then those in the first `start_s` seconds after the earliest of the
-/// rest. Arrivals count from the first row that is kept, divided by `speedup`. Lengths are cut to `max_isl` and
+/// rest; of what then remains the first `share`, one at least, is kept. Arrivals count from the first row that is kept, divided by `speedup`. Lengths are cut to `max_isl` and
 /// `max_osl`, and blocks to what the cut prompt needs. Rows at the same instant keep their order in the file.
 ///
 /// Fails on a file that cannot be read or is not of this kind, naming line and field; when no row is kept; and on a
@@ -103,7 +103,9 @@ fn load_opened(trace: &Trace, opened: Opened) -> Result<Replay, InputError> {
     let Some(zero) = rows.get(early).map(|row| row.at_ns) else {
         return Err(nothing_left(trace, &stats));
     };
-    let requests = rows.drain(early..).map(|row| request(row, zero, trace, &mut stats));
+    let of_all = rows.len() - early;
+    let wanted = trace.share.map_or(of_all, |share| (of_all as f64 * share).ceil() as usize);
+    let requests = rows.drain(early..).take(wanted.max(1)).map(|row| request(row, zero, trace, &mut stats));
     Ok(Replay { requests: requests.collect(), stats })
 }
 

@@ -8,7 +8,15 @@ use super::*;
 
 fn trace(kind: TraceKind, path: &str) -> Trace {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    Trace { kind, path: path.display().to_string(), speedup: 1.0, start_s: 0.0, max_isl: None, max_osl: None }
+    Trace {
+        kind,
+        path: path.display().to_string(),
+        speedup: 1.0,
+        start_s: 0.0,
+        max_isl: None,
+        max_osl: None,
+        share: None,
+    }
 }
 
 fn fixture(kind: TraceKind, name: &str) -> Trace {

@@ -1,0 +1,70 @@
+use super::*;
+use crate::plan::{Length, OpenLoop, Ramp, Spacing, WhenFull};
+
+fn closed(concurrency: u32, requests: u64) -> LoadPoint {
+    LoadPoint::plain(concurrency, Stop::Requests(requests))
+}
+
+#[test]
+fn a_share_of_the_requests_and_of_the_warm_up_is_left_and_says_so() {
+    let mut point = LoadPoint { warmup_requests: 4096, ..closed(2048, 16_384) };
+    point.scale(0.01);
+    assert_eq!((point.stop, point.warmup_requests), (Stop::Requests(164), 41));
+    assert_eq!(point.arrival, Arrival::Closed { concurrency: 2048 }, "the point stays the same one");
+    assert_eq!(point.scaled, Some(0.01));
+}
+
+#[test]
+fn what_is_small_already_is_not_scaled_to_nothing() {
+    for (requests, left) in [(3, 3), (40, 10), (1000, 10), (2000, 20)] {
+        let mut point = closed(1, requests);
+        point.scale(0.01);
+        assert_eq!(point.stop, Stop::Requests(left), "{requests}");
+        assert_eq!(point.warmup_requests, 0, "none stays none");
+    }
+    let open =
+        OpenLoop { rate: 2.0, spacing: Spacing::Poisson, max_concurrency: None, when_full: WhenFull::Queue };
+    let mut point = LoadPoint { arrival: Arrival::Open(open), stop: Stop::DurationS(60.0), ..closed(1, 1) };
+    point.scale(0.01);
+    assert_eq!(point.stop, Stop::DurationS(1.0));
+}
+
+#[test]
+fn stages_shrink_and_the_ramp_ends_with_the_last() {
+    let ramp: Ramp = "300s:512,600s:512:hold,10s:0:cool-down".parse().unwrap();
+    let mut point =
+        LoadPoint { arrival: Arrival::ClosedRamp(ramp), stop: Stop::DurationS(910.0), ..closed(1, 1) };
+    point.scale(0.01);
+    let Arrival::ClosedRamp(ramp) = &point.arrival else { panic!("still a ramp") };
+    let lengths: Vec<f64> = ramp.stages.iter().map(|stage| stage.duration_s).collect();
+    assert_eq!(lengths, [3.0, 6.0, 0.5]);
+    assert_eq!(ramp.peak(), 512.0);
+    assert_eq!(point.stop, Stop::DurationS(9.5));
+}
+
+#[test]
+fn a_share_is_above_nothing_and_at_most_all() {
+    assert_eq!(share("0.01"), Ok(0.01));
+    assert_eq!(share("1"), Ok(1.0));
+    for text in ["0", "-1", "1.5", "NaN", "inf", "1%", ""] {
+        assert!(share(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_longest_request_is_known_unless_a_file_decides() {
+    let point = LoadPoint { isl: Length::normal(200, 20), osl: Length::normal(100, 10), ..closed(1, 1) };
+    // 200 + 4 × 20 and 100 + 4 × 10, and room for the template.
+    assert_eq!(context(&[point.clone(), closed(1, 1)]), Some(280 + 140 + 256));
+    let mut trace = point.clone();
+    trace.prompts.source = PromptKind::Trace(crate::plan::Trace {
+        kind: crate::plan::TraceKind::Mooncake,
+        path: "t.jsonl".into(),
+        speedup: 1.0,
+        start_s: 0.0,
+        max_isl: None,
+        max_osl: None,
+        share: None,
+    });
+    assert_eq!(context(&[point, trace]), None);
+}
