@@ -7,19 +7,25 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use support::house::House;
 use tokmark::plan::Plan;
 use tokmark::recipe::find;
 
-/// Sites in which a recipe may run: bare, and with pyxis in the way large sites are set up.
-const SITES: [(&str, &str); 2] = [
+/// Sites in which a recipe may run: bare, with pyxis in the way large sites are set up, and with apptainer.
+const SITES: [(&str, &str); 3] = [
     ("bare", "schema = 1\n"),
     (
         "pyxis",
         "schema = 1\nname = \"big\"\n\n[slurm]\npartition = \"batch\"\naccount = \"bench\"\ngres = \"gpus-per-node\"\n\
          mpi = \"pmix\"\nsetup = [\"module load slurm\"]\n\n[container]\nruntime = \"pyxis\"\n\
          mounts = [\"/lustre/models:/models:ro\"]\n\n[models]\n\"openai/gpt-oss-120b\" = \"/models/gpt-oss-120b\"\n",
+    ),
+    (
+        "apptainer",
+        "schema = 1\nname = \"small\"\n\n[slurm]\npartition = \"gpu\"\ngres = \"typed-gres\"\n\n[container]\nruntime = \"apptainer\"\n\
+         mounts = [\"/data/models:/models:ro\"]\n",
     ),
 ];
 
@@ -59,7 +65,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    assert!(cases.len() >= 10, "{} cases", cases.len());
+    assert!(cases.len() >= 200, "{} cases", cases.len());
     cases
 }
 
@@ -84,26 +90,57 @@ fn embedded_plan(script: &str) -> &str {
     after.split_once("\nTOKMARK_PLAN\n").unwrap().0
 }
 
+/// Each case on one of the cores.
+fn for_each_case(check: impl Fn(&House, &Case) + Sync) {
+    let house = house();
+    let waiting = Mutex::new(cases());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = waiting.lock().unwrap().pop() else { break };
+                    check(&house, &case);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_recipe_says_where_it_is_from_and_what_was_published() {
+    for document in find::embedded() {
+        let recipe: tokmark::recipe::Recipe = document.parse().unwrap();
+        let file = &document.file;
+        let summary = recipe.summary.unwrap_or_default();
+        assert!(!summary.is_empty() && !recipe.source.unwrap_or_default().is_empty(), "{file}");
+        let notes = recipe.notes.unwrap_or_default();
+        let (none, some) = (notes.contains("None published."), !recipe.published.is_empty());
+        let own = recipe.name.as_deref() == Some("quickstart");
+        assert!(own || none != some, "{file}: either figures, or the words \"None published.\"");
+        for figure in &recipe.published {
+            assert!(recipe.gpu.contains_key(&figure.gpu), "{file}: no [gpu.{}]", figure.gpu);
+        }
+    }
+}
+
 #[test]
 fn every_recipe_renders_as_before() {
-    let house = house();
-    for case in cases() {
+    for_each_case(|house, case| {
         let mut args = case.args("render");
         args.push("--explain".into());
         let text = house.run(args).succeeds().stdout;
         let plan = embedded_plan(&text);
         // The plan repeats the recipe and the launcher word for word; its own snapshot would only be noise.
-        let shown = settled(&house, &text.replace(plan, "{ the plan }"));
+        let shown = settled(house, &text.replace(plan, "{ the plan }"));
         insta::with_settings!({ snapshot_path => "snapshots/recipes", prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(case.name(), shown);
         });
-    }
+    });
 }
 
 #[test]
 fn the_same_input_gives_the_same_bytes_and_the_plan_inside_is_the_plan() {
-    let house = house();
-    for case in cases() {
+    for_each_case(|house, case| {
         let script = house.run(case.args("render")).succeeds().stdout;
         assert_eq!(house.run(case.args("render")).succeeds().stdout, script, "{}", case.name());
         let text = embedded_plan(&script);
@@ -115,13 +152,12 @@ fn the_same_input_gives_the_same_bytes_and_the_plan_inside_is_the_plan() {
         show.push("--json".into());
         let shown = house.run(show).succeeds().json();
         assert_eq!(shown["deployments"], serde_json::to_value(&plan.deployments).unwrap(), "{}", case.name());
-    }
+    });
 }
 
 #[test]
 fn every_script_is_clean_bash() {
-    let house = house();
-    for case in cases() {
+    for_each_case(|house, case| {
         let path = house.path().join(format!("{}.sbatch", case.name()));
         let mut args = case.args("render");
         args.extend(["--output".into(), path.display().to_string()]);
@@ -129,7 +165,7 @@ fn every_script_is_clean_bash() {
         assert_eq!(complaints("bash", &["-n"], &path), Some(String::new()), "{}", case.name());
         let complaints = complaints("shellcheck", &["--severity=style"], &path).unwrap_or_default();
         assert_eq!(complaints, "", "{}", case.name());
-    }
+    });
 }
 
 /// What a tool says against a file; `None` when there is no such tool.
