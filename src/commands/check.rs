@@ -1,5 +1,7 @@
 //! `tokmark check`: everything that can be known before a job runs, with made-up hosts.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
@@ -38,7 +40,18 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let plans = plan(global, &site, files)?;
     collect(plans.iter().map(planning::check_templates))?;
     let plans: Vec<Plan> = plans.into_iter().map(|planned| planned.plan).collect();
-    collect(plans.iter().map(planning::check_prompts))?;
+    let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
+        plans.iter().partition(|plan| missing_file(plan).is_none());
+    collect(complete.into_iter().map(planning::check_prompts))?;
+    if !global.quiet {
+        let told: std::collections::BTreeSet<_> =
+            wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
+        for (recipe, file) in told {
+            output::note(&format!(
+                "note: {recipe} wants {file}, which is not here and is not shipped; see its notes"
+            ));
+        }
+    }
     if !args.no_weights_check {
         let weights = plans.iter().map(|plan| planning::check_weights(global, plan));
         collect(weights.chain(plans.iter().map(|plan| planning::check_image(global, plan))))?;
@@ -68,6 +81,13 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The file of prompts that a shipped recipe wants and that is not here: the user's to fetch, and no mistake of the recipe.
+fn missing_file(plan: &Plan) -> Option<&str> {
+    let shipped = plan.recipe.file.starts_with(find::BUILT_IN);
+    let mut files = plan.points().filter_map(|(_, point)| point.prompts.source.file());
+    files.find(|file| shipped && !Path::new(file).exists())
+}
+
 /// `1 node`, `2 nodes`.
 fn counted(number: usize, of: &str) -> String {
     if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
@@ -95,8 +115,10 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
         for gpu in gpus {
             let chosen = Chosen { gpu, ..planning::chosen(global) };
             let own = planning::plan_file(global, site, file.clone(), chosen.clone());
-            // Other scales are sound or not; what is told is of the recipe's own.
-            if own.is_ok() {
+            // Other scales are sound or not; what is told is of the recipe's own. Sizes that were given are for that one alone.
+            if let Ok(planned) = &own
+                && !sizes_given(&planned.plan)
+            {
                 for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
                     let chosen = Chosen { scale: Some(scale), ..chosen.clone() };
                     results.extend(planning::plan_file(global, site, file.clone(), chosen).err().map(Err));
@@ -106,6 +128,14 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
         }
     }
     collect(results.into_iter())
+}
+
+/// Whether the servers are not as large as the recipe says.
+fn sizes_given(plan: &Plan) -> bool {
+    plan.origins.iter().any(|(key, origin)| {
+        let given = ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start));
+        given && key.starts_with("deploy.") && !key.starts_with("deploy.env.")
+    })
 }
 
 /// All values, or all errors.

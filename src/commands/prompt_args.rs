@@ -164,15 +164,15 @@ impl PromptArgs {
 
     fn section(&self) -> PromptSection {
         let dataset = self.dataset.as_ref().map(|(kind, path)| DatasetSection {
-            kind: *kind,
-            path: path.clone(),
+            kind: Some(*kind),
+            path: Some(path.clone()),
             min_tokens: self.min_prompt,
             max_tokens: self.max_prompt,
             dedupe: None,
         });
         let trace = self.trace.as_ref().map(|(kind, path)| TraceSection {
-            kind: *kind,
-            path: path.clone(),
+            kind: Some(*kind),
+            path: Some(path.clone()),
             speedup: self.speedup,
             start: self.trace_start,
             max_isl: self.max_isl,

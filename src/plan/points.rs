@@ -54,7 +54,10 @@ pub(super) fn points(
     let mut points: Vec<LoadPoint> = Vec::new();
     for combination in product(&axes, "sweep.load").map_err(|error| blame.locate(error))? {
         let load: LoadSection = typed(&base, &combination, "sweep.load", blame)?;
-        let others = combination.into_iter().filter(|(key, _)| extra.contains_key(key)).collect();
+        let others = combination
+            .into_iter()
+            .filter(|(key, value)| extra.contains_key(key) && !is_one_shape(key, value))
+            .collect();
         let suffix = combination_id(&others);
         let mut point = point(&load, blame)?;
         if !suffix.is_empty() {
@@ -69,6 +72,11 @@ pub(super) fn points(
         points.push(point);
     }
     Ok(points)
+}
+
+/// A mix of one shape, whose lengths are in the name of the point already.
+fn is_one_shape(key: &str, value: &Value) -> bool {
+    key == "mix" && value.as_array().is_some_and(|shapes| shapes.len() == 1)
 }
 
 fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {

@@ -8,7 +8,8 @@ use super::prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Toke
 use super::{Endpoint, Length, Spread, WeightedShape};
 use crate::document::InputError;
 use crate::recipe::prompts::{
-    ConversationSection, DatasetSection, MixSection, PrefixSection, PromptSection, RangeSection, TraceSection,
+    ConversationSection, DatasetKind, DatasetSection, MixSection, PrefixSection, PromptSection, RangeSection,
+    TraceKind, TraceSection,
 };
 
 /// Turns of a conversation when nothing says so.
@@ -141,21 +142,49 @@ fn absolute(path: &str, asked: &Asked<'_>) -> String {
 }
 
 fn source(asked: &Asked<'_>, at: At<'_>, errors: &mut Vec<InputError>) -> PromptKind {
-    match (&asked.prompts.dataset, &asked.prompts.trace) {
+    if asked.prompts.dataset.is_some() && asked.prompts.trace.is_some() {
+        errors.push(
+            at("prompts.trace", "found beside prompts.dataset".into())
+                .expected("one of them: whose words, or whose lengths and arrivals"),
+        );
+    }
+    let of_dataset = asked.prompts.dataset.as_ref().and_then(|section| dataset(section, asked, at, errors));
+    let of_trace = asked.prompts.trace.as_ref().and_then(|section| trace(section, asked, at, errors));
+    match (of_dataset, of_trace) {
+        (Some(dataset), _) => PromptKind::Dataset(dataset),
+        (None, Some(trace)) => PromptKind::Trace(trace),
         (None, None) => PromptKind::Synthetic(asked.prompts.style.unwrap_or_default()),
-        (Some(section), None) => PromptKind::Dataset(dataset(section, asked, at, errors)),
-        (None, Some(section)) => PromptKind::Trace(trace(section, asked, at, errors)),
-        (Some(section), Some(_)) => {
-            errors.push(
-                at("prompts.trace", "found beside prompts.dataset".into())
-                    .expected("one of them: whose words, or whose lengths and arrivals"),
-            );
-            PromptKind::Dataset(dataset(section, asked, at, errors))
-        }
     }
 }
 
-fn dataset(section: &DatasetSection, asked: &Asked<'_>, at: At<'_>, errors: &mut Vec<InputError>) -> Dataset {
+/// Format and file of `section`, a dataset or a trace; both are needed.
+fn kind_and_path<K: Copy>(
+    section: &str,
+    (kind, path): (Option<K>, Option<&String>),
+    kinds: &[&str],
+    at: At<'_>,
+    errors: &mut Vec<InputError>,
+) -> Option<(K, String)> {
+    let mut missing = |key: &str, expected: String| {
+        errors.push(at(&format!("prompts.{section}.{key}"), "missing".into()).expected(expected));
+    };
+    if kind.is_none() {
+        missing("kind", format!("one of {}", kinds.join(", ")));
+    }
+    if path.is_none() {
+        missing("path", "the file".into());
+    }
+    Some((kind?, path?.clone()))
+}
+
+fn dataset(
+    section: &DatasetSection,
+    asked: &Asked<'_>,
+    at: At<'_>,
+    errors: &mut Vec<InputError>,
+) -> Option<Dataset> {
+    let kinds = DatasetKind::ALL.map(DatasetKind::as_str);
+    let (kind, path) = kind_and_path("dataset", (section.kind, section.path.as_ref()), &kinds, at, errors)?;
     if let (Some(least), Some(most)) = (section.min_tokens, section.max_tokens)
         && least > most
     {
@@ -164,17 +193,24 @@ fn dataset(section: &DatasetSection, asked: &Asked<'_>, at: At<'_>, errors: &mut
                 .expected(format!("{most} or less")),
         );
     }
-    Dataset {
-        kind: section.kind,
-        path: absolute(&section.path, asked),
+    Some(Dataset {
+        kind,
+        path: absolute(&path, asked),
         min_tokens: section.min_tokens,
         max_tokens: section.max_tokens,
         dedupe: section.dedupe.unwrap_or(true),
         own_lengths: asked.osl.is_none(),
-    }
+    })
 }
 
-fn trace(section: &TraceSection, asked: &Asked<'_>, at: At<'_>, errors: &mut Vec<InputError>) -> Trace {
+fn trace(
+    section: &TraceSection,
+    asked: &Asked<'_>,
+    at: At<'_>,
+    errors: &mut Vec<InputError>,
+) -> Option<Trace> {
+    let kinds = TraceKind::ALL.map(TraceKind::as_str);
+    let (kind, path) = kind_and_path("trace", (section.kind, section.path.as_ref()), &kinds, at, errors)?;
     let speedup = section.speedup.unwrap_or(1.0);
     if !(speedup > 0.0 && speedup.is_finite()) {
         errors.push(at("prompts.trace.speedup", format!("found {speedup}")).expected("a number above 0"));
@@ -184,15 +220,15 @@ fn trace(section: &TraceSection, asked: &Asked<'_>, at: At<'_>, errors: &mut Vec
             errors.push(at(&format!("prompts.trace.{key}"), "found 0".into()).expected("1 or more"));
         }
     }
-    Trace {
-        kind: section.kind,
-        path: absolute(&section.path, asked),
+    Some(Trace {
+        kind,
+        path: absolute(&path, asked),
         speedup,
         start_s: section.start.map_or(0.0, |span| span.seconds()),
         max_isl: section.max_isl,
         max_osl: section.max_osl,
         share: None,
-    }
+    })
 }
 
 fn lengths(

@@ -91,6 +91,17 @@ pub enum PromptKind {
     Trace(Trace),
 }
 
+impl PromptKind {
+    /// The file that prompts come from.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Synthetic(_) => None,
+            Self::Dataset(dataset) => Some(&dataset.path),
+            Self::Trace(trace) => Some(&trace.path),
+        }
+    }
+}
+
 impl Default for PromptKind {
     fn default() -> Self {
         Self::Synthetic(Style::default())

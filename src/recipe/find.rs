@@ -122,6 +122,9 @@ pub fn all() -> (Vec<RecipeFile>, Vec<InputError>) {
     (found, errors)
 }
 
+/// How the name of an embedded file begins.
+pub const BUILT_IN: &str = "embedded:";
+
 /// The embedded recipe files.
 pub fn embedded() -> Vec<Document> {
     EMBEDDED
@@ -129,7 +132,7 @@ pub fn embedded() -> Vec<Document> {
         .filter(|file| file.path().extension().is_some_and(|extension| extension == "toml"))
         .filter_map(|file| {
             Some(Document {
-                file: format!("embedded:recipes/{}", file.path().display()),
+                file: format!("{BUILT_IN}recipes/{}", file.path().display()),
                 text: file.contents_utf8()?.to_owned(),
             })
         })

@@ -66,10 +66,12 @@ pub enum Style {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSection {
-    /// Its format.
-    pub kind: DatasetKind,
-    /// The file.
-    pub path: String,
+    /// Its format; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DatasetKind>,
+    /// The file; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Shortest prompt that is used, tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tokens: Option<u32>,
@@ -128,10 +130,12 @@ impl TraceKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSection {
-    /// Its format.
-    pub kind: TraceKind,
-    /// The file.
-    pub path: String,
+    /// Its format; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TraceKind>,
+    /// The file; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Its clock runs this many times as fast. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<f64>,
@@ -150,7 +154,7 @@ pub struct TraceSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceKind {
-    /// Mooncake JSONL: `timestamp` (ms), `input_length`, `output_length`, `hash_ids` of blocks of 512 tokens.
+    /// Mooncake JSONL: `timestamp` (ms; without one a request is due at once), `input_length`, `output_length`, `hash_ids` of blocks of 512 tokens.
     Mooncake,
     /// BurstGPT CSV: `Timestamp` (s), `Request tokens`, `Response tokens`.
     Burstgpt,

@@ -1,7 +1,7 @@
 //! Mooncake traces: JSONL with the blocks of each prompt.
 //!
 //! Arrow: an open file → here → rows. A line is `{"timestamp": milliseconds, "input_length": tokens, "output_length":
-//! tokens, "hash_ids": [block, …]}`, one block for each 512 tokens begun
+//! tokens, "hash_ids": [block, …]}`, one block for each 512 tokens begun; `timestamp` and `hash_ids` may be absent
 //! (<https://github.com/kvcache-ai/Mooncake>, FAST25-release/traces).
 
 use serde_json::Value;
@@ -32,9 +32,12 @@ pub(super) fn read(opened: Opened, see: &mut dyn FnMut(Row)) -> Result<(), Input
 
 fn row(record: &Record) -> Result<Row, InputError> {
     let tokens = |key| record.tokens(key, 0)?.ok_or_else(|| record.missing(key, EXPECTED));
-    let timestamp = record.fields.get("timestamp").ok_or_else(|| record.missing("timestamp", EXPECTED))?;
-    let at_ns = nanoseconds(timestamp)
-        .ok_or_else(|| record.wrong_type("timestamp", timestamp, "milliseconds, 0 or more"))?;
+    // Traces without a clock of their own leave it out.
+    let at_ns = match record.fields.get("timestamp") {
+        None | Some(Value::Null) => 0,
+        Some(timestamp) => nanoseconds(timestamp)
+            .ok_or_else(|| record.wrong_type("timestamp", timestamp, "milliseconds, 0 or more"))?,
+    };
     let blocks = match record.fields.get("hash_ids") {
         None | Some(Value::Null) => Some(Vec::new()),
         Some(Value::Array(ids)) => ids.iter().map(Value::as_u64).collect(),

@@ -154,7 +154,7 @@ fn a_bad_line_of_mooncake_is_named() {
             b"{\"timestamp\":1,\"input_length\":2}",
             "f:1:1: `output_length`: the field is missing; found timestamp, input_length",
         ),
-        (b"\n{\"input_length\":2}", "f:2:1: `timestamp`: the field is missing"),
+        (b"\n{\"output_length\":2}", "f:2:1: `input_length`: the field is missing"),
         (
             b"{\"timestamp\":-1,\"input_length\":2,\"output_length\":3}",
             "f:1:1: `timestamp`: found the number -1\n  expected: milliseconds",
