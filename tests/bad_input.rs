@@ -135,8 +135,8 @@ fn an_unknown_gpu_type() {
 #[test]
 fn a_recipe_without_a_value_for_the_chosen_gpu() {
     says!(
-        House::new().fails(["run", "gpt-oss-120b-vllm", "--gpu", "b200"]),
-        r#"error: embedded:recipes/gpt-oss-120b-vllm.toml:53: `gpu.b200`: nothing for GPU type "b200" (--gpu)
+        run(&format!("{}[gpu.h100.container]\nimage = \"x\"\n", good()), &["--gpu", "b200"]),
+        r#"error: ./r.toml:10: `gpu.b200`: nothing for GPU type "b200" (--gpu)
   expected: one of h100
   next: choose --gpu h100, or add a [gpu.b200] section"#
     );
@@ -145,10 +145,27 @@ fn a_recipe_without_a_value_for_the_chosen_gpu() {
 #[test]
 fn a_recipe_for_several_gpus_and_none_chosen() {
     says!(
-        House::new().fails(["submit", "gpt-oss-120b-dynamo-trtllm"]),
-        "error: embedded:recipes/gpt-oss-120b-dynamo-trtllm.toml:61: `gpu`: written for several GPU types
+        run(&format!("{}[gpu.gb200.load]\n[gpu.b200.load]\n", good()), &[]),
+        "error: ./r.toml:10: `gpu`: written for several GPU types
   expected: one of b200, gb200
   next: choose one: --gpu b200"
+    );
+}
+
+#[test]
+fn a_share_of_the_load_that_is_none() {
+    let house = House::new();
+    let end = house.run(["run", "quickstart", "--scale-load", "1.5"]).fails(2);
+    assert!(end.stderr.contains("'--scale-load <SHARE>': expected a share above 0"), "{}", end.stderr);
+    assert!(house.is_untouched());
+}
+
+#[test]
+fn a_file_of_prompts_without_its_format() {
+    says!(
+        run(&format!("{MODEL}{SIM}[load]\nosl = 4\n[load.prompts.dataset]\npath = \"p.jsonl\"\n"), &[]),
+        "error: ./r.toml: `load.prompts.dataset.kind`: missing
+  expected: one of dolly, sharegpt, openassistant, jsonl"
     );
 }
 
