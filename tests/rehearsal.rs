@@ -11,7 +11,7 @@ use support::house::{House, house_json};
 use tokmark::recipe::{Recipe, find};
 
 /// How many times faster than a GPU the simulated engine goes here.
-const SPEED: &str = "deploy.engine.speed=200";
+const SPEED: &str = "deploy.engine.speed=100";
 
 /// A recipe's name, and the GPU types it is written for.
 fn recipes() -> Vec<(String, Vec<String>)> {
@@ -49,7 +49,8 @@ fn rehearse(recipe: &str, gpu: Option<&String>) -> Result<(), String> {
     }
     let end = house.run(args);
     let wrong = |what: String| Err(format!("{recipe} on {gpu:?}: {what}\n{}", end.stderr));
-    if end.code != Some(0) {
+    // A machine that is busy with other tests makes figures invalid, and rightly so: they are not looked at here.
+    if ![Some(0), Some(5)].contains(&end.code) {
         return wrong(format!("exit code {:?}", end.code));
     }
     let Value::Array(summaries) = end.json() else { return wrong("no list of summaries".into()) };
@@ -80,7 +81,7 @@ fn every_recipe_can_be_rehearsed() {
     let waiting = Mutex::new(recipes());
     let problems = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..3 {
             scope.spawn(|| {
                 loop {
                     let Some((recipe, gpus)) = waiting.lock().unwrap().pop() else { break };
@@ -130,6 +131,7 @@ fn prefill_and_decode_become_one_engine_with_all_their_gpus() {
     let house = House::new();
     house.recipe(
         "summary = \"s\"\n[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"dynamo-trtllm\"\nattention_dp = true\n\
+         [deploy.engine]\nkv_cache_free_gpu_mem_fraction = 0.8\n\
          [deploy.prefill]\ntp = 2\nep = 2\nreplicas = 2\n[deploy.prefill.engine]\nmax_batch_size = 1\nmax_num_tokens = 4096\n\
          [deploy.decode]\ntp = 4\nep = 4\n[deploy.decode.engine]\nmax_batch_size = 256\nmax_num_tokens = 256\n\
          [load]\nisl = 8\nosl = 4\n",
