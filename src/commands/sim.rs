@@ -19,7 +19,8 @@ pub struct SimArgs {
     /// Port to listen on; 0 picks a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// GPU and model to imitate: quick, h100, b200, gb200, a10g, or a .toml file with the fields of one profile
+    /// What to imitate: quick, a10g, h100, h200, b200, gb200, one of the GPUs with a model (h100/llama-3.3-70b), or a .toml
+    /// file with the fields of one profile
     #[arg(long, default_value = "quick", value_name = "NAME|FILE")]
     pub profile: String,
     /// Served model name [default: the profile's]

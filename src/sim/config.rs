@@ -87,6 +87,10 @@ impl SimConfig {
             return Err(bad("--speed", speed, "a factor from 0.000001 to 1000000"));
         }
         let base = profile.engine(tp);
+        if base.num_blocks == 0 && overrides.num_gpu_blocks.is_none() {
+            let expected = format!("more GPUs: the weights of {} leave no room for KV blocks", profile.model);
+            return Err(bad("--tp", tp, expected));
+        }
         let engine = EngineConfig {
             max_num_seqs: at_least_one("--max-num-seqs", overrides.max_num_seqs, base.max_num_seqs)?,
             max_num_batched_tokens: at_least_one(
@@ -96,7 +100,8 @@ impl SimConfig {
             )?,
             block_size: at_least_one("--block-size", overrides.block_size, base.block_size)?,
             num_blocks: at_least_one("--num-gpu-blocks", overrides.num_gpu_blocks, base.num_blocks)?,
-            cost: base.cost.scaled(1.0 / speed),
+            sliding_window: base.sliding_window,
+            cost: base.cost.sped_up(speed),
         };
         let max_model_len = at_least_one("--max-model-len", overrides.max_model_len, profile.max_model_len)?;
         let capacity = engine.kv_capacity_tokens();
@@ -147,6 +152,7 @@ fn at_least_one(flag: &'static str, given: Option<u32>, default: u32) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::step::StepLoad;
     use super::*;
 
     #[test]
@@ -162,10 +168,9 @@ mod tests {
         let config = SimConfig::new("quick", &overrides).expect("sound");
         assert_eq!((config.model.as_str(), config.engine.max_num_seqs), ("m", 3));
         assert_eq!(config.engine.kv_capacity_tokens(), 32_768);
-        assert_eq!(
-            (config.engine.cost.step_base_us, config.engine.cost.prefill_us_per_token),
-            (2000.0, 10.0)
-        );
+        // 4000 + 20 + 100 × 20 = 6,020 µs, at twice the speed.
+        let load = StepLoad { seqs: 1, prefill_tokens: 100, ..StepLoad::default() };
+        assert_eq!(config.engine.cost.step_us(&load), 3010);
     }
 
     #[test]
@@ -185,6 +190,12 @@ mod tests {
         for (overrides, expected) in cases {
             assert!(message(overrides.clone()).starts_with(expected), "{}", message(overrides));
         }
+        let error = SimConfig::new("h100/deepseek-r1", &Overrides { tp: Some(1), ..Overrides::default() });
+        let error = error.expect_err("too large").to_string();
+        assert!(
+            error.starts_with("--tp: found 1, expected more GPUs: the weights of deepseek-ai/"),
+            "{error}"
+        );
         let quick = SimConfig::of_profile("quick").expect("sound");
         let faults = Faults { fail_rate: 1.5, ..Faults::default() };
         let error = quick.clone().with_faults(faults).expect_err("bad").to_string();

@@ -3,12 +3,13 @@
 //! It follows vLLM V1: one loop in which prefill and decode are the same thing (compute the tokens that have no KV
 //! yet), running sequences first, then the queue in order of arrival; when blocks run out the sequence admitted last
 //! loses its blocks and goes back to the head of the queue to be recomputed. Same calls, same answers.
-//! Arrow: `cost`, `stats` → here → `server`, which adds real time.
+//! Arrow: `step`, `cost`, `stats` → here → `server`, which adds real time.
 
 use std::collections::VecDeque;
 
-use super::cost::{StepCost, StepLoad};
+use super::cost::StepCost;
 use super::stats::EngineStats;
+use super::step::StepLoad;
 
 /// Limits and costs of an engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,14 +22,32 @@ pub struct EngineConfig {
     pub block_size: u32,
     /// KV blocks there are.
     pub num_blocks: u32,
+    /// Tokens that every second layer sees, whose blocks come out of the same pool; 0: all layers see all.
+    pub sliding_window: u32,
     /// Step-time model.
     pub cost: StepCost,
 }
 
 impl EngineConfig {
-    /// Tokens the KV cache holds.
+    /// Tokens of the longest sequence that the KV cache holds.
     pub fn kv_capacity_tokens(&self) -> u64 {
-        u64::from(self.num_blocks) * u64::from(self.block_size)
+        let blocks = self.num_blocks - self.window_blocks().min(self.num_blocks.div_ceil(2));
+        u64::from(blocks) * u64::from(self.block_size)
+    }
+
+    /// Blocks of a sequence of that many tokens: one for each block of them, and with a sliding window the last ones
+    /// a second time, for the layers that see no more.
+    fn blocks(&self, tokens: u32) -> u32 {
+        let all = tokens.div_ceil(self.block_size);
+        all.saturating_add(all.min(self.window_blocks()))
+    }
+
+    /// A window that begins within a block reaches into one more.
+    fn window_blocks(&self) -> u32 {
+        match self.sliding_window {
+            0 => 0,
+            window => window.div_ceil(self.block_size) + 1,
+        }
     }
 }
 
@@ -262,7 +281,7 @@ impl Engine {
         while at < self.running.len() {
             let sequence = &self.running[at];
             let tokens = sequence.pending().min(*budget);
-            let wanted = (sequence.computed + tokens).div_ceil(self.config.block_size);
+            let wanted = self.config.blocks(sequence.computed + tokens);
             let missing = wanted.saturating_sub(sequence.blocks);
             while missing > self.free_blocks && at < self.running.len() {
                 self.preempt_newest();
@@ -293,7 +312,7 @@ impl Engine {
     fn admit(&mut self, now_us: u64, budget: &mut u32) {
         while self.running.len() < self.config.max_num_seqs as usize && *budget > 0 {
             let Some(head) = self.waiting.front() else { break };
-            let blocks = head.tokens().div_ceil(self.config.block_size);
+            let blocks = self.config.blocks(head.tokens());
             if head.request.arrival_us > now_us || blocks > self.free_blocks {
                 break;
             }
@@ -310,11 +329,8 @@ impl Engine {
     fn load(&self) -> StepLoad {
         let mut load = StepLoad::default();
         for sequence in self.running.iter().filter(|sequence| sequence.scheduled > 0) {
-            load.seqs += 1;
-            load.kv_tokens += u64::from(sequence.computed + sequence.scheduled);
-            if !sequence.is_decoding() {
-                load.prefill_tokens += u64::from(sequence.scheduled);
-            }
+            let decoding = sequence.is_decoding();
+            load.add(sequence.computed, sequence.scheduled, decoding, self.config.sliding_window);
         }
         load
     }

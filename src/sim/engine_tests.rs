@@ -1,6 +1,7 @@
 //! The scheduler by table, in virtual time, every expected instant worked by hand.
 
 use super::*;
+use crate::sim::cost::LinearCost;
 
 /// 1 ms a step, 10 µs a sequence, 100 µs a prompt token: sums that can be done in the head.
 fn config() -> EngineConfig {
@@ -9,12 +10,13 @@ fn config() -> EngineConfig {
         max_num_batched_tokens: 1000,
         block_size: 10,
         num_blocks: 1000,
-        cost: StepCost {
+        sliding_window: 0,
+        cost: StepCost::Linear(LinearCost {
             step_base_us: 1000.0,
             step_us_per_seq: 10.0,
             prefill_us_per_token: 100.0,
-            ..StepCost::default()
-        },
+            ..LinearCost::default()
+        }),
     }
 }
 
@@ -182,4 +184,25 @@ fn statistics_follow_the_tokens() {
     assert!((stats.itl.sum - 0.00202).abs() < 1e-9, "{}", stats.itl.sum);
     assert_eq!(stats.itl.counts[0], 2, "both gaps are under 10 ms");
     assert!((stats.e2e.sum - 0.01303).abs() < 1e-9, "{}", stats.e2e.sum);
+}
+
+#[test]
+fn a_sliding_window_costs_a_sequence_its_last_blocks_a_second_time() {
+    // Blocks of 10, a window of 25 tokens: 3 blocks and the one it begins in. A prompt of 99 and the first token of the
+    // answer hold 10 + 4 of 100 blocks; one of 9 and one token hold 1 + 1.
+    let windowed = EngineConfig { sliding_window: 25, num_blocks: 100, ..config() };
+    for (prompt_tokens, share) in [(99, 0.14), (9, 0.02)] {
+        let mut engine = Engine::new(windowed.clone());
+        engine.submit(request(1, 0, prompt_tokens, 2)).expect("fits");
+        let mut events = Vec::new();
+        let end_us = engine.begin_step(0).expect("a step").end_us;
+        engine.finish_step(&mut events);
+        engine.begin_step(end_us);
+        assert_eq!(engine.kv_usage(), share, "{prompt_tokens} tokens");
+    }
+    // The longest sequence: 96 blocks of 10 and 4 for the window; in 7 blocks, 3 and the same 3 again.
+    assert_eq!(windowed.kv_capacity_tokens(), 960);
+    assert_eq!(EngineConfig { num_blocks: 7, ..windowed.clone() }.kv_capacity_tokens(), 30);
+    let longest = [request(1, 0, 900, 60)];
+    assert_eq!(run(EngineConfig { max_num_batched_tokens: 1000, ..windowed }, &longest).len(), 60);
 }

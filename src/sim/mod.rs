@@ -1,13 +1,16 @@
 //! The simulated engine: an OpenAI-compatible server whose timing comes from a model of continuous batching.
 //!
-//! `profile` (data) → `config` (checked) → `engine` + `cost` (pure, virtual time) → `server` (HTTP, real time).
+//! `profile` (data) → `constants`, `derive` → `config` (checked) → `engine` + `cost`, `roofline` (pure, virtual time) →
+//! `server` (HTTP, real time).
 //! Arrow: depends on nothing else in the crate; only `commands` and tests start it. Everything it answers says it is
 //! simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`, `system_fingerprint`.
 
 mod answer;
 mod api_error;
 pub mod config;
+pub mod constants;
 pub mod cost;
+pub mod derive;
 mod driver;
 pub mod engine;
 pub mod faults;
@@ -16,9 +19,11 @@ pub mod profile;
 mod prometheus;
 mod render;
 mod request;
+pub mod roofline;
 mod routes;
 pub mod server;
 mod stats;
+pub mod step;
 
 pub use config::{ConfigError, Overrides, SimConfig};
 pub use faults::Faults;

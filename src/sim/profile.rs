@@ -1,51 +1,38 @@
-//! Profiles: the constants of a GPU with a model, as data. Five are embedded; a file of one's own does as well.
+//! Profiles: what the simulated engine imitates, as data. Some are embedded; a file of one's own does as well.
 //!
-//! Arrow: `profiles.toml` → here → `config`.
+//! Arrow: `profiles.toml` → here → `config`; `constants` and `derive` make an engine of it.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::cost::StepCost;
+use super::constants::Constants;
+use super::derive::{Derivation, Gpu, Limits, Model};
 use super::engine::EngineConfig;
 
 const EMBEDDED: &str = include_str!("profiles.toml");
 
-/// One profile, as written in `profiles.toml`. Costs are µs on one GPU; see there for the formula.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The most GPUs that are tried when the weights of a model are to fit.
+const MAX_TP: u32 = 64;
+
+/// One profile.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// Model name served unless another is asked for.
     pub model: String,
     /// GPUs assumed unless a tensor-parallel size is given.
     pub default_tp: u32,
-    /// Share of the ideal speed-up kept with each doubling of the GPUs, above 0 and up to 1.
-    pub tp_efficiency: f64,
-    /// µs per prompt token.
-    pub prefill_us_per_token: f64,
-    /// µs of every step.
-    pub step_base_us: f64,
-    /// µs per sequence in a step.
-    pub step_us_per_seq: f64,
-    /// µs per 1,000 tokens of context in a step.
-    pub step_us_per_1k_kv_tokens: f64,
-    /// (sequences, µs): deviation from the formula, ascending.
-    #[serde(default)]
-    pub step_extra_us_by_seqs: Vec<(u32, f64)>,
-    /// Sequences that run at once.
-    pub max_num_seqs: u32,
-    /// Tokens computed in one step.
-    pub max_num_batched_tokens: u32,
-    /// Tokens per KV block.
-    pub block_size: u32,
-    /// KV blocks with one GPU.
-    pub num_blocks: u32,
-    /// KV blocks each further GPU adds.
-    pub num_blocks_per_added_gpu: u32,
     /// Prompt and answer together, tokens.
     pub max_model_len: u32,
     /// Mean length at which an answer ends by itself, tokens; drawn from an exponential distribution.
     pub mean_output_tokens: u32,
+    figures: Figures,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Figures {
+    Constants(Constants),
+    Derived(Box<Derivation>),
 }
 
 /// Why there is no such profile.
@@ -53,13 +40,22 @@ pub struct Profile {
 pub enum ProfileError {
     /// Neither embedded nor a file.
     #[error(
-        "--profile: found {found:?}, expected one of {known}, or a .toml file with the fields of one profile"
+        "--profile: found {found:?}, expected one of {known}, one of them with a model behind a slash, or a .toml file \
+         with the fields of one profile"
     )]
     Unknown {
         /// What was asked for.
         found: String,
         /// Names there are, comma-separated.
         known: String,
+    },
+    /// A profile with a model that has no figures, or a profile without figures that a model could replace.
+    #[error("--profile: found {found:?}, expected {expected}")]
+    Model {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        expected: String,
     },
     /// The file cannot be read.
     #[error("--profile: {0}")]
@@ -74,86 +70,176 @@ pub enum ProfileError {
     },
 }
 
+/// `profiles.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Library {
+    constants: BTreeMap<String, Constants>,
+    profiles: BTreeMap<String, Written>,
+    gpus: BTreeMap<String, Gpu>,
+    models: BTreeMap<String, Model>,
+}
+
+/// A profile that names a GPU and a model, as written in TOML.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    gpu: String,
+    model: String,
+    default_tp: u32,
+    max_num_seqs: u32,
+    max_num_batched_tokens: u32,
+    block_size: u32,
+    memory_utilization: f64,
+    max_model_len: u32,
+    mean_output_tokens: u32,
+    /// Figures of one's own, in a file.
+    #[serde(default)]
+    gpus: BTreeMap<String, Gpu>,
+    #[serde(default)]
+    models: BTreeMap<String, Model>,
+}
+
+/// Tells the two kinds of file apart.
+#[derive(Deserialize)]
+struct Kind {
+    gpu: Option<serde::de::IgnoredAny>,
+}
+
 impl Profile {
     /// The embedded profiles by name.
     pub fn embedded() -> Result<BTreeMap<String, Self>, ProfileError> {
+        let library = Library::embedded()?;
+        let bad = |message| ProfileError::Parse { path: "profiles.toml".into(), message };
+        let mut profiles = BTreeMap::new();
+        for (name, written) in &library.profiles {
+            profiles.insert(name.clone(), library.derive(written).map_err(bad)?);
+        }
+        for (name, constants) in library.constants {
+            profiles.insert(name, Self::of_constants(constants).map_err(bad)?);
+        }
+        Ok(profiles)
+    }
+
+    /// The profile of that name, of that name with another model (`h100/llama-3.3-70b`), or in that file when the name
+    /// ends in `.toml`.
+    pub fn find(name: &str) -> Result<Self, ProfileError> {
+        if name.ends_with(".toml") {
+            return Self::in_file(name);
+        }
+        let (base, model) = name.split_once('/').map_or((name, None), |(base, model)| (base, Some(model)));
+        let mut profiles = Self::embedded()?;
+        let known = || profiles.keys().cloned().collect::<Vec<_>>().join(", ");
+        let unknown = ProfileError::Unknown { found: name.into(), known: known() };
+        let profile = profiles.remove(base).ok_or(unknown)?;
+        match model {
+            None => Ok(profile),
+            Some(model) => profile.with_model(model),
+        }
+    }
+
+    fn in_file(path: &str) -> Result<Self, ProfileError> {
+        let text = fs_err::read_to_string(path)?;
+        let bad = |message| ProfileError::Parse { path: path.into(), message };
+        let kind: Kind = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        if kind.gpu.is_none() {
+            let constants = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+            return Self::of_constants(constants).map_err(bad);
+        }
+        let mut written: Written = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let mut library = Library::embedded()?;
+        library.gpus.append(&mut written.gpus);
+        library.models.append(&mut written.models);
+        library.derive(&written).map_err(bad)
+    }
+
+    fn of_constants(constants: Constants) -> Result<Self, String> {
+        constants.check()?;
+        Ok(Self {
+            model: constants.model.clone(),
+            default_tp: constants.default_tp,
+            max_model_len: constants.max_model_len,
+            mean_output_tokens: constants.mean_output_tokens,
+            figures: Figures::Constants(constants),
+        })
+    }
+
+    /// The same server with another model, on as few GPUs as hold it.
+    fn with_model(self, name: &str) -> Result<Self, ProfileError> {
+        let mut models = Library::embedded()?.models;
+        let wrong = |expected: String| ProfileError::Model { found: name.into(), expected };
+        let Figures::Derived(derivation) = self.figures else {
+            return Err(wrong("no model, as the profile is not that of a GPU".into()));
+        };
+        let known = models.keys().cloned().collect::<Vec<_>>().join(", ");
+        let model = models.remove(name).ok_or_else(|| wrong(format!("a model of {known}")))?;
+        let derivation = Derivation { model, ..*derivation };
+        let holds = |tp: &u32| derivation.engine(*tp).kv_capacity_tokens() >= u64::from(self.max_model_len);
+        let powers = std::iter::successors(Some(1_u32), |tp| Some(tp * 2)).take_while(|tp| *tp <= MAX_TP);
+        let default_tp = powers.into_iter().find(holds).unwrap_or(MAX_TP);
+        let model = derivation.model.name.clone();
+        Ok(Self { model, default_tp, figures: Figures::Derived(Box::new(derivation)), ..self })
+    }
+
+    /// The engine this profile describes on `tp` GPUs; without KV blocks when the model does not fit into them.
+    pub fn engine(&self, tp: u32) -> EngineConfig {
+        match &self.figures {
+            Figures::Constants(constants) => constants.engine(tp),
+            Figures::Derived(derivation) => derivation.engine(tp),
+        }
+    }
+}
+
+impl Library {
+    fn embedded() -> Result<Self, ProfileError> {
         toml::from_str(EMBEDDED)
             .map_err(|error| ProfileError::Parse { path: "profiles.toml".into(), message: error.to_string() })
     }
 
-    /// The profile of that name, or in that file when the name ends in `.toml`.
-    pub fn find(name: &str) -> Result<Self, ProfileError> {
-        if name.ends_with(".toml") {
-            let text = fs_err::read_to_string(name)?;
-            let bad = |message| ProfileError::Parse { path: name.into(), message };
-            let profile: Self = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
-            profile.check().map_err(bad)?;
-            return Ok(profile);
-        }
-        let mut profiles = Self::embedded()?;
-        let known = profiles.keys().cloned().collect::<Vec<_>>().join(", ");
-        profiles.remove(name).ok_or_else(|| ProfileError::Unknown { found: name.into(), known })
-    }
-
-    /// What the types do not say: costs are costs, limits are limits.
-    fn check(&self) -> Result<(), String> {
-        let costs = [
-            ("prefill_us_per_token", self.prefill_us_per_token),
-            ("step_base_us", self.step_base_us),
-            ("step_us_per_seq", self.step_us_per_seq),
-            ("step_us_per_1k_kv_tokens", self.step_us_per_1k_kv_tokens),
-        ];
-        if let Some((key, found)) = costs.iter().find(|(_, us)| !(0.0..=1e9).contains(us)) {
-            return Err(format!("{key}: found {found}, expected µs from 0 to 1000000000"));
-        }
+    fn derive(&self, written: &Written) -> Result<Profile, String> {
+        let names = |kind: &str, found: &str, known: Vec<&String>| {
+            let known = known.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "{kind}: found {found:?}, expected one of {known}, or a table [{kind}s.{found}] in the file"
+            )
+        };
+        let gpu = self.gpus.get(&written.gpu);
+        let gpu = gpu.ok_or_else(|| names("gpu", &written.gpu, self.gpus.keys().collect()))?;
+        let model = self.models.get(&written.model);
+        let model = model.ok_or_else(|| names("model", &written.model, self.models.keys().collect()))?;
         let limits = [
-            ("default_tp", self.default_tp),
-            ("max_num_seqs", self.max_num_seqs),
-            ("max_num_batched_tokens", self.max_num_batched_tokens),
-            ("block_size", self.block_size),
-            ("num_blocks", self.num_blocks),
-            ("max_model_len", self.max_model_len),
-            ("mean_output_tokens", self.mean_output_tokens),
+            ("default_tp", written.default_tp),
+            ("max_model_len", written.max_model_len),
+            ("mean_output_tokens", written.mean_output_tokens),
         ];
         if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
             return Err(format!("{key}: found 0, expected 1 or more"));
         }
-        if !(self.tp_efficiency > 0.0 && self.tp_efficiency <= 1.0) {
-            return Err(format!("tp_efficiency: found {}, expected above 0 and up to 1", self.tp_efficiency));
-        }
-        let table = &self.step_extra_us_by_seqs;
-        if !table.is_sorted_by(|a, b| a.0 < b.0) || table.iter().any(|(_, us)| !(-1e9..=1e9).contains(us)) {
-            return Err("step_extra_us_by_seqs: expected [sequences, µs] pairs, sequences ascending".into());
-        }
-        Ok(())
-    }
-
-    /// How much faster `tp` GPUs compute than one: `tp × tp_efficiency^log2(tp)`.
-    pub fn speedup(&self, tp: u32) -> f64 {
-        let tp = f64::from(tp.max(1));
-        tp * self.tp_efficiency.powf(tp.log2())
-    }
-
-    /// The engine this profile describes on `tp` GPUs.
-    pub fn engine(&self, tp: u32) -> EngineConfig {
-        let on_one_gpu = StepCost {
-            step_base_us: 0.0,
-            step_us_per_seq: self.step_us_per_seq,
-            step_us_per_1k_kv_tokens: self.step_us_per_1k_kv_tokens,
-            prefill_us_per_token: self.prefill_us_per_token,
-            step_extra_us_by_seqs: self.step_extra_us_by_seqs.clone(),
+        let derivation = Derivation {
+            gpu: gpu.clone(),
+            model: model.clone(),
+            limits: Limits {
+                max_num_seqs: written.max_num_seqs,
+                max_num_batched_tokens: written.max_num_batched_tokens,
+                block_size: written.block_size,
+                memory_utilization: written.memory_utilization,
+            },
         };
-        let added = self.num_blocks_per_added_gpu.saturating_mul(tp.saturating_sub(1));
-        EngineConfig {
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens: self.max_num_batched_tokens,
-            block_size: self.block_size,
-            num_blocks: self.num_blocks.saturating_add(added),
-            cost: StepCost { step_base_us: self.step_base_us, ..on_one_gpu.scaled(1.0 / self.speedup(tp)) },
-        }
+        derivation.check()?;
+        Ok(Profile {
+            model: model.name.clone(),
+            default_tp: written.default_tp,
+            max_model_len: written.max_model_len,
+            mean_output_tokens: written.mean_output_tokens,
+            figures: Figures::Derived(Box::new(derivation)),
+        })
     }
 }
 
 #[cfg(test)]
 #[path = "profile_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod shapes;
