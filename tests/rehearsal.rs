@@ -110,7 +110,7 @@ fn another_launcher_by_set_keeps_the_load() {
     assert_eq!(summaries[0]["simulated"], true);
     assert!(!summaries[0]["verdict"]["reasons"].to_string().contains("scaled"), "{summaries:#}");
     let plan = house_json(&house.experiment().join("plan.json"));
-    assert_eq!(plan["deployments"][0]["engine"]["profile"], "a10g");
+    assert_eq!(plan["deployments"][0]["engine"]["profile"], "a10g/gpt-oss-20b");
 }
 
 #[test]

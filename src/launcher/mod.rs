@@ -136,6 +136,9 @@ pub struct StandIn {
     pub gpus: BTreeMap<String, String>,
     /// Its value for any other GPU type.
     pub other_gpus: String,
+    /// What is put behind that value, with a slash, by the name of the recipe's model; nothing for any other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, String>,
 }
 
 /// `[options]`

@@ -56,7 +56,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
     let (launcher, container) = match &input.rehearsal {
         None => (input.launcher.clone(), container),
         Some((stand_in, rehearsal)) => {
-            deployments = rehearsed(&input, &gpu, &deployments, stand_in, rehearsal)?;
+            deployments = rehearsed(&input, (&gpu, &model), &deployments, stand_in, rehearsal)?;
             (stand_in.clone(), None)
         }
     };
@@ -300,7 +300,7 @@ fn deployment(
 /// The same deployments on an engine that stands in for theirs.
 fn rehearsed(
     input: &Input<'_>,
-    gpu: &Gpu,
+    (gpu, model): (&Gpu, &Model),
     real: &[Deployment],
     stand_in: &Launcher,
     rehearsal: &Rehearsal,
@@ -319,7 +319,8 @@ fn rehearsed(
             .into());
     };
     let one = |real: &Deployment| {
-        let section = rehearsal::section(real, &gpu.kind, how, rehearsal).map_err(|error| vec![error])?;
+        let section = rehearsal::section(real, (&gpu.kind, &model.name), how, rehearsal)
+            .map_err(|error| vec![error])?;
         deployment(&input, gpu, &blame, &section, real.id.clone(), rehearsal::points(real))
     };
     real.iter().map(one).collect::<Result<_, _>>().map_err(InputErrors)

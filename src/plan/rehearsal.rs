@@ -85,10 +85,10 @@ pub(super) fn points(real: &Deployment) -> Vec<LoadPoint> {
     points
 }
 
-/// The deployment that stands in for `real` on a GPU type, as a recipe would say it.
+/// The deployment that stands in for `real`, with a model on a GPU type, as a recipe would say it.
 pub(super) fn section(
     real: &Deployment,
-    gpu: &str,
+    (gpu, model): (&str, &str),
     stand_in: &StandIn,
     rehearsal: &Rehearsal,
 ) -> Result<DeploySection, InputError> {
@@ -111,7 +111,8 @@ pub(super) fn section(
         }
     }
     let profile = stand_in.gpus.get(gpu).unwrap_or(&stand_in.other_gpus);
-    engine.insert(stand_in.gpu_option.clone(), toml::Value::String(profile.clone()));
+    let profile = stand_in.models.get(model).map_or(profile.clone(), |model| format!("{profile}/{model}"));
+    engine.insert(stand_in.gpu_option.clone(), toml::Value::String(profile));
     for set in &rehearsal.engine {
         let (key, value) = set.split_once('=').unwrap_or((set, "true"));
         let layer = assignment(key.trim(), value, &format!("--set {set}"))?;
