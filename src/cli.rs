@@ -6,10 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::plan::rehearsal::share;
-
 use crate::commands::{
-    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, show, sim, submit,
+    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, share, show, sim, submit,
 };
 
 /// Version with the commit it was built from.

@@ -26,3 +26,5 @@ pub mod sim;
 pub mod submit;
 mod target_args;
 mod waiting;
+
+pub(crate) use planning::share;

@@ -14,7 +14,7 @@ use crate::plan::build::host_path;
 use crate::plan::chosen::{Chosen, Scale};
 use crate::plan::resolve::{Resolved, resolve};
 use crate::plan::sources::{self, Parts};
-use crate::plan::{Connection, Plan};
+use crate::plan::{Connection, Plan, rehearsal};
 use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, RenderError, Scene};
@@ -55,6 +55,11 @@ pub(crate) fn tell_without_effect(plan: &Plan) {
 pub(crate) fn chosen(global: &Global) -> Chosen {
     let sets = global.sets.clone();
     Chosen { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Chosen::default() }
+}
+
+/// The value of `--scale-load`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    rehearsal::share(text)
 }
 
 /// How much of the load `--rehearse` drives when `--scale-load` says nothing.

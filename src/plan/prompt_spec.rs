@@ -260,6 +260,10 @@ fn lengths(
             let osl = asked.osl.map_or(Length::fixed(0), |osl| Length::normal(osl, asked.osl_stddev));
             return (Length::fixed(0), ranged(osl, asked.range, at, errors), Vec::new());
         }
+        // The file that decides was not said in full, which was told.
+        PromptKind::Synthetic(_) if asked.prompts.dataset.is_some() || asked.prompts.trace.is_some() => {
+            return nothing;
+        }
         PromptKind::Synthetic(_) if !asked.mix.is_empty() => {
             beside(&[&isl_keys[..], &osl_keys].concat(), "mix");
         }
