@@ -52,6 +52,27 @@ fn lists() {
 }
 
 #[test]
+fn filters_of_the_list_must_all_match() {
+    let house = House::new();
+    let names = |args: &[&str]| -> Vec<String> {
+        let listed = house.run([&["list", "--json"], args].concat()).succeeds().json();
+        listed.as_array().unwrap().iter().map(|recipe| recipe["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&["--gpu", "A10G", "--model", "OSS-20b", "--engine", "vllm"]), ["gpt-oss-20b-vllm"]);
+    assert!(names(&["--gpu", "gb200"]).contains(&"quickstart".to_owned()), "it is for any type");
+    assert_eq!(names(&["--source", "tokmark", "--engine", "sim"]), ["quickstart"]);
+    assert_eq!(names(&["--model", "gpt-oss-20b", "--engine", "sim"]), [""; 0]);
+    let end = house.run(["list", "--model", "nobodys", "--engine", "sim"]).succeeds();
+    assert_eq!(end.stdout, "");
+    assert!(end.stderr.starts_with("no recipe matches --model nobodys --engine sim\n"), "{}", end.stderr);
+    assert!(
+        end.stderr.contains("--model nobodys: none has it; there is ")
+            && end.stderr.contains("openai/gpt-oss-120b")
+    );
+    house.run(["list", "--launchers", "--model", "x"]).fails(2);
+}
+
+#[test]
 fn a_launcher_beside_this_folders_recipes_is_listed_instead_of_the_built_in_one() {
     let house = House::new();
     let text = "schema = 1\nname = \"NAME\"\nsummary = \"our NAME\"\n[endpoint]\nrole = \"server\"\nport = \"http\"\n[[role]]\nname = \"server\"\nplacement = \"head\"\nargv = [\"x\"]\nports = { http = 8000 }\n";
