@@ -24,5 +24,8 @@ mod session;
 pub mod show;
 pub mod sim;
 pub mod submit;
+mod suite_run;
+mod suites;
 mod target_args;
+mod tasks;
 mod waiting;
