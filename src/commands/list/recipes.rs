@@ -96,7 +96,12 @@ impl Filters {
                 continue;
             }
             alone += 1;
-            let known: BTreeSet<String> = all.iter().flat_map(of).collect();
+            // Of a source its beginning says whose it is.
+            let short = |value: String| match *name {
+                "--source" => value.split([',', ':']).next().unwrap_or_default().to_owned(),
+                _ => value,
+            };
+            let known: BTreeSet<String> = all.iter().flat_map(of).map(short).collect();
             let more = known.len().saturating_sub(MOST_VALUES);
             let known: Vec<String> = known.into_iter().take(MOST_VALUES).collect();
             text.push_str(&format!("\n  {name} {asked}: none has it; there is {}", known.join(", ")));
@@ -251,6 +256,10 @@ mod tests {
             "no recipe matches --gpu h100 --model qwen --engine sglang\n  \
              --model qwen: none has it; there is meta/Llama-3.3-70B, nv/Llama-FP4, openai/gpt-oss-20b\n  \
              --engine sglang: none has it; there is dynamo-trtllm, trtllm-serve, vllm"
+        );
+        assert_eq!(
+            filters("", "", "", "nobody").explain(&all),
+            "no recipe matches --source nobody\n  --source nobody: none has it; there is InferenceX"
         );
         assert!(filters("", "llama", "vllm", "").explain(&all).ends_with("all of them together none"));
     }
