@@ -950,7 +950,7 @@ fn jobs_of_nobody() {
     says!(
         House::new().fails(["jobs", "show", "17"]),
         "error: 17: no such job or experiment in HOUSE/experiments
-  expected: a job id, an experiment's name or directory, or `last`
+  expected: a job id, the name or directory of an experiment or a suite, `last` or `last-suite`
   next: `tokmark jobs list` shows them; --experiments DIR looks elsewhere"
     );
 }

@@ -45,10 +45,31 @@ fn lists() {
     snapshot(&house, "list-launchers", &house.run(["list", "--launchers"]).succeeds().stdout);
     let json = house.run(["list", "--json"]).succeeds();
     let recipes = json.json();
-    assert_eq!(recipes.as_array().unwrap().len(), 4);
+    assert_eq!(recipes.as_array().unwrap().len(), find::embedded().len());
     snapshot(&house, "list-json", &json.stdout);
     let launchers = house.run(["list", "--launchers", "--json"]).succeeds().json();
     assert!(launchers.as_array().unwrap().iter().any(|launcher| launcher["name"] == "vllm"));
+}
+
+#[test]
+fn filters_of_the_list_must_all_match() {
+    let house = House::new();
+    let names = |args: &[&str]| -> Vec<String> {
+        let listed = house.run([&["list", "--json"], args].concat()).succeeds().json();
+        listed.as_array().unwrap().iter().map(|recipe| recipe["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&["--gpu", "A10G", "--model", "OSS-20b", "--engine", "vllm"]), ["gpt-oss-20b-vllm"]);
+    assert!(names(&["--gpu", "gb200"]).contains(&"quickstart".to_owned()), "it is for any type");
+    assert_eq!(names(&["--source", "tokmark", "--engine", "sim"]), ["quickstart"]);
+    assert_eq!(names(&["--model", "gpt-oss-20b", "--engine", "sim"]), [""; 0]);
+    let end = house.run(["list", "--model", "nobodys", "--engine", "sim"]).succeeds();
+    assert_eq!(end.stdout, "");
+    assert!(end.stderr.starts_with("no recipe matches --model nobodys --engine sim\n"), "{}", end.stderr);
+    assert!(
+        end.stderr.contains("--model nobodys: none has it; there is ")
+            && end.stderr.contains("openai/gpt-oss-120b")
+    );
+    house.run(["list", "--launchers", "--model", "x"]).fails(2);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::session::Shown;
 use super::{allocation, output, planning, session};
 use crate::cli::Global;
 use crate::deploy::Place;
@@ -49,7 +50,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
     planning::check_prompts(&plan)?;
-    session::conduct(global, plan, Place::Allocation(Box::new(allocation)), experiment, false)
+    session::conduct(global, plan, Place::Allocation(Box::new(allocation)), experiment, Shown::Table)
 }
 
 fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{output, planning, session, waiting};
+use super::{output, planning, session, suites, waiting};
 use crate::cli::Global;
 use crate::document::InputError;
 use crate::error;
@@ -15,6 +15,7 @@ use crate::executor::SlurmError;
 use crate::executor::slurm::Slurm;
 use crate::experiment::discover::{self, Found, Progress};
 use crate::experiment::manifest::hostname;
+use crate::experiment::suite::{self, Suite};
 use crate::report::Row;
 use crate::report::table::Table;
 use crate::run::point;
@@ -36,9 +37,9 @@ pub struct JobsArgs {
 enum Action {
     /// Every job and local run, newest first (the default)
     List,
-    /// One job: state, points, results
+    /// One job, or one suite: state, points, results
     Show {
-        /// Job id, experiment name, directory, or `last`
+        /// Job id, experiment name, directory, `last`; a suite's name or directory, `last-suite`
         job: String,
     },
     /// Logs of a job
@@ -48,14 +49,14 @@ enum Action {
         /// Which log, e.g. bench, server-0, slurm [default: bench]
         log: Option<String>,
     },
-    /// Wait for a job's end and pass on its exit code
+    /// Wait for a job's or a suite's end and pass on its (worst) exit code
     Wait {
-        /// Job id, experiment name, directory, or `last`
+        /// Job id, experiment name, directory, `last`; a suite's name or directory, `last-suite`
         job: String,
     },
-    /// Cancel a job or a local run
+    /// Cancel jobs, local runs or suites
     Cancel {
-        /// Job ids, experiment names or directories
+        /// Job ids, experiment names or directories; suites
         #[arg(required = true)]
         jobs: Vec<String>,
     },
@@ -70,21 +71,44 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         match args.action.as_ref().unwrap_or(&Action::List) {
             Action::List => list(&folder, &slurm, args.json).await,
-            Action::Show { job } => show(&find(&folder, job)?, &slurm, args.json).await,
-            Action::Log { job, log } => log_of(&find(&folder, job)?, log.as_deref()),
-            Action::Wait { job } => waiting::wait(global, &find(&folder, job)?, &slurm, args.json).await,
+            Action::Show { job } => match find(&folder, job)? {
+                Named::Experiment(found) => show(&found, &slurm, args.json).await,
+                Named::Suite(suite) => suites::show(&suite, &slurm, args.json).await,
+            },
+            Action::Log { job, log } => match find(&folder, job)? {
+                Named::Experiment(found) => log_of(&found, log.as_deref()),
+                Named::Suite(suite) => Err(no_log(&suite).into()),
+            },
+            Action::Wait { job } => match find(&folder, job)? {
+                Named::Experiment(found) => waiting::wait(global, &found, &slurm, args.json).await,
+                Named::Suite(suite) => suites::wait(global, &suite, &slurm, args.json).await,
+            },
             Action::Cancel { jobs } => cancel(&folder, jobs, &slurm).await,
         }
     })
 }
 
-fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
-    discover::named(folder, name).ok_or_else(|| {
+/// What a user named.
+enum Named {
+    Experiment(Box<Found>),
+    Suite(Suite),
+}
+
+fn find(folder: &Path, name: &str) -> anyhow::Result<Named> {
+    let experiment = discover::named(folder, name).map(|found| Named::Experiment(Box::new(found)));
+    experiment.or_else(|| suite::named(folder, name).map(Named::Suite)).ok_or_else(|| {
         InputError::new(name, format!("no such job or experiment in {}", folder.display()))
-            .expected("a job id, an experiment's name or directory, or `last`")
+            .expected("a job id, the name or directory of an experiment or a suite, `last` or `last-suite`")
             .next("`tokmark jobs list` shows them; --experiments DIR looks elsewhere")
             .into()
     })
+}
+
+fn no_log(suite: &Suite) -> InputError {
+    let names =
+        suite.receipt.jobs.iter().map(|member| member.job.clone().unwrap_or(member.experiment.clone()));
+    InputError::new(suite.dir().display().to_string(), "is a suite, which has no log of its own")
+        .expected(format!("one of its jobs: {}", names.collect::<Vec<_>>().join(", ")))
 }
 
 /// Whether Slurm still has something to say. An interrupted job may have been requeued, or tells why it was interrupted.
@@ -93,7 +117,7 @@ pub(super) fn may_change(progress: Progress) -> bool {
 }
 
 /// What Slurm says of jobs that may still change. Without Slurm, nothing.
-async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus> {
+pub(super) async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus> {
     let open = found.iter().filter(|found| may_change(found.progress()));
     let ids: Vec<JobId> = open.filter_map(|found| found.manifest.own_job()?.parse().ok()).collect();
     match slurm.poll(&ids).await {
@@ -107,7 +131,7 @@ async fn statuses(found: &[&Found], slurm: &Slurm) -> BTreeMap<JobId, JobStatus>
 }
 
 /// State of an experiment: what it wrote itself, and where that leaves it open, what Slurm says.
-fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
+pub(super) fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
     let progress = found.progress();
     let status =
         found.manifest.own_job().and_then(|job| job.parse().ok()).and_then(|id: JobId| statuses.get(&id));
@@ -123,6 +147,7 @@ fn state(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> String {
         (None, None, Progress::Running { doing, host, pid }) if is_alive(&host, pid) => {
             format!("RUNNING: {doing}")
         }
+        (None, None, Progress::NotStarted) => "NOT STARTED".into(),
         (None, None, _) => "LOST".into(),
         (None, Some(_), _) => "UNKNOWN".into(),
     }
@@ -277,8 +302,29 @@ async fn may_run_again(found: &Found, slurm: &Slurm) -> anyhow::Result<bool> {
     Ok(known.get(&id).is_some_and(|status| !status.state.is_terminal()))
 }
 
+/// Sends the process of a run the signal by which it wraps up.
+pub(super) fn ask_to_stop(name: &str, pid: u32) -> anyhow::Result<()> {
+    nix::sys::signal::kill(process(pid), nix::sys::signal::Signal::SIGTERM)
+        .map_err(std::io::Error::from)
+        .with_context(|| format!("cannot signal process {pid}"))?;
+    Ok(output::line(&format!("asked {name} to stop"))?)
+}
+
 async fn cancel(folder: &Path, jobs: &[String], slurm: &Slurm) -> anyhow::Result<()> {
-    let found: Vec<Found> = jobs.iter().map(|job| find(folder, job)).collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for job in jobs {
+        match find(folder, job)? {
+            Named::Experiment(one) => found.push(*one),
+            Named::Suite(suite) if suites::stop(&suite)? => {}
+            Named::Suite(suite) => {
+                found.extend(suites::experiments(&suite));
+                for id in suites::jobs_without_experiment(&suite) {
+                    slurm.cancel(&id).await?;
+                    output::line(&format!("cancelled job {id}"))?;
+                }
+            }
+        }
+    }
     for found in found {
         let own = found.manifest.own_job();
         let name = own.map_or_else(|| found.dir.display().to_string(), str::to_owned);
@@ -291,10 +337,7 @@ async fn cancel(folder: &Path, jobs: &[String], slurm: &Slurm) -> anyhow::Result
                 output::line(&format!("cancelled job {job}"))?;
             }
             (None, Progress::Running { host, pid, .. }) if host == hostname() && is_alive(&host, pid) => {
-                nix::sys::signal::kill(process(pid), nix::sys::signal::Signal::SIGTERM)
-                    .map_err(std::io::Error::from)
-                    .with_context(|| format!("cannot signal process {pid}"))?;
-                output::line(&format!("asked {name} to stop"))?;
+                ask_to_stop(&name, pid)?;
             }
             (None, Progress::Running { host, pid, .. }) if is_alive(&host, pid) => {
                 return Err(InputError::new(name, format!("runs on {host}, not here"))

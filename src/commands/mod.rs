@@ -24,7 +24,10 @@ mod session;
 pub mod show;
 pub mod sim;
 pub mod submit;
+mod suite_run;
+mod suites;
 mod target_args;
+mod tasks;
 mod waiting;
 
 pub(crate) use planning::share;

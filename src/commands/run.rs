@@ -1,13 +1,16 @@
 //! `tokmark run RECIPE`: the inner path without a job of its own: processes on this machine, or, inside a Slurm allocation,
 //! steps on its nodes.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use clap::Args;
 
-use super::{allocation, output, planning, session};
+use super::session::Shown;
+use super::{allocation, output, planning, session, suite_run};
 use crate::cli::Global;
 use crate::deploy::{Place, ports, secrets};
-use crate::document::InputError;
+use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
 
@@ -15,43 +18,64 @@ use crate::plan::Plan;
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Recipe: file, name or alias
-    recipe: String,
+    #[arg(required_unless_present = "file")]
+    recipe: Option<String>,
+    /// A suite: every job of a file of [[job]] tables, one after the other
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
+    file: Option<PathBuf>,
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
     /// On this machine, even inside a Slurm allocation
     #[arg(long)]
     local: bool,
-    /// Print the summaries as JSON instead of the table
+    /// Print the summaries as JSON instead of the table; of a suite its experiments
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
-    let plan = planning::plan(global, &args.recipe, args.scale)?.plan;
-    planning::check_weights(global, &plan)?;
-    planning::check_connection(&plan, true)?;
-    planning::check_prompts(&plan)?;
+    if let Some(file) = &args.file {
+        return suite_run::run(global, file, args.local, args.json);
+    }
+    let recipe = args.recipe.as_deref().unwrap_or_default();
+    let plan = planning::plan(global, recipe, args.scale)?.plan;
+    check(global, &plan)?;
+    let (place, note) = place(args.local, &plan)?;
+    note.iter().filter(|_| !global.quiet).for_each(|note| output::note(note));
+    let experiment = make(&plan, &place, jiff::Timestamp::now())?;
+    let shown = if args.json { Shown::Json } else { Shown::Table };
+    session::conduct(global, plan, place, experiment, shown)
+}
+
+/// What this machine can check before anything is made.
+pub(super) fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
+    planning::check_weights(global, plan)?;
+    planning::check_connection(plan, true)?;
+    planning::check_prompts(plan)?;
     for deployment in &plan.deployments {
         let pools = deployment.pools.iter().map(|pool| &pool.env);
         for env in std::iter::once(&deployment.env).chain(pools) {
-            secrets::resolve(env).map_err(|error| place_of(&plan, error))?;
+            secrets::resolve(env).map_err(|error| place_of(plan, error))?;
         }
     }
-    let place = place(global, args, &plan)?;
-    let now = jiff::Timestamp::now();
-    let job = place.job().map(ToString::to_string);
-    let experiment = Experiment::by_time(&plan, job.as_deref().unwrap_or("local"), now)
-        .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
-    experiment.ensure(&plan, None)?;
-    Manifest::now(&plan, job.as_deref(), "run").create(experiment.dir())?;
-    session::conduct(global, plan, place, experiment, args.json)
+    Ok(())
 }
 
-/// Where the servers run.
-fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> {
-    let inside = allocation::of_environment().filter(|_| !args.local);
+/// Makes the experiment's directory.
+pub(super) fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::Result<Experiment> {
+    let job = place.job().map(ToString::to_string);
+    let experiment = Experiment::by_time(plan, job.as_deref().unwrap_or("local"), now)
+        .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
+    experiment.ensure(plan, None)?;
+    Manifest::now(plan, job.as_deref(), "run").create(experiment.dir())?;
+    Ok(experiment)
+}
+
+/// Where the servers run, and what the user should know of it.
+pub(super) fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
+    let inside = allocation::of_environment().filter(|_| !local);
     let Some((id, list)) = inside else {
         for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
             ports::must_be_free("127.0.0.1", port)?;
@@ -65,10 +89,8 @@ fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> 
             .next("use `tokmark submit`, or `tokmark run` inside a Slurm allocation")
             .into());
         }
-        if plan.container.is_some() && !global.quiet {
-            output::note("the site's containers are for Slurm jobs: here the servers run bare");
-        }
-        return Ok(Place::Local);
+        let bare = "the site's containers are for Slurm jobs: here the servers run bare";
+        return Ok((Place::Local, plan.container.as_ref().map(|_| bare.to_owned())));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
@@ -81,11 +103,9 @@ fn place(global: &Global, args: &RunArgs, plan: &Plan) -> anyhow::Result<Place> 
     })?;
     plan.fits(&allocated)
         .map_err(|error| error.next("ask Slurm for more, or --local to run on this machine"))?;
-    if !global.quiet {
-        let more = if allocation.on_first { "" } else { "; the load is sent from here" };
-        output::note(&format!("inside job {id}: the servers run on {}{more}", allocation.nodes.join(", ")));
-    }
-    Ok(Place::Allocation(Box::new(allocation)))
+    let more = if allocation.on_first { "" } else { "; the load is sent from here" };
+    let note = format!("inside job {id}: the servers run on {}{more}", allocation.nodes.join(", "));
+    Ok((Place::Allocation(Box::new(allocation)), Some(note)))
 }
 
 /// Says where a reference that leads nowhere was written.

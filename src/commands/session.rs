@@ -24,13 +24,24 @@ use crate::prompts::Shelf;
 use crate::report::{Row, markdown};
 use crate::run::{Outcome, Session};
 
+/// What stdout is told at the end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The closing table.
+    Table,
+    /// The summaries.
+    Json,
+    /// Nothing: it is a part of a suite, which has a table of its own.
+    Nothing,
+}
+
 /// Runs a plan in a place and shows how it went. The error, if any, carries the exit code.
 pub(crate) fn conduct(
     global: &Global,
     plan: Plan,
     place: Place,
     experiment: Experiment,
-    json: bool,
+    shown: Shown,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let display = Display::new(global);
@@ -49,15 +60,15 @@ pub(crate) fn conduct(
     };
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {
-        let shown = tokio::spawn(display.follow(watching));
+        let followed = tokio::spawn(display.follow(watching));
         let signals = tokio::spawn(obey(Tokens::of(&session), Arc::clone(&events)));
         let outcome = session.run().await;
         signals.abort();
         session.current.send_replace(None);
-        shown.abort();
+        followed.abort();
         outcome
     });
-    let result = conclude(&session, outcome, json);
+    let result = conclude(&session, outcome, shown);
     let code = match &result {
         Ok(()) => error::OK,
         Err(failure) => {
@@ -163,12 +174,14 @@ async fn obey(tokens: Tokens, events: Arc<EventLog>) {
 }
 
 /// The closing table and the verdict over everything.
-fn conclude(session: &Session, outcome: Outcome, json: bool) -> anyhow::Result<()> {
-    if json {
-        output::json(&outcome.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?;
-    } else if !outcome.rows.is_empty() {
-        output::text(&closing(&outcome.rows))?;
-        output::line(&format!("\nresults: {}", session.experiment.dir().display()))?;
+fn conclude(session: &Session, outcome: Outcome, shown: Shown) -> anyhow::Result<()> {
+    match shown {
+        Shown::Json => output::json(&outcome.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?,
+        Shown::Table if !outcome.rows.is_empty() => {
+            output::text(&closing(&outcome.rows))?;
+            output::line(&format!("\nresults: {}", session.experiment.dir().display()))?;
+        }
+        Shown::Table | Shown::Nothing => {}
     }
     if let Some(failure) = outcome.failure {
         return Err(

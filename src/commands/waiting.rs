@@ -83,17 +83,22 @@ pub(super) async fn wait_for_all(
             judge(&found, Some(&status))
         });
         if let Err(failure) = verdict {
-            failures.push((job, failure));
+            failures.push((format!("job {job}"), failure));
         }
     }
     if json {
         output::json(&told)?;
     }
+    worst(failures, jobs.len())
+}
+
+/// The worst of several ends, with what each says; `of` is how many there were in all.
+pub(super) fn worst(failures: Vec<(String, anyhow::Error)>, of: usize) -> anyhow::Result<()> {
     let code =
         failures.iter().map(|(_, failure)| error::exit_code(failure)).max_by_key(|code| severity(*code));
     let Some(code) = code else { return Ok(()) };
-    let said = failures.iter().map(|(job, failure)| format!("job {job}: {failure:#}")).collect::<Vec<_>>();
-    let message = format!("{} of {} jobs did not end well\n{}", failures.len(), jobs.len(), said.join("\n"));
+    let said = failures.iter().map(|(name, failure)| format!("{name}: {failure:#}")).collect::<Vec<_>>();
+    let message = format!("{} of {of} jobs did not end well\n{}", failures.len(), said.join("\n"));
     Err(Ended { code, message }.into())
 }
 
@@ -113,6 +118,36 @@ fn severity(code: u8) -> u8 {
     u8::try_from(place).unwrap_or(u8::MAX)
 }
 
+/// The end of a Slurm job, as Slurm tells it, some seconds after at most when its experiment does not tell it too.
+pub(super) async fn end_of_job(
+    global: &Global,
+    slurm: &Slurm,
+    job: &JobId,
+    dir: &Path,
+) -> anyhow::Result<JobStatus> {
+    let status = until_gone(global, slurm, job).await?;
+    let deadline = std::time::Instant::now() + LAG;
+    let has_ended = |found: Found| matches!(found.progress(), Progress::Ended(_));
+    while !discover::at(dir).is_some_and(has_ended) && std::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(status)
+}
+
+/// Waits until Slurm says that a job has ended; says how its state changes.
+async fn until_gone(global: &Global, slurm: &Slurm, job: &JobId) -> anyhow::Result<JobStatus> {
+    let status = slurm.wait(job, poll_interval(), |status| {
+        if !global.quiet {
+            let reason = status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            output::note(&format!("job {job}: {}{reason}", status.state));
+        }
+    });
+    Ok(status.await?)
+}
+
+/// How long the last events may take over a shared file system once a job is gone.
+const LAG: Duration = Duration::from_secs(5);
+
 /// The end of a Slurm job, as its experiment and Slurm tell it.
 async fn end_of(
     global: &Global,
@@ -120,17 +155,9 @@ async fn end_of(
     job: &JobId,
     dir: &Path,
 ) -> anyhow::Result<(Found, JobStatus)> {
-    let status = slurm
-        .wait(job, poll_interval(), |status| {
-            if !global.quiet {
-                let reason =
-                    status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                output::note(&format!("job {job}: {}{reason}", status.state));
-            }
-        })
-        .await?;
+    let status = until_gone(global, slurm, job).await?;
     // The last events may reach a shared file system a moment after the job is gone.
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + LAG;
     loop {
         match discover::at(dir) {
             Some(found)
@@ -175,7 +202,7 @@ fn show(found: &Found) -> std::io::Result<()> {
 }
 
 /// The exit code of the run as this one's.
-fn judge(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
+pub(super) fn judge(found: &Found, status: Option<&JobStatus>) -> anyhow::Result<()> {
     let state = status.map(|status| status.state.to_string());
     match (found.progress(), status) {
         (Progress::Ended(error::OK), _) => Ok(()),

@@ -8,6 +8,7 @@ pub mod discover;
 pub mod event;
 pub mod files;
 pub mod manifest;
+pub mod suite;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,22 @@ use fs_err as fs;
 use crate::plan::Plan;
 pub use event::{Event, EventLog};
 pub use manifest::Manifest;
+
+/// Makes a directory `<folder>/<name>SEPARATOR<UTC time>` that nobody else has: the second one of a second ends in `-2`.
+fn fresh(folder: &Path, name: &str, separator: char, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    for attempt in 1.. {
+        let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
+        let dir = folder.join(format!("{name}{separator}{time}{suffix}"));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("no free directory name"))
+}
 
 /// An experiment directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,18 +49,7 @@ impl Experiment {
     /// A new directory for a run that has no job of its own: `<experiments>/<stem>_<place>-<UTC time>`, `place` being `local`
     /// or the job it runs inside of. It is made here so that two runs in one second do not share it.
     pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
-        fs::create_dir_all(&plan.experiments)?;
-        let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-        for attempt in 1.. {
-            let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
-            let dir = Path::new(&plan.experiments).join(format!("{}_{place}-{time}{suffix}", plan.stem));
-            match fs::create_dir(&dir) {
-                Ok(()) => return Ok(Self { dir }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(std::io::Error::other("no free directory name"))
+        Ok(Self { dir: fresh(Path::new(&plan.experiments), &format!("{}_{place}", plan.stem), '-', now)? })
     }
 
     /// An existing directory.

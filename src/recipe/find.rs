@@ -78,7 +78,8 @@ pub fn scale_of(key: &str) -> Option<u32> {
     key.parse().ok().filter(|scale: &u32| *scale > 0 && scale.to_string() == key)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether it may name a recipe or a suite.
+pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())

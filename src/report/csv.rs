@@ -5,7 +5,7 @@
 use super::Row;
 use crate::metrics::stats::Distribution;
 
-const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
+pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
 output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
 itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
@@ -21,7 +21,7 @@ pub fn summary(rows: &[Row]) -> String {
     text
 }
 
-fn line(row: &Row) -> String {
+pub(super) fn line(row: &Row) -> String {
     let s = &row.summary;
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
     let mut cells = vec![
@@ -65,7 +65,7 @@ fn line(row: &Row) -> String {
 }
 
 /// RFC 4180.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

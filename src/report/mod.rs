@@ -7,6 +7,7 @@ pub mod chart;
 pub mod csv;
 pub mod html;
 pub mod markdown;
+pub mod suite;
 pub mod table;
 
 use std::path::Path;

@@ -1,20 +1,40 @@
-//! A file of jobs: `[[job]]` tables in TOML, each an order. A list is an axis.
+//! A suite file: `[[job]]` tables in TOML, each an order. A list is an axis.
 //!
-//! Arrow: `document`, `order` → here → `commands`.
+//! Arrow: `document`, `recipe` (names), `order` → here → `commands`.
+
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::order::{Order, Scales};
 use crate::document::{Document, InputError, InputErrors, join};
+use crate::recipe::find::is_name;
 
-/// A file of jobs.
+/// What a suite file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuiteFile {
+    /// Its name; by default the file's.
+    pub name: String,
+    /// What it is for, in one line.
+    pub summary: Option<String>,
+    /// The file, verbatim.
+    pub text: String,
+}
+
+/// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Jobs {
     /// Version of the format: 1.
     #[serde(default)]
     schema: Option<u32>,
+    /// What the suite is called.
+    #[serde(default)]
+    name: Option<String>,
+    /// What it is for, in one line.
+    #[serde(default)]
+    summary: Option<String>,
     /// The jobs.
     #[serde(default)]
     job: Vec<Job>,
@@ -57,8 +77,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     }
 }
 
-/// The orders of a file.
-pub fn parse(document: &Document) -> Result<Vec<Order>, InputErrors> {
+/// The suite of a file, and its orders.
+pub fn parse(document: &Document) -> Result<(SuiteFile, Vec<Order>), InputErrors> {
     let jobs: Jobs = document.parse().map_err(|error| {
         let of_llmb = [".yaml", ".yml", ".txt"].iter().any(|end| document.file.ends_with(end));
         let next = "job files are TOML here: docs/from-llmb-run.md, \"Bulk files\", shows how one of llmb-run is written";
@@ -70,58 +90,86 @@ pub fn parse(document: &Document) -> Result<Vec<Order>, InputErrors> {
             InputError::new(document.at("schema"), format!("found {version}")).key("schema").expected("1"),
         );
     }
+    if let Some(name) = jobs.name.as_ref().filter(|name| !is_name(name)) {
+        errors.push(
+            InputError::new(document.at("name"), format!("found {name:?}"))
+                .key("name")
+                .expected("lower-case letters, digits, `.`, `_` and `-`"),
+        );
+    }
     if jobs.job.is_empty() {
         errors
             .push(InputError::new(&document.file, "no [[job]]").expected("[[job]] with workload or recipe"));
     }
-    let mut orders = Vec::new();
-    for (number, job) in (1..).zip(jobs.job) {
-        let at = |key: &str| document.at(&format!("job[{number}].{key}"));
-        match (&job.recipe, job.workload.0.is_empty()) {
-            (None, true) => errors.push(
-                InputError::new(document.at(&format!("job[{number}]")), "names nothing to run")
-                    .expected("workload = \"…\" or recipe = \"…\""),
-            ),
-            (Some(_), false) => errors.push(
-                InputError::new(at("recipe"), "beside workload").key("recipe").expected("one of the two"),
-            ),
-            _ => {}
-        }
-        let repeats = job.repeats.unwrap_or(1);
-        if repeats == 0 {
-            errors.push(InputError::new(at("repeats"), "found 0").key("repeats").expected("1 or more"));
-        }
-        let mut axes = |section: &Table, name: &str| {
-            let mut found = Vec::new();
-            flatten(section, "", &mut |key, value| {
-                let values = texts(value);
-                if values.is_empty() {
-                    let key = format!("{name}.{key}");
-                    errors.push(
-                        InputError::new(at(&key), "an empty list").key(key).expected("at least one value"),
-                    );
-                }
-                found.push((key, values));
-            });
-            found
-        };
-        let order = Order {
-            origin: document.at(&format!("job[{number}]")),
-            env: axes(&job.env, "env"),
-            sets: axes(&job.set, "set"),
-            recipe: job.recipe,
-            workloads: job.workload.0,
-            size: job.size,
-            dtypes: job.dtype.0,
-            scales: if job.scale.0.is_empty() { Scales::Own } else { Scales::These(job.scale.0) },
-            gpus: job.gpu.0,
-            repeats,
-            force: false,
-        };
-        orders.push(order);
-    }
+    let orders = (1..).zip(jobs.job).map(|(number, job)| order(document, number, job, &mut errors)).collect();
     InputErrors::check(errors)?;
-    Ok(orders)
+    let name = jobs.name.unwrap_or_else(|| name_of(&document.file));
+    Ok((SuiteFile { name, summary: jobs.summary, text: document.text.clone() }, orders))
+}
+
+/// A name from a file's: `My jobs.toml` is the suite `my-jobs`.
+fn name_of(file: &str) -> String {
+    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+    let plain = |c: char| if is_name(&format!("a{c}")) { c } else { '-' };
+    let name: String = stem.unwrap_or_default().chars().map(plain).collect();
+    let name = name.trim_start_matches(['-', '.', '_']);
+    if name.is_empty() { "suite".to_owned() } else { name.to_owned() }
+}
+
+/// The order of the `number`th job.
+fn order(document: &Document, number: usize, job: Job, errors: &mut Vec<InputError>) -> Order {
+    let at = |key: &str| document.at(&format!("job[{number}].{key}"));
+    match (&job.recipe, job.workload.0.is_empty()) {
+        (None, true) => errors.push(
+            InputError::new(document.at(&format!("job[{number}]")), "names nothing to run")
+                .expected("workload = \"…\" or recipe = \"…\""),
+        ),
+        (Some(_), false) => errors
+            .push(InputError::new(at("recipe"), "beside workload").key("recipe").expected("one of the two")),
+        _ => {}
+    }
+    let repeats = job.repeats.unwrap_or(1);
+    if repeats == 0 {
+        errors.push(InputError::new(at("repeats"), "found 0").key("repeats").expected("1 or more"));
+    }
+    let mut axes = |section: &Table, name: &str| {
+        let mut found = Vec::new();
+        flatten(section, "", &mut |key, value| {
+            let values = texts(value);
+            if values.is_empty() {
+                let key = format!("{name}.{key}");
+                errors
+                    .push(InputError::new(at(&key), "an empty list").key(key).expected("at least one value"));
+            }
+            found.push((key, values));
+        });
+        found
+    };
+    Order {
+        origin: document.at(&format!("job[{number}]")),
+        env: axes(&job.env, "env"),
+        sets: axes(&job.set, "set"),
+        recipe: job.recipe.map(|recipe| beside(document, recipe)),
+        workloads: job.workload.0.into_iter().map(|workload| beside(document, workload)).collect(),
+        size: job.size,
+        dtypes: job.dtype.0,
+        scales: if job.scale.0.is_empty() { Scales::Own } else { Scales::These(job.scale.0) },
+        gpus: job.gpu.0,
+        repeats,
+        force: false,
+    }
+}
+
+/// A recipe given by a relative path lies relative to the file that names it.
+fn beside(document: &Document, recipe: String) -> String {
+    let folder = Path::new(&document.file).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_path = recipe.contains('/') || recipe.ends_with(".toml");
+    match folder {
+        Some(folder) if is_path && Path::new(&recipe).is_relative() => {
+            folder.join(recipe).display().to_string()
+        }
+        _ => recipe,
+    }
 }
 
 /// Dotted keys of a table, with their values.
@@ -153,7 +201,32 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<Order>, String> {
-        parse(&Document { file: "jobs.toml".into(), text: text.into() }).map_err(|errors| errors.to_string())
+        let parsed = parse(&Document { file: "jobs.toml".into(), text: text.into() });
+        parsed.map(|(_, orders)| orders).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn a_suite_has_the_name_it_says_or_its_files_and_paths_start_beside_it() {
+        let job = "[[job]]\nrecipe = \"r.toml\"\n[[job]]\nworkload = [\"./w.toml\", \"quickstart\", \"/abs/r.toml\"]\n";
+        let table = [
+            ("nightly.toml", "", "nightly", None, "r.toml"),
+            ("suites/My Night,ly.toml", "", "my-night-ly", None, "suites/r.toml"),
+            ("/x/-.toml", "", "suite", None, "/x/r.toml"),
+            (
+                "a.toml",
+                "name = \"gpt-oss.2\"\nsummary = \"all of it\"\n",
+                "gpt-oss.2",
+                Some("all of it"),
+                "r.toml",
+            ),
+        ];
+        for (file, head, name, summary, recipe) in table {
+            let text = format!("{head}{job}");
+            let (suite, orders) = parse(&Document { file: file.into(), text: text.clone() }).unwrap();
+            assert_eq!((suite.name.as_str(), suite.summary.as_deref()), (name, summary), "{file}");
+            assert_eq!((suite.text, orders[0].recipe.as_deref()), (text, Some(recipe)), "{file}");
+            assert_eq!(orders[1].workloads[1..], ["quickstart", "/abs/r.toml"], "{file}");
+        }
     }
 
     #[test]
@@ -211,6 +284,8 @@ mod tests {
             ("[[job]]\nworkload = \"a\"\nrepeats = 0\n", "jobs.toml:3: `repeats`: found 0"),
             ("[[job]]\nworkload = \"a\"\nenv = { X = [] }\n", "jobs.toml:3: `env.X`: an empty list"),
             ("[[job]]\nworkload = []\n", "an empty list"),
+            ("name = \"All of it\"\n[[job]]\nworkload = \"a\"\n", "jobs.toml:1: `name`: found \"All of it\""),
+            ("sumary = \"x\"\n[[job]]\nworkload = \"a\"\n", "did you mean `summary`"),
             ("schema = 2\n[[job]]\nworkload = \"a\"\n", "jobs.toml:1: `schema`: found 2"),
             ("[[job]]\nworkload = = 1\n", "not TOML"),
         ];

@@ -74,7 +74,10 @@ struct Candidates {
 
 fn candidates(order: &Order, name: &str, all: &[RecipeFile]) -> Result<Candidates, InputErrors> {
     if order.recipe.is_some() || name.contains('/') || name.ends_with(".toml") {
-        return Ok(Candidates { recipes: vec![find::named(name)?], size: order.size.clone() });
+        let file = find::named(name).map_err(|InputErrors(problems)| {
+            InputErrors(problems.into_iter().map(|error| named_by(order, name, error)).collect())
+        })?;
+        return Ok(Candidates { recipes: vec![file], size: order.size.clone() });
     }
     let workload = catalogue::find(name, all, &order.place("workload"))?;
     match (&order.size, workload.size) {
@@ -96,6 +99,17 @@ fn candidates(order: &Order, name: &str, all: &[RecipeFile]) -> Result<Candidate
             Ok(Candidates { recipes, size })
         }
     }
+}
+
+/// Says which job of a file names a recipe that is not there. What is wrong within a recipe stays the recipe's.
+fn named_by(order: &Order, name: &str, mut error: InputError) -> InputError {
+    if !order.origin.is_empty() && error.origin == name && error.line.is_none() && error.key.is_none() {
+        let key = if order.recipe.is_some() { "recipe" } else { "workload" };
+        error.problem = format!("{name:?}: {}", error.problem);
+        error.origin.clone_from(&order.origin);
+        error.key = Some(key.to_owned());
+    }
+    error
 }
 
 /// Sizes and precisions are written in both cases.

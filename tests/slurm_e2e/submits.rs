@@ -208,3 +208,34 @@ fn a_job_inherits_nothing_from_the_job_it_was_submitted_from() {
     }
     said(&mut outer).code(0);
 }
+
+#[test]
+fn a_suite_ends_in_one_table_and_is_found_by_its_name() {
+    let Some(lab) = Lab::new() else { return };
+    lab.write("night/tiny.toml", TINY);
+    let file = lab.write(
+        "night/night.toml",
+        "summary = \"two lengths\"\n[[job]]\nrecipe = \"tiny.toml\"\nset = { \"load.isl\" = [8, 9] }\n",
+    );
+    let said = lab.tokmark(&["submit", "-f", &file, "--wait"]).code(0);
+    assert_eq!(said.out.matches("RECIPE").count(), 1, "{}", said.out);
+    assert!(said.out.contains("SIMULATED"), "{}", said.out);
+    // The announcements before the table and the reasons below it name what differs too.
+    let table = said.out.split_once("RECIPE").unwrap().1.split_once("latencies in ms").unwrap().0;
+    for (differs, point) in [("load.isl=8", "isl8_osl4"), ("load.isl=9", "isl9_osl4")] {
+        let rows: Vec<&str> = table.split_once(differs).unwrap().1.lines().skip(1).take(2).collect();
+        let ended = |row: &&str| ["valid", "suspect"].iter().any(|verdict| row.ends_with(verdict));
+        assert!(rows.iter().all(|row| row.trim_start().starts_with(point) && ended(row)), "{rows:?}");
+    }
+    let suite = said.out.lines().find_map(|line| line.strip_prefix("suite: ")).unwrap();
+    let receipt: Value = serde_json::from_str(&lab.read(&format!("{suite}/suite.json"))).unwrap();
+    assert_eq!((&receipt["name"], receipt["jobs"].as_array().unwrap().len()), (&"night".into(), 2));
+    for job in receipt["jobs"].as_array().unwrap() {
+        let (dir, id) = (job["experiment"].as_str().unwrap(), job["job"].as_str().unwrap());
+        assert!(dir.ends_with(&format!("_{id}")), "{dir}");
+        assert!(lab.path("experiments").join(dir).join("summary.csv").is_file(), "{dir}");
+    }
+    assert_eq!(lab.read(&format!("{suite}/summary.csv")).lines().count(), 1 + 2 * 2);
+    let waited = lab.tokmark(&["jobs", "wait", "night"]).code(0);
+    assert!(said.out.ends_with(&waited.out), "{} after {}", waited.out, said.out);
+}

@@ -8,7 +8,8 @@ use clap::Args;
 
 use crate::document::{Document, InputError, InputErrors};
 use crate::slurm::options;
-use crate::workload::{Order, Scales, file};
+use crate::workload::file::{self, SuiteFile};
+use crate::workload::{Order, Scales};
 
 /// Arguments of `submit`.
 #[derive(Debug, Args)]
@@ -69,7 +70,7 @@ struct OrderArgs {
     /// Submit each job this many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Jobs from a file: [[job]] tables in TOML
+    /// A suite: jobs from a file of [[job]] tables
     #[arg(
         short, long, value_name = "FILE",
         conflicts_with_all = ["workload", "size", "dtype", "scale", "max_scale", "min_scale", "exact_scales", "force", "repeats"]
@@ -139,11 +140,12 @@ impl SubmitArgs {
             || [order.workload.len(), order.dtype.len(), order.scale.len()].iter().any(|count| *count > 1)
     }
 
-    /// The orders.
-    pub(super) fn orders(&self) -> Result<Vec<Order>, InputErrors> {
+    /// The orders, and the suite when a file holds them.
+    pub(super) fn orders(&self) -> Result<(Option<SuiteFile>, Vec<Order>), InputErrors> {
         let args = &self.order;
         if let Some(path) = &args.file {
-            return file::parse(&Document::read(path)?);
+            let (suite, orders) = file::parse(&Document::read(path)?)?;
+            return Ok((Some(suite), orders));
         }
         if self.recipe.is_none() && args.workload.is_empty() {
             return Err(InputError::new("submit", "nothing to submit")
@@ -161,7 +163,7 @@ impl SubmitArgs {
                 .next("add one of them, or name the scales: --scale 4,8")
                 .into());
         }
-        Ok(vec![Order {
+        let order = Order {
             recipe: self.recipe.clone(),
             workloads: args.workload.clone(),
             size: args.size.clone(),
@@ -170,6 +172,7 @@ impl SubmitArgs {
             repeats: args.repeats,
             force: args.force,
             ..Order::default()
-        }])
+        };
+        Ok((None, vec![order]))
     }
 }

@@ -11,48 +11,41 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{allocation, output, planning, waiting};
+use super::tasks::{self, Job};
+use super::{allocation, output, planning, suites, waiting};
 use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::executor::slurm::Slurm;
+use crate::experiment::suite::Suite;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::plan::Plan;
-use crate::plan::chosen::Chosen;
-use crate::recipe::find::{self, RecipeFile};
 use crate::render;
-use crate::site::SiteFile;
 use crate::slurm::{JobId, options};
-use crate::workload::{self, MAX_JOBS, Task};
+use crate::workload::Task;
+use crate::workload::file::SuiteFile;
 pub use args::SubmitArgs;
 
 /// A job, ready for sbatch.
 struct Ready {
-    plan: Plan,
+    job: Job,
     script: String,
-    /// `2/3` of its repeats; nothing when there is only one.
-    number: Option<(u32, u32)>,
-    differs: Vec<String>,
 }
 
 /// Runs the verb. Nothing is submitted before everything was planned, checked and rendered.
 pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let options = args.sbatch()?;
-    let tasks = tasks(global, args)?;
-    check(global, args, &tasks, &options)?;
+    let (suite, orders) = args.orders()?;
+    let planned = tasks::plan(global, &orders, args.env()?)?;
+    check(global, args, &planned, &options)?;
     let binary = planning::this_binary()?;
-    let mut ready = Vec::new();
-    for task in tasks {
-        if !global.quiet {
-            task.remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}")));
-            planning::tell_without_effect(&task.plan);
-        }
-        let script = render::script(&task.plan, &binary, &[])?;
-        for number in 1..=task.repeats {
-            let (plan, script, differs) = (task.plan.clone(), script.clone(), task.differs.clone());
-            let number = (task.repeats > 1).then_some((number, task.repeats));
-            ready.push(Ready { plan, script, number, differs });
-        }
+    let mut ready: Vec<Ready> = Vec::new();
+    for job in tasks::each(global, planned) {
+        let script = match (job.number, ready.last()) {
+            (Some((number, _)), Some(same)) if number > 1 => same.script.clone(),
+            _ => render::script(&job.plan, &binary, &[])?,
+        };
+        ready.push(Ready { job, script });
     }
     if args.dry_run {
         return preview::show(&ready, &options, args.json, args.is_list());
@@ -63,40 +56,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
         ));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(all(global, args, &ready, &options))
-}
-
-/// Plans every order; all errors of all of them at once.
-fn tasks(global: &Global, args: &SubmitArgs) -> Result<Vec<Task>, InputErrors> {
-    let orders = args.orders()?;
-    let base = Chosen { env: args.env()?, ..planning::chosen(global) };
-    let site = SiteFile::load(global.site.as_deref())?;
-    let (recipes, broken) = find::all();
-    let plan = |file: &RecipeFile, chosen: Chosen| {
-        let planned = planning::plan_file(global, &site, file.clone(), chosen)?;
-        planning::check_templates(&planned)?;
-        Ok(planned.plan)
-    };
-    let (mut tasks, mut errors) = (Vec::new(), Vec::new());
-    for order in &orders {
-        match workload::tasks(order, &recipes, &base, &plan) {
-            Ok(found) => tasks.extend(found),
-            Err(InputErrors(problems)) => {
-                // A workload that is not found may be in a file that does not parse.
-                let missing = problems.iter().any(|error| error.problem.starts_with("no workload"));
-                errors.extend(problems);
-                errors.extend(broken.iter().filter(|_| missing).cloned());
-            }
-        }
-    }
-    let jobs: u64 = tasks.iter().map(|task| u64::from(task.repeats)).sum();
-    if jobs > MAX_JOBS as u64 {
-        errors
-            .push(InputError::new("submit", format!("{jobs} jobs")).expected(format!("at most {MAX_JOBS}")));
-    }
-    errors.dedup();
-    InputErrors::check(errors)?;
-    Ok(tasks)
+    runtime.block_on(all(global, args, &ready, suite.as_ref(), &options))
 }
 
 /// What this machine can check before the jobs run.
@@ -124,30 +84,33 @@ fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String])
         ];
         errors.extend(checks.into_iter().filter_map(Result::err).flat_map(|InputErrors(problems)| problems));
     }
-    let mut seen: Vec<InputError> = Vec::new();
-    for error in errors {
-        if !seen.contains(&error) {
-            seen.push(error);
-        }
-    }
-    InputErrors::check(seen)
+    tasks::each_once(errors)
 }
 
 /// Submits them one after the other.
-async fn all(global: &Global, args: &SubmitArgs, ready: &[Ready], options: &[String]) -> anyhow::Result<()> {
+async fn all(
+    global: &Global,
+    args: &SubmitArgs,
+    ready: &[Ready],
+    file: Option<&SuiteFile>,
+    options: &[String],
+) -> anyhow::Result<()> {
     let slurm = Slurm::default();
     let mut jobs: Vec<(JobId, PathBuf)> = Vec::new();
     let mut told = Vec::new();
     for task in ready {
-        let (job, experiment) = match submit(&slurm, &task.plan, &task.script, options).await {
+        let (job, experiment) = match submit(&slurm, &task.job.plan, &task.script, options).await {
             Ok(submitted) => submitted,
             Err(error) if jobs.is_empty() => return Err(error),
             Err(error) => {
                 if args.json {
                     output::json(&told)?;
                 }
+                let kept = file.and_then(|file| keep(file, ready, &jobs));
                 let ids: Vec<&str> = jobs.iter().map(|(job, _)| job.as_str()).collect();
-                let done = format!("{} of {} jobs are submitted: {}", ids.len(), ready.len(), ids.join(", "));
+                let of = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
+                let done =
+                    format!("{} of {} jobs are submitted: {}{of}", ids.len(), ready.len(), ids.join(", "));
                 return Err(error.context(done));
             }
         };
@@ -158,6 +121,10 @@ async fn all(global: &Global, args: &SubmitArgs, ready: &[Ready], options: &[Str
         }
         jobs.push((job, experiment.dir().to_path_buf()));
     }
+    let suite = file.and_then(|file| keep(file, ready, &jobs));
+    if let Some(suite) = suite.as_ref().filter(|_| args.json && !global.quiet) {
+        output::note(&format!("suite: {}", suite.dir().display()));
+    }
     if args.json && !args.wait {
         return match told.as_slice() {
             [only] if !args.is_list() => output::json(only),
@@ -165,15 +132,18 @@ async fn all(global: &Global, args: &SubmitArgs, ready: &[Ready], options: &[Str
         };
     }
     if !args.json && !global.quiet {
-        further(args, &jobs)?;
+        further(args, &jobs, suite.as_ref())?;
     }
     if !args.wait {
         return Ok(());
     }
     let wait = async {
-        match jobs.as_slice() {
-            [(job, dir)] if !args.is_list() => waiting::wait_for(global, &slurm, job, dir, args.json).await,
-            jobs => waiting::wait_for_all(global, &slurm, jobs, args.json).await,
+        match (suite.as_ref(), jobs.as_slice()) {
+            (Some(suite), _) => suites::wait(global, suite, &slurm, args.json).await,
+            (None, [(job, dir)]) if !args.is_list() => {
+                waiting::wait_for(global, &slurm, job, dir, args.json).await
+            }
+            (None, jobs) => waiting::wait_for_all(global, &slurm, jobs, args.json).await,
         }
     };
     tokio::select! {
@@ -184,6 +154,23 @@ async fn all(global: &Global, args: &SubmitArgs, ready: &[Ready], options: &[Str
             Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
         }
         end = wait => end,
+    }
+}
+
+/// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this.
+fn keep(file: &SuiteFile, ready: &[Ready], jobs: &[(JobId, PathBuf)]) -> Option<Suite> {
+    let experiments = Path::new(&ready.first()?.job.plan.experiments);
+    let submitted: Vec<&Job> = ready.iter().take(jobs.len()).map(|task| &task.job).collect();
+    let place = |(job, dir): &(JobId, PathBuf)| (Some(job.to_string()), dir.clone());
+    let members = suites::members(&submitted, jobs.iter().map(place).collect());
+    match suites::keep(file, experiments, members, "submit") {
+        Ok(suite) => Some(suite),
+        Err(error) => {
+            output::note(&format!(
+                "warning: the jobs are submitted, the suite's directory cannot be made: {error}"
+            ));
+            None
+        }
     }
 }
 
@@ -199,7 +186,15 @@ fn going_on(jobs: &[(JobId, PathBuf)]) -> String {
 }
 
 /// Where the results will be, and what to do next.
-fn further(args: &SubmitArgs, jobs: &[(JobId, PathBuf)]) -> std::io::Result<()> {
+fn further(args: &SubmitArgs, jobs: &[(JobId, PathBuf)], suite: Option<&Suite>) -> std::io::Result<()> {
+    if let Some(suite) = suite {
+        output::line(&format!("suite: {}", suite.dir().display()))?;
+        if !args.wait {
+            let name = suite.id();
+            output::line(&format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}"))?;
+        }
+        return Ok(());
+    }
     match jobs {
         [(job, dir)] => {
             output::line(&format!("results: {}", dir.display()))?;
@@ -220,42 +215,16 @@ fn further(args: &SubmitArgs, jobs: &[(JobId, PathBuf)]) -> std::io::Result<()> 
 
 /// `submitted job 3`, and with several of them what it is.
 fn announcement(task: &Ready, job: &JobId, of: usize) -> String {
-    if of == 1 { format!("submitted job {job}") } else { format!("submitted job {job}: {}", task.words()) }
-}
-
-impl Ready {
-    /// `gpt-oss-120b-vllm 120b mxfp4, 4 GPUs (h100), STREAMING=false, 2/3`
-    fn words(&self) -> String {
-        let plan = &self.plan;
-        let name = [Some(plan.name.as_str()), plan.model.size.as_deref(), plan.model.precision.as_deref()];
-        let mut words = vec![name.into_iter().flatten().collect::<Vec<_>>().join(" ")];
-        if plan.scale() > 0 {
-            let on = if plan.gpu.kind == "none" { String::new() } else { format!(" ({})", plan.gpu.kind) };
-            words.push(format!("{} GPU{}{on}", plan.scale(), if plan.scale() == 1 { "" } else { "s" }));
-        }
-        words.extend(self.differs.iter().cloned());
-        words.extend(self.number.map(|(number, of)| format!("{number}/{of}")));
-        words.join(", ")
-    }
-
-    /// What it is.
-    fn facts(&self) -> Value {
-        let plan = &self.plan;
-        json!({
-            "recipe": plan.name,
-            "size": plan.model.size,
-            "dtype": plan.model.precision,
-            "scale": plan.scale(),
-            "gpu": plan.gpu.kind,
-            "differs": self.differs,
-            "repeat": self.number.map_or(1, |(number, _)| number),
-        })
+    if of == 1 {
+        format!("submitted job {job}")
+    } else {
+        format!("submitted job {job}: {}", task.job.words())
     }
 }
 
 fn as_json(task: &Ready, job: &JobId, experiment: &Experiment) -> Value {
     let mut told = json!({"job": job, "experiment": experiment.dir()});
-    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.facts()) {
+    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.job.facts()) {
         told.extend(facts);
     }
     told

@@ -26,11 +26,11 @@ pub(super) fn show(ready: &[Ready], options: &[String], json: bool, list: bool) 
     for (number, task) in (1..).zip(ready) {
         let several = ready.len() > 1;
         if several {
-            output::line(&format!("# job {number} of {}: {}", ready.len(), task.words()))?;
+            output::line(&format!("# job {number} of {}: {}", ready.len(), task.job.words()))?;
         }
         output::text(&task.script)?;
         let which = if several { format!("job {number}: ") } else { String::new() };
-        for (what, from) in from_outside(&task.plan) {
+        for (what, from) in from_outside(&task.job.plan) {
             output::note(&format!("{which}{what} from {from}"));
         }
         output::note(&format!("{which}would call: {call}"));
@@ -56,12 +56,12 @@ pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
 }
 
 fn as_json(task: &Ready, argv: &[String]) -> Value {
-    let from: Vec<Value> = from_outside(&task.plan)
+    let from: Vec<Value> = from_outside(&task.job.plan)
         .into_iter()
         .map(|(what, from)| json!({"what": what, "from": from}))
         .collect();
     let mut told = json!({"argv": argv, "script": task.script, "environment": from});
-    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.facts()) {
+    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.job.facts()) {
         told.extend(facts);
     }
     told

@@ -1,11 +1,14 @@
 //! `tokmark list`: recipes (or launchers, or what can be submitted as workloads) there are.
 
+mod recipes;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
+use self::recipes::Filters;
 use super::{output, planning};
 use crate::cli::Global;
 use crate::document::InputErrors;
@@ -26,6 +29,15 @@ pub struct ListArgs {
     /// What `submit -w` takes: workloads with their sizes, precisions and scales; all, or one
     #[arg(short, long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     workload: Option<String>,
+    /// Recipes of models with this in their name
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
+    model: Option<String>,
+    /// Recipes of launchers with this in their name
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
+    engine: Option<String>,
+    /// Recipes with this in their source
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
+    source: Option<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -36,7 +48,17 @@ pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<()> {
     match &args.workload {
         Some(name) => workloads(global, args, name),
         None if args.launchers => launchers(args),
-        None => recipes(args),
+        None => recipes::run(args.json, &filters(global, args)),
+    }
+}
+
+/// What is asked of the recipes; `--gpu` says here on which type they are to run.
+fn filters(global: &Global, args: &ListArgs) -> Filters {
+    Filters {
+        gpu: global.gpu.clone(),
+        model: args.model.clone(),
+        engine: args.engine.clone(),
+        source: args.source.clone(),
     }
 }
 
@@ -146,43 +168,6 @@ fn offers(
         }
     }
     offers
-}
-
-fn recipes(args: &ListArgs) -> anyhow::Result<()> {
-    let (recipes, errors) = find::all();
-    if args.json {
-        let list: Vec<_> = recipes
-            .iter()
-            .map(|file| {
-                json!({
-                    "name": file.name(),
-                    "summary": file.recipe.summary,
-                    "aliases": file.recipe.aliases,
-                    "gpus": file.recipe.gpu.keys().collect::<Vec<_>>(),
-                    "launcher": file.recipe.deploy.launcher,
-                    "model": file.recipe.model.name,
-                    "file": file.document.file,
-                })
-            })
-            .collect();
-        output::json(&list)?;
-    } else {
-        let mut table = Table::new(["NAME", "LAUNCHER", "GPU", "SUMMARY"]);
-        for file in &recipes {
-            let gpus: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
-            table.push(vec![
-                file.name().to_owned(),
-                file.recipe.deploy.launcher.clone().unwrap_or_default(),
-                if gpus.is_empty() { "any".into() } else { gpus.join(" ") },
-                file.recipe.summary.clone().unwrap_or_default(),
-            ]);
-        }
-        output::text(&table.text(&[0, 1, 2, 3]))?;
-    }
-    for error in &errors {
-        output::note(&format!("warning: {error}"));
-    }
-    Ok(())
 }
 
 fn launchers(args: &ListArgs) -> anyhow::Result<()> {

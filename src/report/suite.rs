@@ -1,0 +1,348 @@
+//! The one table that a suite ends in: for a terminal, as `summary.md`, as `summary.csv`.
+//!
+//! Arrow: `table`, `csv`, `markdown`, `metrics` → here → `commands`.
+
+use super::markdown::SIMULATED;
+use super::table::{Table, maybe, number};
+use super::{Row, csv};
+
+/// One experiment of a suite.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Recipe name.
+    pub recipe: String,
+    /// GPU type.
+    pub gpu: String,
+    /// What tells it from the others, e.g. `STREAMING=false`.
+    pub differs: Vec<String>,
+    /// Id of its Slurm job.
+    pub job: Option<String>,
+    /// Name of its directory.
+    pub experiment: String,
+    /// `COMPLETED`, `FAILED`, `PENDING` …
+    pub state: String,
+    /// Why it did not end well.
+    pub failure: Option<String>,
+    /// Its load points that were measured.
+    pub rows: Vec<Row>,
+}
+
+/// Widest first column on a terminal of 80 columns; a longer name has a line of its own.
+const WIDEST_NAME: usize = 22;
+
+impl Part {
+    /// `quickstart (h100) STREAMING=false`
+    fn name(&self) -> String {
+        let gpu = if self.gpu == "none" { String::new() } else { format!(" ({})", self.gpu) };
+        let differs: String = self.differs.iter().map(|word| format!(" {word}")).collect();
+        format!("{}{gpu}{differs}", self.recipe)
+    }
+
+    /// The state, where the verdicts of its points do not say it.
+    fn unfinished(&self) -> Option<&str> {
+        let state = self.state.split(':').next().unwrap_or_default();
+        let said = ["COMPLETED", "INVALID"].contains(&state) && !self.rows.is_empty();
+        (!said).then_some(state)
+    }
+
+    /// First line of why it did not end well, when its points do not say it.
+    fn reason(&self) -> Option<String> {
+        let failure = self.failure.as_ref().filter(|_| self.unfinished().is_some())?;
+        Some(failure.lines().next().unwrap_or_default().trim_end_matches(':').to_owned())
+    }
+}
+
+/// A point's name without the load, which has a column of its own.
+fn point(row: &Row) -> String {
+    let of = &row.summary.point;
+    let load = match (of.request_rate, of.concurrency) {
+        (Some(rate), _) => format!("_rate{rate}"),
+        (None, Some(concurrency)) => format!("_con{concurrency}"),
+        (None, None) => String::new(),
+    };
+    row.point.strip_suffix(&load).unwrap_or(&row.point).to_owned()
+}
+
+/// `64`, or `2.5/s` in an open loop.
+fn load(row: &Row) -> String {
+    let of = &row.summary.point;
+    match (of.request_rate, of.concurrency) {
+        (Some(rate), _) => format!("{rate}/s"),
+        (None, Some(concurrency)) => concurrency.to_string(),
+        (None, None) => "-".into(),
+    }
+}
+
+/// Load, throughput, latencies and verdict of a point.
+fn figures(row: &Row) -> Vec<String> {
+    let s = &row.summary;
+    vec![
+        load(row),
+        number(s.throughput.output_tokens_per_s),
+        maybe(s.throughput.output_tokens_per_s_per_gpu),
+        maybe(s.ttft_ms.as_ref().map(|d| d.p50)),
+        maybe(s.itl_ms.as_ref().map(|d| d.p50)),
+        s.verdict.result.to_string(),
+    ]
+}
+
+/// Figures of what has none, and the state in place of a verdict.
+fn no_figures(state: &str) -> Vec<String> {
+    let mut cells = vec!["-".to_owned(); 5];
+    cells.push(state.to_owned());
+    cells
+}
+
+/// Says which figures are simulated.
+fn simulated(parts: &[Part]) -> Option<String> {
+    let is = |part: &&Part| part.rows.iter().any(|row| row.summary.simulated);
+    let names: Vec<String> = parts.iter().filter(is).map(Part::name).collect();
+    let measured = parts.iter().filter(|part| !part.rows.is_empty()).count();
+    match names.len() {
+        0 => None,
+        some if some == measured => Some(SIMULATED.to_owned()),
+        _ => Some(format!(
+            "SIMULATED: the figures of {} come from a simulated engine, not from a GPU.",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Why experiments did not end well, and why points are not plainly valid: a line each.
+fn reasons(parts: &[Part]) -> Vec<String> {
+    let of = |part: &Part| -> Vec<String> {
+        let failure = part.reason().map(|reason| format!("{}: {reason}", part.name()));
+        let verdicts = part.rows.iter().flat_map(|row| {
+            let reasons = row.summary.verdict.reasons.iter();
+            reasons.map(|reason| format!("{}, {}: {reason}", part.name(), row.point)).collect::<Vec<_>>()
+        });
+        failure.into_iter().chain(verdicts).collect()
+    };
+    parts.iter().flat_map(of).collect()
+}
+
+/// For a terminal: an experiment with one point is a line; one with several, or with a long name, has its name on a line
+/// above them.
+pub fn text(parts: &[Part]) -> String {
+    let mut table = Table::new(["RECIPE", "CONC", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
+    let mut above: Vec<Option<String>> = Vec::new();
+    let mut push = |name: String, above_it: Option<String>, figures: Vec<String>| {
+        above.push(above_it);
+        table.push(std::iter::once(name).chain(figures).collect());
+    };
+    for part in parts {
+        let name = part.name();
+        let lines = part.rows.len() + usize::from(part.unfinished().is_some());
+        let one_line = lines == 1 && name.chars().count() <= WIDEST_NAME;
+        let mut head = (!one_line).then(|| name.clone());
+        for row in &part.rows {
+            let shown = format!("  {}", point(row));
+            match (one_line, shown.chars().count() <= WIDEST_NAME) {
+                (true, _) => push(name.clone(), None, figures(row)),
+                (false, true) => push(shown, head.take(), figures(row)),
+                (false, false) => {
+                    let head = head.take().map(|head| format!("{head}\n")).unwrap_or_default();
+                    push(String::new(), Some(format!("{head}{shown}")), figures(row));
+                }
+            }
+        }
+        if let Some(state) = part.unfinished() {
+            let name = if one_line { name } else { "  -".to_owned() };
+            push(name, head.take(), no_figures(state));
+        }
+    }
+    let table = table.text(&[0, 6]);
+    let mut lines = table.lines();
+    let mut text = simulated(parts).map(|line| format!("{line}\n\n")).unwrap_or_default();
+    text.push_str(&format!("{}\n", lines.next().unwrap_or_default()));
+    for (line, above) in lines.zip(above) {
+        text.push_str(&above.map(|above| format!("{above}\n")).unwrap_or_default());
+        text.push_str(&format!("{line}\n"));
+    }
+    text.push_str("latencies in ms\n");
+    for reason in reasons(parts) {
+        text.push_str(&format!("! {reason}\n"));
+    }
+    text
+}
+
+/// `summary.md`
+pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
+    let mut text = format!("# {name}\n\n");
+    text.push_str(&summary.map(|summary| format!("{summary}\n\n")).unwrap_or_default());
+    text.push_str(&simulated(parts).map(|line| format!("**{line}**\n\n")).unwrap_or_default());
+    let mut table = Table::new([
+        "recipe",
+        "gpu",
+        "differs",
+        "point",
+        "conc",
+        "tok/s",
+        "tok/s/gpu",
+        "TTFT p50",
+        "ITL p50",
+        "verdict",
+    ]);
+    for part in parts {
+        let first = || vec![part.recipe.clone(), part.gpu.clone(), part.differs.join(" ")];
+        for row in &part.rows {
+            table.push([first(), vec![point(row)], figures(row)].concat());
+        }
+        if let Some(state) = part.unfinished() {
+            table.push([first(), vec!["-".to_owned()], no_figures(state)].concat());
+        }
+    }
+    text.push_str(&format!("{}\nLatencies in ms; tok/s counts output tokens.\n", table.markdown()));
+    let mut list = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("\n## {title}\n\n"));
+            lines.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+        }
+    };
+    list("Reasons", reasons(parts));
+    let place = |part: &Part| format!("{}: `../{}` ({})", part.name(), part.experiment, part.state);
+    list("Experiments", parts.iter().map(place).collect());
+    text
+}
+
+/// `summary.csv`: a row a load point, with the columns of an experiment's own behind those of the suite; an experiment
+/// without figures is a row of its own.
+pub fn csv(parts: &[Part]) -> String {
+    let columns = csv::HEAD.split(',').count();
+    let mut text = format!("recipe,gpu,differs,job,experiment,state,failure,{}\n", csv::HEAD);
+    for part in parts {
+        let failure = part.reason().unwrap_or_default();
+        let job = part.job.clone().unwrap_or_default();
+        let differs = part.differs.join(" ");
+        let cells = [&part.recipe, &part.gpu, &differs, &job, &part.experiment, &part.state, &failure];
+        let first = cells.map(|cell| csv::quoted(cell)).join(",");
+        for row in &part.rows {
+            text.push_str(&format!("{first},{}\n", csv::line(row)));
+        }
+        if part.rows.is_empty() {
+            text.push_str(&format!("{first}{}\n", ",".repeat(columns)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::samples::{point as sample, run, sound};
+    use crate::metrics::summary::{Context, summarize};
+
+    /// A row of the sample point: 2 requests in flight, TTFT 50 ms, ITL 10 ms.
+    fn row(name: &str, simulated: bool) -> Row {
+        let ran = run(sound());
+        let mut point = sample();
+        point.id = name.into();
+        let context = Context { simulated, gpus: Some(2) };
+        let mut summary = summarize(&point, &ran, &ran.fold(), &context);
+        summary.verdict =
+            crate::metrics::verdict::Verdict { result: crate::metrics::Rating::Valid, reasons: vec![] };
+        summary.throughput.output_tokens_per_s = 1_234.0;
+        summary.throughput.output_tokens_per_s_per_gpu = Some(617.0);
+        Row { point: name.into(), deployment: String::new(), gpus: 2, summary }
+    }
+
+    fn part(recipe: &str, state: &str, rows: Vec<Row>) -> Part {
+        Part {
+            recipe: recipe.into(),
+            gpu: "h100".into(),
+            differs: Vec::new(),
+            job: Some("7".into()),
+            experiment: format!("{recipe}_7"),
+            state: state.into(),
+            failure: None,
+            rows,
+        }
+    }
+
+    fn parts() -> Vec<Part> {
+        let mut failed = part("broken", "FAILED", Vec::new());
+        failed.failure = Some("experiment x: server-0 died with exit 1:\n  | its log".into());
+        let mut differs = part("small", "COMPLETED", vec![row("isl100_osl10_con2", true)]);
+        differs.differs = vec!["load.isl=100".into(), "2/3".into()];
+        let long = "max_num_batched_tokens8000_isl100_osl10_con2";
+        vec![
+            part("small", "COMPLETED", vec![row("isl100_osl10_con2", true)]),
+            differs,
+            part(
+                "deepseek-r1-dynamo-trtllm-disagg",
+                "INTERRUPTED",
+                vec![row("isl100_osl10_con2", true), row(long, true)],
+            ),
+            failed,
+            part("later", "RUNNING: starting servers", Vec::new()),
+        ]
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_and_says_how_each_ended() {
+        let text = text(&parts());
+        let expected = "\
+SIMULATED: these figures come from a simulated engine, not from a GPU.
+
+RECIPE             CONC  TOK/S  TOK/S/GPU  TTFT p50  ITL p50  VERDICT
+small (h100)          2  1,234        617      50.0     10.0  valid
+small (h100) load.isl=100 2/3
+  isl100_osl10        2  1,234        617      50.0     10.0  valid
+deepseek-r1-dynamo-trtllm-disagg (h100)
+  isl100_osl10        2  1,234        617      50.0     10.0  valid
+  max_num_batched_tokens8000_isl100_osl10
+                      2  1,234        617      50.0     10.0  valid
+  -                   -      -          -         -        -  INTERRUPTED
+broken (h100)         -      -          -         -        -  FAILED
+later (h100)          -      -          -         -        -  RUNNING
+latencies in ms
+! broken (h100): experiment x: server-0 died with exit 1
+";
+        let squeezed = |text: &str| {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(squeezed(&text), squeezed(expected), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn what_is_simulated_is_named_beside_what_is_not() {
+        let table = [
+            (vec![("a", false)], None),
+            (vec![("a", true)], Some(SIMULATED)),
+            (
+                vec![("a", true), ("b", false), ("c", true)],
+                Some(
+                    "SIMULATED: the figures of a (h100), c (h100) come from a simulated engine, not from a GPU.",
+                ),
+            ),
+        ];
+        for (of, said) in table {
+            let parts: Vec<Part> =
+                of.iter().map(|(name, is)| part(name, "COMPLETED", vec![row("p", *is)])).collect();
+            let line = text(&parts).lines().next().unwrap_or_default().to_owned();
+            assert_eq!(line.starts_with("SIMULATED").then_some(line.as_str()), said);
+            assert_eq!(markdown("n", None, &parts).contains("**SIMULATED"), said.is_some());
+        }
+    }
+
+    #[test]
+    fn the_files_hold_every_experiment() {
+        let page = markdown("night", Some("all of it"), &parts());
+        assert!(page.starts_with("# night\n\nall of it\n\n**SIMULATED"), "{page}");
+        assert!(page.contains("| broken | h100 |  | - | - | - | - | - | - | FAILED |"), "{page}");
+        assert!(page.contains("- small (h100) load.isl=100 2/3: `../small_7` (COMPLETED)"), "{page}");
+        let csv = csv(&parts());
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines.len(), 1 + 6, "{csv}");
+        let columns = lines[0].split(',').count();
+        assert!(lines[1].starts_with("small,h100,,7,small_7,COMPLETED,,isl100_osl10_con2,"), "{}", lines[1]);
+        assert!(lines[2].starts_with("small,h100,load.isl=100 2/3,7,"), "{}", lines[2]);
+        assert!(
+            lines[5].starts_with("broken,h100,,7,broken_7,FAILED,experiment x: server-0 died with exit 1,,"),
+            "{}",
+            lines[5]
+        );
+        assert!(lines[1..].iter().all(|line| line.split(',').count() == columns), "{csv}");
+    }
+}
