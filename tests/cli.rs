@@ -5,6 +5,7 @@
 mod support;
 
 use support::house::House;
+use tokmark::recipe::find;
 
 /// Compares with a committed snapshot, less what differs from machine to machine.
 fn snapshot(house: &House, name: &str, text: &str) {
