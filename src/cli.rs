@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, share, show, sim, submit,
+    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, share, show, sim,
+    submit,
 };
 
 /// Version with the commit it was built from.

@@ -11,10 +11,11 @@ fn figure(of: &Value, path: &str) -> f64 {
     of.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {of:#}"))
 }
 
-/// Runs a recipe on the simulated engine, ten times as fast, at its own concurrencies.
-fn run(recipe: &[&str]) -> Vec<Value> {
+/// Runs a recipe on the simulated engine, so many times as fast, at its own concurrencies.
+fn run(recipe: &[&str], speed: u32) -> Vec<Value> {
     let house = House::new();
-    let sets = ["--set", "deploy.launcher=sim", "--set", "deploy.engine.speed=10", "--json"];
+    let speed = format!("deploy.engine.speed={speed}");
+    let sets = ["--set", "deploy.launcher=sim", "--set", &speed, "--json"];
     let end = house.run(["run"].iter().chain(recipe).chain(&sets));
     // Figures that a busy machine makes invalid have the same shape.
     assert!([Some(0), Some(5)].contains(&end.code), "{end:#?}");
@@ -24,7 +25,7 @@ fn run(recipe: &[&str]) -> Vec<Value> {
 /// gpt-oss-20b on an A10G: published as 237, 555, 767, 829, 1,008 and 771 tokens per second at 10 to 200 in flight.
 #[test]
 fn the_a10g_rises_to_a_plateau_and_is_over_saturated_beyond() {
-    let points = run(&["gpt-oss-20b-vllm"]);
+    let points = run(&["gpt-oss-20b-vllm"], 10);
     let of = |path: &str| -> Vec<f64> { points.iter().map(|point| figure(point, path)).collect() };
     let (tokens, latency) = (of("/throughput/output_tokens_per_s"), of("/e2e_ms/avg"));
     println!("tok/s {tokens:.0?}, mean latency ms {latency:.0?}");
@@ -39,8 +40,10 @@ fn the_a10g_rises_to_a_plateau_and_is_over_saturated_beyond() {
 #[test]
 fn measured_in_windows_the_a10g_falls_at_200() {
     let window = ["--set", "load.duration=3.6s", "--set", "load.at_end=cut"];
-    let points = run(&[&["gpt-oss-20b-vllm", "--set", "load.concurrency=[80, 200]"], &window[..]].concat());
-    let tokens: Vec<f64> = points.iter().map(|point| figure(point, "/throughput/output_tokens_per_s")).collect();
+    let points =
+        run(&[&["gpt-oss-20b-vllm", "--set", "load.concurrency=[80, 200]"], &window[..]].concat(), 10);
+    let tokens: Vec<f64> =
+        points.iter().map(|point| figure(point, "/throughput/output_tokens_per_s")).collect();
     println!("tok/s at 80 and at 200: {tokens:.0?}");
     assert!(tokens[1] < 0.95 * tokens[0], "{tokens:?}");
 }
@@ -48,14 +51,14 @@ fn measured_in_windows_the_a10g_falls_at_200() {
 /// gpt-oss-120b on an H100 under KServe: beyond saturation throughput is level and the queue grows.
 #[test]
 fn the_h100_is_level_beyond_saturation_and_its_queue_grows() {
-    let points = run(&["gpt-oss-120b-kserve-saturation", "--gpu", "h100", "--scale-load", "0.1"]);
+    let points = run(&["gpt-oss-120b-kserve-saturation", "--gpu", "h100", "--scale-load", "0.04"], 25);
     let stages = points[0]["stages"].as_array().unwrap();
     let of = |path: &str| -> Vec<f64> { stages.iter().map(|stage| figure(stage, path)).collect() };
     let (tokens, ttft) = (of("/output_tokens_per_s"), of("/ttft_ms/avg"));
     println!("tok/s {tokens:.0?}, mean TTFT ms {ttft:.0?}");
-    let [stable, degraded, climb, saturated] = tokens[..4] else { panic!("four stages: {stages:#?}") };
-    let _ = stable;
-    assert!(climb < 1.25 * degraded && saturated < 1.25 * climb, "level: {tokens:?}");
-    assert!(saturated > 0.7 * degraded, "and it does not break down: {tokens:?}");
-    assert!(ttft[3] > 1.5 * ttft[0], "the queue grows: {ttft:?}");
+    let [_, degraded, climb, saturated] = tokens[..4] else { panic!("four stages: {stages:#?}") };
+    // Twice the users; a stage is charged with what began in it, so single stages differ.
+    assert!(climb.max(saturated) < 1.5 * degraded, "no more throughput: {tokens:?}");
+    assert!(saturated > 0.7 * degraded, "and no breakdown: {tokens:?}");
+    assert!(ttft[3] > 1.5 * ttft[1] && ttft[3] > 10.0 * ttft[0], "the queue grows: {ttft:?}");
 }
