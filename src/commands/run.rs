@@ -10,6 +10,7 @@ use crate::deploy::{Place, ports, secrets};
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
+use crate::plan::chosen::{Chosen, Scale};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -19,6 +20,9 @@ pub struct RunArgs {
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
+    /// Do not end over the model's weights: say what is wrong with them and go on
+    #[arg(long)]
+    no_weights_check: bool,
     /// On this machine, even inside a Slurm allocation
     #[arg(long)]
     local: bool,
@@ -29,8 +33,13 @@ pub struct RunArgs {
 
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
-    let plan = planning::plan(global, &args.recipe, args.scale)?.plan;
-    planning::check_weights(global, &plan)?;
+    let scale = args.scale.map(Scale::of);
+    let chosen = Chosen { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let plan = planning::plan_with(global, &args.recipe, chosen)?.plan;
+    if !plan.forgives_weights() {
+        // What may be wrong is told where the run begins.
+        planning::examine_weights(global, [&plan])?;
+    }
     planning::check_connection(&plan, true)?;
     planning::check_prompts(&plan)?;
     for deployment in &plan.deployments {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::probe::{Named, Wish, directives, paths_of, probe};
-use super::{Finding, cluster, seen};
+use super::{Finding, cluster, seen, weights};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
 use crate::plan::Plan;
@@ -65,6 +65,7 @@ impl Examination<'_> {
         for plan in self.plans {
             let script = render::script(plan, &self.tokmark, &[]);
             findings.push(self.try_script(slurm, script).await.about(&plan.name));
+            findings.extend(weights::rows(plan));
         }
         Ok(findings)
     }

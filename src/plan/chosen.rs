@@ -28,6 +28,9 @@ pub struct Chosen {
     /// `--set key=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
+    /// `--no-weights-check`: what is wrong with the weights is told, and ends nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_weights_check: bool,
 }
 
 /// A scale that was asked for.

@@ -69,7 +69,8 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
 /// Plans every order; all errors of all of them at once.
 fn tasks(global: &Global, args: &SubmitArgs) -> Result<Vec<Task>, InputErrors> {
     let orders = args.orders()?;
-    let base = Chosen { env: args.env()?, ..planning::chosen(global) };
+    let base =
+        Chosen { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
     let site = SiteFile::load(global.site.as_deref())?;
     let (recipes, broken) = find::all();
     let plan = |file: &RecipeFile, chosen: Chosen| {
@@ -117,12 +118,18 @@ fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String])
             continue;
         }
         let checks = [
-            planning::check_weights(global, plan),
             planning::check_image(global, plan),
             planning::check_connection(plan, false),
             planning::check_prompts(plan),
         ];
         errors.extend(checks.into_iter().filter_map(Result::err).flat_map(|InputErrors(problems)| problems));
+    }
+    if !args.no_weights_check {
+        match planning::examine_weights(global, tasks.iter().map(|task| &task.plan)) {
+            Ok(remarks) if global.quiet => drop(remarks),
+            Ok(remarks) => remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}"))),
+            Err(InputErrors(problems)) => errors.extend(problems),
+        }
     }
     let mut seen: Vec<InputError> = Vec::new();
     for error in errors {
