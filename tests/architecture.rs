@@ -36,7 +36,8 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // What is sent. `metrics` is there for the phase a prompt belongs to.
     ("prompts", &["plan", "metrics"]),
     // Whether a model's folder and an image are whole. `prompts` loads tokenizers, and whoever examines keeps them on a shelf.
-    ("weights", &["plan", "prompts"]),
+    // A node is asked and answers in the words of `node`.
+    ("weights", &["plan", "prompts", "node"]),
     // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
     ("load", &["plan", "prompts", "metrics"]),
     ("metrics", &["plan"]),

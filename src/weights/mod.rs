@@ -3,7 +3,7 @@
 //!
 //! `shard` reads one file's header, `index` the list of the files there should be, `folder` goes through a folder, `beside` looks
 //! at what lies beside the weights, `image` at images. Headers alone are read, never the data: a set of 163 files takes a moment.
-//! Arrow: `plan`, `prompts` (tokenizers) → here → `deploy`, `doctor`, `run`, `commands`. Nothing here prints or knows Slurm.
+//! Arrow: `plan`, `prompts` (tokenizers), `node` (as a node is asked and answers) → here → `deploy`, `doctor`, `run`, `commands`. Nothing here prints or knows Slurm.
 
 mod beside;
 mod folder;
@@ -19,6 +19,7 @@ mod tests;
 use std::path::Path;
 
 use crate::document::InputError;
+use crate::node::{WeightsAsk, WeightsReport};
 use crate::plan::Plan;
 use crate::plan::build::{host_path, is_mounted};
 
@@ -102,6 +103,37 @@ impl Found {
             (problems, _) => format!("{figures}, and {}", counted(problems, "problem")),
         }
     }
+}
+
+impl From<WeightsAsk> for Subject {
+    fn from(ask: WeightsAsk) -> Self {
+        let WeightsAsk { folder, model, weights_gib } = ask;
+        Self { folder, model, weights_gib, may_be_inside: false }
+    }
+}
+
+impl From<&Subject> for WeightsAsk {
+    fn from(subject: &Subject) -> Self {
+        let Subject { folder, model, weights_gib, .. } = subject.clone();
+        Self { folder, model, weights_gib }
+    }
+}
+
+impl From<Found> for WeightsReport {
+    fn from(found: Found) -> Self {
+        Self {
+            found: found.words(),
+            problems: found.problems.iter().map(told).collect(),
+            next: found.problems.into_iter().next().and_then(|first| first.next),
+            remarks: found.remarks,
+        }
+    }
+}
+
+/// A problem in a line, without what to do.
+fn told(error: &InputError) -> String {
+    let expected = error.expected.as_ref().map(|expected| format!(" (expected: {expected})"));
+    format!("{}: {}{}", error.origin, error.problem, expected.unwrap_or_default())
 }
 
 /// `60.8 GiB`, and small ones in bytes.
