@@ -205,8 +205,7 @@ impl Look<'_> {
             let error = InputError::new(&self.subject.folder, problem).next(self.subject.download());
             self.found.problems.push(error);
         } else if !is_broken && there.len() > 1 {
-            let remark =
-                format!("there is no {}: whether the shards are all there is not known", index::NAME);
+            let remark = format!("there is no {}: whether every tensor is there is not known", index::NAME);
             self.found.remarks.push(remark);
         }
         for name in there {

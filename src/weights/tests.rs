@@ -93,7 +93,7 @@ fn a_shard_of_another_length_than_it_says() {
     let folder = Folder::whole();
     cut(&folder.path().join(SHARDS[0]));
     let cut = format!("{}: is truncated: {} bytes, and its header says {FIRST}", SHARDS[0], FIRST - 1);
-    assert_eq!(folder.problems(), [cut.clone()]);
+    assert_eq!(folder.problems(), std::slice::from_ref(&cut));
     let mut long = shard(&[("c", 70)]);
     long.push(0);
     folder.write(SHARDS[1], long);
@@ -123,7 +123,7 @@ fn an_index_that_is_wrong() {
     assert_eq!(folder.problems(), [says]);
     let unnamed =
         format!("{} holds 1 tensor that {INDEX_NAME} does not map to it, the first is \"b\"", SHARDS[0]);
-    assert_eq!(folder.found().remarks, [unnamed.clone()]);
+    assert_eq!(folder.found().remarks, std::slice::from_ref(&unnamed));
     with(",\"b\":\"model-00001-of-00002.safetensors\"", "");
     folder.is_whole_but(&[&unnamed]);
     with(SHARDS[1], "model-00009-of-00002.safetensors");
@@ -210,7 +210,7 @@ fn weights_without_an_index() {
     let folder = Folder::whole();
     folder.remove(INDEX_NAME);
     folder.is_whole_but(&[
-        "there is no model.safetensors.index.json: whether the shards are all there is not known",
+        "there is no model.safetensors.index.json: whether every tensor is there is not known",
     ]);
     folder.remove(SHARDS[0]);
     let missing = format!("by the names of the others 1 shard is missing: {}", SHARDS[0]);
