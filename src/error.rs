@@ -93,7 +93,7 @@ fn point_code(error: &PointError) -> u8 {
 
 fn deploy_code(error: &DeployError) -> u8 {
     match error.inner() {
-        DeployError::Input(_) | DeployError::Render(_) => USAGE,
+        DeployError::Input(_) | DeployError::Weights(_) | DeployError::Render(_) => USAGE,
         DeployError::TooFewNodes { .. }
         | DeployError::Nodes { .. }
         | DeployError::Image { .. }

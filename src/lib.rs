@@ -31,4 +31,5 @@ pub mod site;
 pub mod slurm;
 pub mod survey;
 pub mod template;
+pub mod weights;
 pub mod workload;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -29,9 +29,15 @@ const ARROWS: [(&str, &[&str]); 25] = [
     // What a cluster says of itself, and what a site file says beside it. `node` finds programs on PATH; `doctor` renders the
     // very script that it asks Slurm about, and reads a recipe's `[slurm]` as the site lays it.
     ("survey", &["site", "slurm", "executor", "node"]),
-    ("doctor", &["site", "recipe", "plan", "render", "slurm", "executor", "node", "survey"]),
+    (
+        "doctor",
+        &["site", "recipe", "plan", "render", "slurm", "executor", "node", "survey", "weights", "prompts"],
+    ),
     // What is sent. `metrics` is there for the phase a prompt belongs to.
     ("prompts", &["plan", "metrics"]),
+    // Whether a model's folder and an image are whole. `prompts` loads tokenizers, and whoever examines keeps them on a shelf.
+    // A node is asked and answers in the words of `node`.
+    ("weights", &["plan", "prompts", "node"]),
     // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
     ("load", &["plan", "prompts", "metrics"]),
     ("metrics", &["plan"]),
@@ -39,11 +45,28 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("experiment", &["plan"]),
     ("report", &["plan", "metrics", "render", "experiment"]),
     // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
-    ("deploy", &["node", "site", "plan", "launcher", "render", "slurm", "executor", "load", "experiment"]),
+    (
+        "deploy",
+        &["node", "site", "plan", "launcher", "render", "slurm", "executor", "load", "experiment", "weights"],
+    ),
     // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
     // what a point's run says of itself.
     ("observe", &["load", "metrics", "experiment"]),
-    ("run", &["plan", "launcher", "prompts", "deploy", "load", "metrics", "observe", "experiment", "report"]),
+    (
+        "run",
+        &[
+            "plan",
+            "launcher",
+            "prompts",
+            "weights",
+            "deploy",
+            "load",
+            "metrics",
+            "observe",
+            "experiment",
+            "report",
+        ],
+    ),
     // The simulated engine could be another program.
     ("sim", &[]),
     // Every seam's error, for the exit code.
@@ -72,6 +95,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "site",
             "slurm",
             "survey",
+            "weights",
             "workload",
         ],
     ),

@@ -291,7 +291,7 @@ fn an_image_that_is_not_there() {
         says!(
             house.fails([verb, "./r.toml", "--gpu", "h100"]),
             r#"error: ./r.toml:11: `container.image`: the image "/no/such.sqsh" does not exist here
-  expected: a .sqsh or .sif file
+  expected: a whole .sqsh or .sif file
   next: correct the path; if only compute nodes see it, give --no-weights-check"#
         );
         let args = [verb, "./r.toml", "--gpu", "h100", "--no-weights-check"];
@@ -302,18 +302,25 @@ fn an_image_that_is_not_there() {
     recipe("vllm/vllm-openai:v1");
     house.run(["check", "./r.toml", "--gpu", "h100"]).succeeds();
     // A relative path is taken from the file that names it.
-    let image = house.file("images/v1.sqsh", "");
+    let image = house.file("images/v1.sqsh", &format!("hsqs{}", "\0".repeat(60)));
     house.file(
         "images/site.toml",
         "schema = 1\n[container]\nruntime = \"pyxis\"\n[gpus.h100.images]\n\"vllm/vllm-openai:v1\" = \"./v1.sqsh\"\n",
     );
     let args = ["check", "./r.toml", "--gpu", "h100", "--site", "images/site.toml"];
     house.run(args).succeeds();
+    house.file("images/v1.sqsh", &format!("hsqs{}@{}", "\0".repeat(36), "\0".repeat(22)));
+    says!(
+        house.fails(args),
+        r#"error: images/site.toml:5: `gpus.h100.images.vllm/vllm-openai:v1`: the image HOUSE/images/v1.sqsh is truncated: 63 bytes, and its superblock says 64
+  expected: a whole .sqsh or .sif file
+  next: copy or import it again, or correct the path"#
+    );
     std::fs::remove_file(image).unwrap();
     says!(
         house.fails(args),
         r#"error: images/site.toml:5: `gpus.h100.images.vllm/vllm-openai:v1`: the image "HOUSE/images/v1.sqsh" does not exist here
-  expected: a .sqsh or .sif file
+  expected: a whole .sqsh or .sif file
   next: correct the path; if only compute nodes see it, give --no-weights-check"#
     );
 }

@@ -1,16 +1,18 @@
 //! `tokmark node`: what this machine says of itself. Jobs and `doctor` call it on compute nodes; hidden from the help.
 //!
-//! Arrow: `node` → here.
+//! Arrow: `node`, `weights` → here.
 
 use clap::Args;
 
 use super::output;
-use crate::node::{Ask, report};
+use crate::node::{Ask, WeightsAsk, WeightsReport, report_with};
+use crate::prompts::Shelf;
+use crate::weights::{self, Subject};
 
 /// Arguments of `node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// What to look at, as JSON: {"names":[],"ports":[{"base":8000,"count":1,"stride":1,"want":1}],"paths":[],"interface":null}
+    /// What to look at, as JSON: {"names":[],"ports":[{"base":8000,"count":1,"stride":1,"want":1}],"paths":[],"interface":null,"weights":[]}
     #[arg(default_value = "{}")]
     ask: String,
 }
@@ -18,5 +20,10 @@ pub struct NodeArgs {
 /// Runs the verb: one line of JSON.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let ask = Ask::parse(&args.ask)?;
-    Ok(output::line(&serde_json::to_string(&report(&ask))?)?)
+    Ok(output::line(&serde_json::to_string(&report_with(&ask, &look_through))?)?)
+}
+
+fn look_through(asked: &[WeightsAsk]) -> Vec<WeightsReport> {
+    let shelf = Shelf::default();
+    asked.iter().map(|ask| weights::examine(&Subject::from(ask.clone()), &shelf).into()).collect()
 }

@@ -19,6 +19,7 @@ use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, RenderError, Scene};
 use crate::site::SiteFile;
+use crate::weights::{self, Subject};
 
 /// A recipe on its way to a plan.
 pub(crate) struct Planned {
@@ -34,8 +35,12 @@ pub(crate) struct Planned {
 
 /// Resolves and plans the recipe a user named, at its own scale or another one it offers.
 pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<Planned, InputErrors> {
+    plan_with(global, recipe, Chosen { scale: scale.map(Scale::of), ..chosen(global) })
+}
+
+/// The same with everything that was chosen.
+pub(crate) fn plan_with(global: &Global, recipe: &str, chosen: Chosen) -> Result<Planned, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
-    let chosen = Chosen { scale: scale.map(Scale::of), ..chosen(global) };
     let planned = plan_file(global, &site, find::named(recipe)?, chosen)?;
     check_templates(&planned)?;
     if !global.quiet {
@@ -207,12 +212,40 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
         .into())
 }
 
-/// Checks that a container image given by path is there.
+/// Looks through the weights of plans, a folder once: what may be wrong with them, in words.
+///
+/// # Errors
+/// A folder that is not there or not whole; everything that is wrong with all of them.
+pub(crate) fn examine_weights<'a>(
+    global: &Global,
+    plans: impl IntoIterator<Item = &'a Plan>,
+) -> Result<Vec<String>, InputErrors> {
+    let shelf = Shelf::default();
+    let mut seen: Vec<Subject> = Vec::new();
+    let (mut remarks, mut errors) = (Vec::new(), Vec::new());
+    for plan in plans {
+        let Some(subject) = Subject::of(plan).filter(|subject| !seen.contains(subject)) else { continue };
+        match check_weights(global, plan) {
+            Err(InputErrors(problems)) => errors.extend(problems),
+            Ok(()) => {
+                let found = weights::examine(&subject, &shelf);
+                errors.extend(found.problems);
+                let told = |remark| format!("weights in {}: {remark}", subject.folder);
+                remarks.extend(found.remarks.into_iter().map(told));
+            }
+        }
+        seen.push(subject);
+    }
+    InputErrors::check(errors).map(|()| remarks)
+}
+
+/// Checks that a container image given by path is there and whole.
 pub(crate) fn check_image(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     let Some(image) = plan.container.as_ref().and_then(|container| container.image_file()) else {
         return Ok(());
     };
-    if image.is_file() {
+    let whole = weights::image::verify(image);
+    if whole.is_ok() {
         return Ok(());
     }
     let site = SiteFile::load(global.site.as_deref())?;
@@ -221,12 +254,17 @@ pub(crate) fn check_image(global: &Global, plan: &Plan) -> Result<(), InputError
         let origin = plan.origins.get("container.image").unwrap_or(&plan.recipe.file);
         (origin.clone(), "container.image".to_owned())
     });
-    let problem = if image.exists() { "is no file" } else { "does not exist here" };
-    Err(InputError::new(origin, format!("the image {:?} {problem}", image.display().to_string()))
-        .key(key)
-        .expected("a .sqsh or .sif file")
-        .next("correct the path; if only compute nodes see it, give --no-weights-check")
-        .into())
+    let shown = image.display().to_string();
+    let (problem, next) = match whole {
+        Err(problem) if image.exists() => {
+            (format!("the image {problem}"), "copy or import it again, or correct the path")
+        }
+        _ => (
+            format!("the image {shown:?} does not exist here"),
+            "correct the path; if only compute nodes see it, give --no-weights-check",
+        ),
+    };
+    Err(InputError::new(origin, problem).key(key).expected("a whole .sqsh or .sif file").next(next).into())
 }
 
 /// Checks what a recipe says about the connection as far as this machine knows it: `secrets` are read where the load runs.

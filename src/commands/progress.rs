@@ -151,6 +151,13 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
             let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
             (format!("starting servers{}{which}", of(deployment)), true)
         }
+        Event::WeightsExamined { found, seconds, remarks, .. } => {
+            let more: String = remarks.iter().map(|remark| format!("\n  {remark}")).collect();
+            (format!("weights: {found} ({seconds:.1} s){more}"), true)
+        }
+        Event::WeightsSkipped { folder, reason } => {
+            (format!("weights: {folder} not checked: {reason}"), true)
+        }
         Event::ImageImporting { image, file } => (format!("importing {image} to {file}"), true),
         Event::ContainerPreparing { image, nodes } => (format!("unpacking {image} on {nodes} node(s)"), true),
         Event::PortsTaken { problem } => {

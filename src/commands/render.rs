@@ -10,6 +10,7 @@ use crate::cli::Global;
 use crate::deploy::{place, spawn};
 use crate::experiment::files;
 use crate::plan::Plan;
+use crate::plan::chosen::{Chosen, Scale};
 use crate::recipe::secret;
 use crate::render::{self, Scene};
 
@@ -24,6 +25,9 @@ pub struct RenderArgs {
     /// Write the script to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The job does not end over the model's weights: it says what is wrong with them and goes on
+    #[arg(long)]
+    no_weights_check: bool,
     /// Also show each process: argv, environment (secrets masked), node and GPUs, with made-up hosts
     #[arg(long)]
     explain: bool,
@@ -31,7 +35,9 @@ pub struct RenderArgs {
 
 /// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
-    let planned = planning::plan(global, &args.recipe, args.scale)?;
+    let scale = args.scale.map(Scale::of);
+    let chosen = Chosen { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let planned = planning::plan_with(global, &args.recipe, chosen)?;
     let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
     let explained = if args.explain { explain(&planned.plan)? } else { String::new() };
     fs_err::create_dir_all(&planned.plan.experiments)

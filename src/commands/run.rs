@@ -13,6 +13,7 @@ use crate::deploy::{Place, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
+use crate::plan::chosen::{Chosen, Scale};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -26,6 +27,9 @@ pub struct RunArgs {
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
+    /// Do not end over the model's weights: say what is wrong with them and go on
+    #[arg(long)]
+    no_weights_check: bool,
     /// On this machine, even inside a Slurm allocation
     #[arg(long)]
     local: bool,
@@ -37,10 +41,12 @@ pub struct RunArgs {
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     if let Some(file) = &args.file {
-        return suite_run::run(global, file, args.local, args.json);
+        return suite_run::run(global, file, args.local, args.no_weights_check, args.json);
     }
     let recipe = args.recipe.as_deref().unwrap_or_default();
-    let plan = planning::plan(global, recipe, args.scale)?.plan;
+    let scale = args.scale.map(Scale::of);
+    let chosen = Chosen { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let plan = planning::plan_with(global, recipe, chosen)?.plan;
     check(global, &plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().filter(|_| !global.quiet).for_each(|note| output::note(note));
@@ -51,7 +57,10 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
 
 /// What this machine can check before anything is made.
 pub(super) fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
-    planning::check_weights(global, plan)?;
+    if !plan.forgives_weights() {
+        // What may be wrong is told where the run begins.
+        planning::examine_weights(global, [plan])?;
+    }
     planning::check_connection(plan, true)?;
     planning::check_prompts(plan)?;
     for deployment in &plan.deployments {

@@ -12,12 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::session::Shown;
 use super::tasks::Job;
-use super::{output, run, session, suites, tasks};
+use super::{output, planning, run, session, suites, tasks};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::document::{Document, InputErrors};
 use crate::error;
 use crate::experiment::{Event, EventLog, Experiment};
+use crate::plan::chosen::Chosen;
 use crate::workload::file;
 
 /// An experiment that has its directory and its place, and has not begun.
@@ -28,9 +29,16 @@ struct Next {
 }
 
 /// Runs a suite. What can be known to fail is found before the first directory is made.
-pub(super) fn run(global: &Global, path: &Path, local: bool, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    global: &Global,
+    path: &Path,
+    local: bool,
+    no_weights_check: bool,
+    json: bool,
+) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
-    let planned = tasks::plan(global, &orders, Vec::new())?;
+    let base = Chosen { no_weights_check, ..planning::chosen(global) };
+    let planned = tasks::plan(global, &orders, &base)?;
     let mut errors = Vec::new();
     for task in &planned {
         if let Err(InputErrors(problems)) = run::check(global, &task.plan) {

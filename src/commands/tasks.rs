@@ -23,12 +23,7 @@ pub(super) struct Job {
 }
 
 /// Plans every order; all errors of all of them at once.
-pub(super) fn plan(
-    global: &Global,
-    orders: &[Order],
-    env: Vec<(String, String)>,
-) -> Result<Vec<Task>, InputErrors> {
-    let base = Chosen { env, ..planning::chosen(global) };
+pub(super) fn plan(global: &Global, orders: &[Order], base: &Chosen) -> Result<Vec<Task>, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     let (recipes, broken) = find::all();
     let plan = |file: &RecipeFile, chosen: Chosen| {
@@ -38,7 +33,7 @@ pub(super) fn plan(
     };
     let (mut tasks, mut errors) = (Vec::new(), Vec::new());
     for order in orders {
-        match workload::tasks(order, &recipes, &base, &plan) {
+        match workload::tasks(order, &recipes, base, &plan) {
             Ok(found) => tasks.extend(found),
             Err(InputErrors(problems)) => {
                 // A workload that is not found may be in a file that does not parse.

@@ -2,7 +2,6 @@
 //!
 //! Arrow: `plan`, `slurm::srun`, `place` → here → `run`.
 
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::experiment::{Event, files};
 use crate::plan::{Container, Plan};
 use crate::site::ContainerRuntime;
 use crate::slurm::srun;
+use crate::weights::image::verify;
 
 /// The image as the job's processes use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,50 +172,6 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// Whether a file is a whole image: the magic of its kind, and for squashfs the length its superblock gives. A folder is
-/// an unpacked image (apptainer's sandbox), of which nothing more can be said.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn verify(path: &Path) -> Result<(), String> {
-    let shown = path.display();
-    if path.is_dir() {
-        return Ok(());
-    }
-    let mut file = std::fs::File::open(path).map_err(|error| format!("{shown} cannot be opened: {error}"))?;
-    let length = file.metadata().map_err(|error| format!("{shown}: {error}"))?.len();
-    let mut head = [0_u8; 64];
-    let read =
-        read_up_to(&mut file, &mut head).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    // SIF global header: 32 bytes of launch script, then the magic.
-    if read >= 42 && &head[32..41] == b"SIF_MAGIC" {
-        return Ok(());
-    }
-    if read < 48 || &head[..4] != b"hsqs" {
-        return Err(format!("{shown} ({length} bytes) is neither a squashfs image nor a SIF"));
-    }
-    // squashfs superblock 4.0: `bytes_used`, little-endian, at offset 40.
-    let mut used = [0_u8; 8];
-    used.copy_from_slice(&head[40..48]);
-    let used = u64::from_le_bytes(used);
-    if length < used {
-        return Err(format!("{shown} is truncated: {length} bytes, and its superblock says {used}"));
-    }
-    Ok(())
-}
-
-fn read_up_to(file: &mut std::fs::File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read(&mut buffer[read..])? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    Ok(read)
-}
-
 /// Unpacks the image on every node under a name, which later steps use.
 #[expect(clippy::too_many_arguments, reason = "each is a different thing, and one caller passes them on")]
 async fn unpack(
@@ -289,40 +245,6 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn squashfs(used: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        bytes[..4].copy_from_slice(b"hsqs");
-        bytes[40..48].copy_from_slice(&used.to_le_bytes());
-        bytes
-    }
-
-    #[test]
-    fn images_are_whole_or_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut sif = vec![b'#'; 32];
-        sif.extend(b"SIF_MAGIC\0 01 and more");
-        let cases = [
-            ("whole.sqsh", squashfs(4096, 4096), None),
-            ("cut.sqsh", squashfs(8192, 4096), Some("truncated: 4096 bytes, and its superblock says 8192")),
-            ("text.sqsh", b"not found".to_vec(), Some("is neither a squashfs")),
-            ("empty.sqsh", Vec::new(), Some("(0 bytes) is neither a squashfs")),
-            ("whole.sif", sif, None),
-            ("text.sif", b"x".repeat(100), Some("image nor a SIF")),
-        ];
-        for (name, bytes, expected) in cases {
-            let path = folder.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            let found = verify(&path).err();
-            match expected {
-                None => assert_eq!(found, None, "{name}"),
-                Some(words) => {
-                    assert!(found.as_ref().is_some_and(|e| e.contains(words)), "{name}: {found:?}")
-                }
-            }
-        }
-        assert!(verify(&folder.path().join("gone.sqsh")).unwrap_err().contains("cannot be opened"));
-    }
 
     #[test]
     fn references_become_file_names() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::document::InputError;
+use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
 use crate::render::RenderError;
 
@@ -14,6 +14,9 @@ pub enum DeployError {
     /// Something the user can change before anything starts: a taken port, a missing path, a missing secret.
     #[error("{0}")]
     Input(InputError),
+    /// The weights are not whole: every file that is wrong.
+    #[error("{0}")]
+    Weights(InputErrors),
     /// The program could not be started.
     #[error("{process}: cannot start {program:?}: {reason}\n  next: {advice}")]
     Spawn {

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::probe::{Named, Wish, directives, paths_of, probe};
-use super::{Finding, cluster, seen};
+use super::{Finding, cluster, seen, weights};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
+use crate::node::WeightsAsk;
 use crate::plan::Plan;
 use crate::render::{self, RenderError};
 use crate::site::Site;
 use crate::survey::{Survey, survey};
+use crate::weights::Subject;
 
 /// What to examine, and how far.
 pub struct Examination<'a> {
@@ -65,6 +67,7 @@ impl Examination<'_> {
         for plan in self.plans {
             let script = render::script(plan, &self.tokmark, &[]);
             findings.push(self.try_script(slurm, script).await.about(&plan.name));
+            findings.extend(weights::rows(plan));
         }
         Ok(findings)
     }
@@ -137,9 +140,11 @@ impl Examination<'_> {
         });
         let mut more: Vec<Named> = named.iter().cloned().collect();
         let for_type = |plan: &&Plan| kind.is_none_or(|kind| plan.gpu.kind == kind);
-        more.extend(self.plans.iter().filter(for_type).flat_map(paths_of));
+        let plans = || self.plans.iter().filter(for_type);
+        more.extend(plans().flat_map(paths_of));
+        let folders = plans().filter_map(Subject::of).map(|subject| WeightsAsk::from(&subject)).collect();
         let wish = Wish { nodes: if free > 1 { 2 } else { 1 }, wait_s };
-        let probe = probe(self.site, kind, &self.tokmark, wish, &more);
+        let probe = probe(self.site, kind, &self.tokmark, wish, &more, folders);
         (self.on_job)(&Call(probe.argv.clone()).to_string());
         // srun gives up by itself; should it hang, so does this.
         let limit = Duration::from_secs(wait_s) + slurm.timeout;

@@ -1,13 +1,14 @@
 //! Whether a site file and its cluster fit: findings a person can act on.
 //!
 //! `cluster` compares the file with what Slurm says, `probe` makes the short job that looks from compute nodes, `seen` judges
-//! what it answers, `examine` asks for all of it.
-//! Arrow: `site`, `survey`, `node`, `plan`, `executor` → here → `commands`. Nothing here prints.
+//! what it answers, `weights` looks at a recipe's weights and image, `examine` asks for all of it.
+//! Arrow: `site`, `survey`, `node`, `plan`, `weights`, `executor` → here → `commands`. Nothing here prints.
 
 pub mod cluster;
 pub mod examine;
 pub mod probe;
 pub mod seen;
+pub mod weights;
 
 use serde::Serialize;
 

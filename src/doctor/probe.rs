@@ -4,7 +4,7 @@
 //! whole nodes.
 //! Arrow: `site`, `plan` → here → `examine`. Pure.
 
-use crate::node::{Ask, PortAsk};
+use crate::node::{Ask, PortAsk, WeightsAsk};
 use crate::plan::build::host_path;
 use crate::plan::job::{Job, Needs};
 use crate::plan::{Container, Plan};
@@ -60,7 +60,7 @@ pub struct Named {
 }
 
 /// The job and what it asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     /// The call, `srun` first.
     pub argv: Vec<String>,
@@ -68,6 +68,8 @@ pub struct Probe {
     pub binary: String,
     /// Paths it asks for.
     pub paths: Vec<Named>,
+    /// Model folders it has looked through.
+    pub weights: Vec<WeightsAsk>,
 }
 
 /// The directives of a job at this site for a GPU type, as `submit` would write them: one node and all of its GPUs.
@@ -95,8 +97,16 @@ pub struct Wish {
     pub wait_s: u64,
 }
 
-/// The probe of a GPU type. `here` is this machine's own tokmark; `more` are paths beside the site's.
-pub fn probe(site: &Site, kind: Option<&str>, here: &str, wish: Wish, more: &[Named]) -> Probe {
+/// The probe of a GPU type. `here` is this machine's own tokmark; `more` are paths beside the site's, `weights` the folders
+/// of recipes.
+pub fn probe(
+    site: &Site,
+    kind: Option<&str>,
+    here: &str,
+    wish: Wish,
+    more: &[Named],
+    weights: Vec<WeightsAsk>,
+) -> Probe {
     let of_site = kind.and_then(|kind| site.gpus.get(kind));
     let arch = of_site.and_then(|gpu| gpu.arch).map_or(std::env::consts::ARCH, Arch::name);
     let of_arch = if arch == "aarch64" { &site.binary.aarch64 } else { &site.binary.x86_64 };
@@ -107,6 +117,7 @@ pub fn probe(site: &Site, kind: Option<&str>, here: &str, wish: Wish, more: &[Na
         paths: paths.iter().map(|named| named.path.clone()).collect(),
         ports: vec![PORTS],
         interface: site.network.interface.clone(),
+        weights: weights.clone(),
         ..Ask::default()
     };
     let mut argv: Vec<String> =
@@ -122,7 +133,7 @@ pub fn probe(site: &Site, kind: Option<&str>, here: &str, wish: Wish, more: &[Na
     }
     argv.extend(site.slurm.srun.iter().cloned());
     argv.extend([binary.clone(), "node".to_owned(), ask.to_arg()]);
-    Probe { argv, binary, paths }
+    Probe { argv, binary, paths, weights }
 }
 
 fn is_passed_on(directive: &str) -> bool {
@@ -236,7 +247,7 @@ mod tests {
             per_node = 8
             "#,
         );
-        let found = probe(&site, Some("gb200"), "/x86/tokmark", Wish { nodes: 2, wait_s: 60 }, &[]);
+        let found = probe(&site, Some("gb200"), "/x86/tokmark", Wish { nodes: 2, wait_s: 60 }, &[], vec![]);
         let expected = "srun --job-name=tokmark-doctor --ntasks-per-node=1 --time=5 --input=none --nodes=2 --immediate=60 \
                         --partition=gb --account=a --comment=x --mail-type=END --gres=gpu:GB:1 --network=no_vni \
                         /arm/tokmark node";
@@ -244,7 +255,7 @@ mod tests {
         assert_eq!(argv.join(" "), expected);
         assert_eq!(Ask::parse(ask).unwrap().ports, [PORTS]);
         assert_eq!(
-            probe(&site, None, "/here", Wish { nodes: 1, wait_s: 5 }, &[]).argv[7..12].join(" "),
+            probe(&site, None, "/here", Wish { nodes: 1, wait_s: 5 }, &[], vec![]).argv[7..12].join(" "),
             "--partition=batch --account=a --comment=x --mail-type=END --network=no_vni"
         );
     }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Finding;
 use super::probe::{Named, Probe};
+use super::{Finding, weights};
 use crate::executor::Answer;
 use crate::node::Report;
 use crate::site::Site;
@@ -65,6 +65,8 @@ pub fn judge(
     }
     findings.extend(other_arch(site, kind, &seen));
     findings.extend(paths(probe, &seen, shared));
+    let reports: Vec<&Report> = seen.iter().map(|seen| &seen.report).collect();
+    findings.extend(weights::of_nodes(&probe.weights, &reports));
     findings.push(ports(&seen));
     findings.push(disk(&seen));
     findings.push(clocks(&seen));
@@ -273,7 +275,12 @@ mod tests {
             key: "models.m".into(),
             may_come: *may_come,
         };
-        Probe { argv: Vec::new(), binary: "/x/tokmark".into(), paths: paths.iter().map(named).collect() }
+        Probe {
+            argv: Vec::new(),
+            binary: "/x/tokmark".into(),
+            paths: paths.iter().map(named).collect(),
+            weights: Vec::new(),
+        }
     }
 
     fn unread(path: &str, problem: Option<&str>) -> PathReport {

@@ -27,6 +27,25 @@ pub enum Event {
         /// How often Slurm requeued the job before.
         restarts: u32,
     },
+    /// The model's folder was looked through: its shards are whole, or what is wrong was forgiven.
+    WeightsExamined {
+        /// The folder, as this machine sees it.
+        folder: String,
+        /// `15 shards, 60.8 GiB, whole`
+        found: String,
+        /// Seconds it took.
+        seconds: f64,
+        /// What may be wrong, and what was not looked at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
+    },
+    /// The model's folder cannot be looked through from here.
+    WeightsSkipped {
+        /// The folder.
+        folder: String,
+        /// Why.
+        reason: String,
+    },
     /// A container image is imported from its registry.
     ImageImporting {
         /// The image.

@@ -7,10 +7,15 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::ports;
-use super::{Address, Ask, Disk, PathReport, Report};
+use super::{Address, Ask, Disk, PathReport, Report, WeightsAsk, WeightsReport};
 
 /// Answers a question for this machine. What it cannot find out is absent; it never fails.
 pub fn report(ask: &Ask) -> Report {
+    report_with(ask, &|_| Vec::new())
+}
+
+/// The same with somebody who looks through model folders.
+pub fn report_with(ask: &Ask, look: &dyn Fn(&[WeightsAsk]) -> Vec<WeightsReport>) -> Report {
     let addresses = addresses();
     let address = ask.interface.as_ref().and_then(|wanted| {
         addresses.iter().find(|address| address.interface == *wanted).map(|address| address.ip.clone())
@@ -26,6 +31,7 @@ pub fn report(ask: &Ask) -> Report {
         resolved: ask.names.iter().map(|name| (name.clone(), resolve(name))).collect(),
         free: ask.ports.iter().map(ports::free).collect(),
         paths: ask.paths.iter().map(|path| look_at(path)).collect(),
+        weights: look(&ask.weights),
         disk: Disk { cwd: free_bytes(Path::new(".")), tmp: free_bytes(&std::env::temp_dir()) },
         gpus: gpus(Path::new("/dev")),
         // Last, so that it is the time of the answer however long a path took.

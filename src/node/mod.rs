@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{InputError, explain_message};
-pub use look::{find_program, report};
+pub use look::{find_program, report, report_with};
 
 /// What is asked of a machine. It travels as one argument, in JSON; what is left out is not looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
     /// Host names to resolve.
@@ -25,6 +25,34 @@ pub struct Ask {
     pub paths: Vec<String>,
     /// Network interface whose address is wanted.
     pub interface: Option<String>,
+    /// Model folders to look through; by the means that [`report`] is given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<WeightsAsk>,
+}
+
+/// A model's folder, and what should be in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsAsk {
+    /// The folder.
+    pub folder: String,
+    /// The model's name.
+    pub model: String,
+    /// GiB its weights should have.
+    pub weights_gib: Option<f64>,
+}
+
+/// What is in a model's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsReport {
+    /// `15 shards, 60.8 GiB, whole`
+    pub found: String,
+    /// What is wrong, each with its file.
+    pub problems: Vec<String>,
+    /// What may be wrong.
+    pub remarks: Vec<String>,
+    /// What to do about the first problem.
+    pub next: Option<String>,
 }
 
 /// A question for free ports: `count` consecutive ones that start at `base`, `base + stride`, `base + 2 × stride` …
@@ -67,6 +95,9 @@ pub struct Report {
     pub free: Vec<Vec<u16>>,
     /// The paths asked for, in their order.
     pub paths: Vec<PathReport>,
+    /// The model folders asked for, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<WeightsReport>,
     /// Free space for files.
     pub disk: Disk,
     /// GPU devices: `/dev/nvidia0`, `/dev/nvidia1` …
@@ -151,6 +182,7 @@ mod tests {
             ports: vec![PortAsk { base: 8000, count: 2, stride: 10, want: 3 }],
             paths: vec!["/a 'b\" $c".into()],
             interface: Some("ib0".into()),
+            weights: vec![WeightsAsk { folder: "/m".into(), model: "m".into(), weights_gib: Some(0.5) }],
         };
         assert_eq!(Ask::parse(&ask.to_arg()).unwrap(), ask);
         assert_eq!(Ask::parse("{}").unwrap(), Ask::default());

@@ -198,6 +198,15 @@ impl Model {
 
 /// Where a path inside the container lies outside of it, by the site's mounts.
 pub fn host_path(container: Option<&Container>, path: &str) -> String {
+    mounted(container, path).unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether a path inside the container is a mount's, and so not the image's own.
+pub fn is_mounted(container: Option<&Container>, path: &str) -> bool {
+    mounted(container, path).is_some()
+}
+
+fn mounted(container: Option<&Container>, path: &str) -> Option<String> {
     let mounts = container.into_iter().flat_map(|container| &container.mounts);
     let mut mapped = mounts.rev().filter_map(|mount| {
         let mut parts = mount.split(':');
@@ -205,7 +214,7 @@ pub fn host_path(container: Option<&Container>, path: &str) -> String {
         let below = Path::new(path).strip_prefix(target).ok()?;
         Some(Path::new(source).join(below).display().to_string())
     });
-    mapped.next().unwrap_or_else(|| path.to_owned())
+    mapped.next()
 }
 
 pub(super) fn section(input: &Input<'_>, name: &str) -> Table {

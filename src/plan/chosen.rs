@@ -34,6 +34,9 @@ pub struct Chosen {
     /// `--rehearse`: another engine in place of the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
+    /// `--no-weights-check`: what is wrong with the weights is told, and ends nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_weights_check: bool,
 }
 
 /// A recipe on an engine that stands in for its own.

@@ -214,6 +214,11 @@ impl Deployment {
 }
 
 impl Plan {
+    /// Whether what is wrong with the weights shall be told and end nothing.
+    pub fn forgives_weights(&self) -> bool {
+        self.sources.as_ref().is_some_and(|sources| sources.chosen.no_weights_check)
+    }
+
     /// Load points of all deployments together.
     pub fn points(&self) -> impl Iterator<Item = (&Deployment, &LoadPoint)> {
         self.deployments

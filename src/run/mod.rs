@@ -6,6 +6,7 @@
 mod agreed;
 mod exports;
 pub mod point;
+mod preflight;
 mod prepared;
 mod records;
 #[cfg(test)]
@@ -124,6 +125,9 @@ impl Session {
             if let Some(kept) = self.kept(deployment) {
                 rows.extend(kept);
                 continue;
+            }
+            if image.is_none() {
+                preflight::weights(self).await?;
             }
             self.events.emit(Event::Deploying { deployment: deployment.id.clone(), number: index + 1, of });
             let container = match &*image {

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::lab::{Job, Lab, TINY, nodes, slurm};
+use crate::weights;
 
 /// Where the stand-ins are.
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engines");
@@ -237,6 +238,7 @@ fn apptainer_wraps_the_command_and_not_the_step() {
     );
     let mut sif = vec![b'#'; 32];
     sif.extend(b"SIF_MAGIC\0 01");
+    sif.resize(128, 0);
     let image = lab.path("engine image.sif");
     std::fs::write(&image, sif).unwrap();
     let image = image.display().to_string();
@@ -253,4 +255,31 @@ fn apptainer_wraps_the_command_and_not_the_step() {
     assert!(log.contains(&format!("apptainer image={image} binds= /etc:/host-etc:ro ")), "{log}");
     assert_eq!(facts(&job, "server-0")["gpus"].split(',').count(), 2);
     job.left_nothing();
+}
+
+/// Weights that break between the submission and the start: the job says so, and starts nothing.
+#[test]
+fn a_job_whose_weights_are_not_whole_starts_no_server() {
+    let Some(lab) = Lab::new() else { return };
+    let text = recipe("launcher = \"vllm\"", "")
+        .replace("[load]", "[load.prompts]\ntokenizer = \"builtin\"\n[load]");
+    let recipe = lab.write("w.toml", &text);
+    let folder = lab.path("models/tiny");
+    weights::model(&folder);
+    let site = site(&lab, "weights.toml", &format!("[models]\n\"m/tiny\" = {folder:?}\n"));
+    let args = ["--site", &site, "--gpu", "h100"];
+    let whole = lab.submit(&recipe, &args);
+    lab.wait(&whole).code(0);
+    assert!(whole.read("server_logs/bench.log").contains("weights: 2 shards, "));
+
+    let held = lab.submit(&recipe, &[&args[..], &["--slurm-arg", "hold"]].concat());
+    weights::cut(&folder.join(weights::SHARDS[1]));
+    slurm(&["scontrol", "release", &held.id]);
+    lab.wait(&held).code(2);
+    let log = held.read("server_logs/bench.log");
+    assert!(log.contains(&format!("{}: is truncated: ", weights::SHARDS[1])), "{log}");
+    assert!(!held.read("events.jsonl").contains("process_started"), "no server was started");
+    assert!(!held.layout().iter().any(|name| name.ends_with("server-0.log")), "{:?}", held.layout());
+    assert_eq!(held.exit_code(), Some(2));
+    held.left_nothing();
 }

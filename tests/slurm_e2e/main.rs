@@ -18,4 +18,6 @@ mod submits;
 #[path = "../support/mod.rs"]
 mod support;
 mod verbs;
+#[path = "../support/weights.rs"]
+mod weights;
 mod wreck;

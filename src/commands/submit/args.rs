@@ -26,7 +26,8 @@ pub struct SubmitArgs {
     /// Wait for the end of the jobs and pass on the (worst) exit code
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) wait: bool,
-    /// Do not look for the model's weights, image, tokenizer and prompt files on this machine
+    /// Do not look for the model's weights, image, tokenizer and prompt files on this machine; the job says what is wrong with
+    /// the weights and goes on
     #[arg(long)]
     pub(super) no_weights_check: bool,
     /// Print the job as JSON; several as a list

@@ -20,6 +20,7 @@ use crate::executor::slurm::Slurm;
 use crate::experiment::suite::Suite;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::plan::Plan;
+use crate::plan::chosen::Chosen;
 use crate::render;
 use crate::slurm::{JobId, options};
 use crate::workload::Task;
@@ -36,7 +37,9 @@ struct Ready {
 pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
-    let planned = tasks::plan(global, &orders, args.env()?)?;
+    let base =
+        Chosen { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let planned = tasks::plan(global, &orders, &base)?;
     check(global, args, &planned, &options)?;
     let binary = planning::this_binary()?;
     let mut ready: Vec<Ready> = Vec::new();
@@ -77,12 +80,18 @@ fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String])
             continue;
         }
         let checks = [
-            planning::check_weights(global, plan),
             planning::check_image(global, plan),
             planning::check_connection(plan, false),
             planning::check_prompts(plan),
         ];
         errors.extend(checks.into_iter().filter_map(Result::err).flat_map(|InputErrors(problems)| problems));
+    }
+    if !args.no_weights_check {
+        match planning::examine_weights(global, tasks.iter().map(|task| &task.plan)) {
+            Ok(remarks) if global.quiet => drop(remarks),
+            Ok(remarks) => remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}"))),
+            Err(InputErrors(problems)) => errors.extend(problems),
+        }
     }
     tasks::each_once(errors)
 }

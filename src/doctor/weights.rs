@@ -1,0 +1,147 @@
+//! The weights and the image of a recipe as this machine sees them, and the weights as nodes do.
+//!
+//! Arrow: `plan`, `weights`, `node` → here → `examine`, `seen`.
+
+use std::path::Path;
+
+use super::Finding;
+use crate::node::{Report, WeightsAsk, WeightsReport};
+use crate::plan::{Container, Plan};
+use crate::prompts::Shelf;
+use crate::weights::{Subject, examine, image};
+
+/// A row for the weights and one for the image, where there is something to say.
+pub fn rows(plan: &Plan) -> Vec<Finding> {
+    let rows = [of_weights(plan), plan.container.as_ref().map(of_image)];
+    rows.into_iter().flatten().map(|row| row.about(&plan.name)).collect()
+}
+
+fn of_weights(plan: &Plan) -> Option<Finding> {
+    if !plan.launcher.roles.iter().any(|role| role.gpus) {
+        return None;
+    }
+    let Some(subject) = Subject::of(plan) else {
+        let found = format!("the engine finds {} by its name: not checked", plan.model.path);
+        return Some(Finding::ok("weights", found));
+    };
+    if !subject.exists() {
+        let found = format!("{} is not on this machine: not checked here", subject.folder);
+        return Some(Finding::warn("weights", found, "the job looks through it before it starts servers"));
+    }
+    Some(judged(&subject.folder, &examine(&subject, &Shelf::default()).into()))
+}
+
+/// Rows for model folders as nodes found them: one, where all found the same. A folder that a node cannot read at all is among
+/// its paths already.
+pub fn of_nodes(asked: &[WeightsAsk], reports: &[&Report]) -> Vec<Finding> {
+    let mut rows = Vec::new();
+    for (at, ask) in asked.iter().enumerate() {
+        let unread =
+            |report: &Report| report.paths.iter().any(|path| path.path == ask.folder && !path.readable);
+        let mut seen: Vec<(&WeightsReport, Vec<&str>)> = Vec::new();
+        for report in reports.iter().filter(|report| !unread(report)) {
+            let Some(found) = report.weights.get(at) else { continue };
+            match seen.iter_mut().find(|(known, _)| *known == found) {
+                Some((_, hosts)) => hosts.push(&report.host),
+                None => seen.push((found, vec![&report.host])),
+            }
+        }
+        let row = |(found, hosts): &(&WeightsReport, Vec<&str>)| {
+            judged(&format!("{} on {}", ask.folder, hosts.join(", ")), found)
+        };
+        rows.extend(seen.iter().map(row));
+    }
+    rows
+}
+
+/// What was found in a folder, as a row: every problem, and what to do about the first.
+fn judged(folder: &str, found: &WeightsReport) -> Finding {
+    let mut lines = vec![format!("{folder}: {}", found.found)];
+    lines.extend(found.problems.iter().chain(&found.remarks).cloned());
+    let text = lines.join("\n");
+    if found.problems.is_empty() && found.remarks.is_empty() {
+        Finding::ok("weights", text)
+    } else if found.problems.is_empty() {
+        Finding::warn("weights", text, "see whether that is meant to be so")
+    } else {
+        Finding::fail("weights", text, found.next.clone().unwrap_or_default())
+    }
+}
+
+fn of_image(container: &Container) -> Finding {
+    let Some(file) = container.image_file() else {
+        return Finding::ok("image", format!("{} of a registry: fetched when a job starts", container.image));
+    };
+    let shown = file.display();
+    match image::verify(file) {
+        Ok(()) => Finding::ok("image", format!("{shown}: {}, whole", length(file))),
+        Err(problem) if file.exists() => Finding::fail("image", problem, "copy or import it again"),
+        Err(_) => {
+            let found = format!("{shown} is not on this machine: not checked here");
+            Finding::warn("image", found, "the job looks at it before it starts servers")
+        }
+    }
+}
+
+fn length(file: &Path) -> String {
+    let bytes = std::fs::metadata(file).map_or(0, |found| found.len());
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+    use crate::node::PathReport;
+
+    fn report(problems: &[&str], remarks: &[&str]) -> WeightsReport {
+        let all = |of: &[&str]| of.iter().map(|one| (*one).to_owned()).collect();
+        let found = "2 shards, 3.0 GiB".to_owned();
+        let next = problems.first().map(|first| format!("get {first}"));
+        WeightsReport { found, problems: all(problems), remarks: all(remarks), next }
+    }
+
+    fn row(found: &Finding) -> (Status, &str, Option<&str>) {
+        (found.status, &found.found, found.next.as_deref())
+    }
+
+    #[test]
+    fn a_folder_is_a_row_with_every_problem() {
+        let see = Some("see whether that is meant to be so");
+        let table: [(&[&str], &[&str], _); 3] = [
+            (&[], &[], (Status::Ok, "/m: 2 shards, 3.0 GiB", None)),
+            (&[], &["extra"], (Status::Warn, "/m: 2 shards, 3.0 GiB\nextra", see)),
+            (&["a", "b"], &["extra"], (Status::Fail, "/m: 2 shards, 3.0 GiB\na\nb\nextra", Some("get a"))),
+        ];
+        for (problems, remarks, expected) in table {
+            assert_eq!(row(&judged("/m", &report(problems, remarks))), expected);
+        }
+    }
+
+    #[test]
+    fn nodes_that_found_the_same_are_one_row() {
+        let ask = WeightsAsk { folder: "/m".into(), model: "m".into(), weights_gib: None };
+        let node = |host: &str, weights: Vec<WeightsReport>| {
+            let known = crate::node::report(&crate::node::Ask::default());
+            Report { host: host.into(), weights, ..known }
+        };
+        let unread = PathReport { path: "/m".into(), readable: false, is_dir: false, problem: None };
+        let (whole, broken) = (report(&[], &[]), report(&["a"], &[]));
+        let nodes = [
+            node("n1", vec![whole.clone()]),
+            node("n2", vec![broken]),
+            node("n3", vec![whole]),
+            node("n4", vec![]),
+            Report { paths: vec![unread], ..node("n5", vec![report(&["gone"], &[])]) },
+        ];
+        let rows = of_nodes(&[ask], &nodes.iter().collect::<Vec<_>>());
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        assert_eq!(
+            rows,
+            [
+                (Status::Ok, "/m on n1, n3: 2 shards, 3.0 GiB", None),
+                (Status::Fail, "/m on n2: 2 shards, 3.0 GiB\na", Some("get a")),
+            ]
+        );
+    }
+}

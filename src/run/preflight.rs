@@ -1,0 +1,56 @@
+//! The weights, looked through where the servers will read them and before any is started.
+//!
+//! One node does it, for all: model folders are on file systems that nodes share.
+//! Arrow: `weights`, `deploy` (place, error), `experiment` (events) → here → `run`.
+
+use std::time::Instant;
+
+use super::Session;
+use crate::deploy::DeployError;
+use crate::document::{InputError, InputErrors};
+use crate::experiment::Event;
+use crate::weights::{self, Subject};
+
+/// Examines the weights of a session's plan.
+///
+/// # Errors
+/// They are not whole, and the plan does not forgive that; or the run was asked to end.
+pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
+    let Some(subject) = Subject::of(&session.plan) else { return Ok(()) };
+    if let Some(reason) = why_not(session, &subject) {
+        let (folder, reason) = (subject.folder, reason.to_owned());
+        session.events.emit(Event::WeightsSkipped { folder, reason });
+        return Ok(());
+    }
+    let began = Instant::now();
+    let (folder, shelf) = (subject.folder.clone(), session.shelf.clone());
+    let examining = tokio::task::spawn_blocking(move || weights::examine(&subject, &shelf));
+    let found = tokio::select! {
+        biased;
+        () = session.stop.cancelled() => return Err(DeployError::Interrupted),
+        found = examining => found.map_err(|error| std::io::Error::other(error.to_string()))?,
+    };
+    if !found.problems.is_empty() && !session.plan.forgives_weights() {
+        return Err(DeployError::Weights(InputErrors(found.problems)));
+    }
+    let words = found.words();
+    let told = |error: &InputError| format!("forgiven: {}: {}", error.origin, error.problem);
+    let remarks = found.problems.iter().map(told).chain(found.remarks).collect();
+    let seconds = began.elapsed().as_secs_f64();
+    session.events.emit(Event::WeightsExamined { folder, found: words, seconds, remarks });
+    Ok(())
+}
+
+/// Why a folder that is not there proves nothing.
+fn why_not(session: &Session, subject: &Subject) -> Option<&'static str> {
+    let is_contained = session.place.job().is_some();
+    if subject.exists() {
+        None
+    } else if is_contained && subject.may_be_inside {
+        Some("it is under none of the mounts, so it may lie in the container image")
+    } else if !session.place.is_on_first() {
+        Some("it is not seen from this machine, which is none of the job's nodes")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,284 @@
+//! Goes through a model's folder and tells everything that is wrong with it at once.
+//!
+//! What lies at the top counts. Hidden files and folders inside (`.git`, `.cache`, `original`, `metal` …) are no engine's
+//! business; links are followed, since the hub's own cache is made of them.
+//! Arrow: `shard`, `index`, `beside` → here → `weights`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::beside::{Beside, absent, small_file};
+use super::shard::{self, Fault, Shard};
+use super::{Found, GIB, Subject, counted, index, listed, size};
+use crate::document::InputError;
+use crate::prompts::Shelf;
+
+/// How far all files together may be from what the recipe says.
+const TOLERANCE: f64 = 0.1;
+
+/// Kinds of files that never hold weights. A folder of nothing else is a download that has not come to them.
+const TEXTS: [&str; 9] = ["json", "jsonl", "jinja", "md", "model", "py", "tiktoken", "txt", "yaml"];
+
+/// Examines a folder. It never fails: what cannot be read is a problem like any other.
+pub fn examine(subject: &Subject, shelf: &Shelf) -> Found {
+    let folder = Path::new(&subject.folder);
+    let mut look = Look { subject, folder, found: Found::default(), whole: BTreeMap::new() };
+    match names(folder) {
+        Ok(Names::File) => look.found.remarks.push(format!("{} is one file: not checked", subject.folder)),
+        Ok(Names::Folder { names, folders }) => look.all(&names, folders, shelf),
+        Err(problem) => {
+            let error =
+                InputError::new(&subject.folder, problem).expected("a folder with the model's weights");
+            look.found.problems.push(error.next("correct the path, or download the model there"));
+        }
+    }
+    look.found
+}
+
+enum Names {
+    /// It is no folder.
+    File,
+    /// What is at its top and not hidden.
+    Folder {
+        /// Files, and links that lead nowhere.
+        names: Vec<String>,
+        /// How many folders.
+        folders: usize,
+    },
+}
+
+fn names(folder: &Path) -> Result<Names, String> {
+    if folder.is_file() {
+        return Ok(Names::File);
+    }
+    let failed = |error: std::io::Error| match std::fs::read_link(folder) {
+        Ok(target) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("is a link to {}, which does not exist", target.display())
+        }
+        _ => format!("the folder cannot be read: {error}"),
+    };
+    let (mut names, mut folders) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if entry.path().is_dir() {
+            folders += 1;
+        } else {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(Names::Folder { names, folders })
+}
+
+struct Look<'a> {
+    subject: &'a Subject,
+    folder: &'a Path,
+    found: Found,
+    /// Files that are whole, by name.
+    whole: BTreeMap<String, Shard>,
+}
+
+impl Look<'_> {
+    fn all(&mut self, names: &[String], folders: usize, shelf: &Shelf) {
+        let shards: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| name.ends_with(".safetensors")).collect();
+        let has_index = names.iter().any(|name| name == index::NAME);
+        if has_index || !shards.is_empty() {
+            self.found.examined = true;
+            match has_index.then(|| self.index()).flatten() {
+                Some(index) => self.by_index(&index, &shards),
+                None => self.without_index(&shards, has_index),
+            }
+            self.found.shards = self.whole.len();
+            self.found.bytes = self.whole.values().map(|shard| shard.length).fold(0, u64::saturating_add);
+            if self.found.problems.is_empty() {
+                self.size();
+            }
+        } else {
+            self.other_formats(names, folders);
+        }
+        let beside = Beside { subject: self.subject, folder: self.folder, names };
+        let needed = self.found.examined;
+        self.found.problems.extend(beside.config(needed));
+        let tokenizer = beside.tokenizer(needed, shelf, &mut self.found.remarks);
+        self.found.problems.extend(tokenizer);
+    }
+
+    /// Weights in other formats: nothing can be said of them, but that there are some.
+    fn other_formats(&mut self, names: &[String], folders: usize) {
+        let is_text = |name: &String| {
+            let end = Path::new(name).extension().and_then(|end| end.to_str()).unwrap_or("md");
+            TEXTS.contains(&end)
+        };
+        if folders == 0 && names.iter().all(is_text) {
+            let has = if names.is_empty() {
+                "nothing in it".into()
+            } else {
+                format!("in it are {}", listed_all(names))
+            };
+            let error = InputError::new(&self.subject.folder, format!("holds no weights: {has}"));
+            self.found.problems.push(error.expected("*.safetensors files").next(self.subject.download()));
+            return;
+        }
+        self.found.remarks.push("no *.safetensors at the top of the folder: weights not checked".into());
+    }
+
+    fn problem(&mut self, name: &str, problem: impl Into<String>) {
+        let origin = self.folder.join(name).display().to_string();
+        self.found.problems.push(InputError::new(origin, problem).next(self.subject.download()));
+    }
+
+    /// The index, unless something is wrong with it, which is then told.
+    fn index(&mut self) -> Option<index::Index> {
+        let read = small_file(&self.folder.join(index::NAME)).and_then(|text| index::parse(&text));
+        read.map_err(|problem| self.problem(index::NAME, problem)).ok()
+    }
+
+    fn by_index(&mut self, index: &index::Index, there: &[&str]) {
+        let missing: Vec<&str> = index
+            .shards
+            .keys()
+            .filter(|name| std::fs::symlink_metadata(self.folder.join(name)).is_err_and(|e| is_missing(&e)))
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            let of = counted(index.shards.len(), "shard");
+            let (number, are) = (missing.len(), are(missing.len()));
+            let problem = format!("{number} of its {of} {are} missing: {}", listed(&missing));
+            self.problem(index::NAME, problem);
+        }
+        for (name, tensors) in index.shards.iter().filter(|(name, _)| !missing.contains(&name.as_str())) {
+            if let Some(shard) = self.shard(name) {
+                self.compare(name, tensors, &shard.tensors);
+                self.whole.insert(name.clone(), shard);
+            }
+        }
+        let extra: Vec<&str> =
+            there.iter().copied().filter(|name| !index.shards.contains_key(*name)).collect();
+        if !extra.is_empty() {
+            let others = listed(&extra);
+            self.found.remarks.push(format!("{} does not name {others}: of another revision?", index::NAME));
+        }
+        let data = self.whole.values().map(|shard| shard.data).fold(0, u64::saturating_add);
+        if let Some(total) =
+            index.total.filter(|total| self.whole.len() == index.shards.len() && *total != data)
+        {
+            let says = format!("{} says total_size {total}, and the tensors have {data} bytes", index::NAME);
+            self.found.remarks.push(says);
+        }
+    }
+
+    /// Tensors an index maps to a file against those that are in it.
+    fn compare(&mut self, name: &str, mapped: &BTreeSet<String>, there: &BTreeSet<String>) {
+        let first = |of: &[&String]| of.first().map(|name| (*name).clone()).unwrap_or_default();
+        let absent: Vec<&String> = mapped.difference(there).collect();
+        if !absent.is_empty() {
+            let tensors = counted(absent.len(), "tensor");
+            let problem = format!(
+                "does not hold {tensors} that {} maps to it, the first is {:?}: index and shard are not of one download",
+                index::NAME,
+                first(&absent)
+            );
+            self.problem(name, problem);
+        }
+        let unnamed: Vec<&String> = there.difference(mapped).collect();
+        if !unnamed.is_empty() {
+            let tensors = counted(unnamed.len(), "tensor");
+            self.found.remarks.push(format!(
+                "{name} holds {tensors} that {} does not map to it, the first is {:?}",
+                index::NAME,
+                first(&unnamed)
+            ));
+        }
+    }
+
+    fn without_index(&mut self, there: &[&str], is_broken: bool) {
+        let missing = index::gaps(there);
+        if !missing.is_empty() {
+            let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+            let (shards, are) = (counted(names.len(), "shard"), are(names.len()));
+            let problem = format!("by the names of the others {shards} {are} missing: {}", listed(&names));
+            let error = InputError::new(&self.subject.folder, problem).next(self.subject.download());
+            self.found.problems.push(error);
+        } else if !is_broken && there.len() > 1 {
+            let remark = format!("there is no {}: whether every tensor is there is not known", index::NAME);
+            self.found.remarks.push(remark);
+        }
+        for name in there {
+            if let Some(shard) = self.shard(name) {
+                self.whole.insert((*name).to_owned(), shard);
+            }
+        }
+    }
+
+    /// One file, unless something is wrong with it, which is then told.
+    fn shard(&mut self, name: &str) -> Option<Shard> {
+        let path = self.folder.join(name);
+        if let Some(problem) = absent(&path) {
+            self.problem(name, problem);
+            return None;
+        }
+        let read = std::fs::File::open(&path).map_err(Fault::from).and_then(|file| {
+            let length = file.metadata()?.len();
+            shard::read(file, length)
+        });
+        match read {
+            Ok(shard) => {
+                if let Some(unknown) = &shard.unknown {
+                    let remark = format!(
+                        "{name} has numbers of type {unknown}, which is not known here: its length alone was checked"
+                    );
+                    self.found.remarks.push(remark);
+                }
+                Some(shard)
+            }
+            Err(fault) => {
+                let advice = match fault {
+                    Fault::Pointer(_) => self.subject.fetch(),
+                    _ => self.subject.download(),
+                };
+                let error = InputError::new(path.display().to_string(), fault.to_string()).next(advice);
+                self.found.problems.push(error);
+                None
+            }
+        }
+    }
+
+    /// All files together against what the recipe says. A folder of another, smaller model is whole, too.
+    fn size(&mut self) {
+        let Some(wanted) = self.subject.weights_gib.filter(|wanted| *wanted > 0.0) else { return };
+        let bytes = self.found.bytes;
+        let share = bytes as f64 / (wanted * GIB);
+        let says = format!(
+            "{} in {}, and model.weights_gib says {wanted} GiB",
+            size(bytes),
+            counted(self.found.shards, "shard")
+        );
+        if share < 1.0 - TOLERANCE {
+            let error = InputError::new(&self.subject.folder, says).key("model.weights_gib");
+            let expected = format!("{:.1} GiB at least", wanted * (1.0 - TOLERANCE));
+            self.found.problems.push(error.expected(expected).next(format!(
+                "see whether this is the folder of {}, and correct model.path or model.weights_gib",
+                self.subject.model
+            )));
+        } else if share > 1.0 + TOLERANCE {
+            self.found.remarks.push(says);
+        }
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+}
+
+fn are(number: usize) -> &'static str {
+    if number == 1 { "is" } else { "are" }
+}
+
+fn listed_all(names: &[String]) -> String {
+    listed(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}

@@ -1,0 +1,146 @@
+//! `model.safetensors.index.json`: which tensor is in which file. Without one, numbers in the names of files say how many
+//! there are.
+//!
+//! Arrow: depends on nothing → here → `folder`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Its name.
+pub(super) const NAME: &str = "model.safetensors.index.json";
+
+#[derive(Debug, Deserialize)]
+struct Text {
+    #[serde(default)]
+    metadata: Value,
+    weight_map: BTreeMap<String, String>,
+}
+
+/// An index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Index {
+    /// Tensors of each file.
+    pub(super) shards: BTreeMap<String, BTreeSet<String>>,
+    /// Bytes of all tensors, as it says.
+    pub(super) total: Option<u64>,
+}
+
+/// Reads the text of an index.
+///
+/// # Errors
+/// It is none, or names files that cannot be its own.
+pub(super) fn parse(text: &[u8]) -> Result<Index, String> {
+    let Text { metadata, weight_map } =
+        serde_json::from_slice(text).map_err(|error| format!("is no index: {error}"))?;
+    let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (tensor, shard) in weight_map {
+        let path = Path::new(&shard);
+        if shard.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(format!("maps the tensor {tensor:?} to {shard:?}, which is no file of this folder"));
+        }
+        shards.entry(shard).or_default().insert(tensor);
+    }
+    if shards.is_empty() {
+        return Err("is no index: its weight_map names no tensor".into());
+    }
+    let total = metadata.get("total_size");
+    // Some tools write it as a number with a point.
+    let total = total.and_then(|total| total.as_u64().or_else(|| total.as_f64().map(|total| total as u64)));
+    Ok(Index { shards, total })
+}
+
+/// Numbers that are missing among `NAME-00001-of-00003.safetensors`, as names of files.
+pub(super) fn gaps(names: &[&str]) -> Vec<String> {
+    let mut sets: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
+    for name in names {
+        if let Some((stem, number, of)) = numbered(name) {
+            sets.entry((stem, of)).or_default().insert(number);
+        }
+    }
+    let missing = sets.iter().flat_map(|((stem, of), there)| {
+        // No more than there could be by the digits, and no more than anybody would list.
+        let last = of.parse::<usize>().unwrap_or(0).min(there.len() + 1000);
+        let absent = (1..=last).filter(|number| !there.contains(number));
+        let width = of.len();
+        absent.map(move |number| format!("{stem}-{number:0width$}-of-{of}.safetensors")).collect::<Vec<_>>()
+    });
+    missing.collect()
+}
+
+fn numbered(name: &str) -> Option<(&str, usize, &str)> {
+    let (rest, of) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (stem, number) = rest.rsplit_once('-')?;
+    let is_number =
+        |digits: &str| (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    (is_number(of) && is_number(number)).then_some(())?;
+    Some((stem, number.parse().ok()?, of))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tensors_by_shard_and_the_size_of_all() {
+        let text = r#"{"metadata":{"total_size":12},"weight_map":{"x":"2","a":"1","b":"1"}}"#;
+        let index = parse(text.as_bytes()).unwrap();
+        let shards: Vec<_> =
+            index.shards.iter().map(|(name, tensors)| (name.as_str(), tensors.len())).collect();
+        assert_eq!((shards, index.total), (vec![("1", 2), ("2", 1)], Some(12)));
+        assert_eq!(
+            parse(br#"{"metadata":{"total_size":1.2e1},"weight_map":{"a":"1"}}"#).unwrap().total,
+            Some(12)
+        );
+        assert_eq!(parse(br#"{"weight_map":{"a":"1"}}"#).unwrap().total, None);
+    }
+
+    #[test]
+    fn what_is_no_index() {
+        let table = [
+            ("", "is no index: EOF"),
+            ("{\"weight_map\":{\"a\":\"1\"", "is no index: EOF"),
+            ("[]", "is no index: "),
+            ("{}", "is no index: missing field `weight_map`"),
+            ("{\"weight_map\":{}}", "is no index: its weight_map names no tensor"),
+            ("{\"weight_map\":{\"a\":1}}", "is no index: invalid type"),
+            (
+                "{\"weight_map\":{\"a\":\"\"}}",
+                "maps the tensor \"a\" to \"\", which is no file of this folder",
+            ),
+            ("{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "maps the tensor \"a\" to \"/etc/passwd\""),
+            ("{\"weight_map\":{\"a\":\"x/../../y\"}}", "maps the tensor \"a\" to \"x/../../y\""),
+        ];
+        for (text, expected) in table {
+            let found = parse(text.as_bytes()).unwrap_err();
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_missing() {
+        let table: [(&[&str], &[&str]); 4] = [
+            (&["model.safetensors"], &[]),
+            (&["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"], &[]),
+            (
+                &["m-00002-of-00003.safetensors", "x-1-of-2.safetensors"],
+                &["m-00001-of-00003.safetensors", "m-00003-of-00003.safetensors", "x-2-of-2.safetensors"],
+            ),
+            (&["a-of-b.safetensors", "-of-.safetensors", "m-1-of-99999999999.safetensors"], &[]),
+        ];
+        for (there, missing) in table {
+            assert_eq!(gaps(there), missing, "{there:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[\\[\\]{}:,\"a-z_0-9./]{0,80}", name in "[-a-z0-9of.]{0,30}") {
+            let _ = (parse(text.as_bytes()), gaps(&[&name, &format!("{name}.safetensors")]));
+        }
+    }
+}
