@@ -78,7 +78,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
     })
 }
 
-fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
+pub(super) fn find(folder: &Path, name: &str) -> anyhow::Result<Found> {
     discover::named(folder, name).ok_or_else(|| {
         InputError::new(name, format!("no such job or experiment in {}", folder.display()))
             .expected("a job id, an experiment's name or directory, or `last`")

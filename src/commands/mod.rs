@@ -25,4 +25,5 @@ pub mod show;
 pub mod sim;
 pub mod submit;
 mod target_args;
+pub mod verify;
 mod waiting;
