@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, share, show, sim,
-    submit,
+    submit, verify,
 };
 
 /// Version with the commit it was built from.
@@ -16,7 +16,8 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
-4 server failed or never ready · 5 gate failed (invalid) · 130 interrupted";
+4 server failed or never ready · 5 gate failed (invalid, not reproduced) ·
+130 interrupted";
 
 /// Benchmark LLM inference servers from recipes, on Slurm or on this machine
 #[derive(Debug, Parser)]
@@ -85,6 +86,8 @@ pub enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Jobs and local runs: history, logs, waiting, cancelling
     Jobs(jobs::JobsArgs),
+    /// Hold experiments against the figures that their recipe publishes
+    Verify(verify::VerifyArgs),
     /// The simulated engine: an OpenAI-compatible server without a GPU
     Sim(sim::SimArgs),
     /// Write a site file by asking the cluster
@@ -110,6 +113,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Node(args) => node::run(&args),
         Command::Bench(args) => bench::run(global, *args),
         Command::Jobs(args) => jobs::run(global, &args),
+        Command::Verify(args) => verify::run(global, &args),
         Command::Sim(args) => sim::run(args),
         Command::Init(args) => init::run(global, &args),
         Command::Doctor(args) => doctor::run(global, &args),

@@ -7,6 +7,7 @@
 //! ```
 //! `tests/architecture.rs` holds the arrows between the modules.
 
+pub mod analyze;
 pub mod cli;
 pub mod commands;
 pub mod deploy;

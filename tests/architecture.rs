@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -41,6 +41,9 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
     ("load", &["plan", "prompts", "metrics"]),
     ("metrics", &["plan"]),
+    // What measurements say beside each other. The recipe has the published figures and their conditions; the empty site is
+    // for resolving it without anybody's choices.
+    ("analyze", &["recipe", "site", "plan", "metrics"]),
     // What is kept, and what people read of it.
     ("experiment", &["plan"]),
     ("report", &["plan", "metrics", "render", "experiment"]),
@@ -75,6 +78,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     (
         "commands",
         &[
+            "analyze",
             "cli",
             "deploy",
             "doctor",
@@ -305,10 +309,11 @@ fn load_leaves_records_and_nothing_else() {
 /// What a module must not touch, in whatever way.
 #[test]
 fn the_core_is_pure() {
-    let forbidden: [(&str, &[&str]); 4] = [
+    let forbidden: [(&str, &[&str]); 5] = [
         ("plan", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs", "std::time"]),
         ("slurm", &["tokio", "std::process", "std::net", "fs_err", "std::fs"]),
         ("metrics", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs"]),
+        ("analyze", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs", "println!"]),
         ("load", &["fs_err", "std::fs", "std::process::", "SLURM_", "println!"]),
     ];
     for source in sources() {

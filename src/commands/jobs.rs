@@ -89,12 +89,12 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
 }
 
 /// What a user named.
-enum Named {
+pub(super) enum Named {
     Experiment(Box<Found>),
     Suite(Suite),
 }
 
-fn find(folder: &Path, name: &str) -> anyhow::Result<Named> {
+pub(super) fn find(folder: &Path, name: &str) -> anyhow::Result<Named> {
     let experiment = discover::named(folder, name).map(|found| Named::Experiment(Box::new(found)));
     experiment.or_else(|| suite::named(folder, name).map(Named::Suite)).ok_or_else(|| {
         InputError::new(name, format!("no such job or experiment in {}", folder.display()))

@@ -28,6 +28,7 @@ mod suite_run;
 mod suites;
 mod target_args;
 mod tasks;
+pub mod verify;
 mod waiting;
 
 pub(crate) use planning::share;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::output;
+use crate::analyze::published;
 use crate::cli::Global;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
@@ -129,6 +130,7 @@ pub(crate) fn plan_file(
         experiments: experiments(global, site)?.display().to_string(),
         version: crate::cli::VERSION.to_owned(),
     })?;
+    published::check(&file, &plan)?;
     Ok(Planned { file, resolved, launcher, plan })
 }
 

@@ -10,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::output;
 use super::progress::{Display, describe};
+use super::{output, verify};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::error::{self, GateFailed};
@@ -180,6 +180,9 @@ fn conclude(session: &Session, outcome: Outcome, shown: Shown) -> anyhow::Result
         Shown::Table if !outcome.rows.is_empty() => {
             output::text(&closing(&outcome.rows))?;
             output::line(&format!("\nresults: {}", session.experiment.dir().display()))?;
+            if let Some(advice) = verify::advice(&session.plan, &outcome.rows, session.experiment.dir()) {
+                output::line(&advice)?;
+            }
         }
         Shown::Table | Shown::Nothing => {}
     }

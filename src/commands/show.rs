@@ -9,6 +9,7 @@ use crate::cli::Global;
 use crate::document::join;
 use crate::plan::scale::offered;
 use crate::plan::sources;
+use crate::recipe::Published;
 use crate::report::table::Table;
 
 /// Arguments of `show`.
@@ -99,17 +100,33 @@ fn page(planned: &Planned) -> String {
         points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.load_words(), stop]);
     }
     text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
-    for published in &recipe.published {
-        text.push_str(&format!(
-            "published for {}{}: {} = {} ({})\n",
-            published.gpu,
-            published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default(),
-            published.metric,
-            published.value,
-            published.source
-        ));
-    }
+    recipe.published.iter().for_each(|published| text.push_str(&figure(published)));
     text
+}
+
+/// A published figure: its value on a line, and below it what it was measured with and where it is from.
+fn figure(published: &Published) -> String {
+    let point = published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default();
+    let value = if published.value == 0.0 { "no figure yet".to_owned() } else { published.value.to_string() };
+    let tolerance = published.tolerance.as_ref().map(|said| format!(" ± {said}")).unwrap_or_default();
+    let offline = if published.offline { ", offline" } else { "" };
+    let on_off = published.streaming.map(|on| format!("streaming {}", if on { "on" } else { "off" }));
+    let conditions = [
+        published.isl.map(|tokens| format!("ISL {tokens}")),
+        published.osl.map(|tokens| format!("OSL {tokens}")),
+        published.concurrency.map(|load| format!("concurrency {load}")),
+        on_off,
+        published.gpus.map(|gpus| format!("{gpus} GPUs")),
+        published.software.clone(),
+    ];
+    let conditions: Vec<String> = conditions.into_iter().flatten().collect();
+    let with = (!conditions.is_empty()).then(|| format!("measured with {}", conditions.join(", ")));
+    let below = [with, published.note.clone(), Some(format!("source: {}", published.source))];
+    let below: String = below.into_iter().flatten().map(|line| format!("  {}\n", line.trim_end())).collect();
+    format!(
+        "published for {}{point}{offline}: {} = {value}{tolerance}\n{below}",
+        published.gpu, published.metric
+    )
 }
 
 fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, String)>) {

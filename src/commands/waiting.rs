@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::jobs::{as_json, is_alive, may_change, rows};
-use super::{output, session};
+use super::{output, session, verify};
 use crate::cli::Global;
 use crate::deploy::log;
 use crate::document::InputError;
 use crate::error::{self, Ended};
 use crate::executor::slurm::{Slurm, poll_interval};
+use crate::experiment::Experiment;
 use crate::experiment::discover::{self, Found, Progress};
 use crate::slurm::{JobId, JobState, JobStatus};
 
@@ -198,7 +199,12 @@ fn show(found: &Found) -> std::io::Result<()> {
     if !rows.is_empty() {
         output::text(&session::closing(&rows))?;
     }
-    output::line(&format!("results: {}", found.dir.display()))
+    output::line(&format!("results: {}", found.dir.display()))?;
+    let plan = Experiment::at(&found.dir).plan().ok();
+    match plan.and_then(|plan| verify::advice(&plan, &rows, &found.dir)) {
+        Some(advice) => output::line(&advice),
+        None => Ok(()),
+    }
 }
 
 /// The exit code of the run as this one's.

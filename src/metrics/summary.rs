@@ -153,6 +153,9 @@ pub struct Throughput {
     pub total_tokens_per_s: f64,
     /// Generated tokens per second and GPU; `null` when the number of GPUs is not known.
     pub output_tokens_per_s_per_gpu: Option<f64>,
+    /// Prompt and generated tokens per second and GPU; `null` when the number of GPUs is not known.
+    #[serde(default)]
+    pub total_tokens_per_s_per_gpu: Option<f64>,
     /// Mean over requests of 1 / ITL (AIPerf's definition; requests with ITL 0 are left out). `null` without streaming.
     pub output_tokens_per_s_per_user: Option<f64>,
     /// Requests per second that met every SLO; `null` without SLOs.
@@ -296,12 +299,14 @@ fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>)
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
     let sum = |tokens: fn(&Row) -> u32| fold.good().map(|row| u64::from(tokens(row))).sum::<u64>() as f64;
     let (isl, osl) = (sum(|row| row.isl), sum(|row| row.osl));
+    let per_gpu = |amount| gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(amount) / f64::from(gpus));
     let met = fold.good().filter(|row| meets(row, &point.slo, point.streaming)).count();
     Throughput {
         requests_per_s: per_s(fold.good().count() as f64),
         output_tokens_per_s: per_s(osl),
         total_tokens_per_s: per_s(isl + osl),
-        output_tokens_per_s_per_gpu: gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(osl) / f64::from(gpus)),
+        output_tokens_per_s_per_gpu: per_gpu(osl),
+        total_tokens_per_s_per_gpu: per_gpu(isl + osl),
         output_tokens_per_s_per_user: None,
         goodput_per_s: (!point.slo.is_empty()).then(|| per_s(met as f64)),
     }
@@ -368,6 +373,7 @@ mod tests {
         assert_eq!(throughput.output_tokens_per_s, 20.0 / 0.32);
         assert_eq!(throughput.total_tokens_per_s, 220.0 / 0.32);
         assert_eq!(throughput.output_tokens_per_s_per_gpu, Some(20.0 / 0.32 / 4.0));
+        assert_eq!(throughput.total_tokens_per_s_per_gpu, Some(220.0 / 0.32 / 4.0));
         assert_eq!(throughput.output_tokens_per_s_per_user, Some(100.0));
         assert_eq!(throughput.goodput_per_s, None);
         assert_eq!(summary.client.error_bound_us, Some(100.0));

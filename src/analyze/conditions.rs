@@ -1,0 +1,210 @@
+//! What forbids to compare a figure with a load point: another GPU, another load, lengths that were not reached.
+//!
+//! Arrow: `published`, `metric` → here → `verify`.
+
+use serde_json::Value;
+
+use super::metric;
+use super::published::{Figure, Place, listed};
+use super::verify::Ran;
+use crate::metrics::Summary;
+use crate::plan::{Arrival, Length, Plan, Spread};
+
+/// A length is reached when its mean is as near as this, percent. 5 % is AIPerf's own mismatch threshold.
+pub(super) const LENGTH_OFF: f64 = 5.0;
+
+/// Whether a plan sends less than the whole load of its recipe.
+pub(super) fn is_scaled(plan: &Plan) -> bool {
+    plan.points().any(|(_, point)| point.scaled.is_some())
+}
+
+impl Ran<'_> {
+    /// What forbids every comparison with the figure.
+    pub(super) fn forbidden(&self, figure: &Figure) -> Vec<String> {
+        let published = &figure.published;
+        let mut reasons = Vec::new();
+        if self.simulated {
+            reasons
+                .push("the result is simulated, which is never compared with a published figure".to_owned());
+        }
+        if published.gpu != self.plan.gpu.kind {
+            let here = match self.plan.gpu.kind.as_str() {
+                "none" => "a GPU type nobody named",
+                kind => kind,
+            };
+            reasons.push(format!("published for {}, and this is {here}", published.gpu));
+        }
+        let model = self.figures.own.as_ref().and_then(|own| own["model"]["name"].as_str());
+        if let Some(model) = model.filter(|model| *model != self.plan.model.name) {
+            reasons.push(format!("published for the model {model}, and this is {}", self.plan.model.name));
+        }
+        if published.offline {
+            reasons.push("an offline figure, measured without a server in between".to_owned());
+        }
+        if published.value == 0.0 {
+            reasons.push("the recipe names no figure yet (value = 0)".to_owned());
+        }
+        if is_scaled(self.plan) {
+            reasons.push("the load was scaled down".to_owned());
+        }
+        reasons
+    }
+
+    /// What the load point was asked for otherwise than the published run. What the figure does not say, the recipe does.
+    pub(super) fn asked_otherwise(&self, figure: &Figure, place: &Place<'_>) -> Vec<String> {
+        let (published, summary) = (&figure.published, self.summaries.get(&place.name));
+        let mut reasons = Vec::new();
+        let mut lengths = |name: &str, key: &str, stated: Option<u32>, asked: Length, sent: Option<u32>| {
+            // A point's name says its lengths; without one the recipe does.
+            let wanted = match stated {
+                None if published.point.is_some() => Vec::new(),
+                stated => stated.map_or_else(|| self.own_numbers(key), |stated| vec![u64::from(stated)]),
+            };
+            let here = if asked.mean > 0 { Some(asked.mean) } else { sent };
+            let Some(here) = here.filter(|_| !wanted.is_empty()) else { return };
+            // Lengths that a file decides are not met to the token.
+            let near = |wanted: &u64| asked.mean == 0 && is_near(f64::from(here), *wanted as f64, LENGTH_OFF);
+            if !wanted.iter().any(|wanted| *wanted == u64::from(here) || near(wanted)) {
+                let wanted: Vec<String> = wanted.iter().map(u64::to_string).collect();
+                let who = if stated.is_some() { "published with" } else { "the recipe has" };
+                reasons.push(format!("{who} {name} {}, and this is {name} {here}", listed(&wanted)));
+            }
+        };
+        lengths("ISL", "isl", published.isl, place.point.isl, summary.map(|summary| summary.point.isl));
+        lengths("OSL", "osl", published.osl, place.point.osl, summary.map(|summary| summary.point.osl));
+        let on = |streaming: bool| if streaming { "on" } else { "off" };
+        let streaming = place.point.streaming;
+        match (published.streaming, self.own_streaming()) {
+            (Some(wanted), _) if wanted != streaming => {
+                reasons.push(format!(
+                    "published with streaming {}, and here it is {}",
+                    on(wanted),
+                    on(streaming)
+                ));
+            }
+            (None, Some(own)) if own != streaming => {
+                reasons.push(format!(
+                    "the recipe has streaming {}, and here it is {}",
+                    on(own),
+                    on(streaming)
+                ));
+            }
+            _ => {}
+        }
+        if let (Some(wanted), true) = (published.concurrency, published.point.is_some())
+            && concurrency(place) != Some(u64::from(wanted))
+        {
+            let here = place.point.load_words();
+            reasons.push(format!("published with concurrency {wanted}, and this is {here}"));
+        }
+        if let Some(wanted) = published.gpus.filter(|_| !metric::is_per_gpu(&published.metric)) {
+            match place.deployment.gpus {
+                here if here == wanted => {}
+                0 => reasons.push(format!("published on {}, and here nobody says", gpus(wanted))),
+                here => reasons.push(format!("published on {}, and this is {}", gpus(wanted), gpus(here))),
+            }
+        }
+        reasons.extend(self.reshaped());
+        reasons
+    }
+
+    /// Shapes of the load that are not the recipe's own, and that no condition of a figure can state.
+    fn reshaped(&self) -> Vec<String> {
+        const SHAPES: [&str; 7] = [
+            "load.mix",
+            "load.length_range",
+            "load.prompts.dataset",
+            "load.prompts.trace",
+            "load.prompts.conversation",
+            "load.stages",
+            "load.rate",
+        ];
+        // Where a file lies differs from place to place; what is in it shows in the lengths.
+        let is_shape = |key: &str| {
+            let below = |shape: &&str| key == *shape || key.starts_with(&format!("{shape}."));
+            SHAPES.iter().any(below) && !key.ends_with(".path")
+        };
+        let shaped = self.changes.iter().filter(|change| is_shape(&change.key) && !change.narrowed);
+        let changed =
+            shaped.map(|change| format!("{} is not the recipe's own ({})", change.key, change.from));
+        let has =
+            |of: &Value, key: &str| key.split('.').try_fold(of, |value, part| value.get(part)).is_some();
+        let own = self.figures.own.as_ref();
+        let is_lost = |key: &&&str| own.is_some_and(|own| has(own, key)) && !has(&self.plan.resolved, key);
+        let lost =
+            SHAPES.iter().filter(is_lost).map(|key| format!("the recipe has {key}, and it is not here"));
+        changed.chain(lost).collect()
+    }
+
+    /// Concurrencies that a figure without a point is about; empty: any.
+    pub(super) fn concurrencies(&self, figure: &Figure) -> Vec<u64> {
+        match (&figure.published.point, figure.published.concurrency) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(stated)) => vec![u64::from(stated)],
+            (None, None) => self.own_numbers("concurrency"),
+        }
+    }
+
+    /// The numbers that the recipe itself has for a key of the load; empty where it says none.
+    fn own_numbers(&self, key: &str) -> Vec<u64> {
+        let Some(own) = &self.figures.own else { return Vec::new() };
+        let mut numbers = Vec::new();
+        for said in [&own["load"][key], &own["sweep"]["load"][key]] {
+            match said {
+                Value::Array(list) => numbers.extend(list.iter().filter_map(Value::as_u64)),
+                one => numbers.extend(one.as_u64()),
+            }
+        }
+        numbers
+    }
+
+    /// Whether the recipe itself streams; `None` when it does both.
+    fn own_streaming(&self) -> Option<bool> {
+        let own = self.figures.own.as_ref()?;
+        own["load"]["streaming"].as_bool().filter(|_| own["sweep"]["load"]["streaming"].is_null())
+    }
+}
+
+/// Requests in flight, where the load keeps them there.
+pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
+    match &place.point.arrival {
+        Arrival::Closed { concurrency } => Some(u64::from(*concurrency)),
+        Arrival::Trace(limits) => limits.max_concurrency.map(u64::from),
+        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => None,
+    }
+}
+
+/// Lengths that were asked for and not reached.
+pub(super) fn not_reached(place: &Place<'_>, summary: &Summary) -> Vec<String> {
+    // The prompts of later turns hold those before: their length follows from the answers.
+    let grows = place.point.prompts.conversation.is_some();
+    let lengths = [
+        ("ISL", place.point.isl, summary.point.isl, summary.isl.filter(|_| !grows)),
+        ("OSL", place.point.osl, summary.point.osl, summary.osl),
+    ];
+    let missed = lengths.into_iter().filter_map(|(name, asked, sent, found)| {
+        let (asked, found) = (expected(asked, sent), found?.avg);
+        let is_reached = is_near(found, asked, LENGTH_OFF);
+        (!is_reached).then(|| format!("{name} not reached: {found:.1} on average for {asked:.1} asked for"))
+    });
+    missed.collect()
+}
+
+/// The mean that lengths should have; of lengths that a file decides that of those sent.
+fn expected(asked: Length, sent: u32) -> f64 {
+    match asked.spread {
+        Spread::Uniform { low, high } => f64::midpoint(f64::from(low), f64::from(high)),
+        _ if asked.mean == 0 => f64::from(sent),
+        Spread::None | Spread::Normal { .. } => f64::from(asked.mean),
+    }
+}
+
+/// Whether `found` is within so many percent of `expected`.
+pub(super) fn is_near(found: f64, expected: f64, percent: f64) -> bool {
+    (found - expected).abs() <= expected.abs() * percent / 100.0
+}
+
+/// `1 GPU`, `4 GPUs`.
+pub(super) fn gpus(number: u32) -> String {
+    if number == 1 { "1 GPU".to_owned() } else { format!("{number} GPUs") }
+}

@@ -1,0 +1,254 @@
+//! The published figures of a recipe: checked, with what the recipe itself says of their conditions.
+//!
+//! Arrow: `recipe`, `plan`, `metric`, `conditions` (whether a load is whole) → here → `verify`, `commands`.
+
+use serde_json::Value;
+
+use super::conditions::is_scaled;
+use super::metric;
+use crate::document::{Document, InputError, InputErrors, join, nearest};
+use crate::plan::Plan;
+use crate::plan::chosen::Chosen;
+use crate::plan::resolve::resolve;
+use crate::recipe::Published;
+use crate::recipe::find::RecipeFile;
+use crate::site::SiteFile;
+
+/// How far a measurement may be off when the figure does not say, percent.
+pub const TOLERANCE: f64 = 10.0;
+
+/// A published figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// Its place in the recipe, from 1.
+    pub number: usize,
+    /// What the recipe says.
+    pub published: Published,
+    /// How far a measurement may be off, percent.
+    pub tolerance: f64,
+}
+
+/// The published figures of a recipe, and the recipe as it is without anybody's choices.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Its file.
+    pub file: String,
+    /// Where its configuration was published.
+    pub source: Option<String>,
+    /// The figures.
+    pub figures: Vec<Figure>,
+    /// The recipe resolved for the GPU type of the plan, without site, options and variables; `None` when it is not written for
+    /// that type.
+    pub own: Option<Value>,
+}
+
+impl Figures {
+    /// The figures of `file`, for what was run as `plan`.
+    pub fn of(file: &RecipeFile, plan: &Plan) -> Result<Self, InputErrors> {
+        let gpu = (!file.recipe.gpu.is_empty()).then(|| plan.gpu.kind.clone());
+        let own = resolve(file, &SiteFile::default(), &Chosen { gpu, ..Chosen::default() });
+        Ok(Self {
+            recipe: file.name().to_owned(),
+            file: file.document.file.clone(),
+            source: file.recipe.source.clone(),
+            figures: figures(file)?,
+            own: own.ok().and_then(|own| serde_json::to_value(own.table).ok()),
+        })
+    }
+
+    /// The figures that travel in a plan: those of the recipe it was made of.
+    pub fn in_plan(plan: &Plan) -> Result<Self, InputErrors> {
+        let document = Document { file: plan.recipe.file.clone(), text: plan.recipe.text.clone() };
+        Self::of(&RecipeFile::parse(document, None)?, plan)
+    }
+}
+
+/// Checks the figures of a recipe that was planned: each by itself, and whether the plan has the points they name. A plan that a
+/// user changed may lack some of them; then nothing is measured, and nothing is wrong.
+pub fn check(file: &RecipeFile, plan: &Plan) -> Result<(), InputErrors> {
+    if file.recipe.published.is_empty() {
+        return Ok(());
+    }
+    let figures = Figures::of(file, plan)?;
+    if is_scaled(plan) || !figures.own.as_ref().is_some_and(|own| changes(own, plan).is_empty()) {
+        return Ok(());
+    }
+    let for_any = file.recipe.gpu.is_empty();
+    let mut errors = Vec::new();
+    for figure in figures.figures.iter().filter(|figure| for_any || figure.published.gpu == plan.gpu.kind) {
+        let Some(name) = figure.published.point.as_deref() else { continue };
+        let names: Vec<String> = places(plan).map(|place| place.name).collect();
+        if !places(plan).any(|place| place.is_called(name, plan)) {
+            let near =
+                nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            errors.push(InputError {
+                next: near.or(Some("`tokmark show` lists the load points".into())),
+                ..at(file, figure.number, "point", format!("no load point {name:?}"))
+                    .expected(format!("one of {}", listed(&names)))
+            });
+        }
+    }
+    InputErrors::check(errors)
+}
+
+/// Names in a row, and how many more there are.
+pub(super) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}
+
+fn at(file: &RecipeFile, number: usize, key: &str, problem: String) -> InputError {
+    let key = format!("published[{number}].{key}");
+    InputError::new(file.document.at(&key), problem).key(key)
+}
+
+/// Every figure by itself; all mistakes at once.
+fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
+    let known = if file.recipe.published.is_empty() { Vec::new() } else { metric::paths() };
+    let (mut figures, mut errors) = (Vec::new(), Vec::new());
+    for (number, published) in (1..).zip(&file.recipe.published) {
+        let wrong = |key: &str, problem: String| at(file, number, key, problem);
+        let found = &published.metric;
+        if !metric::is_known(found, &known) {
+            let error = wrong("metric", format!("found {found:?}, and summary.json has no number there"))
+                .expected("a path such as throughput.output_tokens_per_s_per_gpu or ttft_ms.p99");
+            errors.push(match metric::meant(found, &known) {
+                Some(near) => error.next(format!("did you mean `{near}`?")),
+                None => error.next("`tokmark schema summary` shows all of them"),
+            });
+        }
+        if !(published.value >= 0.0 && published.value.is_finite()) {
+            errors.push(
+                wrong("value", format!("found {}", published.value))
+                    .expected("a number above 0, or 0 as long as there is no figure"),
+            );
+        }
+        let types: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
+        if !types.is_empty() && !types.contains(&published.gpu.as_str()) {
+            errors.push(
+                wrong("gpu", format!("found {:?}, and the recipe is not written for it", published.gpu))
+                    .expected(format!("one of {}", types.join(", ")))
+                    .next(format!("correct it, or add a [gpu.{}] section", published.gpu)),
+            );
+        }
+        match tolerance(published.tolerance.as_deref()) {
+            Some(tolerance) => figures.push(Figure { number, published: published.clone(), tolerance }),
+            None => errors.push(
+                wrong("tolerance", format!("found {:?}", published.tolerance.as_deref().unwrap_or_default()))
+                    .expected("a percentage above 0, e.g. \"10%\""),
+            ),
+        }
+    }
+    InputErrors::check(errors)?;
+    Ok(figures)
+}
+
+fn tolerance(said: Option<&str>) -> Option<f64> {
+    let Some(said) = said else { return Some(TOLERANCE) };
+    let percent: f64 = said.trim().strip_suffix('%')?.trim_end().parse().ok()?;
+    (percent > 0.0 && percent.is_finite()).then_some(percent)
+}
+
+/// A load point of a plan.
+#[derive(Debug, Clone)]
+pub(super) struct Place<'a> {
+    /// As its folder is called.
+    pub(super) name: String,
+    /// Its deployment.
+    pub(super) deployment: &'a crate::plan::Deployment,
+    /// The point.
+    pub(super) point: &'a crate::plan::LoadPoint,
+}
+
+impl Place<'_> {
+    /// Whether a figure means it by this name: the folder's, or the point's own where there is only one deployment.
+    fn is_called(&self, name: &str, plan: &Plan) -> bool {
+        let id = &self.point.id;
+        name == self.name
+            || name == format!("{}_{id}", self.deployment.id)
+            || plan.deployments.len() == 1 && name == id
+    }
+}
+
+/// The load points of a plan.
+pub(super) fn places(plan: &Plan) -> impl Iterator<Item = Place<'_>> {
+    plan.points().map(|(deployment, point)| {
+        let name = plan.point_folder(deployment, point).unwrap_or_else(|| point.id.clone());
+        Place { name, deployment, point }
+    })
+}
+
+/// Those that a figure means by a name.
+pub(super) fn places_called<'a>(plan: &'a Plan, name: Option<&str>) -> Vec<Place<'a>> {
+    places(plan).filter(|place| name.is_none_or(|name| place.is_called(name, plan))).collect()
+}
+
+/// A value that is not the recipe's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Dotted key.
+    pub key: String,
+    /// What the recipe says, when it says something.
+    pub own: Option<Value>,
+    /// What was run.
+    pub here: Value,
+    /// Where that came from.
+    pub from: String,
+    /// One or some of the values that the recipe has a list of.
+    pub narrowed: bool,
+}
+
+/// Sections that say what is measured.
+const MEASURED: [&str; 5] = ["model", "deploy", "load", "sweep", "container"];
+
+/// Keys that no figure depends on.
+const NO_MATTER: [&str; 4] =
+    ["deploy.port", "deploy.startup_timeout", "deploy.progress_timeout", "deploy.stop_grace"];
+
+/// What a plan has otherwise than the recipe `own`, in the order of the plan.
+pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
+    let flat = |of: &Value| {
+        let mut flat = Vec::new();
+        for section in MEASURED {
+            flatten(&of[section], section, &mut flat);
+        }
+        flat
+    };
+    let known = flat(own);
+    let known = |key: &str| known.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
+    let mut changes = Vec::new();
+    for (key, here) in flat(&plan.resolved) {
+        let own = known(&key);
+        if NO_MATTER.contains(&key.as_str()) || own.as_ref() == Some(&here) {
+            continue;
+        }
+        let axis = key.split_once('.').and_then(|(section, rest)| {
+            let sweep = if section == "deploy" { "server" } else { "load" };
+            known(&format!("sweep.{sweep}.{}", join("", rest)))
+        });
+        let narrowed = [&own, &axis].iter().any(|list| is_within(&here, list.as_ref()));
+        let from = plan.origins.get(&key).cloned().unwrap_or_else(|| plan.recipe.file.clone());
+        changes.push(Change { key, own, here, from, narrowed });
+    }
+    changes
+}
+
+/// Whether `value` is in `list`, or all of its items are.
+fn is_within(value: &Value, list: Option<&Value>) -> bool {
+    let Some(Value::Array(list)) = list else { return false };
+    match value {
+        Value::Array(items) => items.iter().all(|item| list.contains(item)),
+        one => list.contains(one),
+    }
+}
+
+fn flatten(value: &Value, prefix: &str, out: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(value, &join(prefix, key), out)),
+        Value::Null => {}
+        other => out.push((prefix.to_owned(), other.clone())),
+    }
+}

@@ -1,0 +1,278 @@
+//! Whether a published figure was reproduced: measured against published, within tolerance, and only what can be compared.
+//!
+//! A figure is judged for each load point it is about. What forbids a comparison is asked first, and a simulated result forbids
+//! every one. Arrow: `published`, `metric`, `conditions`, `differences` → here → `commands`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::conditions::{concurrency, not_reached};
+use super::metric::{self, Better};
+use super::published::{Change, Figure, Figures, Place, changes, listed, places, places_called};
+use crate::metrics::{Rating, Summary};
+use crate::plan::Plan;
+
+/// What came of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Within tolerance, or better.
+    Reproduced,
+    /// Outside of it.
+    NotReproduced,
+    /// Something forbids the comparison.
+    NotComparable,
+    /// There is nothing to compare.
+    NotMeasured,
+}
+
+impl Outcome {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::NotReproduced => "not reproduced",
+            Self::NotComparable => "not comparable",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+/// What differs between the published run and this one, or may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// `software`, `lengths`, `GPUs`, `endpoint`, `verdict`, or a key of the recipe.
+    pub what: String,
+    /// There, as far as it is known.
+    pub published: Option<String>,
+    /// Here.
+    pub here: String,
+}
+
+/// A published figure held against one load point.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// Place of the figure in the recipe, from 1.
+    pub number: usize,
+    /// GPU type it was published for.
+    pub gpu: String,
+    /// Path in `summary.json`.
+    pub metric: String,
+    /// The load point; `null` where none of them is meant alone.
+    pub point: Option<String>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The published value.
+    pub published: f64,
+    /// The measured one; never of a simulated result.
+    pub measured: Option<f64>,
+    /// Measured against published, percent; of figures that were compared.
+    pub difference_percent: Option<f64>,
+    /// How far it may be off, percent.
+    pub tolerance_percent: f64,
+    /// Why, in words.
+    pub reasons: Vec<String>,
+    /// What differs; of figures that were compared.
+    pub differences: Vec<Difference>,
+    /// Software of the published run.
+    pub software: Option<String>,
+    /// What the recipe says of the figure beside that.
+    pub note: Option<String>,
+    /// Where it was published.
+    pub source: String,
+}
+
+/// How many figures came out how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Reproduced.
+    pub reproduced: usize,
+    /// Not reproduced.
+    pub not_reproduced: usize,
+    /// Not comparable.
+    pub not_comparable: usize,
+    /// Not measured.
+    pub not_measured: usize,
+}
+
+/// An experiment against published figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// Recipe of the figures.
+    pub recipe: String,
+    /// Its file.
+    pub file: String,
+    /// Where its configuration was published.
+    pub source: Option<String>,
+    /// GPU type of the experiment; `none` when nobody named one.
+    pub gpu: String,
+    /// The results are simulated.
+    pub simulated: bool,
+    /// One line a figure and load point.
+    pub figures: Vec<Line>,
+    /// Their sum.
+    pub counts: Counts,
+}
+
+/// Holds what was measured against the figures; `summaries` by the names of the load points.
+pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summary>) -> Verification {
+    let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
+    let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
+    let ran = Ran { figures, plan, summaries, changes, simulated };
+    let lines: Vec<Line> = figures.figures.iter().flat_map(|figure| ran.lines(figure)).collect();
+    let count = |outcome| lines.iter().filter(|line| line.outcome == outcome).count();
+    Verification {
+        recipe: figures.recipe.clone(),
+        file: figures.file.clone(),
+        source: figures.source.clone(),
+        gpu: plan.gpu.kind.clone(),
+        simulated,
+        counts: Counts {
+            reproduced: count(Outcome::Reproduced),
+            not_reproduced: count(Outcome::NotReproduced),
+            not_comparable: count(Outcome::NotComparable),
+            not_measured: count(Outcome::NotMeasured),
+        },
+        figures: lines,
+    }
+}
+
+/// What ran, beside what was published.
+pub(super) struct Ran<'a> {
+    pub(super) figures: &'a Figures,
+    pub(super) plan: &'a Plan,
+    pub(super) summaries: &'a BTreeMap<String, Summary>,
+    pub(super) changes: Vec<Change>,
+    pub(super) simulated: bool,
+}
+
+impl Ran<'_> {
+    /// A line for each load point that the figure is about; one without a point when it is about none.
+    fn lines(&self, figure: &Figure) -> Vec<Line> {
+        let published = &figure.published;
+        let forbidden = self.forbidden(figure);
+        let named = places_called(self.plan, published.point.as_deref());
+        if !forbidden.is_empty() {
+            let only = named.first().filter(|_| named.len() == 1);
+            return vec![self.not_comparable(figure, only, forbidden)];
+        }
+        if let (Some(name), []) = (&published.point, named.as_slice()) {
+            let names: Vec<String> = places(self.plan).map(|place| place.name).collect();
+            let reason = format!("no load point {name} was run, but {}", listed(&names));
+            return vec![line(figure, None, Outcome::NotMeasured, vec![reason])];
+        }
+        let loads = self.concurrencies(figure);
+        let at_load = |place: &&Place<'_>| {
+            published.point.is_some() || loads.is_empty() || loads.contains(&concurrency(place).unwrap_or(0))
+        };
+        let at_load: Vec<&Place<'_>> = named.iter().filter(at_load).collect();
+        if at_load.is_empty() {
+            let loads: Vec<String> = loads.iter().map(u64::to_string).collect();
+            let reason = format!("no load point with concurrency {} was run", listed(&loads));
+            return vec![line(figure, None, Outcome::NotMeasured, vec![reason])];
+        }
+        let asked: Vec<_> =
+            at_load.into_iter().map(|place| (place, self.asked_otherwise(figure, place))).collect();
+        let fitting: Vec<_> = asked.iter().filter(|(_, reasons)| reasons.is_empty()).collect();
+        match (fitting.as_slice(), asked.as_slice()) {
+            ([], [(only, reasons)]) => vec![self.not_comparable(figure, Some(only), reasons.clone())],
+            ([], _) => {
+                let mut reasons: Vec<String> =
+                    asked.iter().flat_map(|(_, reasons)| reasons.clone()).collect();
+                reasons.sort();
+                reasons.dedup();
+                vec![self.not_comparable(figure, None, reasons)]
+            }
+            (fitting, _) => fitting.iter().map(|(place, _)| self.judge(figure, place)).collect(),
+        }
+    }
+
+    fn judge(&self, figure: &Figure, place: &Place<'_>) -> Line {
+        let published = &figure.published;
+        let point = Some(place.name.clone());
+        let Some(summary) = self.summaries.get(&place.name) else {
+            let reason = "the load point has no readable summary: it was not run to its end".to_owned();
+            return line(figure, point, Outcome::NotMeasured, vec![reason]);
+        };
+        let mut reasons = not_reached(place, summary);
+        if summary.verdict.result == Rating::Invalid {
+            let why = summary.verdict.reasons.first().map(|why| format!(": {why}")).unwrap_or_default();
+            reasons.push(format!("the result is invalid{why}"));
+        }
+        if !reasons.is_empty() {
+            return self.not_comparable(figure, Some(place), reasons);
+        }
+        let Some(measured) = metric::value(summary, &published.metric, place.deployment.gpus) else {
+            let why = match (metric::is_per_gpu(&published.metric), place.point.streaming) {
+                (true, _) if place.deployment.gpus == 0 => ": nobody says how many GPUs there are",
+                (_, false) => ": streaming is off",
+                _ => "",
+            };
+            let reason = format!("the result has no {}{why}", published.metric);
+            return line(figure, point, Outcome::NotMeasured, vec![reason]);
+        };
+        let percent = (measured / published.value - 1.0) * 100.0;
+        let is_better = match metric::better(&published.metric) {
+            Better::Higher => percent > 0.0,
+            Better::Lower => percent < 0.0,
+            Better::Neither => false,
+        };
+        // A hair for what division leaves behind.
+        let is_within = percent.abs() <= figure.tolerance + 1e-9;
+        let mut reasons = Vec::new();
+        if !is_within {
+            let side = if percent > 0.0 { "above" } else { "below" };
+            let better = if is_better { ", which is better" } else { "" };
+            reasons.push(format!(
+                "{:.1} % {side} the published figure, tolerance {} %{better}",
+                percent.abs(),
+                figure.tolerance
+            ));
+        }
+        if summary.verdict.result == Rating::Suspect {
+            reasons.push(format!("the result is suspect: {}", summary.verdict.reasons.join("; ")));
+        }
+        let outcome = if is_within || is_better { Outcome::Reproduced } else { Outcome::NotReproduced };
+        Line {
+            measured: Some(measured),
+            difference_percent: Some(percent),
+            differences: self.differences(figure, place, summary),
+            ..line(figure, point, outcome, reasons)
+        }
+    }
+
+    /// A line that compares nothing, with the measured figure where there is one; never with a simulated one.
+    fn not_comparable(&self, figure: &Figure, place: Option<&Place<'_>>, reasons: Vec<String>) -> Line {
+        let summary = place.and_then(|place| self.summaries.get(&place.name)).filter(|_| !self.simulated);
+        let gpus = place.map_or(0, |place| place.deployment.gpus);
+        let measured = summary.and_then(|summary| metric::value(summary, &figure.published.metric, gpus));
+        let point = place.map(|place| place.name.clone()).or_else(|| figure.published.point.clone());
+        Line { measured, ..line(figure, point, Outcome::NotComparable, reasons) }
+    }
+}
+
+/// A line without a measurement.
+fn line(figure: &Figure, point: Option<String>, outcome: Outcome, reasons: Vec<String>) -> Line {
+    let published = &figure.published;
+    Line {
+        number: figure.number,
+        gpu: published.gpu.clone(),
+        metric: published.metric.clone(),
+        point: point.or_else(|| published.point.clone()),
+        outcome,
+        published: published.value,
+        measured: None,
+        difference_percent: None,
+        tolerance_percent: figure.tolerance,
+        reasons,
+        differences: Vec::new(),
+        software: published.software.clone(),
+        note: published.note.clone(),
+        source: published.source.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
