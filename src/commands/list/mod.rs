@@ -81,6 +81,7 @@ fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()>
         }
     };
     let mut list = Vec::new();
+    let (mut rows, mut aliases) = (0, Vec::new());
     let mut table = Table::new(["WORKLOAD", "SIZE", "DTYPE", "SCALES", "GPU"]);
     for file in &recipes {
         let mut offers = offers(global, &site, file, &mut errors);
@@ -99,15 +100,8 @@ fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()>
                 offer.gpus.join(" "),
             ]);
         }
-        for alias in file.recipe.aliases.iter().filter(|_| !offers.is_empty()) {
-            table.push(vec![
-                format!("  = {alias}"),
-                String::new(),
-                String::new(),
-                String::new(),
-                String::new(),
-            ]);
-        }
+        rows += offers.len();
+        aliases.extend(file.recipe.aliases.iter().filter(|_| !offers.is_empty()).map(|alias| (rows, alias)));
         let by_gpu = |offer: &Offer| json!({"gpus": offer.gpus, "size": offer.size, "dtypes": offer.dtype.as_slice(), "scales": offer.scales});
         list.push(json!({
             "workload": file.name(),
@@ -120,7 +114,13 @@ fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()>
     if args.json {
         output::json(&list)?;
     } else {
-        output::text(&table.text(&[0, 1, 2, 3, 4]))?;
+        // Aliases are longer than names, and need no columns beside them.
+        for (row, line) in table.text(&[0, 1, 2, 3, 4]).lines().enumerate() {
+            output::line(line)?;
+            for (_, alias) in aliases.iter().filter(|(rows, _)| *rows == row) {
+                output::line(&format!("  = {alias}"))?;
+            }
+        }
     }
     for error in &errors {
         output::note(&format!("warning: {error}"));
