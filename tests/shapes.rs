@@ -1,6 +1,6 @@
 //! The shape of two published studies, out of their recipes on the simulated GPUs: rise, plateau and what lies beyond. The same
 //! in virtual time, exactly and in more detail, is in `src/sim/shape_tests.rs`; docs/sim.md has the figures.
-#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot prepare its ground has failed")]
 
 mod support;
 
