@@ -121,6 +121,10 @@ fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
         assert_eq!(keys(&summary[section]), keys(&definition["properties"]), "{section}");
     }
     assert_eq!(summary["simulated"], true);
+    assert!(
+        summary["engine_version"].as_str().is_some_and(|version| version.contains(env!("CARGO_PKG_VERSION"))),
+        "{summary:#}"
+    );
     let records: Vec<RequestRecord> = lines(&dir.join("records.jsonl"))
         .into_iter()
         .map(|line| serde_json::from_value(line).unwrap())

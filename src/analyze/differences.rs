@@ -24,7 +24,7 @@ impl Ran<'_> {
         let mut differences = vec![Difference {
             what: "software".into(),
             published: published.software.clone(),
-            here: self.software(),
+            here: self.software(summary),
         }];
         let mut add = |what: &str, published: Option<String>, here: String| {
             differences.push(Difference { what: what.to_owned(), published, here });
@@ -58,10 +58,12 @@ impl Ran<'_> {
     }
 
     /// What is known of the software here.
-    fn software(&self) -> String {
+    fn software(&self, summary: &Summary) -> String {
         let image = self.plan.container.as_ref();
         let image = image.map_or("no container".to_owned(), |container| format!("image {}", container.image));
-        format!("{image}, launcher {}, tokmark {}", self.plan.launcher.name, self.plan.tokmark)
+        let (launcher, tokmark) = (&self.plan.launcher.name, &self.plan.tokmark);
+        let engine = summary.engine_version.as_ref().map(|version| format!(" (engine {version})"));
+        format!("{image}, launcher {launcher}{}, tokmark {tokmark}", engine.unwrap_or_default())
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
 
     fn summary(gpus: Option<u32>) -> Summary {
         let ran = run(sound());
-        summarize(&point(), &ran, &ran.fold(), &Context { simulated: false, gpus })
+        summarize(&point(), &ran, &ran.fold(), &Context { gpus, ..Context::default() })
     }
 
     #[test]

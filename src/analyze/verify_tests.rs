@@ -85,7 +85,7 @@ impl Experiment {
         let summaries = plan.points().map(|(deployment, load)| {
             let name = plan.point_folder(deployment, load).unwrap_or_else(|| load.id.clone());
             let ran = run(sound());
-            let context = Context { simulated: false, gpus: Some(deployment.gpus) };
+            let context = Context { gpus: Some(deployment.gpus), ..Context::default() };
             let mut summary = summarize(&point(), &ran, &ran.fold(), &context);
             summary.point.id = load.id.clone();
             (summary.point.isl, summary.point.osl) = (load.isl.mean, load.osl.mean);

@@ -331,7 +331,7 @@ async fn measure(
             target: target.clone(),
             point,
             dir,
-            context: Context { simulated, gpus: None },
+            context: Context { simulated, ..Context::default() },
             benchmark_id: name.clone(),
             salt,
             shelf: shelf.clone(),

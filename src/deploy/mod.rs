@@ -78,6 +78,8 @@ pub struct Deployed {
     pub target: Target,
     /// The endpoint says of itself that it is simulated.
     pub simulated: bool,
+    /// Version that its engine says it has.
+    pub engine_version: Option<String>,
     /// Pages with its servers' metrics: those of the endpoint first.
     pub metrics_urls: Vec<String>,
     processes: Vec<Running>,
@@ -131,8 +133,9 @@ impl Deployed {
         loop {
             let stage = scene::stage(plan, deployment, around, &avoid).await?;
             match Self::attempt(plan, deployment, around, &stage, began).await {
-                Ok(deployed) => {
+                Ok(mut deployed) => {
                     let seconds = began.elapsed().as_secs_f64();
+                    deployed.engine_version = ready::version(&deployed.target, &plan.launcher.endpoint).await;
                     (around.emit)(Event::Ready { url: deployed.url.clone(), seconds });
                     return Ok(deployed);
                 }
@@ -164,6 +167,7 @@ impl Deployed {
             url,
             target,
             simulated: plan.simulated,
+            engine_version: None,
             metrics_urls,
             processes: Vec::new(),
             _leases: Arc::clone(&stage.leases),

@@ -139,6 +139,19 @@ pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoi
     }
 }
 
+/// Longest version that is written down, characters: what a server says is not ours.
+const VERSION_LENGTH: usize = 80;
+
+/// The version that the first server of the endpoint says it has, where the launcher knows how to ask.
+pub async fn version(target: &Target, spec: &EndpointSpec) -> Option<String> {
+    let server = target.each().next()?;
+    let page = probe::page(&server, spec.version.as_deref()?, PROBE_TIMEOUT).await.ok()?;
+    let answer: Value = serde_json::from_str(&page.body).ok().filter(|_| page.status == 200)?;
+    let version = answer.get("version")?.as_str()?;
+    let told: String = version.chars().filter(|c| !c.is_control()).take(VERSION_LENGTH).collect();
+    (!told.is_empty()).then_some(told)
+}
+
 async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
     let (url, model) = (server.address(), &server.model);
     if let Some(path) = &spec.health {

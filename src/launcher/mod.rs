@@ -203,6 +203,10 @@ pub struct EndpointSpec {
     /// Whether it lists its models at `/v1/models`; then the served one must be there before the load. Default: true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub models: bool,
+    /// Path whose JSON answer has the engine's version in its field `version`. It is written down with the results; none is no
+    /// error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Path of the Prometheus metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,

@@ -23,12 +23,14 @@ use std::collections::BTreeMap;
 pub const SCHEMA: u32 = 1;
 
 /// What a summary needs to know beside the records.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     /// The answers came from the simulated engine.
     pub simulated: bool,
     /// GPUs of the deployment, when known.
     pub gpus: Option<u32>,
+    /// Version that the engine says it has.
+    pub engine_version: Option<String>,
 }
 
 /// One load point in figures.
@@ -38,6 +40,9 @@ pub struct Summary {
     pub schema: u32,
     /// The answers came from the simulated engine: the figures say nothing about any hardware.
     pub simulated: bool,
+    /// Version that the engine said it has; `null` where it was not asked or did not say.
+    #[serde(default)]
+    pub engine_version: Option<String>,
     /// What was asked for.
     pub point: Point,
     /// How the measured requests ended.
@@ -212,6 +217,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
+        engine_version: context.engine_version.clone(),
         point: describe(point, fold),
         requests: requests(fold),
         duration_s: run.window_s(),
@@ -356,7 +362,7 @@ mod tests {
 
     #[test]
     fn worked_by_hand() {
-        let context = Context { simulated: true, gpus: Some(4) };
+        let context = Context { simulated: true, gpus: Some(4), ..Context::default() };
         let summary = summarize(&point(), &small(), &context);
         assert_eq!(summary.requests.by_outcome, BTreeMap::from([("http_503".into(), 1), ("ok".into(), 2)]));
         assert_eq!((summary.requests.total, summary.requests.completed, summary.requests.failed), (3, 2, 1));
@@ -511,7 +517,7 @@ mod tests {
         insta::assert_json_snapshot!(summarize(
             &point(),
             &run(sound()),
-            &Context { simulated: true, gpus: Some(1) }
+            &Context { simulated: true, gpus: Some(1), ..Context::default() }
         ));
     }
 }

@@ -237,7 +237,7 @@ mod tests {
         let ran = run(sound());
         let mut point = sample();
         point.id = name.into();
-        let context = Context { simulated, gpus: Some(2) };
+        let context = Context { simulated, gpus: Some(2), ..Context::default() };
         let mut summary = summarize(&point, &ran, &ran.fold(), &context);
         summary.verdict =
             crate::metrics::verdict::Verdict { result: crate::metrics::Rating::Valid, reasons: vec![] };

@@ -274,7 +274,11 @@ impl Session {
             target: deployed.target.clone(),
             point: point.clone(),
             dir: Some(dir.to_path_buf()),
-            context: Context { simulated, gpus: (deployment.gpus > 0).then_some(deployment.gpus) },
+            context: Context {
+                simulated,
+                gpus: (deployment.gpus > 0).then_some(deployment.gpus),
+                engine_version: deployed.engine_version.clone(),
+            },
             benchmark_id: self.experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
             shelf: self.shelf.clone(),
