@@ -32,41 +32,41 @@ pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
 }
 
 /// Ports of this machine that this process has spoken for: between finding a port free and a server's listening on it
-/// another tokmark could find the same one. A lock on a file ends with the process, however that ends.
+/// another tokmark could find the same one, and measure this one's server. A lock on a file ends with the process, however that
+/// ends. A port is a port whatever the machine is called: a job knows it by the node's name, a local run by its address.
 #[derive(Debug, Default)]
-pub struct Leases(BTreeMap<(String, u16), Option<Flock<File>>>);
+pub struct Leases(BTreeMap<u16, Option<Flock<File>>>);
 
 impl Leases {
     /// Speaks for a port; `false` when another process has. Where no file can be made nobody can speak for anything.
-    pub fn take(&mut self, host: &str, port: u16) -> bool {
-        let key = (host.to_owned(), port);
-        if self.0.contains_key(&key) {
+    pub fn take(&mut self, port: u16) -> bool {
+        if self.0.contains_key(&port) {
             return true;
         }
-        let lease = match file(host, port).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+        let lease = match file(port).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
             Some(Ok(lock)) => Some(lock),
             Some(Err((_, nix::errno::Errno::EWOULDBLOCK))) => return false,
             Some(Err(_)) | None => None,
         };
-        self.0.insert(key, lease);
+        self.0.insert(port, lease);
         true
     }
 
     /// Gives back all but these.
-    pub fn keep(&mut self, ports: &BTreeSet<(String, u16)>) {
-        self.0.retain(|key, _| ports.contains(key));
+    pub fn keep(&mut self, ports: &BTreeSet<u16>) {
+        self.0.retain(|port, _| ports.contains(port));
     }
 }
 
 /// The file whose lock stands for a port, in a folder that every user may write to.
-fn file(host: &str, port: u16) -> Option<File> {
+fn file(port: u16) -> Option<File> {
     let folder = std::env::temp_dir().join("tokmark-ports");
     if std::fs::DirBuilder::new().mode(0o1777).create(&folder).is_ok() {
         // The process's umask took bits away.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         let _mine_alone = std::fs::set_permissions(&folder, open);
     }
-    let path = folder.join(format!("{host}-{port}"));
+    let path = folder.join(port.to_string());
     // Another user's file is opened for reading: a lock needs no more, and in such a folder the kernel lets nobody open a
     // file of somebody else for writing.
     File::open(&path)
@@ -94,18 +94,15 @@ mod tests {
 
     #[test]
     fn a_port_is_spoken_for_until_it_is_given_back() {
-        let host = format!("test-{}", std::process::id());
+        // Ports that nobody looks for.
+        let [a, b, c] = [3, 4, 5];
         let (mut one, mut other) = (Leases::default(), Leases::default());
-        assert!(one.take(&host, 8000) && one.take(&host, 8000) && one.take(&host, 8001));
-        assert!(!other.take(&host, 8000) && !other.take(&host, 8001) && other.take(&host, 8002));
-        one.keep(&BTreeSet::from([(host.clone(), 8000)]));
-        assert!(!other.take(&host, 8000) && other.take(&host, 8001));
+        assert!(one.take(a) && one.take(a) && one.take(b));
+        assert!(!other.take(a) && !other.take(b) && other.take(c));
+        one.keep(&BTreeSet::from([a]));
+        assert!(!other.take(a) && other.take(b));
         drop(one);
-        assert!(other.take(&host, 8000));
-        for port in [8000, 8001, 8002] {
-            let _gone =
-                std::fs::remove_file(std::env::temp_dir().join(format!("tokmark-ports/{host}-{port}")));
-        }
+        assert!(other.take(a));
     }
 
     #[test]

@@ -87,13 +87,13 @@ pub async fn stage(
     let mut is_free = |node: u32, port: u16| {
         let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
         let here = nodes.get(node as usize).filter(|name| around.place.is_here(name));
-        let mut tried = |name: &String| is_bindable(around.place, name, port) && leases.take(name, port);
+        let mut tried = |name: &String| is_bindable(around.place, name, port) && leases.take(port);
         listed && !avoid.contains(&port) && here.is_none_or(&mut tried)
     };
     let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
     let map = port_map::assign(&deployment.processes, given, spread, &mut is_free)
         .map_err(|none| no_port(&none, nodes))?;
-    leases.keep(&chosen(deployment, &map, nodes));
+    leases.keep(&chosen(deployment, &map));
     let seats = deployment.processes.iter().map(|process| {
         let at = process.nodes.first().map_or(0, |node| *node as usize);
         let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
@@ -123,21 +123,14 @@ fn is_bindable(place: &Place, host: &str, port: u16) -> bool {
     TcpListener::bind((host, port)).is_ok() && (matches!(place, Place::Local) || everywhere())
 }
 
-/// Every port that was given to a process, with its node.
-fn chosen(deployment: &Deployment, map: &PortMap, nodes: &[String]) -> BTreeSet<(String, u16)> {
-    let mut chosen = BTreeSet::new();
-    for process in &deployment.processes {
-        let Some(node) = process.nodes.first().and_then(|node| nodes.get(*node as usize)) else { continue };
-        for (name, need) in &process.ports {
-            let first = map.get(&process.name).and_then(|ports| ports.get(name));
-            chosen.extend(
-                first
-                    .into_iter()
-                    .flat_map(|first| (0..need.count).map(|more| (node.clone(), first.saturating_add(more)))),
-            );
-        }
-    }
-    chosen
+/// Every port that was given to a process.
+fn chosen(deployment: &Deployment, map: &PortMap) -> BTreeSet<u16> {
+    let of_process = |process: &Process| -> Vec<u16> {
+        let ports = map.get(&process.name);
+        let firsts = process.ports.iter().filter_map(|(name, need)| Some((*ports?.get(name)?, need.count)));
+        firsts.flat_map(|(first, count)| (0..count).map(move |more| first.saturating_add(more))).collect()
+    };
+    deployment.processes.iter().flat_map(of_process).collect()
 }
 
 fn node_of<'a>(deployment: &Deployment, process: &str, nodes: &'a [String]) -> Option<&'a String> {
