@@ -161,6 +161,16 @@ ports = { http = 8000 }
     }
 
     #[test]
+    fn weights_that_an_engine_makes_up_are_known_by_its_option() {
+        let options = named("vllm", None, "r.toml").unwrap().options;
+        let makes_up = |engine: serde_json::Value| options.makes_up_weights(engine.as_object().unwrap());
+        assert!(makes_up(serde_json::json!({"load_format": "dummy"})));
+        assert!(makes_up(serde_json::json!({"load-format": "dummy", "dtype": "auto"})));
+        assert!(!makes_up(serde_json::json!({"load_format": "safetensors"})));
+        assert!(!makes_up(serde_json::json!({"quantization": "dummy"})));
+    }
+
+    #[test]
     fn an_unknown_launcher_names_the_nearest() {
         let error = named("vlm", None, "r.toml").unwrap_err().to_string();
         assert!(error.contains("did you mean `vllm`"), "{error}");

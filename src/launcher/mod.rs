@@ -152,6 +152,9 @@ pub struct Options {
     pub needed: Vec<String>,
     /// The option that bounds the running batch; shown in the experiment's name.
     pub batch_size: Option<String>,
+    /// Options, each with the value at which the engine makes up its weights: then none are looked for in the model's folder.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub made_up_weights: BTreeMap<String, String>,
     /// How a name is spelled as a flag. Default: `kebab`.
     pub spelling: Spelling,
     /// What `false` becomes. Default: `no_flag`.
@@ -226,6 +229,17 @@ pub struct Fatal {
     /// The start is tried once more with other ports: another process took one in the meantime.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retry_with_new_ports: bool,
+}
+
+impl Options {
+    /// Whether the engine makes up its weights. Names are the same with `-` and with `_`, as they are to the engines.
+    pub fn makes_up_weights(&self, engine: &serde_json::Map<String, Value>) -> bool {
+        let plain = |name: &str| name.replace('-', "_");
+        engine.iter().any(|(name, value)| {
+            let at = self.made_up_weights.iter().find(|(option, _)| plain(option) == plain(name));
+            at.is_some_and(|(_, made_up)| value.as_str() == Some(made_up))
+        })
+    }
 }
 
 impl Launcher {
