@@ -143,6 +143,19 @@ fn a_recipe_without_a_value_for_the_chosen_gpu() {
 }
 
 #[test]
+fn a_site_of_another_gpu_type_than_the_recipes_only_one() {
+    let house = House::new();
+    house.recipe(&format!("{}[gpu.a10g.load]\n", good()));
+    house.file("s.toml", "schema = 1\ngpu = \"gb200\"\n");
+    says!(
+        house.fails(["run", "./r.toml", "--site", "s.toml"]),
+        "error: ./r.toml:10: `gpu.gb200`: nothing for GPU type \"gb200\" (s.toml)
+  expected: one of a10g
+  next: choose --gpu a10g, or add a [gpu.gb200] section"
+    );
+}
+
+#[test]
 fn a_recipe_for_several_gpus_and_none_chosen() {
     says!(
         run(&format!("{}[gpu.gb200.load]\n[gpu.b200.load]\n", good()), &[]),

@@ -107,7 +107,8 @@ fn a_measured_run_reproduces_a_figure_or_does_not() {
     let end = house.run(["verify", dir.file_name().unwrap().to_str().unwrap()]).fails(5);
     assert_eq!(
         plain(&dir, &end.stdout),
-        "r on h100: EXPERIMENT\n\
+        format!(
+            "r on h100: EXPERIMENT\n\
          \n\
          throughput.output_tokens_per_s\n\
          LOAD POINT      PUBLISHED  MEASURED  DIFFERENCE  OUTCOME\n\
@@ -115,10 +116,12 @@ fn a_measured_run_reproduces_a_figure_or_does_not() {
          \n\
          ! not reproduced: throughput.output_tokens_per_s of isl8_osl6_con2\n    \
              50.0 % below the published figure, tolerance 10 %\n    \
-             software: published engine 1; here no container, launcher sim, tokmark 9.9.9\n\
+             software: published engine 1; here no container, launcher sim (engine tokmark-sim-{}), tokmark 9.9.9\n\
          source: its table 3\n\
          \n\
-         1 not reproduced\n"
+         1 not reproduced\n",
+            env!("CARGO_PKG_VERSION")
+        )
     );
     assert_eq!(end.stderr, "error: 1 of 1 published figures not reproduced\n");
     let told = house.run(["verify", "--json"]).fails(5).json();

@@ -154,8 +154,20 @@ impl Ran<'_> {
         let forbidden = self.forbidden(figure);
         let named = places_called(self.plan, published.point.as_deref());
         if !forbidden.is_empty() {
-            let only = named.first().filter(|_| named.len() == 1);
-            return vec![self.not_comparable(figure, only, forbidden)];
+            // Beside the load points that it would be about, when it could be compared.
+            let shown: Vec<&Place<'_>> = match named.as_slice() {
+                [only] => vec![only],
+                several => {
+                    several.iter().filter(|place| self.asked_otherwise(figure, place).is_empty()).collect()
+                }
+            };
+            if shown.is_empty() {
+                return vec![self.not_comparable(figure, None, forbidden)];
+            }
+            return shown
+                .into_iter()
+                .map(|place| self.not_comparable(figure, Some(place), forbidden.clone()))
+                .collect();
         }
         if let (Some(name), []) = (&published.point, named.as_slice()) {
             let names: Vec<String> = places(self.plan).map(|place| place.name).collect();

@@ -209,6 +209,19 @@ fn other_hardware_other_models_and_offline_figures_are_shown_and_not_compared() 
 }
 
 #[test]
+fn an_offline_figure_without_a_point_is_shown_beside_the_points_of_its_lengths() {
+    let recipe = RECIPE.replace("isl = 200", "isl = [200, 1000]").replace("[10, 20]", "10");
+    let shown = Experiment::of(
+        &format!("{recipe}{}", anywhere("isl = 1000\nosl = 100\noffline = true")),
+        "h100",
+        &[],
+    );
+    let line = shown.line();
+    says(&line, Outcome::NotComparable, "an offline figure, measured without a server in between");
+    assert_eq!((line.point.as_deref(), line.measured), (Some("isl1000_osl100_con10"), Some(100.0)));
+}
+
+#[test]
 fn a_value_of_nought_is_no_figure_yet() {
     let line = ran(&with_metric("throughput.output_tokens_per_s", 0.0, "")).line();
     says(&line, Outcome::NotComparable, "the recipe names no figure yet (value = 0)");

@@ -64,7 +64,12 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
             error::USAGE
         }
         Err(error) => {
-            findings.push(Finding::fail("slurm", error.to_string(), "nothing else was looked at"));
+            findings.push(Finding::fail(
+                "slurm",
+                error.to_string(),
+                "nothing else of the cluster was looked at",
+            ));
+            findings.extend(examination.files());
             error::INFRASTRUCTURE
         }
     };

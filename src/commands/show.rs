@@ -62,9 +62,10 @@ fn page(planned: &Planned) -> String {
     flatten(&plan.resolved, "", &mut flat);
     let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
     for (key, value) in flat {
-        let section = key.split('.').next().unwrap_or_default();
+        let section = key.split(['.', '[']).next().unwrap_or_default();
         if !described.contains(&section) {
-            let origin = plan.origins.get(&key).cloned().unwrap_or_default();
+            let whole = key.split('[').next().unwrap_or_default();
+            let origin = plan.origins.get(whole).cloned().unwrap_or_default();
             values.push(vec![key, value, origin]);
         }
     }
@@ -134,6 +135,12 @@ fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, Strin
         serde_json::Value::Object(map) => {
             for (key, value) in map {
                 flatten(value, &join(prefix, key), out);
+            }
+        }
+        // One of several tables is a row.
+        serde_json::Value::Array(list) if list.iter().any(serde_json::Value::is_object) => {
+            for (number, item) in (1..).zip(list) {
+                out.push((format!("{prefix}[{number}]"), item.to_string()));
             }
         }
         serde_json::Value::String(text) => out.push((prefix.to_owned(), text.clone())),

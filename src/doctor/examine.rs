@@ -67,9 +67,14 @@ impl Examination<'_> {
         for plan in self.plans {
             let script = render::script(plan, &self.tokmark, &[]);
             findings.push(self.try_script(slurm, script).await.about(&plan.name));
-            findings.extend(weights::rows(plan));
         }
+        findings.extend(self.files());
         Ok(findings)
+    }
+
+    /// What needs no Slurm: weights and images as this machine sees them.
+    pub fn files(&self) -> Vec<Finding> {
+        self.plans.iter().flat_map(weights::rows).collect()
     }
 
     async fn gpu_type(&self, slurm: &Slurm, kind: Option<&str>, survey: &Survey) -> Vec<Finding> {

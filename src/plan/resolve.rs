@@ -115,11 +115,10 @@ fn choose_gpu(
     let in_recipe: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
     let (gpu, origin) = match (asked, &site.site.gpu, in_recipe.as_slice()) {
         (Some(gpu), ..) => (gpu.to_owned(), "--gpu".to_owned()),
-        (None, Some(gpu), []) => (gpu.clone(), site.name()),
-        (None, Some(gpu), known) if known.contains(&gpu.as_str()) => (gpu.clone(), site.name()),
-        (None, _, [only]) => ((*only).to_owned(), file.document.file.clone()),
-        (None, None, []) => return Ok(None),
+        // A recipe for another type alone does not make these nodes of that type.
         (None, Some(gpu), _) => (gpu.clone(), site.name()),
+        (None, None, [only]) => ((*only).to_owned(), file.document.file.clone()),
+        (None, None, []) => return Ok(None),
         (None, None, known) => {
             return Err(InputError::new(file.document.at("gpu"), "written for several GPU types")
                 .key("gpu")

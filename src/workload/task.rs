@@ -163,8 +163,10 @@ fn differences(order: &Order, chosen: &Chosen) -> Vec<String> {
 
 /// Says which job of a file an option's error is about.
 fn located(order: &Order, mut error: InputError) -> InputError {
-    if !order.origin.is_empty() && error.origin.starts_with("--") {
+    let file = order.origin.split(':').next().unwrap_or_default();
+    if !file.is_empty() && !error.origin.starts_with(file) {
         error.origin = format!("{}: {}", order.origin, error.origin);
+        error.problem = error.problem.replace("(--gpu)", "(the job's)");
     }
     error
 }
