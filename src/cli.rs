@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, share, show, sim,
-    submit, verify,
+    bench, check, doctor, exec, init, jobs, list, no_recipe, node, prompts, render, run, schema, share, show,
+    sim, submit, verify,
 };
 
 /// Version with the commit it was built from.
@@ -98,9 +98,20 @@ pub enum Command {
     Schema(schema::SchemaArgs),
 }
 
+impl Command {
+    /// Whether it plans recipes, so that the options about their load mean something.
+    fn plans(&self) -> bool {
+        use Command::{Check, Doctor, Prompts, Render, Run, Show, Submit};
+        matches!(self, Show(_) | Prompts(_) | Check(_) | Render(_) | Submit(_) | Run(_) | Doctor(_))
+    }
+}
+
 /// Does what the command line asks for.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
+    if !cli.command.plans() {
+        no_recipe(global)?;
+    }
     match cli.command {
         Command::List(args) => list::run(global, &args),
         Command::Show(args) => show::run(global, &args),

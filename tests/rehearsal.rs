@@ -145,3 +145,44 @@ fn prefill_and_decode_become_one_engine_with_all_their_gpus() {
     assert_eq!(deployment["engine"]["profile"], "b200");
     assert_eq!(shown["job"]["nodes"], 1);
 }
+
+#[test]
+fn a_rehearsal_is_never_the_recipes_own_engine_unnoticed() {
+    let house = House::new();
+    let end =
+        house.run(["render", "gpt-oss-20b-vllm", "--rehearse", "--set", "deploy.launcher=vllm"]).fails(2);
+    assert!(end.stderr.contains("--rehearse: found beside --set deploy.launcher=vllm"), "{}", end.stderr);
+    // Neither a GPU section nor a knob leads around it.
+    house.recipe(
+        "summary = \"s\"\n[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"sim\"\n[load]\nisl = 8\nosl = 4\n\
+         [knobs]\nENGINE = \"deploy.launcher\"\n[gpu.h100.deploy]\nlauncher = \"vllm\"\n[gpu.b200]\n",
+    );
+    for (gpu, env) in [("h100", &[][..]), ("b200", &[("ENGINE", "vllm")])] {
+        let shown =
+            house.run_with(["show", "./r.toml", "--gpu", gpu, "--rehearse", "--json"], env).succeeds().json();
+        assert_eq!(shown["deployments"][0]["processes"][0]["gpus"], serde_json::json!([]), "{shown:#}");
+        assert_eq!(shown["deployments"][0]["points"][0]["scaled"], 0.01);
+    }
+    let end = house.run([
+        "bench",
+        "--url",
+        "http://127.0.0.1:9",
+        "--model",
+        "m",
+        "--isl",
+        "8",
+        "--osl",
+        "4",
+        "--concurrency",
+        "1",
+        "--rehearse",
+    ]);
+    assert!(end.fails(2).stderr.contains("--rehearse: found with a verb that plans no recipe"));
+}
+
+#[test]
+fn all_of_the_load_is_not_scaled() {
+    let house = House::new();
+    let shown = house.run(["show", "quickstart", "--scale-load", "1", "--json"]).succeeds().json();
+    assert_eq!(shown["deployments"][0]["points"][0].get("scaled"), None);
+}

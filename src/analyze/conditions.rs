@@ -104,13 +104,27 @@ impl Ran<'_> {
                 here => reasons.push(format!("published on {}, and this is {}", gpus(wanted), gpus(here))),
             }
         }
+        if published.gpus.is_none() && !metric::is_per_gpu(&published.metric) {
+            reasons.extend(self.resized());
+        }
         reasons.extend(self.reshaped());
         reasons
     }
 
+    /// Sizes of the servers that are not the recipe's own.
+    fn resized(&self) -> impl Iterator<Item = String> + '_ {
+        let is_size = |key: &str| {
+            let mut parts = key.rsplit('.');
+            let size = parts.next().is_some_and(|last| ["tp", "pp", "dp", "replicas"].contains(&last));
+            size && key.starts_with("deploy.") && !parts.any(|part| part == "engine")
+        };
+        let changes = self.changes.iter().filter(move |change| is_size(&change.key) && !change.narrowed);
+        changes.map(|change| format!("{} is not the recipe's own ({})", change.key, change.from))
+    }
+
     /// Shapes of the load that are not the recipe's own, and that no condition of a figure can state.
     fn reshaped(&self) -> Vec<String> {
-        const SHAPES: [&str; 7] = [
+        const SHAPES: [&str; 16] = [
             "load.mix",
             "load.length_range",
             "load.prompts.dataset",
@@ -118,6 +132,15 @@ impl Ran<'_> {
             "load.prompts.conversation",
             "load.stages",
             "load.rate",
+            "load.arrival",
+            "load.max_concurrency",
+            "load.when_full",
+            "load.isl_stddev",
+            "load.osl_stddev",
+            "load.endpoint",
+            "load.ignore_eos",
+            "load.extra_body",
+            "load.prompts.prefix",
         ];
         // Where a file lies differs from place to place; what is in it shows in the lengths.
         let is_shape = |key: &str| {

@@ -208,6 +208,9 @@ const MEASURED: [&str; 5] = ["model", "deploy", "load", "sweep", "container"];
 const NO_MATTER: [&str; 4] =
     ["deploy.port", "deploy.startup_timeout", "deploy.progress_timeout", "deploy.stop_grace"];
 
+/// Lists of a load of which each value is a load point. Any other list is one value: a part of a ramp is another ramp.
+const AXES: [&str; 4] = ["load.isl", "load.osl", "load.concurrency", "load.rate"];
+
 /// What a plan has otherwise than the recipe `own`, in the order of the plan.
 pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
     let flat = |of: &Value| {
@@ -229,7 +232,9 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
             let sweep = if section == "deploy" { "server" } else { "load" };
             known(&format!("sweep.{sweep}.{}", join("", rest)))
         });
-        let narrowed = [&own, &axis].iter().any(|list| is_within(&here, list.as_ref()));
+        let is_axis = AXES.contains(&key.as_str()) || key.starts_with("sweep.");
+        let narrowed =
+            [own.as_ref().filter(|_| is_axis), axis.as_ref()].iter().any(|list| is_within(&here, *list));
         let from = plan.origins.get(&key).cloned().unwrap_or_else(|| plan.recipe.file.clone());
         changes.push(Change { key, own, here, from, narrowed });
     }

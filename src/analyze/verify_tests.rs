@@ -365,12 +365,7 @@ fn what_differs_is_told_with_where_it_came_from() {
     let recipe =
         format!("{RECIPE}[gpu.h100.container]\nimage = \"v:1\"\n{}", figure("software = \"vLLM 0.9\""))
             .replace("[gpu.h100]\n", "");
-    let sets = [
-        "deploy.engine.max_num_seqs=4",
-        "load.endpoint=\"completions\"",
-        "load.concurrency=10",
-        "deploy.port=9",
-    ];
+    let sets = ["deploy.engine.max_num_seqs=4", "load.seed=7", "load.concurrency=10", "deploy.port=9"];
     let experiment = Experiment::of(&recipe, "h100", &sets);
     let mean = |tokens: f64| Some(Distribution { avg: tokens, ..Distribution::default() });
     let experiment = experiment.changed(CON10, |s| {
@@ -386,7 +381,7 @@ fn what_differs_is_told_with_where_it_came_from() {
             ("software", Some("vLLM 0.9"), "no container, launcher vllm, tokmark 1.2.3"),
             ("lengths", Some("ISL 200 OSL 100"), "ISL 200.0 OSL 97.0 on average"),
             ("deploy.engine.max_num_seqs", None, "4 (--set)"),
-            ("load.endpoint", Some("chat"), "completions (--set)"),
+            ("load.seed", Some("0"), "7 (--set)"),
         ],
         "one of the recipe's own concurrencies is no change, and a port does not matter"
     );
@@ -434,11 +429,43 @@ fn the_place_of_a_file_is_a_difference_and_no_reason() {
 fn a_copy_is_held_against_the_recipe_with_the_figures() {
     let copy = RECIPE.replace("name = \"r\"", "name = \"mine\"").replace("tp = 2", "tp = 4");
     let experiment = Experiment::of(&copy, "h100", &[]);
-    let figures = Figures::of(&file(&format!("{RECIPE}{}", figure(""))), &experiment.plan).unwrap();
+    let per_gpu = with_metric("throughput.output_tokens_per_s_per_gpu", 50.0, "");
+    let figures = Figures::of(&file(&format!("{RECIPE}{per_gpu}")), &experiment.plan).unwrap();
     let verification = verify(&figures, &experiment.plan, &experiment.summaries);
     assert_eq!((verification.recipe.as_str(), verification.figures[0].outcome), ("r", Outcome::Reproduced));
     let tp = verification.figures[0].differences.iter().find(|d| d.what == "deploy.tp").unwrap();
     assert_eq!((tp.published.as_deref(), tp.here.as_str()), (Some("2"), "4 (r.toml:8)"));
+}
+
+#[test]
+fn another_deployment_or_another_load_is_not_compared_though_the_figure_does_not_state_them() {
+    let why = |sets: &[&str]| {
+        let line = Experiment::of(&format!("{RECIPE}{}", figure("")), "h100", sets).line();
+        assert_eq!(line.outcome, Outcome::NotComparable, "{line:#?}");
+        line.reasons.join("; ")
+    };
+    assert_eq!(why(&["deploy.tp=4"]), "deploy.tp is not the recipe's own (--set)");
+    assert_eq!(
+        why(&["load.prompts.prefix.system_tokens=48"]),
+        "load.prompts.prefix.system_tokens is not the recipe's own (--set)"
+    );
+    assert_eq!(why(&["load.endpoint=completions"]), "load.endpoint is not the recipe's own (--set)");
+}
+
+#[test]
+fn a_part_of_a_mix_or_of_a_ramp_is_another_load() {
+    let mix = "mix = [{ isl = 512, osl = 64 }, { isl = 32, osl = 8 }]\nconcurrency = 10";
+    let ramp = "isl = 200\nosl = 100\n[[load.stages]]\nconcurrency = 4\nduration = \"1s\"\n[[load.stages]]\nconcurrency = 32\nduration = \"1s\"";
+    for (load, set, key) in [
+        (mix, "load.mix=[{isl=32,osl=8}]", "load.mix"),
+        (ramp, "load.stages=[{concurrency=32,duration=\"1s\"}]", "load.stages"),
+    ] {
+        let recipe = RECIPE.replace("isl = 200\nosl = 100\nconcurrency = [10, 20]\nstreaming = false", load);
+        let figure = anywhere("streaming = true");
+        let line = Experiment::of(&format!("{recipe}{figure}"), "h100", &[set]).line();
+        let reason = format!("{key} is not the recipe's own (--set)");
+        assert!(line.outcome == Outcome::NotComparable && line.reasons.contains(&reason), "{line:#?}");
+    }
 }
 
 #[test]

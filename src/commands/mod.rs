@@ -31,4 +31,4 @@ mod tasks;
 pub mod verify;
 mod waiting;
 
-pub(crate) use planning::share;
+pub(crate) use planning::{no_recipe, share};

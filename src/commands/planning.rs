@@ -68,6 +68,17 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     rehearsal::share(text)
 }
 
+/// Options about the load of a recipe, given to a verb that plans none.
+pub(crate) fn no_recipe(global: &Global) -> Result<(), InputErrors> {
+    let options = [("--scale-load", global.scale_load.is_some()), ("--rehearse", global.rehearse)];
+    match options.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(InputError::new(option, "found with a verb that plans no recipe")
+            .expected("show, check, render, run, submit, prompts or doctor")
+            .into()),
+    }
+}
+
 /// How much of the load `--rehearse` drives when `--scale-load` says nothing.
 const REHEARSAL: f64 = 0.01;
 
@@ -75,10 +86,10 @@ const REHEARSAL: f64 = 0.01;
 /// it is the recipe's own.
 fn rehearse(
     global: &Global,
+    site: &SiteFile,
     file: &RecipeFile,
     chosen: &mut Chosen,
 ) -> Result<Option<Document>, InputErrors> {
-    let own = file.recipe.deploy.launcher.as_deref().unwrap_or_default();
     let beside = file.folder.as_deref();
     let set = chosen.sets.iter().rev().find_map(|set| {
         let (key, value) = set.split_once('=')?;
@@ -87,22 +98,29 @@ fn rehearse(
     let stands_in = |name: &String| {
         launcher::named(name, beside, "--set").is_ok_and(|launcher| launcher.stand_in.is_some())
     };
-    let name = match set {
-        Some(name) if stands_in(&name) => name,
-        Some(_) => return Ok(None),
-        None if global.rehearse => match launcher::standing_in() {
+    let name = match (set, global.rehearse) {
+        (Some(name), _) if stands_in(&name) => name,
+        (Some(name), true) => {
+            let found = format!("found beside --set deploy.launcher={name}, which stands in for no engine");
+            return Err(InputError::new("--rehearse", found).expected("one of them").into());
+        }
+        (None, true) => match launcher::standing_in() {
             Some(launcher) => launcher.name,
             None => return Ok(None),
         },
-        None => return Ok(None),
+        (_, false) => return Ok(None),
     };
     if global.rehearse {
         chosen.scale_load = chosen.scale_load.or(Some(REHEARSAL));
     }
-    if name == own {
+    let mut rehearsed = chosen.clone();
+    rehearsed.rehearse(&name);
+    // A GPU section, a knob or --env may choose the engine as well.
+    let own = resolve(file, site, &rehearsed)?.recipe.deploy.launcher;
+    if own.as_deref() == Some(name.as_str()) {
         return Ok(None);
     }
-    chosen.rehearse(&name);
+    *chosen = rehearsed;
     launcher::find(&name, beside, "--rehearse").map(Some)
 }
 
@@ -114,7 +132,7 @@ pub(crate) fn plan_file(
     mut chosen: Chosen,
 ) -> Result<Planned, InputErrors> {
     chosen.look(&file.recipe, &|name| std::env::var(name).ok());
-    let stand_in = rehearse(global, &file, &mut chosen)?;
+    let stand_in = rehearse(global, site, &file, &mut chosen)?;
     let resolved = resolve(&file, site, &chosen)?;
     let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
     let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
@@ -131,6 +149,10 @@ pub(crate) fn plan_file(
         version: crate::cli::VERSION.to_owned(),
     })?;
     published::check(&file, &plan)?;
+    if global.rehearse && !plan.simulated {
+        let found = format!("launcher {:?} is no simulated engine", plan.launcher.name);
+        return Err(InputError::new("--rehearse", found).into());
+    }
     Ok(Planned { file, resolved, launcher, plan })
 }
 

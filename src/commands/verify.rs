@@ -196,6 +196,17 @@ fn remarks(lines: &[Line]) -> String {
             text.push_str(&format!("    {}\n", told(difference)));
         }
     }
+    let but = |line: &&Line| {
+        let differs = line.differences.iter().filter(|difference| difference.what != "software");
+        let told: String = differs.map(|difference| format!("    {}\n", told(difference))).collect();
+        (line.outcome == Outcome::Reproduced && !told.is_empty()).then_some(told)
+    };
+    for (differs, lines) in grouped(lines, but) {
+        text.push_str(&format!(
+            "reproduced, and not all is as in the recipe{}:\n{differs}",
+            times(lines.len())
+        ));
+    }
     for outcome in [Outcome::Reproduced, Outcome::NotComparable, Outcome::NotMeasured] {
         let of_outcome: Vec<&Line> = lines.iter().filter(|line| line.outcome == outcome).collect();
         let reasons = |line: &&Line| (!line.reasons.is_empty()).then(|| line.reasons.join("; "));

@@ -60,7 +60,7 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
             (stand_in.clone(), None)
         }
     };
-    if let Some(share) = input.scale_load {
+    if let Some(share) = input.scale_load.filter(|share| *share < 1.0) {
         deployments
             .iter_mut()
             .flat_map(|deployment| &mut deployment.points)

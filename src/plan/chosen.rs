@@ -28,7 +28,7 @@ pub struct Chosen {
     /// `--set key=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
-    /// `--scale-load`: share of the requests and of the time that is driven, above 0 and below 1.
+    /// `--scale-load`: share of the requests and of the time that is driven, above 0 and up to 1, which is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_load: Option<f64>,
     /// `--rehearse`: another engine in place of the recipe's.
