@@ -132,9 +132,14 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
 
 /// Whether the servers are not as large as the recipe says.
 fn sizes_given(plan: &Plan) -> bool {
+    let is_size = |key: &str| {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        key.starts_with("deploy.")
+            && !key.contains("engine.")
+            && ["tp", "pp", "dp", "ep", "replicas"].contains(&last)
+    };
     plan.origins.iter().any(|(key, origin)| {
-        let given = ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start));
-        given && key.starts_with("deploy.") && !key.starts_with("deploy.env.")
+        is_size(key) && ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start))
     })
 }
 
