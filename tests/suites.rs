@@ -181,6 +181,66 @@ fn an_interruption_ends_the_whole_suite() {
     house.assert_empty();
 }
 
+/// Removes the experiment of a job of a suite.
+fn lose(house: &House, suite: &Path, number: usize) {
+    let receipt = house_json(&suite.join("suite.json"));
+    let name = receipt["jobs"][number]["experiment"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(house.experiments().join(name)).unwrap();
+}
+
+#[test]
+fn a_job_that_is_lost_while_the_suite_runs_is_a_failure_of_the_suite() {
+    let house = House::new();
+    recipe(&house, "slow", "", "concurrency = 2\nduration = \"4s\"");
+    recipe(&house, "good", "", "requests = 4");
+    house.file("suite.toml", "[[job]]\nrecipe = \"slow.toml\"\n[[job]]\nrecipe = \"good.toml\"\n");
+    let running = house.start(["run", "-f", "suite.toml"]);
+    let suite = eventually_within(Duration::from_secs(20), "the receipt", || {
+        house.all().into_iter().find(|dir| dir.join("suite.json").exists())
+    });
+    lose(&house, &suite, 1);
+    let end = running.finish().fails(3);
+    assert_eq!(cells(&end.stdout, "good").pop().unwrap(), "LOST", "{}", end.stdout);
+    assert!(end.stdout.contains("\n! good: ") && !end.stdout.contains("\n! slow: "), "{}", end.stdout);
+    assert!(end.stderr.contains("[2/2] failed: "), "{}", end.stderr);
+    assert!(end.stderr.contains("1 of 2 jobs did not end well\nm_8_6_"), "{}", end.stderr);
+    assert!(house.read(suite.join("summary.md")).contains("LOST"));
+    house.assert_empty();
+}
+
+#[test]
+fn an_interrupted_suite_has_its_table_though_a_directory_is_lost() {
+    let house = House::new();
+    let running = long_suite(&house);
+    let (suite, _) = split(&house);
+    lose(&house, &suite, 1);
+    running.signal(Signal::SIGINT);
+    let told = running.finish().fails(130).json();
+    let states: Vec<&Value> = told.as_array().unwrap().iter().map(|job| &job["state"]).collect();
+    assert_eq!(states, ["INTERRUPTED", "LOST"]);
+    assert!(told[1]["failure"].as_str().unwrap().starts_with("not run: "), "{told}");
+    assert_eq!(names(&suite), ["suite.json", "suite.toml", "summary.csv", "summary.md"]);
+    house.assert_empty();
+}
+
+#[test]
+fn verify_says_which_experiments_of_a_suite_are_missing() {
+    let house = House::new();
+    recipe(&house, "good", "", "requests = 4");
+    house.file("suite.toml", "[[job]]\nrecipe = \"good.toml\"\nset = { \"load.isl\" = [8, 9] }\n");
+    house.run(["run", "-f", "suite.toml"]);
+    let (suite, _) = split(&house);
+    assert_eq!(house.run(["verify", "suite"]).succeeds().stderr, "");
+    lose(&house, &suite, 1);
+    let end = house.run(["verify", "suite"]).succeeds();
+    assert_eq!(end.stdout.matches("none published").count(), 1, "{}", end.stdout);
+    assert!(end.stderr.contains("good load.isl=9: it left no experiment in "), "{}", end.stderr);
+    assert!(!end.stderr.contains("load.isl=8"), "{}", end.stderr);
+    lose(&house, &suite, 0);
+    let end = house.run(["verify", "suite"]).fails(2);
+    assert!(end.stdout.is_empty() && end.stderr.contains("a suite without experiments"), "{end:?}");
+}
+
 #[test]
 fn jobs_cancel_ends_a_suite_that_runs_here() {
     let house = House::new();
@@ -322,6 +382,33 @@ fn a_suite_in_the_queue_is_shown_and_cancelled_by_its_name() {
     let rows = end.stdout.lines().filter(|line| line.ends_with("  CANCELLED"));
     assert_eq!(rows.count(), 3, "{}", end.stdout);
     assert!(cluster.house.read(suite.join("summary.md")).contains("CANCELLED"));
+}
+
+#[test]
+fn what_could_not_be_submitted_stays_a_part_of_the_suite() {
+    let cluster = Cluster::new();
+    cluster.fake.write("run_jobs", "");
+    // The fake cluster has one node.
+    let wide = cluster.house.read("good.toml").replace("\"good\"", "\"wide\"");
+    cluster.house.file("wide.toml", &format!("{wide}[slurm]\ndirectives = [\"--nodes=9\"]\n"));
+    let jobs = ["good", "wide", "broken"].map(|name| format!("[[job]]\nrecipe = \"{name}.toml\"\n"));
+    cluster.house.file("suite.toml", &jobs.concat());
+    let end = cluster.run(&["submit", "-f", "suite.toml"]).fails(3);
+    assert!(end.stderr.contains("1 of 3 jobs are submitted: 1 (suite "), "{}", end.stderr);
+    let end = cluster.run(&["jobs", "wait", "suite"]).fails(3);
+    for name in ["wide", "broken"] {
+        assert!(cells(&end.stdout, name).ends_with(&["NOT".into(), "SUBMITTED".into()]), "{}", end.stdout);
+        assert!(end.stdout.contains(&format!("\n! {name}: it was not submitted\n")), "{}", end.stdout);
+        assert!(end.stderr.contains(&format!("\n{name}: it was not submitted")), "{}", end.stderr);
+    }
+    let shown = cluster.run(&["jobs", "show", "suite"]).succeeds().stdout;
+    assert!(shown.starts_with("suite suite, 3 of 3 ended\n"), "{shown}");
+    let told = cluster.run(&["jobs", "show", "suite", "--json"]).succeeds().json();
+    assert_eq!((&told[1]["state"], &told[1]["experiment"]), (&"NOT SUBMITTED".into(), &Value::Null));
+    let end = cluster.run(&["verify", "suite"]).succeeds();
+    assert!(end.stderr.contains("wide: it was not submitted"), "{}", end.stderr);
+    let end = cluster.run(&["jobs", "log", "suite"]).fails(2);
+    assert!(end.stderr.contains("one of its jobs: 1\n"), "{}", end.stderr);
 }
 
 #[test]

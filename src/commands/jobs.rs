@@ -105,8 +105,8 @@ pub(super) fn find(folder: &Path, name: &str) -> anyhow::Result<Named> {
 }
 
 fn no_log(suite: &Suite) -> InputError {
-    let names =
-        suite.receipt.jobs.iter().map(|member| member.job.clone().unwrap_or(member.experiment.clone()));
+    let begun = suite.receipt.jobs.iter().filter(|member| !suite.is_unsubmitted(member));
+    let names = begun.map(|member| member.job.clone().unwrap_or(member.experiment.clone()));
     InputError::new(suite.dir().display().to_string(), "is a suite, which has no log of its own")
         .expected(format!("one of its jobs: {}", names.collect::<Vec<_>>().join(", ")))
 }

@@ -16,7 +16,7 @@ use super::{output, planning, run, session, suites, tasks};
 use crate::cli::Global;
 use crate::deploy::Place;
 use crate::document::{Document, InputErrors};
-use crate::error;
+use crate::error::{self, Ended};
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::plan::chosen::Chosen;
 use crate::workload::file;
@@ -64,25 +64,27 @@ pub(super) fn run(
     let suite = suites::keep(&file, Path::new(&folder), members, "run")
         .with_context(|| format!("cannot make the suite's directory in {folder}"))?;
     let of = nexts.len();
+    let mut ends = Vec::new();
     for (number, next) in (1..).zip(nexts) {
         if stopped.load(Ordering::SeqCst) {
-            leave_out(&next.experiment)?;
+            ends.push(Err(leave_out(&next.experiment)));
             continue;
         }
         if !global.quiet {
             output::note(&format!("[{number}/{of}] {}", next.job.words()));
         }
         let end = session::conduct(global, next.job.plan, next.place, next.experiment, Shown::Nothing);
-        if let Err(failure) = end {
-            if error::exit_code(&failure) == error::INTERRUPTED {
+        if let Err(failure) = &end {
+            if error::exit_code(failure) == error::INTERRUPTED {
                 stopped.store(true, Ordering::SeqCst);
             } else if !global.quiet {
                 let text = format!("{failure:#}");
                 output::note(&format!("[{number}/{of}] failed: {}", text.lines().next().unwrap_or_default()));
             }
         }
+        ends.push(end);
     }
-    suites::conclude(&suite, &Default::default(), json)
+    suites::conclude_here(&suite, &ends, json)
 }
 
 /// Makes every directory, so that whoever looks finds what is still to come.
@@ -95,12 +97,17 @@ fn prepare(placed: Vec<(Job, Place)>) -> anyhow::Result<Vec<Next>> {
     placed.into_iter().map(make).collect()
 }
 
-/// What a suite that was stopped did not come to.
-fn leave_out(experiment: &Experiment) -> std::io::Result<()> {
-    let events = EventLog::open(experiment.dir(), Box::new(|_| {}))?;
-    events.emit(Event::Failed { message: "not run: the suite was interrupted before".into() });
-    events.emit(Event::Finished { exit_code: error::INTERRUPTED });
-    Ok(())
+/// What a suite that was stopped did not come to: interrupted, also where its directory cannot say so any more.
+fn leave_out(experiment: &Experiment) -> anyhow::Error {
+    let mut message = "not run: the suite was interrupted before".to_owned();
+    match EventLog::open(experiment.dir(), Box::new(|_| {})) {
+        Ok(events) => {
+            events.emit(Event::Failed { message: message.clone() });
+            events.emit(Event::Finished { exit_code: error::INTERRUPTED });
+        }
+        Err(failure) => message.push_str(&format!("; its directory does not say so: {failure}")),
+    }
+    Ended { code: error::INTERRUPTED, message }.into()
 }
 
 /// Becomes true with the first signal that asks for an end, also between two experiments. A session that runs obeys it itself.

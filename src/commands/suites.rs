@@ -22,7 +22,7 @@ use crate::report::suite::{self as pages, Part};
 use crate::slurm::{JobId, JobStatus};
 use crate::workload::file::SuiteFile;
 
-/// What a receipt says of jobs: each with its id, if it has one, and its directory.
+/// What a receipt says of jobs: each with its id, if it has one, and its directory, which is empty when it will have none.
 pub(super) fn members(jobs: &[&Job], places: Vec<(Option<String>, PathBuf)>) -> Vec<Member> {
     let member = |(job, (id, dir)): (&&Job, (Option<String>, PathBuf))| Member {
         job: id,
@@ -71,15 +71,40 @@ pub(super) fn keep(file: &SuiteFile, folder: &Path, jobs: Vec<Member>, by: &str)
     Suite::create(folder, receipt, &file.text)
 }
 
+/// The experiment of a member, when it is there. One that was not submitted has none, whatever lies in the folder.
+fn found(suite: &Suite, member: &Member) -> Option<Found> {
+    if suite.is_unsubmitted(member) { None } else { discover::at(&suite.experiment(member)) }
+}
+
 /// The experiments of a suite that are there.
 pub(super) fn experiments(suite: &Suite) -> Vec<Found> {
-    suite.receipt.jobs.iter().filter_map(|member| discover::at(&suite.experiment(member))).collect()
+    suite.receipt.jobs.iter().filter_map(|member| found(suite, member)).collect()
+}
+
+/// Members of a suite that have no experiment: lost, not made yet, or not submitted.
+fn without_experiment(suite: &Suite) -> impl Iterator<Item = &Member> {
+    suite.receipt.jobs.iter().filter(|member| found(suite, member).is_none())
 }
 
 /// Jobs of a suite whose directories are lost, or not made yet.
 pub(super) fn jobs_without_experiment(suite: &Suite) -> Vec<JobId> {
-    let lost = suite.receipt.jobs.iter().filter(|member| discover::at(&suite.experiment(member)).is_none());
-    lost.filter_map(|member| own_job(suite, member, None)?.parse().ok()).collect()
+    without_experiment(suite).filter_map(|member| own_job(suite, member, None)?.parse().ok()).collect()
+}
+
+/// What is missing from a suite, a line each: `good load.isl=9: it left no experiment in …`.
+pub(super) fn missing(suite: &Suite) -> Vec<String> {
+    let line = |member: &Member| {
+        let differs: String = member.differs.iter().map(|word| format!(" {word}")).collect();
+        format!("{}{differs}: {}", member.recipe, why_missing(suite, member))
+    };
+    without_experiment(suite).map(line).collect()
+}
+
+fn why_missing(suite: &Suite, member: &Member) -> String {
+    if suite.is_unsubmitted(member) {
+        return "it was not submitted".to_owned();
+    }
+    format!("it left no experiment in {}", suite.experiment(member).display())
 }
 
 /// The job that an experiment is all of; that of an allocation in which a suite runs is not one.
@@ -94,11 +119,14 @@ type Statuses = BTreeMap<JobId, JobStatus>;
 
 /// One experiment as it stands.
 struct Standing<'a> {
+    suite: &'a Suite,
     member: &'a Member,
     dir: PathBuf,
     found: Option<Found>,
     status: Option<&'a JobStatus>,
     course: Course,
+    /// How the process that ran it saw it end, which the directory may not say: it may be gone, or the disk full.
+    seen: Option<(u8, String)>,
 }
 
 /// Whether more is to come.
@@ -113,28 +141,42 @@ enum Course {
 }
 
 impl<'a> Standing<'a> {
-    fn of(suite: &Suite, member: &'a Member, statuses: &'a Statuses) -> Self {
+    fn of(suite: &'a Suite, member: &'a Member, statuses: &'a Statuses) -> Self {
         let dir = suite.experiment(member);
-        let found = discover::at(&dir);
+        let found = found(suite, member);
         let own = own_job(suite, member, found.as_ref());
         let status = own.and_then(|job| job.parse().ok()).and_then(|id: JobId| statuses.get(&id));
         let progress = found.as_ref().map_or(Progress::NotStarted, Found::progress);
-        let open = match (progress, status, own) {
-            (Progress::Ended(code), ..) if code != error::INTERRUPTED => false,
-            (_, Some(status), _) => !status.state.is_terminal(),
-            (Progress::Ended(_), ..) => false,
-            (Progress::Running { host, pid, .. }, _, None) => jobs::is_alive(&host, pid),
+        let course = |open: bool| if open { Course::Open } else { Course::Over };
+        let course = match (progress, status, own) {
+            (Progress::Ended(code), ..) if code != error::INTERRUPTED => Course::Over,
+            (_, Some(status), _) => course(!status.state.is_terminal()),
+            (Progress::Ended(_), ..) => Course::Over,
+            (Progress::Running { host, pid, .. }, _, None) => course(jobs::is_alive(&host, pid)),
             (Progress::NotStarted, _, None) => {
-                suite.receipt.pid.is_some_and(|pid| jobs::is_alive(&suite.receipt.host, pid))
+                course(suite.receipt.pid.is_some_and(|pid| jobs::is_alive(&suite.receipt.host, pid)))
             }
-            (_, None, Some(_)) => return Self { member, dir, found, status, course: Course::Unknown },
+            (_, None, Some(_)) => Course::Unknown,
         };
-        Self { member, dir, found, status, course: if open { Course::Open } else { Course::Over } }
+        Self { suite, member, dir, found, status, course, seen: None }
+    }
+
+    /// The same where this process ran it: it lives, and nothing more is to come from it.
+    fn ended_here(self, end: &anyhow::Result<()>) -> Self {
+        let seen = end.as_ref().err().map(|failure| (error::exit_code(failure), format!("{failure:#}")));
+        Self { course: Course::Over, seen, ..self }
     }
 
     fn state(&self, statuses: &Statuses) -> String {
         match (&self.found, self.status) {
+            // Its process lives, as that of the suite, and yet it will not write its end any more.
+            (Some(found), None)
+                if self.course == Course::Over && matches!(found.progress(), Progress::Running { .. }) =>
+            {
+                "LOST".into()
+            }
             (Some(found), _) => jobs::state(found, statuses),
+            (None, None) if self.suite.is_unsubmitted(self.member) => "NOT SUBMITTED".into(),
             (None, Some(status)) => status.state.to_string(),
             (None, None) => "LOST".into(),
         }
@@ -142,11 +184,14 @@ impl<'a> Standing<'a> {
 
     /// How it ended, as an exit code and its reason; fine while it is open.
     fn judge(&self) -> anyhow::Result<()> {
+        if let Some((code, message)) = self.seen.clone() {
+            return Err(Ended { code, message }.into());
+        }
         let message = match (&self.found, self.course) {
             (_, Course::Open) => return Ok(()),
             (Some(found), Course::Over) => return waiting::judge(found, self.status),
             (Some(_), Course::Unknown) => "it has not written its end, and Slurm does not know it".to_owned(),
-            (None, _) => format!("it left no experiment in {}", self.dir.display()),
+            (None, _) => why_missing(self.suite, self.member),
         };
         Err(Ended { code: error::INFRASTRUCTURE, message }.into())
     }
@@ -173,7 +218,8 @@ impl<'a> Standing<'a> {
             Some(found) => jobs::as_json(found, statuses),
             None => json!({
                 "job": self.member.job, "state": part.state, "recipe": self.member.recipe, "gpu": self.member.gpu,
-                "model": self.member.model, "experiment": self.dir,
+                "model": self.member.model,
+                "experiment": (!self.suite.is_unsubmitted(self.member)).then_some(&self.dir),
             }),
         };
         if let Value::Object(told) = &mut told {
@@ -190,7 +236,7 @@ pub(super) async fn wait(global: &Global, suite: &Suite, slurm: &Slurm, json: bo
     let mut watched = tokio::task::JoinSet::new();
     for member in &suite.receipt.jobs {
         let dir = suite.experiment(member);
-        let found = discover::at(&dir);
+        let found = found(suite, member);
         let own = own_job(suite, member, found.as_ref());
         let job: Option<JobId> = own.and_then(|job| job.parse().ok());
         let settled = found.as_ref().is_some_and(|found| !jobs::may_change(found.progress()));
@@ -217,13 +263,13 @@ pub(super) async fn wait(global: &Global, suite: &Suite, slurm: &Slurm, json: bo
             Err(failure) => output::note(&format!("warning: {failure:#}")),
         }
     }
-    conclude(suite, &statuses, json)
+    conclude(suite, &standings(suite, &statuses), &statuses, json)
 }
 
 /// Asks the process that runs a suite to stop; `false` when its experiments are jobs of their own, or all have ended.
 pub(super) fn stop(suite: &Suite) -> anyhow::Result<bool> {
     let statuses = Statuses::new();
-    let (standings, _) = standings(suite, &statuses);
+    let standings = standings(suite, &statuses);
     let Some(pid) = suite.receipt.pid.filter(|_| standings.iter().any(|s| s.course == Course::Open)) else {
         return Ok(false);
     };
@@ -241,7 +287,8 @@ pub(super) fn stop(suite: &Suite) -> anyhow::Result<bool> {
 pub(super) async fn show(suite: &Suite, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
     let found = experiments(suite);
     let statuses = jobs::statuses(&found.iter().collect::<Vec<_>>(), slurm).await;
-    let (standings, parts) = standings(suite, &statuses);
+    let standings = standings(suite, &statuses);
+    let parts = parts(&standings, &statuses);
     if standings.iter().all(|standing| standing.course == Course::Over) {
         write(suite, &parts)?;
     }
@@ -259,11 +306,12 @@ pub(super) async fn show(suite: &Suite, slurm: &Slurm, json: bool) -> anyhow::Re
     Ok(output::text(&pages::text(&parts))?)
 }
 
-fn standings<'a>(suite: &'a Suite, statuses: &'a Statuses) -> (Vec<Standing<'a>>, Vec<Part>) {
-    let standings: Vec<Standing<'_>> =
-        suite.receipt.jobs.iter().map(|member| Standing::of(suite, member, statuses)).collect();
-    let parts = standings.iter().map(|standing| standing.part(statuses)).collect();
-    (standings, parts)
+fn standings<'a>(suite: &'a Suite, statuses: &'a Statuses) -> Vec<Standing<'a>> {
+    suite.receipt.jobs.iter().map(|member| Standing::of(suite, member, statuses)).collect()
+}
+
+fn parts(standings: &[Standing<'_>], statuses: &Statuses) -> Vec<Part> {
+    standings.iter().map(|standing| standing.part(statuses)).collect()
 }
 
 /// The files of a suite that has ended.
@@ -279,11 +327,24 @@ fn tell(standings: &[Standing<'_>], parts: &[Part], statuses: &Statuses) -> anyh
     output::json(&told.collect::<Vec<_>>())
 }
 
+/// The end of a suite that this process ran; `ends` is how it saw each of its experiments end.
+pub(super) fn conclude_here(suite: &Suite, ends: &[anyhow::Result<()>], json: bool) -> anyhow::Result<()> {
+    let statuses = Statuses::new();
+    let all = standings(suite, &statuses).into_iter().zip(ends);
+    let standings: Vec<Standing<'_>> = all.map(|(standing, end)| standing.ended_here(end)).collect();
+    conclude(suite, &standings, &statuses, json)
+}
+
 /// The end of a suite: its table, its files, and the worst of its exit codes.
-pub(super) fn conclude(suite: &Suite, statuses: &Statuses, json: bool) -> anyhow::Result<()> {
-    let (standings, parts) = standings(suite, statuses);
+fn conclude(
+    suite: &Suite,
+    standings: &[Standing<'_>],
+    statuses: &Statuses,
+    json: bool,
+) -> anyhow::Result<()> {
+    let parts = parts(standings, statuses);
     if json {
-        tell(&standings, &parts, statuses)?;
+        tell(standings, &parts, statuses)?;
     } else {
         output::text(&pages::text(&parts))?;
         output::line(&format!("\nsuite: {}", suite.dir().display()))?;
@@ -293,6 +354,7 @@ pub(super) fn conclude(suite: &Suite, statuses: &Statuses, json: bool) -> anyhow
         let failure = standing.judge().err()?;
         let name = match &part.job {
             Some(job) if suite.receipt.pid.is_none() => format!("job {job}"),
+            None if suite.is_unsubmitted(standing.member) => part.name(),
             _ => part.experiment.clone(),
         };
         Some((name, failure))

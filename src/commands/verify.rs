@@ -56,14 +56,15 @@ struct Verified {
 pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
     let site = SiteFile::load(global.site.as_deref())?;
     let folder = planning::experiments(global, &site)?;
-    let mut found = Vec::new();
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in &args.named {
-        found.extend(find_experiments(&folder, name)?);
+        found.extend(find_experiments(&folder, name, &mut missing)?);
     }
     let verified: Vec<Verified> = found
         .iter()
         .map(|found| of_experiment(found, args.recipe.as_deref()))
         .collect::<anyhow::Result<_>>()?;
+    missing.iter().for_each(|line| output::note(&format!("warning: not verified: {line}")));
     if args.json {
         match verified.as_slice() {
             [only] => output::json(only)?,
@@ -81,8 +82,9 @@ pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The experiment of that name, or those of a suite. The results of `bench` look like one and are none.
-fn find_experiments(folder: &Path, name: &str) -> anyhow::Result<Vec<Found>> {
+/// The experiment of that name, or those of a suite; `missing` learns what a suite has no experiment of. The results of
+/// `bench` look like one and are none.
+fn find_experiments(folder: &Path, name: &str, missing: &mut Vec<String>) -> anyhow::Result<Vec<Found>> {
     let dir = Path::new(name);
     let is_bench = dir.is_dir() && !dir.join("manifest.json").exists() && {
         let below = std::fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
@@ -94,10 +96,19 @@ fn find_experiments(folder: &Path, name: &str) -> anyhow::Result<Vec<Found>> {
             .next("`bench` knows neither GPU nor engine; run a recipe with the launcher `attach` to measure the same endpoint")
             .into());
     }
-    Ok(match jobs::find(folder, name)? {
-        Named::Experiment(found) => vec![*found],
-        Named::Suite(suite) => suites::experiments(&suite),
-    })
+    let suite = match jobs::find(folder, name)? {
+        Named::Experiment(found) => return Ok(vec![*found]),
+        Named::Suite(suite) => suite,
+    };
+    let lost = suites::missing(&suite);
+    let found = suites::experiments(&suite);
+    if found.is_empty() {
+        return Err(InputError::new(name, format!("a suite without experiments: {}", lost.join("; ")))
+            .expected("a suite with at least one experiment that is still there")
+            .into());
+    }
+    missing.extend(lost);
+    Ok(found)
 }
 
 fn of_experiment(found: &Found, recipe: Option<&str>) -> anyhow::Result<Verified> {

@@ -43,7 +43,8 @@ pub struct Member {
     /// Id of its Slurm job; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Name of its directory, beside the suite's.
+    /// Name of its directory, beside the suite's; absent for a job that was never submitted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub experiment: String,
     /// Recipe name.
     pub recipe: String,
@@ -89,6 +90,11 @@ impl Suite {
     /// Last part of its path, which no other suite there has.
     pub fn id(&self) -> String {
         self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Whether one of its jobs never reached the queue: the submission stopped before it. One of a `run` needs no id.
+    pub fn is_unsubmitted(&self, member: &Member) -> bool {
+        self.receipt.pid.is_none() && member.job.is_none()
     }
 
     /// Directory of one of its experiments.

@@ -17,7 +17,7 @@ pub struct Part {
     pub differs: Vec<String>,
     /// Id of its Slurm job.
     pub job: Option<String>,
-    /// Name of its directory.
+    /// Name of its directory; empty when it has none.
     pub experiment: String,
     /// `COMPLETED`, `FAILED`, `PENDING` …
     pub state: String,
@@ -32,7 +32,7 @@ const WIDEST_NAME: usize = 22;
 
 impl Part {
     /// `quickstart (h100) STREAMING=false`
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let gpu = if self.gpu == "none" { String::new() } else { format!(" ({})", self.gpu) };
         let differs: String = self.differs.iter().map(|word| format!(" {word}")).collect();
         format!("{}{gpu}{differs}", self.recipe)
@@ -200,7 +200,10 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
         }
     };
     list("Reasons", reasons(parts));
-    let place = |part: &Part| format!("{}: `../{}` ({})", part.name(), part.experiment, part.state);
+    let place = |part: &Part| {
+        let dir = if part.experiment.is_empty() { "-".into() } else { format!("`../{}`", part.experiment) };
+        format!("{}: {dir} ({})", part.name(), part.state)
+    };
     list("Experiments", parts.iter().map(place).collect());
     text
 }

@@ -112,10 +112,10 @@ async fn all(
             Ok(submitted) => submitted,
             Err(error) if jobs.is_empty() => return Err(error),
             Err(error) => {
+                let kept = file.and_then(|file| keep(file, ready, &jobs));
                 if args.json {
                     output::json(&told)?;
                 }
-                let kept = file.and_then(|file| keep(file, ready, &jobs));
                 let ids: Vec<&str> = jobs.iter().map(|(job, _)| job.as_str()).collect();
                 let of = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
                 let done =
@@ -166,12 +166,15 @@ async fn all(
     }
 }
 
-/// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this.
+/// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this. Those that did not
+/// get there belong to it too: without them it would seem to be complete.
 fn keep(file: &SuiteFile, ready: &[Ready], jobs: &[(JobId, PathBuf)]) -> Option<Suite> {
     let experiments = Path::new(&ready.first()?.job.plan.experiments);
-    let submitted: Vec<&Job> = ready.iter().take(jobs.len()).map(|task| &task.job).collect();
+    let ordered: Vec<&Job> = ready.iter().map(|task| &task.job).collect();
     let place = |(job, dir): &(JobId, PathBuf)| (Some(job.to_string()), dir.clone());
-    let members = suites::members(&submitted, jobs.iter().map(place).collect());
+    let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
+    let places = jobs.iter().map(place).chain(nowhere).take(ordered.len());
+    let members = suites::members(&ordered, places.collect());
     match suites::keep(file, experiments, members, "submit") {
         Ok(suite) => Some(suite),
         Err(error) => {
