@@ -121,27 +121,53 @@ fn submit_warns_of_what_may_be_wrong() {
     assert!(house.plain(&dry.stderr).contains(says), "{}", dry.stderr);
 }
 
-#[test]
-fn doctor_has_a_row_for_weights_and_image() {
-    let house = house("");
+/// Rows of `doctor` about weights and paths.
+fn rows_of_weights(house: &House) -> Vec<String> {
     let slurm = FakeSlurm::new();
     slurm.write("partitions", "n1|batch*|up|idle|1:00:00|8|1000|gpu:h100:4|x\n");
     let path = FakeSlurm::path().into_string().unwrap();
     let dir = slurm.dir().display().to_string();
-    let rows = || {
-        let args = ["doctor", "--json", "--gpu", "h100", "--recipe", "./r.toml"];
-        let end = house.run_with(args, &[("PATH", &path), ("FAKE_SLURM_DIR", &dir)]);
-        let words = |row: &serde_json::Value| {
-            ["status", "check", "about", "found"]
-                .map(|key| row[key].as_str().unwrap_or("-").to_owned())
-                .join(" ")
-        };
-        let rows: Vec<String> = end.json().as_array().unwrap().iter().map(words).collect();
-        rows.into_iter()
-            .filter(|row| row.contains(" weights "))
-            .map(|row| house.plain(&row))
-            .collect::<Vec<_>>()
+    let args = ["doctor", "--json", "--gpu", "h100", "--recipe", "./r.toml"];
+    let end = house.run_with(args, &[("PATH", &path), ("FAKE_SLURM_DIR", &dir)]);
+    let words = |row: &serde_json::Value| {
+        ["status", "check", "about", "found"].map(|key| row[key].as_str().unwrap_or("-").to_owned()).join(" ")
     };
+    let rows: Vec<String> = end.json().as_array().unwrap().iter().map(words).collect();
+    let rows = rows.into_iter().filter(|row| row.contains(" weights ") || row.contains("model.path"));
+    rows.map(|row| house.plain(&row)).collect()
+}
+
+#[test]
+fn nobody_looks_for_weights_that_the_engine_makes_up() {
+    let house = house("path = \"/no/such/m\"\n[deploy.engine]\nload_format = \"dummy\"");
+    for verb in [&["check"][..], &["submit", "--dry-run"]] {
+        house.run([verb, &ARGS[..]].concat()).succeeds();
+    }
+    assert_eq!(rows_of_weights(&house), ["ok weights r the engine makes them up: not checked"]);
+    let reads = house.run([&["check"], &ARGS[..], &["--set", "deploy.engine.load_format=auto"]].concat());
+    assert!(reads.stderr.contains("\"/no/such/m\" does not exist here"), "{}", reads.stderr);
+}
+
+#[test]
+fn one_pool_that_reads_its_weights_is_enough_to_look() {
+    let house = house("");
+    let pools = |decode: &str| {
+        house.recipe(&format!(
+            "[model]\nname = \"org/m\"\npath = \"/no/such/m\"\n[deploy]\nlauncher = \"dynamo-vllm\"\n\
+             [deploy.prefill.engine]\nload_format = \"dummy\"\n[deploy.decode.engine]\nload_format = {decode:?}\n\
+             [load]\nisl = 8\nosl = 4\nconcurrency = 1\n[load.prompts]\ntokenizer = \"builtin\"\n"
+        ));
+        house.run([&["check"], &ARGS[..]].concat())
+    };
+    pools("dummy").succeeds();
+    let reads = pools("auto");
+    assert!(reads.stderr.contains("\"/no/such/m\" does not exist here"), "{}", reads.stderr);
+}
+
+#[test]
+fn doctor_has_a_row_for_weights_and_image() {
+    let house = house("");
+    let rows = || rows_of_weights(&house);
     let whole = rows();
     assert_eq!(whole.len(), 2, "on a node and here: {whole:?}");
     assert!(

@@ -220,7 +220,7 @@ pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, I
 pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     let path = &plan.model.path;
     let here = PathBuf::from(host_path(plan.container.as_ref(), path));
-    if !plan.model.is_path() || here.exists() || !plan.launcher.roles.iter().any(|role| role.gpus) {
+    if !plan.reads_weights() || here.exists() {
         return Ok(());
     }
     let site = SiteFile::load(global.site.as_deref())?;

@@ -209,7 +209,8 @@ fn seen_from_outside(site: &Site, path: &str) -> String {
 pub fn paths_of(plan: &Plan) -> Vec<Named> {
     let named =
         |path: String, key: &str| Named { path, key: format!("{key} of {}", plan.name), may_come: false };
-    let weights = (plan.model.is_path() && plan.launcher.roles.iter().any(|role| role.gpus))
+    let weights = plan
+        .reads_weights()
         .then(|| named(host_path(plan.container.as_ref(), &plan.model.path), "model.path"));
     let image = plan.container.as_ref().and_then(Container::image_file);
     let image = image.map(|image| named(image.display().to_string(), "container.image"));

@@ -21,7 +21,11 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
         return None;
     }
     let Some(subject) = Subject::of(plan) else {
-        let found = format!("the engine finds {} by its name: not checked", plan.model.path);
+        let found = if plan.model.is_path() {
+            "the engine makes them up: not checked".to_owned()
+        } else {
+            format!("the engine finds {} by its name: not checked", plan.model.path)
+        };
         return Some(Finding::ok("weights", found));
     };
     if !subject.exists() {

@@ -214,6 +214,15 @@ impl Deployment {
 }
 
 impl Plan {
+    /// Whether servers read weights from a folder: the model is given by one, a role has GPUs, and some pool does not make its
+    /// weights up. Whoever looks at the folder asks this, so that all of them agree.
+    pub fn reads_weights(&self) -> bool {
+        let mut pools = self.deployments.iter().flat_map(|deployment| &deployment.pools);
+        self.model.is_path()
+            && self.launcher.roles.iter().any(|role| role.gpus)
+            && pools.any(|pool| !self.launcher.options.makes_up_weights(&pool.engine))
+    }
+
     /// Whether what is wrong with the weights shall be told and end nothing.
     pub fn forgives_weights(&self) -> bool {
         self.sources.as_ref().is_some_and(|sources| sources.chosen.no_weights_check)

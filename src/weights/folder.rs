@@ -16,8 +16,32 @@ use crate::prompts::Shelf;
 /// How far all files together may be from what the recipe says.
 const TOLERANCE: f64 = 0.1;
 
-/// Kinds of files that never hold weights. A folder of nothing else is a download that has not come to them.
-const TEXTS: [&str; 9] = ["json", "jsonl", "jinja", "md", "model", "py", "tiktoken", "txt", "yaml"];
+/// Endings of files with weights in other formats. Whatever else lies there, without one of them there is nothing to serve.
+const OTHERS: [&str; 20] = [
+    "bin",
+    "ckpt",
+    "distcp",
+    "engine",
+    "ggml",
+    "gguf",
+    "h5",
+    "llamafile",
+    "msgpack",
+    "nemo",
+    "npy",
+    "npz",
+    "onnx",
+    "onnx_data",
+    "ot",
+    "pdparams",
+    "plan",
+    "pt",
+    "pth",
+    "tflite",
+];
+
+/// Endings that tools give files they have not fetched to the end, or notes beside those.
+const UNFINISHED: [&str; 3] = ["incomplete", "part", "aria2"];
 
 /// Examines a folder. It never fails: what cannot be read is a problem like any other.
 pub fn examine(subject: &Subject, shelf: &Shelf) -> Found {
@@ -25,7 +49,7 @@ pub fn examine(subject: &Subject, shelf: &Shelf) -> Found {
     let mut look = Look { subject, folder, found: Found::default(), whole: BTreeMap::new() };
     match names(folder) {
         Ok(Names::File) => look.found.remarks.push(format!("{} is one file: not checked", subject.folder)),
-        Ok(Names::Folder { names, folders }) => look.all(&names, folders, shelf),
+        Ok(Names::Folder { names, folders }) => look.all(&names, &folders, shelf),
         Err(problem) => {
             let error =
                 InputError::new(&subject.folder, problem).expected("a folder with the model's weights");
@@ -42,8 +66,8 @@ enum Names {
     Folder {
         /// Files, and links that lead nowhere.
         names: Vec<String>,
-        /// How many folders.
-        folders: usize,
+        /// Folders.
+        folders: Vec<String>,
     },
 }
 
@@ -57,7 +81,7 @@ fn names(folder: &Path) -> Result<Names, String> {
         }
         _ => format!("the folder cannot be read: {error}"),
     };
-    let (mut names, mut folders) = (Vec::new(), 0);
+    let (mut names, mut folders) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -65,12 +89,13 @@ fn names(folder: &Path) -> Result<Names, String> {
             continue;
         }
         if entry.path().is_dir() {
-            folders += 1;
+            folders.push(name);
         } else {
             names.push(name);
         }
     }
     names.sort();
+    folders.sort();
     Ok(Names::Folder { names, folders })
 }
 
@@ -83,9 +108,10 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn all(&mut self, names: &[String], folders: usize, shelf: &Shelf) {
+    fn all(&mut self, names: &[String], folders: &[String], shelf: &Shelf) {
         let shards: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| name.ends_with(".safetensors")).collect();
+        self.unfinished(names);
         let has_index = names.iter().any(|name| name == index::NAME);
         if has_index || !shards.is_empty() {
             self.found.examined = true;
@@ -108,23 +134,40 @@ impl Look<'_> {
         self.found.problems.extend(tokenizer);
     }
 
+    /// Downloads that are still going on or have ended early. What is there may be whole, and is not all.
+    fn unfinished(&mut self, names: &[String]) {
+        let names: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| ends_in(name, &UNFINISHED)).collect();
+        if !names.is_empty() {
+            let problem =
+                format!("the download is not finished: in it {} {}", are(names.len()), listed(&names));
+            let error = InputError::new(&self.subject.folder, problem);
+            let next = format!("wait for it, remove what it left, or {}", self.subject.download());
+            self.found.problems.push(error.next(next));
+        }
+    }
+
     /// Weights in other formats: nothing can be said of them, but that there are some.
-    fn other_formats(&mut self, names: &[String], folders: usize) {
-        let is_text = |name: &String| {
-            let end = Path::new(name).extension().and_then(|end| end.to_str()).unwrap_or("md");
-            TEXTS.contains(&end)
-        };
-        if folders == 0 && names.iter().all(is_text) {
-            let has = if names.is_empty() {
+    fn other_formats(&mut self, names: &[String], folders: &[String]) {
+        let holds = |name: &String| ends_in(name, &OTHERS) && !is_empty(&self.folder.join(name));
+        if names.iter().any(holds) || folders.iter().any(|folder| has_weights(&self.folder.join(folder))) {
+            let remark = "no *.safetensors at the top of the folder: weights not checked";
+            self.found.remarks.push(remark.into());
+        } else if self.found.problems.is_empty() {
+            let of_file = |name: &String| {
+                let empty = ends_in(name, &OTHERS) && is_empty(&self.folder.join(name));
+                if empty { format!("{name} (empty)") } else { name.clone() }
+            };
+            let shown = names.iter().map(of_file).chain(folders.iter().map(|folder| format!("{folder}/")));
+            let shown: Vec<String> = shown.collect();
+            let has = if shown.is_empty() {
                 "nothing in it".into()
             } else {
-                format!("in it are {}", listed_all(names))
+                format!("in it {} {}", are(shown.len()), listed_all(&shown))
             };
             let error = InputError::new(&self.subject.folder, format!("holds no weights: {has}"));
             self.found.problems.push(error.expected("*.safetensors files").next(self.subject.download()));
-            return;
         }
-        self.found.remarks.push("no *.safetensors at the top of the folder: weights not checked".into());
     }
 
     fn problem(&mut self, name: &str, problem: impl Into<String>) {
@@ -163,12 +206,26 @@ impl Look<'_> {
             let others = listed(&extra);
             self.found.remarks.push(format!("{} does not name {others}: of another revision?", index::NAME));
         }
+        let gaps = index.gaps(there);
+        if !gaps.is_empty() {
+            let (shards, are) = (counted(gaps.len(), "shard"), are(gaps.len()));
+            let names = listed_all(&gaps);
+            let problem =
+                format!("by the names of the others it leaves out {shards}, which {are} missing: {names}");
+            self.problem(index::NAME, problem);
+        }
+        self.total(index);
+    }
+
+    /// Bytes of all tensors against what the index says. More than there are were somewhere; fewer are a tool's way to count.
+    fn total(&mut self, index: &index::Index) {
         let data = self.whole.values().map(|shard| shard.data).fold(0, u64::saturating_add);
-        if let Some(total) =
-            index.total.filter(|total| self.whole.len() == index.shards.len() && *total != data)
-        {
-            let says = format!("{} says total_size {total}, and the tensors have {data} bytes", index::NAME);
-            self.found.remarks.push(says);
+        let Some(total) = index.total.filter(|_| self.whole.len() == index.shards.len()) else { return };
+        let says = format!("total_size {total}, and the tensors have {data} bytes");
+        if total > data {
+            self.problem(index::NAME, format!("says {says}"));
+        } else if total < data {
+            self.found.remarks.push(format!("{} says {says}", index::NAME));
         }
     }
 
@@ -269,6 +326,26 @@ impl Look<'_> {
             self.found.remarks.push(says);
         }
     }
+}
+
+fn ends_in(name: &str, endings: &[&str]) -> bool {
+    let end = Path::new(name).extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| endings.iter().any(|known| end.eq_ignore_ascii_case(known)))
+}
+
+/// Whether a file has no bytes, or cannot be reached.
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |found| !found.is_file() || found.len() == 0)
+}
+
+/// Whether a folder itself holds weights of any format. Folders in it are not looked into.
+fn has_weights(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (ends_in(&name, &OTHERS) || ends_in(&name, &["safetensors"])) && !is_empty(&entry.path())
+        })
+    })
 }
 
 fn is_missing(error: &std::io::Error) -> bool {

@@ -52,22 +52,45 @@ pub(super) fn parse(text: &[u8]) -> Result<Index, String> {
     Ok(Index { shards, total })
 }
 
+impl Index {
+    /// Shards that it should name and does not, by the numbers in the names of those it does. Files that are there count, too,
+    /// unless they are numbered like none of its own: those are of another revision, and no engine reads them.
+    pub(super) fn gaps(&self, there: &[&str]) -> Vec<String> {
+        let own = sets(self.shards.keys().map(String::as_str));
+        let all = sets(self.shards.keys().map(String::as_str).chain(there.iter().copied()));
+        let missing = all.iter().filter(|(of, _)| own.contains_key(*of)).flat_map(|((stem, of), there)| {
+            // Who counts from 0 ends at the number of all or one before it (gpt-oss: 00000 to 00014 of 00014). The index names
+            // the last, if there is one.
+            let ends_before = there.contains(&0);
+            let last = of.parse::<usize>().unwrap_or(0);
+            absent(stem, of, there).into_iter().filter(move |(number, _)| !(ends_before && *number == last))
+        });
+        missing.map(|(_, name)| name).collect()
+    }
+}
+
 /// Numbers that are missing among `NAME-00001-of-00003.safetensors`, as names of files.
 pub(super) fn gaps(names: &[&str]) -> Vec<String> {
-    let mut sets: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
-    for name in names {
-        if let Some((stem, number, of)) = numbered(name) {
-            sets.entry((stem, of)).or_default().insert(number);
-        }
+    let sets = sets(names.iter().copied());
+    let missing = sets.iter().flat_map(|((stem, of), there)| absent(stem, of, there));
+    missing.map(|(_, name)| name).collect()
+}
+
+/// Numbers by what is before and after them.
+fn sets<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &'a str), BTreeSet<usize>> {
+    let mut sets: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
+    for (stem, number, of) in names.filter_map(numbered) {
+        sets.entry((stem, of)).or_default().insert(number);
     }
-    let missing = sets.iter().flat_map(|((stem, of), there)| {
-        // No more than there could be by the digits, and no more than anybody would list.
-        let last = of.parse::<usize>().unwrap_or(0).min(there.len() + 1000);
-        let absent = (1..=last).filter(|number| !there.contains(number));
-        let width = of.len();
-        absent.map(move |number| format!("{stem}-{number:0width$}-of-{of}.safetensors")).collect::<Vec<_>>()
-    });
-    missing.collect()
+    sets
+}
+
+fn absent(stem: &str, of: &str, there: &BTreeSet<usize>) -> Vec<(usize, String)> {
+    // No more than there could be by the digits, and no more than anybody would list.
+    let last = of.parse::<usize>().unwrap_or(0).min(there.len() + 1000);
+    let width = of.len();
+    let absent = (1..=last).filter(|number| !there.contains(number));
+    absent.map(|number| (number, format!("{stem}-{number:0width$}-of-{of}.safetensors"))).collect()
 }
 
 fn numbered(name: &str) -> Option<(&str, usize, &str)> {
@@ -135,6 +158,23 @@ mod tests {
         for (there, missing) in table {
             assert_eq!(gaps(there), missing, "{there:?}");
         }
+    }
+
+    #[test]
+    fn shards_that_an_index_leaves_out() {
+        let zero_to = |last: usize| -> Vec<String> {
+            (0..=last).map(|number| format!("m-{number:05}-of-00014.safetensors")).collect()
+        };
+        let of = |names: &[String], there: &[&str]| {
+            let shards = names.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+            Index { shards, total: None }.gaps(there)
+        };
+        assert_eq!(of(&zero_to(14), &[]), [""; 0], "gpt-oss");
+        assert_eq!(of(&zero_to(13), &[]), [""; 0], "14 that are counted from 0");
+        assert_eq!(of(&zero_to(12), &[]), ["m-00013-of-00014.safetensors"]);
+        let two = ["m-1-of-3.safetensors".to_owned(), "m-2-of-3.safetensors".to_owned()];
+        assert_eq!(of(&two, &["m-1-of-3.safetensors"]), ["m-3-of-3.safetensors"]);
+        assert_eq!(of(&two, &["m-3-of-3.safetensors", "m-1-of-9.safetensors"]), [""; 0]);
     }
 
     proptest! {

@@ -44,12 +44,8 @@ pub struct Subject {
 impl Subject {
     /// The weights a plan's servers read from a folder; `None` when they find them by name, make them up, or read none.
     pub fn of(plan: &Plan) -> Option<Self> {
-        let made_up = plan.deployments.iter().flat_map(|deployment| &deployment.pools);
-        let made_up =
-            made_up.map(|pool| plan.launcher.options.makes_up_weights(&pool.engine)).all(|made_up| made_up);
-        let reads = plan.model.is_path() && plan.launcher.roles.iter().any(|role| role.gpus) && !made_up;
         let (container, path) = (plan.container.as_ref(), plan.model.path.as_str());
-        reads.then(|| Self {
+        plan.reads_weights().then(|| Self {
             folder: host_path(container, path),
             model: plan.model.name.clone(),
             weights_gib: plan.model.weights_gib,

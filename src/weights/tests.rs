@@ -135,9 +135,59 @@ fn an_index_that_is_wrong() {
     assert!(folder.problems()[0].starts_with("model.safetensors.index.json: is no index: EOF"));
     with(SHARDS[1], "../other/weights.safetensors");
     assert!(folder.problems()[0].contains("which is no file of this folder"));
+    with("\"total_size\":100", "\"total_size\":99");
+    folder.is_whole_but(&["model.safetensors.index.json says total_size 99, and the tensors have 100 bytes"]);
     with("\"total_size\":100", "\"total_size\":101");
+    assert_eq!(
+        folder.problems(),
+        [format!("{INDEX_NAME}: says total_size 101, and the tensors have 100 bytes")]
+    );
+}
+
+/// Shards of 8 bytes, numbered, and an index of them.
+fn numbered(numbers: std::ops::RangeInclusive<usize>, of: usize, total: usize) -> Folder {
+    let folder = Folder::whole();
+    SHARDS.iter().for_each(|name| folder.remove(name));
+    let map = numbers.map(|number| {
+        let name = format!("model-{number:05}-of-{of:05}.safetensors");
+        folder.write(&name, shard(&[(&format!("t{number}"), 8)]));
+        format!(r#""t{number}":"{name}""#)
+    });
+    let map = map.collect::<Vec<_>>().join(",");
+    folder.write(INDEX_NAME, format!(r#"{{"metadata":{{"total_size":{total}}},"weight_map":{{{map}}}}}"#));
     folder
-        .is_whole_but(&["model.safetensors.index.json says total_size 101, and the tensors have 100 bytes"]);
+}
+
+#[test]
+fn an_index_that_leaves_out_a_shard() {
+    let gap = format!(
+        "{INDEX_NAME}: by the names of the others it leaves out 1 shard, which is missing: model-00003-of-00003.safetensors"
+    );
+    let total = format!("{INDEX_NAME}: says total_size 24, and the tensors have 16 bytes");
+    assert_eq!(numbered(1..=2, 3, 24).problems(), [gap.clone(), total]);
+    assert_eq!(numbered(1..=2, 3, 16).problems(), [gap]);
+    // gpt-oss has 15 shards: 00000 to 00014 of 00014. Others that count from 0 end one before.
+    for last in [14, 13] {
+        let found = numbered(0..=last, 14, 8 * (last + 1)).found();
+        assert_eq!((found.problems, found.remarks, found.shards), (vec![], vec![], last + 1));
+    }
+}
+
+#[test]
+fn downloads_that_are_not_finished() {
+    for end in ["incomplete", "part", "aria2"] {
+        let folder = Folder::whole();
+        let name = format!("x.safetensors.{end}");
+        folder.write(&name, "x");
+        let at = folder.path().display().to_string();
+        assert_eq!(folder.problems(), [format!("{at}: the download is not finished: in it is {name}")]);
+    }
+    let folder = Folder(tempfile::tempdir().unwrap());
+    folder.write("model-00001-of-00002.safetensors.incomplete", "x");
+    folder.write("config.json", "{}");
+    let at = folder.path().display().to_string();
+    let name = "model-00001-of-00002.safetensors.incomplete";
+    assert_eq!(folder.problems(), [format!("{at}: the download is not finished: in it is {name}")]);
 }
 
 #[test]
@@ -225,7 +275,12 @@ fn weights_without_an_index() {
 
 #[test]
 fn weights_of_other_formats_are_not_looked_into() {
-    for (name, of) in [("pytorch_model.bin", "x"), ("m.gguf", "GGUF"), ("engine/rank0.engine", "x")] {
+    for (name, of) in [
+        ("pytorch_model.bin", "x"),
+        ("m.gguf", "GGUF"),
+        ("engine/rank0.engine", "x"),
+        ("unet/x.safetensors", "x"),
+    ] {
         let folder = Folder(tempfile::tempdir().unwrap());
         folder.write(name, of);
         let found = folder.found();
@@ -249,6 +304,11 @@ fn a_folder_without_any_weights() {
     folder.write("config.json", "{}");
     folder.write("README", "x");
     assert_eq!(folder.problems(), [format!("{at}: holds no weights: in it are README, config.json")]);
+    std::fs::create_dir(folder.path().join("original")).unwrap();
+    folder.write("pytorch_model.bin", "");
+    folder.write("x/y/model.bin", "two levels down");
+    let has = "README, config.json, pytorch_model.bin (empty), original/, x/";
+    assert_eq!(folder.problems(), [format!("{at}: holds no weights: in it are {has}")]);
     std::fs::remove_dir_all(folder.path()).unwrap();
     assert!(folder.problems()[0].starts_with(&format!("{at}: the folder cannot be read: No such file")));
     symlink("/gone/away", folder.path()).unwrap();
