@@ -601,7 +601,10 @@ fn heads() -> Vec<Row> {
     rows.push(row(
         "a folded header line (obsolete)",
         &["ok", "malformed"],
-        vec![send(head("200 OK", &[SSE, "x-folded: a", " b", &length]) + &body), Step::Close],
+        vec![
+            send(head("200 OK", &[SSE, "connection: close", "x-folded: a", " b", &length]) + &body),
+            Step::Close,
+        ],
     ));
     rows
 }
