@@ -127,7 +127,17 @@ fn two_jobs_on_one_node_do_not_meet() {
     let recipe = lab.write("two.toml", &recipe(DYNAMO, tables));
     let site = site(&lab, "bare.toml", "");
     let args = ["--site", site.as_str(), "--gpu", "h100", &format!("--slurm-arg=--nodelist={}", names[1])];
-    let jobs = [lab.submit(&recipe, &args), lab.submit(&recipe, &args)];
+    // When the node is busy with other tests' jobs, Slurm may start the second when the first has ended.
+    let mut jobs = [lab.submit(&recipe, &args), lab.submit(&recipe, &args)];
+    for _ in 0..3 {
+        jobs.iter().for_each(|job| {
+            lab.wait(job).code(0);
+        });
+        if met(&jobs) {
+            break;
+        }
+        jobs = [lab.submit(&recipe, &args), lab.submit(&recipe, &args)];
+    }
     let mut gpus = std::collections::BTreeSet::new();
     let mut ports = std::collections::BTreeSet::new();
     for job in &jobs {
@@ -141,6 +151,19 @@ fn two_jobs_on_one_node_do_not_meet() {
     assert_eq!(gpus.len(), 4, "{gpus:?}");
     assert_eq!(ports.len(), 2, "{ports:?}");
     assert_ne!(jobs[0].dir, jobs[1].dir);
+}
+
+/// Whether two jobs ran at one time, by the first and the last of their events.
+fn met(jobs: &[Job; 2]) -> bool {
+    let [(a_began, a_ended), (b_began, b_ended)] = jobs.each_ref().map(|job| {
+        let events = job.read("events.jsonl");
+        let at = |line: Option<&str>| {
+            let event: Value = serde_json::from_str(line.unwrap_or_default()).unwrap();
+            event["at"].as_str().unwrap().to_owned()
+        };
+        (at(events.lines().next()), at(events.lines().last()))
+    });
+    a_began < b_ended && b_began < a_ended
 }
 
 /// A worker that never registers: the start ends at its deadline and says who is missing.
