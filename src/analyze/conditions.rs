@@ -8,6 +8,7 @@ use super::metric;
 use super::published::{Figure, Place, listed};
 use super::verify::Ran;
 use crate::metrics::Summary;
+use crate::plan::scale::is_size;
 use crate::plan::{Arrival, Length, Plan, Spread};
 
 /// A length is reached when its mean is as near as this, percent. 5 % is AIPerf's own mismatch threshold.
@@ -113,12 +114,7 @@ impl Ran<'_> {
 
     /// Sizes of the servers that are not the recipe's own.
     fn resized(&self) -> impl Iterator<Item = String> + '_ {
-        let is_size = |key: &str| {
-            let mut parts = key.rsplit('.');
-            let size = parts.next().is_some_and(|last| ["tp", "pp", "dp", "replicas"].contains(&last));
-            size && key.starts_with("deploy.") && !parts.any(|part| part == "engine")
-        };
-        let changes = self.changes.iter().filter(move |change| is_size(&change.key) && !change.narrowed);
+        let changes = self.changes.iter().filter(|change| is_size(&change.key) && !change.narrowed);
         changes.map(|change| format!("{} is not the recipe's own ({})", change.key, change.from))
     }
 

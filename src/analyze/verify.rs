@@ -42,7 +42,7 @@ impl Outcome {
 /// What differs between the published run and this one, or may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `software`, `lengths`, `GPUs`, `endpoint`, `verdict`, or a key of the recipe.
+    /// `software`, `lengths`, `GPUs`, `verdict`, or a key of the recipe.
     pub what: String,
     /// There, as far as it is known.
     pub published: Option<String>,

@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::document::InputErrors;
 use crate::plan::Plan;
 use crate::plan::chosen::{Chosen, Scale};
+use crate::plan::scale::is_size;
 use crate::recipe::find::{self, RecipeFile};
 use crate::site::SiteFile;
 
@@ -132,14 +133,9 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
 
 /// Whether the servers are not as large as the recipe says.
 fn sizes_given(plan: &Plan) -> bool {
-    let is_size = |key: &str| {
-        let last = key.rsplit('.').next().unwrap_or_default();
-        key.starts_with("deploy.")
-            && !key.contains("engine.")
-            && ["tp", "pp", "dp", "ep", "replicas"].contains(&last)
-    };
     plan.origins.iter().any(|(key, origin)| {
-        is_size(key) && ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start))
+        (is_size(key) || key.ends_with(".ep"))
+            && ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start))
     })
 }
 

@@ -15,7 +15,7 @@ use crate::plan::build::host_path;
 use crate::plan::chosen::{Chosen, Scale};
 use crate::plan::resolve::{Resolved, resolve};
 use crate::plan::sources::{self, Parts};
-use crate::plan::{Connection, Plan, rehearsal};
+use crate::plan::{Connection, Plan};
 use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, RenderError, Scene};
@@ -63,9 +63,12 @@ pub(crate) fn chosen(global: &Global) -> Chosen {
     Chosen { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Chosen::default() }
 }
 
-/// The value of `--scale-load`.
+/// The value of `--scale-load`: a share above 0 and up to 1.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
-    rehearsal::share(text)
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and up to 1, e.g. 0.01".into()),
+    }
 }
 
 /// Options about the load of a recipe, given to a verb that plans none.
@@ -91,10 +94,7 @@ fn rehearse(
     chosen: &mut Chosen,
 ) -> Result<Option<Document>, InputErrors> {
     let beside = file.folder.as_deref();
-    let set = chosen.sets.iter().rev().find_map(|set| {
-        let (key, value) = set.split_once('=')?;
-        (key.trim() == "deploy.launcher").then(|| value.trim().trim_matches('"').to_owned())
-    });
+    let set = chosen.set("deploy.launcher").map(|value| value.trim_matches('"').to_owned());
     let stands_in = |name: &String| {
         launcher::named(name, beside, "--set").is_ok_and(|launcher| launcher.stand_in.is_some())
     };
@@ -332,4 +332,18 @@ pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
 /// Absolute path of this binary, for scripts and the simulated engine.
 pub(crate) fn this_binary() -> std::io::Result<String> {
     Ok(std::env::current_exe()?.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_above_nothing_and_at_most_all() {
+        assert_eq!(share("0.01"), Ok(0.01));
+        assert_eq!(share("1"), Ok(1.0));
+        for text in ["0", "-1", "1.5", "NaN", "inf", "1%", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
 }

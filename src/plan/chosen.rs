@@ -87,7 +87,18 @@ impl Variable {
     }
 }
 
+/// The key of a `--set key=value`.
+fn key_of(set: &str) -> &str {
+    set.split_once('=').map_or(set, |(key, _)| key).trim()
+}
+
 impl Chosen {
+    /// The value that the last `--set` of a key gives it.
+    pub fn set(&self, key: &str) -> Option<&str> {
+        let last = self.sets.iter().rev().find(|set| key_of(set) == key)?;
+        last.split_once('=').map(|(_, value)| value.trim())
+    }
+
     /// Takes down the variables of `env` that matter to `recipe`.
     pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
         let names = recipe.knobs.keys().map(String::as_str).chain(sbatch_env::names());
@@ -102,10 +113,9 @@ impl Chosen {
 
     /// Puts `launcher` in place of the recipe's own; `--set`s of engine options are for it.
     pub fn rehearse(&mut self, launcher: &str) {
-        let is = |set: &str, keys: &[&str]| keys.iter().any(|key| set.trim_start().starts_with(key));
-        self.sets.retain(|set| !is(set, &["deploy.launcher=", "deploy.launcher ="]));
+        self.sets.retain(|set| key_of(set) != "deploy.launcher");
         let sets = std::mem::take(&mut self.sets);
-        let (engine, others) = sets.into_iter().partition(|set| is(set, &["deploy.engine."]));
+        let (engine, others) = sets.into_iter().partition(|set| key_of(set).starts_with("deploy.engine."));
         self.sets = others;
         self.rehearsal = Some(Rehearsal { launcher: launcher.to_owned(), engine });
     }
@@ -156,8 +166,9 @@ mod tests {
 
     #[test]
     fn a_rehearsal_takes_the_sets_that_are_for_its_engine() {
-        let sets = ["deploy.engine.speed=20", "load.isl=8", "deploy.launcher=sim", "deploy.tp=2"];
+        let sets = ["deploy.engine.speed=20", "load.isl=8", "deploy.launcher  = sim", "deploy.tp=2"];
         let mut chosen = Chosen { sets: sets.map(str::to_owned).into(), ..Chosen::default() };
+        assert_eq!(chosen.set("deploy.launcher"), Some("sim"));
         chosen.rehearse("sim");
         assert_eq!(chosen.sets, ["load.isl=8", "deploy.tp=2"]);
         let engine = vec!["deploy.engine.speed=20".to_owned()];

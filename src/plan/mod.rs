@@ -20,7 +20,7 @@ pub mod port_map;
 pub mod prompt_spec;
 pub mod prompts;
 pub mod ramp;
-pub mod rehearsal;
+mod rehearsal;
 pub mod resolve;
 pub mod sbatch_env;
 pub mod scale;

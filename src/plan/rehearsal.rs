@@ -25,17 +25,6 @@ const LEAST_STAGE_S: f64 = 0.5;
 /// Tokens that a chat template and a turn's own marks may add to a prompt, with room to spare.
 const TEMPLATE_TOKENS: u32 = 256;
 
-/// The value of `--scale-load`.
-///
-/// # Errors
-/// In words, when it is not above 0 and at most 1.
-pub fn share(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("expected a share above 0 and up to 1, e.g. 0.01".into()),
-    }
-}
-
 impl LoadPoint {
     /// Leaves `share` of the requests and of the time, warm-up included. Lengths, concurrency and rate stay: the point is the same,
     /// and shorter.

@@ -43,15 +43,6 @@ fn stages_shrink_and_the_ramp_ends_with_the_last() {
 }
 
 #[test]
-fn a_share_is_above_nothing_and_at_most_all() {
-    assert_eq!(share("0.01"), Ok(0.01));
-    assert_eq!(share("1"), Ok(1.0));
-    for text in ["0", "-1", "1.5", "NaN", "inf", "1%", ""] {
-        assert!(share(text).is_err(), "{text}");
-    }
-}
-
-#[test]
 fn the_longest_request_is_known_unless_a_file_decides() {
     let point = LoadPoint { isl: Length::normal(200, 20), osl: Length::normal(100, 10), ..closed(1, 1) };
     // 200 + 4 × 20 and 100 + 4 × 10, and room for the template.

@@ -61,15 +61,19 @@ impl Plan {
 
     /// Which environment variable made the deployment as large as it is.
     fn blamed(&self) -> Option<String> {
-        let is_size =
-            |key: &str| ["tp", "pp", "dp", "replicas"].contains(&key.rsplit('.').next().unwrap_or_default());
         let mut of_variables = self.origins.iter().filter_map(|(key, origin)| {
-            let key =
-                key.strip_prefix("deploy.").filter(|key| is_size(key) && !key.starts_with("engine."))?;
+            let key = key.strip_prefix("deploy.").filter(|_| is_size(key))?;
             origin.starts_with('$').then(|| format!("{key} is from {origin}"))
         });
         of_variables.next()
     }
+}
+
+/// Whether a dotted key of a recipe says how many GPUs there are: sizes of `[deploy]` and of its pools, not the engine's options.
+pub fn is_size(key: &str) -> bool {
+    let mut parts = key.rsplit('.');
+    let is_size = parts.next().is_some_and(|last| ["tp", "pp", "dp", "replicas"].contains(&last));
+    is_size && key.starts_with("deploy.") && !parts.any(|part| part == "engine")
 }
 
 /// `tp × pp × dp × replicas = 4 × 1 × 1 × 2 = 8 GPUs`; `prefill 6 × 4 + decode 1 × 8 = 32 GPUs`, replicas first.
