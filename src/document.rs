@@ -1,7 +1,5 @@
 //! A TOML file as a person wrote it: read whole, parsed alone and typed, so that every error can name the file, the
 //! line, the key, what was found, what was expected and what to do next.
-//!
-//! Arrow: depends on nothing; `recipe`, `site` and `launcher` → here.
 
 use std::collections::BTreeMap;
 use std::path::Path;

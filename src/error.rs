@@ -1,6 +1,4 @@
 //! Exit codes: a documented contract, decided in one place from the typed errors of the seams.
-//!
-//! Arrow: knows the seams' error types; used by `main` and `commands` only.
 
 use crate::deploy::DeployError;
 use crate::document::{InputError, InputErrors};

@@ -1,6 +1,4 @@
 //! Tera as this crate uses it: filters, error texts, traps closed. Values reach a shell only through the `sh` filter.
-//!
-//! Arrow: depends on nothing; `plan` (which roles there are), `render` → here.
 
 use include_dir::{Dir, include_dir};
 use serde_json::Value;

@@ -1,6 +1,4 @@
 //! What forbids to compare a figure with a load point: another GPU, another load, lengths that were not reached.
-//!
-//! Arrow: `published`, `metric` → here → `verify`.
 
 use serde_json::Value;
 

@@ -1,6 +1,4 @@
 //! What differs between a published run and a measured one, as far as both are known.
-//!
-//! Arrow: `published`, `conditions` → here → `verify`.
 
 use serde_json::Value;
 

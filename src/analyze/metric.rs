@@ -1,7 +1,6 @@
 //! A metric by its path in `summary.json`: which there are, its value, and which way is better.
 //!
 //! The paths are read off the schema of the file, so that none is known here that is not written there.
-//! Arrow: `metrics` (summary) → here → `published`, `verify`.
 
 use serde_json::Value;
 

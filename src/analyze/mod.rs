@@ -1,6 +1,6 @@
 //! What measurements say beside each other: measured figures against published ones.
 //!
-//! Pure: plans, recipes and summaries in, judgements out. Arrow: `recipe`, `plan`, `metrics` → here → `commands`.
+//! Pure: plans, recipes and summaries in, judgements out.
 
 mod conditions;
 mod differences;

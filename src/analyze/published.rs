@@ -1,6 +1,4 @@
 //! The published figures of a recipe: checked, with what the recipe itself says of their conditions.
-//!
-//! Arrow: `recipe`, `plan`, `metric`, `conditions` (whether a load is whole) → here → `verify`, `commands`.
 
 use serde_json::Value;
 

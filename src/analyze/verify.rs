@@ -1,7 +1,7 @@
 //! Whether a published figure was reproduced: measured against published, within tolerance, and only what can be compared.
 //!
-//! A figure is judged for each load point it is about. What forbids a comparison is asked first, and a simulated result forbids
-//! every one. Arrow: `published`, `metric`, `conditions`, `differences` → here → `commands`.
+//! A figure is judged for each load point it is about. What forbids a comparison is asked first, and a simulated result
+//! forbids every one.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! The target of the load: the endpoint's URLs with what the recipe says about the connection, secrets read.
-//!
-//! Arrow: `plan`, `secrets` → here → `ready`, `run`.
 
 use super::secrets;
 use crate::document::InputError;

@@ -1,6 +1,4 @@
 //! The container image of a job: imported once, verified, unpacked once on each node.
-//!
-//! Arrow: `plan`, `slurm::srun`, `place` → here → `run`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,6 +1,4 @@
 //! Why servers did not come up, or died: always with the log lines that tell.
-//!
-//! Arrow: depends on nothing but `document`; `deploy` → `run`, `commands`.
 
 use std::sync::Arc;
 

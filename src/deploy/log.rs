@@ -1,6 +1,4 @@
 //! Reading logs that are being written: the last lines, and each new line once.
-//!
-//! Arrow: depends on nothing; `spawn` → here.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Inside the allocation: starts the servers of a deployment, watches them from the first second, waits until one
 //! generates a token, and stops them in order.
-//!
-//! Arrow: `plan`, `render`, `slurm`/`executor` (steps), `load` (probe) → here → `run`.
 
 pub mod connection;
 pub mod container;

@@ -1,6 +1,4 @@
 //! Where processes run: this machine, or the nodes of a Slurm allocation. The same launcher serves both.
-//!
-//! Arrow: `executor`, `slurm` → here → `spawn`, `stop`, `ports`.
 
 use crate::executor::slurm::Slurm;
 use crate::slurm::JobId;

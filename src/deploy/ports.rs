@@ -1,6 +1,4 @@
 //! Ports: the one a user fixed, and where a job begins to look for free ones.
-//!
-//! Arrow: `plan`, `place` → here → `scene`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,5 @@
 //! Readiness: a health path is not enough. Dynamo's answers 200 without any worker, so workers are counted, the model must
 //! be listed and a token must come.
-//!
-//! Arrow: `load::probe`, `launcher`, `render` → here → `deploy`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

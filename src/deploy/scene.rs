@@ -2,7 +2,6 @@
 //!
 //! Other nodes are asked by one step that runs `tokmark node` on each of them; answers and error output go to files of
 //! their own, so that neither is ever read for the other.
-//! Arrow: `node`, `plan`, `place` → here → `deploy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;

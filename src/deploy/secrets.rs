@@ -1,6 +1,4 @@
 //! Values by reference: `env:NAME` and `file:PATH` are read where a server starts and go nowhere else.
-//!
-//! Arrow: `document` → here → `spawn`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! Starting one process, as a child here or a step in the allocation.
-//!
-//! Arrow: `render`, `step`, `watch` → here → `deploy`.
 
 use std::collections::BTreeMap;
 use std::io::Write;

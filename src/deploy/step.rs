@@ -1,6 +1,4 @@
 //! The argv a process is executed with: the role's own, in a container and a step where it runs in an allocation.
-//!
-//! Arrow: `render`, `slurm::srun`, `place` → here → `spawn`, `container`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

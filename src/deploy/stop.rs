@@ -2,7 +2,6 @@
 //!
 //! An srun that gets SIGTERM kills its tasks outright, so inside an allocation the signal goes to the step, by the
 //! step's own id. Steps started at one moment get their numbers in any order: the id is looked up by name.
-//! Arrow: `executor`, `place`, `spawn` → here → `deploy`.
 
 use std::time::{Duration, Instant};
 

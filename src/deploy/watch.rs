@@ -1,6 +1,4 @@
 //! Watching a process from its first moment: its end, fatal lines in its logs, signs of progress.
-//!
-//! Arrow: `log` → here → `spawn`.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

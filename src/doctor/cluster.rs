@@ -1,6 +1,6 @@
 //! A site file against what Slurm says of its cluster.
 //!
-//! Arrow: `site`, `survey` → here → `examine`. Pure.
+//! Pure.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Asks for everything that `doctor` reports: the cluster, whether it would take jobs, and its nodes.
 //!
-//! Arrow: `survey`, `cluster`, `probe`, `seen`, `executor` → here → `commands`. Every call has a time limit.
+//! Every call has a time limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

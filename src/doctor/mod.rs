@@ -2,7 +2,7 @@
 //!
 //! `cluster` compares the file with what Slurm says, `probe` makes the short job that looks from compute nodes, `seen` judges
 //! what it answers, `weights` looks at a recipe's weights and image, `examine` asks for all of it.
-//! Arrow: `site`, `survey`, `node`, `plan`, `weights`, `executor` → here → `commands`. Nothing here prints.
+//! Nothing here prints.
 
 pub mod cluster;
 pub mod examine;

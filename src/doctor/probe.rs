@@ -2,7 +2,7 @@
 //!
 //! It asks for the place (partition, account …) as real jobs do, and for as little of it as it can, so that it need not wait for
 //! whole nodes.
-//! Arrow: `site`, `plan` → here → `examine`. Pure.
+//! Pure.
 
 use crate::node::{Ask, PortAsk, WeightsAsk};
 use crate::plan::build::host_path;

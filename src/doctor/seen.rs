@@ -1,6 +1,6 @@
 //! What compute nodes answered, judged.
 //!
-//! Arrow: `node`, `probe` → here → `examine`. Pure.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,6 +1,4 @@
 //! The weights and the image of a recipe as this machine sees them, and the weights as nodes do.
-//!
-//! Arrow: `plan`, `weights`, `node` → here → `examine`, `seen`.
 
 use std::path::Path;
 

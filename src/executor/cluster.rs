@@ -1,6 +1,6 @@
 //! What a cluster says of itself: its nodes, accounts and MPI types, whether it would take a job, and a short job's answer.
 //!
-//! Arrow: `slurm` (argv and parsers) → here → `survey`, `doctor`. Nothing here prints.
+//! Nothing here prints.
 
 use std::collections::BTreeMap;
 use std::path::Path;

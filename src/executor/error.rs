@@ -1,6 +1,4 @@
 //! How a call of a Slurm tool fails, in words that say which call, what it said and what to do next.
-//!
-//! Arrow: `slurm` → here → `executor::slurm`, `error` (exit code 3).
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Submit, poll, cancel: where jobs are run.
 //!
-//! Arrow: `slurm` (argv and parsers) → here → `commands`, `deploy`. Nothing here prints.
+//! Nothing here prints.
 
 mod cluster;
 pub mod error;

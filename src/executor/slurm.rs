@@ -1,6 +1,6 @@
 //! Slurm through its command line: each call has a time limit, no stdin, and an error that says what it was.
 //!
-//! Arrow: `slurm` (argv and parsers) → here → `commands`, `deploy`. Nothing here prints.
+//! Nothing here prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -1,6 +1,4 @@
 //! Experiments there are: directories with a manifest, below an experiments folder.
-//!
-//! Arrow: `manifest`, `event` → here → `commands`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! What happens during a run, as typed events: the contract between the run and everyone who watches it.
 //!
-//! `events.jsonl` holds every event; the terminal shows the same ones. Arrow: `experiment` → `run`, `commands`.
+//! `events.jsonl` holds every event; the terminal shows the same ones.
 
 use std::io::Write;
 use std::path::Path;

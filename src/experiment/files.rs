@@ -1,6 +1,4 @@
 //! Writing so that a reader never sees half a file and nothing is lost.
-//!
-//! Arrow: depends on nothing; everything that writes results → here.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};

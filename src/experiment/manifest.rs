@@ -1,6 +1,6 @@
 //! `manifest.json`: identity and provenance of an experiment, written once.
 //!
-//! What changes later (states, results) is in `events.jsonl`. Arrow: `experiment` → `commands`.
+//! What changes later (states, results) is in `events.jsonl`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,7 +2,6 @@
 //!
 //! Nothing in it is overwritten: files are created whole or not at all, logs and records only grow, and a part that
 //! was cut short is moved aside before it is run again. The reports at the top are derived and may be made anew.
-//! Arrow: `plan`, `metrics` → here → `run`, `report`, `commands`.
 
 pub mod discover;
 pub mod event;

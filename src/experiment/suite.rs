@@ -1,7 +1,5 @@
 //! A suite: experiments that were ordered together, and where each of them is. Its directory lies beside theirs and is none
 //! itself: it has a receipt, written once, in place of a manifest.
-//!
-//! Arrow: `files` → here → `commands`.
 
 use std::path::{Path, PathBuf};
 

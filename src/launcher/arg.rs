@@ -1,6 +1,4 @@
 //! Entries of an argv: whole arguments, never a shell line.
-//!
-//! Arrow: depends on nothing; `role` → here → `render`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};

@@ -1,6 +1,4 @@
 //! What a launcher file needs beside correct types.
-//!
-//! Arrow: `document` → here → `find`.
 
 use regex::Regex;
 

@@ -1,6 +1,4 @@
 //! Where launchers are found: beside the recipe, in the user's configuration, in the binary.
-//!
-//! Arrow: `document`, `recipe` (folders) → here → `commands`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Engines as data: which processes an engine is, where each goes, its argv, ports, files, readiness, fatal log lines.
 //!
-//! A new engine is a new TOML file and no Rust. Arrow: `document`, `template` → here → `plan`.
+//! A new engine is a new TOML file and no Rust.
 
 mod arg;
 mod check;

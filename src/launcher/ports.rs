@@ -1,6 +1,4 @@
 //! Ports a process needs: one number, or a number of ports at a distance from the next process's.
-//!
-//! Arrow: depends on nothing; `role` → here.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de};

@@ -1,6 +1,4 @@
 //! When a role counts as ready.
-//!
-//! Arrow: depends on nothing; `role` → here → `deploy::ready`.
 
 use std::collections::BTreeMap;
 

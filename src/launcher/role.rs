@@ -1,6 +1,4 @@
 //! Roles: the kinds of process an engine is made of, and where each goes.
-//!
-//! Arrow: `arg`, `ports`, `ready` → here → `plan::topology`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,5 @@
 //! Sends one request and sees it through to its end, within its time limits.
 //!
-//! Arrow: `drive` calls [`Client::exchange`]; `http1` (or `via_reqwest`) reads, `flight` understands what was read.
 //! One client belongs to one driving thread, so its connections are never contended.
 
 use std::fmt::Write as _;

@@ -1,6 +1,4 @@
 //! The clock of one load point: µs since its instant 0, monotonic.
-//!
-//! Arrow: `drive` starts it, everything in `load` reads it.
 
 use std::time::Instant;
 

@@ -1,6 +1,4 @@
 //! Hands finished requests on and notices when going on is pointless.
-//!
-//! Arrow: `drive` feeds it on the caller's thread; it makes the `PointRun`, which keeps none of them.
 
 use std::sync::Arc;
 

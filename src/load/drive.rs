@@ -1,8 +1,7 @@
 //! Drives one load point: threads, phases, and the way of every record to the caller.
 //!
-//! Arrow: `plan::LoadPoint` → here → `metrics::record::PointRun`. One operating-system thread per share of the load, each with
-//! its own single-threaded runtime, client and connections; they meet only in the counter of `supply` (once a request)
-//! and in the channel of finished records (once a request).
+//! One operating-system thread per share of the load, each with its own single-threaded runtime, client and connections; they
+//! meet only in the counter of `supply` (once a request) and in the channel of finished records (once a request).
 //!
 //! A closed loop is `slots`: each takes its next request itself. An open loop is [`open_loop`]: a thread of
 //! its own (`pace`) says when, the driving threads send what they are handed. Both end the same way: when nothing is left

@@ -1,7 +1,7 @@
 //! One request in flight: the record while it is being made.
 //!
-//! Arrow: `client` moves it along, `drive` receives the finished record. A flight that is dropped before it ended — its task
-//! was cut by an interrupt — still delivers its record, as `cancelled`, with what was received: nothing vanishes.
+//! A flight that is dropped before it ended — its task was cut by an interrupt — still delivers its record, as `cancelled`,
+//! with what was received: nothing vanishes.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};

@@ -1,7 +1,6 @@
 //! What the load engine measures of itself, to say so when *it* was the limit.
 //!
-//! Arrow: `drive` samples here; the figures go into `metrics::record::ClientHealth`. Each driving thread keeps a [`ThreadHealth`]
-//! of its own, a [`Monitor`] watches the process and its machine.
+//! Each driving thread keeps a [`ThreadHealth`] of its own, a [`Monitor`] watches the process and its machine.
 
 mod cgroup;
 mod clock_step;

@@ -1,6 +1,6 @@
 //! The load engine: sends the requests of one load point and records what came back.
 //!
-//! Arrow: `plan` (load point) → here → `metrics::record`. Knows nothing of Slurm, files or printing.
+//! Knows nothing of Slurm, files or printing.
 //!
 //! ```text
 //!        ramp, schedule → pace → redeem (open loop)   slots (closed loop)

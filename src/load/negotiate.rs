@@ -1,7 +1,7 @@
 //! Finds out, before the load, which extensions a server refuses, so that no load point is lost to a field it could do without.
 //!
-//! Arrow: `probe` sends, `body` says what may go; `run` asks once per load point. A server that takes everything sees one
-//! request of one token for each URL. Nothing is ever left out during the load itself, and nothing is sent twice there.
+//! A server that takes everything sees one request of one token for each URL. Nothing is ever left out during the load
+//! itself, and nothing is sent twice there.
 
 use std::time::Duration;
 

@@ -6,7 +6,6 @@
 //!
 //! Instants are absolute. After a stall the arrivals that are due by then leave at once, each with its own intended
 //! instant, and those that are not due do not: there is no burst beyond what the schedule says, and no arrival is lost.
-//! Arrow: `schedule`, `supply` → here → `drive`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

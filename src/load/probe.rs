@@ -1,6 +1,6 @@
 //! Single requests outside any measurement: is the server there, what does it serve, can it generate.
 //!
-//! Arrow: `deploy` asks through here until a server is ready. Same client set-up as the load itself, nothing recorded.
+//! Same client set-up as the load itself, nothing recorded.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Live counters of a load point, for a progress display on another thread.
 //!
-//! Arrow: `flight` and `drive` count, a reporter outside reads. Plain atomics: reading never disturbs the load.
+//! Plain atomics: reading never disturbs the load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};

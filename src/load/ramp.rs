@@ -1,6 +1,4 @@
 //! A ramp while it is driven: its stages as instants.
-//!
-//! Arrow: `plan::Ramp`, `clock` → here → `slots`, `flight`, `drive`.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,4 @@
 //! Open loops: sends each arrival that the pacer lets in.
-//!
-//! Arrow: `pace` → here → `turns`; `drive` starts it.
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;

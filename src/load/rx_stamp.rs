@@ -1,7 +1,6 @@
 //! When the kernel received what a read returns: `SO_TIMESTAMPNS` on a TCP socket.
 //!
-//! Arrow: the transport enables it on its sockets and reads every so-and-so-many-th time through [`read_stamped`]; the delays go
-//! to `health::ReadDelay`. Sources: socket(7), cmsg(3), Documentation/networking/timestamping.rst in the kernel.
+//! Sources: socket(7), cmsg(3), Documentation/networking/timestamping.rst in the kernel.
 //!
 //! The stamp is that of the *last* segment a read returns; bytes of earlier segments in the same read waited longer.
 

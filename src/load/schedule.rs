@@ -1,7 +1,7 @@
 //! The intended arrivals of an open loop: one drawn sequence of instants for the whole load point.
 //!
 //! Pure: (load point, phase) → the same instants for ever, however many threads send. A schedule per thread would not be
-//! Poisson any more once the threads are in step. Arrow: `plan::LoadPoint` → here → `pace`.
+//! Poisson any more once the threads are in step.
 //!
 //! Where the rate changes over time (a ramp), arrivals of a process of rate 1 are drawn and mapped through the inverse of the
 //! integral of the rate: a non-homogeneous Poisson process for Poisson spacing, and exactly as many arrivals as the integral

@@ -1,6 +1,6 @@
 //! Closed loops: slots that send their next request when their last one, or its whole conversation, has ended.
 //!
-//! Arrow: `supply`, `ramp` → here → `turns`; `drive` starts them. Slot `s` belongs to thread `s mod threads`.
+//! Slot `s` belongs to thread `s mod threads`.
 
 use std::sync::Arc;
 use std::time::Instant;

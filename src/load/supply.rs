@@ -1,7 +1,6 @@
 //! Requests made ready ahead of need, so that building a prompt never delays a stream that is being timed.
 //!
-//! Arrow: a builder thread (`drive`) fills it, the slots of every driving thread take from it. One lock per request.
-//! The supply is also the counter that makes totals exact over threads: a number is given out once.
+//! One lock per request. The supply is also the counter that makes totals exact over threads: a number is given out once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

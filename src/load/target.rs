@@ -1,6 +1,4 @@
 //! The server that is driven, and how an HTTP client for it is built.
-//!
-//! Arrow: `drive` and `probe` build their clients here, so that both treat TLS, proxies, redirects and retries alike.
 
 use std::path::PathBuf;
 use std::sync::Arc;

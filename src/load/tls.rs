@@ -1,6 +1,4 @@
 //! TLS towards the server: whom to trust, and what is refused.
-//!
-//! Arrow: `target` → here; one configuration serves every transport.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

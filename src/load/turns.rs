@@ -1,7 +1,5 @@
 //! One request after the other of a conversation: answer, thinking, next turn. A request that stands alone is a conversation of
 //! one turn.
-//!
-//! Arrow: `slots`, `redeem` → here → `client`, `supply`.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Requests through reqwest: HTTP/2 and proxies, which `http1` leaves out.
 //!
-//! Arrow: `client` → here. Reads are stamped when reqwest hands them over, behind its connection task and channel.
+//! Reads are stamped when reqwest hands them over, behind its connection task and channel.
 
 use std::error::Error as _;
 use std::time::Instant;

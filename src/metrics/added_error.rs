@@ -1,6 +1,4 @@
 //! How much the client itself adds to an instant: the time from when bytes were readable to when they were stamped.
-//!
-//! Arrow: `record` → here → `summary`, `verdict`.
 
 use super::record::ClientHealth;
 use super::stats::percentile;

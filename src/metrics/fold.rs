@@ -1,7 +1,7 @@
 //! The records of a load point folded up as they end: what every figure is computed from once the last has ended.
 //!
 //! Memory is a [`Row`] a request, 4 bytes for its place in a ramp or a conversation, and a count per distinct gap; the chunks
-//! are on disk. Arrow: `record` → `row`, `rows`, `gaps`, `stages`, `turns` → here → `summary`, `verdict`, `dialects`.
+//! are on disk.
 
 use super::gaps::Gaps;
 use super::prefix_cache::CacheTally;

@@ -1,7 +1,7 @@
 //! The gaps between chunks of all requests, pooled: every gap counted at its µs, in memory that does not grow with them.
 //!
-//! Gaps are whole µs, so that the billion of a long run share some ten thousand values. Exact: no bucket is wider than
-//! the clock's µs. Arrow: `fold` counts here; `stats` ← here.
+//! Gaps are whole µs, so that the billion of a long run share some ten thousand values. Exact: no bucket is wider than the
+//! clock's µs.
 
 use super::stats::{Distribution, PERCENTILES};
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! The requests of one part of a load point, such as a stage or a turn: how many, and their latencies.
 //!
 //! A part knows where its requests are among the rows, 4 bytes each, and takes their figures from there.
-//! Arrow: `rows`, `stats` → here → `stages`, `turns`.
 
 use super::row::Row;
 use super::rows::Rows;

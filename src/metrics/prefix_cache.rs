@@ -1,7 +1,6 @@
 //! How much of the prompts a prefix cache answered, and how much of them it should have by plan.
 //!
 //! A prompt that the server has seen before costs it next to no prefill: its TTFT says nothing about one that it has not.
-//! Arrow: `record` → here → `fold`, `summary`, `verdict`.
 
 use super::record::{CacheCount, PointRun, RequestRecord};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,4 @@
 //! How the prompts of a load point were made, as far as one must know it to send them again.
-//!
-//! Arrow: `run` → here → `summary`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

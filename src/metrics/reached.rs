@@ -1,6 +1,4 @@
 //! How the server was reached and what it refused: the part of a summary that no record holds.
-//!
-//! Arrow: `plan` (extensions) → here → `summary`; `run` fills it in.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

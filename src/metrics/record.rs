@@ -1,7 +1,6 @@
 //! One request as it happened: what was asked, every instant that matters, how it ended.
 //!
 //! Records are the product: `load` writes them, everything else (summary, exports, reports) is a fold over them.
-//! Arrow: depends on nothing; `load` → here → the rest of `metrics`.
 
 mod health;
 

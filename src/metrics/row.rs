@@ -1,7 +1,7 @@
 //! What the figures need of one request: instants and token counts in a fixed size, nothing on the heap.
 //!
 //! A row is what stays in memory of a request that has ended; its chunks stay on disk. Every per-request metric of the
-//! summary is defined here. Arrow: `record` → here → `fold`, `summary`, `verdict`, `dialects`.
+//! summary is defined here.
 
 use super::record::{CountSource, Outcome, Phase, RequestRecord, Usage, ms};
 

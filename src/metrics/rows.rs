@@ -1,6 +1,4 @@
 //! The rows of a load point, in memory that grows without being moved.
-//!
-//! Arrow: `row` → here → `fold`, `part`.
 
 use super::row::Row;
 

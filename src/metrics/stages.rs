@@ -3,7 +3,6 @@
 //! Latencies and counts are those of the requests sent in a stage (open loop: meant to be sent). Throughput is what came out
 //! while the stage lasted, whenever it was asked for: requests that ended, and tokens that arrived, in its window. With
 //! answers longer than a stage the two differ much, and only the second says what the server did under that load.
-//! Arrow: `record`, `part`, `plan` → here → `fold`, `summary`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Exact statistics of a set of values: every value is kept and sorted, nothing is sketched.
 //!
 //! Percentiles are numpy-linear and the standard deviation is the population's (DESIGN §2), which is what AIPerf, vLLM and
-//! genai-perf use as well. Arrow: depends on nothing; records → here → `summary`, `dialects`.
+//! genai-perf use as well.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! `summary.json`: one load point in figures (schema 1, DESIGN §4.4).
 //!
-//! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the
-//! verdict; warm-up enters nothing. Arrow: `fold`, `stats`, `verdict`, `plan` → here → reports.
+//! Only measured requests that ended well enter a distribution or a throughput; failed ones enter `requests` and the verdict;
+//! warm-up enters nothing.
 
 use super::added_error::AddedError;
 use super::fold::Fold;

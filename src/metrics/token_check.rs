@@ -1,7 +1,6 @@
 //! The server's count of output tokens held against the client's own.
 //!
 //! OSL, ITL and tok/s all rest on `usage`; nothing else would show a server that counts chunks or characters.
-//! Arrow: `record` → here → `fold`, `summary`, `verdict`.
 
 use super::record::RequestRecord;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,5 @@
 //! Conversations in figures, turn by turn: the prompt grows with each turn, and what a prefix cache keeps of it decides the
 //! TTFT.
-//!
-//! Arrow: `record`, `part` → here → `fold`, `summary`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Whether a load point may be believed: `valid`, `suspect` or `invalid`, with reasons that name the figures.
 //!
-//! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the
-//! reason before using it. Each threshold is a constant with its why. Arrow: `fold` → here → `summary`.
+//! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the reason
+//! before using it. Each threshold is a constant with its why.
 
 pub mod client;
 mod steady;

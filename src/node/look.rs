@@ -1,6 +1,4 @@
 //! Looking at the machine this runs on.
-//!
-//! Arrow: `ports` → here → `node`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What a machine says of itself: names it can resolve, ports that are free, paths it can read, its GPUs and its clock.
 //!
 //! `tokmark node` prints a [`Report`] as one line of JSON. A job asks its own nodes this way, and `doctor` the compute nodes.
-//! Arrow: depends on nothing; `deploy`, `doctor` and `commands` → here. Nothing here prints.
+//! Nothing here prints.
 
 mod look;
 mod ports;

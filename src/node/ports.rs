@@ -1,6 +1,4 @@
 //! Free ports of this machine: those that can be bound on every address at this moment.
-//!
-//! Arrow: depends on nothing; `look` → here.
 
 use std::net::{Ipv4Addr, TcpListener};
 

@@ -1,6 +1,6 @@
 //! `telemetry/client.jsonl`: CPU, memory, descriptors of tokmark itself, and how the load stands.
 //!
-//! Arrow: `load::Progress` → here. Source of the process figures: proc(5).
+//! Source of the process figures: proc(5).
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;

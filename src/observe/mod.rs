@@ -1,7 +1,6 @@
 //! Watching from the side while a load point runs: the server's metrics and the client itself, once a second.
 //!
 //! Nothing here may disturb the measurement or end it: a scrape that fails is a line that says so.
-//! Arrow: `load` (probe, progress), `metrics` (record) → here → `run`.
 
 mod client;
 pub mod prefix_cache;

@@ -1,7 +1,6 @@
 //! What the servers' own counters say of their prefix caches.
 //!
 //! Counters only rise: [`CacheCount::since`] of two counts is what a load point did.
-//! Arrow: `load::probe`, `prometheus`, `metrics` (record) → here → `run`.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The Prometheus text format, as far as samples go: `name{label="value"} 1.5`.
 //!
-//! Arrow: depends on nothing. Source: "Exposition formats" of the Prometheus documentation, text format 0.0.4.
+//! Source: "Exposition formats" of the Prometheus documentation, text format 0.0.4.
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq)]

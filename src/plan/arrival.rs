@@ -1,6 +1,4 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
-//!
-//! Arrow: `recipe` → here → `build`.
 
 use super::build::Blame;
 use super::load_point::GAMMA_SHAPES;

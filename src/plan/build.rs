@@ -1,6 +1,4 @@
 //! From a resolved recipe to a [`Plan`], with every mistake found on the way reported at once.
-//!
-//! Arrow: `resolve`, `matrix`, `points`, `topology`, `job` → here → `commands`.
 
 use std::path::Path;
 

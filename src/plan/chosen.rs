@@ -1,6 +1,4 @@
 //! What a user chose beside the recipe: options and environment variables, as plain data that a plan can carry.
-//!
-//! Arrow: `recipe` (knobs) → here → `resolve`, `sources`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! How the load reaches the endpoint: its URLs and the `[deploy.connection]` section, checked.
-//!
-//! Arrow: `recipe`, `launcher` → here → `build`, `deploy`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! The container a deployment's servers run in: the recipe's image in the site's runtime.
-//!
-//! Arrow: `recipe`, `site` → here → `build`.
 
 use std::path::Path;
 

@@ -1,6 +1,4 @@
 //! Fields of a request that not every OpenAI-compatible server takes, and what a result means without them.
-//!
-//! Arrow: pure data; here → `load` (body, negotiation), `metrics` (verdict).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,4 @@
 //! What templates may use of a deployment before anything runs: sizes, settings, how many nodes.
-//!
-//! Arrow: `pool`, `template` → here → `topology`, `render`.
 
 use serde_json::{Map, Value, json};
 

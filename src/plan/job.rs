@@ -1,6 +1,4 @@
 //! What the job asks of Slurm: resources and `#SBATCH` directives.
-//!
-//! Arrow: `site`, `recipe` → here → `render`.
 
 use std::collections::BTreeMap;
 

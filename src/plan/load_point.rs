@@ -1,6 +1,4 @@
 //! One load on one deployment: what is sent, how fast, until when.
-//!
-//! Arrow: pure data; `recipe` → here → `load`, `metrics`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,4 @@
 //! Axes to points: the product of value lists, with readable stable names and a bound on its size.
-//!
-//! Arrow: `recipe` → here → `build`.
 
 use toml::{Table, Value};
 

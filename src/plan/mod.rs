@@ -2,7 +2,6 @@
 //!
 //! A [`Plan`] travels inside the job script and is all that the inside of an allocation needs. Hosts and ports are not
 //! in it: they are known only where the job runs.
-//! Arrow: `recipe`, `launcher`, `site` → here → `render`, `deploy`, `load`.
 
 mod arrival;
 pub mod build;

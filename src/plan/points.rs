@@ -1,6 +1,4 @@
 //! Load points of a recipe: the product of its lists, each point checked.
-//!
-//! Arrow: `recipe`, `matrix` → here → `build`.
 
 use toml::{Table, Value};
 

@@ -1,6 +1,4 @@
 //! Pools: groups of like replicas. One for an aggregated deployment, prefill and decode for a disaggregated one.
-//!
-//! Arrow: `recipe` (sections) → here → `topology`, `servers`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Which port each process gets: the preferred one, or the next that is free, never one that another process has.
 //!
-//! Pure: what is free comes in as a function. Arrow: `topology` → here → `render` (samples), `deploy`.
+//! Pure: what is free comes in as a function.
 
 use std::collections::{BTreeMap, BTreeSet};
 

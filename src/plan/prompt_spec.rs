@@ -1,6 +1,4 @@
 //! From the keys of `[load]` that say what is sent to a [`PromptSpec`] and lengths, with every mistake found on the way.
-//!
-//! Arrow: `recipe` → here → `points`, `commands` (bench, prompts), which say by `at` where a key was written.
 
 use std::path::Path;
 

@@ -1,6 +1,4 @@
 //! What the requests of a load point say: whose words, how long, what they share.
-//!
-//! Arrow: pure data; `recipe` → here → `prompts`, `load`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,4 @@
 //! A load that changes over time: stages one after the other, and what they ask for at every instant.
-//!
-//! Arrow: pure data and its arithmetic; `recipe` → here → `load`, `metrics`.
 
 use serde::{Deserialize, Serialize};
 

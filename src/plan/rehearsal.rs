@@ -1,6 +1,6 @@
 //! Rehearsals: a load of which only a share is driven, and a deployment on an engine that stands in for the recipe's.
 //!
-//! Arrow: `launcher` (stand_in), a planned deployment → here → `build`. Pure, like all of `plan`.
+//! Pure, like all of `plan`.
 
 use serde_json::Value;
 use toml::Table;

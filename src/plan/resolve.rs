@@ -1,7 +1,7 @@
 //! Which layers apply, in which order: defaults < site < recipe < GPU section < scale section < sbatch's variables <
 //! knobs < `--env` < `--set`.
 //!
-//! Arrow: `recipe`, `site`, `chosen` → here → `build`. Pure: the environment was taken down before, in [`Chosen`].
+//! Pure: the environment was taken down before, in [`Chosen`].
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! sbatch's own environment variables (`SBATCH_PARTITION` …). sbatch lets them win over the script's directives, so they
 //! are written into the script instead: it then says what will happen, and gives the same job a week later.
 //!
-//! Arrow: `chosen` → here → `resolve`, `sources`. Source: sbatch(1), "INPUT ENVIRONMENT VARIABLES".
+//! Source: sbatch(1), "INPUT ENVIRONMENT VARIABLES".
 
 use toml::Table;
 

@@ -1,6 +1,4 @@
 //! Scales: how many GPUs a plan has in all, which other numbers its recipe offers, and whether an allocation has them.
-//!
-//! Arrow: `recipe`, `chosen`, a finished plan → here → `sources`, `workload`, `commands`.
 
 use super::chosen::Scale;
 use super::{Deployment, Plan, Pool};

@@ -2,7 +2,6 @@
 //!
 //! Order of the nodes: one for the load and one for the head roles when the recipe sets them apart, one for each
 //! dedicated role, then the pools, each packed from its first node on.
-//! Arrow: `pool`, `launcher` → here → `topology`.
 
 use super::Gpu;
 use super::pool::Pool;

@@ -1,6 +1,4 @@
 //! The servers of a deployment: sizes, pools, settings, processes, with every mistake named by its key.
-//!
-//! Arrow: `build` (where values came from), `pool`, `topology` → here → `build`.
 
 use serde_json::{Map, Value, json};
 use toml::Table;

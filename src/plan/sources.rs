@@ -1,7 +1,7 @@
 //! From everything a plan is made of to the plan, and again from the plan alone: a job whose environment sets a knob
 //! otherwise plans again, on the same path as the submission would have.
 //!
-//! Arrow: `resolve`, `build`, `scale`, `sbatch_env` → here → `commands`. Pure, like all of `plan`.
+//! Pure, like all of `plan`.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,4 @@
 //! A ramp from the stages of `[load]`, every mistake in them reported at once.
-//!
-//! Arrow: `recipe` → here → `arrival`.
 
 use super::build::Blame;
 use super::ramp::{Ramp, Stage};

@@ -1,6 +1,4 @@
 //! The name of an experiment without its job id: model, lengths, batch size, load.
-//!
-//! Arrow: `Deployment`s → here → `build`.
 
 use super::matrix::file_safe;
 use super::{Deployment, LoadPoint, Model, PromptKind};

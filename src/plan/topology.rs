@@ -1,6 +1,4 @@
 //! Roles to processes: which node, which GPUs, how many tasks, which ports.
-//!
-//! Arrow: `launcher`, `seats`, `facts` → here → `deploy`.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! Whether the prompts of a plan can be made, before a server is started for them.
-//!
-//! Arrow: `source` → here → `commands`, `run`.
 
 use std::path::Path;
 

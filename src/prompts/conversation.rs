@@ -1,7 +1,6 @@
 //! Conversations: turn after turn, each prompt is all that was said before and one message more.
 //!
-//! Arrow: `source` begins one → here → `load`, which puts in the real answers. Later prompts are built and counted once the answer
-//! is there, away from the threads that drive load.
+//! Later prompts are built and counted once the answer is there, away from the threads that drive load.
 
 use std::collections::VecDeque;
 use std::time::Duration;

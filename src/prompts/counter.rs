@@ -1,8 +1,8 @@
 //! What a server counts for a prompt: its chat template around the messages, its tokenizer over all of it.
 //!
-//! Arrow: `tokenizer`, `template` → here → `frame`, `source`. vLLM, SGLang and Dynamo render the template and tokenise the text
-//! without adding special tokens; a completion's text gets what the tokenizer adds to every text, such as a BOS token. Where
-//! the template is not known, what it adds is learned by asking the server ([`Counter::learn`]).
+//! vLLM, SGLang and Dynamo render the template and tokenise the text without adding special tokens; a completion's text gets
+//! what the tokenizer adds to every text, such as a BOS token. Where the template is not known, what it adds is learned by
+//! asking the server ([`Counter::learn`]).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How long prompts and answers are: fixed, around a mean, from a range, or one of several shapes.
 //!
-//! Pure. Arrow: `plan` → here → `source`.
+//! Pure.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

@@ -1,6 +1,6 @@
 //! What is sent: prompts of exact length, real ones from files, conversations, recorded traces.
 //!
-//! Arrow: `plan` (load point) → here → `load`. The only place that knows tokenizers, chat templates and prompt files.
+//! The only place that knows tokenizers, chat templates and prompt files.
 //!
 //! ```text
 //! tokenizer.json, chat_template.jinja → tokenizer, template → counter ─┐

@@ -1,7 +1,7 @@
 //! Natural text: sentences of a small built-in prose in random order.
 //!
-//! Arrow: `tokenizer` → here → `writer`. Random words are no text: they route a mixture of experts and fail a speculative
-//! decoder as no user's prompt does. What a sentence takes is counted once, behind another word.
+//! Random words are no text: they route a mixture of experts and fail a speculative decoder as no user's prompt does. What a
+//! sentence takes is counted once, behind another word.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! The prompts of one load point, by number: what `load` sends and `tokmark prompts` shows.
 //!
-//! Arrow: `writer`, `dataset`, `trace`, `conversation` → here → `load`. Pure once prepared: (point, salt, what the server was
-//! found to count, files) → the same prompts for ever, in whatever order they are asked for.
+//! Pure once prepared: (point, salt, what the server was found to count, files) → the same prompts for ever, in whatever
+//! order they are asked for.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Chat templates: the text a server makes of messages before it counts their tokens.
 //!
-//! Arrow: `counter` → here. Rendered with minijinja as `transformers` renders with Jinja2: `trim_blocks`, `lstrip_blocks`, loop
-//! controls, Python's string methods, `raise_exception`, `strftime_now` and `tojson`. Looked for, as vLLM does it, in
-//! `chat_template.jinja`, then under `chat_template` of `tokenizer_config.json`.
+//! Rendered with minijinja as `transformers` renders with Jinja2: `trim_blocks`, `lstrip_blocks`, loop controls, Python's
+//! string methods, `raise_exception`, `strftime_now` and `tojson`. Looked for, as vLLM does it, in `chat_template.jinja`,
+//! then under `chat_template` of `tokenizer_config.json`.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Counting tokens as the server does, from local files only.
 //!
-//! Arrow: `plan::TokenizerSpec` → here → `counter`. Three kinds: a `tokenizer.json` (crate `tokenizers`, what vLLM, SGLang and
-//! Dynamo load themselves), OpenAI's o200k_harmony (built in), and the built-in approximation of one token a word.
+//! Three kinds: a `tokenizer.json` (crate `tokenizers`, what vLLM, SGLang and Dynamo load themselves), OpenAI's o200k_harmony
+//! (built in), and the built-in approximation of one token a word.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

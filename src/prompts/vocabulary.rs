@@ -1,8 +1,8 @@
 //! Words that are one token wherever they stand behind another word: prompts made of them have exact lengths.
 //!
-//! Arrow: `tokenizer` → here → `writer`. Decoding and encoding random ids again gives other ids: pieces join, bytes are no
-//! UTF-8, special tokens fall apart. Whole lower-case words behind a space do not: every tokenizer in use cuts a text at its
-//! spaces first, or has no merge across them. Each word is tried here all the same, between two others.
+//! Decoding and encoding random ids again gives other ids: pieces join, bytes are no UTF-8, special tokens fall apart. Whole
+//! lower-case words behind a space do not: every tokenizer in use cuts a text at its spaces first, or has no merge across
+//! them. Each word is tried here all the same, between two others.
 
 use super::tokenizer::Tokenizer;
 use crate::document::InputError;

@@ -1,6 +1,6 @@
 //! Writes synthetic prompts: deterministic, of exact length as the server counts it, and no two with the same beginning.
 //!
-//! Pure once prepared: (writer, key) → the same text for ever. Arrow: `vocabulary`, `counter` → here → `source`.
+//! Pure once prepared: (writer, key) → the same text for ever.
 //!
 //! **Exactness.** A prompt is words of one token each ([`Vocabulary`]). What is around them (chat template, system prompt, BOS)
 //! is counted once, with words in it. Whether the sum holds is tried on a sample of whole prompts; if it does not for a

@@ -1,6 +1,4 @@
 //! The connection to the server: where it is, which HTTP, whom to trust, which proxy, which name of the length limit.
-//!
-//! Arrow: depends on nothing; free to `recipe` and `plan`, and through `plan` to `load`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

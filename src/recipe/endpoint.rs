@@ -1,6 +1,4 @@
 //! Which endpoint of the OpenAI API is driven: a word of the recipe that goes through to the requests.
-//!
-//! Arrow: depends on nothing; `recipe` → here ← `plan`.
 
 use serde::{Deserialize, Serialize};
 

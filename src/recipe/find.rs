@@ -1,6 +1,4 @@
 //! Recipes by file, by name or by alias: the embedded ones, `./recipes`, and `~/.config/tokmark/recipes`.
-//!
-//! Arrow: `document` → here → `commands`.
 
 use std::path::{Path, PathBuf};
 

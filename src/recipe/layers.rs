@@ -2,7 +2,6 @@
 //!
 //! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < `--set`. A layer has been parsed alone and typed before it
 //! comes here, so that errors point into the right file; merging then works on plain tables.
-//! Arrow: `document` → here → `plan`.
 
 use std::collections::BTreeMap;
 

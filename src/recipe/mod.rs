@@ -2,7 +2,6 @@
 //!
 //! A recipe says what is measured and never where. The same types serve each layer (defaults, site, recipe, GPU
 //! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
-//! Arrow: `document` → here → `plan`.
 
 pub mod connection;
 pub mod endpoint;

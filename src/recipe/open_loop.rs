@@ -1,6 +1,4 @@
 //! Words of an open loop: how arrivals are spaced, what a full house does, how a load point ends.
-//!
-//! Arrow: depends on nothing; free to `recipe` and `plan`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,4 @@
 //! `[load.prompts]`: where prompts come from and what they share.
-//!
-//! Arrow: depends on nothing; free to `recipe` and `plan`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

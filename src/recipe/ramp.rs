@@ -1,6 +1,4 @@
 //! Stages of a ramp as people write them: `[[load.stages]]`.
-//!
-//! Arrow: `units` → here; free to `recipe` and `plan`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};

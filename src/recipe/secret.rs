@@ -1,6 +1,4 @@
 //! Which values are secrets, and how one is written without being written down.
-//!
-//! Arrow: depends on nothing; `plan`, `deploy`, `commands` → here.
 
 /// Whether a value is read where it is used: `env:NAME`, `file:PATH`.
 pub fn is_reference(value: &str) -> bool {

@@ -1,6 +1,4 @@
 //! Values people write with a unit or as a list: durations, tolerances, one or many.
-//!
-//! Arrow: depends on nothing; free to every module.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,6 @@
 //! The tera environment: job scripts, argv, config files, reports. Every template renders here and nowhere else.
 //!
 //! Values reach a shell only through the `sh` filter, and a process only as whole arguments.
-//! Arrow: `plan`, `launcher`, `template` → here → `deploy`, `commands`.
 
 mod script;
 

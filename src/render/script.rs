@@ -1,6 +1,4 @@
 //! The sbatch script of a plan, and its `#SBATCH` lines.
-//!
-//! Arrow: `plan`, `template` → here → `commands`, `doctor`.
 
 use serde_json::json;
 

@@ -1,6 +1,4 @@
 //! One chart model and its SVG: lines over concurrency, direct labels, nothing from outside.
-//!
-//! Arrow: depends on nothing; `report` → here.
 
 use super::table::number;
 

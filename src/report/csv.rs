@@ -1,6 +1,4 @@
 //! `summary.csv`: one row a load point, every headline figure, empty where a figure does not apply.
-//!
-//! Arrow: `metrics` → here → `report`.
 
 use super::Row;
 use crate::metrics::stats::Distribution;

@@ -1,6 +1,4 @@
 //! `report.html`: one file, no script, nothing loaded from outside.
-//!
-//! Arrow: `markdown`, `chart`, `render` → here → `report`.
 
 use serde_json::json;
 

@@ -1,6 +1,4 @@
 //! `summary.md` and `latency-ttft-summary.md`, and the table that ends a run on the terminal.
-//!
-//! Arrow: `metrics`, `table` → here → `report`, `commands`.
 
 use super::table::{Table, maybe, number};
 use super::{Row, Subject, load_of};

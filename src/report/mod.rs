@@ -1,7 +1,6 @@
 //! From summaries to pages people read: tables, CSV, SVG charts, one self-contained HTML file.
 //!
 //! Reports never need the cluster: they are a pure function of the plan and the summaries, and may be made anew.
-//! Arrow: `metrics` (summary), `plan`, `render` → here → `run`, `commands`.
 
 pub mod chart;
 pub mod csv;

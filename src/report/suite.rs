@@ -1,6 +1,4 @@
 //! The one table that a suite ends in: for a terminal, as `summary.md`, as `summary.csv`.
-//!
-//! Arrow: `table`, `csv`, `markdown`, `metrics` → here → `commands`.
 
 use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};

@@ -1,6 +1,4 @@
 //! An aligned table for terminals and Markdown.
-//!
-//! Arrow: depends on nothing; `report`, `commands` → here.
 
 /// A table of text: the first column is left-aligned, the others right.
 #[derive(Debug, Clone, Default)]

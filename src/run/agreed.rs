@@ -1,6 +1,4 @@
 //! A load point as the server takes it: what it refuses is left out before the load, and the summary says so.
-//!
-//! Arrow: `load` (negotiation) → here → `point`.
 
 use tokio_util::sync::CancellationToken;
 

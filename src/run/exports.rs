@@ -1,7 +1,5 @@
 //! A load point in the files of other tools, one after the other so that only one is in memory; those that grow with the
 //! records are written as the records are read again.
-//!
-//! Arrow: `metrics::dialects`, `experiment::files` → here → `point`.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! One plan from start to end: each deployment brought up, its load points driven, everything stopped, the report made.
 //!
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
-//! Arrow: `plan`, `deploy`, `load`, `metrics`, `experiment`, `report` → here → `commands`.
 
 mod agreed;
 mod exports;

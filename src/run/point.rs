@@ -1,6 +1,4 @@
 //! One load point, from the first request to the last file in its folder.
-//!
-//! Arrow: `load`, `metrics`, `experiment::files` → here → `run`, `commands` (bench).
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,6 @@
 //! The weights, looked through where the servers will read them and before any is started.
 //!
 //! One node does it, for all: model folders are on file systems that nodes share.
-//! Arrow: `weights`, `deploy` (place, error), `experiment` (events) → here → `run`.
 
 use std::time::Instant;
 

@@ -1,7 +1,5 @@
 //! The prompts of a load point, made to fit the server: how it counts is asked for before the load, and what cannot be is named
 //! before anything is measured.
-//!
-//! Arrow: `prompts`, `load` (probe) → here → `point`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,7 @@
 //! `records.jsonl`: written as requests end, read again for the exports.
 //!
-//! Arrow: `metrics::record`, `experiment::files` → here → `point`. Records gather in a buffer and go to the file every 64 KiB,
-//! and at the latest after a second, on a thread that does nothing else: a crash of tokmark loses a second at most, and the
-//! threads that drive load never wait for a disk.
+//! Records gather in a buffer and go to the file every 64 KiB, and at the latest after a second, on a thread that does
+//! nothing else: a crash of tokmark loses a second at most, and the threads that drive load never wait for a disk.
 
 use std::cell::OnceCell;
 use std::fs::File;

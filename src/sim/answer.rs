@@ -1,7 +1,6 @@
 //! An answer in the making: the engine loop pushes tokens in, the connection takes bytes out.
 //!
 //! Everything lives on one thread, so cells do instead of locks. Dropping the connection's end frees the sequence.
-//! Arrow: `driver` pushes → here → `routes` and hyper pull.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

@@ -1,6 +1,6 @@
 //! Error answers in vLLM's shapes (status, body), as captured from vLLM 0.32.
 //!
-//! Arrow: `request`, `routes` → here. Two kinds: `{"error": {...}}` from the API and `{"detail": ...}` from the router.
+//! Two kinds: `{"error": {...}}` from the API and `{"detail": ...}` from the router.
 
 use hyper::StatusCode;
 use serde_json::json;

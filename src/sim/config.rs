@@ -1,6 +1,4 @@
 //! What a simulated server is: a profile with what the user overrode, checked.
-//!
-//! Arrow: `commands::sim` fills [`Overrides`], `profile` the rest → here → `server`.
 
 use super::engine::EngineConfig;
 use super::faults::Faults;

@@ -1,6 +1,4 @@
 //! A profile of plain constants: limits, and the straight line of the step time.
-//!
-//! Arrow: `profile` reads it from TOML; here → `engine`, `cost`.
 
 use serde::Deserialize;
 

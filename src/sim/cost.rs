@@ -1,6 +1,4 @@
 //! How long one engine step takes, as a function of what is in it. Pure arithmetic.
-//!
-//! Arrow: `step`, `roofline` → here; `profile` fills it, `engine` asks for the duration of each step.
 
 use super::roofline::Roofline;
 use super::step::StepLoad;

@@ -1,7 +1,5 @@
 //! From the public figures of a GPU and a model to an engine: the step time by a roofline, the KV blocks by what is left
 //! of the memory. docs/sim.md has the formulas, and where each figure and each assumption comes from.
-//!
-//! Arrow: `profile` reads the figures from TOML; here → `engine`, `cost`, `roofline`.
 
 use serde::Deserialize;
 

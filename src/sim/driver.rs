@@ -2,7 +2,6 @@
 //!
 //! Deadlines are absolute. A step begins when the one before it *should* have ended, so lateness never adds up; only
 //! when the process falls behind by more than [`MAX_LAG_US`] does the model's time slip, and the metrics say so.
-//! Arrow: `engine`, `pacer` → here ← `routes`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

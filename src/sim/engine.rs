@@ -3,7 +3,6 @@
 //! It follows vLLM V1: one loop in which prefill and decode are the same thing (compute the tokens that have no KV
 //! yet), running sequences first, then the queue in order of arrival; when blocks run out the sequence admitted last
 //! loses its blocks and goes back to the head of the queue to be recomputed. Same calls, same answers.
-//! Arrow: `step`, `cost`, `stats` → here → `server`, which adds real time.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,5 @@
 //! Faults on purpose, to test what a benchmark does when a server fails. All off by default; the same seed fails the
 //! same requests.
-//!
-//! Arrow: `config` → here → `driver`.
 
 use super::{stable_hash, unit_interval};
 

@@ -2,8 +2,8 @@
 //!
 //! `profile` (data) → `constants`, `derive` → `config` (checked) → `engine` + `cost`, `roofline` (pure, virtual time) →
 //! `server` (HTTP, real time).
-//! Arrow: depends on nothing else in the crate; only `commands` and tests start it. Everything it answers says it is
-//! simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`, `system_fingerprint`.
+//! Everything it answers says it is simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`,
+//! `system_fingerprint`.
 
 mod answer;
 mod api_error;

@@ -3,7 +3,6 @@
 //! tokio's own timer counts whole milliseconds, which is too coarse for a step of 4 ms; spinning would burn the core the
 //! streams need. A plain sleeping thread is on time to about 60 µs (the kernel's default timer slack of 50 µs and
 //! one wake-up) and costs two context switches a step.
-//! Arrow: `driver` → here.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};

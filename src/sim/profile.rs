@@ -1,6 +1,4 @@
 //! Profiles: what the simulated engine imitates, as data. Some are embedded; a file of one's own does as well.
-//!
-//! Arrow: `profiles.toml` → here → `config`; `constants` and `derive` make an engine of it.
 
 use std::collections::BTreeMap;
 

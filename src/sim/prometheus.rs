@@ -1,6 +1,6 @@
 //! The text of `/metrics`: vLLM's names and labels, and a few of our own that say how far the model could be kept.
 //!
-//! Pure. Arrow: `stats`, `driver` → here → `routes`.
+//! Pure.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,6 @@
 //! The bytes of an answer, in vLLM's stream and unary shapes.
 //!
-//! What does not change from token to token is rendered once per request; a token is then two copies, no serialisation.
-//! Pure. Arrow: `request` → here → `answer`.
+//! What does not change from token to token is rendered once per request; a token is then two copies, no serialisation. Pure.
 
 use std::fmt::Write as _;
 

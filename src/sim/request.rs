@@ -1,6 +1,6 @@
 //! Reading a chat or completion request: what the engine needs of it, or the error vLLM would give.
 //!
-//! Pure. Arrow: `routes` → here → `driver`. Fields unknown to the simulation are ignored, as vLLM ignores them.
+//! Pure. Fields unknown to the simulation are ignored, as vLLM ignores them.
 
 use serde_json::Value;
 

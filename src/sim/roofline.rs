@@ -1,7 +1,5 @@
 //! Step time from the figures of a GPU and a model: each part of a step takes what its bytes take to be read or what
 //! its multiplications take to be done, whichever is longer. Pure arithmetic; docs/sim.md has the formula and its sources.
-//!
-//! Arrow: `derive` fills it, `cost` asks it.
 
 use super::step::StepLoad;
 

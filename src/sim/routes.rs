@@ -1,6 +1,6 @@
 //! The HTTP surface: which path answers what.
 //!
-//! Arrow: `server` → here → `request`, `driver`, `prometheus`. Every answer carries `x-tokmark-simulated: true`.
+//! Every answer carries `x-tokmark-simulated: true`.
 
 use std::convert::Infallible;
 use std::rc::Rc;

@@ -1,6 +1,4 @@
 //! The server: one thread that listens, serves connections, drives the engine and ends cleanly.
-//!
-//! Arrow: `config` → here → `routes`, `driver`; started by `commands::sim` (foreground) and by tests ([`SimHandle`]).
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;

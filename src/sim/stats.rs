@@ -1,6 +1,6 @@
 //! What the engine counts: vLLM's counters and histograms, with vLLM's buckets.
 //!
-//! Arrow: `engine` → here → `prometheus`. Times are the model's, not the wall clock's.
+//! Times are the model's, not the wall clock's.
 
 use super::engine::{FinishReason, SequenceRequest};
 

@@ -1,6 +1,4 @@
 //! What one engine step computes: the argument of the step-time models.
-//!
-//! Arrow: `engine` fills it → `cost`, `roofline` read it.
 
 /// What one step computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,6 +1,4 @@
 //! Where it runs: the cluster's partitions, GPU types, container runtime, model paths. A recipe never names any of it.
-//!
-//! Arrow: `document`, `recipe` (sections) → here → `plan`.
 
 mod sections;
 

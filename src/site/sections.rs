@@ -1,6 +1,4 @@
 //! The sections of a site file that say how its Slurm, its nodes and its containers are asked for things.
-//!
-//! Arrow: depends on nothing of the crate; `site` → here.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! Names of jobs and steps, as Slurm writes them.
-//!
-//! Arrow: depends on nothing.
 
 use std::fmt;
 

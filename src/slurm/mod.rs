@@ -1,7 +1,5 @@
 //! Slurm's command line as data: argv builders and parsers of what its tools print. No I/O.
 //!
-//! Arrow: depends on nothing of the crate; `executor`, `render` and `deploy` depend on it.
-//!
 //! Parsers take text that sites have wrapped: banners before and after, warnings, blank lines. A line that does not
 //! look like an answer is skipped; a line that does and cannot be read is an [`Unparsable`].
 

@@ -1,6 +1,6 @@
 //! What a cluster's srun offers: MPI types, and the options that plugins add.
 //!
-//! Arrow: depends on nothing. Source: srun(1), `--mpi=list`; pyxis' README.
+//! Source: srun(1), `--mpi=list`; pyxis' README.
 
 /// The argv that lists MPI types. Some versions list them on stderr.
 pub fn mpi_argv() -> Vec<String> {

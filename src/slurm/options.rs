@@ -1,6 +1,6 @@
 //! Options for sbatch as a user gives them: `key=value`, a bare flag, or with the dashes; each once.
 //!
-//! Arrow: depends on nothing; `commands` → here. Source: sbatch(1).
+//! Source: sbatch(1).
 
 use crate::document::InputError;
 

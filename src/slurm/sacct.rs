@@ -1,6 +1,6 @@
 //! `sacct`: what the accounting knows of jobs, ended ones above all.
 //!
-//! Arrow: depends on ids, states, times. Source: sacct(1).
+//! Source: sacct(1).
 //!
 //! The accounting lags by up to five seconds and, until slurmctld's own record arrives, may show a job that has
 //! begun (or even ended) as `PENDING`, named `allocation`, on the first of its nodes.

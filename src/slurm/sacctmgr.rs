@@ -1,6 +1,6 @@
 //! `sacctmgr`: which accounts and QOS a user may charge.
 //!
-//! Arrow: depends on nothing. Source: sacctmgr(1).
+//! Source: sacctmgr(1).
 
 use super::present;
 

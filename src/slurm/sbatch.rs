@@ -1,6 +1,6 @@
 //! `sbatch`: its argv, the id in its answer, advice on its refusals.
 //!
-//! Arrow: depends on nothing but ids. Source: sbatch(1).
+//! Source: sbatch(1).
 
 use std::path::Path;
 

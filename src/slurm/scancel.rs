@@ -1,6 +1,6 @@
 //! `scancel`: ending a job, and signals to a step or a batch script.
 //!
-//! Arrow: depends on ids. Source: scancel(1).
+//! Source: scancel(1).
 //!
 //! scancel of a job that is unknown or has ended is silent and succeeds; of such a step it fails, see [`is_gone`].
 

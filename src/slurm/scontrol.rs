@@ -1,7 +1,7 @@
 //! `scontrol`: one job as slurmctld knows it (where there is no accounting), host lists written out, the cluster's
 //! configuration and its nodes.
 //!
-//! Arrow: depends on ids, states, times. Source: scontrol(1).
+//! Source: scontrol(1).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! `sinfo`: nodes, their partitions, GPUs and features.
 //!
-//! Arrow: depends on nothing. Source: sinfo(1), gres.conf(5) for what GRES looks like.
+//! Source: sinfo(1), gres.conf(5) for what GRES looks like.
 
 use super::{Unparsable, present};
 

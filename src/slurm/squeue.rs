@@ -1,6 +1,6 @@
 //! `squeue`: what slurmctld knows of jobs, and the steps of a running job.
 //!
-//! Arrow: depends on ids, states, times. Source: squeue(1).
+//! Source: squeue(1).
 
 use super::status::text;
 use super::{JobId, JobState, JobStatus, StepInfo, Unparsable, duration_s, joined, unix_s};

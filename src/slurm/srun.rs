@@ -1,6 +1,6 @@
 //! `srun`: the argv of a step inside an allocation.
 //!
-//! Arrow: depends on nothing. Source: srun(1); pyxis' README for `--container-*`.
+//! Source: srun(1); pyxis' README for `--container-*`.
 //!
 //! Why the options are what they are:
 //! - `--overlap`: a step takes its nodes for itself otherwise, and the next one waits behind the server for ever.

@@ -1,6 +1,4 @@
 //! The state of a job, total: a state that this version of tokmark has never heard of is data, not an error.
-//!
-//! Arrow: depends on nothing.
 
 use std::fmt;
 

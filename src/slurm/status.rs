@@ -1,6 +1,4 @@
 //! What is known of a job and of its steps.
-//!
-//! Arrow: pure data; the parsers of `squeue`, `sacct` and `scontrol` make it.
 
 use std::fmt;
 

@@ -1,7 +1,5 @@
 //! Slurm's instants and durations.
 //!
-//! Arrow: depends on nothing.
-//!
 //! The executor asks with `SLURM_TIME_FORMAT=%s` and `TZ=UTC`, so an instant is either seconds since 1970 or, from a
 //! tool that does not honour the format, an ISO time that is UTC.
 

@@ -1,6 +1,6 @@
 //! What a user decides of a site file, and what has to be asked because the cluster leaves it open.
 //!
-//! Arrow: `survey` → here → `write`, `commands`. Pure.
+//! Pure.
 
 use std::collections::BTreeMap;
 

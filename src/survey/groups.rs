@@ -1,6 +1,6 @@
 //! GPU types of a cluster: nodes with the same GPUs, by what GRES, features and partitions call them.
 //!
-//! Arrow: `slurm`, `site` → here → `survey`. Pure.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! What can be learnt of a cluster by asking its tools: `init` writes a site file from it, `doctor` compares one with it.
 //!
-//! Arrow: `executor`, `slurm`, `site` → here → `doctor`, `commands`. Nothing here prints.
+//! Nothing here prints.
 
 pub mod choice;
 pub mod groups;

@@ -1,6 +1,6 @@
 //! A site file from a survey, with a comment on each value that says where it came from.
 //!
-//! Arrow: `survey`, `choice` → here → `commands`. Pure.
+//! Pure.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,4 @@
 //! What lies beside the weights: the configuration, the tokenizer.
-//!
-//! Arrow: `prompts` (tokenizer) → here → `folder`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,6 @@
 //!
 //! What lies at the top counts. Hidden files and folders inside (`.git`, `.cache`, `original`, `metal` …) are no engine's
 //! business; links are followed, since the hub's own cache is made of them.
-//! Arrow: `shard`, `index`, `beside` → here → `weights`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,6 +1,4 @@
 //! Whether an image file is whole, by its first bytes.
-//!
-//! Arrow: depends on nothing → here → `deploy`, `doctor`, `commands`.
 
 use std::io::Read;
 use std::path::Path;

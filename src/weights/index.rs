@@ -1,7 +1,5 @@
 //! `model.safetensors.index.json`: which tensor is in which file. Without one, numbers in the names of files say how many
 //! there are.
-//!
-//! Arrow: depends on nothing → here → `folder`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};

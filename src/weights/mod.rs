@@ -3,7 +3,7 @@
 //!
 //! `shard` reads one file's header, `index` the list of the files there should be, `folder` goes through a folder, `beside` looks
 //! at what lies beside the weights, `image` at images. Headers alone are read, never the data: a set of 163 files takes a moment.
-//! Arrow: `plan`, `prompts` (tokenizers), `node` (as a node is asked and answers) → here → `deploy`, `doctor`, `run`, `commands`. Nothing here prints or knows Slurm.
+//! Nothing here prints or knows Slurm.
 
 mod beside;
 mod folder;

@@ -2,7 +2,6 @@
 //!
 //! A header is not to be trusted: its length is held against the file's before anything is allocated for it, and every sum is
 //! checked. The format: 8 bytes of little-endian header length, the header in JSON, the data.
-//! Arrow: depends on nothing → here → `folder`.
 
 use std::collections::BTreeSet;
 use std::io::Read;

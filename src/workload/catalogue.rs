@@ -1,6 +1,4 @@
 //! Workloads: recipes by their names and aliases, with the `_<size>` that llmb writes after one.
-//!
-//! Arrow: `recipe` → here → `task`, `commands`.
 
 use crate::document::{InputError, nearest};
 use crate::recipe::find::RecipeFile;

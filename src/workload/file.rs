@@ -1,6 +1,4 @@
 //! A suite file: `[[job]]` tables in TOML, each an order. A list is an axis.
-//!
-//! Arrow: `document`, `recipe` (names), `order` → here → `commands`.
 
 use std::path::Path;
 

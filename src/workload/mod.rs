@@ -1,7 +1,5 @@
 //! Submission the llmb way: a workload by its name, its size, its precision and its number of GPUs, one job for each
 //! combination, or a file of such jobs. All of it is planned before anything is submitted.
-//!
-//! Arrow: `recipe`, `plan` → here → `commands`.
 
 pub mod catalogue;
 pub mod file;

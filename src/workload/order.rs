@@ -1,6 +1,4 @@
 //! One order: what the options of a command, or a `[[job]]` of a file, ask for, before any recipe was looked at.
-//!
-//! Arrow: `document` → here → `file`, `task`.
 
 use crate::document::InputError;
 

@@ -1,6 +1,4 @@
 //! From an order to its jobs, planned. Every mistake of every job is found before the first one is submitted.
-//!
-//! Arrow: `order`, `catalogue`, `plan` (by a function) → here → `commands`.
 
 use super::order::{Order, Scales};
 use super::{MAX_JOBS, Planner, catalogue};

@@ -1,7 +1,6 @@
 //! The cgroups this process runs in, v2 or v1: their memory limits, what was killed, what was throttled.
 //!
-//! Arrow: `monitor` reads the figures before, during and after the measured window. Sources: cgroups(7),
-//! Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
+//! Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
 //!
 //! A limit anywhere above a process holds for it, so every folder from its own cgroup up to the root is looked at: Slurm
 //! limits the job and the step, Kubernetes the pod and the container.

@@ -1,7 +1,7 @@
 //! Notices when the system clock is set, or the machine was suspended, while a load point runs.
 //!
-//! Arrow: `monitor` asks every quarter of a second. The figures of a load point come from the monotonic clock and stay right; what
-//! is joined by wall-clock time (server logs, GPU telemetry) does not.
+//! The figures of a load point come from the monotonic clock and stay right; what is joined by wall-clock time (server logs,
+//! GPU telemetry) does not.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,7 +1,7 @@
 //! What the kernel tells in files, read and parsed. A file that is not there, or says something else, is no figure.
 //!
-//! Arrow: the other files of `health` read through here; nothing else in `load` touches a file. Sources: proc(5),
-//! Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst, Documentation/scheduler/sched-stats.rst.
+//! Sources: proc(5), Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst, Documentation/scheduler/sched-
+//! stats.rst.
 
 use std::path::Path;
 

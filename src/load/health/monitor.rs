@@ -1,8 +1,5 @@
 //! Watches the client's machine while a load point is measured: counters before and after, peaks in between.
 //!
-//! Arrow: `drive` opens it with the measured window, runs it on a thread of its own and closes it at the end; it gives a
-//! `metrics::record::ClientHealth` but for what the driving threads know.
-//!
 //! It looks four times a second at what costs a few µs, once a second at cgroups and sockets. Tables of all sockets are
 //! read when there are so many that source ports may run out, and then every few seconds.
 

@@ -1,7 +1,4 @@
 //! How long bytes had been readable before they were stamped, sampled on each driving thread.
-//!
-//! Arrow: the transport adds what `rx_stamp` measures; `drive` merges the threads into
-//! `metrics::record::ClientHealth::read_delay_us`.
 
 /// Delays kept per thread; when full, every other one is dropped and from then on half as many are kept.
 const MAX_SAMPLES: usize = 32_768;

@@ -1,7 +1,7 @@
 //! Source ports towards the server, and what the host's TCP lost.
 //!
-//! Arrow: `monitor` reads here. Sources: ip(7) and Documentation/networking/ip-sysctl.rst for the port range,
-//! Documentation/networking/proc_net_tcp.rst, snmp_counter.rst.
+//! Sources: ip(7) and Documentation/networking/ip-sysctl.rst for the port range, Documentation/networking/proc_net_tcp.rst,
+//! snmp_counter.rst.
 //!
 //! A connection needs a source port that no other connection to the same address and port has; one that ended keeps it for a
 //! minute (TIME-WAIT). All figures are those of the network namespace, other processes included.

@@ -3,7 +3,7 @@
 //! Why not reqwest here: its connection tasks, channels and per-connection buffers cost half of the CPU time of a streamed
 //! event (`docs/performance.md`), and it stamps nothing. A read here is one system call into one buffer per thread, and its
 //! bytes are understood where they lie. What is not HTTP/1.1 to the server itself — HTTP/2, proxies — goes through reqwest.
-//! Arrow: `client` → here. `head`, `framing` and `reply` are pure; `connection` and `pool` do the input and output.
+//! `head`, `framing` and `reply` are pure; `connection` and `pool` do the input and output.
 
 mod connection;
 mod framing;

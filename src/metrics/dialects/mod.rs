@@ -2,7 +2,6 @@
 //! of their summaries, so that theirs can stand beside ours.
 //!
 //! Statistics come from the fold; only what lists every chunk or every error walks the records again.
-//! Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes or reads the files.
 
 pub mod aiperf;
 pub mod genai_perf;

@@ -6,8 +6,6 @@
 //! `prompt_tokens`, `output_tokens`, `status`) and the form of the time are ours. So are the definitions, as its own are
 //! not documented: those of our summary. Streaming off there is no TTFT and the cell is empty; a failed request has no
 //! latency, so that quantiles over the column are those of answers.
-//!
-//! Arrow: `fold`, `record`, `plan` → here → a writer.
 
 use super::{Results, file_name_part, offered, time_stamp};
 use crate::metrics::record::{Outcome, PointRun, RequestRecord};

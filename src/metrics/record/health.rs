@@ -1,7 +1,5 @@
 //! What the client found of its machine while it drove one load point: limits it came near to, and what the machine kept
 //! from it.
-//!
-//! Arrow: `load::health` fills it in; the verdict judges it, the summary shows it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,5 @@
 //! The client's part of the verdict: tokmark itself or its machine was the limit, or something of the machine's got in the
 //! way.
-//!
-//! Arrow: `record` (client health), `added_error` → here → `verdict`.
 
 use super::{ERROR_RATE_SUSPECT, Rating, share};
 use crate::metrics::added_error::{AddedError, AddedErrorSource};

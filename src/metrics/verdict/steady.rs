@@ -2,8 +2,8 @@
 //!
 //! A queue that grows, a cache that fills, a GPU that gets hot: the figures of such a run depend on how long it was. The
 //! latencies of good requests are taken in the order of sending, without the requests that met a filling or an emptying
-//! server, and cut into blocks. A trend has to be both certain (Mann–Kendall over the medians of the blocks) and large
-//! (the medians of the first and the last third). Arrow: `fold` → here → `verdict`.
+//! server, and cut into blocks. A trend has to be both certain (Mann–Kendall over the medians of the blocks) and large (the
+//! medians of the first and the last third).
 
 use crate::metrics::fold::Fold;
 use crate::metrics::row::Row;

@@ -1,7 +1,5 @@
 //! Reasons from who counted the tokens and who had seen them before: a prefix cache that answered against the plan, a server
 //! whose count of output tokens is not the tokenizer's.
-//!
-//! Arrow: `fold` (`prefix_cache`, `token_check`) → here → `verdict`.
 
 use super::Rating;
 use crate::metrics::fold::Fold;

@@ -1,6 +1,6 @@
 //! `databricks-dolly-15k.jsonl`: an instruction, what it is about, and the answer a person wrote.
 //!
-//! Arrow: `records` → here → `Sample`. Fields: `instruction`, `context` (often empty), `response`, `category`
+//! Fields: `instruction`, `context` (often empty), `response`, `category`
 //! (<https://huggingface.co/datasets/databricks/databricks-dolly-15k>).
 
 use super::records::Record;

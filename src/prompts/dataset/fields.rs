@@ -1,6 +1,4 @@
 //! The fields of one object: taken by name and type, or an error that says what is there instead.
-//!
-//! Arrow: `records` → here → the formats beside, `trace`.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! A local file of prompts or of a trace, opened: what is no text at all is named before anything is parsed.
 //!
-//! Arrow: a path → here → `records`, `trace`. Knows no format, only what people mistake for one.
+//! Knows no format, only what people mistake for one.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;

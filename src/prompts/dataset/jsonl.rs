@@ -1,8 +1,7 @@
 //! Any JSONL: a prompt or the messages of a chat, as people and other tools write them.
 //!
-//! Arrow: `records` → here → `Sample`. A line is `{"prompt": text}` (also `text`, or `text_input` as AIPerf has it), or
-//! the body of a chat request, `{"messages": [{"role", "content"}]}`
-//! (<https://platform.openai.com/docs/api-reference/chat/create>).
+//! A line is `{"prompt": text}` (also `text`, or `text_input` as AIPerf has it), or the body of a chat request, `{"messages":
+//! [{"role", "content"}]}` (<https://platform.openai.com/docs/api-reference/chat/create>).
 
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Real prompts, each file in the format its hub publishes.
 //!
-//! Arrow: `plan::Dataset` → here → `source`. Files are streamed: a file of many gigabytes takes the memory of the sample.
+//! Files are streamed: a file of many gigabytes takes the memory of the sample.
 
 mod dolly;
 mod fields;

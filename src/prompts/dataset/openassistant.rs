@@ -1,9 +1,8 @@
 //! OpenAssistant Conversations (oasst1, oasst2): conversations that people wrote and ranked, in both publications.
 //!
-//! Arrow: `records` → here → `Sample`. `*.trees.jsonl` has a tree a line, `{"message_tree_id", "prompt": {"text", "role",
-//! "replies": […]}}`; `*.messages.jsonl` has a message a line, a reply naming its parent in `parent_id`. The best of
-//! several replies has rank 0, a reply without siblings no rank
-//! (<https://huggingface.co/datasets/OpenAssistant/oasst1>).
+//! `*.trees.jsonl` has a tree a line, `{"message_tree_id", "prompt": {"text", "role", "replies": […]}}`; `*.messages.jsonl`
+//! has a message a line, a reply naming its parent in `parent_id`. The best of several replies has rank 0, a reply without
+//! siblings no rank (<https://huggingface.co/datasets/OpenAssistant/oasst1>).
 
 use std::collections::{HashMap, VecDeque};
 

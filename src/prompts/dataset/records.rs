@@ -1,8 +1,7 @@
 //! A file of JSON objects, one a line or as the elements of one array, taken one at a time.
 //!
-//! Arrow: `file` → here → the formats beside, `trace`. An array is cut into its elements by counting brackets and each
-//! element is parsed alone, so that a file of any size takes the memory of its longest element, and an error of one
-//! knows its line.
+//! An array is cut into its elements by counting brackets and each element is parsed alone, so that a file of any size takes
+//! the memory of its longest element, and an error of one knows its line.
 
 use std::io::BufRead;
 use std::path::Path;

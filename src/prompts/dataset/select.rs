@@ -1,7 +1,5 @@
 //! Which entries of a file are sent: a seeded sample of those that have the right length.
 //!
-//! Arrow: `plan::Dataset`, the readers → here → `source`, which counts tokens.
-//!
 //! Every entry has a pseudo-random priority made of the seed and its number; the sample is the passing entries of lowest
 //! priority, lowest first (bottom-k sampling: Cohen and Kaplan, "Summarizing data using bottom-k sketches", PODC 2007).
 //! So each passing entry is equally likely, a smaller sample is the beginning of a larger one, and what cannot get into

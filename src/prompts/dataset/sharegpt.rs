@@ -1,8 +1,8 @@
 //! ShareGPT: conversations with ChatGPT and its like, as `ShareGPT_V3_unfiltered_cleaned_split.json` has them.
 //!
-//! Arrow: `records` → here → `Sample`. One array of `{"id", "conversations": [{"from", "value"}]}`
-//! (<https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered>); other publications have the same
-//! objects one a line.
+//! One array of `{"id", "conversations": [{"from", "value"}]}`
+//! (<https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered>); other publications have the same objects
+//! one a line.
 
 use serde_json::Value;
 

@@ -1,6 +1,4 @@
 //! A conversation made of messages: who speaks when becomes turns.
-//!
-//! Arrow: `sharegpt`, `openassistant`, `jsonl` → here → `Sample`.
 
 use super::{Sample, Turn};
 

@@ -1,6 +1,4 @@
 //! Recorded traces: when requests came, how long they were, which blocks they shared.
-//!
-//! Arrow: `plan::Trace` → here → `source`, and its clock → `load::schedule`.
 
 mod mooncake;
 mod table;

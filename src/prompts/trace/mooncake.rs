@@ -1,8 +1,8 @@
 //! Mooncake traces: JSONL with the blocks of each prompt.
 //!
-//! Arrow: an open file → here → rows. A line is `{"timestamp": milliseconds, "input_length": tokens, "output_length":
-//! tokens, "hash_ids": [block, …]}`, one block for each 512 tokens begun; `timestamp` and `hash_ids` may be absent
-//! (<https://github.com/kvcache-ai/Mooncake>, FAST25-release/traces).
+//! A line is `{"timestamp": milliseconds, "input_length": tokens, "output_length": tokens, "hash_ids": [block, …]}`, one
+//! block for each 512 tokens begun; `timestamp` and `hash_ids` may be absent (<https://github.com/kvcache-ai/Mooncake>,
+//! FAST25-release/traces).
 
 use serde_json::Value;
 

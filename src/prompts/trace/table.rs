@@ -1,10 +1,9 @@
 //! Traces in tables: BurstGPT and Azure, CSV with a header.
 //!
-//! Arrow: an open file → here → rows. BurstGPT has `Timestamp` (seconds), `Model`, `Request tokens`, `Response tokens`,
-//! `Total tokens`, `Log Type`, newer releases also `Session ID` and `Elapsed time`
-//! (<https://github.com/HPMLL/BurstGPT>). Azure has `TIMESTAMP`, `ContextTokens`, `GeneratedTokens`
-//! (<https://github.com/Azure/AzurePublicDataset>, AzureLLMInferenceDataset2023.md and 2024.md). Columns are found by
-//! their names, upper or lower case.
+//! BurstGPT has `Timestamp` (seconds), `Model`, `Request tokens`, `Response tokens`, `Total tokens`, `Log Type`, newer
+//! releases also `Session ID` and `Elapsed time` (<https://github.com/HPMLL/BurstGPT>). Azure has `TIMESTAMP`,
+//! `ContextTokens`, `GeneratedTokens` (<https://github.com/Azure/AzurePublicDataset>, AzureLLMInferenceDataset2023.md and
+//! 2024.md). Columns are found by their names, upper or lower case.
 
 use std::io::{BufRead, ErrorKind, Read};
 

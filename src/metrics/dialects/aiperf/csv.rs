@@ -1,6 +1,6 @@
 //! `profile_export_aiperf.csv`: metrics with percentiles, a blank line, single values, two blank lines, the GPU section.
 //!
-//! A port of AIPerf 0.13 `exporters/metrics_csv_exporter.py`. Arrow: `totals` → here.
+//! A port of AIPerf 0.13 `exporters/metrics_csv_exporter.py`.
 
 use super::totals::Metric;
 

@@ -4,9 +4,8 @@
 //! A port of AIPerf 0.13 `analysis/sweepline.py`, `sweepline_kv_cache.py` and `sweepline_stats.py`, on µs instead of ns.
 //! AIPerf holds wall-clock ns in an f64, which rounds instants to 256 ns; ours are exact.
 //!
-//! AIPerf builds every curve as arrays. Here the moments at which anything changes are put in order once, 32 bytes each,
-//! and one sweep over them gives every level at every instant; a figure is another sweep. Arrow: plain numbers → here →
-//! `totals`.
+//! AIPerf builds every curve as arrays. Here the moments at which anything changes are put in order once, 32 bytes each, and
+//! one sweep over them gives every level at every instant; a figure is another sweep.
 
 /// One request as the curves see it; instants in µs.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,4 @@
 //! How a failed request looks in AIPerf's words: `error` of `profile_export.jsonl`, `error_summary` of the JSON export.
-//!
-//! Arrow: `record` → here → `json`, `jsonl`.
 
 use crate::metrics::record::{Outcome, RequestRecord};
 use serde::Serialize;

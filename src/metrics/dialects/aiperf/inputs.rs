@@ -1,6 +1,4 @@
 //! `inputs.json`: the body of every request, replayable with AIPerf's `--custom-dataset-type inputs_json`.
-//!
-//! Arrow: JSON values → here → a writer.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! `profile_export_aiperf.json`, schema 1.4: metrics, what was asked for, how it went.
 //!
 //! A port of AIPerf 0.13 `exporters/metrics_json_exporter.py`; keys come in the order of its `JsonExportData`, metrics that
-//! model does not name at the end. Arrow: `totals`, `errors`, `plan` → here.
+//! model does not name at the end.
 
 use super::super::spacing;
 use super::errors::{ErrorDetails, details};

@@ -1,7 +1,6 @@
 //! `profile_export.jsonl`: one request a line, warm-up and failures included, in order of ending.
 //!
 //! AIPerf 0.13 `MetricRecordInfo`: absent fields are not written, token counts stay integers, instants are wall-clock ns.
-//! Arrow: `record`, `values`, `errors` → here → a writer.
 
 use super::Results;
 use super::errors::{ErrorDetails, error};

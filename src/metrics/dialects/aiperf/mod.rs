@@ -15,8 +15,8 @@
 //! - `start_time` and `end_time` are UTC; AIPerf writes local time without saying so.
 //! - The JSON has two more keys, `generator` and `simulated`: its pydantic model accepts extra keys at the top level.
 //!
-//! Throughputs divide by the window first sent → last ended; `benchmark_duration` is last content − first sent of
-//! successful requests, as in AIPerf. Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes the files.
+//! Throughputs divide by the window first sent → last ended; `benchmark_duration` is last content − first sent of successful
+//! requests, as in AIPerf.
 
 mod csv;
 mod curves;

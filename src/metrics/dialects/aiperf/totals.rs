@@ -1,7 +1,6 @@
 //! The metrics of a whole phase: every row of the CSV and every metric of the JSON.
 //!
 //! A port of AIPerf 0.13 `metrics/accumulator.py`, `derived_latency.py` and the derived metrics of `metrics/types/*`.
-//! Arrow: `values`, `curves`, `stats` → here → `csv`, `json`.
 
 use super::Results;
 use super::curves::{Chunks, Levels, MAX_GAPS, Span, Timeline, Weighted};

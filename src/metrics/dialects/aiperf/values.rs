@@ -1,7 +1,6 @@
 //! The metrics AIPerf has one value of per request: tag, header, unit and definition.
 //!
 //! A port of AIPerf 0.13 `metrics/types/*`. Times are ms, lengths tokens, speeds tokens per second.
-//! Arrow: `row` → here → `totals`, `jsonl`.
 
 use crate::metrics::record::CountSource;
 use crate::metrics::row::Row;

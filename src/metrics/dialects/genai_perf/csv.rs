@@ -1,7 +1,7 @@
 //! `profile_export_genai_perf.csv`: metrics with percentiles, a blank line, single values.
 //!
-//! A port of genai-perf 0.0.16 `csv_exporter.py` and `exporter_utils.py`. The telemetry sections are absent, as they are
-//! when genai-perf found no DCGM. Arrow: `values` → here.
+//! A port of genai-perf 0.0.16 `csv_exporter.py` and `exporter_utils.py`. The telemetry sections are absent, as they are when
+//! genai-perf found no DCGM.
 
 use super::values::{Metric, Value};
 use crate::metrics::stats::Distribution;

@@ -1,6 +1,6 @@
 //! `profile_export_genai_perf.json`: the metrics, then `input_config`; indented by 2.
 //!
-//! A port of genai-perf 0.0.16 `json_exporter.py`. Arrow: `values`, `plan` → here.
+//! A port of genai-perf 0.0.16 `json_exporter.py`.
 
 use super::super::{ExportContext, offered};
 use super::values::{Metric, Value as Figure};

@@ -19,8 +19,6 @@
 //!   request without the value does not meet the objective.
 //! - Where it divides by zero (no request, no time passed, ITL 0) and dies, here the value is absent.
 //! - `input_config` holds what our load points know, in its words, and one more key, `tokmark`, with `simulated` in it.
-//!
-//! Arrow: `fold`, `stats`, `plan` → here → whoever writes the files.
 
 mod csv;
 mod json;

@@ -1,7 +1,6 @@
 //! The metrics of genai-perf and their definitions.
 //!
 //! A port of genai-perf 0.0.16 `llm_profile_data_parser.py`, `statistics.py` and `llm_goodput_calculator.py`.
-//! Arrow: `fold`, `stats` → here → `csv`, `json`.
 
 use crate::metrics::fold::Fold;
 use crate::metrics::record::Outcome;

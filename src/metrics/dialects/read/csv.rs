@@ -1,6 +1,4 @@
 //! The CSV summaries: sections with a header each, blank lines between them; sections on GPUs are left alone.
-//!
-//! Arrow: text → here → `read`.
 
 use super::{ForeignMetric, ForeignSummary, ReadError, Tool, names, shortened, tool_of_name};
 use std::collections::BTreeMap;

@@ -1,6 +1,4 @@
 //! The JSON summaries. A metric is a top-level object with a `unit`; everything else in the file is left alone.
-//!
-//! Arrow: text → here → `read`.
 
 use super::{ForeignMetric, ForeignSummary, ReadError, Tool, shortened, tool_of_name};
 use serde_json::{Map, Value};

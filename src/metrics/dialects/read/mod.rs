@@ -3,7 +3,7 @@
 //!
 //! Nothing is assumed of a file but what it says: columns are found by name, the tool by content. A metric goes by its tag
 //! (`time_to_first_token`) in both formats. Pure: bytes in, figures out, whoever reads the file passes its name for the
-//! errors. Arrow: bytes → here → whoever compares.
+//! errors.
 
 mod csv;
 mod json;

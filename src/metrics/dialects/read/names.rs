@@ -1,6 +1,4 @@
 //! From the title of a CSV row to the tag that the JSON of the same run uses.
-//!
-//! Arrow: depends on nothing; `csv` → here.
 
 /// Titles whose tag is not the title in small letters.
 const IRREGULAR: [(&str, &str); 11] = [

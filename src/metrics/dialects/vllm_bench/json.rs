@@ -1,8 +1,7 @@
 //! The result file, written as it is computed: the arrays go out value by value, nothing of them is held, and the records
 //! are read once more for the gaps and the errors.
 //!
-//! Key order is that of vLLM 0.32 `benchmarks/serve.py`, text that of Python's `json.dump`. Arrow: `fold`, `totals`, `peaks` → here
-//! → a writer.
+//! Key order is that of vLLM 0.32 `benchmarks/serve.py`, text that of Python's `json.dump`.
 
 use super::super::aiperf::errors::reason_phrase;
 use super::super::{ExportContext, offered, time_stamp};

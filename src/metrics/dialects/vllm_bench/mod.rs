@@ -18,8 +18,6 @@
 //!   and of the statistics only `e2el` is there, as with `--percentile-metrics e2el`.
 //! - A window without length has throughput 0; vLLM divides by it.
 //! - Two keys stand where `--metadata` puts its own: `generator` and `simulated`.
-//!
-//! Arrow: `fold`, `record`, `stats`, `plan` → here → whoever writes the file.
 
 mod json;
 mod peaks;

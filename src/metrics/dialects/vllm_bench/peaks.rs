@@ -1,7 +1,7 @@
 //! The two peaks of vLLM: chunks in the busiest second and requests alive in the fullest one.
 //!
 //! Seconds are counted from the first successful request. A request is alive in every second it touches, so that
-//! `max_concurrent_requests` may exceed the concurrency. Arrow: `fold`, `record` → here → `json`.
+//! `max_concurrent_requests` may exceed the concurrency.
 
 use super::succeeded;
 use crate::metrics::fold::Fold;

@@ -1,6 +1,6 @@
 //! The figures of a whole run as `vllm bench serve` defines them.
 //!
-//! A port of vLLM 0.32 `benchmarks/serve.py`, `calculate_metrics`. Arrow: `fold`, `stats` → here → `json`.
+//! A port of vLLM 0.32 `benchmarks/serve.py`, `calculate_metrics`.
 
 use super::{latency_s, succeeded, tpot_s, ttft_s};
 use crate::metrics::fold::Fold;
