@@ -1,18 +1,12 @@
 //! The command line: names, help and types. What a verb does is in `commands`.
-//!
-//! Arrow: → `commands` (argument structs live beside their verb).
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, doctor, exec, init, jobs, list, no_recipe, node, prompts, render, run, schema, share, show,
-    sim, submit, verify,
+    bench, check, doctor, exec, init, jobs, list, no_recipe, node, prompts, render, run, schema, show, sim,
+    submit, verify,
 };
-
-/// Version with the commit it was built from.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
+use crate::flags::{Global, VERSION};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
@@ -29,35 +23,6 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Options of every verb.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Site file [default: $TOKMARK_SITE, ./site.toml, ~/.config/tokmark/site.toml]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub site: Option<PathBuf>,
-    /// Set a value of the recipe, e.g. --set load.concurrency=64 (repeatable)
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
-    pub sets: Vec<String>,
-    /// Folder of the experiments [default: the site's, else ./experiments]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
-    pub experiments: Option<PathBuf>,
-    /// GPU type [default: the site's, or the recipe's only one]
-    #[arg(long, global = true, value_name = "TYPE", help_heading = "Global options")]
-    pub gpu: Option<String>,
-    /// Drive this share of the recipe's requests and time, e.g. 0.01; the results say so
-    #[arg(long, global = true, value_name = "SHARE", value_parser = share, help_heading = "Global options")]
-    pub scale_load: Option<f64>,
-    /// The recipe on the simulated engine, at a hundredth of its load unless --scale-load says otherwise
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub rehearse: bool,
-    /// Say more: every event as it happens
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    pub verbose: bool,
-    /// Say nothing but results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
-    pub quiet: bool,
 }
 
 /// The verbs.

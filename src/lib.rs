@@ -16,6 +16,7 @@ pub mod document;
 pub mod error;
 pub mod executor;
 pub mod experiment;
+pub mod flags;
 pub mod launcher;
 pub mod load;
 pub mod metrics;

@@ -1,14 +1,13 @@
 //! The map of the house, held: which module may use which, what a file must say of itself, how long it may be.
 //!
-//! The arrows are those of `src/lib.rs` and of each file's first lines. A new arrow is a decision: it is added here,
-//! with its reason, in the commit that needs it.
+//! A new arrow is a decision: it is added here, with its reason, in the commit that needs it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its ground has failed")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
 /// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
     // sections.
     ("document", &[]),
@@ -74,17 +73,17 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("sim", &[]),
     // Every seam's error, for the exit code.
     ("error", &["deploy", "executor", "load", "render", "run", "sim"]),
-    // The rim. Verbs take the global options from `cli`, which takes their arguments.
+    // The verbs, and above them the command line that lists them.
     (
         "commands",
         &[
             "analyze",
-            "cli",
             "deploy",
             "doctor",
             "error",
             "executor",
             "experiment",
+            "flags",
             "launcher",
             "load",
             "metrics",
@@ -103,7 +102,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "workload",
         ],
     ),
-    ("cli", &["commands"]),
+    ("cli", &["commands", "flags"]),
+    ("flags", &[]),
 ];
 
 /// Modules free to everyone, by their whole path.

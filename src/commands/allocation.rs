@@ -1,6 +1,4 @@
 //! The Slurm allocation this process is in: its nodes, its GPUs, whether tokmark runs on one of them.
-//!
-//! Arrow: `executor`, `deploy` (place), `plan` → here → `exec`, `run`, `submit`.
 
 use anyhow::Context;
 

@@ -12,9 +12,9 @@ use super::prompt_args::PromptArgs;
 use super::ramp_args::RampArgs;
 use super::target_args::{RequestArgs, TargetArgs};
 use super::{output, session};
-use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
+use crate::flags::Global;
 use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
@@ -366,7 +366,7 @@ fn refuse_used(dir: &std::path::Path) -> Result<(), InputErrors> {
 fn subject(target: &Target, point: Option<&LoadPoint>) -> Subject {
     let mut facts = vec![("url", target.address()), ("model", target.model.clone())];
     facts.extend(point.map(|point| ("load", report::load_fact(point))));
-    facts.push(("tokmark", crate::cli::VERSION.to_owned()));
+    facts.push(("tokmark", crate::flags::VERSION.to_owned()));
     Subject { name: format!("bench of {}", target.model), summary: String::new(), facts, recipe: None }
 }
 

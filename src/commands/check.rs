@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::output;
 use super::planning::{self, Planned};
-use crate::cli::Global;
 use crate::document::InputErrors;
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::{Chosen, Scale};
 use crate::plan::scale::is_size;

@@ -1,15 +1,13 @@
 //! `tokmark doctor`: whether the site file and the cluster fit, as a table or JSON, with an exit code.
-//!
-//! Arrow: `doctor`, `site`, `executor` → here.
 
 use clap::Args;
 
 use super::{output, planning};
-use crate::cli::Global;
 use crate::doctor::examine::{Examination, gpu_types};
 use crate::doctor::{Finding, Status};
 use crate::error::{self, Ended};
 use crate::executor::Slurm;
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::site::SiteFile;
 

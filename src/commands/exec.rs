@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::session::Shown;
 use super::{allocation, output, planning, session};
-use crate::cli::Global;
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
+use crate::flags::Global;
 use crate::plan::{Plan, SCHEMA, sources};
 
 /// Arguments of `exec`.

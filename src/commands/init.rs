@@ -1,6 +1,4 @@
 //! `tokmark init`: writes a site file by asking the cluster.
-//!
-//! Arrow: `survey`, `site`, `executor` → here.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
@@ -10,10 +8,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::output;
-use crate::cli::Global;
 use crate::document::{Document, InputError};
 use crate::executor::Slurm;
 use crate::experiment::files;
+use crate::flags::Global;
 use crate::site::{ContainerRuntime, SiteFile};
 use crate::survey::choice::{Choice, Question};
 use crate::survey::write::site_file;

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{output, planning, session, suites, waiting};
-use crate::cli::Global;
 use crate::document::InputError;
 use crate::error;
 use crate::executor::SlurmError;
@@ -16,6 +15,7 @@ use crate::executor::slurm::Slurm;
 use crate::experiment::discover::{self, Found, Progress};
 use crate::experiment::manifest::hostname;
 use crate::experiment::suite::{self, Suite};
+use crate::flags::Global;
 use crate::report::Row;
 use crate::report::table::Table;
 use crate::run::point;

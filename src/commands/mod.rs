@@ -1,6 +1,4 @@
 //! One short file per verb; the only place that prints.
-//!
-//! Arrow: may use every module; nothing but `cli` uses it.
 
 mod allocation;
 pub mod bench;
@@ -31,4 +29,4 @@ mod tasks;
 pub mod verify;
 mod waiting;
 
-pub(crate) use planning::{no_recipe, share};
+pub(crate) use planning::no_recipe;

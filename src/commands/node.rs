@@ -1,6 +1,4 @@
 //! `tokmark node`: what this machine says of itself. Jobs and `doctor` call it on compute nodes; hidden from the help.
-//!
-//! Arrow: `node`, `weights` → here.
 
 use clap::Args;
 

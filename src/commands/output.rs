@@ -1,6 +1,4 @@
 //! Printing that survives a closed pipe.
-//!
-//! Arrow: depends on nothing; every verb → here.
 
 use std::io::Write;
 

@@ -1,15 +1,13 @@
 //! From the command line to a plan: the steps `show`, `check`, `render`, `submit` and `run` share.
-//!
-//! Arrow: `recipe`, `site`, `launcher`, `plan` → here → verbs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::output;
 use crate::analyze::published;
-use crate::cli::Global;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
+use crate::flags::Global;
 use crate::launcher;
 use crate::plan::build::host_path;
 use crate::plan::chosen::{Chosen, Scale};
@@ -61,14 +59,6 @@ pub(crate) fn tell_without_effect(plan: &Plan) {
 pub(crate) fn chosen(global: &Global) -> Chosen {
     let sets = global.sets.clone();
     Chosen { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Chosen::default() }
-}
-
-/// The value of `--scale-load`: a share above 0 and up to 1.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("expected a share above 0 and up to 1, e.g. 0.01".into()),
-    }
 }
 
 /// Options about the load of a recipe, given to a verb that plans none.
@@ -146,7 +136,7 @@ pub(crate) fn plan_file(
         chosen,
         resolved: &resolved,
         experiments: experiments(global, site)?.display().to_string(),
-        version: crate::cli::VERSION.to_owned(),
+        version: crate::flags::VERSION.to_owned(),
     })?;
     published::check(&file, &plan)?;
     if global.rehearse && !plan.simulated {

@@ -1,6 +1,4 @@
 //! What a person sees while a run goes on: a bar on a terminal, a line every 10 s otherwise, events in between.
-//!
-//! Arrow: `experiment::Event`, `load::Progress` → here → stderr.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
@@ -10,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
 use super::output;
-use crate::cli::Global;
 use crate::experiment::Event;
+use crate::flags::Global;
 use crate::load::Snapshot;
 use crate::metrics::Phase;
 use crate::plan::Stop;

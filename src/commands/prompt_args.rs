@@ -1,6 +1,4 @@
 //! Options of `bench` and `prompts` that say what is sent.
-//!
-//! Arrow: `plan` → here → `bench`, `prompts`.
 
 use std::path::Path;
 

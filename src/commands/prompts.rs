@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::prompt_args::PromptArgs;
 use super::{output, planning};
-use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
+use crate::flags::Global;
 use crate::load::request_body;
 use crate::metrics::Distribution;
 use crate::metrics::dialects::aiperf;

@@ -1,6 +1,4 @@
 //! Options of `bench` that make a ramp.
-//!
-//! Arrow: `plan` → here → `bench`.
 
 use clap::Args;
 

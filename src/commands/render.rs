@@ -6,9 +6,9 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{output, planning};
-use crate::cli::Global;
 use crate::deploy::{place, spawn};
 use crate::experiment::files;
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::{Chosen, Scale};
 use crate::recipe::secret;

@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::session::Shown;
 use super::{allocation, output, planning, session, suite_run};
-use crate::cli::Global;
 use crate::deploy::{Place, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::{Chosen, Scale};
 

@@ -1,6 +1,4 @@
 //! What `run` and `exec` share: events to files and eyes, signals, the session, the closing table, the exit code.
-//!
-//! Arrow: `run`, `experiment`, `progress` → here → verbs.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::{Display, describe};
 use super::{output, verify};
-use crate::cli::Global;
 use crate::deploy::Place;
 use crate::error::{self, GateFailed};
 use crate::experiment::event::Listener;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
+use crate::flags::Global;
 use crate::metrics::Rating;
 use crate::plan::Plan;
 use crate::prompts::Shelf;

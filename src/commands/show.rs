@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::output;
 use super::planning::{self, Planned};
-use crate::cli::Global;
 use crate::document::join;
+use crate::flags::Global;
 use crate::plan::scale::offered;
 use crate::plan::sources;
 use crate::recipe::Published;

@@ -1,6 +1,4 @@
 //! `tokmark sim`: serve the simulated engine until told to stop.
-//!
-//! Arrow: the command line → `sim::SimConfig` → `sim::run_until`.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,5 @@
 //! `tokmark run --file SUITE`: its recipes here, one after the other. One that fails is a row of the table; an interruption
 //! ends all.
-//!
-//! Arrow: `workload`, `run`, `session`, `suites` → here → `run`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::session::Shown;
 use super::tasks::Job;
 use super::{output, planning, run, session, suites, tasks};
-use crate::cli::Global;
 use crate::deploy::Place;
 use crate::document::{Document, InputErrors};
 use crate::error::{self, Ended};
 use crate::experiment::{Event, EventLog, Experiment};
+use crate::flags::Global;
 use crate::plan::chosen::Chosen;
 use crate::workload::file;
 

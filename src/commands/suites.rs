@@ -1,6 +1,4 @@
 //! A suite as a whole: its receipt, how its experiments stand, waiting for all of them, the one table and its files.
-//!
-//! Arrow: `experiment` (suite), `jobs`, `waiting`, `report` (suite) → here → `jobs`, `submit`, `suite_run`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::tasks::Job;
 use super::{jobs, output, waiting};
-use crate::cli::{Global, VERSION};
 use crate::document::InputError;
 use crate::error::{self, Ended};
 use crate::executor::slurm::Slurm;
@@ -18,6 +15,7 @@ use crate::experiment::discover::{self, Found, Progress};
 use crate::experiment::files;
 use crate::experiment::manifest::hostname;
 use crate::experiment::suite::{Member, Receipt, SCHEMA, Suite};
+use crate::flags::{Global, VERSION};
 use crate::report::suite::{self as pages, Part};
 use crate::slurm::{JobId, JobStatus};
 use crate::workload::file::SuiteFile;

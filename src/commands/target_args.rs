@@ -1,6 +1,4 @@
 //! Flags of `bench` about the server: where it is, how it is reached, and what a request to it looks like.
-//!
-//! Arrow: `load` (target), `deploy::secrets` → here → `bench`.
 
 use std::path::PathBuf;
 

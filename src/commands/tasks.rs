@@ -1,12 +1,10 @@
 //! From orders to the jobs they make: what `submit` and `run --file` share.
-//!
-//! Arrow: `workload`, `planning` → here → `submit`, `suite_run`.
 
 use serde_json::{Value, json};
 
 use super::{output, planning};
-use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::Chosen;
 use crate::recipe::find::{self, RecipeFile};

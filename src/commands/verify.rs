@@ -1,6 +1,4 @@
 //! `tokmark verify [EXPERIMENT…]`: measured against the figures that the recipe publishes.
-//!
-//! Arrow: `analyze`, `experiment`, `jobs` → here → `cli`, `session` (whether it is worth calling).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +11,11 @@ use super::jobs::Named;
 use super::{jobs, output, planning, suites};
 use crate::analyze::published::Figures;
 use crate::analyze::verify::{Difference, Line, Outcome, Verification, verify};
-use crate::cli::Global;
 use crate::document::InputError;
 use crate::error::GateFailed;
 use crate::experiment::Experiment;
 use crate::experiment::discover::Found;
+use crate::flags::Global;
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::recipe::find;

@@ -1,6 +1,4 @@
 //! Waiting for jobs and local runs: until their end, and what that means for this process's exit code.
-//!
-//! Arrow: `executor`, `experiment`, `jobs` → here → `jobs`, `submit`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +7,13 @@ use anyhow::Context;
 
 use super::jobs::{as_json, is_alive, may_change, rows};
 use super::{output, session, verify};
-use crate::cli::Global;
 use crate::deploy::log;
 use crate::document::InputError;
 use crate::error::{self, Ended};
 use crate::executor::slurm::{Slurm, poll_interval};
 use crate::experiment::Experiment;
 use crate::experiment::discover::{self, Found, Progress};
+use crate::flags::Global;
 use crate::slurm::{JobId, JobState, JobStatus};
 
 /// Waits for what a user named.

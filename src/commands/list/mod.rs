@@ -10,8 +10,8 @@ use serde_json::json;
 
 use self::recipes::Filters;
 use super::{output, planning};
-use crate::cli::Global;
 use crate::document::InputErrors;
+use crate::flags::Global;
 use crate::launcher;
 use crate::plan::chosen::Chosen;
 use crate::plan::scale::offered;

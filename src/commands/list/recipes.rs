@@ -1,6 +1,4 @@
 //! The recipes there are, all or those that filters let through: a line each, on a terminal within 80 columns.
-//!
-//! Arrow: `recipe` (find) → here → `list`.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;

@@ -1,6 +1,4 @@
 //! The options of `submit`, and the orders they make.
-//!
-//! Arrow: `workload` → here → `submit`.
 
 use std::path::PathBuf;
 

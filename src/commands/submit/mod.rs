@@ -1,7 +1,5 @@
 //! `tokmark submit RECIPE`, or the llmb way `submit -w WORKLOAD -s SIZE --dtype D --scale N`: everything is planned and
 //! rendered, then each job goes to sbatch; with `--wait`, the results.
-//!
-//! Arrow: `workload`, `planning`, `render`, `executor`, `experiment` → here → `cli`.
 
 mod args;
 mod preview;
@@ -13,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::tasks::{self, Job};
 use super::{allocation, output, planning, suites, waiting};
-use crate::cli::Global;
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::executor::slurm::Slurm;
 use crate::experiment::suite::Suite;
 use crate::experiment::{Experiment, Manifest, files};
+use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::Chosen;
 use crate::render;

@@ -1,6 +1,4 @@
 //! `submit --dry-run`: each script, each call, and what the environment changed in them.
-//!
-//! Arrow: `render`, `slurm` → here → `submit`.
 
 use std::path::Path;
 
