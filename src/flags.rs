@@ -43,3 +43,17 @@ fn share(text: &str) -> Result<f64, String> {
         _ => Err("expected a share above 0 and up to 1, e.g. 0.01".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_is_above_0_and_at_most_1() {
+        assert_eq!(share("0.01"), Ok(0.01));
+        assert_eq!(share("1"), Ok(1.0));
+        for text in ["0", "-1", "1.5", "NaN", "inf", "1%", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
+}

@@ -323,17 +323,3 @@ pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
 pub(crate) fn this_binary() -> std::io::Result<String> {
     Ok(std::env::current_exe()?.display().to_string())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_above_nothing_and_at_most_all() {
-        assert_eq!(share("0.01"), Ok(0.01));
-        assert_eq!(share("1"), Ok(1.0));
-        for text in ["0", "-1", "1.5", "NaN", "inf", "1%", ""] {
-            assert!(share(text).is_err(), "{text}");
-        }
-    }
-}
