@@ -10,7 +10,7 @@ mod folder;
 pub mod image;
 mod index;
 #[cfg(test)]
-#[path = "../../tests/support/weights.rs"]
+#[path = "../../tests/it/support/weights.rs"]
 mod sample;
 pub mod shard;
 #[cfg(test)]

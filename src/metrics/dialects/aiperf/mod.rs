@@ -1,7 +1,7 @@
 //! AIPerf 0.13 exports: `profile_export_aiperf.csv`, `profile_export_aiperf.json`, `profile_export.jsonl`, `inputs.json`.
 //!
 //! Definitions, tags, headers, units, order and number formats are AIPerf's own, so its readers and everybody's scripts
-//! work unchanged. Checked against files AIPerf 0.13.0 wrote (`tests/aiperf_oracle.rs`).
+//! work unchanged. Checked against files AIPerf 0.13.0 wrote (`tests/it/aiperf_oracle.rs`).
 //!
 //! What differs, on purpose:
 //! - `http_req_*` rows are absent: they need a trace inside the HTTP client, which we do not have and do not invent.

@@ -3,7 +3,7 @@
 //! Rows, names, units, order and number formats are genai-perf's own, and so are the definitions: its clock is ns, the ITL
 //! of a request is a whole number of ns, the duration is first sent → last content of the requests that had content, and
 //! the request throughput counts the empty answers that every other figure leaves out. Checked against files that
-//! genai-perf's own parser and exporters wrote (`tests/genai_perf_oracle.rs`).
+//! genai-perf's own parser and exporters wrote (`tests/it/genai_perf_oracle.rs`).
 //!
 //! What cannot be reproduced, because records keep instants and counts but no text:
 //! - genai-perf counts tokens with the client's tokenizer; here they are the record's (`usage` when the server sent it).

@@ -1,5 +1,5 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
-//! Against genai-perf itself: `tests/genai_perf_oracle.rs`.
+//! Against genai-perf itself: `tests/it/genai_perf_oracle.rs`.
 
 use super::{ExportContext, summary_files};
 use crate::metrics::record::{Outcome, Phase, RequestRecord};

@@ -1,5 +1,5 @@
 //! The readers: our own exports, every header AIPerf has had, faults by name, and bytes of any kind. Real files:
-//! `tests/foreign_summaries.rs`.
+//! `tests/it/foreign_summaries.rs`.
 
 use super::{ReadError, Tool, parse};
 use crate::metrics::dialects::{ExportContext, Results, aiperf, genai_perf};

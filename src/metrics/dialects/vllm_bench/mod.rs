@@ -1,7 +1,7 @@
 //! The result of `vllm bench serve --save-result --save-detailed`, vLLM 0.32: one JSON object on one line.
 //!
 //! Keys, their order, units and definitions are vLLM's. Checked against files that `vllm bench serve` wrote and against
-//! figures recomputed from the arrays in them (`tests/vllm_bench_oracle.rs`). The statistics are those of
+//! figures recomputed from the arrays in them (`tests/it/vllm_bench_oracle.rs`). The statistics are those of
 //! `--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,95,99`.
 //!
 //! What cannot be reproduced:

@@ -1,5 +1,5 @@
 //! The export as a whole: worked small, streaming off, failures, none, and whatever proptest thinks of. Against vLLM
-//! itself: `tests/vllm_bench_oracle.rs`.
+//! itself: `tests/it/vllm_bench_oracle.rs`.
 
 use super::{file_name, write};
 use crate::metrics::dialects::{ExportContext, Results};

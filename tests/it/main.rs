@@ -1,0 +1,30 @@
+//! Tests without a cluster, one module for each subject. They share one process: a test changes neither the environment
+//! nor the working directory of this process.
+#![cfg(test)]
+
+mod aiperf_oracle;
+mod architecture;
+mod bad_input;
+mod cli;
+mod foreign_summaries;
+mod genai_perf_oracle;
+mod hostile;
+mod job_script;
+mod knobs;
+mod launchers;
+mod local_e2e;
+mod prompts_e2e;
+mod ramp_e2e;
+mod recipes;
+mod rehearsal;
+mod shapes;
+mod site_fake;
+mod slurm_fake;
+mod slurm_fake_cli;
+mod start_e2e;
+mod suites;
+mod support;
+mod verify_e2e;
+mod vllm_bench_oracle;
+mod weights_e2e;
+mod workloads;
