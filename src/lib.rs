@@ -5,7 +5,7 @@
 //! Plan (in the script) ─▶ Deployment ─spawn─▶ processes ─ready─▶ endpoint             inside the allocation
 //!                         LoadPoint ─drive─▶ RequestRecord ─fold─▶ Summary ─▶ Report   anywhere, any time later
 //! ```
-//! `tests/it/architecture.rs` holds the arrows between the modules.
+//! CONTRIBUTING.md has the map of the modules.
 
 pub mod analyze;
 pub mod cli;

@@ -1,113 +1,66 @@
-//! The map of the house, held: which module may use which, what a file must say of itself, how long it may be.
-//!
-//! A new arrow is a decision: it is added here, with its reason, in the commit that needs it.
+//! Holds the code to CONTRIBUTING.md: which room may use which, which stay pure, that each file says what it is for, how long
+//! it may be.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a module may use, beside itself. Free to all and in no row: `document` (naming what is wrong in what a user
-/// wrote) and the leaves in [`LEAVES`].
-const ARROWS: [(&str, &[&str]); 28] = [
-    // What the user wrote. `launcher` and `site` share the recipe's search folders, and a site lays defaults under its
-    // sections.
-    ("document", &[]),
-    ("recipe", &[]),
-    ("template", &[]),
-    ("launcher", &["recipe"]),
-    ("site", &["recipe"]),
-    // What will happen. Pure: never a server, a socket or Slurm.
-    ("plan", &["recipe", "launcher", "site"]),
-    ("render", &["plan", "launcher"]),
-    // What is submitted together: recipes by their workload names, each planned by a function it is given.
-    ("workload", &["recipe", "plan"]),
-    // What a machine says of itself, wherever it is asked.
-    ("node", &[]),
-    // Slurm: words and parsers know nothing of the crate, the calls know them.
-    ("slurm", &[]),
-    ("executor", &["slurm"]),
-    // What a cluster says of itself, and what a site file says beside it. `node` finds programs on PATH; `doctor` renders the
-    // very script that it asks Slurm about, and reads a recipe's `[slurm]` as the site lays it.
-    ("survey", &["site", "slurm", "executor", "node"]),
-    (
-        "doctor",
-        &["site", "recipe", "plan", "render", "slurm", "executor", "node", "survey", "weights", "prompts"],
-    ),
-    // What is sent. `metrics` is there for the phase a prompt belongs to.
-    ("prompts", &["plan", "metrics"]),
-    // Whether a model's folder and an image are whole. `prompts` loads tokenizers, and whoever examines keeps them on a shelf.
-    // A node is asked and answers in the words of `node`.
-    ("weights", &["plan", "prompts", "node"]),
-    // The measurement. Of the figures `load` knows the record alone, see `load_leaves_records_and_nothing_else`.
-    ("load", &["plan", "prompts", "metrics"]),
-    ("metrics", &["plan"]),
-    // What measurements say beside each other. The recipe has the published figures and their conditions; the empty site is
-    // for resolving it without anybody's choices.
-    ("analyze", &["recipe", "site", "plan", "metrics"]),
-    // What is kept, and what people read of it.
-    ("experiment", &["plan"]),
-    ("report", &["plan", "metrics", "render", "experiment"]),
-    // Inside the allocation. `load` is there for the probe: a server is ready once it has generated a token.
-    (
-        "deploy",
-        &["node", "site", "plan", "launcher", "render", "slurm", "executor", "load", "experiment", "weights"],
-    ),
-    // Beside the measurement: the probe fetches the metrics page, the progress is read; the count of a prefix cache is part of
-    // what a point's run says of itself.
-    ("observe", &["load", "metrics", "experiment"]),
-    (
-        "run",
-        &[
-            "plan",
-            "launcher",
-            "prompts",
-            "weights",
-            "deploy",
-            "load",
-            "metrics",
-            "observe",
-            "experiment",
-            "report",
-        ],
-    ),
-    // The simulated engine could be another program.
-    ("sim", &[]),
-    // Every seam's error, for the exit code.
-    ("error", &["deploy", "executor", "load", "render", "run", "sim"]),
-    // The verbs, and above them the command line that lists them.
-    (
-        "commands",
-        &[
-            "analyze",
-            "deploy",
-            "doctor",
-            "error",
-            "executor",
-            "experiment",
-            "flags",
-            "launcher",
-            "load",
-            "metrics",
-            "node",
-            "plan",
-            "prompts",
-            "recipe",
-            "render",
-            "report",
-            "run",
-            "sim",
-            "site",
-            "slurm",
-            "survey",
-            "weights",
-            "workload",
-        ],
-    ),
-    ("cli", &["commands", "flags"]),
-    ("flags", &[]),
-];
+/// The tables of CONTRIBUTING.md.
+struct Map {
+    /// What each room may use: rooms, or paths into one. `commands` may use everything.
+    arrows: BTreeMap<String, Vec<String>>,
+    /// Paths that every room may use.
+    free: Vec<String>,
+    /// Names that a pure room must not contain.
+    forbidden: BTreeMap<String, Vec<String>>,
+}
 
-/// Modules free to everyone, by their whole path.
-const LEAVES: [&str; 4] = ["document", "template", "recipe::units", "recipe::secret"];
+impl Map {
+    fn of(page: &str) -> Self {
+        let rows = |title: &str| -> BTreeMap<String, Vec<String>> {
+            let table = page.split_once(title).unwrap().1;
+            let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+            rows.map(|row| {
+                let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+                let file = quoted(cells[0]).remove(0);
+                let room = file.trim_start_matches("src/").trim_end_matches('/').trim_end_matches(".rs");
+                (room.to_owned(), quoted(&without_parentheses(cells.last().unwrap())))
+            })
+            .collect()
+        };
+        let free = page.split_once("\nEvery room may use ").unwrap().1.split_once(". ").unwrap().0;
+        Self {
+            arrows: rows("| room | what it is for | may use |"),
+            free: quoted(free),
+            forbidden: rows("| room | contains no |"),
+        }
+    }
+
+    fn read() -> Self {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("CONTRIBUTING.md");
+        Self::of(&std::fs::read_to_string(page).unwrap())
+    }
+
+    /// Whether a room may use a path of the crate.
+    fn allows(&self, room: &str, path: &str) -> bool {
+        let below = |entry: &String| path == *entry || path.starts_with(&format!("{entry}::"));
+        let target = path.split("::").next().unwrap();
+        let foreign = target != room && self.arrows.contains_key(target);
+        let everything = room == "commands" && target != "cli";
+        !foreign || everything || self.free.iter().chain(&self.arrows[room]).any(below)
+    }
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn without_parentheses(text: &str) -> String {
+    let outside = |part: &str| part.split_once(')').map_or("", |(_, after)| after).to_owned();
+    let mut parts = text.split('(');
+    let first = parts.next().unwrap_or_default().to_owned();
+    first + &parts.map(outside).collect::<String>()
+}
 
 /// Files longer than [`LONGEST`] lines without their tests, and why.
 const LONG: [(&str, &str); 0] = [];
@@ -264,71 +217,66 @@ fn without_tests(text: &str) -> Vec<String> {
 
 #[test]
 fn every_arrow_is_in_the_table() {
-    let table: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    let map = Map::read();
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| !["lib.rs", "main.rs"].contains(&source.path.as_str())) {
-        let Some(allowed) = table.get(source.module()) else {
-            wrong.push(format!("src/{}: the module is not in the table", source.path));
+        if !map.arrows.contains_key(source.module()) {
+            wrong.push(format!("src/{}: add the room to CONTRIBUTING.md's table", source.path));
             continue;
-        };
-        for path in source.uses() {
-            let target = path.split("::").next().unwrap();
-            let leaf = LEAVES.iter().any(|leaf| path == *leaf || path.starts_with(&format!("{leaf}::")));
-            if table.contains_key(target) && target != source.module() && !leaf && !allowed.contains(&target)
-            {
-                wrong.push(format!("src/{}: crate::{path}", source.path));
-            }
         }
+        let refused = source.uses().into_iter().filter(|path| !map.allows(source.module(), path));
+        wrong.extend(refused.map(|path| {
+            let (file, room) = (&source.path, source.module());
+            format!("src/{file} uses crate::{path}: add the arrow {room} → {path} to CONTRIBUTING.md's table, with its reason")
+        }));
     }
-    assert!(wrong.is_empty(), "arrows that are not in the table:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_table_holds_no_arrow_nobody_uses() {
+    let map = Map::read();
     let sources = sources();
     let mut unused = Vec::new();
-    for (module, allowed) in ARROWS {
-        let of_module: Vec<String> =
-            sources.iter().filter(|source| source.module() == module).flat_map(Source::uses).collect();
-        assert!(sources.iter().any(|source| source.module() == module), "no module {module}");
-        let used = |target: &str| of_module.iter().any(|path| path.split("::").next() == Some(target));
-        unused.extend(allowed.iter().filter(|to| !used(to)).map(|target| format!("{module} → {target}")));
+    for (room, allowed) in map.arrows.iter().filter(|(room, _)| *room != "commands") {
+        let of_room: Vec<String> =
+            sources.iter().filter(|source| source.module() == room).flat_map(Source::uses).collect();
+        assert!(sources.iter().any(|source| source.module() == room), "no room src/{room}");
+        let used =
+            |entry: &str| of_room.iter().any(|path| path == entry || path.starts_with(&format!("{entry}::")));
+        unused.extend(allowed.iter().filter(|to| !used(to)).map(|target| format!("{room} → {target}")));
     }
-    assert!(unused.is_empty(), "{unused:?}");
+    assert!(unused.is_empty(), "delete from CONTRIBUTING.md's table: {unused:?}");
 }
 
-#[test]
-fn load_leaves_records_and_nothing_else() {
-    for source in sources().iter().filter(|source| source.module() == "load") {
-        for path in source.uses().iter().filter(|path| path.starts_with("metrics")) {
-            assert!(path.starts_with("metrics::record"), "src/{}: crate::{path}", source.path);
-        }
-    }
-}
-
-/// What a module must not touch, in whatever way.
 #[test]
 fn the_core_is_pure() {
-    let forbidden: [(&str, &[&str]); 5] = [
-        ("plan", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs", "std::time"]),
-        ("slurm", &["tokio", "std::process", "std::net", "fs_err", "std::fs"]),
-        ("metrics", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs"]),
-        ("analyze", &["tokio", "std::env", "std::net", "std::process", "fs_err", "std::fs", "println!"]),
-        ("load", &["fs_err", "std::fs", "std::process::", "SLURM_", "println!"]),
-    ];
+    let forbidden = Map::read().forbidden;
     for source in sources() {
-        for (_, names) in forbidden.iter().filter(|(module, _)| *module == source.module()) {
-            for (number, line) in source.lines.iter().enumerate() {
-                // `load` measures its own process, which the kernel tells in files; one file reads them.
-                let code = match source.path.as_str() {
-                    "load/health/kernel.rs" => code_of(line).replace("std::fs::", ""),
-                    _ => code_of(line).replace("std::fs::read_to_string(\"/proc/self/", ""),
-                };
-                let found = names.iter().find(|name| code.contains(**name));
-                assert!(found.is_none(), "src/{}:{}: {line}", source.path, number + 1);
-            }
+        let Some(names) = forbidden.get(source.module()) else { continue };
+        for (number, line) in source.lines.iter().enumerate() {
+            // `load` measures its own process; the kernel reports that in files, which one file reads.
+            let code = match source.path.as_str() {
+                "load/health/kernel.rs" => code_of(line).replace("std::fs::", ""),
+                _ => code_of(line).replace("std::fs::read_to_string(\"/proc/self/", ""),
+            };
+            let found = names.iter().find(|name| code.contains(name.as_str()));
+            assert!(found.is_none(), "src/{}:{}: {line}", source.path, number + 1);
         }
     }
+}
+
+/// The reader of the tables.
+#[test]
+fn the_tables_are_read() {
+    let page = "| room | what it is for | may use |\n|---|---|---|\n| `src/a/` | x | `b` (its `C`), `c::d` |\n\
+                | `src/b.rs` | y | |\n| `src/c/` | `z` | |\n\nEvery room may use `c::e`. More: `f`.\n\n\
+                | room | contains no |\n|---|---|\n| `src/b.rs` | `std::fs` (but `X`) |\n";
+    let map = Map::of(page);
+    let allowed = ["b::C", "b", "c::d", "c::d::f", "c::e", "other::x", "a::y"];
+    assert!(allowed.iter().all(|path| map.allows("a", path)));
+    assert!(!map.allows("a", "c::f") && !map.allows("b", "a") && !map.allows("a", "c::dd"));
+    assert_eq!(map.forbidden["b"], ["std::fs"]);
 }
 
 #[test]
