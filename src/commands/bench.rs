@@ -24,7 +24,7 @@ use crate::prompts::Shelf;
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
 use crate::run::point::{self, Measure};
-use crate::run::{Current, drawn_salt};
+use crate::run::{LivePoint, drawn_salt};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -307,7 +307,7 @@ async fn measure(
     target: &Target,
     simulated: bool,
     stop: &CancellationToken,
-    current: &watch::Sender<Option<Current>>,
+    current: &watch::Sender<Option<LivePoint>>,
 ) -> anyhow::Result<Vec<Row>> {
     let sweep = points.len() > 1;
     let (mut rows, shelf, salt) = (Vec::new(), Shelf::default(), drawn_salt());
@@ -322,7 +322,7 @@ async fn measure(
         }
         let name = point.id.clone();
         let progress = Progress::default();
-        current.send_replace(Some(Current {
+        current.send_replace(Some(LivePoint {
             point: name.clone(),
             load: point.clone(),
             progress: progress.clone(),

@@ -16,7 +16,7 @@ use crate::plan::sources::{self, Parts};
 use crate::plan::{Connection, Plan};
 use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
-use crate::render::{self, RenderError, Scene};
+use crate::render::{self, Addresses, Placed, RenderError};
 use crate::site::SiteFile;
 use crate::weights::{self, Subject};
 
@@ -165,18 +165,19 @@ pub(crate) fn check_templates(planned: &Planned) -> Result<(), InputErrors> {
     };
     check(render::script(plan, "/path/to/tokmark", &[]).map(drop));
     for deployment in &plan.deployments {
-        let scene = Scene::sample(plan, deployment);
+        let addresses = Addresses::sample(plan, deployment);
+        let placed = Placed { plan, deployment, addresses: &addresses };
         for process in &deployment.processes {
-            check(render::process(plan, deployment, process, &scene).map(drop));
+            check(placed.process(process).map(drop));
             let role = plan.launcher.role(&process.role);
             if let Some(page) = role.and_then(|role| role.metrics.as_ref()) {
-                check(render::has_page(plan, deployment, process, page, &scene).map(drop));
+                check(placed.has_page(process, page).map(drop));
             }
             if let Some(rule) = role.and_then(|role| role.ready.as_ref()) {
-                check(render::ready(plan, deployment, process, rule, &scene).map(drop));
+                check(placed.ready(process, rule).map(drop));
             }
         }
-        check(render::endpoint_urls(plan, deployment, &scene).map(drop));
+        check(placed.endpoint_urls().map(drop));
     }
     errors.dedup();
     InputErrors::check(errors)

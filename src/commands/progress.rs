@@ -13,7 +13,7 @@ use crate::flags::Global;
 use crate::load::Snapshot;
 use crate::metrics::Phase;
 use crate::plan::Stop;
-use crate::run::Current;
+use crate::run::LivePoint;
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl Display {
     }
 
     /// Follows the load point that runs, until the sender is gone.
-    pub(crate) async fn follow(self, mut current: watch::Receiver<Option<Current>>) {
+    pub(crate) async fn follow(self, mut current: watch::Receiver<Option<LivePoint>>) {
         let terminal = std::io::stderr().is_terminal();
         let mut last_line = Instant::now();
         loop {
@@ -94,7 +94,7 @@ impl Display {
         self.clear();
     }
 
-    fn draw(&self, current: &Current) {
+    fn draw(&self, current: &LivePoint) {
         let snapshot = current.progress.snapshot();
         let Ok(mut slot) = self.bar.lock() else { return };
         let bar = slot.get_or_insert_with(|| {

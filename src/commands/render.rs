@@ -12,7 +12,7 @@ use crate::flags::Global;
 use crate::plan::Plan;
 use crate::plan::chosen::{Chosen, Scale};
 use crate::recipe::secret;
-use crate::render::{self, Scene};
+use crate::render::{self, Addresses, Placed};
 
 /// Arguments of `render`.
 #[derive(Debug, Args)]
@@ -64,16 +64,17 @@ pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
 fn explain(plan: &Plan) -> anyhow::Result<String> {
     let mut text = String::from("\n# What this starts, with made-up hosts and the preferred ports:\n");
     for deployment in &plan.deployments {
-        let scene = Scene::sample(plan, deployment);
+        let addresses = Addresses::sample(plan, deployment);
+        let placed = Placed { plan, deployment, addresses: &addresses };
         if !deployment.id.is_empty() {
             text.push_str(&format!("# deployment {}\n", deployment.id));
         }
         for process in &deployment.processes {
-            let spawn = render::process(plan, deployment, process, &scene)?;
+            let spawn = placed.process(process)?;
             let nodes: Vec<&str> = process
                 .nodes
                 .iter()
-                .filter_map(|node| scene.nodes.get(*node as usize))
+                .filter_map(|node| addresses.nodes.get(*node as usize))
                 .map(String::as_str)
                 .collect();
             let gpus = if process.gpus.is_empty() {
@@ -81,9 +82,9 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
             } else {
                 place::visible_gpus(&process.gpus, None)
             };
-            let seat = scene.seats.get(&process.name).map(|seat| &seat.ports);
+            let address = addresses.processes.get(&process.name).map(|address| &address.ports);
             let ports: String =
-                seat.into_iter().flatten().map(|(name, port)| format!(", {name} {port}")).collect();
+                address.into_iter().flatten().map(|(name, port)| format!(", {name} {port}")).collect();
             text.push_str(&format!(
                 "#   {} on {}, {} task(s), GPUs {gpus}{ports}\n",
                 process.name,
@@ -107,7 +108,7 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
                 text.push_str(&comment(&format!("     file {path}"), &format!("\n{content}")));
             }
         }
-        for url in render::endpoint_urls(plan, deployment, &scene)? {
+        for url in placed.endpoint_urls()? {
             text.push_str(&format!("#   endpoint {url}\n"));
         }
     }

@@ -20,7 +20,7 @@ use crate::metrics::Rating;
 use crate::plan::Plan;
 use crate::prompts::Shelf;
 use crate::report::{Row, markdown};
-use crate::run::{Outcome, Session};
+use crate::run::{RunEnd, Session};
 
 /// What stdout is told at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ async fn obey(tokens: Tokens, events: Arc<EventLog>) {
 }
 
 /// The closing table and the verdict over everything.
-fn conclude(session: &Session, outcome: Outcome, shown: Shown) -> anyhow::Result<()> {
+fn conclude(session: &Session, outcome: RunEnd, shown: Shown) -> anyhow::Result<()> {
     match shown {
         Shown::Json => output::json(&outcome.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?,
         Shown::Table if !outcome.rows.is_empty() => {

@@ -17,7 +17,7 @@ use crate::weights::image::verify;
 
 /// The image as the job's processes use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prepared {
+pub struct JobImage {
     /// Name of the container that was unpacked for the job; steps use it in place of the image.
     pub name: Option<String>,
     /// The image file it was imported to.
@@ -34,11 +34,11 @@ pub async fn prepare(
     logs: &Path,
     emit: &(dyn Fn(Event) + Send + Sync),
     stop: &CancellationToken,
-) -> Result<Prepared, DeployError> {
+) -> Result<JobImage, DeployError> {
     let (Some(container), Place::Allocation(allocation)) = (&plan.container, place) else {
-        return Ok(Prepared::default());
+        return Ok(JobImage::default());
     };
-    let mut prepared = Prepared::default();
+    let mut prepared = JobImage::default();
     if let Some(folder) = container.images.as_ref().filter(|_| is_reference(&container.image)) {
         let log = logs.join("image.log");
         let file = import(container, Path::new(folder), &log, emit, stop).await?;
@@ -65,7 +65,7 @@ pub async fn prepare(
 
 /// Removes the container from the nodes. Where pyxis keeps containers beyond a job (`container_scope=global`) each would stay
 /// there, tens of gigabytes; elsewhere there is nothing left to remove, and that is no failure.
-pub async fn remove(plan: &Plan, place: &Place, prepared: &Prepared, logs: &Path) {
+pub async fn remove(plan: &Plan, place: &Place, prepared: &JobImage, logs: &Path) {
     let (Some(name), Place::Allocation(allocation)) = (&prepared.name, place) else { return };
     let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
     let log = logs.join("container.log");

@@ -6,9 +6,9 @@ pub mod container;
 pub mod error;
 pub mod log;
 pub mod place;
+pub mod placement;
 pub mod ports;
 pub mod ready;
-pub mod scene;
 pub mod secrets;
 pub mod spawn;
 pub mod step;
@@ -29,13 +29,12 @@ use crate::launcher::{Ready, Role};
 use crate::load::Target;
 use crate::plan::topology::Process;
 use crate::plan::{Deployment, Plan};
-use crate::render;
-use container::Prepared;
+use container::JobImage;
 pub use error::DeployError;
 pub use place::Place;
-use scene::Stage;
+use placement::Placement;
 use spawn::Running;
-use watch::{Progress, Watcher};
+use watch::{StartProgress, Watcher};
 
 /// Where a deployment keeps its files.
 #[derive(Debug, Clone)]
@@ -57,7 +56,7 @@ pub struct Surroundings<'a> {
     /// Files.
     pub folders: Folders,
     /// The container image of the job.
-    pub container: Prepared,
+    pub container: JobImage,
     /// Path of this binary.
     pub tokmark: String,
     /// Told of everything that happens.
@@ -84,7 +83,7 @@ pub struct Deployed {
     _leases: Arc<ports::Leases>,
     scratch: PathBuf,
     death: channel::Receiver<Option<Arc<DeployError>>>,
-    progress: Arc<Progress>,
+    progress: Arc<StartProgress>,
     stopping: Arc<AtomicBool>,
     grace: Duration,
 }
@@ -103,7 +102,7 @@ struct Deadline {
 
 impl Deadline {
     /// The moment as of now, the key of the recipe that decides it, and the last sign of progress.
-    fn now(&self, progress: &Progress) -> (Instant, &'static str, Option<String>) {
+    fn now(&self, progress: &StartProgress) -> (Instant, &'static str, Option<String>) {
         match progress.last() {
             Some((when, sign)) if when + self.after_progress > self.at => {
                 (when + self.after_progress, "deploy.progress_timeout", Some(sign))
@@ -129,8 +128,8 @@ impl Deployed {
         let began = Instant::now();
         let mut avoid = BTreeSet::new();
         loop {
-            let stage = scene::stage(plan, deployment, around, &avoid).await?;
-            match Self::attempt(plan, deployment, around, &stage, began).await {
+            let placement = placement::decide(plan, deployment, around, &avoid).await?;
+            match Self::attempt(plan, deployment, around, &placement, began).await {
                 Ok(mut deployed) => {
                     let seconds = began.elapsed().as_secs_f64();
                     deployed.engine_version = ready::version(&deployed.target, &plan.launcher.endpoint).await;
@@ -139,7 +138,11 @@ impl Deployed {
                 }
                 Err(error) if error.wants_new_ports() && avoid.is_empty() => {
                     (around.emit)(Event::PortsTaken { problem: error.to_string() });
-                    let all = stage.scene.seats.values().flat_map(|seat| seat.ports.values().copied());
+                    let all = placement
+                        .addresses
+                        .processes
+                        .values()
+                        .flat_map(|address| address.ports.values().copied());
                     avoid.extend(all.filter(|port| deployment.port != Some(*port)));
                 }
                 Err(error) => return Err(error),
@@ -151,11 +154,11 @@ impl Deployed {
         plan: &Plan,
         deployment: &Deployment,
         around: &Surroundings<'_>,
-        stage: &Stage,
+        placement: &Placement,
         began: Instant,
     ) -> Result<Self, DeployError> {
-        let mut urls = render::endpoint_urls(plan, deployment, &stage.scene)?;
-        let metrics_urls = metrics_urls(plan, deployment, stage, &urls);
+        let mut urls = placement.placed(plan, deployment).endpoint_urls()?;
+        let metrics_urls = metrics_urls(plan, deployment, placement, &urls);
         urls.extend(deployment.more_urls.iter().cloned());
         let url = urls.first().cloned().unwrap_or_default();
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
@@ -168,8 +171,8 @@ impl Deployed {
             engine_version: None,
             metrics_urls,
             processes: Vec::new(),
-            _leases: Arc::clone(&stage.leases),
-            scratch: PathBuf::from(&stage.scene.scratch_dir),
+            _leases: Arc::clone(&placement.leases),
+            scratch: PathBuf::from(&placement.addresses.scratch_dir),
             death,
             progress: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -179,7 +182,7 @@ impl Deployed {
             at: began + Duration::from_secs_f64(deployment.startup_timeout_s),
             after_progress: Duration::from_secs_f64(deployment.progress_timeout_s),
         };
-        let started = deployed.bring_up(plan, deployment, around, stage, &sender, deadline).await;
+        let started = deployed.bring_up(plan, deployment, around, placement, &sender, deadline).await;
         match started {
             Ok(()) => Ok(deployed),
             Err(error) => {
@@ -194,7 +197,7 @@ impl Deployed {
         plan: &Plan,
         deployment: &Deployment,
         around: &Surroundings<'_>,
-        stage: &Stage,
+        placement: &Placement,
         death: &channel::Sender<Option<Arc<DeployError>>>,
         deadline: Deadline,
     ) -> Result<(), DeployError> {
@@ -211,18 +214,18 @@ impl Deployed {
             };
             for earlier in waits.into_iter().filter(|_| of_role().next().is_some()) {
                 if ready.insert(&earlier.name) {
-                    self.until_ready(plan, deployment, around, stage, earlier, deadline).await?;
+                    self.until_ready(plan, deployment, around, placement, earlier, deadline).await?;
                 }
             }
             for process in of_role() {
-                let spawn = render::process(plan, deployment, process, &stage.scene)?;
+                let spawn = placement.placed(plan, deployment).process(process)?;
                 let place = around.place;
-                let start = step::Start { plan, deployment, role, process, spawn: &spawn, stage, place };
+                let start = step::Start { plan, deployment, role, process, spawn: &spawn, placement, place };
                 self.processes.push(spawn::start(&start, around, &watcher)?);
             }
         }
         for role in roles.iter().filter(|role| !ready.contains(role.name.as_str())) {
-            self.until_ready(plan, deployment, around, stage, role, deadline).await?;
+            self.until_ready(plan, deployment, around, placement, role, deadline).await?;
         }
         let point = deployment.points.first();
         let endpoint = point.map_or(crate::plan::Endpoint::Chat, |point| point.endpoint);
@@ -239,14 +242,14 @@ impl Deployed {
         plan: &Plan,
         deployment: &Deployment,
         around: &Surroundings<'_>,
-        stage: &Stage,
+        placement: &Placement,
         role: &Role,
         deadline: Deadline,
     ) -> Result<(), DeployError> {
         let Some(rule) = &role.ready else { return Ok(()) };
         let leads = |process: &&Process| process.role == role.name && !process.follows;
         for process in deployment.processes.iter().filter(leads) {
-            let rule = render::ready(plan, deployment, process, rule, &stage.scene)?;
+            let rule = placement.placed(plan, deployment).ready(process, rule)?;
             let running = self.processes.iter().find(|running| running.name == process.name);
             let logs = running.map(|running| running.logs.clone()).unwrap_or_default();
             let asked = match &rule {
@@ -255,8 +258,8 @@ impl Deployed {
                 }
                 _ => process,
             };
-            let Some(seat) = stage.scene.seats.get(&asked.name) else { continue };
-            let subject = ready::Subject { name: &process.name, seat, logs: &logs };
+            let Some(address) = placement.addresses.processes.get(&asked.name) else { continue };
+            let subject = ready::Probed { name: &process.name, address, logs: &logs };
             self.until(around, deadline, async || ready::look(&rule, &subject).await).await?;
         }
         Ok(())
@@ -346,14 +349,14 @@ async fn died(death: &mut channel::Receiver<Option<Arc<DeployError>>>) -> Deploy
 }
 
 /// Pages with the metrics of the endpoint's servers, and of roles that have their own.
-fn metrics_urls(plan: &Plan, deployment: &Deployment, stage: &Stage, urls: &[String]) -> Vec<String> {
+fn metrics_urls(plan: &Plan, deployment: &Deployment, placement: &Placement, urls: &[String]) -> Vec<String> {
     let path = plan.launcher.endpoint.metrics.as_ref();
     let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
     let own = deployment.processes.iter().filter_map(|process| {
         let page = plan.launcher.role(&process.role)?.metrics.as_ref()?;
-        render::has_page(plan, deployment, process, page, &stage.scene).ok().filter(|has| *has)?;
-        let seat = stage.scene.seats.get(&process.name)?;
-        Some(format!("http://{}:{}{}", seat.host, seat.ports.get(&page.port)?, page.path))
+        placement.placed(plan, deployment).has_page(process, page).ok().filter(|has| *has)?;
+        let address = placement.addresses.processes.get(&process.name)?;
+        Some(format!("http://{}:{}{}", address.host, address.ports.get(&page.port)?, page.path))
     });
     of_endpoint.chain(own).collect()
 }

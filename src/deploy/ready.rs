@@ -14,7 +14,7 @@ use crate::launcher::{EndpointSpec, Ready};
 use crate::load::probe::{self, Page};
 use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
-use crate::render::Seat;
+use crate::render::Address;
 
 /// Something tried again and again until it succeeds; an error says what is still missing.
 pub trait Probe<T> {
@@ -36,23 +36,23 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A process whose readiness is asked.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub struct Probed<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its seat, or that of the role which knows of it.
-    pub seat: &'a Seat,
+    /// Its address, or that of the role which knows of it.
+    pub address: &'a Address,
     /// Its logs from where it was started.
     pub logs: &'a [(PathBuf, u64)],
 }
 
 /// Whether a process is ready by its rule, the templates of which are worked out.
-pub async fn look(ready: &Ready, subject: &Subject<'_>) -> Result<(), String> {
+pub async fn look(ready: &Ready, subject: &Probed<'_>) -> Result<(), String> {
     let name = subject.name;
-    let port_of = |port: &String| subject.seat.ports.get(port).copied().unwrap_or_default();
+    let port_of = |port: &String| subject.address.ports.get(port).copied().unwrap_or_default();
     match ready {
         Ready::Started {} => Ok(()),
         Ready::Tcp { port } => {
-            let address = (subject.seat.host.as_str(), port_of(port));
+            let address = (subject.address.host.as_str(), port_of(port));
             match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => {
@@ -67,7 +67,7 @@ pub async fn look(ready: &Ready, subject: &Subject<'_>) -> Result<(), String> {
             if said { Ok(()) } else { Err(format!("{name} has not yet said {pattern:?} in its log")) }
         }
         Ready::Http { port, path, json, entries, at_least, equals, .. } => {
-            let url = format!("http://{}:{}{path}", subject.seat.host, port_of(port));
+            let url = format!("http://{}:{}{path}", subject.address.host, port_of(port));
             let page = ok(&url, probe::get(&url, PROBE_TIMEOUT).await)
                 .map_err(|problem| format!("{name}: {problem}"))?;
             let Some(at) = json else { return Ok(()) };

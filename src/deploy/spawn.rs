@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::place::visible_gpus;
 use super::step::Start;
-use super::watch::{Subject, Watcher};
+use super::watch::{Watched, Watcher};
 use super::{DeployError, Place, Surroundings, secrets};
 use crate::experiment::{Event, files};
 use crate::plan::Plan;
@@ -87,8 +87,8 @@ pub fn start(
         reason,
     })?;
     let pid = child.id().unwrap_or_default();
-    let seat = start.stage.scene.seats.get(&process.name);
-    let host = seat.map_or_else(|| "here".to_owned(), |seat| seat.host.clone());
+    let address = start.placement.addresses.processes.get(&process.name);
+    let host = address.map_or_else(|| "here".to_owned(), |address| address.host.clone());
     (around.emit)(Event::ProcessStarted {
         process: process.name.clone(),
         host: host.clone(),
@@ -96,7 +96,7 @@ pub fn start(
         log: log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     });
     let (ended, receiver) = watch::channel(false);
-    let subject = Subject { name: process.name.clone(), host, logs: logs.clone() };
+    let subject = Watched { name: process.name.clone(), host, logs: logs.clone() };
     tokio::spawn(watcher.clone().watch(child, subject, ended));
     Ok(Running { name: process.name.clone(), role: start.role.name.clone(), pid, logs, ended: receiver })
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::place::visible_gpus;
-use super::scene::Stage;
+use super::placement::Placement;
 use crate::launcher::Role;
 use crate::plan::topology::Process;
 use crate::plan::{Container, Deployment, Plan};
-use crate::render::{Scene, Spawn};
+use crate::render::{Addresses, Spawn};
 use crate::site::ContainerRuntime;
 use crate::slurm::srun;
 
@@ -26,7 +26,7 @@ pub struct Start<'a> {
     /// What it is started with.
     pub spawn: &'a Spawn,
     /// Where everything is.
-    pub stage: &'a Stage,
+    pub placement: &'a Placement,
     /// Local machine or allocation.
     pub place: &'a Place,
 }
@@ -49,9 +49,13 @@ impl Start<'_> {
         if !self.in_steps() {
             return self.spawn.argv.clone();
         }
-        let scene = &self.stage.scene;
-        let nodes: Vec<String> =
-            self.process.nodes.iter().filter_map(|node| scene.nodes.get(*node as usize).cloned()).collect();
+        let addresses = &self.placement.addresses;
+        let nodes: Vec<String> = self
+            .process
+            .nodes
+            .iter()
+            .filter_map(|node| addresses.nodes.get(*node as usize).cloned())
+            .collect();
         let output = if self.process.tasks > 1 {
             srun::StepOutput::PerTask(log.to_path_buf())
         } else {
@@ -82,7 +86,7 @@ impl Start<'_> {
     /// `CUDA_VISIBLE_DEVICES`, when the process does not have all of its node's GPUs.
     fn gpus(&self) -> Option<String> {
         let node = *self.process.nodes.first()?;
-        let visible = self.stage.visible.get(node as usize).and_then(Option::as_deref);
+        let visible = self.placement.visible.get(node as usize).and_then(Option::as_deref);
         let has_all = visible.is_some_and(|list| list.split(',').count() == self.process.gpus.len());
         let needed =
             !self.process.gpus.is_empty() && (!has_all || shares_its_node(self.deployment, self.process));
@@ -90,16 +94,16 @@ impl Start<'_> {
     }
 
     fn pyxis(&self, container: &Container) -> srun::Container {
-        let prepared = self.stage.container_name.clone();
+        let prepared = self.placement.container_name.clone();
         let mut flags = container.options.clone();
         if !container.mount_home {
             flags.insert(0, "--no-container-mount-home".into());
         }
         srun::Container {
-            image: prepared.is_none().then(|| self.stage.image(container)),
+            image: prepared.is_none().then(|| self.placement.image(container)),
             // A step of its own beside those that run: joined, its mounts (and enroot's for MPI) would not apply.
             name: prepared.map(|name| format!("{name}:no_exec")),
-            mounts: mounts(self.plan, &self.stage.scene, &container.mounts),
+            mounts: mounts(self.plan, &self.placement.addresses, &container.mounts),
             env: self.forwarded(container),
             flags,
             ..srun::Container::default()
@@ -128,11 +132,11 @@ impl Start<'_> {
         if !container.mount_home {
             argv.push("--no-home".into());
         }
-        for mount in mounts(self.plan, &self.stage.scene, &container.mounts) {
+        for mount in mounts(self.plan, &self.placement.addresses, &container.mounts) {
             argv.extend(["--bind".into(), mount]);
         }
         argv.extend(container.options.iter().cloned());
-        argv.push(self.stage.image(container));
+        argv.push(self.placement.image(container));
         if !self.role.unset.is_empty() {
             argv.push("env".into());
             argv.extend(self.role.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));
@@ -152,13 +156,13 @@ pub fn log_names(process: &Process, in_steps: bool) -> Vec<String> {
 
 /// The site's mounts, and what an engine reads and writes where the site's do not show it anyway: rendered files, logs,
 /// and weights given by path.
-pub(super) fn mounts(plan: &Plan, scene: &Scene, of_site: &[String]) -> Vec<String> {
+pub(super) fn mounts(plan: &Plan, addresses: &Addresses, of_site: &[String]) -> Vec<String> {
     let shown = |path: &Path| {
         let targets = of_site.iter().filter_map(|mount| mount.split(':').nth(1));
         targets.into_iter().any(|target| path.starts_with(target))
     };
     let mut mounts = of_site.to_vec();
-    for path in [&scene.run_dir, &scene.log_dir] {
+    for path in [&addresses.run_dir, &addresses.log_dir] {
         if !shown(Path::new(path)) {
             mounts.push(format!("{path}:{path}"));
         }

@@ -21,12 +21,12 @@ const LOG_PERIOD: Duration = Duration::from_millis(200);
 
 /// When the servers last showed that their start gets on.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct StartProgress {
     seen: Mutex<HashSet<String>>,
     last: Mutex<Option<(Instant, String)>>,
 }
 
-impl Progress {
+impl StartProgress {
     /// The last sign, and when.
     pub fn last(&self) -> Option<(Instant, String)> {
         self.last.lock().ok()?.clone()
@@ -46,7 +46,7 @@ impl Progress {
 pub struct Watcher {
     fatal: Arc<Vec<(Regex, Fatal)>>,
     signs: Arc<Vec<Regex>>,
-    progress: Arc<Progress>,
+    progress: Arc<StartProgress>,
     death: watch::Sender<Option<Arc<DeployError>>>,
     stopping: Arc<AtomicBool>,
     emit: Arc<dyn Fn(Event) + Send + Sync>,
@@ -57,7 +57,7 @@ impl Watcher {
     pub fn new(
         launcher: &Launcher,
         death: watch::Sender<Option<Arc<DeployError>>>,
-        progress: Arc<Progress>,
+        progress: Arc<StartProgress>,
         stopping: Arc<AtomicBool>,
         emit: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, DeployError> {
@@ -91,7 +91,7 @@ impl Watcher {
     }
 
     /// Watches a child until it has ended.
-    pub async fn watch(self, mut child: Child, subject: Subject, ended: watch::Sender<bool>) {
+    pub async fn watch(self, mut child: Child, subject: Watched, ended: watch::Sender<bool>) {
         let mut follows: Vec<Follow> = subject
             .logs
             .iter()
@@ -128,7 +128,7 @@ impl Watcher {
     }
 
     /// Reads new lines; reports the first fatal one. Returns whether one was ever reported.
-    fn look(&self, follows: &mut [Follow], last: bool, subject: &Subject, mut told: bool) -> bool {
+    fn look(&self, follows: &mut [Follow], last: bool, subject: &Watched, mut told: bool) -> bool {
         for (follow, (path, _)) in follows.iter_mut().zip(&subject.logs) {
             for line in follow.lines(last) {
                 for sign in self.signs.iter().filter_map(|sign| sign.find(&line)) {
@@ -157,7 +157,7 @@ impl Watcher {
 }
 
 /// The process being watched.
-pub struct Subject {
+pub struct Watched {
     /// Its name.
     pub name: String,
     /// Where it runs.
@@ -166,7 +166,7 @@ pub struct Subject {
     pub logs: Vec<(PathBuf, u64)>,
 }
 
-impl Subject {
+impl Watched {
     /// Last lines of the logs, and the log that tells most: of several tasks the one that wrote last.
     fn excerpt(&self) -> (String, String) {
         let written = |path: &PathBuf| std::fs::metadata(path).ok().filter(|m| m.len() > 0)?.modified().ok();
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_same_sign_twice_is_no_progress() {
-        let progress = Progress::default();
+        let progress = StartProgress::default();
         assert!(progress.last().is_none());
         progress.note("a", "10%");
         let first = progress.last().unwrap();

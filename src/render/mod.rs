@@ -56,7 +56,7 @@ pub fn html(what: &str, template: &str, value: &impl Serialize) -> Result<String
 
 /// Where one process is: the address of its first node and its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Seat {
+pub struct Address {
     /// Address other processes and the client reach it at: the node's name, or the address of the site's interface.
     pub host: String,
     /// The same as an IPv4 address, for engines that take no name.
@@ -65,9 +65,9 @@ pub struct Seat {
     pub ports: BTreeMap<String, u16>,
 }
 
-/// All that is known only where the job runs.
+/// What is known only where the job runs: paths, names, and where each process listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scene {
+pub struct Addresses {
     /// Path of the tokmark binary.
     pub tokmark: String,
     /// Scratch folder of this run.
@@ -80,22 +80,22 @@ pub struct Scene {
     pub run_id: String,
     /// Names of the nodes, in order.
     pub nodes: Vec<String>,
-    /// Seat of each process, by process name.
-    pub seats: BTreeMap<String, Seat>,
+    /// Address of each process, by process name.
+    pub processes: BTreeMap<String, Address>,
 }
 
-impl Scene {
-    /// A made-up scene with the preferred ports: what `check` and `render --explain` show before a job runs.
+impl Addresses {
+    /// Sample addresses with the preferred ports: what `check` and `render --explain` show before a job runs.
     pub fn sample(plan: &Plan, deployment: &Deployment) -> Self {
         let nodes: Vec<String> = (1..=deployment.nodes).map(|n| format!("node{n}")).collect();
         let fixed = fixed_port(plan, deployment);
         let fixed = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
         let map = port_map::assign(&deployment.processes, fixed, 0, &mut |_, _| true).unwrap_or_default();
-        let seats = deployment.processes.iter().filter_map(|process| {
+        let processes = deployment.processes.iter().filter_map(|process| {
             let node = *process.nodes.first()?;
             let host = nodes.get(node as usize)?.clone();
             let ports = map.get(&process.name).cloned().unwrap_or_default();
-            Some((process.name.clone(), Seat { host, ip: format!("10.0.0.{}", node + 1), ports }))
+            Some((process.name.clone(), Address { host, ip: format!("10.0.0.{}", node + 1), ports }))
         });
         Self {
             tokmark: "tokmark".into(),
@@ -103,7 +103,7 @@ impl Scene {
             log_dir: "LOG_DIR".into(),
             scratch_dir: "SCRATCH_DIR".into(),
             run_id: "tokmark-JOB".into(),
-            seats: seats.collect(),
+            processes: processes.collect(),
             nodes,
         }
     }
@@ -134,174 +134,171 @@ pub struct Spawn {
     pub files: Vec<(String, String)>,
 }
 
-/// Renders one process of a deployment.
-pub fn process(
-    plan: &Plan,
-    deployment: &Deployment,
-    process: &Process,
-    scene: &Scene,
-) -> Result<Spawn, RenderError> {
-    let what = |part: &str| format!("launcher {}: role.{}.{part}", plan.launcher.name, process.role);
-    let Some(role) = plan.launcher.role(&process.role) else {
-        return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
-    };
-    let mut context = context(plan, deployment, process.pool, scene);
-    topology::insert_process(&mut context, process);
-    let seat = scene.seats.get(&process.name);
-    context.insert("host", seat.map_or("127.0.0.1", |seat| seat.host.as_str()));
-    context.insert("ip", seat.map_or("127.0.0.1", |seat| seat.ip.as_str()));
-    context.insert("port", &seat.map(|seat| seat.ports.clone()).unwrap_or_default());
-    context.insert("name", &process.name);
-    let leads = |other: &&Process| {
-        other.rank == 0
-            && (&other.role, other.pool, other.replica) == (&process.role, process.pool, process.replica)
-    };
-    let leader = deployment.processes.iter().find(leads).unwrap_or(process);
-    context.insert("leader", &place_of(leader, scene));
-    let paths: BTreeMap<&String, String> =
-        role.files.keys().map(|name| (name, format!("{}/{}.{name}", scene.run_dir, process.name))).collect();
-    context.insert("files", &paths);
-    let mut files = Vec::new();
-    for (name, template) in &role.files {
-        let text = render(&what(&format!("files.{name}")), template, &context)?;
-        files.push((paths.get(name).cloned().unwrap_or_default(), text));
-    }
-    let mut argv = if role.gpus { deployment.prefix.clone() } else { Vec::new() };
-    argv.extend(Argv { plan, deployment, process, scene, what: &what("argv") }.of(role, &context)?);
-    let mut env = BTreeMap::new();
-    let mut templates = if role.common_env { plan.launcher.env.clone() } else { BTreeMap::new() };
-    templates.extend(role.env.clone());
-    for (name, template) in &templates {
-        let part = if role.env.contains_key(name) {
-            what(&format!("env.{name}"))
-        } else {
-            format!("launcher {}: env.{name}", plan.launcher.name)
+/// A deployment whose addresses are known: what its templates see.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// One of its deployments.
+    pub deployment: &'a Deployment,
+    /// Where everything is.
+    pub addresses: &'a Addresses,
+}
+
+impl Placed<'_> {
+    /// Renders one process.
+    pub fn process(&self, process: &Process) -> Result<Spawn, RenderError> {
+        let Self { plan, deployment, addresses } = *self;
+        let what = |part: &str| format!("launcher {}: role.{}.{part}", plan.launcher.name, process.role);
+        let Some(role) = plan.launcher.role(&process.role) else {
+            return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
         };
-        let value = render(&part, template, &context)?;
-        if !value.is_empty() {
-            env.insert(name.clone(), value);
-        }
-    }
-    let pool = process.pool.and_then(|pool| deployment.pool(pool));
-    env.extend(pool.map_or(&deployment.env, |pool| &pool.env).clone());
-    Ok(Spawn { argv, env, files })
-}
-
-/// Whether a process has the page that its role names.
-pub fn has_page(
-    plan: &Plan,
-    deployment: &Deployment,
-    process: &Process,
-    page: &PagePort,
-    scene: &Scene,
-) -> Result<bool, RenderError> {
-    let Some(when) = &page.when else { return Ok(true) };
-    let mut context = context(plan, deployment, process.pool, scene);
-    topology::insert_process(&mut context, process);
-    template::truth(when, &context).map_err(|problem| RenderError::Template {
-        what: format!("launcher {}: role.{}.metrics.when", plan.launcher.name, process.role),
-        problem,
-    })
-}
-
-/// A role's rule of readiness with its templates worked out for one process.
-pub fn ready(
-    plan: &Plan,
-    deployment: &Deployment,
-    process: &Process,
-    rule: &Ready,
-    scene: &Scene,
-) -> Result<Ready, RenderError> {
-    let mut rule = rule.clone();
-    if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
-        let mut context = context(plan, deployment, process.pool, scene);
+        let mut context = self.context(process.pool);
         topology::insert_process(&mut context, process);
-        let what = format!("launcher {}: role.{}.ready.http", plan.launcher.name, process.role);
-        let values = entries.values_mut().flatten();
-        for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {
-            *text = render(&what, text, &context)?;
+        let address = addresses.processes.get(&process.name);
+        context.insert("host", address.map_or("127.0.0.1", |address| address.host.as_str()));
+        context.insert("ip", address.map_or("127.0.0.1", |address| address.ip.as_str()));
+        context.insert("port", &address.map(|address| address.ports.clone()).unwrap_or_default());
+        context.insert("name", &process.name);
+        let leads = |other: &&Process| {
+            other.rank == 0
+                && (&other.role, other.pool, other.replica) == (&process.role, process.pool, process.replica)
+        };
+        let leader = deployment.processes.iter().find(leads).unwrap_or(process);
+        context.insert("leader", &place_of(leader, addresses));
+        let paths: BTreeMap<&String, String> = role
+            .files
+            .keys()
+            .map(|name| (name, format!("{}/{}.{name}", addresses.run_dir, process.name)))
+            .collect();
+        context.insert("files", &paths);
+        let mut files = Vec::new();
+        for (name, template) in &role.files {
+            let text = render(&what(&format!("files.{name}")), template, &context)?;
+            files.push((paths.get(name).cloned().unwrap_or_default(), text));
         }
+        let mut argv = if role.gpus { deployment.prefix.clone() } else { Vec::new() };
+        argv.extend(Argv { placed: self, process, what: &what("argv") }.of(role, &context)?);
+        let mut env = BTreeMap::new();
+        let mut templates = if role.common_env { plan.launcher.env.clone() } else { BTreeMap::new() };
+        templates.extend(role.env.clone());
+        for (name, template) in &templates {
+            let part = if role.env.contains_key(name) {
+                what(&format!("env.{name}"))
+            } else {
+                format!("launcher {}: env.{name}", plan.launcher.name)
+            };
+            let value = render(&part, template, &context)?;
+            if !value.is_empty() {
+                env.insert(name.clone(), value);
+            }
+        }
+        let pool = process.pool.and_then(|pool| deployment.pool(pool));
+        env.extend(pool.map_or(&deployment.env, |pool| &pool.env).clone());
+        Ok(Spawn { argv, env, files })
     }
-    Ok(rule)
-}
 
-/// The endpoint's URLs: one, or several that share the load.
-pub fn endpoint_urls(
-    plan: &Plan,
-    deployment: &Deployment,
-    scene: &Scene,
-) -> Result<Vec<String>, RenderError> {
-    if let Some(template) = &plan.launcher.endpoint.url {
-        let url = render("endpoint.url", template, &context(plan, deployment, None, scene))?;
-        return Ok(vec![url]);
+    /// Whether a process has the page that its role names.
+    pub fn has_page(&self, process: &Process, page: &PagePort) -> Result<bool, RenderError> {
+        let Some(when) = &page.when else { return Ok(true) };
+        let mut context = self.context(process.pool);
+        topology::insert_process(&mut context, process);
+        template::truth(when, &context).map_err(|problem| RenderError::Template {
+            what: format!("launcher {}: role.{}.metrics.when", self.plan.launcher.name, process.role),
+            problem,
+        })
     }
-    let port = plan.launcher.endpoint.port.as_deref().unwrap_or_default();
-    let urls = serving(plan, deployment).into_iter().filter_map(|process| {
-        let seat = scene.seats.get(&process.name)?;
-        Some(format!("http://{}:{}", seat.host, seat.ports.get(port)?))
-    });
-    let urls: Vec<String> = urls.collect();
-    if urls.is_empty() {
-        return Err(RenderError::Template {
-            what: "endpoint".into(),
-            problem: "no process serves it".into(),
+
+    /// A role's rule of readiness with its templates worked out for one process.
+    pub fn ready(&self, process: &Process, rule: &Ready) -> Result<Ready, RenderError> {
+        let mut rule = rule.clone();
+        if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
+            let mut context = self.context(process.pool);
+            topology::insert_process(&mut context, process);
+            let what = format!("launcher {}: role.{}.ready.http", self.plan.launcher.name, process.role);
+            let values = entries.values_mut().flatten();
+            for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {
+                *text = render(&what, text, &context)?;
+            }
+        }
+        Ok(rule)
+    }
+
+    /// The endpoint's URLs: one, or several that share the load.
+    pub fn endpoint_urls(&self) -> Result<Vec<String>, RenderError> {
+        let Self { plan, deployment, addresses } = *self;
+        if let Some(template) = &plan.launcher.endpoint.url {
+            let url = render("endpoint.url", template, &self.context(None))?;
+            return Ok(vec![url]);
+        }
+        let port = plan.launcher.endpoint.port.as_deref().unwrap_or_default();
+        let urls = serving(plan, deployment).into_iter().filter_map(|process| {
+            let address = addresses.processes.get(&process.name)?;
+            Some(format!("http://{}:{}", address.host, address.ports.get(port)?))
         });
+        let urls: Vec<String> = urls.collect();
+        if urls.is_empty() {
+            return Err(RenderError::Template {
+                what: "endpoint".into(),
+                problem: "no process serves it".into(),
+            });
+        }
+        Ok(urls)
     }
-    Ok(urls)
-}
 
-/// What the templates of a deployment see, but for the process itself.
-pub fn context(
-    plan: &Plan,
-    deployment: &Deployment,
-    pool: Option<crate::launcher::PoolName>,
-    scene: &Scene,
-) -> Context {
-    let facts = Facts {
-        parallel: &deployment.parallel,
-        pools: &deployment.pools,
-        settings: &deployment.settings,
-        gpu: &plan.gpu,
-        nodes: deployment.server_nodes,
-        url: deployment.url.as_deref(),
-    };
-    let pool = pool.and_then(|name| deployment.pool(name));
-    let mut context = facts.context(pool);
-    context.insert("model", &plan.model);
-    if pool.is_none() {
-        context.insert("engine", &deployment.engine);
+    /// What the templates of a deployment see, but for the process itself.
+    fn context(&self, pool: Option<crate::launcher::PoolName>) -> Context {
+        let Self { plan, deployment, addresses } = *self;
+        let facts = Facts {
+            parallel: &deployment.parallel,
+            pools: &deployment.pools,
+            settings: &deployment.settings,
+            gpu: &plan.gpu,
+            nodes: deployment.server_nodes,
+            url: deployment.url.as_deref(),
+        };
+        let pool = pool.and_then(|name| deployment.pool(name));
+        let mut context = facts.context(pool);
+        context.insert("model", &plan.model);
+        if pool.is_none() {
+            context.insert("engine", &deployment.engine);
+        }
+        context.insert("replicas", &replicas(deployment, addresses));
+        let of_pool =
+            || deployment.processes.iter().filter(|process| process.pool == pool.map(|pool| pool.name));
+        context.insert("processes", &of_pool().count());
+        context.insert("leaders", &of_pool().filter(|process| !process.follows).count());
+        let most =
+            |of: fn(&crate::plan::LoadPoint) -> u32| deployment.points.iter().map(of).max().unwrap_or(0);
+        context.insert(
+            "load",
+            &json!({
+                "isl_max": most(|point| point.isl.longest()),
+                "osl_max": most(|point| point.osl.longest()),
+                "concurrency_max": most(|point| point.concurrency().unwrap_or_else(|| point.wave())),
+            }),
+        );
+        context.insert("tokmark", &addresses.tokmark);
+        context.insert("run_id", &addresses.run_id);
+        context.insert("nodes", &addresses.nodes);
+        context.insert(
+            "dirs",
+            &json!({"run": addresses.run_dir, "logs": addresses.log_dir, "scratch": addresses.scratch_dir}),
+        );
+        context.insert("peers", &peers(deployment, addresses));
+        context
     }
-    context.insert("replicas", &replicas(deployment, scene));
-    let of_pool = || deployment.processes.iter().filter(|process| process.pool == pool.map(|pool| pool.name));
-    context.insert("processes", &of_pool().count());
-    context.insert("leaders", &of_pool().filter(|process| !process.follows).count());
-    let most = |of: fn(&crate::plan::LoadPoint) -> u32| deployment.points.iter().map(of).max().unwrap_or(0);
-    context.insert(
-        "load",
-        &json!({
-            "isl_max": most(|point| point.isl.longest()),
-            "osl_max": most(|point| point.osl.longest()),
-            "concurrency_max": most(|point| point.concurrency().unwrap_or_else(|| point.wave())),
-        }),
-    );
-    context.insert("tokmark", &scene.tokmark);
-    context.insert("run_id", &scene.run_id);
-    context.insert("nodes", &scene.nodes);
-    context
-        .insert("dirs", &json!({"run": scene.run_dir, "logs": scene.log_dir, "scratch": scene.scratch_dir}));
-    context.insert("peers", &peers(deployment, scene));
-    context
 }
 
 /// `host:port` of the first process of each role and pool, by its name and the port's.
-fn peers(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
+fn peers(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value> {
     let mut peers = Map::new();
     for process in &deployment.processes {
-        let Some(seat) = scene.seats.get(&process.name) else { continue };
-        let ports: Map<String, Value> = seat
+        let Some(address) = addresses.processes.get(&process.name) else { continue };
+        let ports: Map<String, Value> = address
             .ports
             .iter()
-            .map(|(name, port)| (name.clone(), json!(format!("{}:{port}", seat.host))))
+            .map(|(name, port)| (name.clone(), json!(format!("{}:{port}", address.host))))
             .collect();
         let names = [Some(process.role.as_str()), process.pool.map(|pool| pool.as_str())];
         for name in names.into_iter().flatten().filter(|_| process.index == 0) {
@@ -312,7 +309,7 @@ fn peers(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
 }
 
 /// Processes that follow no other, by role and by pool.
-fn replicas(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
+fn replicas(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value> {
     let mut replicas = Map::new();
     for process in deployment.processes.iter().filter(|process| !process.follows) {
         let mut names = vec![process.role.as_str()];
@@ -320,7 +317,7 @@ fn replicas(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
         for name in names {
             let list = replicas.entry(name).or_insert_with(|| json!([]));
             if let Value::Array(list) = list {
-                list.push(place_of(process, scene));
+                list.push(place_of(process, addresses));
             }
         }
     }
@@ -328,13 +325,13 @@ fn replicas(deployment: &Deployment, scene: &Scene) -> Map<String, Value> {
 }
 
 /// A process as other processes' templates see it.
-fn place_of(process: &Process, scene: &Scene) -> Value {
-    let seat = scene.seats.get(&process.name);
+fn place_of(process: &Process, addresses: &Addresses) -> Value {
+    let address = addresses.processes.get(&process.name);
     json!({
         "name": process.name,
-        "host": seat.map(|seat| &seat.host),
-        "ip": seat.map(|seat| &seat.ip),
-        "port": seat.map(|seat| &seat.ports),
+        "host": address.map(|address| &address.host),
+        "ip": address.map(|address| &address.ip),
+        "port": address.map(|address| &address.ports),
         "replica": process.replica,
         "rank": process.rank,
         "dp_rank": process.dp_rank,
@@ -343,10 +340,8 @@ fn place_of(process: &Process, scene: &Scene) -> Value {
 
 /// Whose argv it is.
 struct Argv<'a> {
-    plan: &'a Plan,
-    deployment: &'a Deployment,
+    placed: &'a Placed<'a>,
     process: &'a Process,
-    scene: &'a Scene,
     what: &'a str,
 }
 
@@ -363,7 +358,7 @@ impl Argv<'_> {
                     }
                 }
                 Arg::Each { each, args } => {
-                    let all = replicas(self.deployment, self.scene);
+                    let all = replicas(self.placed.deployment, self.placed.addresses);
                     for item in all.get(each).and_then(Value::as_array).into_iter().flatten() {
                         let mut context = context.clone();
                         context.insert("item", item);
@@ -388,10 +383,10 @@ impl Argv<'_> {
     }
 
     fn flags(&self, except: &[String]) -> Vec<String> {
-        let pool = self.process.pool.and_then(|pool| self.deployment.pool(pool));
-        let engine = pool.map_or(&self.deployment.engine, |pool| &pool.engine);
+        let pool = self.process.pool.and_then(|pool| self.placed.deployment.pool(pool));
+        let engine = pool.map_or(&self.placed.deployment.engine, |pool| &pool.engine);
         let given = engine.iter().filter(|(name, _)| !except.contains(&name.replace('-', "_")));
-        given.flat_map(|(name, value)| flag(&self.plan.launcher.options, name, value)).collect()
+        given.flat_map(|(name, value)| flag(&self.placed.plan.launcher.options, name, value)).collect()
     }
 }
 

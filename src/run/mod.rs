@@ -2,12 +2,12 @@
 //!
 //! The same path inside an allocation and on this machine; only the [`Place`] differs.
 
-mod agreed;
+mod calibration;
 mod exports;
 pub mod point;
 mod preflight;
-mod prepared;
 mod records;
+mod refusals;
 #[cfg(test)]
 mod resume_tests;
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::deploy::container::{self, Prepared};
+use crate::deploy::container::{self, JobImage};
 use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, step};
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::{LogView, PoolName};
@@ -33,7 +33,7 @@ use point::{Measure, PointError};
 
 /// What is being measured right now, for a display.
 #[derive(Debug, Clone)]
-pub struct Current {
+pub struct LivePoint {
     /// Its folder or id.
     pub point: String,
     /// The point.
@@ -59,7 +59,7 @@ pub struct Session {
     /// Cancelled to kill the servers instead of waiting for them.
     pub hurry: CancellationToken,
     /// What is being measured right now.
-    pub current: watch::Sender<Option<Current>>,
+    pub current: watch::Sender<Option<LivePoint>>,
     /// Tokenizers that were loaded.
     pub shelf: Shelf,
 }
@@ -83,7 +83,7 @@ pub enum RunError {
 
 /// What a run came to.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RunEnd {
     /// Every point with figures, in plan order.
     pub rows: Vec<Row>,
     /// Why it ended early.
@@ -92,7 +92,7 @@ pub struct Outcome {
 
 impl Session {
     /// Runs the plan. Failures end up in the outcome together with everything measured before.
-    pub async fn run(&self) -> Outcome {
+    pub async fn run(&self) -> RunEnd {
         let mut rows = Vec::new();
         let mut image = None;
         let mut failure = self.deployments(&mut image, &mut rows).await.err();
@@ -103,9 +103,9 @@ impl Session {
             failure = Some(RunError::Interrupted);
         }
         if let Err(error) = self.report(&rows) {
-            return Outcome { rows, failure: failure.or(Some(error.into())) };
+            return RunEnd { rows, failure: failure.or(Some(error.into())) };
         }
-        Outcome { rows, failure }
+        RunEnd { rows, failure }
     }
 
     /// Whether servers died because the whole job ends: Slurm signals the steps, and the job's own script a moment later.
@@ -115,7 +115,7 @@ impl Session {
     }
 
     /// `image` is the container image once it is ready.
-    async fn deployments(&self, image: &mut Option<Prepared>, rows: &mut Vec<Row>) -> Result<(), RunError> {
+    async fn deployments(&self, image: &mut Option<JobImage>, rows: &mut Vec<Row>) -> Result<(), RunError> {
         let of = self.plan.deployments.len();
         for (index, deployment) in self.plan.deployments.iter().enumerate() {
             if self.stop.is_cancelled() {
@@ -158,7 +158,7 @@ impl Session {
     }
 
     /// Makes the container image ready, once for all deployments.
-    async fn prepare(&self) -> Result<Prepared, DeployError> {
+    async fn prepare(&self) -> Result<JobImage, DeployError> {
         let (logs, events) = (self.experiment.server_logs(), &self.events);
         container::prepare(&self.plan, &self.place, &logs, &|event| events.emit(event), &self.stop).await
     }
@@ -166,7 +166,7 @@ impl Session {
     async fn deployment(
         &self,
         deployment: &Deployment,
-        container: Prepared,
+        container: JobImage,
         rows: &mut Vec<Row>,
     ) -> Result<(), RunError> {
         let around = self.surroundings(deployment, container)?;
@@ -187,7 +187,7 @@ impl Session {
     fn surroundings(
         &self,
         deployment: &Deployment,
-        container: Prepared,
+        container: JobImage,
     ) -> Result<Surroundings<'_>, RunError> {
         let prefix = if deployment.id.is_empty() { String::new() } else { format!("{}.", deployment.id) };
         let run = self.experiment.path("run").join(if deployment.id.is_empty() {
@@ -285,7 +285,7 @@ impl Session {
             deployment: Some(deployment_config(&self.plan, deployment, point)),
         };
         let progress = Progress::default();
-        let current = Current { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
+        let current = LivePoint { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
         let observers = Observers::start(
             &self.experiment.path("telemetry"),

@@ -6,10 +6,10 @@ use fs_err as fs;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::agreed::Agreement;
+use super::calibration::{Calibrated, cache_count, reset_cache};
 use super::exports;
-use super::prepared::{Prepared, cache_count, reset_cache};
 use super::records::RecordWriter;
+use super::refusals::Refusals;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::load::{self, Options, Progress, Target};
@@ -110,8 +110,8 @@ impl Measure {
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {
-        let (measure, agreement) = Agreement::reach(self, stop)?;
-        let prepared = Prepared::make(&measure, stop)?;
+        let (measure, agreement) = Refusals::reach(self, stop)?;
+        let prepared = Calibrated::make(&measure, stop)?;
         if let Some(path) = &measure.point.prompts.reset_cache {
             reset_cache(&measure.target, path)?;
         }
@@ -120,7 +120,7 @@ impl Measure {
 
     fn drive(
         &self,
-        (agreement, prepared): (Agreement, Prepared),
+        (agreement, prepared): (Refusals, Calibrated),
         progress: &Progress,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,

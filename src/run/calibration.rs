@@ -26,12 +26,12 @@ const TELLING: [&str; 2] = [
 
 /// Prompts that fit the server, and what is told of them.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct Calibrated {
     pub(super) prompts: Arc<Prompts>,
     pub(super) facts: PromptFacts,
 }
 
-impl Prepared {
+impl Calibrated {
     /// Asks the server how it counts and makes the prompts ready. Blocks.
     pub(super) fn make(measure: &Measure, stop: &CancellationToken) -> Result<Self, PointError> {
         let point = &measure.point;
@@ -185,5 +185,5 @@ pub(super) fn cache_count(urls: &[String]) -> Option<CacheCount> {
 }
 
 #[cfg(test)]
-#[path = "prepared_tests.rs"]
+#[path = "calibration_tests.rs"]
 mod tests;

@@ -10,12 +10,12 @@ use crate::plan::{LoadPoint, Proxy};
 
 /// What the server was found to refuse, and how it is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Agreement {
+pub(super) struct Refusals {
     dropped: Vec<DroppedExtension>,
     connection: Connection,
 }
 
-impl Agreement {
+impl Refusals {
     /// Asks the server; gives the measurement with the load point it takes.
     pub(super) fn reach(measure: &Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
         let refused = load::refused_extensions(&measure.target, &measure.point, stop)?;

@@ -18,7 +18,7 @@ use crate::node::{self, Ask, PortAsk, Report};
 use crate::plan::port_map::{self, NoPort, PortMap};
 use crate::plan::topology::Process;
 use crate::plan::{Container, Deployment, Plan};
-use crate::render::{self, Scene, Seat};
+use crate::render::{self, Address, Addresses, Placed};
 use crate::slurm::srun;
 
 /// Longest wait for the answers of the nodes.
@@ -26,9 +26,9 @@ const NODES_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A deployment's place, decided.
 #[derive(Debug, Clone)]
-pub struct Stage {
+pub struct Placement {
     /// Addresses and ports.
-    pub scene: Scene,
+    pub addresses: Addresses,
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
     /// Ports of this machine that are spoken for as long as this lives.
@@ -39,7 +39,12 @@ pub struct Stage {
     pub imported: Option<String>,
 }
 
-impl Stage {
+impl Placement {
+    /// The deployment with its addresses, as templates see it.
+    pub fn placed<'a>(&'a self, plan: &'a Plan, deployment: &'a Deployment) -> Placed<'a> {
+        Placed { plan, deployment, addresses: &self.addresses }
+    }
+
     /// The image processes run in.
     pub fn image(&self, container: &Container) -> String {
         self.imported.clone().unwrap_or_else(|| container.image.clone())
@@ -50,12 +55,12 @@ impl Stage {
 ///
 /// # Errors
 /// Too few nodes, nodes that do not answer, GPUs that are not there, no free port.
-pub async fn stage(
+pub async fn decide(
     plan: &Plan,
     deployment: &Deployment,
     around: &Surroundings<'_>,
     avoid: &BTreeSet<u16>,
-) -> Result<Stage, DeployError> {
+) -> Result<Placement, DeployError> {
     let nodes = around.place.nodes();
     if nodes.len() < deployment.nodes as usize {
         return Err(DeployError::TooFewNodes { have: nodes.len(), need: deployment.nodes });
@@ -93,21 +98,24 @@ pub async fn stage(
     let map = port_map::assign(&deployment.processes, given, spread, &mut is_free)
         .map_err(|none| no_port(&none, nodes))?;
     leases.keep(&chosen(deployment, &map));
-    let seats = deployment.processes.iter().map(|process| {
+    let processes = deployment.processes.iter().map(|process| {
         let at = process.nodes.first().map_or(0, |node| *node as usize);
         let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
-        (process.name.clone(), Seat { host, ip, ports: map.get(&process.name).cloned().unwrap_or_default() })
+        (
+            process.name.clone(),
+            Address { host, ip, ports: map.get(&process.name).cloned().unwrap_or_default() },
+        )
     });
     let run_id = format!("{}{}", around.place.run_id(), if avoid.is_empty() { "" } else { "-again" });
-    Ok(Stage {
-        scene: Scene {
+    Ok(Placement {
+        addresses: Addresses {
             tokmark: around.tokmark.clone(),
             run_dir: around.folders.run.display().to_string(),
             log_dir: around.folders.logs.display().to_string(),
             scratch_dir: std::env::temp_dir().join(&run_id).display().to_string(),
             run_id,
             nodes: nodes.to_vec(),
-            seats: seats.collect(),
+            processes: processes.collect(),
         },
         visible,
         leases: Arc::new(leases),

@@ -25,7 +25,7 @@ fn point() -> LoadPoint {
     LoadPoint { id: "p".into(), isl: Length::fixed(100), prompts, ..LoadPoint::plain(1, Stop::Requests(2)) }
 }
 
-fn make(server: &Server, point: LoadPoint) -> Result<Prepared, String> {
+fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
     let measure = Measure {
         target: server.target(),
         point,
@@ -37,7 +37,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Prepared, String> {
         metrics_urls: Vec::new(),
         deployment: None,
     };
-    Prepared::make(&measure, &CancellationToken::new()).map_err(|error| error.to_string())
+    Calibrated::make(&measure, &CancellationToken::new()).map_err(|error| error.to_string())
 }
 
 /// What the tiny tokenizer and its template make of the two texts.
