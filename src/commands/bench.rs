@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::printer::Printer;
 use super::progress::Display;
 use super::prompt_args::PromptArgs;
 use super::ramp_args::RampArgs;
@@ -225,7 +226,7 @@ pub fn run(global: &Global, args: BenchArgs) -> anyhow::Result<()> {
     }
     let points = args.points()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let display = Display::new(global);
+    let display = Display::new(Printer::new(global, args.json));
     runtime.block_on(async {
         let simulated = identify(&mut target, args.model.is_some()).await?;
         let stop = CancellationToken::new();

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{output, planning};
+use super::planning;
+use super::printer::Printer;
 use crate::doctor::examine::{Examination, gpu_types};
 use crate::doctor::{Finding, Status};
 use crate::error::{self, Ended};
@@ -30,6 +31,7 @@ pub struct DoctorArgs {
 
 /// Runs the verb. Exit code 2 when something failed, 3 when Slurm does not answer.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
     let mut findings = vec![site_file(&site)];
     let mut plans: Vec<Plan> = Vec::new();
@@ -48,11 +50,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
         experiments: planning::experiments(global, &site)?,
         tokmark: planning::this_binary()?,
         wait_s: (!args.no_job).then_some(args.wait),
-        on_job: &|call| {
-            if global.verbose {
-                output::note(call);
-            }
-        },
+        on_job: &|call| printer.detail(call),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let examined = runtime.block_on(examination.run(&Slurm::default()));
@@ -71,20 +69,16 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
             error::INFRASTRUCTURE
         }
     };
-    if args.json {
-        output::json(&findings)?;
-    } else {
-        output::text(&table(&findings))?;
-    }
+    printer.result(|| &findings, || table(&findings))?;
     let count = |status| findings.iter().filter(|finding| finding.status == status).count();
     let failed = count(Status::Fail);
     if failed > 0 {
         let message = format!("{failed} of {} checks failed", findings.len());
         return Err(Ended { code, message }.into());
     }
-    if !global.quiet && !args.json {
+    if !printer.is_json() {
         let warned = count(Status::Warn);
-        output::note(&format!("{} checks, {warned} with a warning, none failed", findings.len()));
+        printer.note(format!("{} checks, {warned} with a warning, none failed", findings.len()));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::output;
+use super::printer::Printer;
 use crate::document::{Document, InputError};
 use crate::executor::Slurm;
 use crate::experiment::files;
@@ -57,6 +57,7 @@ pub struct InitArgs {
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, false);
     let path = &args.output;
     if !args.print && !args.force && path.symlink_metadata().is_ok() {
         return Err(is_there(path).into());
@@ -70,7 +71,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     for question in choice.questions(&survey, &groups) {
         match asks.then(|| ask(&question)).transpose()? {
             Some(answer) => choice.answer(&question, &answer),
-            None => output::note(&format!(
+            None => printer.error(format!(
                 "note: {} Took {}; {} chooses another of {}",
                 question.text,
                 question.options[0],
@@ -84,17 +85,14 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     let document = Document { file: path.display().to_string(), text: text.clone() };
     SiteFile::parse(document).context("what init would write is no site file; please report this")?;
     for problem in &survey.unanswered {
-        output::note(&format!("warning: {problem}"));
+        printer.error(format!("warning: {problem}"));
     }
     if args.print {
-        return Ok(output::text(&text)?);
+        return Ok(printer.text(&text)?);
     }
     write(path, &text, args.force)?;
-    if !global.quiet {
-        output::line(&format!("wrote {}: {}", path.display(), told(&survey, groups.len())))?;
-        output::line(&format!("next: look through it, then: tokmark doctor{}", named(path)))?;
-    }
-    Ok(())
+    printer.hint(format!("wrote {}: {}", path.display(), summary(&survey, groups.len())))?;
+    Ok(printer.hint(format!("next: look through it, then: tokmark doctor{}", site_option(path)))?)
 }
 
 fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
@@ -170,7 +168,7 @@ fn is_there(path: &Path) -> InputError {
         .next("give another name with -o FILE, replace it with --force, or look with --print")
 }
 
-fn told(survey: &Survey, types: usize) -> String {
+fn summary(survey: &Survey, types: usize) -> String {
     let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
     let types = if types == 1 { "1 GPU type".to_owned() } else { format!("{types} GPU types") };
     let partitions = match survey.partitions().len() {
@@ -180,8 +178,8 @@ fn told(survey: &Survey, types: usize) -> String {
     format!("{cluster}, {types}, {partitions}")
 }
 
-/// `--site FILE`, unless it is found without.
-fn named(path: &Path) -> String {
+/// `--site FILE`, unless the file is found without it.
+fn site_option(path: &Path) -> String {
     if path == Path::new("site.toml") {
         return String::new();
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::printer::Printer;
 use super::{output, planning, session, suites, waiting};
 use crate::document::InputError;
 use crate::error;
@@ -70,7 +71,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
     let slurm = Slurm::default();
     runtime.block_on(async {
         match args.action.as_ref().unwrap_or(&Action::List) {
-            Action::List => list(&folder, &slurm, args.json).await,
+            Action::List => list(Printer::new(global, args.json), &folder, &slurm).await,
             Action::Show { job } => match find(&folder, job)? {
                 Named::Experiment(found) => show(&found, &slurm, args.json).await,
                 Named::Suite(suite) => suites::show(&suite, &slurm, args.json).await,
@@ -171,15 +172,12 @@ fn process(pid: u32) -> nix::unistd::Pid {
     nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
-async fn list(folder: &Path, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
+async fn list(printer: Printer, folder: &Path, slurm: &Slurm) -> anyhow::Result<()> {
     let all = discover::all(folder);
     let statuses = statuses(&all.iter().collect::<Vec<_>>(), slurm).await;
-    if json {
-        let list: Vec<_> = all.iter().map(|found| as_json(found, &statuses)).collect();
-        return output::json(&list);
-    }
-    if all.is_empty() {
-        output::note(&format!("no experiments in {}", folder.display()));
+    printer.json(&all.iter().map(|found| as_json(found, &statuses)).collect::<Vec<_>>())?;
+    if all.is_empty() && !printer.is_json() {
+        printer.error(format!("no experiments in {}", folder.display()));
         return Ok(());
     }
     let mut table = Table::new(["JOB", "STATE", "RECIPE", "GPU", "POINTS", "CREATED (UTC)", "EXPERIMENT"]);
@@ -195,7 +193,7 @@ async fn list(folder: &Path, slurm: &Slurm, json: bool) -> anyhow::Result<()> {
             found.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         ]);
     }
-    Ok(output::text(&table.text(&[0, 1, 2, 3, 5, 6]))?)
+    Ok(printer.table(&table, &[0, 1, 2, 3, 5, 6])?)
 }
 
 pub(super) fn as_json(found: &Found, statuses: &BTreeMap<JobId, JobStatus>) -> serde_json::Value {

@@ -11,6 +11,7 @@ pub mod list;
 pub mod node;
 mod output;
 mod planning;
+mod printer;
 mod progress;
 mod prompt_args;
 pub mod prompts;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::output;
+use super::printer::Printer;
 use crate::node::{Ask, WeightsAsk, WeightsReport, report_with};
 use crate::prompts::Shelf;
 use crate::weights::{self, Subject};
@@ -18,7 +18,7 @@ pub struct NodeArgs {
 /// Runs the verb: one line of JSON.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let ask = Ask::parse(&args.ask)?;
-    Ok(output::line(&serde_json::to_string(&report_with(&ask, &look_through))?)?)
+    Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &look_through))?)?)
 }
 
 fn look_through(asked: &[WeightsAsk]) -> Vec<WeightsReport> {

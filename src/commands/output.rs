@@ -1,4 +1,4 @@
-//! Printing that survives a closed pipe.
+//! Printing for verbs that have no printer yet.
 
 use std::io::Write;
 
@@ -6,9 +6,7 @@ use serde::Serialize;
 
 /// Writes text to stdout as it is.
 pub(crate) fn text(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    super::printer::write(text)
 }
 
 /// Writes one line to stdout.

@@ -7,26 +7,17 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
-use super::output;
+use super::printer::Printer;
 use crate::experiment::Event;
-use crate::flags::Global;
 use crate::load::Snapshot;
 use crate::metrics::Phase;
 use crate::plan::Stop;
 use crate::run::LivePoint;
 
-/// How much is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Quiet,
-    Normal,
-    Verbose,
-}
-
 /// Shows events and progress on stderr.
 #[derive(Debug, Clone)]
 pub(crate) struct Display {
-    level: Level,
+    printer: Printer,
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
@@ -34,34 +25,18 @@ pub(crate) struct Display {
 const LINE_PERIOD: Duration = Duration::from_secs(10);
 
 impl Display {
-    /// As the global options ask for.
-    pub(crate) fn new(global: &Global) -> Self {
-        let level = match (global.quiet, global.verbose) {
-            (true, _) => Level::Quiet,
-            (_, true) => Level::Verbose,
-            _ => Level::Normal,
-        };
-        Self { level, bar: Arc::default() }
+    /// A display that prints what this printer lets through.
+    pub(crate) fn new(printer: Printer) -> Self {
+        Self { printer, bar: Arc::default() }
     }
 
-    /// Says one line, above the bar if there is one.
-    pub(crate) fn say(&self, line: &str) {
-        if self.level == Level::Quiet {
-            return;
-        }
-        let bar = self.bar.lock().ok().and_then(|bar| bar.clone());
-        match bar {
-            Some(bar) => bar.suspend(|| output::note(line)),
-            None => output::note(line),
-        }
-    }
-
-    /// Shows an event.
+    /// Shows an event, above the bar if there is one.
     pub(crate) fn event(&self, event: &Event) {
-        if let Some((line, always)) = describe(event)
-            && (always || self.level == Level::Verbose)
-        {
-            self.say(&line);
+        let Some((line, always)) = describe(event) else { return };
+        let print = || if always { self.printer.note(&line) } else { self.printer.detail(&line) };
+        match self.bar.lock().ok().and_then(|bar| bar.clone()) {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
@@ -72,10 +47,10 @@ impl Display {
         loop {
             let now = current.borrow_and_update().clone();
             match &now {
-                Some(current) if terminal && self.level != Level::Quiet => self.draw(current),
+                Some(current) if terminal && !self.printer.is_quiet() => self.draw(current),
                 Some(current) if last_line.elapsed() >= LINE_PERIOD => {
                     last_line = Instant::now();
-                    self.say(&format!("{}: {}", current.point, counts(&current.progress.snapshot())));
+                    self.printer.note(format!("{}: {}", current.point, counts(&current.progress.snapshot())));
                 }
                 Some(_) => {}
                 None => self.clear(),

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use schemars::Schema;
 
-use super::output;
+use super::printer::Printer;
 use crate::document::{InputError, nearest};
 use crate::experiment::files;
 use crate::launcher::Launcher;
@@ -38,7 +38,7 @@ pub fn run(args: &SchemaArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    Ok(output::text(&text(args.name.as_deref().unwrap_or_default())?)?)
+    Ok(Printer::default().text(&text(args.name.as_deref().unwrap_or_default())?)?)
 }
 
 fn text(name: &str) -> anyhow::Result<String> {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::printer::Printer;
 use super::progress::{Display, describe};
 use super::{output, verify};
 use crate::deploy::Place;
@@ -42,7 +43,7 @@ pub(crate) fn conduct(
     shown: Shown,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let display = Display::new(global);
+    let display = Display::new(Printer::new(global, false));
     let events = Arc::new(EventLog::open(experiment.dir(), listener(&experiment, display.clone())?)?);
     let (current, watching) = watch::channel(None);
     let session = Session {

@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::jobs::Named;
-use super::{jobs, output, planning, suites};
+use super::printer::Printer;
+use super::{jobs, planning, suites};
 use crate::analyze::published::Figures;
 use crate::analyze::verify::{Difference, Line, Outcome, Verification, verify};
 use crate::document::InputError;
@@ -52,6 +53,7 @@ struct Verified {
 
 /// Runs the verb. Every experiment is found and read before anything is said.
 pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
     let folder = planning::experiments(global, &site)?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
@@ -62,16 +64,13 @@ pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
         .iter()
         .map(|found| of_experiment(found, args.recipe.as_deref()))
         .collect::<anyhow::Result<_>>()?;
-    missing.iter().for_each(|line| output::note(&format!("warning: not verified: {line}")));
-    if args.json {
-        match verified.as_slice() {
-            [only] => output::json(only)?,
-            all => output::json(&all)?,
-        }
-    } else {
-        let pages: Vec<String> = verified.iter().map(page).collect();
-        output::text(&pages.join("\n"))?;
+    missing.iter().for_each(|line| printer.error(format!("warning: not verified: {line}")));
+    match verified.as_slice() {
+        [only] => printer.json(only)?,
+        all => printer.json(&all)?,
     }
+    let pages: Vec<String> = verified.iter().map(|verified| page(verified, printer.width())).collect();
+    printer.text(&pages.join("\n"))?;
     let missed: usize = verified.iter().map(|verified| verified.verification.counts.not_reproduced).sum();
     let all: usize = verified.iter().map(|verified| verified.verification.figures.len()).sum();
     if missed > 0 {
@@ -133,11 +132,11 @@ pub(super) fn advice(plan: &Plan, rows: &[Row], dir: &Path) -> Option<String> {
     Some(format!("published figures: tokmark verify {dir}"))
 }
 
-/// The widest a load point is shown, so that the table fits 80 columns.
-const POINT_WIDTH: usize = 30;
+/// Columns of the table beside the load point.
+const OTHER_COLUMNS: usize = 50;
 
-/// One experiment: a table for each metric, what there is to say below, sources, the sum.
-fn page(verified: &Verified) -> String {
+/// One experiment in so many columns: a table for each metric, remarks below it, sources, the sum.
+fn page(verified: &Verified, width: usize) -> String {
     let Verified { experiment, verification } = verified;
     let on = match verification.gpu.as_str() {
         "none" => String::new(),
@@ -152,7 +151,7 @@ fn page(verified: &Verified) -> String {
     if verification.simulated {
         text.push_str(&format!("{SIMULATED}\n"));
     }
-    text.push_str(&tables(&verification.figures));
+    text.push_str(&tables(&verification.figures, width.saturating_sub(OTHER_COLUMNS)));
     text.push_str(&remarks(&verification.figures));
     for (source, lines) in grouped(&verification.figures, |line| Some(line.source.clone())) {
         text.push_str(&format!("source: {source}{}\n", times(lines.len())));
@@ -161,8 +160,8 @@ fn page(verified: &Verified) -> String {
     text
 }
 
-/// A table for each metric, with the same columns in all of them.
-fn tables(lines: &[Line]) -> String {
+/// A table for each metric, with the same columns in all of them, the load point at most `widest` of them.
+fn tables(lines: &[Line], widest: usize) -> String {
     const HEAD: [&str; 5] = ["LOAD POINT", "PUBLISHED", "MEASURED", "DIFFERENCE", "OUTCOME"];
     let mut text = String::new();
     for (metric, of_metric) in grouped(lines, |line| Some(line.metric.clone())) {
@@ -170,7 +169,7 @@ fn tables(lines: &[Line]) -> String {
         for line in of_metric {
             let difference = line.difference_percent.map_or("-".to_owned(), |off| format!("{off:+.1} %"));
             table.push(vec![
-                line.point.as_deref().map_or("-".to_owned(), shortened),
+                line.point.as_deref().map_or("-".to_owned(), |point| shortened(point, widest)),
                 if line.published == 0.0 { "-".to_owned() } else { number(line.published) },
                 line.measured.map_or("-".to_owned(), |measured| maybe(Some(measured))),
                 difference,
@@ -183,13 +182,13 @@ fn tables(lines: &[Line]) -> String {
     text
 }
 
-/// A long name without its middle.
-fn shortened(name: &str) -> String {
+/// A name without its middle when it is longer than `widest`.
+fn shortened(name: &str, widest: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
-    if letters.len() <= POINT_WIDTH {
+    if letters.len() <= widest {
         return name.to_owned();
     }
-    let half = (POINT_WIDTH - 1) / 2;
+    let half = widest.saturating_sub(1) / 2;
     let (head, tail) = (&letters[..half], &letters[letters.len() - half..]);
     head.iter().chain(['…'].iter()).chain(tail).collect()
 }
@@ -277,9 +276,9 @@ mod tests {
 
     #[test]
     fn a_long_name_keeps_both_ends() {
-        assert_eq!(shortened("isl1024_osl1024_con1024"), "isl1024_osl1024_con1024");
-        let short = shortened("tp2_max_num_seqs256_isl1024_osl1024_con64");
+        assert_eq!(shortened("isl1024_osl1024_con1024", 30), "isl1024_osl1024_con1024");
+        let short = shortened("tp2_max_num_seqs256_isl1024_osl1024_con64", 30);
         assert_eq!(short, "tp2_max_num_se…_osl1024_con64");
-        assert!(short.chars().count() <= POINT_WIDTH);
+        assert!(short.chars().count() <= 30);
     }
 }
