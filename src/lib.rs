@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod node;
 pub mod observe;
 pub mod plan;
+pub mod planner;
 pub mod prompts;
 pub mod recipe;
 pub mod render;

@@ -6,8 +6,8 @@ use super::metric;
 use super::published::{Figure, Place, listed};
 use super::verify::Ran;
 use crate::metrics::Summary;
-use crate::plan::scale::is_size;
 use crate::plan::{Arrival, Length, Plan, Spread};
+use crate::planner::scale::is_size;
 
 /// A length is reached when its mean is as near as this, percent. 5 % is AIPerf's own mismatch threshold.
 pub(super) const LENGTH_OFF: f64 = 5.0;

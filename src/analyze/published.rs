@@ -6,8 +6,8 @@ use super::conditions::is_scaled;
 use super::metric;
 use crate::document::{Document, InputError, InputErrors, join, nearest};
 use crate::plan::Plan;
-use crate::plan::chosen::Chosen;
-use crate::plan::resolve::resolve;
+use crate::plan::choices::Choices;
+use crate::planner::resolve::resolve;
 use crate::recipe::Published;
 use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
@@ -46,7 +46,7 @@ impl Figures {
     /// The figures of `file`, for what was run as `plan`.
     pub fn of(file: &RecipeFile, plan: &Plan) -> Result<Self, InputErrors> {
         let gpu = (!file.recipe.gpu.is_empty()).then(|| plan.gpu.kind.clone());
-        let own = resolve(file, &SiteFile::default(), &Chosen { gpu, ..Chosen::default() });
+        let own = resolve(file, &SiteFile::default(), &Choices { gpu, ..Choices::default() });
         Ok(Self {
             recipe: file.name().to_owned(),
             file: file.document.file.clone(),

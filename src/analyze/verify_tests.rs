@@ -6,9 +6,9 @@ use crate::launcher;
 use crate::metrics::samples::{point, run, sound};
 use crate::metrics::summary::{Context, summarize};
 use crate::metrics::{Distribution, Verdict};
-use crate::plan::chosen::Chosen;
-use crate::plan::resolve::resolve;
-use crate::plan::sources::{self, Parts};
+use crate::plan::choices::Choices;
+use crate::planner::resolve::resolve;
+use crate::planner::sources::{self, Parts};
 use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
 
@@ -52,7 +52,7 @@ fn file(text: &str) -> RecipeFile {
 
 fn plan_of(file: &RecipeFile, gpu: &str, sets: &[&str]) -> Plan {
     let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-    let chosen = Chosen { gpu: Some(gpu.into()), sets, ..Chosen::default() };
+    let chosen = Choices { gpu: Some(gpu.into()), sets, ..Choices::default() };
     let site = SiteFile::default();
     let resolved = resolve(file, &site, &chosen).unwrap();
     let name = resolved.recipe.deploy.launcher.clone().unwrap();

@@ -7,7 +7,7 @@ use crate::document::InputError;
 use crate::executor::slurm::Slurm;
 use crate::experiment::manifest::hostname;
 use crate::plan::Plan;
-use crate::plan::scale::Allocated;
+use crate::planner::scale::Allocated;
 use crate::slurm::JobId;
 
 /// A variable that is set to something.

@@ -10,8 +10,8 @@ use super::planning::{self, Planned};
 use crate::document::InputErrors;
 use crate::flags::Global;
 use crate::plan::Plan;
-use crate::plan::chosen::{Chosen, Scale};
-use crate::plan::scale::is_size;
+use crate::plan::choices::{Choices, Scale};
+use crate::planner::scale::is_size;
 use crate::recipe::find::{self, RecipeFile};
 use crate::site::SiteFile;
 
@@ -114,14 +114,14 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
             None => written_for.into_iter().map(Some).collect(),
         };
         for gpu in gpus {
-            let chosen = Chosen { gpu, ..planning::chosen(global) };
+            let chosen = Choices { gpu, ..planning::chosen(global) };
             let own = planning::plan_file(global, site, file.clone(), chosen.clone());
             // Other scales are sound or not; what is told is of the recipe's own. Sizes that were given are for that one alone.
             if let Ok(planned) = &own
                 && !sizes_given(&planned.plan)
             {
                 for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
-                    let chosen = Chosen { scale: Some(scale), ..chosen.clone() };
+                    let chosen = Choices { scale: Some(scale), ..chosen.clone() };
                     results.extend(planning::plan_file(global, site, file.clone(), chosen).err().map(Err));
                 }
             }

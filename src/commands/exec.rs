@@ -11,7 +11,8 @@ use crate::deploy::place::Allocation;
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::flags::Global;
-use crate::plan::{Plan, SCHEMA, sources};
+use crate::plan::{Plan, SCHEMA};
+use crate::planner::sources;
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]

@@ -9,11 +9,11 @@ use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
 use crate::flags::Global;
 use crate::launcher;
-use crate::plan::build::host_path;
-use crate::plan::chosen::{Chosen, Scale};
-use crate::plan::resolve::{Resolved, resolve};
-use crate::plan::sources::{self, Parts};
+use crate::plan::choices::{Choices, Scale};
+use crate::plan::container::host_path;
 use crate::plan::{Connection, Plan};
+use crate::planner::resolve::{Resolved, resolve};
+use crate::planner::sources::{self, Parts};
 use crate::prompts::{self, Shelf};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, Addresses, Placed, RenderError};
@@ -34,11 +34,11 @@ pub(crate) struct Planned {
 
 /// Resolves and plans the recipe a user named, at its own scale or another one it offers.
 pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<Planned, InputErrors> {
-    plan_with(global, recipe, Chosen { scale: scale.map(Scale::of), ..chosen(global) })
+    plan_with(global, recipe, Choices { scale: scale.map(Scale::of), ..chosen(global) })
 }
 
 /// The same with everything that was chosen.
-pub(crate) fn plan_with(global: &Global, recipe: &str, chosen: Chosen) -> Result<Planned, InputErrors> {
+pub(crate) fn plan_with(global: &Global, recipe: &str, chosen: Choices) -> Result<Planned, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     let planned = plan_file(global, &site, find::named(recipe)?, chosen)?;
     check_templates(&planned)?;
@@ -56,9 +56,9 @@ pub(crate) fn tell_without_effect(plan: &Plan) {
 }
 
 /// What the options of every verb choose.
-pub(crate) fn chosen(global: &Global) -> Chosen {
+pub(crate) fn chosen(global: &Global) -> Choices {
     let sets = global.sets.clone();
-    Chosen { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Chosen::default() }
+    Choices { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Choices::default() }
 }
 
 /// Options about the load of a recipe, given to a verb that plans none.
@@ -81,7 +81,7 @@ fn rehearse(
     global: &Global,
     site: &SiteFile,
     file: &RecipeFile,
-    chosen: &mut Chosen,
+    chosen: &mut Choices,
 ) -> Result<Option<Document>, InputErrors> {
     let beside = file.folder.as_deref();
     let set = chosen.set("deploy.launcher").map(|value| value.trim_matches('"').to_owned());
@@ -119,7 +119,7 @@ pub(crate) fn plan_file(
     global: &Global,
     site: &SiteFile,
     file: RecipeFile,
-    mut chosen: Chosen,
+    mut chosen: Choices,
 ) -> Result<Planned, InputErrors> {
     chosen.look(&file.recipe, &|name| std::env::var(name).ok());
     let stand_in = rehearse(global, site, &file, &mut chosen)?;

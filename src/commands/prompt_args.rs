@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::document::{InputError, InputErrors};
 use crate::plan::Endpoint;
-use crate::plan::prompt_spec::{self, Asked, Said};
+use crate::planner::prompts::{self, Asked, Said};
 use crate::recipe::prompts::{
     ConversationSection, DatasetKind, DatasetSection, PrefixSection, PromptSection, RangeSection, Style,
     TraceKind, TraceSection,
@@ -223,7 +223,7 @@ impl PromptArgs {
             folder: None::<&Path>,
             model_folder: None,
         };
-        prompt_spec::said(&asked, &|key, problem| InputError::new(flag(key), problem)).map_err(InputErrors)
+        prompts::said(&asked, &|key, problem| InputError::new(flag(key), problem)).map_err(InputErrors)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::deploy::{place, spawn};
 use crate::experiment::files;
 use crate::flags::Global;
 use crate::plan::Plan;
-use crate::plan::chosen::{Chosen, Scale};
+use crate::plan::choices::{Choices, Scale};
 use crate::recipe::secret;
 use crate::render::{self, Addresses, Placed};
 
@@ -36,7 +36,7 @@ pub struct RenderArgs {
 /// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
     let scale = args.scale.map(Scale::of);
-    let chosen = Chosen { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
     let planned = planning::plan_with(global, &args.recipe, chosen)?;
     let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
     let explained = if args.explain { explain(&planned.plan)? } else { String::new() };

@@ -13,7 +13,7 @@ use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
 use crate::flags::Global;
 use crate::plan::Plan;
-use crate::plan::chosen::{Chosen, Scale};
+use crate::plan::choices::{Choices, Scale};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     }
     let recipe = args.recipe.as_deref().unwrap_or_default();
     let scale = args.scale.map(Scale::of);
-    let chosen = Chosen { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
     let plan = planning::plan_with(global, recipe, chosen)?.plan;
     check(global, &plan)?;
     let (place, note) = place(args.local, &plan)?;

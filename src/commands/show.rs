@@ -7,8 +7,8 @@ use super::output;
 use super::planning::{self, Planned};
 use crate::document::join;
 use crate::flags::Global;
-use crate::plan::scale::offered;
-use crate::plan::sources;
+use crate::planner::scale::offered;
+use crate::planner::sources;
 use crate::recipe::Published;
 use crate::report::table::Table;
 

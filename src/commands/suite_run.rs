@@ -16,7 +16,7 @@ use crate::document::{Document, InputErrors};
 use crate::error::{self, Ended};
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::flags::Global;
-use crate::plan::chosen::Chosen;
+use crate::plan::choices::Choices;
 use crate::workload::file;
 
 /// An experiment that has its directory and its place, and has not begun.
@@ -35,7 +35,7 @@ pub(super) fn run(
     json: bool,
 ) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
-    let base = Chosen { no_weights_check, ..planning::chosen(global) };
+    let base = Choices { no_weights_check, ..planning::chosen(global) };
     let planned = tasks::plan(global, &orders, &base)?;
     let mut errors = Vec::new();
     for task in &planned {

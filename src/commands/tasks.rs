@@ -6,7 +6,7 @@ use super::{output, planning};
 use crate::document::{InputError, InputErrors};
 use crate::flags::Global;
 use crate::plan::Plan;
-use crate::plan::chosen::Chosen;
+use crate::plan::choices::Choices;
 use crate::recipe::find::{self, RecipeFile};
 use crate::site::SiteFile;
 use crate::workload::{self, MAX_JOBS, Order, Task};
@@ -21,10 +21,10 @@ pub(super) struct Job {
 }
 
 /// Plans every order; all errors of all of them at once.
-pub(super) fn plan(global: &Global, orders: &[Order], base: &Chosen) -> Result<Vec<Task>, InputErrors> {
+pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     let (recipes, broken) = find::all();
-    let plan = |file: &RecipeFile, chosen: Chosen| {
+    let plan = |file: &RecipeFile, chosen: Choices| {
         let planned = planning::plan_file(global, &site, file.clone(), chosen)?;
         planning::check_templates(&planned)?;
         Ok(planned.plan)

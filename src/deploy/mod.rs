@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::Event;
 use crate::launcher::{Ready, Role};
 use crate::load::Target;
-use crate::plan::topology::Process;
+use crate::plan::Process;
 use crate::plan::{Deployment, Plan};
 use container::JobImage;
 pub use error::DeployError;

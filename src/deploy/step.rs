@@ -7,7 +7,7 @@ use super::Place;
 use super::place::visible_gpus;
 use super::placement::Placement;
 use crate::launcher::Role;
-use crate::plan::topology::Process;
+use crate::plan::Process;
 use crate::plan::{Container, Deployment, Plan};
 use crate::render::{Addresses, Spawn};
 use crate::site::ContainerRuntime;

@@ -5,9 +5,9 @@
 //! Pure.
 
 use crate::node::{Ask, PortAsk, WeightsAsk};
-use crate::plan::build::host_path;
-use crate::plan::job::{Job, Needs};
+use crate::plan::container::host_path;
 use crate::plan::{Container, Plan};
+use crate::planner::job::{Needs, job};
 use crate::recipe::SlurmSection;
 use crate::site::{Arch, ContainerRuntime, Site};
 
@@ -85,7 +85,7 @@ pub fn directives(site: &Site, kind: Option<&str>) -> Vec<String> {
     };
     let gpus_per_node = kind.and_then(|kind| site.gpus_per_node(kind)).unwrap_or(0);
     let needs = Needs { name: "doctor", nodes: 1, gpu: kind.unwrap_or("none"), gpus_per_node };
-    Job::new(site, &section, &needs).directives
+    job(site, &section, &needs).directives
 }
 
 /// How large the probe may be.

@@ -1,12 +1,9 @@
-//! The container a deployment's servers run in: the recipe's image in the site's runtime.
+//! The container a deployment's servers run in.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Gpu;
-use super::build::{Blame, Input};
-use crate::document::InputErrors;
 use crate::site::ContainerRuntime;
 
 /// The container servers run in.
@@ -46,55 +43,31 @@ impl Container {
     }
 }
 
-fn is_image_file(image: &str) -> bool {
+/// Whether an image is named by a file and not by a reference to a registry.
+pub fn is_image_file(image: &str) -> bool {
     ["/", "./", "../"].iter().any(|start| image.starts_with(start))
         && [".sqsh", ".sif"].iter().any(|end| image.ends_with(end))
 }
 
-/// The recipe's image, or the one the site has in its place. A relative path is taken from the file that names it, since a
-/// job may run in any folder.
-pub(super) fn container(
-    input: &Input<'_>,
-    gpu: &Gpu,
-    blame: &Blame<'_>,
-) -> Result<Option<Container>, InputErrors> {
-    let of_site = &input.site.site.container;
-    if of_site.runtime == ContainerRuntime::None || input.launcher.roles.iter().all(|role| role.bare) {
-        return Ok(None);
-    }
-    let Some(image) = input.resolved.recipe.container.image.clone() else {
-        return Err(blame
-            .at(
-                "container.image",
-                format!("the site runs servers in {:?} containers, and no image is named", of_site.runtime),
-            )
-            .next(format!(
-                "add image to [gpu.{}.container] of the recipe, or set container.runtime = \"none\" in {}",
-                gpu.kind,
-                input.site.name()
-            ))
-            .into());
-    };
-    let replaced = input.site.site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned();
-    let folder = match &replaced {
-        Some(_) => input.site.folder(),
-        None => blame.folder().map(Path::to_path_buf),
-    };
-    let mut image = replaced.unwrap_or(image);
-    if is_image_file(&image) && image.starts_with('.') {
-        let joined = folder.unwrap_or_default().join(&image);
-        image = std::path::absolute(&joined).unwrap_or(joined).display().to_string();
-    }
-    Ok(Some(Container {
-        runtime: of_site.runtime,
-        image,
-        mounts: of_site.mounts.clone(),
-        mount_home: of_site.mount_home,
-        env: of_site.env.clone(),
-        options: of_site.options.clone(),
-        images: of_site.images.clone(),
-        reuse: of_site.reuse,
-    }))
+/// Where a path inside the container lies outside of it, by the site's mounts.
+pub fn host_path(container: Option<&Container>, path: &str) -> String {
+    mounted(container, path).unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether a path inside the container is a mount's, and so not the image's own.
+pub fn is_mounted(container: Option<&Container>, path: &str) -> bool {
+    mounted(container, path).is_some()
+}
+
+fn mounted(container: Option<&Container>, path: &str) -> Option<String> {
+    let mounts = container.into_iter().flat_map(|container| &container.mounts);
+    let mut mapped = mounts.rev().filter_map(|mount| {
+        let mut parts = mount.split(':');
+        let (source, target) = (parts.next()?, parts.next()?);
+        let below = Path::new(path).strip_prefix(target).ok()?;
+        Some(Path::new(source).join(below).display().to_string())
+    });
+    mapped.next()
 }
 
 #[cfg(test)]

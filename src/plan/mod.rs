@@ -3,32 +3,19 @@
 //! A [`Plan`] travels inside the job script and is all that the inside of an allocation needs. Hosts and ports are not
 //! in it: they are known only where the job runs.
 
-mod arrival;
-pub mod build;
-pub mod chosen;
+pub mod choices;
 mod connection;
-mod container;
+pub mod container;
 pub mod extension;
 pub mod facts;
-pub mod job;
+mod job;
 pub mod load_point;
-pub mod matrix;
-mod points;
 pub mod pool;
 pub mod port_map;
-pub mod prompt_spec;
+pub mod process;
 pub mod prompts;
 pub mod ramp;
-mod rehearsal;
-pub mod resolve;
-pub mod sbatch_env;
-pub mod scale;
-mod seats;
-mod servers;
 pub mod sources;
-mod stages;
-mod stem;
-pub mod topology;
 
 use std::collections::BTreeMap;
 
@@ -38,11 +25,13 @@ use crate::launcher::{Launcher, PoolName};
 pub use connection::Connection;
 pub use container::Container;
 pub use extension::Extension;
+pub use job::Job;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
     Spacing, Spread, Stop, TraceLoop, WeightedShape, WhenFull, point_id,
 };
 pub use pool::Pool;
+pub use process::{PortNeed, Process};
 pub use prompts::{
     Conversation, Dataset, DatasetKind, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec, Trace,
     TraceKind,
@@ -80,7 +69,7 @@ pub struct Plan {
     /// Name of the experiment without the job id: `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`.
     pub stem: String,
     /// The Slurm job.
-    pub job: job::Job,
+    pub job: Job,
     /// The container, when the site has a runtime for one.
     pub container: Option<Container>,
     /// Interface of the nodes whose IPv4 address processes are reached at; without it their names are used.
@@ -171,7 +160,7 @@ pub struct Deployment {
     /// Those of them with servers on them.
     pub server_nodes: u32,
     /// Its processes, in start order.
-    pub processes: Vec<topology::Process>,
+    pub processes: Vec<Process>,
     /// Load points, in order.
     pub points: Vec<LoadPoint>,
 }
@@ -225,6 +214,17 @@ impl Plan {
     /// Whether what is wrong with the weights shall be told and end nothing.
     pub fn forgives_weights(&self) -> bool {
         self.sources.as_ref().is_some_and(|sources| sources.chosen.no_weights_check)
+    }
+
+    /// GPUs in all: those of the largest deployment; 0 when nobody knows.
+    pub fn scale(&self) -> u32 {
+        self.deployments.iter().map(|deployment| deployment.gpus).max().unwrap_or(0)
+    }
+
+    /// GPUs that one node must have.
+    pub fn gpus_on_a_node(&self) -> u32 {
+        let processes = self.deployments.iter().flat_map(|deployment| &deployment.processes);
+        processes.filter_map(|process| process.gpus.iter().max()).max().map_or(0, |last| last + 1)
     }
 
     /// Load points of all deployments together.

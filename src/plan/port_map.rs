@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::topology::{PortNeed, Process};
+use super::process::{PortNeed, Process};
 
 /// How far from the preferred port a free one is looked for.
 pub const SEARCH: u16 = 500;

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::launcher::{Arg, Options, PagePort, Ready, Role, Spelling, WhenFalse};
 use crate::plan::facts::Facts;
 use crate::plan::port_map;
-use crate::plan::topology::{self, Process};
-use crate::plan::{Deployment, Plan};
+use crate::plan::process::insert_process;
+use crate::plan::{Deployment, Plan, Process};
 pub use crate::template::quote;
 use crate::template::{self, Context};
 pub use script::{directive, script};
@@ -154,7 +154,7 @@ impl Placed<'_> {
             return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
         };
         let mut context = self.context(process.pool);
-        topology::insert_process(&mut context, process);
+        insert_process(&mut context, process);
         let address = addresses.processes.get(&process.name);
         context.insert("host", address.map_or("127.0.0.1", |address| address.host.as_str()));
         context.insert("ip", address.map_or("127.0.0.1", |address| address.ip.as_str()));
@@ -202,7 +202,7 @@ impl Placed<'_> {
     pub fn has_page(&self, process: &Process, page: &PagePort) -> Result<bool, RenderError> {
         let Some(when) = &page.when else { return Ok(true) };
         let mut context = self.context(process.pool);
-        topology::insert_process(&mut context, process);
+        insert_process(&mut context, process);
         template::truth(when, &context).map_err(|problem| RenderError::Template {
             what: format!("launcher {}: role.{}.metrics.when", self.plan.launcher.name, process.role),
             problem,
@@ -214,7 +214,7 @@ impl Placed<'_> {
         let mut rule = rule.clone();
         if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
             let mut context = self.context(process.pool);
-            topology::insert_process(&mut context, process);
+            insert_process(&mut context, process);
             let what = format!("launcher {}: role.{}.ready.http", self.plan.launcher.name, process.role);
             let values = entries.values_mut().flatten();
             for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {

@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::document::InputError;
 use crate::node::{WeightsAsk, WeightsReport};
 use crate::plan::Plan;
-use crate::plan::build::{host_path, is_mounted};
+use crate::plan::container::{host_path, is_mounted};
 
 pub use folder::examine;
 

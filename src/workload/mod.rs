@@ -11,11 +11,11 @@ pub use task::{Task, tasks};
 
 use crate::document::InputErrors;
 use crate::plan::Plan;
-use crate::plan::chosen::Chosen;
+use crate::plan::choices::Choices;
 use crate::recipe::find::RecipeFile;
 
 /// Plans a recipe with what was chosen.
-pub type Planner<'a> = &'a dyn Fn(&RecipeFile, Chosen) -> Result<Plan, InputErrors>;
+pub type Planner<'a> = &'a dyn Fn(&RecipeFile, Choices) -> Result<Plan, InputErrors>;
 
 /// Most jobs of one submission; more is a typo.
 pub const MAX_JOBS: usize = 1000;

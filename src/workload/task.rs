@@ -4,8 +4,8 @@ use super::order::{Order, Scales};
 use super::{MAX_JOBS, Planner, catalogue};
 use crate::document::{InputError, InputErrors};
 use crate::plan::Plan;
-use crate::plan::chosen::{Chosen, Scale};
-use crate::plan::scale::{arithmetic, offered};
+use crate::plan::choices::{Choices, Scale};
+use crate::planner::scale::{arithmetic, offered};
 use crate::recipe::find::{self, RecipeFile};
 
 /// A job, planned.
@@ -25,7 +25,7 @@ pub struct Task {
 pub fn tasks(
     order: &Order,
     all: &[RecipeFile],
-    base: &Chosen,
+    base: &Choices,
     plan: Planner<'_>,
 ) -> Result<Vec<Task>, InputErrors> {
     InputErrors::check(order.problems())?;
@@ -116,9 +116,9 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 /// The product of GPU types, variables and values.
-fn choices(order: &Order, base: &Chosen) -> Result<Vec<Chosen>, InputErrors> {
+fn choices(order: &Order, base: &Choices) -> Result<Vec<Choices>, InputErrors> {
     let mut found = vec![base.clone()];
-    let mut multiply = |count: usize, with: &dyn Fn(&Chosen, usize) -> Chosen| {
+    let mut multiply = |count: usize, with: &dyn Fn(&Choices, usize) -> Choices| {
         if found.len().saturating_mul(count) > MAX_JOBS {
             return Err(order.wrong("repeats", format!("more than {MAX_JOBS} jobs")).next("split the order"));
         }
@@ -126,7 +126,7 @@ fn choices(order: &Order, base: &Chosen) -> Result<Vec<Chosen>, InputErrors> {
         Ok(())
     };
     if !order.gpus.is_empty() {
-        multiply(order.gpus.len(), &|chosen, at| Chosen {
+        multiply(order.gpus.len(), &|chosen, at| Choices {
             gpu: order.gpus.get(at).cloned(),
             ..chosen.clone()
         })?;
@@ -149,7 +149,7 @@ fn choices(order: &Order, base: &Chosen) -> Result<Vec<Chosen>, InputErrors> {
 }
 
 /// Values of the axes with more than one.
-fn differences(order: &Order, chosen: &Chosen) -> Vec<String> {
+fn differences(order: &Order, chosen: &Choices) -> Vec<String> {
     let several = |axes: &[(String, Vec<String>)], name: &str| {
         axes.iter().any(|(known, values)| known == name && values.len() > 1)
     };
@@ -174,7 +174,7 @@ struct Choice<'a> {
     order: &'a Order,
     name: &'a str,
     candidates: &'a Candidates,
-    chosen: Chosen,
+    chosen: Choices,
     plan: Planner<'a>,
 }
 
@@ -310,7 +310,7 @@ impl<'a> Choice<'a> {
             repeats: self.order.repeats.max(1),
             remarks: remark.iter().cloned().chain(more).collect(),
         };
-        let at = |scale: Scale| (self.plan)(file, Chosen { scale: Some(scale), ..self.chosen.clone() });
+        let at = |scale: Scale| (self.plan)(file, Choices { scale: Some(scale), ..self.chosen.clone() });
         let mut tasks = Vec::new();
         let mut errors = Vec::new();
         match &self.order.scales {

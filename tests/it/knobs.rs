@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use crate::support::house::House;
 use proptest::prelude::*;
-use tokmark::plan::scale::Allocated;
-use tokmark::plan::{Plan, sources};
+use tokmark::plan::Plan;
+use tokmark::planner::scale::Allocated;
+use tokmark::planner::sources;
 use tokmark::render;
 
 const RECIPE: &str = r#"

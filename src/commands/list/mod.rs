@@ -13,8 +13,8 @@ use super::{output, planning};
 use crate::document::InputErrors;
 use crate::flags::Global;
 use crate::launcher;
-use crate::plan::chosen::Chosen;
-use crate::plan::scale::offered;
+use crate::plan::choices::Choices;
+use crate::planner::scale::offered;
 use crate::recipe::find::{self, RecipeFile};
 use crate::report::table::Table;
 use crate::site::SiteFile;
@@ -144,7 +144,7 @@ fn offers(
     };
     let mut offers: Vec<Offer> = Vec::new();
     for gpu in gpus {
-        let chosen = Chosen { gpu: gpu.clone(), ..planning::chosen(global) };
+        let chosen = Choices { gpu: gpu.clone(), ..planning::chosen(global) };
         let plan = match planning::plan_file(global, site, file.clone(), chosen) {
             Ok(planned) => planned.plan,
             Err(InputErrors(problems)) => {

@@ -18,7 +18,7 @@ use crate::experiment::suite::Suite;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::flags::Global;
 use crate::plan::Plan;
-use crate::plan::chosen::Chosen;
+use crate::plan::choices::Choices;
 use crate::render;
 use crate::slurm::{JobId, options};
 use crate::workload::Task;
@@ -36,7 +36,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
     let base =
-        Chosen { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+        Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
     let planned = tasks::plan(global, &orders, &base)?;
     check(global, args, &planned, &options)?;
     let binary = planning::this_binary()?;

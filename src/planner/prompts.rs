@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, TokenizerSpec, Trace};
-use super::{Endpoint, Length, Spread, WeightedShape};
 use crate::document::InputError;
+use crate::plan::prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, TokenizerSpec, Trace};
+use crate::plan::{Endpoint, Length, Spread, WeightedShape};
 use crate::recipe::prompts::{
     ConversationSection, DatasetKind, DatasetSection, MixSection, PrefixSection, PromptSection, RangeSection,
     TraceKind, TraceSection,

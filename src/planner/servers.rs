@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use super::build::{Blame, json_map};
-use super::facts::Facts;
-use super::pool::Pool;
-use super::seats::{Apart, Misfit};
-use super::topology::{Layout, lay_out};
-use super::{Gpu, Parallel};
+use super::layout::{Layout, lay_out};
+use super::packing::{Apart, Misfit};
 use crate::document::{InputError, nearest};
 use crate::launcher::{Arg, Launcher, PoolName};
+use crate::plan::facts::Facts;
+use crate::plan::{Gpu, Parallel, Pool};
 use crate::recipe::{DeploySection, PoolSection, secret};
 
 /// What a section says of the servers.

@@ -1,10 +1,10 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
 
 use super::build::Blame;
-use super::load_point::GAMMA_SHAPES;
 use super::stages::{Staged, staged, without_stages};
-use super::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, TraceLoop, WhenFull};
 use crate::document::InputError;
+use crate::plan::load_point::GAMMA_SHAPES;
+use crate::plan::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, TraceLoop, WhenFull};
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
@@ -239,10 +239,10 @@ pub(super) fn ends(
 mod tests {
     use super::*;
     use crate::document::Document;
-    use crate::plan::build::{Input, build};
-    use crate::plan::chosen::Chosen;
-    use crate::plan::resolve::resolve;
+    use crate::plan::choices::Choices;
     use crate::plan::{LoadPoint, Plan, Shape};
+    use crate::planner::build::{Input, build};
+    use crate::planner::resolve::resolve;
     use crate::recipe::find::RecipeFile;
     use crate::site::SiteFile;
 
@@ -257,7 +257,7 @@ mod tests {
         let file = RecipeFile { document, folder: None, recipe };
         let site = SiteFile::default();
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let chosen = Chosen { gpu: Some("h100".into()), sets, ..Chosen::default() };
+        let chosen = Choices { gpu: Some("h100".into()), sets, ..Choices::default() };
         let resolved = resolve(&file, &site, &chosen).map_err(|error| error.to_string())?;
         let launcher = crate::launcher::named("sim", None, "r.toml").unwrap();
         let (experiments, version) = ("/x".to_owned(), "0".to_owned());

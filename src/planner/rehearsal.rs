@@ -5,11 +5,11 @@
 use serde_json::Value;
 use toml::Table;
 
-use super::chosen::Rehearsal;
-use super::prompts::{PromptKind, TokenizerSpec};
-use super::{Arrival, Deployment, LoadPoint, Pool, Stop};
 use crate::document::InputError;
 use crate::launcher::StandIn;
+use crate::plan::choices::Rehearsal;
+use crate::plan::prompts::{PromptKind, TokenizerSpec};
+use crate::plan::{Arrival, Deployment, LoadPoint, Pool, Stop};
 use crate::recipe::DeploySection;
 use crate::recipe::layers::assignment;
 

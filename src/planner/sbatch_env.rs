@@ -5,9 +5,11 @@
 
 use toml::Table;
 
-use super::chosen::Chosen;
-use super::job::Job;
 use crate::document::InputError;
+use crate::plan::Job;
+use crate::plan::choices::{Choices, Variable};
+use crate::plan::sources::Made;
+use crate::recipe::Recipe;
 use crate::recipe::layers::assignment;
 
 /// What a variable is for sbatch.
@@ -42,18 +44,32 @@ pub fn names<'a>() -> impl Iterator<Item = &'a str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
+impl Choices {
+    /// Takes down the variables of `env` that matter to `recipe`.
+    pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
+        let names = recipe.knobs.keys().map(String::as_str).chain(names());
+        for name in names {
+            if let Some(value) =
+                env(name).map(|value| value_of(name, value)).filter(|value| !value.is_empty())
+            {
+                self.variables.insert(name.to_owned(), Variable { value, in_job: false });
+            }
+        }
+    }
+}
+
 /// What a variable says. An empty SBATCH_EXCLUSIVE is what sbatch takes for a plain `--exclusive`.
-pub(super) fn value(name: &str, value: String) -> String {
+fn value_of(name: &str, value: String) -> String {
     if name == "SBATCH_EXCLUSIVE" && value.is_empty() { "exclusive".to_owned() } else { value }
 }
 
 /// Those that are set, with what they are.
-fn set(chosen: &Chosen) -> impl Iterator<Item = (&'static str, &'static Kind, &str)> {
+fn set(chosen: &Choices) -> impl Iterator<Item = (&'static str, &'static Kind, &str)> {
     KNOWN.iter().filter_map(|(name, kind)| Some((*name, kind, chosen.variables.get(*name)?.value.as_str())))
 }
 
 /// The layers of those that are values of the recipe, with their origins.
-pub(super) fn layers(chosen: &Chosen) -> (Vec<(Table, String)>, Vec<InputError>) {
+pub(super) fn layers(chosen: &Choices) -> (Vec<(Table, String)>, Vec<InputError>) {
     let (mut layers, mut errors) = (Vec::new(), Vec::new());
     for (name, kind, value) in set(chosen) {
         let Kind::Key(key) = kind else { continue };
@@ -94,13 +110,10 @@ pub fn time_s(text: &str) -> Option<u64> {
     minutes.checked_mul(60)?.checked_add(seconds).filter(|seconds| *seconds > 0)
 }
 
-/// A directive, and the variable that made it.
-pub type Made = (String, String);
-
 /// Puts the options of the variables in place of the job's directives. `gpus_per_node` is what the plan needs.
 pub(super) fn apply(
     job: &mut Job,
-    chosen: &Chosen,
+    chosen: &Choices,
     gpus_per_node: u32,
 ) -> Result<Vec<Made>, Vec<InputError>> {
     let (mut made, mut errors) = (Vec::new(), Vec::new());
@@ -178,21 +191,20 @@ fn too_few(job: &Job, name: &str, flag: &str, value: &str, gpus_per_node: u32) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::chosen::Variable;
-    use crate::plan::job::Needs;
+    use crate::planner::job::{Needs, job};
     use crate::recipe::SlurmSection;
     use crate::site::Site;
 
-    fn chosen(variables: &[(&str, &str)]) -> Chosen {
+    fn chosen(variables: &[(&str, &str)]) -> Choices {
         let variables = variables.iter().map(|(name, value)| {
             ((*name).to_owned(), Variable { value: (*value).to_owned(), in_job: false })
         });
-        Chosen { variables: variables.collect(), ..Chosen::default() }
+        Choices { variables: variables.collect(), ..Choices::default() }
     }
 
     fn applied(directives: &[&str], variables: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let needs = Needs { name: "q", nodes: 2, gpu: "h100", gpus_per_node: 4 };
-        let mut job = Job::new(&Site::default(), &SlurmSection::default(), &needs);
+        let mut job = job(&Site::default(), &SlurmSection::default(), &needs);
         job.directives = directives.iter().map(|line| (*line).to_owned()).collect();
         match apply(&mut job, &chosen(variables), 4) {
             Ok(_) => Ok(job.directives),

@@ -1,10 +1,14 @@
 //! The name of an experiment without its job id: model, lengths, batch size, load.
 
 use super::matrix::file_safe;
-use super::{Deployment, LoadPoint, Model, PromptKind};
+use crate::plan::{Deployment, LoadPoint, Model, PromptKind};
 
 /// `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`; an axis is written `1-2048`.
-pub(super) fn stem(batch_option: Option<&str>, model: &Model, deployments: &[Deployment]) -> String {
+pub(super) fn experiment_name(
+    batch_option: Option<&str>,
+    model: &Model,
+    deployments: &[Deployment],
+) -> String {
     let points = || deployments.iter().flat_map(|deployment| &deployment.points);
     let batch = batch_option.map_or_else(
         || "auto".to_owned(),

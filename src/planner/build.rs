@@ -5,19 +5,18 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::chosen::Rehearsal;
 use super::container::container;
-use super::job::{Job, Needs};
+use super::experiment_name::experiment_name;
+use super::job::{Needs, job};
+use super::load_points::points;
 use super::matrix::{Combination, combination_id, overlay, product};
-use super::points::points;
 use super::resolve::Resolved;
-use super::stem::stem;
-use super::{
-    Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA, connection, rehearsal,
-    servers,
-};
+use super::{connection, rehearsal, servers};
 use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
+use crate::plan::choices::Rehearsal;
+use crate::plan::container::host_path;
+use crate::plan::{Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA};
 use crate::recipe::DeploySection;
 use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
@@ -73,8 +72,8 @@ pub fn build(input: Input<'_>) -> Result<Plan, InputErrors> {
         gpu: &gpu.kind,
         gpus_per_node: if uses_gpus { most_gpus.map_or(gpu.per_node, |last| last + 1) } else { 0 },
     };
-    let job = Job::new(&input.site.site, &recipe.slurm, &needs);
-    let stem = stem(launcher.options.batch_size.as_deref(), &model, &deployments);
+    let job = job(&input.site.site, &recipe.slurm, &needs);
+    let stem = experiment_name(launcher.options.batch_size.as_deref(), &model, &deployments);
     Ok(Plan {
         schema: SCHEMA,
         tokmark: input.version.clone(),
@@ -192,27 +191,6 @@ impl Model {
     pub fn is_path(&self) -> bool {
         ["/", "./", "../", "~"].iter().any(|start| self.path.starts_with(start))
     }
-}
-
-/// Where a path inside the container lies outside of it, by the site's mounts.
-pub fn host_path(container: Option<&Container>, path: &str) -> String {
-    mounted(container, path).unwrap_or_else(|| path.to_owned())
-}
-
-/// Whether a path inside the container is a mount's, and so not the image's own.
-pub fn is_mounted(container: Option<&Container>, path: &str) -> bool {
-    mounted(container, path).is_some()
-}
-
-fn mounted(container: Option<&Container>, path: &str) -> Option<String> {
-    let mounts = container.into_iter().flat_map(|container| &container.mounts);
-    let mut mapped = mounts.rev().filter_map(|mount| {
-        let mut parts = mount.split(':');
-        let (source, target) = (parts.next()?, parts.next()?);
-        let below = Path::new(path).strip_prefix(target).ok()?;
-        Some(Path::new(source).join(below).display().to_string())
-    });
-    mapped.next()
 }
 
 pub(super) fn section(input: &Input<'_>, name: &str) -> Table {

@@ -2,12 +2,13 @@
 
 use toml::{Table, Value};
 
+use super::arrival;
 use super::build::{Blame, Input, json_map, section, typed};
-use super::load_point::CONNECT_TIMEOUT_S;
 use super::matrix::{combination_id, product};
-use super::prompt_spec::{self, Asked, Said};
-use super::{Endpoint, LoadPoint, MaxTokensField, Slo, arrival, point_id};
+use super::prompts::{self, Asked, Said};
 use crate::document::{InputError, InputErrors};
+use crate::plan::load_point::CONNECT_TIMEOUT_S;
+use crate::plan::{Endpoint, LoadPoint, MaxTokensField, Slo, point_id};
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{LoadSection, Recipe};
 
@@ -78,8 +79,7 @@ fn is_one_shape(key: &str, value: &Value) -> bool {
 }
 
 fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
-    let said =
-        prompt_spec::said(&asked(load, blame), &|key, problem| blame.at(&format!("load.{key}"), problem));
+    let said = prompts::said(&asked(load, blame), &|key, problem| blame.at(&format!("load.{key}"), problem));
     let arrival = arrival::arrival(load, blame);
     let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, blame));
     let (Ok(Said { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&said, &arrival, &ends) else {

@@ -1,4 +1,4 @@
-//! Topologies worked out by hand: where each replica sits, with which GPUs, under which ranks.
+//! Topologies worked out by hand: on which nodes and GPUs each replica runs, under which ranks.
 
 use serde_json::{Map, Value, json};
 
@@ -55,12 +55,12 @@ impl Case<'_> {
     }
 
     /// `name@nodes:gpus`, in start order.
-    fn seats(&self) -> Vec<String> {
+    fn placed(&self) -> Vec<String> {
         let numbers = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        let seat = |process: &Process| {
+        let place = |process: &Process| {
             format!("{}@{}:{}", process.name, numbers(&process.nodes), numbers(&process.gpus))
         };
-        self.lay_out().unwrap().processes.iter().map(seat).collect()
+        self.lay_out().unwrap().processes.iter().map(place).collect()
     }
 }
 
@@ -75,32 +75,32 @@ fn apart(prefill: Parallel, decode: Parallel) -> Vec<Pool> {
 #[test]
 fn one_replica_gets_the_first_gpus_of_the_head() {
     let case = Case { pools: aggregated(2, 1, 1, 1), ..Case::default() };
-    assert_eq!(case.seats(), ["server-0@0:0,1"]);
+    assert_eq!(case.placed(), ["server-0@0:0,1"]);
     assert_eq!(case.lay_out().unwrap().processes[0].tasks, 1);
 }
 
 #[test]
 fn replicas_share_a_node_without_sharing_gpus() {
     let case = Case { pools: aggregated(4, 1, 1, 3), launcher: "dynamo-trtllm", ..Case::default() };
-    let seats = case.seats();
+    let places = case.placed();
     let workers = ["worker-0@0:0,1,2,3", "worker-1@0:4,5,6,7", "worker-2@1:0,1,2,3"];
-    assert_eq!(seats[seats.len() - 3..], workers);
+    assert_eq!(places[places.len() - 3..], workers);
     let layout = case.lay_out().unwrap();
     assert_eq!((layout.nodes, layout.processes.last().unwrap().tasks), (2, 4));
-    assert!(seats[..seats.len() - 3].iter().all(|seat| seat.ends_with("@0:")), "{seats:?}");
+    assert!(places[..places.len() - 3].iter().all(|place| place.ends_with("@0:")), "{places:?}");
 }
 
 /// The three GPUs left on a node are not enough for a replica of three, and never split.
 #[test]
 fn a_replica_that_fits_a_node_is_not_split_over_two() {
     let case = Case { pools: aggregated(3, 1, 1, 3), ..Case::default() };
-    assert_eq!(case.seats(), ["server-0@0:0,1,2", "server-1@0:3,4,5", "server-2@1:0,1,2"]);
+    assert_eq!(case.placed(), ["server-0@0:0,1,2", "server-1@0:3,4,5", "server-2@1:0,1,2"]);
 }
 
 #[test]
 fn tp_and_pp_over_nodes_is_a_process_a_node_and_the_first_one_leads() {
     let case = Case { pools: aggregated(8, 2, 1, 1), ..Case::default() };
-    assert_eq!(case.seats(), ["server-0-r0@0:0,1,2,3,4,5,6,7", "server-0-r1@1:0,1,2,3,4,5,6,7"]);
+    assert_eq!(case.placed(), ["server-0-r0@0:0,1,2,3,4,5,6,7", "server-0-r1@1:0,1,2,3,4,5,6,7"]);
     let layout = case.lay_out().unwrap();
     let follows: Vec<_> = layout.processes.iter().map(|process| (process.rank, process.follows)).collect();
     assert_eq!(follows, [(0, false), (1, true)]);
@@ -125,7 +125,7 @@ fn a_process_for_each_rank_has_that_ranks_gpus_and_a_name_of_its_own() {
         ..Case::default()
     };
     assert_eq!(
-        case.seats(),
+        case.placed(),
         ["server-0-r0@0:0,1", "server-0-r1@0:2,3", "server-0-r2@1:0,1", "server-0-r3@1:2,3"]
     );
     let layout = case.lay_out().unwrap();
@@ -151,9 +151,9 @@ fn prefill_and_decode_take_nodes_of_their_own_when_they_do_not_fit_on_one() {
 fn pools_that_fit_on_one_node_share_it() {
     let pools = apart(parallel(1, 1, 1, 2), parallel(1, 1, 1, 6));
     let case = Case { launcher: "dynamo-vllm", pools: pools.clone(), ..Case::default() };
-    let seats = case.seats();
-    assert_eq!(seats[0], "frontend-0@0:");
-    assert_eq!(seats[1..4], ["prefill-0@0:0", "prefill-1@0:1", "decode-0@0:2"]);
+    let places = case.placed();
+    assert_eq!(places[0], "frontend-0@0:");
+    assert_eq!(places[1..4], ["prefill-0@0:0", "prefill-1@0:1", "decode-0@0:2"]);
     assert_eq!(case.lay_out().unwrap().nodes, 1);
     let split = Case {
         apart: Apart { colocate: Some(false), ..Apart::default() },

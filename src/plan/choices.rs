@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::sbatch_env;
-use crate::recipe::Recipe;
-
 /// Choices beside the recipe.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Chosen {
+pub struct Choices {
     /// `--gpu`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
@@ -90,23 +87,11 @@ fn key_of(set: &str) -> &str {
     set.split_once('=').map_or(set, |(key, _)| key).trim()
 }
 
-impl Chosen {
+impl Choices {
     /// The value that the last `--set` of a key gives it.
     pub fn set(&self, key: &str) -> Option<&str> {
         let last = self.sets.iter().rev().find(|set| key_of(set) == key)?;
         last.split_once('=').map(|(_, value)| value.trim())
-    }
-
-    /// Takes down the variables of `env` that matter to `recipe`.
-    pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
-        let names = recipe.knobs.keys().map(String::as_str).chain(sbatch_env::names());
-        for name in names {
-            if let Some(value) =
-                env(name).map(|value| sbatch_env::value(name, value)).filter(|value| !value.is_empty())
-            {
-                self.variables.insert(name.to_owned(), Variable { value, in_job: false });
-            }
-        }
     }
 
     /// Puts `launcher` in place of the recipe's own; `--set`s of engine options are for it.
@@ -139,6 +124,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
 
     fn recipe() -> Recipe {
         Recipe {
@@ -155,7 +141,7 @@ mod tests {
 
     #[test]
     fn knobs_and_sbatchs_own_variables_are_taken_down_and_nothing_else() {
-        let mut chosen = Chosen::default();
+        let mut chosen = Choices::default();
         let pairs = [("STREAMING", "false"), ("ISL", ""), ("HOME", "/root"), ("SBATCH_PARTITION", "gpu")];
         chosen.look(&recipe(), &env(&pairs));
         let names: Vec<_> = chosen.variables.keys().collect();
@@ -165,7 +151,7 @@ mod tests {
     #[test]
     fn a_rehearsal_takes_the_sets_that_are_for_its_engine() {
         let sets = ["deploy.engine.speed=20", "load.isl=8", "deploy.launcher  = sim", "deploy.tp=2"];
-        let mut chosen = Chosen { sets: sets.map(str::to_owned).into(), ..Chosen::default() };
+        let mut chosen = Choices { sets: sets.map(str::to_owned).into(), ..Choices::default() };
         assert_eq!(chosen.set("deploy.launcher"), Some("sim"));
         chosen.rehearse("sim");
         assert_eq!(chosen.sets, ["load.isl=8", "deploy.tp=2"]);
@@ -175,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_job_that_sees_what_was_frozen_or_nothing_changes_nothing() {
-        let mut chosen = Chosen::default();
+        let mut chosen = Choices::default();
         chosen.look(&recipe(), &env(&[("STREAMING", "false")]));
         let knobs = recipe().knobs;
         for pairs in [&[][..], &[("STREAMING", "false")], &[("STREAMING", ""), ("ISL", "")]] {

@@ -1,8 +1,8 @@
 //! A ramp from the stages of `[load]`, every mistake in them reported at once.
 
 use super::build::Blame;
-use super::ramp::{Ramp, Stage};
 use crate::document::InputError;
+use crate::plan::{Ramp, Stage};
 use crate::recipe::{LoadSection, StageSection};
 
 /// What changes over time.

@@ -2,61 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::Gpu;
-use super::facts::Facts;
-use super::pool::Pool;
-use super::seats::{Apart, Misfit, ReplicaSeat, Seats, seat};
+use super::packing::{Apart, Misfit, Packing, ReplicaGpus, pack};
 use crate::launcher::{Launcher, Placement, PoolName, Role, Tasks, overlap};
+use crate::plan::facts::Facts;
+use crate::plan::process::insert_process;
+use crate::plan::{Gpu, Pool, PortNeed, Process};
 use crate::template::{self, Context};
-
-/// One process (a step of one or more tasks) of a deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Unique name in the deployment, e.g. `server-0`; also of its log and its Slurm step.
-    pub name: String,
-    /// Role in the launcher.
-    pub role: String,
-    /// Pool it belongs to, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<PoolName>,
-    /// Number among the processes of the role and pool.
-    pub index: u32,
-    /// Number of its replica in the pool.
-    pub replica: u32,
-    /// Number within the replica; 0 leads.
-    pub rank: u32,
-    /// Processes of the replica.
-    pub ranks: u32,
-    /// It works for the first process of its replica and is not asked by itself.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub follows: bool,
-    /// Its first data-parallel rank within the replica.
-    pub dp_rank: u32,
-    /// Data-parallel ranks it runs.
-    pub dp_local: u32,
-    /// Nodes it runs on, as numbers within the allocation; the first is its address.
-    pub nodes: Vec<u32>,
-    /// Tasks of the step, over all its nodes.
-    pub tasks: u32,
-    /// GPUs it may use on each of its nodes.
-    pub gpus: Vec<u32>,
-    /// Ports it needs, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ports: BTreeMap<String, PortNeed>,
-}
-
-/// Consecutive ports a process needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortNeed {
-    /// Preferred first number.
-    pub base: u16,
-    /// How many.
-    pub count: u16,
-    /// Distance to those of the next process.
-    pub stride: u16,
-}
 
 /// Nodes and processes of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,17 +26,17 @@ pub struct Layout {
 /// A topology that does not fit the nodes or GPUs, a condition of the launcher that does not hold, a template that does
 /// not render.
 pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) -> Result<Layout, Misfit> {
-    let first = seat(launcher, facts.pools, gpu, apart, 0)?;
+    let first = pack(launcher, facts.pools, gpu, apart, 0)?;
     let facts = Facts { nodes: first.server_nodes, ..facts.clone() };
     hold(launcher, &facts)?;
     let roles = present(launcher, &facts)?;
     let dedicated = roles.iter().filter(|role| role.placement == Placement::Dedicated).count();
-    let seats =
-        if dedicated == 0 { first } else { seat(launcher, facts.pools, gpu, apart, dedicated as u32)? };
+    let packing =
+        if dedicated == 0 { first } else { pack(launcher, facts.pools, gpu, apart, dedicated as u32)? };
     // Nodes of dedicated roles count for conditions too.
-    let facts = Facts { nodes: seats.server_nodes, ..facts };
+    let facts = Facts { nodes: packing.server_nodes, ..facts };
     let roles = if dedicated == 0 { roles } else { present(launcher, &facts)? };
-    let mut next_dedicated = seats.first_dedicated;
+    let mut next_dedicated = packing.first_dedicated;
     let mut processes = Vec::new();
     for role in &roles {
         if role.placement.is_per_replica() || role.gpus {
@@ -95,18 +46,18 @@ pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) 
                     .filter(|other| other.pools.contains(&pool.name) && is_of_pool(other))
                     .count()
                     == 1;
-                of_pool(role, pool, &seats, alone, &facts, &mut processes)?;
+                of_pool(role, pool, &packing, alone, &facts, &mut processes)?;
             }
             continue;
         }
         let nodes: Vec<u32> = match role.placement {
-            Placement::EachNode => (0..seats.nodes).collect(),
-            Placement::Client => vec![seats.client],
+            Placement::EachNode => (0..packing.nodes).collect(),
+            Placement::Client => vec![packing.client],
             Placement::Dedicated => {
                 next_dedicated += 1;
                 vec![next_dedicated - 1]
             }
-            _ => vec![seats.head],
+            _ => vec![packing.head],
         };
         for (index, node) in nodes.into_iter().enumerate() {
             let index = index as u32;
@@ -130,7 +81,7 @@ pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) 
             processes.push(process);
         }
     }
-    Ok(Layout { nodes: seats.nodes, server_nodes: seats.server_nodes, processes })
+    Ok(Layout { nodes: packing.nodes, server_nodes: packing.server_nodes, processes })
 }
 
 fn is_of_pool(role: &Role) -> bool {
@@ -195,7 +146,7 @@ fn present(launcher: &Launcher, facts: &Facts<'_>) -> Result<Vec<Role>, Misfit> 
 fn of_pool(
     role: &Role,
     pool: &Pool,
-    seats: &Seats,
+    packing: &Packing,
     alone: bool,
     facts: &Facts<'_>,
     processes: &mut Vec<Process>,
@@ -206,11 +157,11 @@ fn of_pool(
         name => format!("{}-{}", name.as_str(), role.name),
     };
     let context = facts.context(Some(pool));
-    let replicas = seats.of(pool.name).iter().enumerate();
+    let replicas = packing.of(pool.name).iter().enumerate();
     let replicas = replicas.take(if role.placement == Placement::Head { 1 } else { usize::MAX });
     let mut index = 0;
-    for (replica, seat) in replicas {
-        let parts = parts(role, pool, seat)?;
+    for (replica, place) in replicas {
+        let parts = parts(role, pool, place)?;
         let ranks = parts.len() as u32;
         for (rank, part) in parts.into_iter().enumerate() {
             let rank = rank as u32;
@@ -254,44 +205,44 @@ struct Part {
 }
 
 /// How a replica is cut into processes.
-fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misfit> {
+fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Part>, Misfit> {
     let gpus = |from: u32, count: u32| -> Vec<u32> { (from..from + count).collect() };
     let dp = pool.parallel.dp;
     let rank_gpus = pool.parallel.tp.saturating_mul(pool.parallel.pp).max(1);
     Ok(match role.placement {
         Placement::EachReplicaNode => {
-            if dp > 1 && seat.nodes.len() > 1 && !seat.gpus_each.is_multiple_of(rank_gpus) {
-                return Err(uneven(pool, rank_gpus, seat.gpus_each));
+            if dp > 1 && place.nodes.len() > 1 && !place.gpus_each.is_multiple_of(rank_gpus) {
+                return Err(uneven(pool, rank_gpus, place.gpus_each));
             }
             // Ranks that fit on a node; one that spans nodes is the same on each of them.
-            let local = if seat.gpus_each == 0 { dp } else { (seat.gpus_each / rank_gpus).clamp(1, dp) };
+            let local = if place.gpus_each == 0 { dp } else { (place.gpus_each / rank_gpus).clamp(1, dp) };
             let node = |(at, node): (usize, &u32)| Part {
                 nodes: vec![*node],
-                gpus: gpus(seat.first_gpu, seat.gpus_each),
+                gpus: gpus(place.first_gpu, place.gpus_each),
                 dp_rank: (at as u32 * local) % dp,
                 dp_local: local,
             };
-            seat.nodes.iter().enumerate().map(node).collect()
+            place.nodes.iter().enumerate().map(node).collect()
         }
         Placement::EachRank | Placement::EachGpu => {
             let (count, each) =
                 if role.placement == Placement::EachRank { (dp, rank_gpus) } else { (dp * rank_gpus, 1) };
-            if seat.gpus_each > 0 && (each > seat.gpus_each || !seat.gpus_each.is_multiple_of(each)) {
-                return Err(uneven(pool, each, seat.gpus_each));
+            if place.gpus_each > 0 && (each > place.gpus_each || !place.gpus_each.is_multiple_of(each)) {
+                return Err(uneven(pool, each, place.gpus_each));
             }
-            let per_node = seat.gpus_each.checked_div(each).unwrap_or(count).max(1);
+            let per_node = place.gpus_each.checked_div(each).unwrap_or(count).max(1);
             let part = |at: u32| Part {
-                nodes: seat
+                nodes: place
                     .nodes
                     .get((at / per_node) as usize)
-                    .or(seat.nodes.first())
+                    .or(place.nodes.first())
                     .copied()
                     .into_iter()
                     .collect(),
-                gpus: if seat.gpus_each == 0 {
+                gpus: if place.gpus_each == 0 {
                     Vec::new()
                 } else {
-                    gpus(seat.first_gpu + at % per_node * each, each)
+                    gpus(place.first_gpu + at % per_node * each, each)
                 },
                 dp_rank: if role.placement == Placement::EachRank { at } else { at / rank_gpus },
                 dp_local: 1,
@@ -300,11 +251,11 @@ fn parts(role: &Role, pool: &Pool, seat: &ReplicaSeat) -> Result<Vec<Part>, Misf
         }
         _ => vec![Part {
             nodes: if role.gpus {
-                seat.nodes.clone()
+                place.nodes.clone()
             } else {
-                seat.nodes.first().copied().into_iter().collect()
+                place.nodes.first().copied().into_iter().collect()
             },
-            gpus: gpus(seat.first_gpu, seat.gpus_each),
+            gpus: gpus(place.first_gpu, place.gpus_each),
             dp_rank: 0,
             dp_local: dp,
         }],
@@ -353,19 +304,6 @@ fn ports(role: &Role, process: &Process, context: &Context) -> Result<BTreeMap<S
     Ok(needs)
 }
 
-/// What templates see of a process before it has a place.
-pub fn insert_process(context: &mut Context, process: &Process) {
-    context.insert("index", &process.index);
-    context.insert("replica", &process.replica);
-    context.insert("rank", &process.rank);
-    context.insert("ranks", &process.ranks);
-    context.insert("dp_rank", &process.dp_rank);
-    context.insert("dp_local", &process.dp_local);
-    context.insert("gpus", &process.gpus);
-    context.insert("tasks", &process.tasks);
-    context.insert("process_nodes", &process.nodes.len());
-}
-
 #[cfg(test)]
-#[path = "topology_tests.rs"]
+#[path = "layout_tests.rs"]
 mod tests;

@@ -1,15 +1,15 @@
 //! Which layers apply, in which order: defaults < site < recipe < GPU section < scale section < sbatch's variables <
 //! knobs < `--env` < `--set`.
 //!
-//! Pure: the environment was taken down before, in [`Chosen`].
+//! Pure: the environment was taken down before, in [`Choices`].
 
 use std::collections::BTreeMap;
 
 use toml::Table;
 
-use super::chosen::{Chosen, Scale};
 use super::sbatch_env;
 use crate::document::{InputError, InputErrors, nearest, place};
+use crate::plan::choices::{Choices, Scale};
 use crate::recipe::Recipe;
 use crate::recipe::find::RecipeFile;
 use crate::recipe::layers::{Layers, assignment};
@@ -32,7 +32,7 @@ pub struct Resolved {
 const CHOSEN: [&str; 2] = ["gpu", "scale"];
 
 /// Merges the layers of `file` for `site` and what was chosen.
-pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Chosen) -> Result<Resolved, InputErrors> {
+pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<Resolved, InputErrors> {
     let gpu = choose_gpu(file, site, chosen.gpu.as_deref())?;
     let mut layers = Layers::defaults()?;
     if let Some(document) = &site.document {
@@ -150,7 +150,7 @@ fn choose_gpu(
     Ok(Some(gpu))
 }
 
-fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Chosen, errors: &mut Vec<InputError>) {
+fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: &mut Vec<InputError>) {
     for (name, key) in &file.recipe.knobs {
         let Some(seen) = chosen.variables.get(name) else { continue };
         let origin = seen.origin(name);
@@ -162,7 +162,7 @@ fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Chosen, errors: &
 }
 
 /// `--env`: a knob as that knob, anything else as environment of the servers.
-fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Chosen, errors: &mut Vec<InputError>) {
+fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: &mut Vec<InputError>) {
     for (at, (name, value)) in chosen.env.iter().enumerate() {
         let origin = format!("--env {name}");
         if chosen.env[..at].iter().any(|(known, _)| known == name) {

@@ -1,8 +1,8 @@
 //! Scales: how many GPUs a plan has in all, which other numbers its recipe offers, and whether an allocation has them.
 
-use super::chosen::Scale;
-use super::{Deployment, Plan, Pool};
 use crate::document::{InputError, InputErrors};
+use crate::plan::choices::Scale;
+use crate::plan::{Deployment, Plan, Pool};
 use crate::recipe::Recipe;
 use crate::recipe::find::{RecipeFile, scale_of};
 
@@ -18,17 +18,6 @@ pub struct Allocated {
 }
 
 impl Plan {
-    /// GPUs in all: those of the largest deployment; 0 when nobody knows.
-    pub fn scale(&self) -> u32 {
-        self.deployments.iter().map(|deployment| deployment.gpus).max().unwrap_or(0)
-    }
-
-    /// GPUs that one node must have.
-    pub fn gpus_on_a_node(&self) -> u32 {
-        let processes = self.deployments.iter().flat_map(|deployment| &deployment.processes);
-        processes.filter_map(|process| process.gpus.iter().max()).max().map_or(0, |last| last + 1)
-    }
-
     /// Whether an allocation has the nodes and the GPUs.
     pub fn fits(&self, allocated: &Allocated) -> Result<(), InputError> {
         let (have, need) = (allocated.nodes.len(), self.job.nodes);

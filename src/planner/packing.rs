@@ -3,9 +3,8 @@
 //! Order of the nodes: one for the load and one for the head roles when the recipe sets them apart, one for each
 //! dedicated role, then the pools, each packed from its first node on.
 
-use super::Gpu;
-use super::pool::Pool;
 use crate::launcher::{Launcher, PoolName};
+use crate::plan::{Gpu, Pool};
 
 /// A topology that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +28,9 @@ pub struct Apart {
     pub colocate: Option<bool>,
 }
 
-/// Where one replica sits.
+/// Nodes and GPUs of one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ReplicaSeat {
+pub(super) struct ReplicaGpus {
     /// Its nodes.
     pub nodes: Vec<u32>,
     /// Its first GPU on each of them.
@@ -40,9 +39,9 @@ pub(super) struct ReplicaSeat {
     pub gpus_each: u32,
 }
 
-/// Where everything sits.
+/// How a deployment is packed onto nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seats {
+pub(super) struct Packing {
     /// Nodes in all.
     pub nodes: u32,
     /// The node of the load.
@@ -52,64 +51,64 @@ pub(super) struct Seats {
     /// First of the nodes for dedicated roles.
     pub first_dedicated: u32,
     /// Replicas of each pool, in the order of the pools.
-    pub pools: Vec<(PoolName, Vec<ReplicaSeat>)>,
+    pub pools: Vec<(PoolName, Vec<ReplicaGpus>)>,
     /// Nodes with servers on them: all but one for the load alone.
     pub server_nodes: u32,
 }
 
-impl Seats {
+impl Packing {
     /// The replicas of a pool.
-    pub(super) fn of(&self, name: PoolName) -> &[ReplicaSeat] {
-        self.pools.iter().find(|(pool, _)| *pool == name).map_or(&[], |(_, seats)| seats)
+    pub(super) fn of(&self, name: PoolName) -> &[ReplicaGpus] {
+        self.pools.iter().find(|(pool, _)| *pool == name).map_or(&[], |(_, replicas)| replicas)
     }
 }
 
-/// Seats every replica.
-pub(super) fn seat(
+/// Packs every replica.
+pub(super) fn pack(
     launcher: &Launcher,
     pools: &[Pool],
     gpu: &Gpu,
     apart: Apart,
     dedicated: u32,
-) -> Result<Seats, Misfit> {
+) -> Result<Packing, Misfit> {
     let reserved = u32::from(apart.client) + u32::from(apart.head);
     let first = reserved + dedicated;
     let with_gpus = |pool: &&Pool| launcher.uses_gpus(pool.name);
     let all: u32 = pools.iter().filter(with_gpus).map(Pool::gpus).fold(0, u32::saturating_add);
     let share = apart.colocate.unwrap_or(all <= gpu.per_node);
     let mut cursor = Cursor { node: first, gpu: 0, per_node: gpu.per_node };
-    let mut seated = Vec::new();
+    let mut packed = Vec::new();
     for pool in pools {
         if !with_gpus(&pool) {
-            let seats = (0..pool.parallel.replicas).map(|_| ReplicaSeat {
+            let replicas = (0..pool.parallel.replicas).map(|_| ReplicaGpus {
                 nodes: vec![first],
                 first_gpu: 0,
                 gpus_each: 0,
             });
-            seated.push((pool.name, seats.collect()));
+            packed.push((pool.name, replicas.collect()));
             continue;
         }
         if !share {
             cursor.open_node();
         }
         fits(launcher, pool, gpu)?;
-        let seats = (0..pool.parallel.replicas).map(|_| cursor.take(pool.parallel.gpus_per_replica()));
-        seated.push((pool.name, seats.collect()));
+        let replicas = (0..pool.parallel.replicas).map(|_| cursor.take(pool.parallel.gpus_per_replica()));
+        packed.push((pool.name, replicas.collect()));
     }
     cursor.open_node();
     // A launcher without GPUs still has a node to run on.
     let nodes = cursor.node.max(first + u32::from(!pools.is_empty() || first == 0));
-    Ok(Seats {
+    Ok(Packing {
         nodes,
         client: 0,
         head: if apart.head { u32::from(apart.client) } else { first.min(nodes - 1) },
         first_dedicated: reserved,
-        pools: seated,
+        pools: packed,
         server_nodes: nodes - u32::from(apart.client),
     })
 }
 
-/// Whether a replica of a pool can be seated at all.
+/// Whether a replica of a pool fits at all.
 fn fits(launcher: &Launcher, pool: &Pool, gpu: &Gpu) -> Result<(), Misfit> {
     let (need, per_node) = (pool.parallel.gpus_per_replica(), gpu.per_node);
     let sizes = format!(
@@ -168,23 +167,23 @@ impl Cursor {
     }
 
     /// Takes `need` GPUs: of one node, or whole nodes.
-    fn take(&mut self, need: u32) -> ReplicaSeat {
+    fn take(&mut self, need: u32) -> ReplicaGpus {
         if need > self.per_node {
             self.open_node();
             let nodes = need / self.per_node.max(1);
-            let seat = ReplicaSeat {
+            let replica = ReplicaGpus {
                 nodes: (self.node..self.node + nodes).collect(),
                 first_gpu: 0,
                 gpus_each: self.per_node,
             };
             self.node += nodes;
-            return seat;
+            return replica;
         }
         if self.gpu + need > self.per_node {
             self.open_node();
         }
-        let seat = ReplicaSeat { nodes: vec![self.node], first_gpu: self.gpu, gpus_each: need };
+        let replica = ReplicaGpus { nodes: vec![self.node], first_gpu: self.gpu, gpus_each: need };
         self.gpu += need;
-        seat
+        replica
     }
 }
