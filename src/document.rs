@@ -139,7 +139,10 @@ impl Document {
 
     /// `file:line` of a key, or of the nearest key above it; the file alone when none of them is written there.
     pub fn at(&self, key: &str) -> String {
-        place(&self.file, &self.lines(), key)
+        match line_of(&self.lines(), key) {
+            Some(line) => format!("{}:{line}", self.file),
+            None => self.file.clone(),
+        }
     }
 
     fn collect_lines(&self, table: &DeTable<'_>, prefix: &str, lines: &mut BTreeMap<String, usize>) {
@@ -189,16 +192,16 @@ impl Document {
     }
 }
 
-/// `file:line` of `key` by the lines of a document, or of the nearest key above it.
-pub fn place(file: &str, lines: &BTreeMap<String, usize>, key: &str) -> String {
+/// Line of `key` by the lines of a document, or of the nearest key above it.
+pub fn line_of(lines: &BTreeMap<String, usize>, key: &str) -> Option<usize> {
     let mut key = key;
     loop {
         if let Some(line) = lines.get(key) {
-            return format!("{file}:{line}");
+            return Some(*line);
         }
         match key.rfind('.') {
             Some(dot) => key = &key[..dot],
-            None => return file.to_owned(),
+            None => return None,
         }
     }
 }

@@ -233,7 +233,7 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
         let is_axis = AXES.contains(&key.as_str()) || key.starts_with("sweep.");
         let narrowed =
             [own.as_ref().filter(|_| is_axis), axis.as_ref()].iter().any(|list| is_within(&here, *list));
-        let from = plan.origins.get(&key).cloned().unwrap_or_else(|| plan.recipe.file.clone());
+        let from = plan.origins.get(&key).map_or_else(|| plan.recipe.file.clone(), ToString::to_string);
         changes.push(Change { key, own, here, from, narrowed });
     }
     changes

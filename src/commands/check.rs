@@ -133,10 +133,7 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
 
 /// Whether the servers are not as large as the recipe says.
 fn sizes_given(plan: &Plan) -> bool {
-    plan.origins.iter().any(|(key, origin)| {
-        (is_size(key) || key.ends_with(".ep"))
-            && ["$", "--set", "--env"].iter().any(|start| origin.starts_with(start))
-    })
+    plan.origins.iter().any(|(key, origin)| (is_size(key) || key.ends_with(".ep")) && origin.is_given())
 }
 
 /// All values, or all errors.

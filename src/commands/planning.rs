@@ -125,8 +125,8 @@ pub(crate) fn plan_file(
     let stand_in = rehearse(global, site, &file, &mut chosen)?;
     let resolved = resolve(&file, site, &chosen)?;
     let name = resolved.recipe.deploy.launcher.clone().unwrap_or_default();
-    let origin = resolved.origins.get("deploy.launcher").map_or(file.document.file.as_str(), String::as_str);
-    let launcher = launcher::find(&name, file.folder.as_deref(), origin)?;
+    let origin = resolved.at("deploy.launcher", "").origin;
+    let launcher = launcher::find(&name, file.folder.as_deref(), &origin)?;
     let plan = sources::make(Parts {
         file: &file,
         folder: folder(&file)?,
@@ -216,7 +216,7 @@ pub(crate) fn check_weights(global: &Global, plan: &Plan) -> Result<(), InputErr
     }
     let site = SiteFile::load(global.site.as_deref())?;
     let (origin, key) = match plan.origins.get("model.path") {
-        Some(origin) => (origin.clone(), "model.path".to_owned()),
+        Some(origin) => (origin.to_string(), "model.path".to_owned()),
         None => site.place_of_model(&plan.gpu.kind, &plan.model.name),
     };
     let shown = here.display().to_string();
@@ -265,10 +265,9 @@ pub(crate) fn check_image(global: &Global, plan: &Plan) -> Result<(), InputError
     }
     let site = SiteFile::load(global.site.as_deref())?;
     let named = plan.resolved["container"]["image"].as_str().unwrap_or_default();
-    let (origin, key) = site.place_of_image(&plan.gpu.kind, named).unwrap_or_else(|| {
-        let origin = plan.origins.get("container.image").unwrap_or(&plan.recipe.file);
-        (origin.clone(), "container.image".to_owned())
-    });
+    let (origin, key) = site
+        .place_of_image(&plan.gpu.kind, named)
+        .unwrap_or_else(|| (plan.place_of("container.image"), "container.image".to_owned()));
     let shown = image.display().to_string();
     let (problem, next) = match whole {
         Err(problem) if image.exists() => {
@@ -295,8 +294,7 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
         let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
         let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
         connection::target(urls, &plan.model.served_name, &here).map_err(|mut error| {
-            let origin = error.key.as_ref().and_then(|key| plan.origins.get(key));
-            error.origin = origin.unwrap_or(&plan.recipe.file).clone();
+            error.origin = plan.place_of(error.key.as_deref().unwrap_or_default());
             error
         })?;
     }
@@ -312,7 +310,7 @@ pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
             // A value of the recipe, not a file of its own.
             if let Some(key) = error.key.as_ref() {
                 error.problem = format!("{} of {}", error.problem, error.origin);
-                error.origin = plan.origins.get(key).unwrap_or(&plan.recipe.file).clone();
+                error.origin = plan.place_of(key);
             }
             error
         });

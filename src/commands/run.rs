@@ -121,7 +121,7 @@ pub(super) fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<S
 fn place_of(plan: &Plan, mut error: InputError) -> InputError {
     let key = format!("deploy.env.{}", error.key.unwrap_or_default());
     match plan.origins.get(&key) {
-        Some(origin) => error.origin.clone_from(origin),
+        Some(origin) => error.origin = origin.to_string(),
         None => "the site file's [env]".clone_into(&mut error.origin),
     }
     error.key = Some(key);

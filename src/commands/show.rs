@@ -65,7 +65,7 @@ fn page(planned: &Planned) -> String {
         let section = key.split(['.', '[']).next().unwrap_or_default();
         if !described.contains(&section) {
             let whole = key.split('[').next().unwrap_or_default();
-            let origin = plan.origins.get(whole).cloned().unwrap_or_default();
+            let origin = plan.origins.get(whole).map(ToString::to_string).unwrap_or_default();
             values.push(vec![key, value, origin]);
         }
     }
@@ -85,7 +85,7 @@ fn page(planned: &Planned) -> String {
     let made = plan.sources.as_ref().map(|sources| sources.directives.as_slice()).unwrap_or_default();
     if !made.is_empty() {
         let mut directives = Table::new(["DIRECTIVE", "FROM"]);
-        made.iter().for_each(|(directive, from)| directives.push(vec![directive.clone(), from.clone()]));
+        made.iter().for_each(|(directive, from)| directives.push(vec![directive.clone(), from.to_string()]));
         text.push_str(&format!("\n{}", directives.text(&[0, 1])));
     }
     let open = plan.points().any(|(_, point)| point.request_rate().is_some());

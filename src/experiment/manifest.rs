@@ -63,7 +63,10 @@ fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
     let mut knobs = BTreeMap::new();
     for chosen in chosen {
         for (name, seen) in &chosen.variables {
-            knobs.insert(name.clone(), Knob { value: seen.value.clone(), from: seen.origin(name) });
+            knobs.insert(
+                name.clone(),
+                Knob { value: seen.value.clone(), from: seen.origin(name).to_string() },
+            );
         }
         for (name, value) in &chosen.env {
             knobs.insert(name.clone(), Knob { value: value.clone(), from: format!("--env {name}") });

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Origin;
+
 /// Choices beside the recipe.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,6 +22,9 @@ pub struct Choices {
     /// `--env NAME=VALUE`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<(String, String)>,
+    /// Options of a verb that stand for keys of the recipe, such as `--isl` of `bench`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
     /// `--set key=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
@@ -32,6 +37,17 @@ pub struct Choices {
     /// `--no-weights-check`: what is wrong with the weights is told, and ends nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_weights_check: bool,
+}
+
+/// An option that stands for a key of the recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flag {
+    /// Its name: `--isl`.
+    pub flag: String,
+    /// The dotted key: `load.isl`.
+    pub key: String,
+    /// The value of the key.
+    pub value: toml::Value,
 }
 
 /// A recipe on an engine that stands in for its own.
@@ -77,8 +93,8 @@ pub struct Variable {
 
 impl Variable {
     /// How the user knows it: `$STREAMING`, `$STREAMING (job)`.
-    pub fn origin(&self, name: &str) -> String {
-        if self.in_job { format!("${name} (job)") } else { format!("${name}") }
+    pub fn origin(&self, name: &str) -> Origin {
+        Origin::Variable { name: name.to_owned(), in_job: self.in_job }
     }
 }
 
@@ -168,7 +184,8 @@ mod tests {
             assert_eq!(chosen.in_job(&knobs, &env(pairs)), None, "{pairs:?}");
         }
         let changed = chosen.in_job(&knobs, &env(&[("ISL", "64")])).unwrap();
-        let origins: Vec<_> = changed.variables.iter().map(|(name, seen)| seen.origin(name)).collect();
+        let origins: Vec<_> =
+            changed.variables.iter().map(|(name, seen)| seen.origin(name).to_string()).collect();
         assert_eq!(origins, ["$ISL (job)", "$STREAMING"]);
     }
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::launcher::{Launcher, PoolName};
+use crate::recipe::Origins;
 pub use connection::Connection;
 pub use container::Container;
 pub use extension::Extension;
@@ -57,7 +58,7 @@ pub struct Plan {
     /// The merged recipe.
     pub resolved: serde_json::Value,
     /// Where each value of `resolved` comes from, by dotted key.
-    pub origins: BTreeMap<String, String>,
+    pub origins: Origins,
     /// Results are simulated.
     pub simulated: bool,
     /// The GPUs.
@@ -202,6 +203,11 @@ impl Deployment {
 }
 
 impl Plan {
+    /// Where the value of a key comes from: its origin, else the recipe file.
+    pub fn place_of(&self, key: &str) -> String {
+        self.origins.get(key).map_or_else(|| self.recipe.file.clone(), ToString::to_string)
+    }
+
     /// Whether servers read weights from a folder: the model is given by one, a role has GPUs, and some pool does not make its
     /// weights up. Whoever looks at the folder asks this, so that all of them agree.
     pub fn reads_weights(&self) -> bool {

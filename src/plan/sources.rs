@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::RecipeText;
 use super::choices::Choices;
+use crate::recipe::Origin;
 
 /// A directive, and the variable that made it.
-pub type Made = (String, String);
+pub type Made = (String, Origin);
 
 /// What a plan was made from, beside the recipe's text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
 use crate::plan::choices::Rehearsal;
 use crate::plan::container::host_path;
-use crate::plan::{Container, Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA};
-use crate::recipe::DeploySection;
+use crate::plan::{Deployment, Gpu, LoadPoint, Model, Plan, Pool, RecipeText, SCHEMA};
 use crate::recipe::find::RecipeFile;
+use crate::recipe::{DeploySection, Origin};
 use crate::site::SiteFile;
 
 /// What a plan is made from.
@@ -118,33 +118,11 @@ impl Blame<'_> {
     }
 
     pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
-        self.locate(InputError::new("", problem).key(key))
+        self.input.resolved.at(key, problem)
     }
 
-    /// Says where the key of an error was written. An axis of the load may be a list in `[load]` itself.
-    pub(super) fn locate(&self, mut error: InputError) -> InputError {
-        let origins = &self.input.resolved.origins;
-        let mut key = error.key.clone().unwrap_or_default();
-        let in_load = key.strip_prefix("sweep.").filter(|plain| origins.contains_key(*plain));
-        if let (false, Some(plain)) = (origins.contains_key(&key), in_load) {
-            key = plain.to_owned();
-        }
-        let item = || {
-            // An item of a list has no origin of its own, but a line when the recipe wrote the list.
-            let list = key.split_once('[')?.0;
-            let document = &self.input.file.document;
-            let of_list = origins.get(list)?;
-            Some(if *of_list == document.at(list) { document.at(&key) } else { of_list.clone() })
-        };
-        let within = |known: &str| known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
-        let origin = origins.get(&key).cloned().or_else(item).or_else(|| {
-            let (_, first) = origins.iter().find(|(known, _)| within(known))?;
-            // A value inside is not the key itself: its file is right, its line is not.
-            Some(first.rsplit_once(':').map_or(first.as_str(), |(file, _)| file).to_owned())
-        });
-        error.origin = origin.unwrap_or_else(|| self.input.file.document.file.clone());
-        error.key = Some(key);
-        error
+    pub(super) fn locate(&self, error: InputError) -> InputError {
+        self.input.resolved.locate(error)
     }
 }
 
@@ -315,7 +293,7 @@ fn rehearsed(
 fn knows_gpus(input: &Input<'_>) -> bool {
     let said = |key: &&str| {
         let origin = input.resolved.origins.get(&format!("deploy.{key}"));
-        origin.is_some_and(|origin| origin != "default")
+        origin.is_some_and(|origin| *origin != Origin::Default)
             || input.resolved.recipe.sweep.server.contains_key(*key)
     };
     input.launcher.endpoint.url.is_none() || ["tp", "pp", "dp", "replicas"].iter().any(said)

@@ -11,7 +11,7 @@ use crate::template::{self, Context};
 
 /// Nodes and processes of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     /// Nodes in all.
     pub nodes: u32,
     /// Nodes with servers on them.
@@ -25,7 +25,12 @@ pub struct Layout {
 /// # Errors
 /// A topology that does not fit the nodes or GPUs, a condition of the launcher that does not hold, a template that does
 /// not render.
-pub fn lay_out(launcher: &Launcher, facts: &Facts<'_>, gpu: &Gpu, apart: Apart) -> Result<Layout, Misfit> {
+pub(super) fn lay_out(
+    launcher: &Launcher,
+    facts: &Facts<'_>,
+    gpu: &Gpu,
+    apart: Apart,
+) -> Result<Layout, Misfit> {
     let first = pack(launcher, facts.pools, gpu, apart, 0)?;
     let facts = Facts { nodes: first.server_nodes, ..facts.clone() };
     hold(launcher, &facts)?;

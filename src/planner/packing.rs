@@ -8,7 +8,7 @@ use crate::plan::{Gpu, Pool};
 
 /// A topology that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub(super) struct Misfit {
     /// Key below `deploy` to blame.
     pub key: String,
     /// What does not fit, with the arithmetic.
@@ -19,7 +19,7 @@ pub struct Misfit {
 
 /// What a recipe sets apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Apart {
+pub(super) struct Apart {
     /// A node for the load.
     pub client: bool,
     /// A node for the head roles.

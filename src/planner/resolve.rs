@@ -1,18 +1,16 @@
 //! Which layers apply, in which order: defaults < site < recipe < GPU section < scale section < sbatch's variables <
-//! knobs < `--env` < `--set`.
+//! knobs < `--env` < a verb's own options < `--set`.
 //!
 //! Pure: the environment was taken down before, in [`Choices`].
-
-use std::collections::BTreeMap;
 
 use toml::Table;
 
 use super::sbatch_env;
-use crate::document::{InputError, InputErrors, nearest, place};
-use crate::plan::choices::{Choices, Scale};
-use crate::recipe::Recipe;
+use crate::document::{Document, InputError, InputErrors, nearest};
+use crate::plan::choices::{Choices, Flag, Scale};
 use crate::recipe::find::RecipeFile;
-use crate::recipe::layers::{Layers, assignment};
+use crate::recipe::layers::{Layers, assignment, lay, layer_of};
+use crate::recipe::{Origin, Origins, Recipe};
 use crate::site::SiteFile;
 
 /// A recipe with all layers merged.
@@ -23,9 +21,47 @@ pub struct Resolved {
     /// The same as plain tables.
     pub table: Table,
     /// Source of each value, by dotted key.
-    pub origins: BTreeMap<String, String>,
+    pub origins: Origins,
     /// The chosen GPU type.
     pub gpu: Option<String>,
+    /// The recipe file, whose lines name the items of a list.
+    pub document: Document,
+}
+
+impl Resolved {
+    /// An error about the value of a key, with the place that the value comes from.
+    pub fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
+        self.locate(InputError::new("", problem).key(key))
+    }
+
+    /// Adds to an error the place that the value of its key comes from. An axis of the load may be a list in `[load]` itself.
+    pub fn locate(&self, mut error: InputError) -> InputError {
+        let mut key = error.key.take().unwrap_or_default();
+        let in_load = key.strip_prefix("sweep.").filter(|plain| self.origins.contains_key(*plain));
+        if let (false, Some(plain)) = (self.origins.contains_key(&key), in_load) {
+            key = plain.to_owned();
+        }
+        error.origin = self.origin_of(&key).unwrap_or_else(|| self.document.file.clone());
+        error.key = Some(key);
+        error
+    }
+
+    fn origin_of(&self, key: &str) -> Option<String> {
+        if let Some(origin) = self.origins.get(key) {
+            return Some(origin.to_string());
+        }
+        // An item of a list has no origin of its own, but a line when the recipe wrote the list.
+        if let Some(list) = key.split_once('[').and_then(|(list, _)| self.origins.get(list)) {
+            let in_recipe = matches!(list, Origin::File { file, .. } if *file == self.document.file);
+            return Some(if in_recipe { self.document.at(key) } else { list.to_string() });
+        }
+        let within = |known: &str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        // A value inside is not the key itself: its file is right, its line is not.
+        self.origins.iter().find(|(known, _)| within(known)).map(|(_, origin)| match origin {
+            Origin::File { file, .. } => file.clone(),
+            other => other.to_string(),
+        })
+    }
 }
 
 /// Sections that are laid over the recipe when they are chosen.
@@ -39,7 +75,7 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
         let lines = document.lines();
         let table = document.table()?;
         let mut lay = |layer: &Table, prefix: &str| {
-            layers.push(layer, &|path| place(&document.file, &lines, &format!("{prefix}{path}")));
+            layers.push(layer, &|path| Origin::in_file(&document.file, &lines, &format!("{prefix}{path}")));
         };
         lay(&resources(&table), "");
         if let Some(defaults) = table.get("defaults").and_then(toml::Value::as_table) {
@@ -49,7 +85,7 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
         if let (Some(mem), Some(gpu)) = (of_gpu, &gpu) {
             let layer = Table::from_iter([("mem".to_owned(), mem.clone())]);
             let layer = Table::from_iter([("slurm".to_owned(), toml::Value::Table(layer))]);
-            layers.push(&layer, &|_| place(&document.file, &lines, &format!("gpus.{gpu}.mem")));
+            layers.push(&layer, &|_| Origin::in_file(&document.file, &lines, &format!("gpus.{gpu}.mem")));
         }
     }
     let lines = file.document.lines();
@@ -59,12 +95,13 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
         .filter(|(key, _)| !CHOSEN.contains(&key.as_str()))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    layers.push(&common, &|path| place(&file.document.file, &lines, path));
+    layers.push(&common, &|path| Origin::in_file(&file.document.file, &lines, path));
     let mut lay_over = |kind: &str, name: &str| {
         let section = table.get(kind).and_then(|sections| sections.get(name)).and_then(toml::Value::as_table);
         if let Some(section) = section {
-            layers
-                .push(section, &|path| place(&file.document.file, &lines, &format!("{kind}.{name}.{path}")));
+            layers.push(section, &|path| {
+                Origin::in_file(&file.document.file, &lines, &format!("{kind}.{name}.{path}"))
+            });
         }
     };
     if let Some(gpu) = &gpu {
@@ -80,10 +117,11 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
     }
     push_knobs(&mut layers, file, chosen, &mut errors);
     push_env(&mut layers, file, chosen, &mut errors);
+    push_flags(&mut layers, &chosen.flags, &mut errors);
     push_sets(&mut layers, &chosen.sets, &mut errors);
     InputErrors::check(errors)?;
     let (recipe, table, origins) = layers.finish()?;
-    Ok(Resolved { recipe, table, origins, gpu })
+    Ok(Resolved { recipe, table, origins, gpu, document: file.document.clone() })
 }
 
 /// A multiple of an offered scale has as many times its replicas.
@@ -91,7 +129,9 @@ fn push_replicas(layers: &mut Layers, scale: Scale) -> Result<(), InputErrors> {
     if scale.times > 1 {
         let each = layers.integer(&["deploy", "replicas"]).unwrap_or(1);
         let replicas = each.saturating_mul(i64::from(scale.times)).to_string();
-        layers.push(&assignment("deploy.replicas", &replicas, "--max-scale")?, &|_| "--max-scale".into());
+        layers.push(&assignment("deploy.replicas", &replicas, "--max-scale")?, &|_| {
+            Origin::Flag("--max-scale".into())
+        });
     }
     Ok(())
 }
@@ -154,7 +194,7 @@ fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: 
     for (name, key) in &file.recipe.knobs {
         let Some(seen) = chosen.variables.get(name) else { continue };
         let origin = seen.origin(name);
-        match layers.assignment(key, &seen.value, &origin) {
+        match layers.assignment(key, &seen.value, &origin.to_string()) {
             Ok(layer) => layers.push(&layer, &|_| origin.clone()),
             Err(error) => errors.push(error),
         }
@@ -164,14 +204,15 @@ fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: 
 /// `--env`: a knob as that knob, anything else as environment of the servers.
 fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: &mut Vec<InputError>) {
     for (at, (name, value)) in chosen.env.iter().enumerate() {
-        let origin = format!("--env {name}");
+        let origin = Origin::Env(name.clone());
+        let words = origin.to_string();
         if chosen.env[..at].iter().any(|(known, _)| known == name) {
-            errors.push(InputError::new(origin, "given twice").expected("each variable once"));
+            errors.push(InputError::new(words, "given twice").expected("each variable once"));
             continue;
         }
         let layer = match file.recipe.knobs.get(name) {
-            Some(key) => layers.assignment(key, value, &origin),
-            None => variable(name, value, &origin),
+            Some(key) => layers.assignment(key, value, &words),
+            None => variable(name, value, &words),
         };
         match layer {
             Ok(layer) => layers.push(&layer, &|_| origin.clone()),
@@ -199,6 +240,24 @@ fn variable(name: &str, value: &str, origin: &str) -> Result<Table, InputError> 
     Ok(Table::from_iter([("deploy".to_owned(), toml::Value::Table(deploy))]))
 }
 
+/// The options of a verb that drives the load of an endpoint, as one layer.
+fn push_flags(layers: &mut Layers, flags: &[Flag], errors: &mut Vec<InputError>) {
+    let mut all = Table::new();
+    for Flag { flag, key, value } in flags {
+        match layer_of(key, value.clone(), flag) {
+            Ok(layer) => lay(&mut all, &layer),
+            Err(error) => errors.push(error),
+        }
+    }
+    let below = |key: &str, path: &str| {
+        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    layers.push(&all, &|path| {
+        let given = flags.iter().rev().find(|given| below(&given.key, path));
+        given.map_or(Origin::Default, |given| Origin::Flag(given.flag.clone()))
+    });
+}
+
 fn push_sets(layers: &mut Layers, sets: &[String], errors: &mut Vec<InputError>) {
     for set in sets {
         let origin = format!("--set {set}");
@@ -207,7 +266,7 @@ fn push_sets(layers: &mut Layers, sets: &[String], errors: &mut Vec<InputError>)
             continue;
         };
         match assignment(key.trim(), value, &origin) {
-            Ok(layer) => layers.push(&layer, &|_| "--set".into()),
+            Ok(layer) => layers.push(&layer, &|_| Origin::Set),
             Err(error) => errors.push(error),
         }
     }

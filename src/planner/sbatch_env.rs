@@ -9,8 +9,8 @@ use crate::document::InputError;
 use crate::plan::Job;
 use crate::plan::choices::{Choices, Variable};
 use crate::plan::sources::Made;
-use crate::recipe::Recipe;
 use crate::recipe::layers::assignment;
+use crate::recipe::{Origin, Recipe};
 
 /// What a variable is for sbatch.
 enum Kind {
@@ -68,21 +68,25 @@ fn set(chosen: &Choices) -> impl Iterator<Item = (&'static str, &'static Kind, &
     KNOWN.iter().filter_map(|(name, kind)| Some((*name, kind, chosen.variables.get(*name)?.value.as_str())))
 }
 
+fn variable(name: &str) -> Origin {
+    Origin::Variable { name: name.to_owned(), in_job: false }
+}
+
 /// The layers of those that are values of the recipe, with their origins.
-pub(super) fn layers(chosen: &Choices) -> (Vec<(Table, String)>, Vec<InputError>) {
+pub(super) fn layers(chosen: &Choices) -> (Vec<(Table, Origin)>, Vec<InputError>) {
     let (mut layers, mut errors) = (Vec::new(), Vec::new());
     for (name, kind, value) in set(chosen) {
         let Kind::Key(key) = kind else { continue };
-        let origin = format!("${name}");
+        let origin = variable(name);
         let seconds = if *key == "slurm.time" { time_s(value) } else { Some(0) };
         let Some(seconds) = seconds else {
-            errors.push(InputError::new(origin, format!("found {value:?}")).expected(
+            errors.push(InputError::new(origin.to_string(), format!("found {value:?}")).expected(
                 "a time as Slurm writes it: MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS, …",
             ));
             continue;
         };
         let value = if *key == "slurm.time" { seconds.to_string() } else { format!("{value:?}") };
-        match assignment(key, &value, &origin) {
+        match assignment(key, &value, &origin.to_string()) {
             Ok(layer) => layers.push((layer, origin)),
             Err(error) => errors.push(error),
         }
@@ -146,7 +150,7 @@ pub(super) fn apply(
         if *flag == "job-name" {
             value.clone_into(&mut job.name);
         }
-        made.push((directive, format!("${name}")));
+        made.push((directive, variable(name)));
     }
     // Two that ask for GPUs replace each other: only the last one is in the script.
     made.retain(|(directive, _)| job.directives.contains(directive));
@@ -156,7 +160,7 @@ pub(super) fn apply(
 /// Refuses fewer GPUs than the plan needs: `4`, `h100:4`, `gpu:4`, `gpu:h100:4`.
 fn too_few(job: &Job, name: &str, flag: &str, value: &str, gpus_per_node: u32) -> Option<InputError> {
     let said = value.rsplit(':').next().and_then(|count| count.parse::<u32>().ok());
-    let origin = format!("${name}");
+    let origin = variable(name).to_string();
     let per_node = match flag {
         "gres" if !value.starts_with("gpu") || value.contains(',') => return None,
         "gres" if said.is_none() => 1,

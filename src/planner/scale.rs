@@ -3,8 +3,8 @@
 use crate::document::{InputError, InputErrors};
 use crate::plan::choices::Scale;
 use crate::plan::{Deployment, Plan, Pool};
-use crate::recipe::Recipe;
 use crate::recipe::find::{RecipeFile, scale_of};
+use crate::recipe::{Origin, Recipe};
 
 /// What an allocation has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Plan {
     fn blamed(&self) -> Option<String> {
         let mut of_variables = self.origins.iter().filter_map(|(key, origin)| {
             let key = key.strip_prefix("deploy.").filter(|_| is_size(key))?;
-            origin.starts_with('$').then(|| format!("{key} is from {origin}"))
+            matches!(origin, Origin::Variable { .. }).then(|| format!("{key} is from {origin}"))
         });
         of_variables.next()
     }

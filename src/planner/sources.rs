@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use super::build::{Input, build};
 use super::resolve::{Resolved, resolve};
 use super::{sbatch_env, scale};
-use crate::document::{Document, InputError, InputErrors};
+use crate::document::{Document, InputErrors};
 use crate::launcher;
 use crate::plan::choices::Choices;
 use crate::plan::sources::Sources;
 use crate::plan::{Plan, RecipeText};
+use crate::recipe::Origin;
 use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
 
@@ -100,14 +101,11 @@ pub fn again(frozen: &Plan, env: &dyn Fn(&str) -> Option<String>) -> Result<Opti
     let launcher = resolved.recipe.deploy.launcher.as_deref().unwrap_or_default();
     let rendered = launcher::parse(&document(&sources.launcher))?.name;
     if launcher != rendered {
-        let origin = resolved.origins.get("deploy.launcher").cloned().unwrap_or_default();
-        return Err(InputError::new(
-            origin,
-            format!("found {launcher:?}, and the script was rendered for {rendered:?}"),
-        )
-        .key("deploy.launcher")
-        .next("set it when the script is rendered or submitted")
-        .into());
+        let found = format!("found {launcher:?}, and the script was rendered for {rendered:?}");
+        return Err(resolved
+            .at("deploy.launcher", found)
+            .next("set it when the script is rendered or submitted")
+            .into());
     }
     make(Parts {
         file: &file,
@@ -135,18 +133,20 @@ pub fn seen_in_job(plan: &Plan) -> Vec<String> {
 /// The option that wins over a knob's variable, as one says it: `--set load.isl`, `--env ISL`.
 pub fn overrules(plan: &Plan, knob: &str) -> Option<String> {
     let key = plan.resolved.get("knobs")?.get(knob)?.as_str()?;
-    match plan.origins.get(key)?.as_str() {
-        "--set" => Some(format!("--set {key}")),
-        env if env.starts_with("--env ") => Some(env.to_owned()),
-        _ => None,
+    match plan.origins.get(key)? {
+        Origin::Set => Some(format!("--set {key}")),
+        origin @ (Origin::Env(_) | Origin::Flag(_)) => Some(origin.to_string()),
+        Origin::Default | Origin::File { .. } | Origin::Variable { .. } => None,
     }
 }
 
 /// What was given for knobs and has no effect, each with its reason, in words. Values are not told: they may be secrets.
 pub fn without_effect(plan: &Plan) -> Vec<String> {
     let Some(Sources { chosen, .. }) = &plan.sources else { return Vec::new() };
-    let of_variables =
-        chosen.variables.iter().filter_map(|(name, seen)| Some((seen.origin(name), overrules(plan, name)?)));
+    let of_variables = chosen
+        .variables
+        .iter()
+        .filter_map(|(name, seen)| Some((seen.origin(name).to_string(), overrules(plan, name)?)));
     let of_env = chosen.env.iter().filter_map(|(name, _)| {
         let origin = format!("--env {name}");
         overrules(plan, name).filter(|option| *option != origin).map(|option| (origin, option))

@@ -1,14 +1,13 @@
 //! Layers of a recipe laid over each other, each value remembering where it came from.
 //!
-//! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < `--set`. A layer has been parsed alone and typed before it
+//! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < a verb's own options <
+//! `--set`. A layer has been parsed alone and typed before it
 //! comes here, so that errors point into the right file; merging then works on plain tables.
-
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Value;
 
-use super::Recipe;
+use super::{Origin, Origins, Recipe};
 use crate::document::{InputError, InputErrors, explain_message, join};
 
 /// Values of every recipe that says nothing else.
@@ -61,7 +60,7 @@ const TOLD_BY_PROMPTS: [(&[&str], &[&[&str]]); 3] = [
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     table: toml::Table,
-    origins: BTreeMap<String, String>,
+    origins: Origins,
 }
 
 impl Layers {
@@ -70,12 +69,12 @@ impl Layers {
         let mut layers = Self::default();
         let table: toml::Table = toml::from_str(DEFAULTS)
             .map_err(|error| InputError::new("embedded defaults", error.message().to_owned()))?;
-        layers.push(&table, &|_| "default".into());
+        layers.push(&table, &|_| Origin::Default);
         Ok(layers)
     }
 
     /// Lays `layer` on top; `origin` names the source of a dotted key.
-    pub fn push(&mut self, layer: &toml::Table, origin: &dyn Fn(&str) -> String) {
+    pub fn push(&mut self, layer: &toml::Table, origin: &dyn Fn(&str) -> Origin) {
         self.drop_replaced(layer);
         merge(&mut self.table, layer, "", origin, &mut self.origins);
     }
@@ -196,7 +195,7 @@ impl Layers {
     }
 
     /// The merged recipe, its plain table, and the origin of each value by dotted key.
-    pub fn finish(self) -> Result<(Recipe, toml::Table, BTreeMap<String, String>), InputErrors> {
+    pub fn finish(self) -> Result<(Recipe, toml::Table, Origins), InputErrors> {
         let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| {
             let mut explained = explain_message(error.message());
             explained.origin = "the merged recipe".into();
@@ -224,8 +223,8 @@ fn merge(
     base: &mut toml::Table,
     layer: &toml::Table,
     prefix: &str,
-    origin: &dyn Fn(&str) -> String,
-    origins: &mut BTreeMap<String, String>,
+    origin: &dyn Fn(&str) -> Origin,
+    origins: &mut Origins,
 ) {
     for (key, value) in layer {
         let path = join(prefix, key);
@@ -288,6 +287,21 @@ pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, 
     Err(explained)
 }
 
+/// One key with its value as a layer of its own; `origin` is how the user knows it (`--isl`).
+pub fn layer_of(path: &str, value: Value, origin: &str) -> Result<toml::Table, InputError> {
+    let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
+    let layer = nest(&keys, value);
+    match Recipe::deserialize(layer.clone()) {
+        Ok(_) => Ok(layer),
+        Err(error) => Err(InputError { origin: origin.to_owned(), ..explain_message(error.message()) }),
+    }
+}
+
+/// Lays `layer` on a table, key by key.
+pub fn lay(table: &mut toml::Table, layer: &toml::Table) {
+    merge(table, layer, "", &|_| Origin::Default, &mut Origins::new());
+}
+
 fn at<'a>(table: &'a toml::Table, keys: &[&str]) -> Option<&'a Value> {
     let (first, rest) = keys.split_first()?;
     rest.iter().try_fold(table.get(*first)?, |value, key| value.get(*key))
@@ -312,10 +326,15 @@ fn nest(keys: &[String], value: Value) -> toml::Table {
 mod tests {
     use super::*;
 
-    fn layered(layers: &[(&str, &str)]) -> (Recipe, BTreeMap<String, String>) {
+    /// A layer called `name`.
+    fn from(name: &str) -> Origin {
+        Origin::Flag(name.to_owned())
+    }
+
+    fn layered(layers: &[(&str, &str)]) -> (Recipe, Origins) {
         let mut merged = Layers::defaults().unwrap();
         for (name, text) in layers {
-            merged.push(&toml::from_str(text).unwrap(), &|_| (*name).to_owned());
+            merged.push(&toml::from_str(text).unwrap(), &|_| from(name));
         }
         let (recipe, _, origins) = merged.finish().unwrap();
         (recipe, origins)
@@ -329,8 +348,8 @@ mod tests {
             ("set", "[deploy]\npp = 1"),
         ]);
         assert_eq!((recipe.deploy.tp, recipe.deploy.pp), (Some(4), Some(1)));
-        assert_eq!((origins["deploy.tp"].as_str(), origins["deploy.pp"].as_str()), ("recipe", "set"));
-        assert_eq!(origins["load.streaming"], "default");
+        assert_eq!((&origins["deploy.tp"], &origins["deploy.pp"]), (&from("recipe"), &from("set")));
+        assert_eq!(origins["load.streaming"], Origin::Default);
     }
 
     #[test]
@@ -349,7 +368,7 @@ mod tests {
         let (recipe, origins) =
             layered(&[("recipe", "[load]\nrate = 12.5\n[load.arrival.gamma]\nshape = 2.0")]);
         assert_eq!((recipe.load.concurrency, recipe.load.requests_per_concurrency), (None, None));
-        assert!(!origins.contains_key("load.concurrency") && origins["load.rate"] == "recipe");
+        assert!(!origins.contains_key("load.concurrency") && origins["load.rate"] == from("recipe"));
         let open = (
             "recipe",
             "[load]\nmax_concurrency = 8\n[load.arrival.gamma]\nshape = 2.0\n[sweep.load]\nrate = [1, 2]",
@@ -375,7 +394,7 @@ mod tests {
             (load.concurrency.as_ref(), load.requests_per_concurrency, load.duration),
             (None, None, None)
         );
-        assert!(recipe.sweep.load.is_empty() && origins["load.stages"] == "recipe");
+        assert!(recipe.sweep.load.is_empty() && origins["load.stages"] == from("recipe"));
         assert_eq!(load.stages.as_ref().map(Vec::len), Some(1));
         for plain in ["[load]\nconcurrency = 4", "[load]\nrate = 4", "[sweep.load]\nconcurrency = [1, 2]"] {
             let (recipe, _) = layered(&[("recipe", staged), ("set", plain)]);
@@ -403,7 +422,7 @@ mod tests {
     fn an_engine_option_takes_the_kind_of_the_recipes_own_value() {
         let mut layers = Layers::defaults().unwrap();
         let recipe = "[deploy.engine]\nn = 8\nf = 0.8\nb = true\ns = \"x\"\nl = [1]\n[sweep.server]\n\"engine.axis\" = [1, 2]";
-        layers.push(&toml::from_str(recipe).unwrap(), &|_| "recipe".into());
+        layers.push(&toml::from_str(recipe).unwrap(), &|_| from("recipe"));
         let given = |key: &str, value: &str| {
             let layer = layers.assignment(&format!("deploy.engine.{key}"), value, "$X");
             layer.map(|layer| layer["deploy"]["engine"][key].to_string()).map_err(|error| error.to_string())

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokmark::plan::Plan;
 use tokmark::planner::scale::Allocated;
 use tokmark::planner::sources;
+use tokmark::recipe::Origin;
 use tokmark::render;
 
 const RECIPE: &str = r#"
@@ -66,11 +67,17 @@ fn again(plan: &Plan, env: &[(&str, &str)]) -> Result<Option<Plan>, String> {
         .map_err(|errors| errors.to_string())
 }
 
+fn in_job(name: &str) -> Origin {
+    Origin::Variable { name: name.to_owned(), in_job: true }
+}
+
 /// The bytes of a plan without the notes of where and when a variable was seen.
 fn without_notes(plan: &Plan) -> String {
     let mut plan = plan.clone();
     for origin in plan.origins.values_mut() {
-        *origin = origin.replace(" (job)", "");
+        if let Origin::Variable { in_job, .. } = origin {
+            *in_job = false;
+        }
     }
     for seen in plan.sources.as_mut().unwrap().chosen.variables.values_mut() {
         seen.in_job = false;
@@ -96,8 +103,11 @@ fn a_job_plans_what_the_submission_would_have() {
         let planned = again(&frozen, env).unwrap().unwrap();
         let submitted = rendered(&house, &[], env);
         assert_eq!(without_notes(&planned), without_notes(&submitted), "{env:?}");
-        assert!(planned.origins.values().any(|origin| origin == &format!("${} (job)", env[0].0)), "{env:?}");
-        assert!(!submitted.origins.values().any(|origin| origin.contains("(job)")), "{env:?}");
+        assert!(planned.origins.values().any(|origin| *origin == in_job(env[0].0)), "{env:?}");
+        assert!(
+            !submitted.origins.values().any(|origin| matches!(origin, Origin::Variable { in_job: true, .. })),
+            "{env:?}"
+        );
     }
 }
 
@@ -109,7 +119,7 @@ fn nothing_new_changes_nothing() {
         assert_eq!(again(&frozen, env).unwrap(), None, "{env:?}");
     }
     let other = again(&frozen, &[("STREAMING", "false")]).unwrap().unwrap();
-    assert_eq!(other.origins["load.isl"], "$ISL", "what was set when it was rendered stays");
+    assert_eq!(other.origins["load.isl"].to_string(), "$ISL", "what was set when it was rendered stays");
     assert_eq!(other.stem, frozen.stem);
     assert_eq!(again(&other, &[("STREAMING", "false")]).unwrap(), None, "a requeued job finds its own again");
 }
@@ -120,13 +130,13 @@ fn set_and_env_options_win_over_the_jobs_environment() {
     let frozen = rendered(&house, &["--set", "load.isl=99"], &[]);
     let planned = again(&frozen, &[("ISL", "64"), ("STREAMING", "false")]).unwrap().unwrap();
     assert_eq!(
-        (planned.origins["load.isl"].as_str(), planned.origins["load.streaming"].as_str()),
-        ("--set", "$STREAMING (job)")
+        (&planned.origins["load.isl"], &planned.origins["load.streaming"]),
+        (&Origin::Set, &in_job("STREAMING"))
     );
     let args = ["submit", "./r.toml", "--gpu", "h100", "--env", "ISL=99", "--dry-run"];
     let frozen = embedded(&house.run(args).succeeds().stdout);
     let planned = again(&frozen, &[("ISL", "64")]).unwrap().unwrap();
-    assert_eq!(planned.origins["load.isl"], "--env ISL");
+    assert_eq!(planned.origins["load.isl"], Origin::Env("ISL".into()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::Ready;
 use crate::commands::output;
 use crate::executor::error::Call;
 use crate::plan::Plan;
+use crate::recipe::Origin;
 use crate::slurm::sbatch;
 
 /// Shows everything; several scripts each under a line that names the job.
@@ -38,7 +39,7 @@ pub(super) fn show(ready: &[Ready], options: &[String], json: bool, list: bool) 
 
 /// Values and directives that came from environment variables, each with its variable.
 pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
-    let values = plan.origins.iter().filter(|(_, origin)| origin.starts_with('$'));
+    let values = plan.origins.iter().filter(|(_, origin)| matches!(origin, Origin::Variable { .. }));
     let value = |key: &str| {
         let path = crate::recipe::layers::split_path(key).ok()?;
         let found = path.iter().try_fold(&plan.resolved, |at, key| at.get(key.as_str()))?;
@@ -48,9 +49,9 @@ pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
         })
     };
     let values =
-        values.filter_map(|(key, origin)| Some((format!("{key} = {}", value(key)?), origin.clone())));
-    let directives = plan.sources.iter().flat_map(|sources| sources.directives.iter().cloned());
-    values.chain(directives).collect()
+        values.filter_map(|(key, origin)| Some((format!("{key} = {}", value(key)?), origin.to_string())));
+    let directives = plan.sources.iter().flat_map(|sources| &sources.directives);
+    values.chain(directives.map(|(directive, from)| (directive.clone(), from.to_string()))).collect()
 }
 
 fn as_json(task: &Ready, argv: &[String]) -> Value {
