@@ -6,7 +6,7 @@ use super::metric;
 use super::published::{Figure, Place, listed};
 use super::verify::Ran;
 use crate::metrics::Summary;
-use crate::plan::{Arrival, Length, Plan, Spread};
+use crate::plan::{Arrival, Length, Level, Plan, Spread};
 use crate::planner::scale::is_size;
 
 /// A length is reached when its mean is as near as this, percent. 5 % is AIPerf's own mismatch threshold.
@@ -185,9 +185,9 @@ impl Ran<'_> {
 /// Requests in flight, where the load keeps them there.
 pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
     match &place.point.arrival {
-        Arrival::Closed { concurrency } => Some(u64::from(*concurrency)),
-        Arrival::Trace(limits) => limits.max_concurrency.map(u64::from),
-        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) => None,
+        Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(u64::from(*concurrency)),
+        Arrival::Trace { limit } => limit.max_concurrency.map(u64::from),
+        Arrival::Closed { concurrency: Level::Ramp(_) } | Arrival::Open { .. } => None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::flags::Global;
 use crate::load::{Progress, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
-use crate::plan::{Arrival, AtEnd, LoadPoint, OpenLoop, Slo, Spacing, Stop, TraceLoop, WhenFull, point_id};
+use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Slo, Spacing, Stop, WhenFull, point_id};
 use crate::planner::prompts::Said;
 use crate::prompts::Shelf;
 use crate::recipe::units::{MAX_RATE, Span};
@@ -158,13 +158,14 @@ impl BenchArgs {
             Some("drop") => WhenFull::Drop,
             _ => WhenFull::Queue,
         };
-        let (max_concurrency, spacing) = (self.max_concurrency, self.arrival.unwrap_or(Spacing::Poisson));
-        let open = |rate: &f64| Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full });
-        let closed = |concurrency: &u32| Arrival::Closed { concurrency: *concurrency };
+        let limit = Limit { max_concurrency: self.max_concurrency, when_full };
+        let spacing = self.arrival.unwrap_or(Spacing::Poisson);
+        let open = |rate: &f64| Arrival::Open { rate: Level::Constant(*rate), spacing, limit };
+        let closed = |concurrency: &u32| Arrival::closed(*concurrency);
         if self.prompts.has_trace() {
-            return vec![Arrival::Trace(TraceLoop { max_concurrency, when_full })];
+            return vec![Arrival::Trace { limit }];
         }
-        if let Some(arrival) = self.ramp.arrival(spacing, max_concurrency, when_full) {
+        if let Some(arrival) = self.ramp.arrival(spacing, limit) {
             return vec![arrival];
         }
         let arrivals: Vec<Arrival> = match self.rate[..] {
@@ -186,10 +187,10 @@ impl BenchArgs {
         match (self.requests, self.duration, arrival) {
             (Some(requests), ..) => Stop::Requests(requests),
             (None, Some(span), _) => Stop::DurationS(span.seconds()),
-            (None, None, Arrival::Closed { concurrency }) => Stop::Requests(
+            (None, None, Arrival::Closed { concurrency: Level::Constant(concurrency) }) => Stop::Requests(
                 u64::from(self.requests_per_concurrency.unwrap_or(8)) * u64::from(*concurrency),
             ),
-            (None, None, Arrival::Trace(_)) => Stop::TraceEnd,
+            (None, None, Arrival::Trace { .. }) => Stop::TraceEnd,
             (None, None, _) => Stop::DurationS(60.0),
         }
     }
@@ -414,39 +415,32 @@ mod tests {
         let found = points("--rate 12.5,3,3 --isl 8 --osl 4").unwrap();
         let ids: Vec<&str> = found.iter().map(|point| point.id.as_str()).collect();
         assert_eq!(ids, ["isl8_osl4_rate12.5", "isl8_osl4_rate3"]);
-        let open = OpenLoop {
-            rate: 12.5,
-            spacing: Spacing::Poisson,
-            max_concurrency: None,
-            when_full: WhenFull::Queue,
-        };
-        assert_eq!(found[0].arrival, Arrival::Open(open));
+        let (rate, limit) = (Level::Constant(12.5), Limit::default());
+        assert_eq!(found[0].arrival, Arrival::Open { rate, spacing: Spacing::Poisson, limit });
         assert_eq!((found[0].stop, found[0].at_end), (Stop::DurationS(60.0), AtEnd::default()));
         let all =
             "--rate 2 --arrival gamma:0.5 --max-concurrency 4 --when-full drop --at-end cut --requests 9";
         let found = points(all).unwrap().remove(0);
-        let open = OpenLoop {
-            rate: 2.0,
+        let open = Arrival::Open {
+            rate: Level::Constant(2.0),
             spacing: Spacing::Gamma { shape: 0.5 },
-            max_concurrency: Some(4),
-            when_full: WhenFull::Drop,
+            limit: Limit { max_concurrency: Some(4), when_full: WhenFull::Drop },
         };
-        assert_eq!(
-            (&found.arrival, found.stop, found.at_end),
-            (&Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
-        );
+        assert_eq!((&found.arrival, found.stop, found.at_end), (&open, Stop::Requests(9), AtEnd::Cut));
     }
 
     #[test]
     fn stages_make_ramps() {
         let found = points("--stages 30s:10,1m:50:hold,10s:0:cool-down --stages-from 2").unwrap().remove(0);
         assert_eq!((found.id.as_str(), found.stop), ("isl128_osl128_ramp50", Stop::DurationS(100.0)));
-        let Arrival::ClosedRamp(ramp) = found.arrival else { panic!("{found:?}") };
+        let ramp = found.arrival.ramp().unwrap();
         assert_eq!((ramp.start, ramp.measured_s(), ramp.stages.len()), (2.0, 90.0, 3));
         let found = points("--rate-stages 1s:0.5 --arrival constant --max-concurrency 3").unwrap().remove(0);
         assert_eq!((found.id.as_str(), found.concurrency()), ("isl128_osl128_ramprate0.5", Some(3)));
-        let Arrival::OpenRamp(open) = found.arrival else { panic!("{found:?}") };
-        assert_eq!((open.ramp.duration_s(), open.spacing), (1.0, Spacing::Constant));
+        let Arrival::Open { rate: Level::Ramp(ramp), spacing, .. } = found.arrival else {
+            panic!("{found:?}")
+        };
+        assert_eq!((ramp.duration_s(), spacing), (1.0, Spacing::Constant));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::bench::rate;
 use crate::document::InputError;
-use crate::plan::{Arrival, OpenRamp, Ramp, Spacing, WhenFull};
+use crate::plan::{Arrival, Level, Limit, Ramp, Spacing};
 
 /// A ramp of the concurrency or of the rate.
 #[derive(Debug, Args)]
@@ -37,16 +37,14 @@ fn whole_stages(text: &str) -> Result<Ramp, String> {
 
 impl RampArgs {
     /// The ramp, when there is one; the other values are those of an open loop.
-    pub(super) fn arrival(
-        &self,
-        spacing: Spacing,
-        max_concurrency: Option<u32>,
-        when_full: WhenFull,
-    ) -> Option<Arrival> {
-        let from_start = |ramp: &Ramp| Ramp { start: self.stages_from.unwrap_or(0.0), ..ramp.clone() };
-        let open = |ramp| Arrival::OpenRamp(OpenRamp { ramp, spacing, max_concurrency, when_full });
-        let closed = self.stages.as_ref().map(|ramp| Arrival::ClosedRamp(from_start(ramp)));
-        closed.or_else(|| self.rate_stages.as_ref().map(|ramp| open(from_start(ramp))))
+    pub(super) fn arrival(&self, spacing: Spacing, limit: Limit) -> Option<Arrival> {
+        let from_start =
+            |ramp: &Ramp| Level::Ramp(Ramp { start: self.stages_from.unwrap_or(0.0), ..ramp.clone() });
+        match (&self.stages, &self.rate_stages) {
+            (Some(ramp), _) => Some(Arrival::Closed { concurrency: from_start(ramp) }),
+            (None, Some(ramp)) => Some(Arrival::Open { rate: from_start(ramp), spacing, limit }),
+            (None, None) => None,
+        }
     }
 
     /// Whether there is a ramp.
@@ -56,7 +54,7 @@ impl RampArgs {
 
     /// What only all options together tell.
     pub(super) fn check(&self) -> Result<(), InputError> {
-        let Some(arrival) = self.arrival(Spacing::Poisson, None, WhenFull::Queue) else {
+        let Some(arrival) = self.arrival(Spacing::Poisson, Limit::default()) else {
             let stray = self.stages_from.map(|_| {
                 InputError::new("--stages-from", "found without a ramp").expected("--stages or --rate-stages")
             });

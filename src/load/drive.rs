@@ -33,7 +33,7 @@ use super::supply::Supply;
 use super::target::{Target, TargetError};
 use super::turns::Line;
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
-use crate::plan::{Arrival, AtEnd, Extension, LoadPoint};
+use crate::plan::{Arrival, AtEnd, Extension, Level, LoadPoint};
 use crate::prompts::Prompts;
 
 /// Requests in flight that one thread serves before another is worth its cost: at 50 tokens a second each it reads 25,000
@@ -319,8 +319,10 @@ impl Driver {
             let line = Line { client: Arc::clone(&client), supply: Arc::clone(supply), tower };
             let slots = || Slots { thread: index, threads: shared.threads, line: line.clone() };
             match (&arrival, &timeline) {
-                (Arrival::Closed { concurrency }, _) => slots().fixed(*concurrency, &mut flights),
-                (Arrival::ClosedRamp(ramp), Some(timeline)) => {
+                (Arrival::Closed { concurrency: Level::Constant(concurrency) }, _) => {
+                    slots().fixed(*concurrency, &mut flights);
+                }
+                (Arrival::Closed { concurrency: Level::Ramp(ramp) }, Some(timeline)) => {
                     slots().ramp(timeline, ramp.slots(), &mut flights);
                 }
                 _ => {}
@@ -365,8 +367,10 @@ enum Ended {
 /// theirs.
 fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
     match arrival {
-        Arrival::Closed { concurrency } => (0..*concurrency).skip(thread).step_by(threads).count(),
-        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => 0,
+        Arrival::Closed { concurrency: Level::Constant(concurrency) } => {
+            (0..*concurrency).skip(thread).step_by(threads).count()
+        }
+        _ => 0,
     }
 }
 

@@ -10,15 +10,21 @@ use super::schedule::Schedule;
 use super::testing::*;
 use super::{Progress, Target};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
-use crate::plan::{Arrival, AtEnd, LoadPoint, OpenLoop, Spacing, Stop, WhenFull};
+use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Spacing, Stop, WhenFull};
 
 fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
     Driven::new(target, point, threads)
 }
 
 fn capped(rate: f64, most: u32, when_full: WhenFull) -> LoadPoint {
-    let open = OpenLoop { rate, spacing: Spacing::Poisson, max_concurrency: Some(most), when_full };
-    LoadPoint { arrival: Arrival::Open(open), ..point(1) }
+    let limit = Limit { max_concurrency: Some(most), when_full };
+    let arrival = Arrival::Open { rate: Level::Constant(rate), spacing: Spacing::Poisson, limit };
+    LoadPoint { arrival, ..point(1) }
+}
+
+fn schedule(point: &LoadPoint) -> Schedule {
+    let Arrival::Open { rate, spacing, .. } = &point.arrival else { panic!("{point:?}") };
+    Schedule::new(rate, *spacing, point, Phase::Measure)
 }
 
 /// Intended instants by number, µs from the first.
@@ -36,11 +42,8 @@ fn count(run: &Driven, outcome: Outcome) -> usize {
 fn every_thread_count_sends_the_one_schedule() {
     let server = Server::play(|_| good());
     let point = LoadPoint { stop: Stop::Requests(200), ..open_point(2000.0, Spacing::Poisson) };
-    let Arrival::Open(open) = point.arrival else { panic!("{point:?}") };
-    let drawn: Vec<u64> = Schedule::new(open, &point, Phase::Measure)
-        .take(200)
-        .map(|at| u64::try_from(at.as_micros()).unwrap())
-        .collect();
+    let drawn: Vec<u64> =
+        schedule(&point).take(200).map(|at| u64::try_from(at.as_micros()).unwrap()).collect();
     for threads in [1, 4] {
         let run = run(&server.target(), &point, threads);
         assert_eq!(intended(&run), drawn, "{threads} threads");
@@ -102,9 +105,8 @@ fn arrivals_that_still_wait_at_the_end_are_counted() {
     let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
     let point =
         LoadPoint { stop: Stop::DurationS(0.05), at_end: AtEnd::Cut, ..capped(1000.0, 1, WhenFull::Queue) };
-    let Arrival::Open(open) = point.arrival else { panic!("{point:?}") };
     let end = std::time::Duration::from_millis(50);
-    let due = Schedule::new(open, &point, Phase::Measure).take_while(|at| *at < end).count() as u64;
+    let due = schedule(&point).take_while(|at| *at < end).count() as u64;
     let run = run(&server.target(), &point, 1);
     let arrivals = run.arrivals.unwrap();
     assert_eq!((arrivals.total, arrivals.unsent, run.records.len()), (due, due - 1, 1));
@@ -143,9 +145,8 @@ fn a_drain_waits_for_all() {
 fn a_duration_sends_what_the_schedule_holds() {
     let server = Server::play(|_| good());
     let point = LoadPoint { stop: Stop::DurationS(0.1), ..open_point(500.0, Spacing::Poisson) };
-    let Arrival::Open(open) = point.arrival else { panic!("{point:?}") };
     let end = std::time::Duration::from_millis(100);
-    let due = Schedule::new(open, &point, Phase::Measure).take_while(|at| *at < end).count() as u64;
+    let due = schedule(&point).take_while(|at| *at < end).count() as u64;
     let run = run(&server.target(), &point, 2);
     let arrivals = run.arrivals.unwrap();
     // On a slow machine the last ones may come too late to be sent; none is lost.

@@ -157,15 +157,12 @@ impl Pacer {
     ) -> Option<(Self, Vec<UnboundedReceiver<Ticket>>)> {
         let phase = supply.phase();
         let arrival = if phase == Phase::Warmup { point.arrival.of_warmup() } else { point.arrival.clone() };
-        let (schedule, most, when_full) = match &arrival {
-            Arrival::Closed { .. } | Arrival::ClosedRamp(_) => return None,
-            Arrival::Open(open) => (Schedule::new(*open, point, phase), open.max_concurrency, open.when_full),
-            Arrival::OpenRamp(open) => {
-                (Schedule::ramp(open, point, phase), open.max_concurrency, open.when_full)
-            }
-            Arrival::Trace(limits) => {
+        let (schedule, limit) = match &arrival {
+            Arrival::Closed { .. } => return None,
+            Arrival::Open { rate, spacing, limit } => (Schedule::new(rate, *spacing, point, phase), limit),
+            Arrival::Trace { limit } => {
                 let arrivals = supply.prompts().arrivals().unwrap_or_default();
-                (Schedule::recorded(arrivals, point, phase), limits.max_concurrency, limits.when_full)
+                (Schedule::recorded(arrivals, point, phase), limit)
             }
         };
         let figures_end = arrival.ramp().and_then(|ramp| Duration::try_from_secs_f64(ramp.measured_s()).ok());
@@ -173,8 +170,8 @@ impl Pacer {
         let pacer = Self {
             schedule,
             figures_end: figures_end.unwrap_or(Duration::MAX),
-            when_full,
-            gate: Arc::new(Gate::new(most)),
+            when_full: limit.when_full,
+            gate: Arc::new(Gate::new(limit.max_concurrency)),
             supply: Arc::clone(supply),
             clock,
             progress: progress.clone(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::testing::*;
 use super::{Options, Progress, Target, drive};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
-use crate::plan::{Arrival, AtEnd, LoadPoint, OpenRamp, Ramp, Spacing, Stop, WhenFull};
+use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Ramp, Spacing, Stop, WhenFull};
 
 fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
     Driven::new(target, point, threads)
@@ -35,13 +35,14 @@ fn ramp(stages: &str) -> Ramp {
 
 fn closed(ramp: Ramp) -> LoadPoint {
     let stop = Stop::DurationS(ramp.duration_s());
-    LoadPoint { arrival: Arrival::ClosedRamp(ramp), stop, ..point(1) }
+    LoadPoint { arrival: Arrival::Closed { concurrency: Level::Ramp(ramp) }, stop, ..point(1) }
 }
 
 fn open(ramp: Ramp, max_concurrency: Option<u32>, when_full: WhenFull) -> LoadPoint {
     let stop = Stop::DurationS(ramp.duration_s());
-    let open = OpenRamp { ramp, spacing: Spacing::Constant, max_concurrency, when_full };
-    LoadPoint { arrival: Arrival::OpenRamp(open), stop, ..point(1) }
+    let limit = Limit { max_concurrency, when_full };
+    let arrival = Arrival::Open { rate: Level::Ramp(ramp), spacing: Spacing::Constant, limit };
+    LoadPoint { arrival, stop, ..point(1) }
 }
 
 /// Start of the ramp, µs, as the records tell it.

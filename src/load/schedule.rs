@@ -13,14 +13,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::metrics::record::Phase;
-use crate::plan::{LoadPoint, OpenLoop, OpenRamp, Ramp, Spacing};
+use crate::plan::{Level, LoadPoint, Spacing};
 use crate::prompts::fnv1a;
 
 /// Offsets of the arrivals from the start of the phase, ascending. Never ends: behind the end of a ramp all arrivals are at
 /// [`Duration::MAX`]. The first is 0, on a ramp the first instant with a rate above 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
-    rate: Rate,
+    instants: Instants,
     spacing: Spacing,
     rng: ChaCha8Rng,
     /// Arrivals given out.
@@ -29,30 +29,26 @@ pub(crate) struct Schedule {
     at: f64,
 }
 
-/// Mean arrivals per second.
+/// Where the instants come from.
 #[derive(Debug, Clone)]
-enum Rate {
-    Constant(f64),
-    Ramp(Ramp),
-    /// The arrivals themselves: a trace.
+enum Instants {
+    /// Drawn; mean arrivals per second.
+    Drawn(Level<f64>),
+    /// Recorded in a trace.
     Recorded(Vec<Duration>),
 }
 
 impl Schedule {
-    pub(crate) fn new(open: OpenLoop, point: &LoadPoint, phase: Phase) -> Self {
-        Self::draw(Rate::Constant(open.rate), open.spacing, point, phase)
-    }
-
-    pub(crate) fn ramp(open: &OpenRamp, point: &LoadPoint, phase: Phase) -> Self {
-        Self::draw(Rate::Ramp(open.ramp.clone()), open.spacing, point, phase)
+    pub(crate) fn new(rate: &Level<f64>, spacing: Spacing, point: &LoadPoint, phase: Phase) -> Self {
+        Self::of(Instants::Drawn(rate.clone()), spacing, point, phase)
     }
 
     /// The arrivals of a trace; behind its end all are at [`Duration::MAX`].
     pub(crate) fn recorded(arrivals: Vec<Duration>, point: &LoadPoint, phase: Phase) -> Self {
-        Self::draw(Rate::Recorded(arrivals), Spacing::Constant, point, phase)
+        Self::of(Instants::Recorded(arrivals), Spacing::Constant, point, phase)
     }
 
-    fn draw(rate: Rate, spacing: Spacing, point: &LoadPoint, phase: Phase) -> Self {
+    fn of(instants: Instants, spacing: Spacing, point: &LoadPoint, phase: Phase) -> Self {
         // Prompts use the tags 0 and 1 in the same place of their key, so the streams never meet.
         let tag = match phase {
             Phase::Warmup => 3,
@@ -62,7 +58,7 @@ impl Schedule {
         for (part, value) in key.chunks_exact_mut(8).zip([point.seed, fnv1a(point.id.as_bytes()), tag, 0]) {
             part.copy_from_slice(&u64::to_le_bytes(value));
         }
-        Self { rate, spacing, rng: ChaCha8Rng::from_seed(key), number: 0, at: 0.0 }
+        Self { instants, spacing, rng: ChaCha8Rng::from_seed(key), number: 0, at: 0.0 }
     }
 
     /// The next gap, in units of the mean gap.
@@ -111,10 +107,10 @@ impl Iterator for Schedule {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let unit = match &self.rate {
-            Rate::Constant(rate) => *rate,
-            Rate::Ramp(_) => 1.0,
-            Rate::Recorded(arrivals) => {
+        let unit = match &self.instants {
+            Instants::Drawn(Level::Constant(rate)) => *rate,
+            Instants::Drawn(Level::Ramp(_)) => 1.0,
+            Instants::Recorded(arrivals) => {
                 let at = usize::try_from(self.number).ok().and_then(|number| arrivals.get(number));
                 self.number += 1;
                 return Some(at.copied().unwrap_or(Duration::MAX));
@@ -128,10 +124,9 @@ impl Iterator for Schedule {
             };
         }
         self.number += 1;
-        let at_s = match &self.rate {
-            Rate::Constant(_) => Some(self.at),
-            Rate::Ramp(ramp) => ramp.reaches(self.at),
-            Rate::Recorded(_) => None,
+        let at_s = match &self.instants {
+            Instants::Drawn(Level::Ramp(ramp)) => ramp.reaches(self.at),
+            _ => Some(self.at),
         };
         Some(at_s.and_then(|at_s| Duration::try_from_secs_f64(at_s).ok()).unwrap_or(Duration::MAX))
     }
@@ -141,12 +136,10 @@ impl Iterator for Schedule {
 mod tests {
     use super::*;
     use crate::load::testing::open_point;
-    use crate::plan::WhenFull;
+    use crate::plan::Ramp;
 
     fn schedule(rate: f64, spacing: Spacing) -> Schedule {
-        let point = open_point(rate, spacing);
-        let crate::plan::Arrival::Open(open) = point.arrival else { panic!("{point:?}") };
-        Schedule::new(open, &point, Phase::Measure)
+        Schedule::new(&Level::Constant(rate), spacing, &open_point(rate, spacing), Phase::Measure)
     }
 
     /// `count` gaps in units of the mean gap.
@@ -201,8 +194,7 @@ mod tests {
     fn arrivals(stages: &str, start: f64, spacing: Spacing) -> Vec<f64> {
         let ramp = Ramp { start, ..stages.parse().unwrap() };
         let (point, duration_s) = (open_point(1.0, spacing), ramp.duration_s());
-        let open = OpenRamp { ramp, spacing, max_concurrency: None, when_full: WhenFull::Queue };
-        let schedule = Schedule::ramp(&open, &point, Phase::Measure);
+        let schedule = Schedule::new(&Level::Ramp(ramp), spacing, &point, Phase::Measure);
         schedule.map(|at| at.as_secs_f64()).take_while(|at| *at < duration_s).collect()
     }
 
@@ -278,8 +270,8 @@ mod tests {
     fn behind_a_ramp_nothing_arrives_any_more() {
         let ramp: Ramp = "1s:5".parse().unwrap();
         let (spacing, point) = (Spacing::Poisson, open_point(1.0, Spacing::Poisson));
-        let open = OpenRamp { ramp, spacing, max_concurrency: None, when_full: WhenFull::Queue };
-        let at: Vec<Duration> = Schedule::ramp(&open, &point, Phase::Measure).take(100).collect();
+        let schedule = Schedule::new(&Level::Ramp(ramp), spacing, &point, Phase::Measure);
+        let at: Vec<Duration> = schedule.take(100).collect();
         assert!(at.is_sorted() && at[99] == Duration::MAX);
     }
 
@@ -304,8 +296,9 @@ mod tests {
     #[test]
     fn schedules_repeat_and_differ_by_seed_point_and_phase() {
         let point = open_point(10.0, Spacing::Poisson);
-        let crate::plan::Arrival::Open(open) = point.arrival else { panic!("{point:?}") };
-        let take = |point: &LoadPoint, phase| Schedule::new(open, point, phase).take(50).collect::<Vec<_>>();
+        let take = |point: &LoadPoint, phase| {
+            Schedule::new(&Level::Constant(10.0), Spacing::Poisson, point, phase).take(50).collect::<Vec<_>>()
+        };
         let base = take(&point, Phase::Measure);
         assert_eq!(base, take(&point, Phase::Measure));
         assert!(base.is_sorted() && base[0] == Duration::ZERO);

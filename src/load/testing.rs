@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{Options, Progress, drive};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{PointRun, RequestRecord};
-use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, OpenLoop, Slo, Spacing, Stop, WhenFull};
+use crate::plan::{Arrival, AtEnd, Endpoint, Length, Level, Limit, LoadPoint, Slo, Spacing, Stop};
 use crate::prompts::{Learned, Prompts, Shelf};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
@@ -20,7 +20,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         id: "p".into(),
         isl: Length::fixed(8),
         osl: Length::fixed(4),
-        arrival: Arrival::Closed { concurrency },
+        arrival: Arrival::closed(concurrency),
         stop: Stop::Requests(u64::from(concurrency)),
         warmup_requests: 0,
         warmup_duration_s: None,
@@ -50,8 +50,8 @@ pub(crate) fn prompts(point: &LoadPoint) -> Arc<Prompts> {
 
 /// The same as an open loop without a limit of requests in flight.
 pub(crate) fn open_point(rate: f64, spacing: Spacing) -> LoadPoint {
-    let open = OpenLoop { rate, spacing, max_concurrency: None, when_full: WhenFull::Queue };
-    LoadPoint { arrival: Arrival::Open(open), ..point(1) }
+    let arrival = Arrival::Open { rate: Level::Constant(rate), spacing, limit: Limit::default() };
+    LoadPoint { arrival, ..point(1) }
 }
 
 /// A point as it ran, with the records its sink was given.

@@ -10,7 +10,7 @@ pub(crate) fn point() -> LoadPoint {
         id: "isl100_osl10_con2".to_owned(),
         isl: Length::fixed(100),
         osl: Length::fixed(10),
-        arrival: Arrival::Closed { concurrency: 2 },
+        arrival: Arrival::closed(2),
         stop: Stop::Requests(20),
         warmup_requests: 0,
         warmup_duration_s: None,

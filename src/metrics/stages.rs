@@ -173,7 +173,7 @@ mod tests {
     use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, StageMark};
     use crate::metrics::samples::{any_record, failed, point, record};
-    use crate::plan::{Arrival, Shape, Stage};
+    use crate::plan::{Arrival, Level, Shape, Stage};
     use proptest::prelude::*;
 
     fn stages<'a>(
@@ -196,7 +196,8 @@ mod tests {
         };
         let stages = vec![stage(Some("up"), 2.0, false), stage(None, 2.0, false), stage(None, 0.0, true)];
         let slo = Slo { e2e_ms: Some(139.0), ..Slo::default() };
-        LoadPoint { arrival: Arrival::ClosedRamp(Ramp { start: 0.0, stages }), slo, ..point() }
+        let concurrency = Level::Ramp(Ramp { start: 0.0, stages });
+        LoadPoint { arrival: Arrival::Closed { concurrency }, slo, ..point() }
     }
 
     /// `record`, sent in stage `index` of a ramp that began at 5 s.

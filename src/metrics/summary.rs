@@ -345,7 +345,7 @@ mod tests {
     use crate::metrics::record::{Arrivals, CacheCount, RequestRecord, TurnMark};
     use crate::metrics::samples::{Ran, failed, point, record, run, sound};
     use crate::metrics::verdict::Rating;
-    use crate::plan::{Arrival, OpenLoop, Spacing, WhenFull};
+    use crate::plan::{Arrival, Level, Limit, Spacing, WhenFull};
 
     fn summarize(point: &LoadPoint, ran: &Ran, context: &Context) -> Summary {
         super::summarize(point, ran, &ran.fold(), context)
@@ -440,13 +440,9 @@ mod tests {
 
     /// Three arrivals at 1.0, 1.1 and 1.3 s; one sent in time, one 40 ms late, one dropped. And a warm-up request.
     fn open() -> (LoadPoint, Ran) {
-        let open = OpenLoop {
-            rate: 8.0,
-            spacing: Spacing::Poisson,
-            max_concurrency: Some(2),
-            when_full: WhenFull::Drop,
-        };
-        let point = LoadPoint { arrival: Arrival::Open(open), ..point() };
+        let limit = Limit { max_concurrency: Some(2), when_full: WhenFull::Drop };
+        let arrival = Arrival::Open { rate: Level::Constant(8.0), spacing: Spacing::Poisson, limit };
+        let point = LoadPoint { arrival, ..point() };
         let late = RequestRecord { scheduled_us: 1_100_000, ..record(1, 1_140_000) };
         let warmup = RequestRecord { phase: Phase::Warmup, scheduled_us: 0, ..record(0, 900_000) };
         let arrivals = Arrivals { total: 3, dropped: 1, unsent: 0, first_us: 1_000_000, last_us: 1_300_000 };

@@ -89,88 +89,103 @@ pub struct WeightedShape {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrival {
-    /// Closed loop: always this many requests in flight; the next leaves when one ends.
+    /// Closed loop: always `concurrency` requests in flight; the next leaves when one ends.
     Closed {
-        /// Requests in flight.
-        concurrency: u32,
+        /// Requests in flight. The values of a ramp are whole numbers.
+        concurrency: Level<u32>,
     },
     /// Open loop: requests arrive by a schedule that does not wait for the server.
-    Open(OpenLoop),
-    /// Closed loop whose concurrency follows a ramp; the values are whole numbers.
-    ClosedRamp(Ramp),
-    /// Open loop whose rate follows a ramp.
-    OpenRamp(OpenRamp),
+    Open {
+        /// Mean arrivals per second.
+        rate: Level<f64>,
+        /// How arrivals are spaced around that mean.
+        spacing: Spacing,
+        /// How many may be in flight.
+        #[serde(flatten)]
+        limit: Limit,
+    },
     /// Open loop on the clock of the trace that the prompts come from.
-    Trace(TraceLoop),
+    Trace {
+        /// How many may be in flight.
+        #[serde(flatten)]
+        limit: Limit,
+    },
+}
+
+/// A value that stays the same, or follows a ramp.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Level<T> {
+    /// Always this value.
+    Constant(T),
+    /// The value of the ramp at each instant.
+    Ramp(Ramp),
+}
+
+impl<T: Copy + Into<f64>> Level<T> {
+    /// The highest value.
+    pub fn peak(&self) -> f64 {
+        match self {
+            Self::Constant(value) => (*value).into(),
+            Self::Ramp(ramp) => ramp.peak(),
+        }
+    }
+}
+
+/// A bound on the requests in flight of an open loop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Most requests in flight; `None`: no limit.
+    pub max_concurrency: Option<u32>,
+    /// What happens to an arrival that finds `max_concurrency` requests in flight.
+    pub when_full: WhenFull,
 }
 
 impl Arrival {
+    /// A closed loop of this many requests in flight.
+    pub fn closed(concurrency: u32) -> Self {
+        Self::Closed { concurrency: Level::Constant(concurrency) }
+    }
+
     /// The ramp, when there is one.
     pub fn ramp(&self) -> Option<&Ramp> {
         match self {
-            Self::Closed { .. } | Self::Open(_) | Self::Trace(_) => None,
-            Self::ClosedRamp(ramp) => Some(ramp),
-            Self::OpenRamp(open) => Some(&open.ramp),
+            Self::Closed { concurrency: Level::Ramp(ramp) } | Self::Open { rate: Level::Ramp(ramp), .. } => {
+                Some(ramp)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn ramp_mut(&mut self) -> Option<&mut Ramp> {
+        match self {
+            Self::Closed { concurrency: Level::Ramp(ramp) } | Self::Open { rate: Level::Ramp(ramp), .. } => {
+                Some(ramp)
+            }
+            _ => None,
         }
     }
 
     /// How the warm-up's requests arrive: in the same way, for a ramp at its first value above 0.
     pub fn of_warmup(&self) -> Self {
         match self {
-            Self::Closed { .. } | Self::Open(_) => self.clone(),
             // `as` saturates.
-            Self::ClosedRamp(ramp) => Self::Closed { concurrency: ramp.first_level().ceil() as u32 },
-            Self::Trace(limits) => {
-                let most = limits.max_concurrency.unwrap_or(TRACE_WARMUP_CONCURRENCY);
-                Self::Closed { concurrency: most.clamp(1, TRACE_WARMUP_CONCURRENCY) }
+            Self::Closed { concurrency: Level::Ramp(ramp) } => Self::closed(ramp.first_level().ceil() as u32),
+            Self::Open { rate: Level::Ramp(ramp), spacing, limit } => {
+                Self::Open { rate: Level::Constant(ramp.first_level()), spacing: *spacing, limit: *limit }
             }
-            Self::OpenRamp(open) => Self::Open(OpenLoop {
-                rate: open.ramp.first_level(),
-                spacing: open.spacing,
-                max_concurrency: open.max_concurrency,
-                when_full: open.when_full,
-            }),
+            Self::Trace { limit } => {
+                let most = limit.max_concurrency.unwrap_or(TRACE_WARMUP_CONCURRENCY);
+                Self::closed(most.clamp(1, TRACE_WARMUP_CONCURRENCY))
+            }
+            constant => constant.clone(),
         }
     }
 }
 
 /// Requests in flight while a trace is warmed up: its own clock belongs to what is measured.
 const TRACE_WARMUP_CONCURRENCY: u32 = 8;
-
-/// An open loop on the clock of a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TraceLoop {
-    /// Most requests in flight; `None`: no limit.
-    pub max_concurrency: Option<u32>,
-    /// What happens to an arrival that finds `max_concurrency` requests in flight.
-    pub when_full: WhenFull,
-}
-
-/// An open loop whose rate changes over time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OpenRamp {
-    /// Mean arrivals per second over time.
-    pub ramp: Ramp,
-    /// How arrivals are spaced around that mean.
-    pub spacing: Spacing,
-    /// Most requests in flight; `None`: no limit.
-    pub max_concurrency: Option<u32>,
-    /// What happens to an arrival that finds `max_concurrency` requests in flight.
-    pub when_full: WhenFull,
-}
-
-/// An open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct OpenLoop {
-    /// Mean arrivals per second.
-    pub rate: f64,
-    /// How arrivals are spaced around that mean.
-    pub spacing: Spacing,
-    /// Most requests in flight; `None`: no limit.
-    pub max_concurrency: Option<u32>,
-    /// What happens to an arrival that finds `max_concurrency` requests in flight.
-    pub when_full: WhenFull,
-}
 
 /// The gaps between arrivals. All have the mean 1 / rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -330,7 +345,7 @@ impl LoadPoint {
             isl: Length::fixed(128),
             osl: Length::fixed(128),
             prompts: PromptSpec::default(),
-            arrival: Arrival::Closed { concurrency },
+            arrival: Arrival::closed(concurrency),
             stop,
             warmup_requests: 0,
             warmup_duration_s: None,
@@ -356,20 +371,17 @@ impl LoadPoint {
     /// loop.
     pub fn concurrency(&self) -> Option<u32> {
         match &self.arrival {
-            Arrival::Closed { concurrency } => Some(*concurrency),
-            Arrival::Open(open) => open.max_concurrency,
-            Arrival::ClosedRamp(ramp) => Some(ramp.slots()),
-            Arrival::OpenRamp(open) => open.max_concurrency,
-            Arrival::Trace(limits) => limits.max_concurrency,
+            Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(*concurrency),
+            Arrival::Closed { concurrency: Level::Ramp(ramp) } => Some(ramp.slots()),
+            Arrival::Open { limit, .. } | Arrival::Trace { limit } => limit.max_concurrency,
         }
     }
 
     /// Arrivals per second, their highest in a ramp; `None` in a closed loop.
     pub fn request_rate(&self) -> Option<f64> {
         match &self.arrival {
-            Arrival::Closed { .. } | Arrival::ClosedRamp(_) | Arrival::Trace(_) => None,
-            Arrival::Open(open) => Some(open.rate),
-            Arrival::OpenRamp(open) => Some(open.ramp.peak()),
+            Arrival::Open { rate, .. } => Some(rate.peak()),
+            Arrival::Closed { .. } | Arrival::Trace { .. } => None,
         }
     }
 
@@ -384,24 +396,23 @@ impl LoadPoint {
 
     /// The load in a few words, for people: `64` or `12.5/s poisson, at most 64 in flight (drop)`.
     pub fn load_words(&self) -> String {
-        let (load, most, when_full) = match &self.arrival {
-            Arrival::Closed { concurrency } => return concurrency.to_string(),
-            Arrival::ClosedRamp(ramp) => return ramp.to_string(),
-            Arrival::Open(open) => {
-                (format!("{}/s {}", open.rate, open.spacing), open.max_concurrency, open.when_full)
+        let (load, limit) = match &self.arrival {
+            Arrival::Closed { concurrency: Level::Constant(concurrency) } => return concurrency.to_string(),
+            Arrival::Closed { concurrency: Level::Ramp(ramp) } => return ramp.to_string(),
+            Arrival::Open { rate: Level::Constant(rate), spacing, limit } => {
+                (format!("{rate}/s {spacing}"), limit)
             }
-            Arrival::OpenRamp(open) => {
-                (format!("{} /s {}", open.ramp, open.spacing), open.max_concurrency, open.when_full)
+            Arrival::Open { rate: Level::Ramp(ramp), spacing, limit } => {
+                (format!("{ramp} /s {spacing}"), limit)
             }
-            Arrival::Trace(limits) => {
-                ("the trace's clock".to_owned(), limits.max_concurrency, limits.when_full)
-            }
+            Arrival::Trace { limit } => ("the trace's clock".to_owned(), limit),
         };
-        let full = match when_full {
+        let Some(most) = limit.max_concurrency else { return load };
+        let full = match limit.when_full {
             WhenFull::Queue => "queue",
             WhenFull::Drop => "drop",
         };
-        most.map_or(load.clone(), |most| format!("{load}, at most {most} in flight ({full})"))
+        format!("{load}, at most {most} in flight ({full})")
     }
 }
 
@@ -418,11 +429,11 @@ pub fn point_id(isl: Length, osl: Length, prompts: &PromptSpec, arrival: &Arriva
     let turns =
         prompts.conversation.map_or(String::new(), |conversation| format!("_turns{}", conversation.turns));
     let load = match arrival {
-        Arrival::Closed { concurrency } => format!("_con{concurrency}"),
-        Arrival::Open(open) => format!("_rate{}", open.rate),
-        Arrival::ClosedRamp(ramp) => format!("_ramp{}", ramp.peak()),
-        Arrival::OpenRamp(open) => format!("_ramprate{}", open.ramp.peak()),
-        Arrival::Trace(_) => String::new(),
+        Arrival::Closed { concurrency: Level::Constant(concurrency) } => format!("_con{concurrency}"),
+        Arrival::Closed { concurrency: Level::Ramp(ramp) } => format!("_ramp{}", ramp.peak()),
+        Arrival::Open { rate: Level::Constant(rate), .. } => format!("_rate{rate}"),
+        Arrival::Open { rate: Level::Ramp(ramp), .. } => format!("_ramprate{}", ramp.peak()),
+        Arrival::Trace { .. } => String::new(),
     };
     format!("{lengths}{turns}{load}")
 }

@@ -28,8 +28,8 @@ pub use container::Container;
 pub use extension::Extension;
 pub use job::Job;
 pub use load_point::{
-    Arrival, AtEnd, Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField, OpenLoop, OpenRamp, Proxy, Slo,
-    Spacing, Spread, Stop, TraceLoop, WeightedShape, WhenFull, point_id,
+    Arrival, AtEnd, Endpoint, HttpVersion, Length, Level, Limit, LoadPoint, MaxTokensField, Proxy, Slo,
+    Spacing, Spread, Stop, WeightedShape, WhenFull, point_id,
 };
 pub use pool::Pool;
 pub use process::{PortNeed, Process};

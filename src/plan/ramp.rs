@@ -163,11 +163,6 @@ impl Ramp {
         self.legs().flat_map(|leg| [leg.from, leg.to]).find(|value| *value > 0.0).unwrap_or(0.0)
     }
 
-    /// The stage that an instant belongs to, in seconds from the start of the ramp; the last one for all later instants.
-    pub fn stage_at(&self, at_s: f64) -> usize {
-        self.legs().position(|leg| at_s < leg.end_s).unwrap_or(self.stages.len().saturating_sub(1))
-    }
-
     /// When slot number `slot` of a closed loop sends: from each first instant to each second, seconds from the start.
     ///
     /// As in k6, the number of slots changes at the instant the line reaches a whole number: it is the line rounded down
@@ -289,7 +284,6 @@ mod tests {
         let mut ramp = ramp();
         assert_eq!((ramp.duration_s(), ramp.measured_s(), ramp.peak()), (10.0, 10.0, 4.0));
         assert_eq!(ramp.first_level(), 4.0);
-        assert_eq!([0.0, 3.999, 4.0, 8.9, 9.0, 99.0].map(|at| ramp.stage_at(at)), [0, 0, 1, 2, 3, 3]);
         ramp.stages[3].cool_down = true;
         assert_eq!((ramp.duration_s(), ramp.measured_s()), (10.0, 9.0));
         ramp.start = 2.0;

@@ -4,7 +4,7 @@ use super::build::Blame;
 use super::stages::{Staged, staged, without_stages};
 use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
-use crate::plan::{Arrival, AtEnd, OpenLoop, OpenRamp, Spacing, Stop, TraceLoop, WhenFull};
+use crate::plan::{Arrival, AtEnd, Level, Limit, Spacing, Stop};
 use crate::recipe::units::OneOrMany;
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
@@ -18,11 +18,8 @@ const REQUESTS_PER_CONCURRENCY: u32 = 8;
 pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
     if let Some(stages) = &load.stages {
         return match staged(load, stages, blame)? {
-            Staged::Concurrency(ramp) => closed(load, blame).map(|()| Arrival::ClosedRamp(ramp)),
-            Staged::Rate(ramp) => open(load, blame).map(|open| {
-                let Shared { spacing, max_concurrency, when_full } = open;
-                Arrival::OpenRamp(OpenRamp { ramp, spacing, max_concurrency, when_full })
-            }),
+            Staged::Concurrency(ramp) => closed(load, Level::Ramp(ramp), blame),
+            Staged::Rate(ramp) => open(load, Level::Ramp(ramp), blame),
         };
     }
     let stray = without_stages(load, blame);
@@ -40,13 +37,8 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
                 .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
                 .next("remove one; use max_concurrency to limit an open loop"),
         ]),
-        (Some([rate]), None) => open(load, blame).map(|open| {
-            let Shared { spacing, max_concurrency, when_full } = open;
-            Arrival::Open(OpenLoop { rate: *rate, spacing, max_concurrency, when_full })
-        }),
-        (None, Some(OneOrMany(list))) if list.len() == 1 => {
-            closed(load, blame).map(|()| Arrival::Closed { concurrency: list[0] })
-        }
+        (Some([rate]), None) => open(load, Level::Constant(*rate), blame),
+        (None, Some(OneOrMany(list))) if list.len() == 1 => closed(load, Level::Constant(list[0]), blame),
         _ => Err(vec![
             blame
                 .at("load.concurrency", "missing")
@@ -77,13 +69,15 @@ fn trace(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputErro
     if !errors.is_empty() {
         return Err(errors);
     }
-    open(load, blame).map(|Shared { max_concurrency, when_full, .. }| {
-        Arrival::Trace(TraceLoop { max_concurrency, when_full })
-    })
+    Ok(Arrival::Trace { limit: limit(load, blame)? })
 }
 
 /// Keys of an open loop have no place in a closed one.
-fn closed(load: &LoadSection, blame: &Blame<'_>) -> Result<(), Vec<InputError>> {
+fn closed(
+    load: &LoadSection,
+    concurrency: Level<u32>,
+    blame: &Blame<'_>,
+) -> Result<Arrival, Vec<InputError>> {
     let open_only = [
         ("arrival", load.arrival.is_some()),
         ("max_concurrency", load.max_concurrency.is_some()),
@@ -98,22 +92,18 @@ fn closed(load: &LoadSection, blame: &Blame<'_>) -> Result<(), Vec<InputError>> 
                 .expected("an open loop: load.rate in place of load.concurrency")
         })
         .collect();
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    if errors.is_empty() { Ok(Arrival::Closed { concurrency }) } else { Err(errors) }
 }
 
-/// What open loops share, whether their rate changes or not.
-struct Shared {
-    spacing: Spacing,
-    max_concurrency: Option<u32>,
-    when_full: WhenFull,
+fn open(load: &LoadSection, rate: Level<f64>, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+    match (spacing(load.arrival.as_ref(), blame), limit(load, blame)) {
+        (Ok(spacing), Ok(limit)) => Ok(Arrival::Open { rate, spacing, limit }),
+        (spacing, limit) => Err(spacing.err().into_iter().chain(limit.err().unwrap_or_default()).collect()),
+    }
 }
 
-fn open(load: &LoadSection, blame: &Blame<'_>) -> Result<Shared, Vec<InputError>> {
+fn limit(load: &LoadSection, blame: &Blame<'_>) -> Result<Limit, Vec<InputError>> {
     let mut errors = Vec::new();
-    let spacing = spacing(load.arrival.as_ref(), blame).unwrap_or_else(|error| {
-        errors.push(error);
-        Spacing::Poisson
-    });
     if load.max_concurrency == Some(0) {
         errors.push(blame.at("load.max_concurrency", "found 0").expected("1 or more"));
     }
@@ -127,11 +117,7 @@ fn open(load: &LoadSection, blame: &Blame<'_>) -> Result<Shared, Vec<InputError>
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Shared {
-        spacing,
-        max_concurrency: load.max_concurrency,
-        when_full: load.when_full.unwrap_or_default(),
-    })
+    Ok(Limit { max_concurrency: load.max_concurrency, when_full: load.when_full.unwrap_or_default() })
 }
 
 fn spacing(section: Option<&ArrivalSection>, blame: &Blame<'_>) -> Result<Spacing, InputError> {
@@ -176,15 +162,15 @@ pub(super) fn ends(
 ) -> Result<Ends, Vec<InputError>> {
     let mut errors = Vec::new();
     let concurrency = match arrival {
-        Arrival::Closed { concurrency } => Some(u64::from(*concurrency)),
-        Arrival::Open(_) | Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => None,
+        Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(u64::from(*concurrency)),
+        _ => None,
     };
     let per = |count: u32| concurrency.map(|concurrency| u64::from(count) * concurrency);
     let per_concurrency = [
         ("requests_per_concurrency", load.requests_per_concurrency.is_some()),
         ("warmup_per_concurrency", load.warmup_per_concurrency.is_some()),
     ];
-    let open = matches!(arrival, Arrival::Open(_) | Arrival::Trace(_));
+    let open = matches!(arrival, Arrival::Open { rate: Level::Constant(_), .. } | Arrival::Trace { .. });
     for (key, _) in per_concurrency.into_iter().filter(|(_, set)| *set && open) {
         errors.push(
             blame
@@ -196,7 +182,7 @@ pub(super) fn ends(
         (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
         (None, Some(requests), _) => Stop::Requests(requests),
         (None, None, Some(span)) => Stop::DurationS(span.seconds()),
-        (None, None, None) if matches!(arrival, Arrival::Trace(_)) => Stop::TraceEnd,
+        (None, None, None) if matches!(arrival, Arrival::Trace { .. }) => Stop::TraceEnd,
         (None, None, None) => per(load.requests_per_concurrency.unwrap_or(REQUESTS_PER_CONCURRENCY))
             .map_or(Stop::DurationS(OPEN_LOOP_S), Stop::Requests),
     };
@@ -240,7 +226,7 @@ mod tests {
     use super::*;
     use crate::document::Document;
     use crate::plan::choices::Choices;
-    use crate::plan::{LoadPoint, Plan, Shape};
+    use crate::plan::{LoadPoint, Plan, Shape, WhenFull};
     use crate::planner::build::{Input, build};
     use crate::planner::resolve::resolve;
     use crate::recipe::find::RecipeFile;
@@ -284,8 +270,7 @@ mod tests {
     }
 
     fn poisson(rate: f64) -> Arrival {
-        let (max_concurrency, when_full) = (None, WhenFull::Queue);
-        Arrival::Open(OpenLoop { rate, spacing: Spacing::Poisson, max_concurrency, when_full })
+        Arrival::Open { rate: Level::Constant(rate), spacing: Spacing::Poisson, limit: Limit::default() }
     }
 
     #[test]
@@ -297,16 +282,12 @@ mod tests {
         let all = "rate = 3\nmax_concurrency = 4\nwhen_full = \"drop\"\nrequests = 9\nat_end = \"cut\"\n\
                    warmup_duration = \"2s\"\n[load.arrival.gamma]\nshape = 2.0";
         let found = points(all, &[]).remove(0);
-        let open = OpenLoop {
-            rate: 3.0,
+        let open = Arrival::Open {
+            rate: Level::Constant(3.0),
             spacing: Spacing::Gamma { shape: 2.0 },
-            max_concurrency: Some(4),
-            when_full: WhenFull::Drop,
+            limit: Limit { max_concurrency: Some(4), when_full: WhenFull::Drop },
         };
-        assert_eq!(
-            (&found.arrival, found.stop, found.at_end),
-            (&Arrival::Open(open), Stop::Requests(9), AtEnd::Cut)
-        );
+        assert_eq!((&found.arrival, found.stop, found.at_end), (&open, Stop::Requests(9), AtEnd::Cut));
         assert_eq!(found.warmup_duration_s, Some(2.0));
         assert_eq!(found.load_words(), "3/s gamma:2, at most 4 in flight (drop)");
     }
@@ -316,7 +297,7 @@ mod tests {
         assert_eq!(arrivals("rate = [1, 2.5]", &[]), [poisson(1.0), poisson(2.5)]);
         assert_eq!(arrivals("[sweep.load]\nrate = [1, 2.5]", &[]), [poisson(1.0), poisson(2.5)]);
         assert_eq!(arrivals("concurrency = 4", &["load.rate=7"]), [poisson(7.0)]);
-        let closed = Arrival::Closed { concurrency: 2 };
+        let closed = Arrival::closed(2);
         assert_eq!(arrivals("rate = 4\nmax_concurrency = 3", &["load.concurrency=2"]), [closed]);
         let shapes = points("rate = 4\n[sweep.load]\n\"arrival.gamma.shape\" = [0.5, 2]", &[]);
         let ids: Vec<&str> = shapes.iter().map(|point| point.id.as_str()).collect();
@@ -339,13 +320,13 @@ mod tests {
     fn stages_make_a_ramp_of_concurrency() {
         let found = points(&format!("start_concurrency = 2\n{STAGES}"), &[]);
         assert_eq!((found.len(), found[0].id.as_str()), (1, "isl8_osl4_ramp50"));
-        let Arrival::ClosedRamp(ramp) = &found[0].arrival else { panic!("{found:?}") };
+        let ramp = found[0].arrival.ramp().unwrap();
         assert_eq!((ramp.start, ramp.stages.len(), ramp.measured_s()), (2.0, 3, 90.0));
         assert_eq!((ramp.stages[0].name.as_deref(), ramp.stages[0].shape), (Some("up"), Shape::Linear));
         assert_eq!((ramp.stages[1].shape, ramp.stages[1].cool_down), (Shape::Hold, false));
         assert!(ramp.stages[2].cool_down);
         assert_eq!((found[0].stop, found[0].concurrency()), (Stop::DurationS(100.0), Some(50)));
-        assert_eq!(found[0].arrival.of_warmup(), Arrival::Closed { concurrency: 2 });
+        assert_eq!(found[0].arrival.of_warmup(), Arrival::closed(2));
         assert_eq!(found[0].load_words(), "2 → 10 in 30s, 50 for 60s, 50 → 0 in 10s");
         let lists = points(&format!("{STAGES}[sweep.load]\nisl = [8, 16]"), &[]);
         assert_eq!(lists.len(), 2);
@@ -356,8 +337,10 @@ mod tests {
         let load = "start_rate = 0.5\nmax_concurrency = 4\n[load.arrival.constant]\n\
                     [[load.stages]]\nduration = \"30s\"\nrate = 12.5";
         let found = points(load, &[]).remove(0);
-        let Arrival::OpenRamp(open) = &found.arrival else { panic!("{found:?}") };
-        assert_eq!((open.ramp.start, open.spacing, open.max_concurrency), (0.5, Spacing::Constant, Some(4)));
+        let Arrival::Open { rate: Level::Ramp(ramp), spacing, limit } = &found.arrival else {
+            panic!("{found:?}")
+        };
+        assert_eq!((ramp.start, *spacing, limit.max_concurrency), (0.5, Spacing::Constant, Some(4)));
         assert_eq!((found.id.as_str(), found.request_rate()), ("isl8_osl4_ramprate12.5", Some(12.5)));
         assert_eq!((found.wave(), found.stop), (4, Stop::DurationS(30.0)));
         assert_eq!(found.load_words(), "0.5 → 12.5 in 30s /s constant, at most 4 in flight (queue)");

@@ -9,7 +9,7 @@ use crate::document::InputError;
 use crate::launcher::StandIn;
 use crate::plan::choices::Rehearsal;
 use crate::plan::prompts::{PromptKind, TokenizerSpec};
-use crate::plan::{Arrival, Deployment, LoadPoint, Pool, Stop};
+use crate::plan::{Deployment, LoadPoint, Pool, Stop};
 use crate::recipe::DeploySection;
 use crate::recipe::layers::assignment;
 
@@ -35,12 +35,7 @@ impl LoadPoint {
             left.max(all.min(least))
         };
         let seconds = |all: f64, least: f64| (all * share).max(all.min(least));
-        let ramp = match &mut self.arrival {
-            Arrival::ClosedRamp(ramp) => Some(ramp),
-            Arrival::OpenRamp(open) => Some(&mut open.ramp),
-            Arrival::Closed { .. } | Arrival::Open(_) | Arrival::Trace(_) => None,
-        };
-        let length_s = ramp.map(|ramp| {
+        let length_s = self.arrival.ramp_mut().map(|ramp| {
             for stage in &mut ramp.stages {
                 stage.duration_s = seconds(stage.duration_s, LEAST_STAGE_S);
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{Length, OpenLoop, Ramp, Spacing, WhenFull};
+use crate::plan::{Arrival, Length, Level, Limit, Ramp, Spacing};
 
 fn closed(concurrency: u32, requests: u64) -> LoadPoint {
     LoadPoint::plain(concurrency, Stop::Requests(requests))
@@ -10,7 +10,7 @@ fn a_share_of_the_requests_and_of_the_warm_up_is_left_and_says_so() {
     let mut point = LoadPoint { warmup_requests: 4096, ..closed(2048, 16_384) };
     point.scale(0.01);
     assert_eq!((point.stop, point.warmup_requests), (Stop::Requests(164), 41));
-    assert_eq!(point.arrival, Arrival::Closed { concurrency: 2048 }, "the point stays the same one");
+    assert_eq!(point.arrival, Arrival::closed(2048), "the point stays the same one");
     assert_eq!(point.scaled, Some(0.01));
 }
 
@@ -22,9 +22,9 @@ fn what_is_small_already_is_not_scaled_to_nothing() {
         assert_eq!(point.stop, Stop::Requests(left), "{requests}");
         assert_eq!(point.warmup_requests, 0, "none stays none");
     }
-    let open =
-        OpenLoop { rate: 2.0, spacing: Spacing::Poisson, max_concurrency: None, when_full: WhenFull::Queue };
-    let mut point = LoadPoint { arrival: Arrival::Open(open), stop: Stop::DurationS(60.0), ..closed(1, 1) };
+    let (rate, limit) = (Level::Constant(2.0), Limit::default());
+    let arrival = Arrival::Open { rate, spacing: Spacing::Poisson, limit };
+    let mut point = LoadPoint { arrival, stop: Stop::DurationS(60.0), ..closed(1, 1) };
     point.scale(0.01);
     assert_eq!(point.stop, Stop::DurationS(1.0));
 }
@@ -32,10 +32,10 @@ fn what_is_small_already_is_not_scaled_to_nothing() {
 #[test]
 fn stages_shrink_and_the_ramp_ends_with_the_last() {
     let ramp: Ramp = "300s:512,600s:512:hold,10s:0:cool-down".parse().unwrap();
-    let mut point =
-        LoadPoint { arrival: Arrival::ClosedRamp(ramp), stop: Stop::DurationS(910.0), ..closed(1, 1) };
+    let arrival = Arrival::Closed { concurrency: Level::Ramp(ramp) };
+    let mut point = LoadPoint { arrival, stop: Stop::DurationS(910.0), ..closed(1, 1) };
     point.scale(0.01);
-    let Arrival::ClosedRamp(ramp) = &point.arrival else { panic!("still a ramp") };
+    let ramp = point.arrival.ramp().unwrap();
     let lengths: Vec<f64> = ramp.stages.iter().map(|stage| stage.duration_s).collect();
     assert_eq!(lengths, [3.0, 6.0, 0.5]);
     assert_eq!(ramp.peak(), 512.0);

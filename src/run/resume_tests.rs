@@ -7,7 +7,7 @@ use crate::load::Progress;
 use crate::load::testing::{Server, good, point};
 use crate::metrics::Rating;
 use crate::metrics::summary::Context;
-use crate::plan::{Arrival, LoadPoint, Ramp, Stop};
+use crate::plan::{Arrival, Level, LoadPoint, Ramp, Stop};
 
 #[test]
 fn an_interrupted_ramp_is_set_aside_and_run_anew() {
@@ -17,9 +17,10 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     let measure = |stages: &str| {
         let ramp: Ramp = stages.parse().unwrap();
         let stop = Stop::DurationS(ramp.duration_s());
+        let arrival = Arrival::Closed { concurrency: Level::Ramp(ramp) };
         Measure {
             target: server.target(),
-            point: LoadPoint { arrival: Arrival::ClosedRamp(ramp), stop, ..point(1) },
+            point: LoadPoint { arrival, stop, ..point(1) },
             dir: Some(dir.clone()),
             context: Context::default(),
             benchmark_id: "b".into(),

@@ -176,7 +176,7 @@ impl Capture {
             id: "oracle".to_owned(),
             isl: Length::fixed(64),
             osl: Length::fixed(32),
-            arrival: Arrival::Closed { concurrency: 4 },
+            arrival: Arrival::closed(4),
             stop: Stop::Requests(20),
             warmup_requests: 0,
             warmup_duration_s: None,

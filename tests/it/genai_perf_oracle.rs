@@ -66,7 +66,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         id: "oracle".to_owned(),
         isl: length,
         osl: length,
-        arrival: Arrival::Closed { concurrency: 1 },
+        arrival: Arrival::closed(1),
         stop: Stop::Requests(24),
         warmup_requests: 0,
         warmup_duration_s: None,

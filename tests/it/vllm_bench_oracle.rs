@@ -114,7 +114,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         id: "oracle".to_owned(),
         isl: length,
         osl: length,
-        arrival: Arrival::Closed { concurrency: 4 },
+        arrival: Arrival::closed(4),
         stop: Stop::Requests(20),
         warmup_requests: 0,
         warmup_duration_s: None,

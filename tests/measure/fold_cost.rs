@@ -91,7 +91,7 @@ fn point(requests: u64) -> LoadPoint {
         id: "fold".into(),
         isl: Length::fixed(128),
         osl: Length::fixed(CHUNKS as u32),
-        arrival: Arrival::Closed { concurrency: SLOTS as u32 },
+        arrival: Arrival::closed(SLOTS as u32),
         stop: Stop::Requests(requests),
         warmup_requests: 0,
         warmup_duration_s: None,

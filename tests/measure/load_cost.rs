@@ -30,7 +30,7 @@ fn point() -> LoadPoint {
         id: "cost".into(),
         isl: Length::fixed(128),
         osl: Length::fixed(128),
-        arrival: Arrival::Closed { concurrency: 1 },
+        arrival: Arrival::closed(1),
         stop: Stop::Requests(1),
         warmup_requests: 0,
         warmup_duration_s: None,

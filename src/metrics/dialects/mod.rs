@@ -91,9 +91,8 @@ fn offered(point: &LoadPoint) -> Offered {
 /// How the arrivals of an open loop are spaced.
 fn spacing(point: &LoadPoint) -> Option<Spacing> {
     match &point.arrival {
-        Arrival::Closed { .. } | Arrival::ClosedRamp(_) | Arrival::Trace(_) => None,
-        Arrival::Open(open) => Some(open.spacing),
-        Arrival::OpenRamp(open) => Some(open.spacing),
+        Arrival::Open { spacing, .. } => Some(*spacing),
+        Arrival::Closed { .. } | Arrival::Trace { .. } => None,
     }
 }
 

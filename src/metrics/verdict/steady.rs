@@ -22,10 +22,9 @@ pub const UNSTEADY_CHANGE: f64 = 0.25;
 /// Median latencies of the first and of the last third of the steady part, ms; `None` when they are alike, when the
 /// difference may be chance, or when there are too few requests to tell.
 pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
-    match point.arrival {
-        Arrival::Closed { .. } | Arrival::Open(_) => {}
-        // Its load is meant to change.
-        Arrival::ClosedRamp(_) | Arrival::OpenRamp(_) | Arrival::Trace(_) => return None,
+    if point.arrival.ramp().is_some() || matches!(point.arrival, Arrival::Trace { .. }) {
+        // The load is meant to change.
+        return None;
     }
     let steady = steady(fold);
     let median = |rows: &[u32]| median(fold, rows);
