@@ -16,12 +16,12 @@ use super::{output, session};
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::flags::Global;
-use crate::load::{Progress, Target, probe};
+use crate::load::{LiveCounters, Target, probe};
 use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Slo, Spacing, Stop, WhenFull, point_id};
 use crate::planner::prompts::Said;
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject};
 use crate::run::point::{self, Measure};
@@ -312,7 +312,7 @@ async fn measure(
     current: &watch::Sender<Option<LivePoint>>,
 ) -> anyhow::Result<Vec<Row>> {
     let sweep = points.len() > 1;
-    let (mut rows, shelf, salt) = (Vec::new(), Shelf::default(), drawn_salt());
+    let (mut rows, tokenizers, salt) = (Vec::new(), TokenizerCache::default(), drawn_salt());
     let subject = subject(target, points.first());
     for point in points {
         if stop.is_cancelled() {
@@ -323,7 +323,7 @@ async fn measure(
             refuse_used(dir)?;
         }
         let name = point.id.clone();
-        let progress = Progress::default();
+        let progress = LiveCounters::default();
         current.send_replace(Some(LivePoint {
             point: name.clone(),
             load: point.clone(),
@@ -336,7 +336,7 @@ async fn measure(
             context: Context { simulated, ..Context::default() },
             benchmark_id: name.clone(),
             salt,
-            shelf: shelf.clone(),
+            tokenizers: tokenizers.clone(),
             metrics_urls: target
                 .base_urls
                 .iter()

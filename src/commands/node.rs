@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::printer::Printer;
 use crate::node::{Ask, WeightsAsk, WeightsReport, report_with};
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 use crate::weights::{self, Subject};
 
 /// Arguments of `node`.
@@ -22,6 +22,6 @@ pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
 }
 
 fn look_through(asked: &[WeightsAsk]) -> Vec<WeightsReport> {
-    let shelf = Shelf::default();
-    asked.iter().map(|ask| weights::examine(&Subject::from(ask.clone()), &shelf).into()).collect()
+    let tokenizers = TokenizerCache::default();
+    asked.iter().map(|ask| weights::examine(&Subject::from(ask.clone()), &tokenizers).into()).collect()
 }

@@ -14,7 +14,7 @@ use crate::plan::container::host_path;
 use crate::plan::{Connection, Plan};
 use crate::planner::resolve::{Resolved, resolve};
 use crate::planner::sources::{self, Parts};
-use crate::prompts::{self, Shelf};
+use crate::prompts::{self, TokenizerCache};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, Addresses, Placed, RenderError};
 use crate::site::SiteFile;
@@ -235,7 +235,7 @@ pub(crate) fn examine_weights<'a>(
     global: &Global,
     plans: impl IntoIterator<Item = &'a Plan>,
 ) -> Result<Vec<String>, InputErrors> {
-    let shelf = Shelf::default();
+    let tokenizers = TokenizerCache::default();
     let mut seen: Vec<Subject> = Vec::new();
     let (mut remarks, mut errors) = (Vec::new(), Vec::new());
     for plan in plans {
@@ -243,7 +243,7 @@ pub(crate) fn examine_weights<'a>(
         match check_weights(global, plan) {
             Err(InputErrors(problems)) => errors.extend(problems),
             Ok(()) => {
-                let found = weights::examine(&subject, &shelf);
+                let found = weights::examine(&subject, &tokenizers);
                 errors.extend(found.problems);
                 let told = |remark| format!("weights in {}: {remark}", subject.folder);
                 remarks.extend(found.remarks.into_iter().map(told));
@@ -305,7 +305,7 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
 /// be. Before servers are started for them.
 pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
     let points = plan.points().map(|(_, point)| point);
-    prompts::check::check(points, &Shelf::default()).map_err(|InputErrors(errors)| {
+    prompts::check::check(points, &TokenizerCache::default()).map_err(|InputErrors(errors)| {
         let located = errors.into_iter().map(|mut error| {
             // A value of the recipe, not a file of its own.
             if let Some(key) = error.key.as_ref() {

@@ -17,7 +17,7 @@ use crate::metrics::dialects::aiperf;
 use crate::metrics::record::Phase;
 use crate::plan::{Endpoint, LoadPoint, Stop, point_id};
 use crate::planner::prompts::Said;
-use crate::prompts::{Content, Learned, PromptPlan, Prompts, Shelf};
+use crate::prompts::{Content, Learned, PromptPlan, Prompts, TokenizerCache};
 use crate::report::chart::{Chart, Series};
 use crate::report::table::Table;
 
@@ -131,7 +131,7 @@ fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
     if let Some(requests) = args.requests {
         point.stop = Stop::Requests(requests);
     }
-    let prompts = Prompts::prepare(&point, 0, Learned::default(), &Shelf::default())?;
+    let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default())?;
     let count = match phase {
         Phase::Warmup => args.requests.unwrap_or(point.warmup_requests),
         Phase::Measure | Phase::CoolDown => prompts.planned(&point),

@@ -19,7 +19,7 @@ use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::flags::Global;
 use crate::metrics::Rating;
 use crate::plan::Plan;
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 use crate::report::{Row, markdown};
 use crate::run::{RunEnd, Session};
 
@@ -55,7 +55,7 @@ pub(crate) fn conduct(
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
         current,
-        shelf: Shelf::default(),
+        tokenizers: TokenizerCache::default(),
     };
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {

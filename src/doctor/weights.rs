@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Finding;
 use crate::node::{Report, WeightsAsk, WeightsReport};
 use crate::plan::{Container, Plan};
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 use crate::weights::{Subject, examine, image};
 
 /// A row for the weights and one for the image, where there is something to say.
@@ -30,7 +30,7 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
         let found = format!("{} is not on this machine: not checked here", subject.folder);
         return Some(Finding::warn("weights", found, "the job looks through it before it starts servers"));
     }
-    Some(judged(&subject.folder, &examine(&subject, &Shelf::default()).into()))
+    Some(judged(&subject.folder, &examine(&subject, &TokenizerCache::default()).into()))
 }
 
 /// Rows for model folders as nodes found them: one, where all found the same. A folder that a node cannot read at all is among

@@ -1,6 +1,6 @@
 //! One answer while it arrives: a state machine fed with stamped reads.
 //!
-//! Pure: it never waits and knows nothing of sockets. `flight` drives it with what `client` reads and folds it into the record.
+//! Pure: it never waits and knows nothing of sockets. `in_flight` drives it with what `client` reads and folds it into the record.
 
 use super::chunk::{self, Chunk, Payload};
 use super::error_body;
@@ -17,7 +17,7 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// `finish_reason`s that say the server gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
 const FAILED_REASONS: [&str; 2] = ["abort", "error"];
 
-/// How one request ended, and what was said about it.
+/// How one request ended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) outcome: Outcome,
@@ -39,7 +39,7 @@ impl End {
 enum Form {
     Stream(sse::Parser),
     Whole(Vec<u8>),
-    /// A status other than 200: the body says why.
+    /// A status other than 200: the body holds the error.
     Refusal(u16, Vec<u8>),
 }
 
@@ -105,7 +105,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// `content_type`: what the server says it sends; a JSON answer to a streaming request is read whole.
+    /// `content_type`: as the server declares it; a JSON answer to a streaming request is read whole.
     pub(crate) fn new(status: u16, content_type: Option<&str>, streaming: bool) -> Self {
         let is = |kind: &str| {
             content_type.is_some_and(|text| {

@@ -1,6 +1,6 @@
 //! The JSON body of one request, byte for byte as it is sent.
 //!
-//! Pure. `supply` builds bodies ahead of need with it; `inputs.json` and `tokmark prompts` show the same bytes.
+//! Pure. `request_queue` builds bodies ahead of need with it; `inputs.json` and `tokmark prompts` show the same bytes.
 
 use serde_json::{Map, Value, json};
 
@@ -10,11 +10,11 @@ use crate::prompts::{Content, PromptPlan};
 /// The body that asks `model` to answer `prompt` as `point` wants it.
 ///
 /// * Length: `max_tokens`, which every inference server driven so far takes on both endpoints (Dynamo's mocker refuses a request
-///   without it). `max_completion_tokens` on the chat endpoint when the point says so.
+///   without it). `max_completion_tokens` on the chat endpoint when the point sets it.
 /// * `ignore_eos`: `ignore_eos` and `min_tokens`, extensions of vLLM, SGLang, TensorRT-LLM and Dynamo; the second keeps the
 ///   length where a server honours only it.
 /// * Streaming: `stream_options.include_usage`, without which servers do not report token counts in a stream;
-///   `continuous_usage_stats` (vLLM, Dynamo) when the point says so.
+///   `continuous_usage_stats` (vLLM, Dynamo) when the point sets it.
 /// * What is in `left_out` is not sent, see [`Extension`].
 /// * Sampling parameters and Dynamo's `nvext` are left to `extra_body`.
 /// * `extra_body` is merged last, as a JSON Merge Patch (RFC 7396): objects merge, `null` removes a field, all else replaces.

@@ -1,4 +1,4 @@
-//! What one `data:` payload of a streamed answer, or one whole answer, says.
+//! Parses one `data:` payload of a streamed answer, or one whole answer.
 //!
 //! Pure: bytes in, a borrowed view out. `answer` folds these views into a record.
 //! Read from real streams (`tests/fixtures/streams`): chunks are not tokens; the role comes in its own chunk (vLLM), in the
@@ -81,7 +81,7 @@ pub struct Chunk<'a> {
     #[serde(default)]
     usage: Option<WireUsage>,
     #[serde(default)]
-    error: Option<Said>,
+    error: Option<Truthy>,
     #[serde(borrow, default)]
     object: Option<Text<'a>>,
     #[serde(default)]
@@ -138,7 +138,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// The text and its choice, when the chunk says nothing else.
+    /// The text and its choice, when the chunk holds nothing else.
     pub(crate) fn only_text(&self) -> Option<(u64, &str)> {
         if self.usage.is_some() || self.finish_reason().is_some() {
             return None;
@@ -213,52 +213,52 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     }
 }
 
-/// Whether a value that may be anything says something: all but `false` and `null` do. The value itself is skipped.
+/// Whether a value of any type is set: all but `false` and `null` are. The value itself is skipped.
 #[derive(Debug, PartialEq)]
-struct Said(bool);
+struct Truthy(bool);
 
-impl<'de> Deserialize<'de> for Said {
+impl<'de> Deserialize<'de> for Truthy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Look;
         impl<'de> Visitor<'de> for Look {
-            type Value = Said;
+            type Value = Truthy;
 
             fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
                 f.write_str("any value")
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Said, E> {
-                Ok(Said(value))
+            fn visit_bool<E>(self, value: bool) -> Result<Truthy, E> {
+                Ok(Truthy(value))
             }
 
-            fn visit_unit<E>(self) -> Result<Said, E> {
-                Ok(Said(false))
+            fn visit_unit<E>(self) -> Result<Truthy, E> {
+                Ok(Truthy(false))
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_u64<E>(self, _: u64) -> Result<Truthy, E> {
+                Ok(Truthy(true))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_i64<E>(self, _: i64) -> Result<Truthy, E> {
+                Ok(Truthy(true))
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_f64<E>(self, _: f64) -> Result<Truthy, E> {
+                Ok(Truthy(true))
             }
 
-            fn visit_str<E>(self, _: &str) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_str<E>(self, _: &str) -> Result<Truthy, E> {
+                Ok(Truthy(true))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Said, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Truthy, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Said(true))
+                Ok(Truthy(true))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Truthy, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Said(true))
+                Ok(Truthy(true))
             }
         }
         deserializer.deserialize_any(Look)

@@ -1,4 +1,4 @@
-//! Sends one request and sees it through to its end, within its time limits.
+//! The HTTP client: sends one request and reads its answer within its time limits.
 //!
 //! One client belongs to one driving thread, so its connections are never contended.
 
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::answer::End;
-use super::flight::Flight;
-use super::http1::{Connection, Pool, Read, Reply, Sent};
-use super::supply::Prepared;
+use super::http1::{HttpConnection, Pool, Read, ResponseReader, Sent};
+use super::in_flight::InFlight;
+use super::request_queue::ReadyRequest;
 use super::target::{Target, TargetError};
 use super::via_reqwest::ViaReqwest;
 use crate::metrics::record::{Outcome, Phase, request_id};
@@ -78,13 +78,13 @@ impl Client {
         }
     }
 
-    /// Sends the request and reads its answer; the flight lands whatever happens.
-    pub(crate) async fn exchange(&self, flight: Flight<'_>, prepared: Prepared, phase: Phase) {
+    /// Sends the request and reads its answer; every way out finishes the record.
+    pub(crate) async fn exchange(&self, in_flight: InFlight<'_>, ready: ReadyRequest, phase: Phase) {
         let watch = Watch::start(self.limits);
-        let id = request_id(&self.point_id, phase, prepared.id);
+        let id = request_id(&self.point_id, phase, ready.id);
         match &self.transport {
-            Transport::Http1(pool) => exchange(pool, flight, &prepared, &id, watch).await,
-            Transport::Reqwest(via) => via.exchange(flight, prepared, &id, watch).await,
+            Transport::Http1(pool) => exchange(pool, in_flight, &ready, &id, watch).await,
+            Transport::Reqwest(via) => via.exchange(in_flight, ready, &id, watch).await,
         }
     }
 }
@@ -93,12 +93,12 @@ fn limit(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER)
 }
 
-async fn exchange(pool: &Pool, flight: Flight<'_>, prepared: &Prepared, id: &str, mut watch: Watch) {
-    let address = pool.address_of(prepared.route);
+async fn exchange(pool: &Pool, in_flight: InFlight<'_>, ready: &ReadyRequest, id: &str, mut watch: Watch) {
+    let address = pool.address_of(ready.route);
     let mut extra = String::with_capacity(id.len() + 16);
     // Writing into a string cannot fail.
     let _ = write!(extra, "x-request-id: {id}\r\n");
-    let request = pool.request(address, &extra, &prepared.body);
+    let request = pool.request(address, &extra, &ready.body);
     let begin = async {
         let mut connection =
             pool.connection(address).await.map_err(|error| (Outcome::Connect, error.to_string()))?;
@@ -113,27 +113,27 @@ async fn exchange(pool: &Pool, flight: Flight<'_>, prepared: &Prepared, id: &str
     match begun {
         Ok((connection, sent)) => {
             drop(request);
-            if let Some(connection) = read_answer(connection, sent, flight, watch).await {
+            if let Some(connection) = read_answer(connection, sent, in_flight, watch).await {
                 pool.put_back(connection);
             }
         }
-        Err(end) => flight.land(Instant::now(), Some(end)),
+        Err(end) => in_flight.finish(Instant::now(), Some(end)),
     }
 }
 
-/// Reads the answer to a request of which `sent` tells how far it was written. Gives the connection back when it can
-/// carry another request.
+/// Reads the answer to a request; `sent` is how far the request was written. Returns the connection when it can carry
+/// another request.
 async fn read_answer(
-    mut connection: Connection,
+    mut connection: HttpConnection,
     sent: std::io::Result<Sent>,
-    mut flight: Flight<'_>,
+    mut in_flight: InFlight<'_>,
     mut watch: Watch,
-) -> Option<Connection> {
-    let mut reply = Reply::default();
+) -> Option<HttpConnection> {
+    let mut response = ResponseReader::default();
     // When the result became known, though the body goes on.
     let mut settled: Option<Instant> = None;
     let broken = loop {
-        let read = watch.guard(connection.read(|at, bytes| reply.take(at, bytes, &mut flight))).await;
+        let read = watch.guard(connection.read(|at, bytes| response.take(at, bytes, &mut in_flight))).await;
         let read = match read {
             Ok(read) => read,
             Err(end) => break Some(end),
@@ -141,27 +141,27 @@ async fn read_answer(
         match read {
             Ok(Read::Bytes(at, Ok(()))) => {
                 watch.progressed = Some(at);
-                if reply.has_head() {
-                    watch.saw(at, &flight);
+                if response.has_head() {
+                    watch.saw(at, &in_flight);
                 }
-                if flight.settled() && settled.is_none() {
+                if in_flight.settled() && settled.is_none() {
                     settled = Some(at);
                     watch.hurry(at);
                 }
-                if reply.complete() {
+                if response.complete() {
                     break None;
                 }
             }
             Ok(Read::Bytes(_, Err(broken))) => break Some(End::failed(Outcome::Malformed, broken)),
             Ok(Read::Closed) => {
-                break reply.missing().map(|words| End::failed(Outcome::Disconnected, words));
+                break response.missing().map(|words| End::failed(Outcome::Disconnected, words));
             }
             Err(error) => break Some(disconnected(&sent, &error)),
         }
     };
     let whole = matches!(sent, Ok(Sent::Whole)) && broken.is_none();
-    flight.land(settled.unwrap_or_else(Instant::now), broken);
-    (whole && reply.reusable()).then_some(connection)
+    in_flight.finish(settled.unwrap_or_else(Instant::now), broken);
+    (whole && response.reusable()).then_some(connection)
 }
 
 /// A connection broke while it was read, and maybe before, while it was written.
@@ -202,7 +202,7 @@ impl Watch {
     /// What `read` gives, or the limit that passed before.
     ///
     /// A wake-up that read something before the timer's instant cannot have been the timer's (it is never early), so then the
-    /// timer is not asked: that would be a fifth of what an event costs in this task.
+    /// timer is not polled: that would be a fifth of what an event costs in this task.
     async fn guard<T>(&mut self, read: impl Future<Output = T>) -> Result<T, End> {
         let mut read = std::pin::pin!(read);
         std::future::poll_fn(|context| {
@@ -220,12 +220,12 @@ impl Watch {
         .await
     }
 
-    /// Something arrived for `flight`.
-    pub(crate) fn saw(&mut self, at: Instant, flight: &Flight<'_>) {
-        if flight.has_content() {
+    /// Bytes arrived for `in_flight`.
+    pub(crate) fn saw(&mut self, at: Instant, in_flight: &InFlight<'_>) {
+        if in_flight.has_content() {
             self.first_token = None;
         }
-        if flight.has_body() && self.last_read.replace(at).is_none() {
+        if in_flight.has_body() && self.last_read.replace(at).is_none() {
             self.arm();
         }
     }

@@ -1,11 +1,11 @@
-//! Drives one load point: threads, phases, and the way of every record to the caller.
+//! Drives one load point: starts the threads, runs the phases, hands every record to the caller.
 //!
-//! One operating-system thread per share of the load, each with its own single-threaded runtime, client and connections; they
-//! meet only in the counter of `supply` (once a request) and in the channel of finished records (once a request).
+//! Each thread drives a share of the load with its own single-threaded runtime, client and connections. Threads share only the
+//! counter of `request_queue` and the channel of finished records, each once a request.
 //!
-//! A closed loop is `slots`: each takes its next request itself. An open loop is [`open_loop`]: a thread of
-//! its own (`pace`) says when, the driving threads send what they are handed. Both end the same way: when nothing is left
-//! to send, what is in flight is drained or cut.
+//! In a closed loop every slot takes its next request itself. In an open loop a thread of its own (`pace`) decides when, and
+//! the driving threads send what it hands them. Both end the same way: when nothing is left to send, the requests in flight
+//! are drained or cut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::clock::Clock;
-use super::collect::Collector;
-use super::flight::{self, Keep, Tower};
+use super::closed_loop::Slots;
+use super::collector::Collector;
+use super::conversation::Conversations;
+use super::counters::LiveCounters;
 use super::health::{self, Monitor, ThreadHealth};
 use super::http1;
-use super::pace::{Gate, Pacer, Ticket};
-use super::progress::Progress;
+use super::in_flight::{self, Keep, PhaseContext};
+use super::open_loop::open_loop;
+use super::pace::{Admission, Gate, Pacer};
 use super::ramp::Timeline;
-use super::redeem::open_loop;
-use super::slots::Slots;
-use super::supply::Supply;
+use super::request_queue::RequestQueue;
 use super::target::{Target, TargetError};
-use super::turns::Line;
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Extension, Level, LoadPoint};
 use crate::prompts::Prompts;
@@ -91,65 +91,64 @@ pub fn drive(
     point: &LoadPoint,
     prompts: &Arc<Prompts>,
     options: &Options,
-    progress: &Progress,
+    counters: &LiveCounters,
     sink: &mut dyn FnMut(&RequestRecord),
     stop: &CancellationToken,
 ) -> Result<PointRun, LoadError> {
-    let crew = Crew::prepare(target, point, prompts, options, progress, stop)?;
+    let setup = Setup::prepare(target, point, prompts, options, counters, stop)?;
     let mut collector = Collector::new(point.wave(), prompts.tokenizer(), sink);
     let health = std::thread::scope(|scope| {
         let (records, ended) = channel();
         let builder = std::thread::Builder::new().name("prompts".into());
-        builder
-            .spawn_scoped(scope, || crew.shared.supplies.iter().for_each(|supply| supply.keep_filled()))?;
-        crew.shared.monitor.start(scope);
-        let (pacers, pace) = (crew.pacers, std::thread::Builder::new().name("pace".into()));
+        builder.spawn_scoped(scope, || setup.shared.queues.iter().for_each(|queue| queue.keep_filled()))?;
+        setup.shared.monitor.start(scope);
+        let (pacers, pace) = (setup.pacers, std::thread::Builder::new().name("pace".into()));
         let pace = match pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
             Ok(pace) => pace,
             Err(error) => {
-                crew.shared.shut_down();
+                setup.shared.shut_down();
                 return Err(LoadError::Start(error));
             }
         };
         let mut drivers = Vec::new();
-        for (index, (runtime, client, tickets)) in crew.drivers.into_iter().enumerate() {
-            let shared = Arc::clone(&crew.shared);
-            let driver = Driver { index, client, shared, records: records.clone(), tickets };
+        for (index, (runtime, client, admissions)) in setup.drivers.into_iter().enumerate() {
+            let shared = Arc::clone(&setup.shared);
+            let driver = Driver { index, client, shared, records: records.clone(), admissions };
             let thread = std::thread::Builder::new().name(format!("load-{index}"));
             match thread.spawn_scoped(scope, move || driver.run(&runtime)) {
                 Ok(handle) => drivers.push(handle),
                 Err(error) => {
-                    crew.shared.shut_down();
+                    setup.shared.shut_down();
                     return Err(LoadError::Start(error));
                 }
             }
         }
         drop(records);
         for ended in ended {
-            crew.shared.monitor.saw(&ended.record);
+            setup.shared.monitor.saw(&ended.record);
             if collector.take(ended).is_some() {
-                crew.shared.halt.cancel();
+                setup.shared.halt.cancel();
             }
         }
-        if !crew.shared.halt.is_cancelled() {
+        if !setup.shared.halt.is_cancelled() {
             // It counts the arrivals that still waited at the end.
             let _ = pace.join();
         }
-        let mut health = crew.shared.monitor.close();
-        crew.shared.shut_down();
+        let mut health = setup.shared.monitor.close();
+        setup.shared.shut_down();
         let threads = drivers.into_iter().filter_map(|driver| driver.join().ok()).collect();
         ThreadHealth::merge(threads, &mut health);
         Ok(health)
     })?;
-    progress.enter(None);
-    let cut = crew.shared.cut.load(Relaxed);
-    let arrivals = crew.gate.map(|gate| gate.arrivals());
-    Ok(collector.finish(&crew.shared.clock, health, cut, arrivals))
+    counters.enter(None);
+    let cut = setup.shared.cut.load(Relaxed);
+    let arrivals = setup.gate.map(|gate| gate.arrivals());
+    Ok(collector.finish(&setup.shared.clock, health, cut, arrivals))
 }
 
-/// Everything that can fail is made before the first thread starts.
-struct Crew {
-    drivers: Vec<(Runtime, Client, Tickets)>,
+/// Everything that can fail, made before the first thread starts.
+struct Setup {
+    drivers: Vec<(Runtime, Client, Admissions)>,
     shared: Arc<Shared>,
     /// Open loop: one a phase.
     pacers: Vec<Pacer>,
@@ -157,10 +156,10 @@ struct Crew {
     gate: Option<Arc<Gate>>,
 }
 
-/// What one thread is handed in an open loop, phase by phase; empty in a closed one.
-type Tickets = VecDeque<UnboundedReceiver<Ticket>>;
+/// The admissions of one thread in an open loop, one channel per phase; empty in a closed loop.
+type Admissions = VecDeque<UnboundedReceiver<Admission>>;
 
-/// What the threads of one point have in common.
+/// State shared by the threads of one point.
 struct Shared {
     arrival: Arrival,
     at_end: AtEnd,
@@ -168,9 +167,9 @@ struct Shared {
     keep: Keep,
     threads: usize,
     clock: Clock,
-    progress: Progress,
+    counters: LiveCounters,
     /// The phases that send something, in order.
-    supplies: Vec<Arc<Supply>>,
+    queues: Vec<Arc<RequestQueue>>,
     /// Threads meet here before each phase: the measured one starts when the last warm-up request has ended.
     meeting: Barrier,
     halt: CancellationToken,
@@ -179,13 +178,13 @@ struct Shared {
     monitor: Monitor,
 }
 
-impl Crew {
+impl Setup {
     fn prepare(
         target: &Target,
         point: &LoadPoint,
         prompts: &Arc<Prompts>,
         options: &Options,
-        progress: &Progress,
+        counters: &LiveCounters,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
         if point.concurrency() == Some(0) || point.request_rate().is_some_and(|rate| rate <= 0.0) {
@@ -197,16 +196,16 @@ impl Crew {
         let mut drivers = Vec::with_capacity(threads);
         for _ in 0..threads {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            drivers.push((runtime, Client::new(target, point)?, Tickets::new()));
+            drivers.push((runtime, Client::new(target, point)?, Admissions::new()));
         }
         let (point, model) = (Arc::new(point.clone()), Arc::from(target.model.as_str()));
-        let supplies: Vec<Arc<Supply>> = [Phase::Warmup, Phase::Measure]
+        let queues: Vec<Arc<RequestQueue>> = [Phase::Warmup, Phase::Measure]
             .into_iter()
             .map(|phase| (Arc::clone(&point), Arc::clone(prompts), Arc::clone(&model), phase))
-            .map(|(point, prompts, model, phase)| Arc::new(Supply::new(point, prompts, model, phase)))
-            .filter(|supply| supply.total() != Some(0))
+            .map(|(point, prompts, model, phase)| Arc::new(RequestQueue::new(point, prompts, model, phase)))
+            .filter(|queue| queue.total() != Some(0))
             .collect();
-        if let Some(first) = supplies.first() {
+        if let Some(first) = queues.first() {
             first.prefill();
         }
         let shared = Shared {
@@ -220,21 +219,21 @@ impl Crew {
             },
             threads,
             clock: Clock::start(),
-            progress: progress.clone(),
-            supplies,
+            counters: counters.clone(),
+            queues,
             meeting: Barrier::new(threads),
             halt: stop.child_token(),
             cut: AtomicBool::new(false),
             monitor: Monitor::new(target.url("/")?.port_or_known_default()),
         };
         let (mut pacers, mut gate) = (Vec::new(), None);
-        for supply in &shared.supplies {
-            let clock = (shared.clock, progress, &shared.halt);
-            let Some((pacer, tickets)) = Pacer::new(&point, supply, threads, clock) else { break };
-            for (driver, tickets) in drivers.iter_mut().zip(tickets) {
-                driver.2.push_back(tickets);
+        for queue in &shared.queues {
+            let clock = (shared.clock, counters, &shared.halt);
+            let Some((pacer, admissions)) = Pacer::new(&point, queue, threads, clock) else { break };
+            for (driver, admissions) in drivers.iter_mut().zip(admissions) {
+                driver.2.push_back(admissions);
             }
-            if supply.phase() == Phase::Measure {
+            if queue.phase() == Phase::Measure {
                 gate = Some(pacer.gate());
             }
             pacers.push(pacer);
@@ -252,7 +251,7 @@ impl Shared {
     fn shut_down(&self) {
         self.halt.cancel();
         self.monitor.stop();
-        self.supplies.iter().for_each(|supply| supply.close());
+        self.queues.iter().for_each(|queue| queue.close());
     }
 }
 
@@ -272,12 +271,12 @@ struct Driver {
     index: usize,
     client: Client,
     shared: Arc<Shared>,
-    records: Sender<flight::Ended>,
-    tickets: Tickets,
+    records: Sender<in_flight::FinishedRequest>,
+    admissions: Admissions,
 }
 
 impl Driver {
-    /// Goes through the phases; gives what the thread measured of itself in the measured one.
+    /// Runs all phases; returns what the thread measured of itself in the measured one.
     fn run(self, runtime: &Runtime) -> ThreadHealth {
         let mut health = ThreadHealth::default();
         runtime.block_on(self.phases(&mut health));
@@ -287,10 +286,10 @@ impl Driver {
     }
 
     async fn phases(self, health: &mut ThreadHealth) {
-        let Self { index, client, shared, records, mut tickets } = self;
+        let Self { index, client, shared, records, mut admissions } = self;
         let client = Arc::new(client);
-        for supply in &shared.supplies {
-            let phase = supply.phase();
+        for queue in &shared.queues {
+            let phase = queue.phase();
             tokio::select! {
                 biased;
                 () = shared.halt.cancelled() => {}
@@ -298,53 +297,55 @@ impl Driver {
             }
             // What was sampled before does not belong to this phase.
             http1::take_read_delay();
-            if !meet(&shared, supply).await {
+            if !meet(&shared, queue).await {
                 shared.cut.store(true, Relaxed);
                 return;
             }
             let arrival = shared.arrival_in(phase);
-            let timeline = arrival.ramp().zip(supply.wait_open());
+            let timeline = arrival.ramp().zip(queue.wait_open());
             let timeline = timeline.map(|(ramp, start)| Arc::new(Timeline::new(ramp, start, &shared.clock)));
-            let tower = Arc::new(Tower {
+            let context = Arc::new(PhaseContext {
                 clock: shared.clock,
                 phase,
                 timeline: timeline.clone(),
-                progress: shared.progress.clone(),
+                counters: shared.counters.clone(),
                 streaming: shared.streaming,
                 keep: shared.keep,
                 records: records.clone(),
             });
-            let mut flights = JoinSet::new();
-            let (all_sent, at_end) = (supply.all_out().clone(), at_end(&shared, phase));
-            let line = Line { client: Arc::clone(&client), supply: Arc::clone(supply), tower };
-            let slots = || Slots { thread: index, threads: shared.threads, line: line.clone() };
+            let mut tasks = JoinSet::new();
+            let (all_sent, at_end) = (queue.all_taken().clone(), at_end(&shared, phase));
+            let conversations =
+                Conversations { client: Arc::clone(&client), queue: Arc::clone(queue), context };
+            let slots =
+                || Slots { thread: index, threads: shared.threads, conversations: conversations.clone() };
             match (&arrival, &timeline) {
                 (Arrival::Closed { concurrency: Level::Constant(concurrency) }, _) => {
-                    slots().fixed(*concurrency, &mut flights);
+                    slots().fixed(*concurrency, &mut tasks);
                 }
                 (Arrival::Closed { concurrency: Level::Ramp(ramp) }, Some(timeline)) => {
-                    slots().ramp(timeline, ramp.slots(), &mut flights);
+                    slots().ramp(timeline, ramp.slots(), &mut tasks);
                 }
                 _ => {}
             }
-            let tickets = tickets.pop_front();
-            // Until every ticket was redeemed, sending goes on for this thread.
-            let redeemed = CancellationToken::new();
-            if tickets.is_none() {
-                redeemed.cancel();
+            let admissions = admissions.pop_front();
+            // Cancelled when this thread has started every admitted request.
+            let all_started = CancellationToken::new();
+            if admissions.is_none() {
+                all_started.cancel();
             }
             let ended = tokio::select! {
                 biased;
-                () = shared.halt.cancelled() => Ended::Halted,
-                () = open_loop(tickets, &line, &mut flights, &redeemed) => Ended::Done,
-                () = end_of_patience(&all_sent, &redeemed, supply.deadline(), at_end) => Ended::Cut,
-                () = sample(health, timeline.as_deref(), &shared), if phase == Phase::Measure => Ended::Done,
+                () = shared.halt.cancelled() => PhaseEnd::Halted,
+                () = open_loop(admissions, &conversations, &mut tasks, &all_started) => PhaseEnd::Done,
+                () = cut_time(&all_sent, &all_started, queue.deadline(), at_end) => PhaseEnd::Cut,
+                () = sample(health, timeline.as_deref(), &shared), if phase == Phase::Measure => PhaseEnd::Done,
             };
-            if ended != Ended::Done {
-                // Dropping a flight delivers its record.
-                flights.shutdown().await;
+            if ended != PhaseEnd::Done {
+                // Dropping a request in flight delivers its record.
+                tasks.shutdown().await;
             }
-            if ended == Ended::Halted {
+            if ended == PhaseEnd::Halted {
                 shared.cut.store(true, Relaxed);
                 return;
             }
@@ -354,7 +355,7 @@ impl Driver {
 
 /// How a phase ended on one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum PhaseEnd {
     /// Every request ended by itself.
     Done,
     /// The point was stopped from outside or given up.
@@ -363,8 +364,8 @@ enum Ended {
     Cut,
 }
 
-/// Connections that one thread needs at once when a phase begins: its slots of a fixed concurrency. Other loads grow into
-/// theirs.
+/// Connections that one thread needs at once when a phase begins: its slots of a fixed concurrency. Other loads open
+/// theirs one by one.
 fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
     match arrival {
         Arrival::Closed { concurrency: Level::Constant(concurrency) } => {
@@ -394,16 +395,16 @@ fn at_end(shared: &Shared, phase: Phase) -> AtEnd {
     }
 }
 
-/// Returns when what is still in flight is to be cut: `at_end` after the last request was sent or the time was over.
-async fn end_of_patience(
+/// Returns when the requests still in flight are to be cut: `at_end` after the last request was sent or the time was over.
+async fn cut_time(
     all_sent: &CancellationToken,
-    redeemed: &CancellationToken,
+    all_started: &CancellationToken,
     deadline: Option<std::time::Instant>,
     at_end: AtEnd,
 ) {
     let sent = async {
         all_sent.cancelled().await;
-        redeemed.cancelled().await;
+        all_started.cancelled().await;
     };
     match deadline {
         Some(deadline) => tokio::select! {
@@ -422,16 +423,16 @@ async fn end_of_patience(
     }
 }
 
-/// Waits for the other threads; the last one to come opens the phase. False: the point was stopped.
-async fn meet(shared: &Shared, supply: &Supply) -> bool {
-    let phase = supply.phase();
+/// Waits for the other threads; the last one opens the phase. False: the point was stopped.
+async fn meet(shared: &Shared, queue: &RequestQueue) -> bool {
+    let phase = queue.phase();
     let meeting = async {
         if shared.meeting.wait().await.is_leader() {
-            shared.progress.enter(Some(phase));
+            shared.counters.enter(Some(phase));
             if phase == Phase::Measure {
                 shared.monitor.open();
             }
-            supply.open();
+            queue.open();
         }
         // Nobody sends before the leader is done.
         shared.meeting.wait().await;

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(line.chars().count(), MAX_CHARS);
         assert!(line.ends_with('…'));
         assert_eq!(shorten("a \n\t b"), "a b");
-        // A cut object is no JSON any more; its beginning still says what it is about.
+        // A cut object is no JSON any more; its beginning still names the error.
         let echo = format!(r#"{{"detail":"bad prompt {}"}}"#, "x".repeat(MAX_BYTES));
         assert!(message(echo.as_bytes()).starts_with(r#"{"detail":"bad prompt x"#));
     }

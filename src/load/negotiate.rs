@@ -1,7 +1,7 @@
 //! Finds out, before the load, which extensions a server refuses, so that no load point is lost to a field it could do without.
 //!
-//! A server that takes everything sees one request of one token for each URL. Nothing is ever left out during the load
-//! itself, and nothing is sent twice there.
+//! A server that takes every extension sees one request of one token for each URL. During the load nothing is left out and
+//! nothing is sent twice.
 
 use std::time::Duration;
 
@@ -24,24 +24,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Refusal {
     /// The extension.
     pub extension: Extension,
-    /// What the server said to it, in one line.
+    /// The answer of the server to it, in one line.
     pub said: String,
     /// Base URL of the server.
     pub server: String,
 }
 
-/// What a server made of one request.
+/// How a server answered one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Reply {
-    Taken,
-    /// It does not like the request itself: its words, whole.
+enum Acceptance {
+    Accepted,
+    /// It rejected the request itself, with this text.
     Refused(String),
-    /// Anything else says nothing about the request.
+    /// Any other answer: it proves nothing about the request.
     Other,
 }
 
 /// The extensions of `point` that must be left out for `target` to take its requests; a server that refuses them in any case
-/// is left to the load, which records what it says. Blocks; nothing is recorded. Cancelling `stop` ends it early.
+/// is left to the load, which records its answers. Blocks; nothing is recorded. Cancelling `stop` ends it early.
 ///
 /// # Errors
 /// [`LoadError`] when the target is unusable or the operating system refuses a poller.
@@ -76,7 +76,7 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
             let prompt = PromptPlan::one_word(asked.endpoint);
             let body = request_body(&asked, &server.model, &prompt);
             let answer = probe::post(&client, url.clone(), body, asked.streaming, limit).await;
-            answer.as_ref().map_or_else(|_: &ProbeError| Reply::Other, read)
+            answer.as_ref().map_or_else(|_: &ProbeError| Acceptance::Other, read)
         });
         let server = server.address();
         let named = |(extension, said)| Refusal { extension, said, server: server.clone() };
@@ -97,15 +97,15 @@ fn shortest(point: &LoadPoint, left_out: impl Iterator<Item = Extension>) -> Loa
 /// tries each of them again with the others left out, so that none is missed for nothing. Empty when nothing helps.
 async fn settle(
     offered: &[Extension],
-    mut ask: impl AsyncFnMut(&[Extension]) -> Reply,
+    mut ask: impl AsyncFnMut(&[Extension]) -> Acceptance,
 ) -> Vec<(Extension, String)> {
     let mut refused: Vec<(Extension, String)> = Vec::new();
     loop {
         let out: Vec<Extension> = refused.iter().map(|(extension, _)| *extension).collect();
         let words = match ask(&out).await {
-            Reply::Taken => break,
-            Reply::Refused(words) => words,
-            Reply::Other => return Vec::new(),
+            Acceptance::Accepted => break,
+            Acceptance::Refused(words) => words,
+            Acceptance::Other => return Vec::new(),
         };
         let left = || offered.iter().filter(|extension| !out.contains(extension));
         let mut next: Vec<Extension> =
@@ -124,8 +124,8 @@ async fn settle(
         let others = refused.iter().enumerate().filter(|(at, _)| *at != index);
         let others: Vec<Extension> = others.map(|(_, (extension, _))| *extension).collect();
         match ask(&others).await {
-            Reply::Taken => drop(refused.remove(index)),
-            Reply::Refused(_) | Reply::Other => index += 1,
+            Acceptance::Accepted => drop(refused.remove(index)),
+            Acceptance::Refused(_) | Acceptance::Other => index += 1,
         }
     }
     refused.sort_by_key(|(extension, _)| *extension);
@@ -133,9 +133,9 @@ async fn settle(
 }
 
 /// A 400 or 422, as status or as the code of an error inside a 200.
-fn read(page: &Page) -> Reply {
+fn read(page: &Page) -> Acceptance {
     match page.status {
-        400 | 422 => Reply::Refused(page.body.clone()),
+        400 | 422 => Acceptance::Refused(page.body.clone()),
         200..=299 => {
             let inside = page.body.lines().find(|line| {
                 let data = line.strip_prefix("data:").unwrap_or(line);
@@ -143,11 +143,11 @@ fn read(page: &Page) -> Reply {
                 let code = value.as_ref().and_then(|value| value.get("error")?.get("code")?.as_u64());
                 matches!(code, Some(400 | 422))
             });
-            inside.map_or(Reply::Taken, |line| {
-                Reply::Refused(line.strip_prefix("data:").unwrap_or(line).to_owned())
+            inside.map_or(Acceptance::Accepted, |line| {
+                Acceptance::Refused(line.strip_prefix("data:").unwrap_or(line).to_owned())
             })
         }
-        _ => Reply::Other,
+        _ => Acceptance::Other,
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::schedule::Schedule;
 use super::testing::*;
-use super::{Progress, Target};
+use super::{LiveCounters, Target};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Spacing, Stop, WhenFull};
 
@@ -183,10 +183,10 @@ fn warmup_has_its_own_schedule_and_prompts() {
 fn an_interrupt_leaves_nothing_uncounted() {
     let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
     let point = LoadPoint { stop: Stop::Requests(1000), ..capped(1e5, 4, WhenFull::Queue) };
-    let (stop, progress) = (CancellationToken::new(), Progress::default());
+    let (stop, counters) = (CancellationToken::new(), LiveCounters::default());
     let run = std::thread::scope(|scope| {
-        let driver = scope.spawn(|| Driven::watched(&server.target(), &point, 2, &progress, &stop));
-        while progress.snapshot().chunks < 4 {
+        let driver = scope.spawn(|| Driven::watched(&server.target(), &point, 2, &counters, &stop));
+        while counters.snapshot().chunks < 4 {
             std::thread::yield_now();
         }
         stop.cancel();

@@ -1,11 +1,11 @@
-//! Lets the arrivals of an open loop in at their intended instants.
+//! The pacer: admits the arrivals of an open loop at their intended instants.
 //!
-//! One thread of its own sleeps to each instant of the [`Schedule`] and hands a [`Ticket`] to a driving thread. It sleeps
+//! One thread of its own sleeps to each instant of the [`Schedule`] and hands an [`Admission`] to a driving thread. It sleeps
 //! in the kernel (futex, high-resolution timer, timer slack 1 ns), because timers of the driving runtimes tick in
 //! milliseconds; it never spins, so it costs nothing while the next arrival is far away.
 //!
 //! Instants are absolute. After a stall the arrivals that are due by then leave at once, each with its own intended
-//! instant, and those that are not due do not: there is no burst beyond what the schedule says, and no arrival is lost.
+//! instant, and those that are not due do not: there is no burst beyond the schedule, and no arrival is lost.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use super::progress::Progress;
+use super::counters::LiveCounters;
+use super::request_queue::{ReadyRequest, RequestQueue};
 use super::schedule::Schedule;
-use super::supply::{Prepared, Supply};
 use crate::metrics::record::{Arrivals, Phase};
 use crate::plan::{Arrival, LoadPoint, WhenFull};
 
-/// Longest sleep without a look at the halt.
+/// Longest sleep without a check for the halt.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// The places of the requests in flight, and the count of the arrivals.
+/// Bounds the requests in flight and counts the arrivals. A place is the number of one of the requests in flight.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Places there are.
+    /// Number of places.
     places: u32,
     state: Mutex<State>,
     left: Condvar,
@@ -104,27 +104,27 @@ impl Gate {
     }
 }
 
-/// An arrival that may be sent. It holds its place until it is dropped; one that is dropped unsent is counted so.
+/// An arrival that may be sent. It holds its place until it is dropped; dropped unsent it is counted as unsent.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Admission {
     gate: Arc<Gate>,
-    prepared: Option<Prepared>,
+    request: Option<ReadyRequest>,
     pub(crate) place: u32,
     pub(crate) scheduled_us: u64,
     /// It belongs to the figures.
     counts: bool,
 }
 
-impl Ticket {
+impl Admission {
     /// The request, to be sent now.
-    pub(crate) fn redeem(&mut self) -> Option<Prepared> {
-        self.prepared.take()
+    pub(crate) fn take_request(&mut self) -> Option<ReadyRequest> {
+        self.request.take()
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Admission {
     fn drop(&mut self) {
-        if self.prepared.is_some() && self.counts {
+        if self.request.is_some() && self.counts {
             self.gate.count(|arrivals| arrivals.unsent += 1);
         }
         self.gate.leave(self.place);
@@ -139,77 +139,77 @@ pub(crate) struct Pacer {
     figures_end: Duration,
     when_full: WhenFull,
     gate: Arc<Gate>,
-    supply: Arc<Supply>,
+    queue: Arc<RequestQueue>,
     clock: Clock,
-    progress: Progress,
+    counters: LiveCounters,
     halt: CancellationToken,
     /// One a driving thread. A place belongs to one thread, so connections never outnumber places.
-    drivers: Vec<UnboundedSender<Ticket>>,
+    drivers: Vec<UnboundedSender<Admission>>,
 }
 
 impl Pacer {
-    /// A pacer for `supply`, and the tickets of each of `threads` driving threads; `None` in a closed loop.
+    /// A pacer for `queue`, and the admissions of each of `threads` driving threads; `None` in a closed loop.
     pub(crate) fn new(
         point: &LoadPoint,
-        supply: &Arc<Supply>,
+        queue: &Arc<RequestQueue>,
         threads: usize,
-        (clock, progress, halt): (Clock, &Progress, &CancellationToken),
-    ) -> Option<(Self, Vec<UnboundedReceiver<Ticket>>)> {
-        let phase = supply.phase();
+        (clock, counters, halt): (Clock, &LiveCounters, &CancellationToken),
+    ) -> Option<(Self, Vec<UnboundedReceiver<Admission>>)> {
+        let phase = queue.phase();
         let arrival = if phase == Phase::Warmup { point.arrival.of_warmup() } else { point.arrival.clone() };
         let (schedule, limit) = match &arrival {
             Arrival::Closed { .. } => return None,
             Arrival::Open { rate, spacing, limit } => (Schedule::new(rate, *spacing, point, phase), limit),
             Arrival::Trace { limit } => {
-                let arrivals = supply.prompts().arrivals().unwrap_or_default();
+                let arrivals = queue.prompts().arrivals().unwrap_or_default();
                 (Schedule::recorded(arrivals, point, phase), limit)
             }
         };
         let figures_end = arrival.ramp().and_then(|ramp| Duration::try_from_secs_f64(ramp.measured_s()).ok());
-        let (drivers, tickets) = (0..threads).map(|_| unbounded_channel()).unzip();
+        let (drivers, admissions) = (0..threads).map(|_| unbounded_channel()).unzip();
         let pacer = Self {
             schedule,
             figures_end: figures_end.unwrap_or(Duration::MAX),
             when_full: limit.when_full,
             gate: Arc::new(Gate::new(limit.max_concurrency)),
-            supply: Arc::clone(supply),
+            queue: Arc::clone(queue),
             clock,
-            progress: progress.clone(),
+            counters: counters.clone(),
             halt: halt.clone(),
             drivers,
         };
-        Some((pacer, tickets))
+        Some((pacer, admissions))
     }
 
     pub(crate) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.gate)
     }
 
-    /// Waits for the phase to begin and lets its arrivals in. Blocks; runs on a thread of its own.
+    /// Waits for the phase to begin and admits its arrivals. Blocks; runs on a thread of its own.
     pub(crate) fn run(mut self) {
         // Without it the kernel may add 50 µs to every sleep. Failing is no harm.
         let _ = nix::sys::prctl::set_timerslack(1);
-        if let Some(start) = self.supply.wait_open() {
-            self.let_in(start);
+        if let Some(start) = self.queue.wait_open() {
+            self.admit(start);
         }
-        self.supply.all_out().cancel();
+        self.queue.all_taken().cancel();
     }
 
-    fn let_in(&mut self, start: Instant) {
+    fn admit(&mut self, start: Instant) {
         let start_us = self.clock.us(start);
         let at_us =
             |offset: Duration| start_us.saturating_add(u64::try_from(offset.as_micros()).unwrap_or(u64::MAX));
-        let end = self.supply.duration().unwrap_or(Duration::MAX);
+        let end = self.queue.duration().unwrap_or(Duration::MAX);
         while let Some(offset) = self.schedule.next() {
             let due = start.checked_add(offset);
             if offset >= end {
                 // A phase that time ends lasts until then, also when nothing arrives any more.
-                if self.supply.duration().is_some() {
-                    self.sleep_until(self.supply.deadline());
+                if self.queue.duration().is_some() {
+                    self.sleep_until(self.queue.deadline());
                 }
                 return;
             }
-            let Some(prepared) = self.supply.take() else {
+            let Some(request) = self.queue.take() else {
                 self.give_up(offset, end, &at_us);
                 return;
             };
@@ -221,30 +221,30 @@ impl Pacer {
                 self.gate.arrived(at_us(offset));
             }
             let place = match self.when_full {
-                WhenFull::Queue => self.gate.enter(self.supply.deadline(), &self.halt),
+                WhenFull::Queue => self.gate.enter(self.queue.deadline(), &self.halt),
                 WhenFull::Drop => self.gate.try_enter(),
             };
             match (place, self.when_full) {
-                (Some(place), _) => self.send(place, prepared, at_us(offset), counts),
+                (Some(place), _) => self.send(place, request, at_us(offset), counts),
                 (None, WhenFull::Drop) => {
                     self.gate.count(|arrivals| arrivals.dropped += u64::from(counts));
-                    self.progress.dropped();
+                    self.counters.dropped();
                 }
                 (None, WhenFull::Queue) => self.gate.count(|arrivals| arrivals.unsent += u64::from(counts)),
             }
         }
     }
 
-    fn send(&self, place: u32, prepared: Prepared, scheduled_us: u64, counts: bool) {
-        let ticket =
-            Ticket { gate: Arc::clone(&self.gate), prepared: Some(prepared), place, scheduled_us, counts };
-        // A thread that is gone was halted; the ticket counts itself as it is dropped.
+    fn send(&self, place: u32, request: ReadyRequest, scheduled_us: u64, counts: bool) {
+        let admission =
+            Admission { gate: Arc::clone(&self.gate), request: Some(request), place, scheduled_us, counts };
+        // A thread that is gone was halted; the admission counts itself as it is dropped.
         if let Some(driver) = self.drivers.get(place as usize % self.drivers.len().max(1)) {
-            let _ = driver.send(ticket);
+            let _ = driver.send(admission);
         }
     }
 
-    /// No request is left: all were let in, or the time is over. What was due until `end` and could not leave is counted.
+    /// No request is left: all were admitted, or the time is over. What was due until `end` and could not leave is counted.
     fn give_up(&mut self, first: Duration, end: Duration, at_us: &dyn Fn(Duration) -> u64) {
         if end == Duration::MAX || self.halt.is_cancelled() {
             return;

@@ -37,7 +37,7 @@ pub enum ProbeError {
         /// Its words.
         message: String,
     },
-    /// 200, but not the answer asked for.
+    /// 200, but not the expected answer.
     #[error("unexpected answer: {0}")]
     Answer(String),
 }
@@ -80,10 +80,10 @@ pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -
 pub struct Model {
     /// Name to ask for.
     pub id: String,
-    /// tokmark's simulated engine says so of itself.
+    /// The server is tokmark's simulated engine.
     #[serde(default)]
     pub simulated: bool,
-    /// Longest prompt and answer together, tokens, when the server tells (vLLM, SGLang, tokmark's simulated engine).
+    /// Longest prompt and answer together, tokens, when the server reports it (vLLM, SGLang, tokmark's simulated engine).
     #[serde(default)]
     pub max_model_len: Option<u32>,
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
-use super::{Options, Progress, Target, drive};
+use super::{LiveCounters, Options, Target, drive};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Ramp, Spacing, Stop, WhenFull};
 
@@ -18,9 +18,9 @@ fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
 
 /// Ends the run when `enough` of its requests have ended.
 fn run_until(server: &Server, point: &LoadPoint, threads: usize, enough: impl Fn(&Seen) -> bool) -> Driven {
-    let (progress, stop) = (Progress::default(), CancellationToken::new());
+    let (counters, stop) = (LiveCounters::default(), CancellationToken::new());
     std::thread::scope(|scope| {
-        let driver = scope.spawn(|| Driven::watched(&server.target(), point, threads, &progress, &stop));
+        let driver = scope.spawn(|| Driven::watched(&server.target(), point, threads, &counters, &stop));
         while !enough(&server.seen()) {
             std::thread::yield_now();
         }
@@ -273,8 +273,8 @@ fn an_interrupt_in_mid_ramp_cuts_and_records() {
 #[test]
 fn a_ramp_of_nothing_is_refused() {
     let nothing = closed(ramp("1s:0"));
-    let (progress, stop) = (Progress::default(), CancellationToken::new());
+    let (counters, stop) = (LiveCounters::default(), CancellationToken::new());
     let target = Target::new("http://127.0.0.1:1", "m");
     let (prompts, options) = (prompts(&nothing), Options::default());
-    assert!(drive(&target, &nothing, &prompts, &options, &progress, &mut |_| {}, &stop).is_err());
+    assert!(drive(&target, &nothing, &prompts, &options, &counters, &mut |_| {}, &stop).is_err());
 }

@@ -28,7 +28,7 @@ pub(crate) struct Repeated<'a> {
 }
 
 impl Repeat {
-    /// Remembers the frame of `chunk`, which was parsed from `data`, if the text is all that it says.
+    /// Remembers the frame of `chunk`, which was parsed from `data`, if the text is all it holds.
     pub(crate) fn learn(&mut self, data: &[u8], chunk: &Chunk<'_>) {
         let Some((choice, text)) = chunk.only_text() else { return };
         // A borrowed text lies within the data; one that had escapes does not.

@@ -5,7 +5,7 @@
 //!
 //! Where the rate changes over time (a ramp), arrivals of a process of rate 1 are drawn and mapped through the inverse of the
 //! integral of the rate: a non-homogeneous Poisson process for Poisson spacing, and exactly as many arrivals as the integral
-//! says for constant spacing. A ramp of one stage that is held is the plain open loop.
+//! for constant spacing. A ramp of one stage that is held is the plain open loop.
 
 use std::time::Duration;
 

@@ -111,11 +111,11 @@ impl Target {
         Ok(Some(Arc::new(self.tls.config(self.http)?)))
     }
 
-    /// An HTTP client for this target: no redirects, no retries by reqwest, a proxy only when asked for.
+    /// An HTTP client for this target: no redirects, no retries by reqwest, a proxy only where one is set.
     ///
     /// One resend remains that reqwest cannot switch off and that is safe: hyper's pool hands a request to another connection
     /// when the idle one it had picked turns out closed *before a single byte was written*; the server never saw it.
-    /// Once bytes were written nothing is ever sent twice: the record says `disconnected`.
+    /// Once bytes were written nothing is ever sent twice: the outcome is `disconnected`.
     ///
     /// # Errors
     /// [`TargetError`], each before anything is sent.

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
-use super::{Options, Progress, drive};
+use super::{LiveCounters, Options, drive};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, Level, Limit, LoadPoint, Slo, Spacing, Stop};
-use crate::prompts::{Learned, Prompts, Shelf};
+use crate::prompts::{Learned, Prompts, TokenizerCache};
 
 /// A small closed-loop point: chat, streamed, 8/4 tokens, as many requests as slots.
 pub(crate) fn point(concurrency: u32) -> LoadPoint {
@@ -45,7 +45,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
 
 /// What `point` sends.
 pub(crate) fn prompts(point: &LoadPoint) -> Arc<Prompts> {
-    Arc::new(Prompts::prepare(point, 0, Learned::default(), &Shelf::default()).unwrap())
+    Arc::new(Prompts::prepare(point, 0, Learned::default(), &TokenizerCache::default()).unwrap())
 }
 
 /// The same as an open loop without a limit of requests in flight.
@@ -64,7 +64,7 @@ pub(crate) struct Driven {
 impl Driven {
     /// Drives `point` on so many threads.
     pub(crate) fn new(target: &Target, point: &LoadPoint, threads: usize) -> Self {
-        Self::watched(target, point, threads, &Progress::default(), &CancellationToken::new())
+        Self::watched(target, point, threads, &LiveCounters::default(), &CancellationToken::new())
     }
 
     /// The same, watched and stopped from outside.
@@ -72,12 +72,12 @@ impl Driven {
         target: &Target,
         point: &LoadPoint,
         threads: usize,
-        progress: &Progress,
+        counters: &LiveCounters,
         stop: &CancellationToken,
     ) -> Self {
         let (options, mut records) = (Options { threads: Some(threads) }, Vec::new());
         let mut sink = |record: &RequestRecord| records.push(record.clone());
-        let run = drive(target, point, &prompts(point), &options, progress, &mut sink, stop).unwrap();
+        let run = drive(target, point, &prompts(point), &options, counters, &mut sink, stop).unwrap();
         Self { run, records }
     }
 

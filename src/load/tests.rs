@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
-use super::{Progress, Target, probe};
+use super::{LiveCounters, Target, probe};
 use crate::metrics::record::{Aborted, CountSource, Outcome, Phase, RequestRecord};
 use crate::plan::{Endpoint, LoadPoint, Stop};
 
@@ -235,7 +235,7 @@ fn a_duration_stops_sending_and_drains() {
     let run = run(&server.target(), &point, 2);
     assert!(!run.records.is_empty() && run.records.iter().all(|record| record.outcome == Outcome::Ok));
     let last = run.records.iter().map(|record| record.sent_us).max().unwrap();
-    // The exact rule is tested in `supply`; here a slow machine may pause between the rule and the stamp.
+    // The exact rule is tested in `request_queue`; here a slow machine may pause between the rule and the stamp.
     assert!(last <= run.window_start_us + 5_000_000);
     assert_eq!((run.interrupted, &run.aborted), (false, &None));
 }
@@ -243,21 +243,21 @@ fn a_duration_stops_sending_and_drains() {
 #[test]
 fn an_interrupt_cuts_and_records_what_is_in_flight() {
     let server = Server::play(|n| if n < 3 { good() } else { vec![head(), part(TOKEN), Step::Hold] });
-    let (stop, progress) = (CancellationToken::new(), Progress::default());
+    let (stop, counters) = (CancellationToken::new(), LiveCounters::default());
     let run = std::thread::scope(|scope| {
         let driver =
-            scope.spawn(|| Driven::watched(&server.target(), &measured(1000, 4), 2, &progress, &stop));
-        while progress.snapshot().chunks < 3 * 4 + 4 {
+            scope.spawn(|| Driven::watched(&server.target(), &measured(1000, 4), 2, &counters, &stop));
+        while counters.snapshot().chunks < 3 * 4 + 4 {
             std::thread::yield_now();
         }
-        assert_eq!(progress.snapshot().in_flight, 4);
+        assert_eq!(counters.snapshot().in_flight, 4);
         stop.cancel();
         driver.join().unwrap()
     });
     let cancelled: Vec<_> = run.records.iter().filter(|r| r.outcome == Outcome::Cancelled).collect();
     assert_eq!((run.records.len(), cancelled.len(), run.interrupted), (7, 4, true));
     assert!(cancelled.iter().all(|record| record.chunks_us.len() == 1 && record.status == Some(200)));
-    assert_eq!((progress.snapshot().in_flight, progress.snapshot().phase), (0, None));
+    assert_eq!((counters.snapshot().in_flight, counters.snapshot().phase), (0, None));
 }
 
 #[test]

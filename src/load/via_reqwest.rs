@@ -10,8 +10,8 @@ use reqwest::{Method, Request, Response, Url};
 
 use super::answer::End;
 use super::client::Watch;
-use super::flight::Flight;
-use super::supply::Prepared;
+use super::in_flight::InFlight;
+use super::request_queue::ReadyRequest;
 use crate::metrics::record::Outcome;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,13 +32,13 @@ impl ViaReqwest {
     /// Sends the request and reads its answer.
     pub(crate) async fn exchange(
         &self,
-        mut flight: Flight<'_>,
-        prepared: Prepared,
+        mut in_flight: InFlight<'_>,
+        ready: ReadyRequest,
         request_id: &str,
         mut watch: Watch,
     ) {
-        let Some(request) = self.request(prepared, request_id) else {
-            return flight.land(Instant::now(), Some(End::failed(Outcome::Connect, "no address")));
+        let Some(request) = self.request(ready, request_id) else {
+            return in_flight.finish(Instant::now(), Some(End::failed(Outcome::Connect, "no address")));
         };
         let answered = tokio::select! {
             biased;
@@ -50,27 +50,27 @@ impl ViaReqwest {
             Ok(response) => {
                 let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = response.status().as_u16();
-                flight.headers(at, status, text(CONTENT_TYPE), text(CONTENT_ENCODING));
-                read_body(response, flight, watch).await;
+                in_flight.headers(at, status, text(CONTENT_TYPE), text(CONTENT_ENCODING));
+                read_body(response, in_flight, watch).await;
             }
-            Err(end) => flight.land(at, Some(end)),
+            Err(end) => in_flight.finish(at, Some(end)),
         }
     }
 
-    fn request(&self, prepared: Prepared, request_id: &str) -> Option<Request> {
-        let turn = prepared.id % self.urls.len().max(1) as u64;
+    fn request(&self, ready: ReadyRequest, request_id: &str) -> Option<Request> {
+        let turn = ready.id % self.urls.len().max(1) as u64;
         let url = self.urls.get(usize::try_from(turn).ok()?)?.clone();
         let mut request = Request::new(Method::POST, url);
         request.headers_mut().clone_from(&self.headers);
         if let Ok(id) = HeaderValue::try_from(request_id) {
             request.headers_mut().insert(X_REQUEST_ID, id);
         }
-        *request.body_mut() = Some(prepared.body.into());
+        *request.body_mut() = Some(ready.body.into());
         Some(request)
     }
 }
 
-async fn read_body(mut response: Response, mut flight: Flight<'_>, mut watch: Watch) {
+async fn read_body(mut response: Response, mut in_flight: InFlight<'_>, mut watch: Watch) {
     // When the result became known, though the body goes on.
     let mut settled: Option<Instant> = None;
     let broken = loop {
@@ -82,9 +82,9 @@ async fn read_body(mut response: Response, mut flight: Flight<'_>, mut watch: Wa
         let at = Instant::now();
         match read {
             Ok(Some(bytes)) => {
-                flight.read(at, &bytes);
-                watch.saw(at, &flight);
-                if flight.settled() && settled.is_none() {
+                in_flight.read(at, &bytes);
+                watch.saw(at, &in_flight);
+                if in_flight.settled() && settled.is_none() {
                     settled = Some(at);
                     watch.hurry(at);
                 }
@@ -93,7 +93,7 @@ async fn read_body(mut response: Response, mut flight: Flight<'_>, mut watch: Wa
             Err(error) => break Some(end_of(&error)),
         }
     };
-    flight.land(settled.unwrap_or_else(Instant::now), broken);
+    in_flight.finish(settled.unwrap_or_else(Instant::now), broken);
     // The connection returns to the pool when its own tasks have run. Sending the next request before that would open
     // another one, and the number of connections would creep above the concurrency.
     drop(response);

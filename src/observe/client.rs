@@ -7,9 +7,14 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{append, next};
-use crate::load::Progress;
+use crate::load::LiveCounters;
 
-pub(super) async fn sample(file: std::fs::File, point: String, progress: Progress, stop: CancellationToken) {
+pub(super) async fn sample(
+    file: std::fs::File,
+    point: String,
+    progress: LiveCounters,
+    stop: CancellationToken,
+) {
     loop {
         let more = next(&stop).await;
         let snapshot = progress.snapshot();

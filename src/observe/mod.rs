@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::files;
-use crate::load::Progress;
+use crate::load::LiveCounters;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ impl Observers {
         folder: &Path,
         point: &str,
         metrics_urls: &[String],
-        progress: Progress,
+        progress: LiveCounters,
     ) -> std::io::Result<Self> {
         fs_err::create_dir_all(folder)?;
         let stop = CancellationToken::new();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::counter::Learned;
 use super::source::Prompts;
-use super::tokenizer::{Shelf, file_of};
+use super::tokenizer::{TokenizerCache, file_of};
 use crate::document::{InputError, InputErrors};
 use crate::plan::{LoadPoint, TokenizerSpec};
 
@@ -12,7 +12,10 @@ use crate::plan::{LoadPoint, TokenizerSpec};
 ///
 /// # Errors
 /// Everything that is wrong with files, tokenizers and lengths; the same mistake of several points once.
-pub fn check<'a>(points: impl Iterator<Item = &'a LoadPoint>, shelf: &Shelf) -> Result<(), InputErrors> {
+pub fn check<'a>(
+    points: impl Iterator<Item = &'a LoadPoint>,
+    tokenizers: &TokenizerCache,
+) -> Result<(), InputErrors> {
     let mut seen: Vec<&LoadPoint> = Vec::new();
     let mut errors: Vec<InputError> = Vec::new();
     for point in points {
@@ -24,7 +27,7 @@ pub fn check<'a>(points: impl Iterator<Item = &'a LoadPoint>, shelf: &Shelf) -> 
             continue;
         }
         seen.push(point);
-        let checked = Prompts::prepare(point, 0, Learned::default(), shelf)
+        let checked = Prompts::prepare(point, 0, Learned::default(), tokenizers)
             .and_then(|prompts| fits(point, prompts.longest(point)));
         if let Err(error) = checked
             && !errors.contains(&error)

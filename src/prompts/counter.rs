@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::template::{Message, Role, Template};
-use super::tokenizer::{Shelf, Tokenizer, file_of};
+use super::tokenizer::{Tokenizer, TokenizerCache, file_of};
 use crate::document::InputError;
 use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
 
@@ -55,9 +55,9 @@ impl Counter {
     ///
     /// # Errors
     /// A tokenizer or a chat template that cannot be used.
-    pub fn new(point: &LoadPoint, shelf: &Shelf) -> Result<Self, InputError> {
+    pub fn new(point: &LoadPoint, tokenizers: &TokenizerCache) -> Result<Self, InputError> {
         let spec = &point.prompts.tokenizer;
-        let tokenizer = shelf.tokenizer(spec)?;
+        let tokenizer = tokenizers.tokenizer(spec)?;
         let template = match (point.endpoint, tokenizer.is_exact()) {
             (Endpoint::Chat, true) => template(spec)?,
             _ => None,

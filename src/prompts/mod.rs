@@ -26,7 +26,7 @@ pub use conversation::{Dialogue, NextTurn};
 pub use counter::{Content, Counter, Learned};
 pub use source::{PromptPlan, Prompts};
 pub use template::{Message, Role};
-pub use tokenizer::{Shelf, Tokenizer, count_words};
+pub use tokenizer::{Tokenizer, TokenizerCache, count_words};
 pub use writer::{NUMBER_WORDS, fnv1a};
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::dataset::select::{Selection, select};
 use super::dataset::{Sample, Turn};
 use super::lengths::{Lengths, unit};
 use super::template::{Message, Role};
-use super::tokenizer::{Shelf, Tokenizer};
+use super::tokenizer::{Tokenizer, TokenizerCache};
 use super::trace::{self, BLOCK_TOKENS, TraceRequest};
 use super::writer::{Order, Writer};
 use crate::document::InputError;
@@ -89,11 +89,11 @@ impl Prompts {
         point: &LoadPoint,
         salt: u64,
         learned: Learned,
-        shelf: &Shelf,
+        tokenizers: &TokenizerCache,
     ) -> Result<Self, InputError> {
         let spec = &point.prompts;
         let salt = spec.salt.unwrap_or(salt);
-        let mut counter = Counter::new(point, shelf)?;
+        let mut counter = Counter::new(point, tokenizers)?;
         counter.learn(learned);
         let writer = Writer::new(point, salt, &counter)?;
         let source = match &spec.source {

@@ -27,11 +27,11 @@ fn point(isl: u32, prompts: PromptSpec) -> LoadPoint {
 }
 
 fn prepare(point: &LoadPoint) -> Prompts {
-    Prompts::prepare(point, 0, Learned::default(), &Shelf::default()).unwrap()
+    Prompts::prepare(point, 0, Learned::default(), &TokenizerCache::default()).unwrap()
 }
 
 fn refused(point: &LoadPoint) -> String {
-    Prompts::prepare(point, 0, Learned::default(), &Shelf::default()).unwrap_err().to_string()
+    Prompts::prepare(point, 0, Learned::default(), &TokenizerCache::default()).unwrap_err().to_string()
 }
 
 /// The text of the last message, or the prompt.
@@ -135,7 +135,7 @@ fn what_the_server_was_found_to_add_makes_prompts_shorter() {
     let point = point(100, PromptSpec { tokenizer, ..spec() });
     let words = |each| {
         let learned = Learned { each, pair: 0 };
-        let prompts = Prompts::prepare(&point, 0, learned, &Shelf::default()).unwrap();
+        let prompts = Prompts::prepare(&point, 0, learned, &TokenizerCache::default()).unwrap();
         assert!(!prompts.counter().knows_template());
         let plan = prompts.plan(Phase::Measure, 0);
         assert_eq!((plan.isl, prompts.counter().count(&plan.content)), (100, Ok(100)));
@@ -146,11 +146,11 @@ fn what_the_server_was_found_to_add_makes_prompts_shorter() {
 
 #[test]
 fn no_two_requests_share_a_cache_block() {
-    let shelf = Shelf::default();
+    let tokenizers = TokenizerCache::default();
     let base = point(64, spec());
     let mut starts = HashSet::new();
     let mut add = |point: &LoadPoint, salt: u64| {
-        let prompts = Prompts::prepare(point, salt, Learned::default(), &shelf).unwrap();
+        let prompts = Prompts::prepare(point, salt, Learned::default(), &tokenizers).unwrap();
         for phase in [Phase::Warmup, Phase::Measure] {
             for id in 0..300 {
                 let plan = prompts.plan(phase, id);
@@ -169,7 +169,7 @@ fn no_two_requests_share_a_cache_block() {
 #[test]
 fn the_same_salt_sends_the_same_and_another_only_other_words() {
     let point = LoadPoint { isl: Length::normal(100, 20), ..point(100, spec()) };
-    let make = |salt| Prompts::prepare(&point, salt, Learned::default(), &Shelf::default()).unwrap();
+    let make = |salt| Prompts::prepare(&point, salt, Learned::default(), &TokenizerCache::default()).unwrap();
     let (one, same, other) = (make(5), make(5), make(6));
     for id in 0..20 {
         let plan = one.plan(Phase::Measure, id);
@@ -183,7 +183,7 @@ fn the_same_salt_sends_the_same_and_another_only_other_words() {
         &LoadPoint { prompts: fixed, ..point.clone() },
         99,
         Learned::default(),
-        &Shelf::default(),
+        &TokenizerCache::default(),
     );
     assert_eq!(fixed.unwrap().plan(Phase::Measure, 3), one.plan(Phase::Measure, 3));
 }
@@ -191,7 +191,7 @@ fn the_same_salt_sends_the_same_and_another_only_other_words() {
 #[test]
 fn no_word_falls_apart_or_is_special() {
     for tokenizer in [tiny(), TokenizerSpec::O200kHarmony] {
-        let loaded = Shelf::default().tokenizer(&tokenizer).unwrap();
+        let loaded = TokenizerCache::default().tokenizer(&tokenizer).unwrap();
         let vocabulary = vocabulary::Vocabulary::of(&loaded).unwrap();
         assert!(vocabulary.bits() >= 10);
         for index in vocabulary.indices() {
@@ -371,7 +371,7 @@ fn a_plan_is_checked_against_the_models_context() {
         .unwrap();
     let tokenizer = TokenizerSpec::Model { folder: folder.path().display().to_string() };
     let with = |isl| point(isl, PromptSpec { tokenizer: tokenizer.clone(), ..spec() });
-    let check = |points: &[LoadPoint]| check::check(points.iter(), &Shelf::default());
+    let check = |points: &[LoadPoint]| check::check(points.iter(), &TokenizerCache::default());
     check(&[with(99)]).unwrap();
     let error = check(&[with(99), with(100), with(100)]).unwrap_err();
     assert_eq!(error.0.len(), 1);

@@ -35,9 +35,9 @@ impl std::fmt::Debug for Tokenizer {
 
 /// Tokenizers that were loaded; a sweep loads each once.
 #[derive(Debug, Clone, Default)]
-pub struct Shelf(Arc<Mutex<HashMap<String, Arc<Tokenizer>>>>);
+pub struct TokenizerCache(Arc<Mutex<HashMap<String, Arc<Tokenizer>>>>);
 
-impl Shelf {
+impl TokenizerCache {
     /// The tokenizer of `spec`.
     ///
     /// # Errors

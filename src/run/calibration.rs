@@ -35,7 +35,7 @@ impl Calibrated {
     /// Asks the server how it counts and makes the prompts ready. Blocks.
     pub(super) fn make(measure: &Measure, stop: &CancellationToken) -> Result<Self, PointError> {
         let point = &measure.point;
-        let counter = Counter::new(point, &measure.shelf)?;
+        let counter = Counter::new(point, &measure.tokenizers)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let target = &measure.target;
         let asked = runtime.block_on(async {
@@ -46,7 +46,8 @@ impl Calibrated {
             }
         });
         let (learned, context): (Option<Learned>, Option<u32>) = asked.map_err(|error: InputError| error)?;
-        let prompts = Prompts::prepare(point, measure.salt, learned.unwrap_or_default(), &measure.shelf)?;
+        let prompts =
+            Prompts::prepare(point, measure.salt, learned.unwrap_or_default(), &measure.tokenizers)?;
         fits(&prompts, point, context)?;
         let known = counter.knows_template() || point.endpoint == Endpoint::Completions;
         let template = match (counter.is_exact(), learned) {

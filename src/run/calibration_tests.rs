@@ -4,7 +4,7 @@ use super::*;
 use crate::load::testing::{Server, whole};
 use crate::metrics::summary::Context;
 use crate::plan::{Conversation, Length, PromptSpec, Stop};
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizer");
 
@@ -33,7 +33,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
         context: Context::default(),
         benchmark_id: "b".into(),
         salt: 3,
-        shelf: Shelf::default(),
+        tokenizers: TokenizerCache::default(),
         metrics_urls: Vec::new(),
         deployment: None,
     };
@@ -42,7 +42,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
 
 /// What the tiny tokenizer and its template make of the two texts.
 fn known() -> [u64; 2] {
-    let counter = Counter::new(&point(), &Shelf::default()).unwrap();
+    let counter = Counter::new(&point(), &TokenizerCache::default()).unwrap();
     TELLING.map(|text| u64::from(counter.count(&Content::plain(Endpoint::Chat, text)).unwrap()))
 }
 
@@ -70,7 +70,7 @@ fn what_a_server_adds_to_every_prompt_is_taken_off_ours() {
     let prepared = make(&server, longer).unwrap();
     assert_eq!(prepared.facts.template, Some(TemplateSource::Measured));
     let plan = prepared.prompts.plan(crate::metrics::Phase::Measure, 0);
-    let bare = Counter::new(&point(), &Shelf::default()).unwrap().count(&plan.content);
+    let bare = Counter::new(&point(), &TokenizerCache::default()).unwrap().count(&plan.content);
     assert_eq!((plan.isl, bare), (200, Ok(130)));
 }
 
@@ -108,7 +108,7 @@ fn a_pair_of_messages_is_learned_for_conversations() {
         think_stddev_s: 0.0,
         max_context: None,
     });
-    let counter = Counter::new(&point, &Shelf::default()).unwrap();
+    let counter = Counter::new(&point, &TokenizerCache::default()).unwrap();
     let [first, second] = TELLING;
     let messages = [(Role::User, first), (Role::Assistant, "Yes."), (Role::User, second)];
     let three = messages.map(|(role, text)| Message::new(role, text)).to_vec();

@@ -23,11 +23,11 @@ use crate::deploy::container::{self, JobImage};
 use crate::deploy::{DeployError, Deployed, Folders, Place, Surroundings, step};
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::launcher::{LogView, PoolName};
-use crate::load::Progress;
+use crate::load::LiveCounters;
 use crate::metrics::summary::{Context, Summary};
 use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint, Plan};
-use crate::prompts::{Shelf, fnv1a};
+use crate::prompts::{TokenizerCache, fnv1a};
 use crate::report::{self, Row, Subject};
 use point::{Measure, PointError};
 
@@ -39,7 +39,7 @@ pub struct LivePoint {
     /// The point.
     pub load: LoadPoint,
     /// Live counters.
-    pub progress: Progress,
+    pub progress: LiveCounters,
 }
 
 /// A run.
@@ -61,7 +61,7 @@ pub struct Session {
     /// What is being measured right now.
     pub current: watch::Sender<Option<LivePoint>>,
     /// Tokenizers that were loaded.
-    pub shelf: Shelf,
+    pub tokenizers: TokenizerCache,
 }
 
 /// Why a run ended before its plan did.
@@ -280,11 +280,11 @@ impl Session {
             },
             benchmark_id: self.experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
-            shelf: self.shelf.clone(),
+            tokenizers: self.tokenizers.clone(),
             metrics_urls: deployed.metrics_urls.clone(),
             deployment: Some(deployment_config(&self.plan, deployment, point)),
         };
-        let progress = Progress::default();
+        let progress = LiveCounters::default();
         let current = LivePoint { point: name.to_owned(), load: point.clone(), progress: progress.clone() };
         self.current.send_replace(Some(current));
         let observers = Observers::start(

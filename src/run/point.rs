@@ -12,13 +12,13 @@ use super::records::RecordWriter;
 use super::refusals::Refusals;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
-use crate::load::{self, Options, Progress, Target};
+use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::{ExportContext, Results, aiperf};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{Aborted, Outcome, Phase, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
-use crate::prompts::{Prompts, Shelf};
+use crate::prompts::{Prompts, TokenizerCache};
 
 /// What a point is measured with and for.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Measure {
     /// Stirs the first words of the prompts, unless the point has a salt of its own.
     pub salt: u64,
     /// Tokenizers that were loaded for other points.
-    pub shelf: Shelf,
+    pub tokenizers: TokenizerCache,
     /// Metrics pages of the servers, for the counters of their prefix caches.
     pub metrics_urls: Vec<String>,
     /// `deployment_config.json`, when there is a deployment to describe.
@@ -106,7 +106,7 @@ impl Measure {
     /// what cut it short.
     pub fn run(
         &self,
-        progress: &Progress,
+        progress: &LiveCounters,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {
@@ -121,7 +121,7 @@ impl Measure {
     fn drive(
         &self,
         (agreement, prepared): (Refusals, Calibrated),
-        progress: &Progress,
+        progress: &LiveCounters,
         stop: &CancellationToken,
         cut_reason: &dyn Fn(bool) -> Option<String>,
     ) -> Result<Measured, PointError> {

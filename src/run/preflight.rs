@@ -22,8 +22,8 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
         return Ok(());
     }
     let began = Instant::now();
-    let (folder, shelf) = (subject.folder.clone(), session.shelf.clone());
-    let examining = tokio::task::spawn_blocking(move || weights::examine(&subject, &shelf));
+    let (folder, tokenizers) = (subject.folder.clone(), session.tokenizers.clone());
+    let examining = tokio::task::spawn_blocking(move || weights::examine(&subject, &tokenizers));
     let found = tokio::select! {
         biased;
         () = session.stop.cancelled() => return Err(DeployError::Interrupted),

@@ -59,7 +59,7 @@ fn connection(target: &Target) -> Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Progress;
+    use crate::load::LiveCounters;
     use crate::load::testing::{Server, good, point, whole};
     use crate::metrics::Rating;
     use crate::metrics::summary::Context;
@@ -87,12 +87,12 @@ mod tests {
             context: Context::default(),
             benchmark_id: "b".into(),
             salt: 0,
-            shelf: Default::default(),
+            tokenizers: Default::default(),
             metrics_urls: Vec::new(),
             deployment: None,
         };
         let stop = CancellationToken::new();
-        let measured = measure.run(&Progress::default(), &stop, &|_| None).unwrap();
+        let measured = measure.run(&LiveCounters::default(), &stop, &|_| None).unwrap();
         let summary = measured.summary;
         assert_eq!(summary.verdict.result, Rating::Suspect);
         let reason = "ignore_eos is not understood and was left out: output lengths rest on min_tokens alone \
@@ -131,12 +131,12 @@ mod tests {
             context: Context::default(),
             benchmark_id: "b".into(),
             salt: 0,
-            shelf: Default::default(),
+            tokenizers: Default::default(),
             metrics_urls: Vec::new(),
             deployment: None,
         };
         let summary =
-            measure.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+            measure.run(&LiveCounters::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
         let [dropped] = &summary.dropped_extensions[..] else { panic!("{summary:?}") };
         assert_eq!(
             (dropped.field.as_str(), dropped.replaced_by.as_deref()),

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::point::{Measure, finished, set_aside};
-use crate::load::Progress;
+use crate::load::LiveCounters;
 use crate::load::testing::{Server, good, point};
 use crate::metrics::Rating;
 use crate::metrics::summary::Context;
@@ -25,7 +25,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
             context: Context::default(),
             benchmark_id: "b".into(),
             salt: 0,
-            shelf: Default::default(),
+            tokenizers: Default::default(),
             metrics_urls: Vec::new(),
             deployment: None,
         }
@@ -33,7 +33,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     let stop = CancellationToken::new();
     let cut = std::thread::scope(|scope| {
         let run =
-            scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&Progress::default(), &stop, &|_| None));
+            scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&LiveCounters::default(), &stop, &|_| None));
         while server.seen().requests.len() < 20 {
             std::thread::yield_now();
         }
@@ -46,7 +46,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     set_aside(&dir, true).unwrap();
     assert!(dir.with_file_name("ramp.interrupted-1").join("records.jsonl").exists());
     let whole = measure("200ms:2:hold,200ms:3:hold");
-    let summary = whole.run(&Progress::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+    let summary = whole.run(&LiveCounters::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
     let stages = summary.stages.as_ref().unwrap();
     assert_eq!(stages.iter().map(|stage| stage.requests).sum::<u64>(), summary.requests.total);
     assert_eq!((stages.len(), stages[1].to), (2, 3.0));

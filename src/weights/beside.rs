@@ -7,7 +7,7 @@ use super::shard::POINTER;
 use super::{Subject, shard};
 use crate::document::InputError;
 use crate::plan::TokenizerSpec;
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 
 /// Configurations, in the order engines look for them.
 const CONFIGS: [&str; 2] = ["config.json", "params.json"];
@@ -52,7 +52,7 @@ impl Beside<'_> {
     pub(super) fn tokenizer(
         &self,
         needed: bool,
-        shelf: &Shelf,
+        tokenizers: &TokenizerCache,
         remarks: &mut Vec<String>,
     ) -> Option<InputError> {
         const NAME: &str = "tokenizer.json";
@@ -65,7 +65,7 @@ impl Beside<'_> {
                 return Some(self.error(NAME, problem));
             }
             let spec = TokenizerSpec::Model { folder: self.subject.folder.clone() };
-            return shelf.tokenizer(&spec).err().map(|error| self.error(NAME, error.problem));
+            return tokenizers.tokenizer(&spec).err().map(|error| self.error(NAME, error.problem));
         }
         let ends = |end: &str| self.names.iter().find(|name| name.ends_with(end)).cloned();
         let pair = TOKENIZERS.into_iter().find(|pair| pair.iter().all(|name| self.has(name)));

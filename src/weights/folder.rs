@@ -10,7 +10,7 @@ use super::beside::{Beside, absent, small_file};
 use super::shard::{self, Fault, Shard};
 use super::{Found, GIB, Subject, counted, index, listed, size};
 use crate::document::InputError;
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 
 /// How far all files together may be from what the recipe says.
 const TOLERANCE: f64 = 0.1;
@@ -43,12 +43,12 @@ const OTHERS: [&str; 20] = [
 const UNFINISHED: [&str; 3] = ["incomplete", "part", "aria2"];
 
 /// Examines a folder. It never fails: what cannot be read is a problem like any other.
-pub fn examine(subject: &Subject, shelf: &Shelf) -> Found {
+pub fn examine(subject: &Subject, tokenizers: &TokenizerCache) -> Found {
     let folder = Path::new(&subject.folder);
     let mut look = Look { subject, folder, found: Found::default(), whole: BTreeMap::new() };
     match names(folder) {
         Ok(Names::File) => look.found.remarks.push(format!("{} is one file: not checked", subject.folder)),
-        Ok(Names::Folder { names, folders }) => look.all(&names, &folders, shelf),
+        Ok(Names::Folder { names, folders }) => look.all(&names, &folders, tokenizers),
         Err(problem) => {
             let error =
                 InputError::new(&subject.folder, problem).expected("a folder with the model's weights");
@@ -107,7 +107,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn all(&mut self, names: &[String], folders: &[String], shelf: &Shelf) {
+    fn all(&mut self, names: &[String], folders: &[String], tokenizers: &TokenizerCache) {
         let shards: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| name.ends_with(".safetensors")).collect();
         self.unfinished(names);
@@ -129,7 +129,7 @@ impl Look<'_> {
         let beside = Beside { subject: self.subject, folder: self.folder, names };
         let needed = self.found.examined;
         self.found.problems.extend(beside.config(needed));
-        let tokenizer = beside.tokenizer(needed, shelf, &mut self.found.remarks);
+        let tokenizer = beside.tokenizer(needed, tokenizers, &mut self.found.remarks);
         self.found.problems.extend(tokenizer);
     }
 

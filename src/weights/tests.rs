@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::sample::{INDEX, SHARDS, cut, model, shard};
 use super::{Found, Subject, examine};
-use crate::prompts::Shelf;
+use crate::prompts::TokenizerCache;
 
 const INDEX_NAME: &str = "model.safetensors.index.json";
 
@@ -39,7 +39,7 @@ impl Folder {
     }
 
     fn found(&self) -> Found {
-        examine(&self.subject(), &Shelf::default())
+        examine(&self.subject(), &TokenizerCache::default())
     }
 
     /// Every problem as `NAME: problem`, names as they are in the folder.
@@ -291,7 +291,7 @@ fn weights_of_other_formats_are_not_looked_into() {
     let folder = Folder(tempfile::tempdir().unwrap());
     folder.write("m.gguf", "GGUF");
     let subject = Subject { folder: format!("{}/m.gguf", folder.path().display()), ..folder.subject() };
-    let found = examine(&subject, &Shelf::default());
+    let found = examine(&subject, &TokenizerCache::default());
     assert_eq!(found.remarks, [format!("{} is one file: not checked", subject.folder)]);
 }
 
@@ -329,7 +329,9 @@ fn the_size_of_all_against_the_recipes() {
     folder.write("model.safetensors", &bytes);
     let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.safetensors")).unwrap();
     file.set_len(bytes.len() as u64 + data).unwrap();
-    let of = |gib: f64| examine(&Subject { weights_gib: Some(gib), ..folder.subject() }, &Shelf::default());
+    let of = |gib: f64| {
+        examine(&Subject { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default())
+    };
     for gib in [2.0, 2.2, 1.82] {
         assert_eq!((of(gib).problems, of(gib).remarks), (vec![], vec![]), "{gib}");
     }

@@ -10,7 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use tokmark::load::sse;
 use tokmark::metrics::Phase;
 use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
-use tokmark::prompts::{Learned, Prompts, Shelf};
+use tokmark::prompts::{Learned, Prompts, TokenizerCache};
 
 const EVENT: &str = concat!(
     "data: {\"id\":\"chatcmpl-a7161fe424bc7e93\",\"object\":\"chat.completion.chunk\",\"created\":1795312788,",
@@ -94,7 +94,7 @@ fn cost_of_understanding_one_event() {
     println!("an answer as the engine reads it: {:.0} ns/event", spent.as_secs_f64() * 1e9 / rounds as f64);
     let before = cpu(UsageWho::RUSAGE_SELF);
     let point = point();
-    let source = Prompts::prepare(&point, 0, Learned::default(), &Shelf::default()).unwrap();
+    let source = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default()).unwrap();
     let bytes: usize = (0..50_000)
         .map(|id| tokmark::load::request_body(&point, "m", &source.plan(Phase::Measure, id)).len())
         .sum();

@@ -1,4 +1,4 @@
-//! What the kernel tells in files, read and parsed. A file that is not there, or says something else, is no figure.
+//! Figures of the kernel, read from its files. A file that is missing or in another format gives no figure.
 //!
 //! Sources: proc(5), Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst, Documentation/scheduler/sched-
 //! stats.rst.

@@ -41,7 +41,7 @@ pub(crate) fn take_read_delay() -> ReadDelay {
 
 /// An open connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct HttpConnection {
     stream: Stream,
     /// Which of the pool's addresses it leads to.
     pub(super) address: usize,
@@ -72,7 +72,7 @@ pub(crate) enum Sent {
     Interrupted,
 }
 
-impl Connection {
+impl HttpConnection {
     pub(super) fn plain(stream: TcpStream, address: usize) -> Self {
         rx_stamp::enable(&stream);
         Self { stream: Stream::Plain(stream), address }
@@ -116,7 +116,7 @@ impl Connection {
         .await
     }
 
-    /// Whether an idle connection can still be used: open, and nothing arrived that nobody asked for.
+    /// Whether an idle connection can still be used: open, with no unexpected bytes.
     pub(super) fn is_quiet(&self) -> bool {
         use nix::sys::socket::{MsgFlags, recv};
         use std::os::fd::AsRawFd as _;

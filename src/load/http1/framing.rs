@@ -1,6 +1,6 @@
 //! Where the body of an answer ends: RFC 9112 §6 and §7.1, decoded incrementally without copying.
 //!
-//! Pure: bytes in, payload slices out. `reply` feeds it.
+//! Pure: bytes in, payload slices out. `response` feeds it.
 
 /// Bytes of chunk extensions and trailers that are skipped at most, per answer.
 const MAX_SKIPPED: u32 = 64 << 10;

@@ -2,18 +2,18 @@
 //!
 //! Why not reqwest here: its connection tasks, channels and per-connection buffers cost half of the CPU time of a streamed
 //! event (`docs/performance.md`), and it stamps nothing. A read here is one system call into one buffer per thread, and its
-//! bytes are understood where they lie. What is not HTTP/1.1 to the server itself — HTTP/2, proxies — goes through reqwest.
-//! `head`, `framing` and `reply` are pure; `connection` and `pool` do the input and output.
+//! bytes are parsed in place. What is not HTTP/1.1 to the server itself — HTTP/2, proxies — goes through reqwest.
+//! `head`, `framing` and `response` are pure; `connection` and `pool` do the input and output.
 
 mod connection;
 mod framing;
 mod head;
 mod pool;
-mod reply;
+mod response;
 
-pub(crate) use connection::{Connection, Read, Sent, take_read_delay};
+pub(crate) use connection::{HttpConnection, Read, Sent, take_read_delay};
 pub(crate) use head::Head;
 pub(crate) use pool::Pool;
 #[doc(hidden)]
-pub use reply::{ReadAnswer, read_answer};
-pub(crate) use reply::{Reply, Sink};
+pub use response::{ReadAnswer, read_answer};
+pub(crate) use response::{ResponseReader, Sink};

@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::connection::Connection;
+use super::connection::HttpConnection;
 use crate::load::target::{IDLE_LIMIT, TargetError};
 
 /// Connections that one thread makes at the same time ahead of need. Few, so that no accept queue overflows.
@@ -30,7 +30,7 @@ pub(crate) struct ConnectError(String);
 pub(crate) struct Pool {
     addresses: Vec<Address>,
     connect_timeout: Duration,
-    idle: Mutex<Vec<Vec<(Connection, Instant)>>>,
+    idle: Mutex<Vec<Vec<(HttpConnection, Instant)>>>,
 }
 
 /// Where requests go.
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     /// An idle connection to `address`, or a new one.
-    pub(crate) async fn connection(&self, address: usize) -> Result<Connection, ConnectError> {
+    pub(crate) async fn connection(&self, address: usize) -> Result<HttpConnection, ConnectError> {
         while let Some((connection, since)) = self.idle().get_mut(address).and_then(Vec::pop) {
             if since.elapsed() < IDLE_LIMIT && connection.is_quiet() {
                 return Ok(connection);
@@ -98,7 +98,7 @@ impl Pool {
     }
 
     /// Takes back a connection whose answer was read to its end.
-    pub(crate) fn put_back(&self, connection: Connection) {
+    pub(crate) fn put_back(&self, connection: HttpConnection) {
         if let Some(idle) = self.idle().get_mut(connection.address) {
             idle.push((connection, Instant::now()));
         }
@@ -127,7 +127,7 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, index: usize) -> Result<Connection, ConnectError> {
+    async fn connect(&self, index: usize) -> Result<HttpConnection, ConnectError> {
         let address = self.addresses.get(index).ok_or_else(|| ConnectError("no address".into()))?;
         let limit = self.connect_timeout;
         match tokio::time::timeout(limit, address.connect(index)).await {
@@ -137,7 +137,7 @@ impl Pool {
     }
 
     /// A panic elsewhere cannot leave the lists half changed, so a poisoned lock is still good.
-    fn idle(&self) -> MutexGuard<'_, Vec<Vec<(Connection, Instant)>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Vec<(HttpConnection, Instant)>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,7 +181,7 @@ impl Address {
         Ok(Self { sockets, good: AtomicUsize::new(0), tls, head: head(url, headers) })
     }
 
-    async fn connect(&self, index: usize) -> Result<Connection, ConnectError> {
+    async fn connect(&self, index: usize) -> Result<HttpConnection, ConnectError> {
         let sockets = self.sockets.as_ref().map_err(Clone::clone)?;
         let first = self.good.load(Relaxed);
         let mut last = ConnectError("the name has no address".into());
@@ -199,13 +199,13 @@ impl Address {
         Err(last)
     }
 
-    async fn connect_to(&self, socket: SocketAddr, index: usize) -> Result<Connection, ConnectError> {
+    async fn connect_to(&self, socket: SocketAddr, index: usize) -> Result<HttpConnection, ConnectError> {
         let failed = |error: &io::Error| ConnectError(format!("{socket}: {error}"));
         let stream = TcpStream::connect(socket).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let Some(tls) = &self.tls else { return Ok(Connection::plain(stream, index)) };
+        let Some(tls) = &self.tls else { return Ok(HttpConnection::plain(stream, index)) };
         match tls.connector.connect(tls.name.clone(), stream).await {
-            Ok(stream) => Ok(Connection::tls(stream, index)),
+            Ok(stream) => Ok(HttpConnection::tls(stream, index)),
             Err(error) => Err(ConnectError(format!("{socket}: TLS: {error}"))),
         }
     }

@@ -13,7 +13,7 @@ fn settled(refused: &[Extension], complaint: impl Fn(&[Extension]) -> String) ->
         asked.set(asked.get() + 1);
         let present: Vec<Extension> =
             refused.iter().copied().filter(|extension| !left_out.contains(extension)).collect();
-        if present.is_empty() { Reply::Taken } else { Reply::Refused(complaint(&present)) }
+        if present.is_empty() { Acceptance::Accepted } else { Acceptance::Refused(complaint(&present)) }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let found = runtime.block_on(settle(&Extension::ALL, ask));
@@ -45,9 +45,9 @@ proptest! {
 #[test]
 fn a_refusal_of_something_else_gives_nothing_up() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let never = async |_: &[Extension]| Reply::Refused("prompt too long".into());
+    let never = async |_: &[Extension]| Acceptance::Refused("prompt too long".into());
     assert_eq!(runtime.block_on(settle(&Extension::ALL, never)), []);
-    let busy = async |_: &[Extension]| Reply::Other;
+    let busy = async |_: &[Extension]| Acceptance::Other;
     assert_eq!(runtime.block_on(settle(&Extension::ALL, busy)), []);
 }
 
@@ -56,21 +56,23 @@ fn words_of_real_servers() {
     let page = |status, body: &str| Page { status, body: body.into() };
     let dynamo =
         r#"{"message":"Validation: Unsupported parameter(s): `min_tokens`","type":"Bad Request","code":400}"#;
-    assert_eq!(read(&page(400, dynamo)), Reply::Refused(dynamo.into()));
+    assert_eq!(read(&page(400, dynamo)), Acceptance::Refused(dynamo.into()));
     assert!(names(dynamo, "min_tokens") && !names(dynamo, "max_tokens"));
     let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
     assert!(names(openai, "max_tokens") && !names(openai, "ignore_eos"));
     assert!(!names("max_completion_tokens, the_max_tokens", "max_tokens"));
     assert!(matches!(
         read(&page(422, "Unexpected fields in the request: {'ignore_eos'}")),
-        Reply::Refused(_)
+        Acceptance::Refused(_)
     ));
     let stream = "data: {\"error\":{\"message\":\"min_tokens\",\"type\":\"BadRequestError\",\"code\":400}}\n\ndata: [DONE]\n\n";
-    assert!(matches!(read(&page(200, stream)), Reply::Refused(words) if words.contains("BadRequestError")));
+    assert!(
+        matches!(read(&page(200, stream)), Acceptance::Refused(words) if words.contains("BadRequestError"))
+    );
     let failed = "data: {\"error\":{\"message\":\"Internal server error\",\"code\":500}}\n\ndata: [DONE]\n\n";
-    assert_eq!(read(&page(200, failed)), Reply::Taken);
+    assert_eq!(read(&page(200, failed)), Acceptance::Accepted);
     for status in [401, 404, 429, 500, 503] {
-        assert_eq!(read(&page(status, dynamo)), Reply::Other, "{status}");
+        assert_eq!(read(&page(status, dynamo)), Acceptance::Other, "{status}");
     }
 }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use rows::{Row, good, rows};
 use server::{Server, Step, send};
 use tokio_util::sync::CancellationToken;
-use tokmark::load::{Options, Progress, Target, drive};
+use tokmark::load::{LiveCounters, Options, Target, drive};
 use tokmark::metrics::record::{Outcome, RequestRecord};
 use tokmark::plan::LoadPoint;
-use tokmark::prompts::{Learned, Prompts, Shelf};
+use tokmark::prompts::{Learned, Prompts, TokenizerCache};
 
 /// No point of these tests may take longer: a hang is a failure, not a wait.
 const BOUND: Duration = Duration::from_secs(100);
@@ -38,7 +38,7 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
         let target = Target::new(format!("http://{address}"), "m");
         let mut records = Vec::new();
         let options = Options { threads: Some(1) };
-        let prompts = Prompts::prepare(&point, 0, Learned::default(), &Shelf::default()).unwrap();
+        let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default()).unwrap();
         let prompts = std::sync::Arc::new(prompts);
         let mut sink = |record: &RequestRecord| records.push(record.clone());
         drive(
@@ -46,7 +46,7 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
             &point,
             &prompts,
             &options,
-            &Progress::default(),
+            &LiveCounters::default(),
             &mut sink,
             &CancellationToken::new(),
         )

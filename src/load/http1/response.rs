@@ -18,9 +18,9 @@ pub(crate) trait Sink {
     fn payload(&mut self, at: Instant, bytes: &[u8]);
 }
 
-/// The state of one answer.
+/// Reads one answer as its bytes arrive.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct ResponseReader {
     state: State,
     keep_alive: bool,
 }
@@ -32,13 +32,13 @@ enum State {
     Body(Framing),
 }
 
-impl Default for Reply {
+impl Default for ResponseReader {
     fn default() -> Self {
         Self { state: State::Head(Vec::new()), keep_alive: false }
     }
 }
 
-impl Reply {
+impl ResponseReader {
     /// Takes in one read that was stamped `at` when it arrived.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Reply {
         let State::Body(framing) = &mut self.state else { return Ok(()) };
         let used =
             framing.decode(rest, |payload| sink.payload(at, payload)).map_err(|bad| bad.to_string())?;
-        // Bytes that nobody asked for: the answer is whole, the connection is not to be trusted.
+        // Bytes after the end of the answer: it is complete, but the connection cannot be reused.
         self.keep_alive &= used == rest.len();
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Reply {
 /// What was read of an answer: its status, its payload, and whether it is whole.
 pub type ReadAnswer = (Option<u16>, Vec<u8>, bool);
 
-/// Reads the bytes of one answer as a connection gives them, in these reads. The door of the fuzz target `http1`.
+/// Reads the bytes of one answer as a connection gives them, in these reads. For the fuzz target `http1`.
 ///
 /// # Errors
 /// How the bytes break the protocol.
@@ -116,10 +116,10 @@ pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
             self.0.1.extend_from_slice(bytes);
         }
     }
-    let (mut reply, mut seen) = (Reply::default(), Seen((None, Vec::new(), false)));
+    let (mut response, mut seen) = (ResponseReader::default(), Seen((None, Vec::new(), false)));
     let at = Instant::now();
-    reads.iter().try_for_each(|read| reply.take(at, read, &mut seen))?;
-    seen.0.2 = reply.complete();
+    reads.iter().try_for_each(|read| response.take(at, read, &mut seen))?;
+    seen.0.2 = response.complete();
     Ok(seen.0)
 }
 
@@ -160,11 +160,11 @@ mod tests {
         }
     }
 
-    fn read(pieces: &[&[u8]]) -> (Result<(), String>, Reply, Seen) {
-        let (mut reply, mut seen) = (Reply::default(), Seen::default());
+    fn read(pieces: &[&[u8]]) -> (Result<(), String>, ResponseReader, Seen) {
+        let (mut response, mut seen) = (ResponseReader::default(), Seen::default());
         let at = Instant::now();
-        let result = pieces.iter().try_for_each(|piece| reply.take(at, piece, &mut seen));
-        (result, reply, seen)
+        let result = pieces.iter().try_for_each(|piece| response.take(at, piece, &mut seen));
+        (result, response, seen)
     }
 
     const ANSWER: &str = concat!(
@@ -179,9 +179,9 @@ mod tests {
             cuts.extend([0, ANSWER.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &ANSWER.as_bytes()[pair[0]..pair[1]]).collect();
-            let (result, reply, seen) = read(&pieces);
+            let (result, response, seen) = read(&pieces);
             prop_assert_eq!(result, Ok(()));
-            prop_assert!(reply.reusable());
+            prop_assert!(response.reusable());
             prop_assert_eq!(seen, Seen { status: Some(200), payload: b"hello!".to_vec() });
         }
 
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn bytes_behind_the_answer_spoil_the_connection_only() {
-        let (result, reply, seen) = read(&[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200"]);
+        let (result, response, seen) = read(&[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200"]);
         assert_eq!(result, Ok(()));
-        assert!(reply.complete() && !reply.reusable());
+        assert!(response.complete() && !response.reusable());
         assert_eq!(seen.payload, b"ok");
     }
 

@@ -9,7 +9,7 @@ use crate::metrics::record::Phase;
 
 /// A handle on the counters of one load point; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Counters>);
+pub struct LiveCounters(Arc<Counters>);
 
 /// Each counter is bumped once a request, `chunks` once a read: never once a token.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub tokens: u64,
 }
 
-impl Progress {
+impl LiveCounters {
     /// Reads all counters. They are read one after another, so sums may be off by what happened meanwhile.
     pub fn snapshot(&self) -> Snapshot {
         let counters = &self.0;
@@ -89,7 +89,7 @@ impl Progress {
         counters.phase.store(code, Relaxed);
     }
 
-    pub(crate) fn departed(&self) {
+    pub(crate) fn sent(&self) {
         self.0.sent.fetch_add(1, Relaxed);
     }
 

@@ -1,7 +1,7 @@
 //! One request in flight: the record while it is being made.
 //!
-//! A flight that is dropped before it ended — its task was cut by an interrupt — still delivers its record, as `cancelled`,
-//! with what was received: nothing vanishes.
+//! A request that is dropped before it ended, because its task was cut, still delivers its record, as `cancelled`, with what
+//! was received: no request vanishes.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -9,26 +9,26 @@ use std::time::Instant;
 
 use super::answer::{Answer, End};
 use super::clock::Clock;
+use super::counters::LiveCounters;
 use super::http1::{Head, Sink};
-use super::progress::Progress;
 use super::ramp::Timeline;
-use super::supply::Prepared;
+use super::request_queue::ReadyRequest;
 use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
 
-/// Where the flights of one thread begin and end.
+/// What the requests of one thread share in one phase.
 #[derive(Debug, Clone)]
-pub(crate) struct Tower {
+pub(crate) struct PhaseContext {
     pub(crate) clock: Clock,
     pub(crate) phase: Phase,
     /// The ramp of the phase, when it has one.
     pub(crate) timeline: Option<Arc<Timeline>>,
-    pub(crate) progress: Progress,
-    /// Answers were asked for as streams.
+    pub(crate) counters: LiveCounters,
+    /// Answers were requested as streams.
     pub(crate) streaming: bool,
     /// Which answers' texts are kept, to be counted by the tokenizer.
     pub(crate) keep: Keep,
     /// One message per finished request, never per token.
-    pub(crate) records: Sender<Ended>,
+    pub(crate) records: Sender<FinishedRequest>,
 }
 
 /// Which answers' texts are kept.
@@ -60,43 +60,44 @@ impl Keep {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct FinishedRequest {
     pub(crate) record: RequestRecord,
     /// Its text, when its tokens are to be counted.
     pub(crate) text: Option<String>,
 }
 
-/// Where a flight leaves the answer for the next turn of its conversation; empty when there was none.
-pub(crate) type Reply = Arc<OnceLock<String>>;
+/// The text of an answer, for the next turn of its conversation; empty when there was none.
+pub(crate) type AnswerText = Arc<OnceLock<String>>;
 
+/// A request in flight.
 #[derive(Debug)]
-pub(crate) struct Flight<'a> {
-    tower: &'a Tower,
-    /// Taken when the flight ends.
+pub(crate) struct InFlight<'a> {
+    context: &'a PhaseContext,
+    /// Taken when the request ends.
     record: Option<RequestRecord>,
     answer: Option<Answer>,
     /// Tokens of the answer are counted.
     counted: bool,
-    reply: Option<Reply>,
+    answer_text: Option<AnswerText>,
 }
 
-impl<'a> Flight<'a> {
-    /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now. The answer's text is left in
-    /// `reply`.
-    pub(crate) fn depart(
-        tower: &'a Tower,
-        prepared: &Prepared,
+impl<'a> InFlight<'a> {
+    /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now. The answer's text is stored in
+    /// `answer_text`.
+    pub(crate) fn start(
+        context: &'a PhaseContext,
+        request: &ReadyRequest,
         worker: u32,
         scheduled_us: Option<u64>,
-        reply: Option<Reply>,
+        answer_text: Option<AnswerText>,
     ) -> Self {
-        tower.progress.departed();
-        let sent_us = tower.clock.now_us();
+        context.counters.sent();
+        let sent_us = context.clock.now_us();
         let intended_us = scheduled_us.unwrap_or(sent_us);
-        let staged = tower.timeline.as_ref().and_then(|timeline| timeline.mark(intended_us));
+        let staged = context.timeline.as_ref().and_then(|timeline| timeline.mark(intended_us));
         let record = RequestRecord {
-            id: prepared.id,
-            phase: staged.map_or(tower.phase, |(phase, _)| phase),
+            id: request.id,
+            phase: staged.map_or(context.phase, |(phase, _)| phase),
             stage: staged.map(|(_, mark)| mark),
             worker,
             scheduled_us: intended_us,
@@ -105,29 +106,35 @@ impl<'a> Flight<'a> {
             chunks_us: Vec::new(),
             first_output_us: None,
             end_us: sent_us,
-            isl_planned: u64::from(prepared.isl),
-            osl_requested: u64::from(prepared.osl),
+            isl_planned: u64::from(request.isl),
+            osl_requested: u64::from(request.osl),
             usage: None,
-            isl: u64::from(prepared.isl),
-            isl_source: if prepared.exact { CountSource::Tokenizer } else { CountSource::Approximate },
+            isl: u64::from(request.isl),
+            isl_source: if request.exact { CountSource::Tokenizer } else { CountSource::Approximate },
             osl: 0,
             osl_source: CountSource::Approximate,
             outcome: Outcome::Cancelled,
             status: None,
             error: None,
             finish_reason: None,
-            bytes_sent: prepared.body.len() as u64,
-            turn: prepared.turn,
-            isl_shared: u64::from(prepared.shared),
+            bytes_sent: request.body.len() as u64,
+            turn: request.turn,
+            isl_shared: u64::from(request.shared),
             osl_counted: None,
             bytes_received: 0,
         };
-        Self { tower, record: Some(record), answer: None, counted: tower.keep.wants(prepared.id), reply }
+        Self {
+            context,
+            record: Some(record),
+            answer: None,
+            counted: context.keep.wants(request.id),
+            answer_text,
+        }
     }
 
     /// The phase that the request belongs to.
     pub(crate) fn phase(&self) -> Phase {
-        self.record.as_ref().map_or(self.tower.phase, |record| record.phase)
+        self.record.as_ref().map_or(self.context.phase, |record| record.phase)
     }
 
     /// The response headers arrived. `encoding`: the `Content-Encoding`, when there is one.
@@ -139,15 +146,15 @@ impl<'a> Flight<'a> {
         encoding: Option<&str>,
     ) {
         if let Some(record) = &mut self.record {
-            record.headers_us = Some(self.tower.clock.us(at));
+            record.headers_us = Some(self.context.clock.us(at));
             record.status = Some(status);
         }
-        let answer = self.answer.insert(Answer::new(status, content_type, self.tower.streaming));
+        let answer = self.answer.insert(Answer::new(status, content_type, self.context.streaming));
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
             answer.give_up(End::failed(Outcome::Malformed, words));
         }
-        if self.counted || self.reply.is_some() {
+        if self.counted || self.answer_text.is_some() {
             answer.keep_text();
         }
     }
@@ -159,8 +166,8 @@ impl<'a> Flight<'a> {
         }
         let Some(answer) = &mut self.answer else { return };
         let before = answer.chunks();
-        answer.read(self.tower.clock.us(at), bytes);
-        self.tower.progress.received(answer.chunks() - before);
+        answer.read(self.context.clock.us(at), bytes);
+        self.context.counters.received(answer.chunks() - before);
     }
 
     /// The result is known; nothing more needs to be read.
@@ -179,8 +186,8 @@ impl<'a> Flight<'a> {
     }
 
     /// The request ended: the body in good order (`None`), or for the reason given.
-    pub(crate) fn land(mut self, at: Instant, broken: Option<End>) {
-        let at_us = self.tower.clock.us(at);
+    pub(crate) fn finish(mut self, at: Instant, broken: Option<End>) {
+        let at_us = self.context.clock.us(at);
         let end = match (&mut self.answer, broken) {
             (Some(answer), broken) => answer.end(at_us, broken),
             (None, Some(broken)) => broken,
@@ -204,9 +211,11 @@ impl<'a> Flight<'a> {
             record.finish_reason = content.finish_reason;
             record.osl = content.words;
             record.usage = content.usage;
-            if let (Some(reply), Some(said), Outcome::Ok) = (&self.reply, content.text, record.outcome) {
-                // It is set once: a flight is delivered once.
-                let _ = reply.set(said);
+            if let (Some(answer_text), Some(text), Outcome::Ok) =
+                (&self.answer_text, content.text, record.outcome)
+            {
+                // It is set once: a request is delivered once.
+                let _ = answer_text.set(text);
             }
             // A count of 0 beside text is a server that does not count.
             if let Some(usage) = content.usage {
@@ -220,13 +229,13 @@ impl<'a> Flight<'a> {
                 }
             }
         }
-        self.tower.progress.ended(record.outcome == Outcome::Ok, record.osl);
-        // The collector outlives every flight; if it is gone there is nobody to tell.
-        let _ = self.tower.records.send(Ended { record, text });
+        self.context.counters.ended(record.outcome == Outcome::Ok, record.osl);
+        // The collector outlives every request; without it the record has no reader.
+        let _ = self.context.records.send(FinishedRequest { record, text });
     }
 }
 
-impl Sink for Flight<'_> {
+impl Sink for InFlight<'_> {
     fn head(&mut self, at: Instant, head: &Head) {
         self.headers(at, head.status, head.content_type.as_deref(), head.encoding.as_deref());
     }
@@ -236,9 +245,9 @@ impl Sink for Flight<'_> {
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let at_us = self.tower.clock.now_us();
+        let at_us = self.context.clock.now_us();
         self.deliver(at_us, End::failed(Outcome::Cancelled, "cut off by the end of the load point"));
     }
 }

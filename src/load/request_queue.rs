@@ -1,6 +1,6 @@
-//! Requests made ready ahead of need, so that building a prompt never delays a stream that is being timed.
+//! The queue of requests, built ahead of need so that building a prompt never delays a stream that is being timed.
 //!
-//! One lock per request. The supply is also the counter that makes totals exact over threads: a number is given out once.
+//! One lock per request. The queue also makes totals exact over threads: it gives each number out once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,7 +23,7 @@ const AHEAD_REQUESTS: usize = 256;
 
 /// One request, ready to leave.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct ReadyRequest {
     pub(crate) id: u64,
     pub(crate) isl: u32,
     pub(crate) osl: u32,
@@ -41,7 +41,7 @@ pub(crate) struct Prepared {
 
 /// The requests of one phase.
 #[derive(Debug)]
-pub(crate) struct Supply {
+pub(crate) struct RequestQueue {
     point: Arc<LoadPoint>,
     model: Arc<str>,
     prompts: Arc<Prompts>,
@@ -57,12 +57,12 @@ pub(crate) struct Supply {
     room: Condvar,
     opened: Condvar,
     /// The last request of the phase has been given out, or its time is over.
-    all_out: CancellationToken,
+    all_taken: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ready: VecDeque<Prepared>,
+    ready: VecDeque<ReadyRequest>,
     ready_bytes: usize,
     /// Next number nobody has claimed.
     next: u64,
@@ -71,7 +71,7 @@ struct State {
     closed: bool,
 }
 
-impl Supply {
+impl RequestQueue {
     pub(crate) fn new(point: Arc<LoadPoint>, prompts: Arc<Prompts>, model: Arc<str>, phase: Phase) -> Self {
         let stop = match (phase, point.warmup_duration_s) {
             (Phase::Warmup, Some(seconds)) => Stop::DurationS(seconds),
@@ -103,7 +103,7 @@ impl Supply {
             next_turn: AtomicU64::new(0),
             room: Condvar::new(),
             opened: Condvar::new(),
-            all_out: CancellationToken::new(),
+            all_taken: CancellationToken::new(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Supply {
         self.opened.notify_all();
     }
 
-    /// Blocks until the phase begins, and tells when it did; `None`: it never will.
+    /// Blocks until the phase begins; returns when it began, `None` if it never will.
     pub(crate) fn wait_open(&self) -> Option<Instant> {
         let waiting = |state: &mut State| state.opened_at.is_none() && !state.closed;
         let state = self.opened.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
@@ -135,8 +135,8 @@ impl Supply {
     }
 
     /// Cancelled when no further request will be given out.
-    pub(crate) fn all_out(&self) -> &CancellationToken {
-        &self.all_out
+    pub(crate) fn all_taken(&self) -> &CancellationToken {
+        &self.all_taken
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -153,20 +153,20 @@ impl Supply {
     }
 
     /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
-    pub(crate) fn take(&self) -> Option<Prepared> {
+    pub(crate) fn take(&self) -> Option<ReadyRequest> {
         let (mut taken, more) = self.next();
         if !more {
-            self.all_out.cancel();
+            self.all_taken.cancel();
         }
-        if let Some(prepared) = taken.as_mut().filter(|prepared| prepared.dialogue.is_some()) {
-            self.number(prepared);
+        if let Some(request) = taken.as_mut().filter(|request| request.dialogue.is_some()) {
+            self.number(request);
         }
         taken
     }
 
     /// Turns are numbered as they are sent; what was built ahead bears the number of its conversation.
-    fn number(&self, prepared: &mut Prepared) {
-        prepared.id = self.next_turn.fetch_add(1, Relaxed);
+    fn number(&self, request: &mut ReadyRequest) {
+        request.id = self.next_turn.fetch_add(1, Relaxed);
     }
 
     /// The turn of `dialogue` after `answer`, and how long the user thinks before; `None` when it is over. Builds and counts a
@@ -176,15 +176,15 @@ impl Supply {
         conversation: u64,
         dialogue: Dialogue,
         answer: &str,
-    ) -> Option<(Prepared, Duration)> {
+    ) -> Option<(ReadyRequest, Duration)> {
         let next = self.prompts.next_turn(conversation, dialogue, answer)?;
-        let mut prepared = self.prepared(&next.plan, Some(next.dialogue));
-        self.number(&mut prepared);
-        Some((prepared, next.think))
+        let mut request = self.request(&next.plan, Some(next.dialogue));
+        self.number(&mut request);
+        Some((request, next.think))
     }
 
     /// The next request, and whether there may be another after it.
-    fn next(&self) -> (Option<Prepared>, bool) {
+    fn next(&self) -> (Option<ReadyRequest>, bool) {
         let mut state = self.lock();
         if let Some(duration) = self.duration {
             let now = Instant::now();
@@ -192,12 +192,12 @@ impl Supply {
                 return (None, false);
             }
         }
-        if let Some(prepared) = state.ready.pop_front() {
-            state.ready_bytes -= prepared.body.len();
+        if let Some(request) = state.ready.pop_front() {
+            state.ready_bytes -= request.body.len();
             let more = !state.ready.is_empty() || !self.exhausted(&state);
             drop(state);
             self.room.notify_one();
-            return (Some(prepared), more);
+            return (Some(request), more);
         }
         let Some(id) = self.claim(&mut state) else { return (None, false) };
         let more = !self.exhausted(&state);
@@ -210,7 +210,7 @@ impl Supply {
         while self.build_one(self.point.wave() as usize) {}
     }
 
-    /// Keeps requests ready until the phase has no more or the supply is closed. Blocks; runs on a thread of its own.
+    /// Keeps requests ready until the phase has no more or the queue is closed. Blocks; runs on a thread of its own.
     pub(crate) fn keep_filled(&self) {
         loop {
             while self.build_one(self.ahead) {}
@@ -223,7 +223,7 @@ impl Supply {
         }
     }
 
-    /// No more requests are needed: lets [`Supply::keep_filled`] return.
+    /// No more requests are needed: lets [`RequestQueue::keep_filled`] return.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
@@ -241,27 +241,27 @@ impl Supply {
         }
         let id = state.next;
         drop(state);
-        let prepared = self.build(id);
+        let request = self.build(id);
         let mut state = self.lock();
         // A slot that found the queue empty may have claimed the number meanwhile; then this one is not needed.
         if state.next == id {
             state.next += 1;
-            state.ready_bytes += prepared.body.len();
-            state.ready.push_back(prepared);
+            state.ready_bytes += request.body.len();
+            state.ready.push_back(request);
         }
         true
     }
 
-    fn build(&self, id: u64) -> Prepared {
+    fn build(&self, id: u64) -> ReadyRequest {
         let (plan, dialogue) = self.prompts.begin(self.phase, id);
-        self.prepared(&plan, dialogue)
+        self.request(&plan, dialogue)
     }
 
-    fn prepared(&self, plan: &PromptPlan, dialogue: Option<Dialogue>) -> Prepared {
+    fn request(&self, plan: &PromptPlan, dialogue: Option<Dialogue>) -> ReadyRequest {
         let body = request_body(&self.point, &self.model, plan).into();
         let &PromptPlan { id, isl, exact, shared, osl, .. } = plan;
         let turn = dialogue.as_ref().map(|dialogue| TurnMark { conversation: id, turn: dialogue.turn() });
-        Prepared { id, isl, osl, exact, shared, route: id, turn, dialogue: dialogue.map(Box::new), body }
+        ReadyRequest { id, isl, osl, exact, shared, route: id, turn, dialogue: dialogue.map(Box::new), body }
     }
 
     fn claim(&self, state: &mut State) -> Option<u64> {
@@ -291,22 +291,22 @@ mod tests {
     use super::*;
     use crate::load::testing::point;
 
-    fn supply(point: LoadPoint) -> Supply {
+    fn queue(point: LoadPoint) -> RequestQueue {
         let prompts = crate::load::testing::prompts(&point);
-        Supply::new(Arc::new(point), prompts, "m".into(), Phase::Measure)
+        RequestQueue::new(Arc::new(point), prompts, "m".into(), Phase::Measure)
     }
 
     #[test]
     fn every_number_is_given_out_once_whoever_builds_it() {
-        let supply = supply(LoadPoint { stop: Stop::Requests(20_000), ..point(4) });
-        supply.prefill();
+        let queue = queue(LoadPoint { stop: Stop::Requests(20_000), ..point(4) });
+        queue.prefill();
         let taken = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            scope.spawn(|| supply.keep_filled());
+            scope.spawn(|| queue.keep_filled());
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while let Some(prepared) = supply.take() {
-                        taken.lock().unwrap().push(prepared.id);
+                    while let Some(request) = queue.take() {
+                        taken.lock().unwrap().push(request.id);
                     }
                 });
             }
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn built_ahead_or_built_late_a_request_is_the_same() {
         let point = LoadPoint { stop: Stop::Requests(8), ..point(4) };
-        let (ahead, late) = (supply(point.clone()), supply(point));
+        let (ahead, late) = (queue(point.clone()), queue(point));
         ahead.prefill();
         for _ in 0..8 {
             let (a, b) = (ahead.take().unwrap(), late.take().unwrap());
@@ -331,17 +331,17 @@ mod tests {
     #[test]
     fn memory_ahead_is_bounded() {
         let isl = crate::plan::Length::fixed(200_000);
-        let supply = supply(LoadPoint { isl, stop: Stop::Requests(1000), ..point(1000) });
-        supply.prefill();
-        assert!(supply.lock().ready_bytes < AHEAD_BYTES + (4 << 20));
+        let queue = queue(LoadPoint { isl, stop: Stop::Requests(1000), ..point(1000) });
+        queue.prefill();
+        assert!(queue.lock().ready_bytes < AHEAD_BYTES + (4 << 20));
     }
 
     #[test]
     fn nothing_is_given_out_after_the_deadline() {
-        let over = supply(LoadPoint { stop: Stop::DurationS(0.0), ..point(1) });
+        let over = queue(LoadPoint { stop: Stop::DurationS(0.0), ..point(1) });
         assert!(over.take().is_none());
-        let long = supply(LoadPoint { stop: Stop::DurationS(3600.0), ..point(1) });
-        assert!((0..100).all(|id| long.take().is_some_and(|prepared| prepared.id == id)));
+        let long = queue(LoadPoint { stop: Stop::DurationS(3600.0), ..point(1) });
+        assert!((0..100).all(|id| long.take().is_some_and(|request| request.id == id)));
         long.close();
         long.keep_filled();
     }

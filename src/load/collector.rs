@@ -1,9 +1,9 @@
-//! Hands finished requests on and notices when going on is pointless.
+//! Collects finished requests, hands each on, and gives the point up when nothing works.
 
 use std::sync::Arc;
 
 use super::clock::Clock;
-use super::flight::Ended;
+use super::in_flight::FinishedRequest;
 use crate::metrics::record::{
     Aborted, Arrivals, ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord,
 };
@@ -47,8 +47,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Takes one finished request; tells why the point should be given up, once it should.
-    pub(crate) fn take(&mut self, ended: Ended) -> Option<&Aborted> {
+    /// Takes one finished request; returns why the point should be given up, once it should.
+    pub(crate) fn take(&mut self, ended: FinishedRequest) -> Option<&Aborted> {
         let record = self.counted(ended);
         (self.sink)(&record);
         match record.outcome {
@@ -74,8 +74,8 @@ impl<'a> Collector<'a> {
         self.aborted.as_ref()
     }
 
-    /// Its tokens counted, when its text was kept.
-    fn counted(&self, Ended { mut record, text }: Ended) -> RequestRecord {
+    /// The record with its tokens counted, when its text was kept.
+    fn counted(&self, FinishedRequest { mut record, text }: FinishedRequest) -> RequestRecord {
         let Some(text) = text else { return record };
         let tokens = self.tokenizer.count(&text, false);
         record.osl_counted = Some(tokens);
