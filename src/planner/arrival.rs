@@ -1,11 +1,12 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
 
 use super::build::Blame;
-use super::stages::{Staged, staged, without_stages};
+use super::stages::{Staged, staged};
 use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, Spacing, Stop};
-use crate::recipe::units::OneOrMany;
+use crate::recipe::alternatives::ARRIVALS;
+use crate::recipe::units::{OneOrMany, Rates};
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
 /// How long an open loop lasts when nothing says so, seconds: the shortest time that shows a queue that grows.
@@ -16,28 +17,21 @@ const REQUESTS_PER_CONCURRENCY: u32 = 8;
 
 /// The arrivals of one combination of axis values.
 pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
+    let errors = misplaced(load, blame);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if load.prompts.trace.is_some() {
+        return Ok(Arrival::Trace { limit: limit(load, blame)? });
+    }
     if let Some(stages) = &load.stages {
         return match staged(load, stages, blame)? {
             Staged::Concurrency(ramp) => closed(load, Level::Ramp(ramp), blame),
             Staged::Rate(ramp) => open(load, Level::Ramp(ramp), blame),
         };
     }
-    let stray = without_stages(load, blame);
-    if !stray.is_empty() {
-        return Err(stray);
-    }
-    if load.prompts.trace.is_some() {
-        return trace(load, blame);
-    }
-    let rate = load.rate.as_ref().map(|rates| rates.0.as_slice());
-    match (rate, load.concurrency.as_ref()) {
-        (Some(_), Some(_)) => Err(vec![
-            blame
-                .at("load.rate", "found beside load.concurrency")
-                .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
-                .next("remove one; use max_concurrency to limit an open loop"),
-        ]),
-        (Some([rate]), None) => open(load, Level::Constant(*rate), blame),
+    match (&load.rate, &load.concurrency) {
+        (Some(Rates(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), blame),
         (None, Some(OneOrMany(list))) if list.len() == 1 => closed(load, Level::Constant(list[0]), blame),
         _ => Err(vec![
             blame
@@ -47,29 +41,44 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
     }
 }
 
-/// A trace has a clock of its own.
-fn trace(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
-    let own = [
-        ("rate", load.rate.is_some()),
-        ("concurrency", load.concurrency.is_some()),
-        ("arrival", load.arrival.is_some()),
-    ];
-    let errors: Vec<InputError> = own
-        .into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(key, _)| {
-            blame
-                .at(
-                    &format!("load.{key}"),
-                    "found beside load.prompts.trace, which says when requests arrive",
-                )
-                .next(format!("remove {key}; use max_concurrency to limit the requests in flight"))
+/// Keys that have no meaning beside the one that names the arrivals.
+fn misplaced(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
+    let keys = toml::Table::try_from(load).unwrap_or_default();
+    let has = |key: &str| match key.split_once('.') {
+        Some((table, key)) => keys.get(table).is_some_and(|table| table.get(key).is_some()),
+        None => keys.contains_key(key),
+    };
+    let at = |key: &str, problem: &str| blame.at(&format!("load.{key}"), problem);
+    let Some((named, excluded)) = ARRIVALS.iter().find(|(key, _)| has(key)) else { return Vec::new() };
+    let errors = excluded.iter().filter(|key| has(key)).filter_map(|key| {
+        Some(match (*named, *key) {
+            ("stages", _) => {
+                let instead = match *key {
+                    "concurrency" | "rate" => "a value in each stage",
+                    "warmup_per_concurrency" => "warmup_requests or warmup_duration",
+                    _ => "the duration of each stage",
+                };
+                let next = format!("remove {key}, or the stages");
+                at(key, "found beside load.stages").expected(instead).next(next)
+            }
+            (_, "requests_per_concurrency" | "warmup_per_concurrency") => {
+                at(key, "found in an open loop").expected("a number of requests or a duration")
+            }
+            ("prompts.trace", _) => {
+                at(key, "found beside load.prompts.trace, which says when requests arrive")
+                    .next(format!("remove {key}; use max_concurrency to limit the requests in flight"))
+            }
+            (_, "start_concurrency" | "start_rate") => {
+                at(key, "found without stages").expected("[[load.stages]] that start there")
+            }
+            ("rate", "concurrency") => at("rate", "found beside load.concurrency")
+                .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
+                .next("remove one; use max_concurrency to limit an open loop"),
+            // `closed` names them: a ramp of the concurrency excludes them as well.
+            _ => return None,
         })
-        .collect();
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    Ok(Arrival::Trace { limit: limit(load, blame)? })
+    });
+    errors.collect()
 }
 
 /// Keys of an open loop have no place in a closed one.
@@ -166,18 +175,6 @@ pub(super) fn ends(
         _ => None,
     };
     let per = |count: u32| concurrency.map(|concurrency| u64::from(count) * concurrency);
-    let per_concurrency = [
-        ("requests_per_concurrency", load.requests_per_concurrency.is_some()),
-        ("warmup_per_concurrency", load.warmup_per_concurrency.is_some()),
-    ];
-    let open = matches!(arrival, Arrival::Open { rate: Level::Constant(_), .. } | Arrival::Trace { .. });
-    for (key, _) in per_concurrency.into_iter().filter(|(_, set)| *set && open) {
-        errors.push(
-            blame
-                .at(&format!("load.{key}"), "found in an open loop")
-                .expected("a number of requests or a duration"),
-        );
-    }
     let stop = match (arrival.ramp(), load.requests, load.duration) {
         (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
         (None, Some(requests), _) => Stop::Requests(requests),

@@ -20,7 +20,7 @@ pub(super) fn staged(
     stages: &[StageSection],
     blame: &Blame<'_>,
 ) -> Result<Staged, Vec<InputError>> {
-    let mut errors = beside(load, blame);
+    let mut errors = Vec::new();
     let Some(first) = stages.first() else {
         return Err(vec![blame.at("load.stages", "found an empty list").expected("one stage or more")]);
     };
@@ -86,43 +86,4 @@ pub(super) fn staged(
         return Err(errors);
     }
     Ok(if by_rate { Staged::Rate(ramp) } else { Staged::Concurrency(ramp) })
-}
-
-/// Keys that the stages leave no room for.
-fn beside(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
-    let keys = [
-        ("concurrency", load.concurrency.is_some(), "a value in each stage"),
-        ("rate", load.rate.is_some(), "a value in each stage"),
-        ("requests", load.requests.is_some(), "the duration of each stage"),
-        ("requests_per_concurrency", load.requests_per_concurrency.is_some(), "the duration of each stage"),
-        ("duration", load.duration.is_some(), "the duration of each stage"),
-        (
-            "warmup_per_concurrency",
-            load.warmup_per_concurrency.is_some(),
-            "warmup_requests or warmup_duration",
-        ),
-    ];
-    keys.into_iter()
-        .filter(|(_, set, _)| *set)
-        .map(|(key, _, instead)| {
-            blame
-                .at(&format!("load.{key}"), "found beside load.stages")
-                .expected(instead)
-                .next(format!("remove {key}, or the stages"))
-        })
-        .collect()
-}
-
-/// Keys of a ramp without stages.
-pub(super) fn without_stages(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
-    let keys =
-        [("start_concurrency", load.start_concurrency.is_some()), ("start_rate", load.start_rate.is_some())];
-    keys.into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(key, _)| {
-            blame
-                .at(&format!("load.{key}"), "found without stages")
-                .expected("[[load.stages]] that start there")
-        })
-        .collect()
 }

@@ -7,54 +7,12 @@
 use serde::Deserialize;
 use toml::Value;
 
+use super::alternatives::{ARRIVALS, OTHERS};
 use super::{Origin, Origins, Recipe};
 use crate::document::{InputError, InputErrors, explain_message, join};
 
 /// Values of every recipe that says nothing else.
 const DEFAULTS: &str = include_str!("defaults.toml");
-
-/// Keys that answer one question in different ways: a layer that sets one replaces what lower layers said.
-const ALTERNATIVES: [&[&str]; 3] = [
-    &["requests", "requests_per_concurrency", "duration"],
-    &["warmup_requests", "warmup_per_concurrency", "warmup_duration"],
-    &["concurrency", "rate", "stages"],
-];
-
-/// Keys that mean something in one kind of loop only: a layer that chooses the other kind drops them.
-const OPEN_ONLY: [&str; 3] = ["arrival", "max_concurrency", "when_full"];
-const CLOSED_ONLY: [&str; 2] = ["requests_per_concurrency", "warmup_per_concurrency"];
-
-/// Keys that mean nothing without stages.
-const RAMP_ONLY: [&str; 3] = ["stages", "start_concurrency", "start_rate"];
-
-/// Keys that the stages of a ramp answer as well.
-const TOLD_BY_STAGES: [&str; 6] =
-    ["concurrency", "rate", "requests", "requests_per_concurrency", "duration", "warmup_per_concurrency"];
-
-/// Keys of the load that a source of prompts answers itself: the source, below `load`, and what it replaces.
-const TOLD_BY_PROMPTS: [(&[&str], &[&[&str]]); 3] = [
-    (
-        &["prompts", "trace"],
-        &[
-            &["isl"],
-            &["osl"],
-            &["isl_stddev"],
-            &["osl_stddev"],
-            &["mix"],
-            &["length_range"],
-            &["prompts", "dataset"],
-            &["prompts", "conversation"],
-            &["concurrency"],
-            &["rate"],
-            &["arrival"],
-            &["stages"],
-            &["requests_per_concurrency"],
-            &["warmup_per_concurrency"],
-        ],
-    ),
-    (&["prompts", "dataset"], &[&["isl"], &["isl_stddev"], &["mix"], &["prompts", "trace"]]),
-    (&["mix"], &[&["isl"], &["osl"], &["isl_stddev"], &["osl_stddev"]]),
-];
 
 /// Layers merged so far.
 #[derive(Debug, Clone, Default)]
@@ -75,62 +33,27 @@ impl Layers {
 
     /// Lays `layer` on top; `origin` names the source of a dotted key.
     pub fn push(&mut self, layer: &toml::Table, origin: &dyn Fn(&str) -> Origin) {
-        self.drop_replaced(layer);
+        self.remove_replaced(layer);
         merge(&mut self.table, layer, "", origin, &mut self.origins);
     }
 
-    /// Removes what a higher layer answers in another way: the other keys of a group of alternatives, and an axis
-    /// below `sweep` whose key is now set to one value.
-    fn drop_replaced(&mut self, layer: &toml::Table) {
-        if let Some(load) = layer.get("load").and_then(Value::as_table) {
-            for group in ALTERNATIVES {
-                if group.iter().any(|key| load.contains_key(*key)) {
-                    for key in group {
-                        self.remove(&["load", key]);
-                        self.remove(&["sweep", "load", key]);
-                    }
-                }
-            }
-            for key in load.keys() {
-                self.remove(&["sweep", "load", key]);
-            }
-            // Its tables exclude each other.
-            if load.contains_key("arrival") {
-                self.remove(&["load", "arrival"]);
-            }
-        }
-        let axes = layer.get("sweep").and_then(Value::as_table).and_then(|sweep| sweep.get("load"));
-        let chooses = |key: &str| {
-            [layer.get("load"), axes].into_iter().flatten().any(|section| section.get(key).is_some())
+    /// Removes what `layer` replaces: the keys that one of its own excludes, and an axis below `sweep` whose key now has one
+    /// value.
+    fn remove_replaced(&mut self, layer: &toml::Table) {
+        let (load, axes) = (at(layer, &["load"]), at(layer, &["sweep", "load"]));
+        let sets = |key: &str| {
+            let in_load = key.split('.').try_fold(load, |table, part| Some(table?.get(part)));
+            in_load.flatten().is_some() || axes.is_some_and(|axes| axes.get(key).is_some())
         };
-        for (chosen, other, dropped) in
-            [("rate", "concurrency", CLOSED_ONLY.as_slice()), ("concurrency", "rate", &OPEN_ONLY)]
-        {
-            if chooses(chosen) && !chooses(other) {
-                for key in dropped.iter().chain([&other]) {
-                    self.remove(&["load", key]);
-                    self.remove(&["sweep", "load", key]);
-                }
+        for (key, excluded) in ARRIVALS.iter().chain(&OTHERS) {
+            for other in excluded.iter().filter(|_| sets(key)) {
+                let path: Vec<&str> = other.split('.').collect();
+                self.remove(&[&["load"], path.as_slice()].concat());
+                self.remove(&["sweep", "load", other]);
             }
         }
-        let flat = chooses("concurrency") || chooses("rate");
-        for (replaces, dropped) in
-            [(chooses("stages"), TOLD_BY_STAGES.as_slice()), (flat && !chooses("stages"), &RAMP_ONLY)]
-        {
-            for key in dropped.iter().filter(|_| replaces) {
-                self.remove(&["load", key]);
-                self.remove(&["sweep", "load", key]);
-            }
-        }
-        for (source, told) in TOLD_BY_PROMPTS {
-            let said = source.iter().try_fold(layer.get("load"), |at, key| Some(at?.get(*key)));
-            if said.flatten().is_none() {
-                continue;
-            }
-            for path in told {
-                self.remove(&[&["load"], *path].concat());
-                self.remove(&[&["sweep", "load"], *path].concat());
-            }
+        for key in load.and_then(Value::as_table).into_iter().flat_map(toml::Table::keys) {
+            self.remove(&["sweep", "load", key]);
         }
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
             for axis in dotted(deploy, "") {

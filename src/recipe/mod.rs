@@ -3,6 +3,7 @@
 //! A recipe says what is measured and never where. The same types serve each layer (defaults, site, recipe, GPU
 //! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
 
+pub mod alternatives;
 pub mod connection;
 pub mod endpoint;
 pub mod find;

@@ -100,13 +100,13 @@ impl Answer {
 }
 
 /// The connection's end of an answer. Dropped before the last token, it takes the request out of the engine.
-pub(super) struct Ticket {
+pub(super) struct AnswerHandle {
     driver: Rc<Driver>,
     id: u64,
     answer: Rc<Answer>,
 }
 
-impl Ticket {
+impl AnswerHandle {
     pub(super) fn new(driver: Rc<Driver>, id: u64, answer: Rc<Answer>) -> Self {
         Self { driver, id, answer }
     }
@@ -121,7 +121,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for AnswerHandle {
     fn drop(&mut self) {
         self.driver.forget(self.id);
     }
@@ -132,7 +132,7 @@ pub(super) enum SimBody {
     /// Known from the start; `None` once sent.
     Full(Option<Bytes>),
     /// Server-sent events as the engine produces them.
-    Stream(Ticket),
+    Stream(AnswerHandle),
 }
 
 impl Body for SimBody {
@@ -145,7 +145,7 @@ impl Body for SimBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = match &mut *self {
             Self::Full(bytes) => Poll::Ready(bytes.take()),
-            Self::Stream(ticket) => ticket.answer.poll_take(context),
+            Self::Stream(handle) => handle.answer.poll_take(context),
         };
         data.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, Ticket};
+use super::answer::{Answer, AnswerHandle};
 use super::api_error::ApiError;
 use super::engine::{Engine, SequenceRequest, TokenEvent};
 use super::pacer::Pacer;
@@ -74,7 +74,7 @@ impl Driver {
         arrival_us: u64,
         request: InferenceRequest,
         request_id: Option<&str>,
-    ) -> Result<Ticket, ApiError> {
+    ) -> Result<AnswerHandle, ApiError> {
         let nth = self.received.get() + 1;
         self.received.set(nth);
         let faults = &self.config.faults;
@@ -95,7 +95,7 @@ impl Driver {
         let answer = Rc::new(Answer::new(renderer, faults.stall_after == Some(nth)));
         self.answers.borrow_mut().insert(nth, Rc::clone(&answer));
         self.work.notify_one();
-        Ok(Ticket::new(Rc::clone(self), nth, answer))
+        Ok(AnswerHandle::new(Rc::clone(self), nth, answer))
     }
 
     /// The connection of a request is gone, or has all it wanted.

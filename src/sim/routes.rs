@@ -80,11 +80,11 @@ async fn infer(
     let parsed = InferenceRequest::parse(endpoint, &body.to_bytes(), &driver.config)?;
     let stream = parsed.stream;
     let request_id = head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    let ticket = driver.submit(arrival_us, parsed, request_id)?;
+    let answer = driver.submit(arrival_us, parsed, request_id)?;
     if stream {
-        Ok(response(StatusCode::OK, Some(SSE), SimBody::Stream(ticket)))
+        Ok(response(StatusCode::OK, Some(SSE), SimBody::Stream(answer)))
     } else {
-        ticket.unary().await.map(|body| response(StatusCode::OK, Some(JSON), SimBody::Full(Some(body))))
+        answer.unary().await.map(|body| response(StatusCode::OK, Some(JSON), SimBody::Full(Some(body))))
     }
 }
 

@@ -51,7 +51,7 @@ pub struct TraceStats {
 
 /// A row of a trace, before anything is applied to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Row {
+struct TraceRow {
     /// Arrival on the trace's own clock, nanoseconds.
     at_ns: i64,
     isl: u32,
@@ -81,7 +81,7 @@ pub fn load(trace: &Trace) -> Result<Replay, InputError> {
 fn load_opened(trace: &Trace, opened: Opened) -> Result<Replay, InputError> {
     let mut stats = TraceStats::default();
     let mut rows = Vec::new();
-    let mut see = |row: Row| {
+    let mut see = |row: TraceRow| {
         stats.rows += 1;
         if row.isl == 0 || row.osl == 0 {
             stats.without_tokens += 1;
@@ -135,7 +135,7 @@ fn after(at_ns: i64, seconds: f64) -> i64 {
 }
 
 /// A row as the request it becomes; `zero` is the arrival of the first one.
-fn request(mut row: Row, zero: i64, trace: &Trace, stats: &mut TraceStats) -> TraceRequest {
+fn request(mut row: TraceRow, zero: i64, trace: &Trace, stats: &mut TraceStats) -> TraceRequest {
     if !row.blocks.is_empty() && row.blocks.len() != blocks_of(row.isl) {
         row.blocks = Vec::new();
         stats.blocks_unfit += 1;

@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::super::dataset::file::Opened;
 use super::super::dataset::records::{Record, Records};
-use super::Row;
+use super::TraceRow;
 use crate::document::InputError;
 
 /// The fields, in words.
 const EXPECTED: &str = "the fields of a Mooncake trace: timestamp, input_length, output_length, hash_ids";
 
 /// Gives every line to `see`.
-pub(super) fn read(opened: Opened, see: &mut dyn FnMut(Row)) -> Result<(), InputError> {
+pub(super) fn read(opened: Opened, see: &mut dyn FnMut(TraceRow)) -> Result<(), InputError> {
     let mut records = Records::new(opened);
     loop {
         match records.next() {
@@ -30,7 +30,7 @@ pub(super) fn read(opened: Opened, see: &mut dyn FnMut(Row)) -> Result<(), Input
     }
 }
 
-fn row(record: &Record) -> Result<Row, InputError> {
+fn row(record: &Record) -> Result<TraceRow, InputError> {
     let tokens = |key| record.tokens(key, 0)?.ok_or_else(|| record.missing(key, EXPECTED));
     // Traces without a clock of their own leave it out.
     let at_ns = match record.fields.get("timestamp") {
@@ -47,7 +47,7 @@ fn row(record: &Record) -> Result<Row, InputError> {
         let found = record.fields.get("hash_ids").unwrap_or(&Value::Null);
         record.wrong_type("hash_ids", found, "a list of whole numbers, 0 or more")
     })?;
-    Ok(Row { at_ns, isl: tokens("input_length")?, osl: tokens("output_length")?, blocks })
+    Ok(TraceRow { at_ns, isl: tokens("input_length")?, osl: tokens("output_length")?, blocks })
 }
 
 /// Milliseconds as nanoseconds.

@@ -13,7 +13,7 @@ use jiff::tz::Offset;
 
 use super::super::dataset::file::{self, Opened};
 use super::super::dataset::records::at;
-use super::Row;
+use super::TraceRow;
 use crate::document::InputError;
 
 /// The columns of a format.
@@ -57,7 +57,11 @@ pub(super) const AZURE: Columns = Columns {
 const LONGEST: usize = 1 << 20;
 
 /// Gives every row to `see`.
-pub(super) fn read(columns: &Columns, opened: Opened, see: &mut dyn FnMut(Row)) -> Result<(), InputError> {
+pub(super) fn read(
+    columns: &Columns,
+    opened: Opened,
+    see: &mut dyn FnMut(TraceRow),
+) -> Result<(), InputError> {
     let Opened { origin, reader } = opened;
     // No column of either format needs quotes; without them an unpaired one cannot swallow the file, and a record is a
     // line.
@@ -185,12 +189,12 @@ impl Line<'_> {
     }
 
     /// The line as a row.
-    fn row(&self, columns: &Columns, [time, isl, osl]: [usize; 3]) -> Result<Row, InputError> {
+    fn row(&self, columns: &Columns, [time, isl, osl]: [usize; 3]) -> Result<TraceRow, InputError> {
         let (expected, parse): (_, fn(&str) -> Option<i64>) = match columns.clock {
             Clock::Seconds => ("seconds, 0 or more", seconds),
             Clock::Date => ("a time such as 2023-11-16 18:15:46.6805900", date),
         };
-        Ok(Row {
+        Ok(TraceRow {
             at_ns: self.value(time, columns.time, expected, parse)?,
             isl: self.value(isl, columns.isl, TOKENS, tokens)?,
             osl: self.value(osl, columns.osl, TOKENS, tokens)?,
