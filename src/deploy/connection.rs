@@ -25,10 +25,9 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
         headers: headers.collect::<Result<_, InputError>>()?,
         http: connection.http_version,
         tls: Tls { ca_file: connection.ca_file.as_ref().map(Into::into), insecure: connection.insecure },
-        proxy: match connection.proxy.as_ref().map(|proxy| read("proxy", proxy)).transpose()? {
-            None => Proxy::Off,
-            Some(proxy) if proxy == "environment" => Proxy::Environment,
-            Some(url) => Proxy::Url(url),
+        proxy: match &connection.proxy {
+            Proxy::Url(url) => Proxy::from(read("proxy", url)?),
+            known => known.clone(),
         },
     };
     target

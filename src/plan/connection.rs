@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::HttpVersion;
+use crate::recipe::{HttpVersion, Proxy};
 
 /// How the load reaches the endpoint. Secrets are references, read where the load runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,9 @@ pub struct Connection {
     pub ca_file: Option<String>,
     /// Accept any certificate.
     pub insecure: bool,
-    /// `environment`, a URL, or a reference to one; `None`: no proxy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
+    /// The proxy; its URL may be a reference to one.
+    #[serde(skip_serializing_if = "Proxy::is_off")]
+    pub proxy: Proxy,
     /// Reference to the bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,

@@ -3,7 +3,7 @@
 use super::build::Blame;
 use crate::document::InputError;
 use crate::launcher::Launcher;
-use crate::plan::Connection;
+use crate::plan::{Connection, Proxy};
 use crate::recipe::{ConnectionSection, DeploySection, secret};
 
 /// The section as it is used; mistakes go to `errors`.
@@ -36,14 +36,14 @@ pub(super) fn connection(
             errors.push(at(&format!("headers.{name}"), WRITTEN_OUT.into()).expected(reference));
         }
     }
-    if let Some(error) = section.proxy.as_deref().and_then(|proxy| wrong_proxy(proxy, &at)) {
+    if let Some(error) = section.proxy.as_ref().and_then(|proxy| wrong_proxy(proxy, &at)) {
         errors.push(error);
     }
     Connection {
         http_version: section.http_version.unwrap_or_default(),
         ca_file: section.ca_file.clone(),
         insecure,
-        proxy: section.proxy.clone().filter(|proxy| proxy != "off"),
+        proxy: section.proxy.clone().unwrap_or_default(),
         api_key: section.api_key.clone(),
         headers: section.headers.clone(),
     }
@@ -51,8 +51,9 @@ pub(super) fn connection(
 
 const WRITTEN_OUT: &str = "a secret written out; it would end up in scripts and results";
 
-fn wrong_proxy(proxy: &str, at: &dyn Fn(&str, String) -> InputError) -> Option<InputError> {
-    if ["off", "environment"].contains(&proxy) || secret::is_reference(proxy) {
+fn wrong_proxy(proxy: &Proxy, at: &dyn Fn(&str, String) -> InputError) -> Option<InputError> {
+    let Proxy::Url(proxy) = proxy else { return None };
+    if secret::is_reference(proxy) {
         return None;
     }
     match http_url(proxy) {

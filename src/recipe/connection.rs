@@ -21,7 +21,7 @@ pub struct ConnectionSection {
     pub insecure: Option<bool>,
     /// `off` (default), `environment` (`HTTPS_PROXY` and its like), or a URL. With a password only as `env:NAME` or `file:PATH`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
+    pub proxy: Option<Proxy>,
     /// Bearer token, as `env:NAME` or `file:PATH`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
@@ -117,15 +117,56 @@ pub enum MaxTokensField {
 }
 
 /// Through which proxy requests go.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum Proxy {
-    /// None, whatever the environment says.
+    /// None, whatever the environment holds.
     #[default]
     Off,
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// The one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name.
     Environment,
-    /// Every request through this one: `http://` or `https://`, a user name and password allowed. Never shown.
+    /// Every request through this one, in a recipe a URL or a reference to one: `http://` or `https://`, a user name and
+    /// password allowed. Never shown.
     Url(String),
+}
+
+impl Proxy {
+    /// Whether requests go to the server directly.
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+impl From<String> for Proxy {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "off" => Self::Off,
+            "environment" => Self::Environment,
+            _ => Self::Url(text),
+        }
+    }
+}
+
+impl From<Proxy> for String {
+    fn from(proxy: Proxy) -> Self {
+        match proxy {
+            Proxy::Off => "off".into(),
+            Proxy::Environment => "environment".into(),
+            Proxy::Url(url) => url,
+        }
+    }
+}
+
+impl JsonSchema for Proxy {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Proxy".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
 }
 
 impl std::fmt::Debug for Proxy {
