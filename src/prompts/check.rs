@@ -1,4 +1,4 @@
-//! Whether the prompts of a plan can be made, before a server is started for them.
+//! Checks that the prompts of a plan can be made, before a server is started for them.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use super::tokenizer::{TokenizerCache, file_of};
 use crate::document::{InputError, InputErrors};
 use crate::plan::{LoadPoint, TokenizerSpec};
 
-/// Makes the prompts of each load point ready once, and holds their lengths against the context in the model's `config.json`.
+/// Prepares the prompts of each load point once, and compares their lengths with the context in the model's `config.json`.
 ///
 /// # Errors
-/// Everything that is wrong with files, tokenizers and lengths; the same mistake of several points once.
+/// Every mistake in files, tokenizers and lengths; one that several points share is reported once.
 pub fn check<'a>(
     points: impl Iterator<Item = &'a LoadPoint>,
     tokenizers: &TokenizerCache,

@@ -1,6 +1,6 @@
-//! Conversations: turn after turn, each prompt is all that was said before and one message more.
+//! Conversations: each prompt holds all earlier messages and one more.
 //!
-//! Later prompts are built and counted once the answer is there, away from the threads that drive load.
+//! Later prompts are built and counted when the answer is there, outside the threads that drive load.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::source::{PromptPlan, Prompts};
 use super::template::{Message, Role};
 use crate::plan::{Conversation, Length};
 
-/// A conversation as it stands.
+/// The state of a conversation.
 #[derive(Debug, Clone)]
 pub struct Dialogue {
     messages: Vec<Message>,
-    /// The user's further messages and the output lengths their answers have in the file; `None`: they are made up.
+    /// The user's further messages and the output lengths of their answers in the file; `None`: they are generated.
     script: Option<VecDeque<(String, Option<u32>)>>,
-    /// Turns altogether.
+    /// Number of turns.
     turns: u32,
     /// Turns begun.
     begun: u32,
@@ -31,14 +31,14 @@ pub struct Dialogue {
 pub struct NextTurn {
     /// What is sent.
     pub plan: PromptPlan,
-    /// How long the user thinks before.
+    /// How long the user thinks before it.
     pub think: Duration,
     /// The conversation after it.
     pub dialogue: Dialogue,
 }
 
 impl Dialogue {
-    /// One whose first prompt is `messages`. A script has as many turns as it has.
+    /// Begins with `messages`. A script decides the number of turns.
     pub(super) fn new(
         conversation: Conversation,
         messages: Vec<Message>,
@@ -99,7 +99,7 @@ impl Prompts {
             dialogue.messages.drain(start..start + 2);
         };
         let shared = match &content {
-            // All but the new message was there before, or was generated there.
+            // The server has seen or generated all but the new message.
             Content::Messages(messages) if messages.len() == whole => {
                 let new = messages.last().map(|last| self.tokenizer().count(&last.content, false));
                 isl.saturating_sub(u32::try_from(new.unwrap_or(0)).unwrap_or(u32::MAX))

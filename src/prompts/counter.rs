@@ -1,8 +1,8 @@
-//! What a server counts for a prompt: its chat template around the messages, its tokenizer over all of it.
+//! Counts the tokens of a prompt as a server does: the chat template around the messages, then the tokenizer.
 //!
 //! vLLM, SGLang and Dynamo render the template and tokenise the text without adding special tokens; a completion's text gets
-//! what the tokenizer adds to every text, such as a BOS token. Where the template is not known, what it adds is learned by
-//! asking the server ([`Counter::learn`]).
+//! what the tokenizer adds to every text, such as a BOS token. Where the template is unknown, [`Counter::learn`] takes the
+//! tokens it adds from answers of the server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::tokenizer::{Tokenizer, TokenizerCache, file_of};
 use crate::document::InputError;
 use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
 
-/// What is sent as a prompt.
+/// The prompt of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// `messages` of the chat endpoint.
@@ -41,7 +41,7 @@ pub struct Counter {
     learned: Learned,
 }
 
-/// What the server was found to count beyond what is known here.
+/// Tokens that the server counts beyond those known here, as measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Learned {
     /// Tokens of each prompt.
@@ -51,7 +51,7 @@ pub struct Learned {
 }
 
 impl Counter {
-    /// How the prompts of `point` are counted.
+    /// A counter for the prompts of `point`.
     ///
     /// # Errors
     /// A tokenizer or a chat template that cannot be used.
@@ -70,7 +70,7 @@ impl Counter {
         &self.tokenizer
     }
 
-    /// Whether it counts what a server counts, as far as is known without asking it.
+    /// Whether it counts what a server counts, as far as is known without sending a request.
     pub fn is_exact(&self) -> bool {
         self.tokenizer.is_exact()
     }
@@ -80,15 +80,15 @@ impl Counter {
         self.template.is_some()
     }
 
-    /// Takes into account what the server was found to count.
+    /// Adds what the server counts beyond it.
     pub(super) fn learn(&mut self, learned: Learned) {
         self.learned = learned;
     }
 
-    /// Token ids as the server sees them, without what was learned: where it is in the prompt is not known.
+    /// Token ids as the server sees them, without the learned tokens: their place in the prompt is unknown.
     ///
     /// # Errors
-    /// What the template says against the messages.
+    /// The template rejects the messages.
     pub(super) fn ids(&self, content: &Content) -> Result<Vec<u32>, String> {
         Ok(match (content, &self.template) {
             (Content::Tokens(ids), _) => ids.clone(),
@@ -105,7 +105,7 @@ impl Counter {
     /// Tokens as the server counts them.
     ///
     /// # Errors
-    /// What the template says against the messages.
+    /// The template rejects the messages.
     pub fn count(&self, content: &Content) -> Result<u32, String> {
         let known = match (content, &self.template) {
             (Content::Tokens(ids), _) => ids.len() as u64,

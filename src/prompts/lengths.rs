@@ -1,4 +1,4 @@
-//! How long prompts and answers are: fixed, around a mean, from a range, or one of several shapes.
+//! Lengths of prompts and answers: fixed, around a mean, from a range, or one of several shapes.
 //!
 //! Pure.
 
@@ -21,7 +21,7 @@ impl Lengths {
         Self { weights: shapes.iter().map(|shape| shape.weight).sum(), shapes }
     }
 
-    /// Every shape there is.
+    /// All shapes.
     pub(super) fn shapes(&self) -> &[WeightedShape] {
         &self.shapes
     }
@@ -88,7 +88,7 @@ mod tests {
         let drawn: Vec<f64> = (0..n).map(|_| f64::from(draw(Length::normal(200, 50), &mut rng))).collect();
         let mean = drawn.iter().sum::<f64>() / n as f64;
         let std = (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
-        // Standard errors: 50/√4000 ≈ 0.8 and 50/√8000 ≈ 0.6; the draws are seeded, so this is no gamble.
+        // Standard errors: 50/√4000 ≈ 0.8 and 50/√8000 ≈ 0.6; the draws are seeded, so this never fails by chance.
         assert!((mean - 200.0).abs() < 3.0 && (std - 50.0).abs() < 3.0, "{mean} {std}");
         assert!((0..1000).all(|_| draw(Length::normal(1, 100), &mut rng) >= 1));
     }

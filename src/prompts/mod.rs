@@ -1,10 +1,10 @@
-//! What is sent: prompts of exact length, real ones from files, conversations, recorded traces.
+//! Prompts: generated ones of exact length, real ones from files, conversations, recorded traces.
 //!
-//! The only place that knows tokenizers, chat templates and prompt files.
+//! The only room that knows tokenizers, chat templates and prompt files.
 //!
 //! ```text
 //! tokenizer.json, chat_template.jinja → tokenizer, template → counter ─┐
-//!                        plan::PromptSpec → vocabulary, writer ────────┼▶ source (Prompts) ─▶ load::supply
+//!                        plan::PromptSpec → vocabulary, writer ────────┼▶ source (Prompts) ─▶ load::request_queue
 //!             Dolly, ShareGPT … → dataset    Mooncake … → trace ───────┘         └▶ conversation
 //! ```
 

@@ -1,7 +1,7 @@
 //! Natural text: sentences of a small built-in prose in random order.
 //!
-//! Random words are no text: they route a mixture of experts and fail a speculative decoder as no user's prompt does. What a
-//! sentence takes is counted once, behind another word.
+//! Random words are not text: a mixture of experts routes them, and a speculative decoder fails on them, as on no user's
+//! prompt. The tokens of a sentence are counted once, behind another word.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -27,12 +27,12 @@ impl Prose {
         Self { sentences: counted.collect() }
     }
 
-    /// Appends sentences as long as they fit into `left` tokens; gives what is left then.
+    /// Appends sentences while they fit into `left` tokens; returns the rest.
     pub(super) fn push(&self, text: &mut String, mut left: u32, rng: &mut ChaCha8Rng) -> u32 {
         let Some(shortest) = self.sentences.iter().map(|(_, tokens)| *tokens).min() else { return left };
         while left >= shortest {
             let at = (u64::from(rng.next_u32()) * self.sentences.len() as u64) >> 32;
-            // One that is too long is passed over for the next that is not.
+            // Skips sentences that are too long.
             let fits = self.sentences.iter().cycle().skip(at as usize).take(self.sentences.len());
             let Some((sentence, tokens)) = fits.into_iter().find(|(_, tokens)| *tokens <= left) else {
                 break;

@@ -1,7 +1,6 @@
-//! The prompts of one load point, by number: what `load` sends and `tokmark prompts` shows.
+//! The prompts of one load point, by number, as `load` sends and `tokmark prompts` shows them.
 //!
-//! Pure once prepared: (point, salt, what the server was found to count, files) → the same prompts for ever, in whatever
-//! order they are asked for.
+//! Pure once prepared: the same point, salt, learned tokens and files give the same prompts, in any order.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,21 +21,21 @@ use crate::document::InputError;
 use crate::metrics::record::Phase;
 use crate::plan::{Conversation, Dataset, Endpoint, LoadPoint, Prefix, PromptKind, Stop};
 
-/// Requests that are listed of a point that time ends.
+/// Requests listed of a point that ends by time.
 const SHOWN: u64 = 1000;
 
-/// Tokens that the first words of a real prompt may take.
+/// Tokens reserved for the opening words of a real prompt.
 const HEAD_TOKENS: u32 = 16;
 
-/// Real prompts kept when nothing says how many are needed.
+/// Real prompts kept when the number needed is unknown.
 const SAMPLE: u64 = 10_000;
 
-/// One prompt and the answer length asked for.
+/// One prompt and the requested length of its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptPlan {
     /// Number of the request, or of its conversation, within its phase.
     pub id: u64,
-    /// What is sent.
+    /// The prompt itself.
     pub content: Content,
     /// Its length as the server counts it, tokens.
     pub isl: u32,
@@ -49,7 +48,7 @@ pub struct PromptPlan {
 }
 
 impl PromptPlan {
-    /// A prompt of one word, for a question outside any load.
+    /// A prompt of one word, for a request outside any load.
     pub fn one_word(endpoint: Endpoint) -> Self {
         Self { id: 0, content: Content::plain(endpoint, "hello"), isl: 1, exact: false, shared: 0, osl: 1 }
     }
@@ -74,17 +73,16 @@ enum Source {
         chosen: Selection,
         own_lengths: bool,
     },
-    /// The requests, and the tokens of each that an earlier one had as well.
+    /// The requests, and how many tokens of each an earlier one had as well.
     Trace(Vec<TraceRequest>, Vec<u32>),
 }
 
 impl Prompts {
-    /// The prompts of `point`. `salt` stirs the first words unless the point has its own; `learned`: what the server was found
-    /// to count beyond what the tokenizer tells.
+    /// Prepares the prompts of `point`. `salt` changes the opening words unless the point has its own; `learned`: tokens that
+    /// the server counts beyond the tokenizer's.
     ///
     /// # Errors
-    /// A file that is missing or is not what it should be, a tokenizer that cannot make prompts, prompts shorter than the
-    /// chat template.
+    /// A missing or unsuitable file, a tokenizer that cannot make prompts, prompts shorter than the chat template.
     pub fn prepare(
         point: &LoadPoint,
         salt: u64,
@@ -121,7 +119,7 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// Lengths that cannot be.
+    /// Impossible lengths.
     fn check(&self, point: &LoadPoint) -> Result<(), InputError> {
         let (overhead, prefix) = (self.writer.overhead(), self.prefix.pool_tokens);
         if !matches!(self.source, Source::Synthetic) {
@@ -145,7 +143,7 @@ impl Prompts {
         Ok(())
     }
 
-    /// What stirs the first words.
+    /// Salt of the opening words.
     pub fn salt(&self) -> u64 {
         self.salt
     }
@@ -160,12 +158,12 @@ impl Prompts {
         self.counter.tokenizer()
     }
 
-    /// How prompts are counted.
+    /// Counts the prompts.
     pub fn counter(&self) -> &Counter {
         &self.counter
     }
 
-    /// Requests there are, when the source ends: those of a trace.
+    /// Number of requests, when the source ends: a trace does.
     pub fn total(&self) -> Option<u64> {
         match &self.source {
             Source::Trace(requests, _) => Some(requests.len() as u64),
@@ -173,7 +171,7 @@ impl Prompts {
         }
     }
 
-    /// Requests whose payload is known before the point runs. A point bound by time has no such number: a thousand then.
+    /// Number of requests listed before the point runs: all of them, or a thousand when it ends by time.
     pub fn planned(&self, point: &LoadPoint) -> u64 {
         let wanted = match point.stop {
             Stop::Requests(requests) => requests,
@@ -183,7 +181,7 @@ impl Prompts {
         wanted.min(self.total().unwrap_or(wanted))
     }
 
-    /// Longest prompt and longest answer there may be, tokens; of a dataset about.
+    /// Longest possible prompt and answer, tokens; approximate for a dataset.
     pub fn longest(&self, point: &LoadPoint) -> (u32, u32) {
         let shapes = self.lengths.shapes();
         let osl = shapes.iter().map(|shape| shape.osl.longest()).max().unwrap_or(0);
@@ -206,7 +204,7 @@ impl Prompts {
         }
     }
 
-    /// The clock of a trace: arrivals after its start, ascending.
+    /// The arrivals of a trace, measured from its start, ascending.
     pub fn arrivals(&self) -> Option<Vec<Duration>> {
         match &self.source {
             Source::Trace(requests, _) => Some(requests.iter().map(|request| request.at).collect()),
@@ -214,7 +212,7 @@ impl Prompts {
         }
     }
 
-    /// What was chosen of a file of real prompts.
+    /// The prompts selected from a file.
     pub fn selection(&self) -> Option<&Selection> {
         match &self.source {
             Source::Dataset { chosen, .. } => Some(chosen),
@@ -227,7 +225,7 @@ impl Prompts {
         self.conversation.is_some()
     }
 
-    /// Prompt number `id` of `phase`; of a conversation its first.
+    /// Prompt number `id` of `phase`; the first one of a conversation.
     pub fn plan(&self, phase: Phase, id: u64) -> PromptPlan {
         match &self.source {
             Source::Synthetic => self.synthetic(phase, id),
@@ -281,7 +279,7 @@ impl Prompts {
         let nothing = TraceRequest { at: Duration::ZERO, isl: 1, osl: 1, blocks: Vec::new() };
         let request = requests.get(index).unwrap_or(&nothing);
         let words = request.isl.saturating_sub(self.writer.overhead()).max(1);
-        // A warm-up shares no block with what is measured.
+        // A warm-up shares no block with the measured requests.
         let known = if phase == Phase::Warmup { &[] } else { request.blocks.as_slice() };
         let blocks = known.iter().flat_map(|block| self.writer.block(*block, BLOCK_TOKENS));
         let blocks: Vec<u32> = blocks.take(words as usize).collect();
@@ -338,8 +336,8 @@ impl Prompts {
     }
 }
 
-/// Tokens at the start of each request of a trace that an earlier one had as well. A block's number stands for all before it
-/// too, so each is looked for by itself.
+/// Tokens at the start of each request of a trace that an earlier one had as well. A block's number includes all blocks
+/// before it, so each is looked up alone.
 fn shared_blocks(requests: &[TraceRequest]) -> Vec<u32> {
     let mut seen = HashSet::new();
     let shared = requests.iter().map(|request| {
@@ -377,7 +375,7 @@ fn has_length(sample: &Sample) -> bool {
     sample.output_tokens.is_some() || sample.turns.first().is_some_and(|turn| turn.answer.is_some())
 }
 
-/// The entry of request `id`: from the first on, a warm-up's from the last on.
+/// The entry of request `id`, counted from the first; in a warm-up from the last.
 fn sample(chosen: &Selection, phase: Phase, id: u64) -> Option<&Sample> {
     let count = chosen.picked.len().max(1);
     let index = usize::try_from(id % count as u64).unwrap_or(0);

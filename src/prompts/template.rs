@@ -1,4 +1,4 @@
-//! Chat templates: the text a server makes of messages before it counts their tokens.
+//! Chat templates: turn messages into the text whose tokens a server counts.
 //!
 //! Rendered with minijinja as `transformers` renders with Jinja2: `trim_blocks`, `lstrip_blocks`, loop controls, Python's
 //! string methods, `raise_exception`, `strftime_now` and `tojson`. Looked for, as vLLM does it, in `chat_template.jinja`,
@@ -18,7 +18,7 @@ use crate::document::InputError;
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// The words.
+    /// Its text.
     pub content: String,
 }
 
@@ -46,7 +46,7 @@ impl Role {
 }
 
 impl Message {
-    /// What `role` says.
+    /// A message of `role`.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into() }
     }
@@ -59,7 +59,7 @@ pub(super) struct Template {
     special: Special,
 }
 
-/// Tokens that templates name.
+/// Special tokens that templates use.
 #[derive(Debug, Default, Clone)]
 struct Special {
     bos: String,
@@ -122,7 +122,7 @@ impl Template {
     /// The text of `messages`, with the start of the answer behind them.
     ///
     /// # Errors
-    /// What the template says against these messages, e.g. that it takes no system message.
+    /// The template rejects these messages, e.g. because it allows no system message.
     pub(super) fn render(&self, messages: &[Message]) -> Result<String, String> {
         let template = self.environment.get_template("chat").map_err(|error| error.to_string())?;
         let messages = Value::from(Serde(messages));
@@ -149,7 +149,7 @@ fn token(config: &serde_json::Value, key: &str) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-/// The date a template asks for, in UTC.
+/// The date in a template, in UTC.
 fn strftime_now(format: &str) -> Result<String, Error> {
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     jiff::fmt::strtime::format(format, &now)

@@ -1,4 +1,4 @@
-//! Counting tokens as the server does, from local files only.
+//! Counts tokens as the server does, from local files only.
 //!
 //! Three kinds: a `tokenizer.json` (crate `tokenizers`, what vLLM, SGLang and Dynamo load themselves), OpenAI's o200k_harmony
 //! (built in), and the built-in approximation of one token a word.
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Tokenizers that were loaded; a sweep loads each once.
+/// Loaded tokenizers; a sweep loads each once.
 #[derive(Debug, Clone, Default)]
 pub struct TokenizerCache(Arc<Mutex<HashMap<String, Arc<Tokenizer>>>>);
 
@@ -41,7 +41,7 @@ impl TokenizerCache {
     /// The tokenizer of `spec`.
     ///
     /// # Errors
-    /// The file is missing, unreadable or no tokenizer.
+    /// The file is missing, unreadable or not a tokenizer.
     pub fn tokenizer(&self, spec: &TokenizerSpec) -> Result<Arc<Tokenizer>, InputError> {
         let key = serde_json::to_string(spec).unwrap_or_default();
         if let Some(known) = self.lock().get(&key) {
@@ -57,7 +57,7 @@ impl TokenizerCache {
     }
 }
 
-/// The `tokenizer.json` that `path` means: the file, or the one in the folder.
+/// The `tokenizer.json` at `path`: the file, or the one in the folder.
 pub(super) fn file_of(path: &str) -> PathBuf {
     let path = Path::new(path);
     if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
@@ -103,7 +103,7 @@ impl Tokenizer {
                 .expected("a tokenizer.json as the crate and the Python package `tokenizers` write it")
                 .next(advice)
         })?;
-        // A file may say that long texts are cut; the prompt would then seem shorter than it is.
+        // A file may set truncation; the prompt would then seem shorter than it is.
         let _ = loaded.with_truncation(None);
         loaded.with_padding(None);
         Ok(Self { kind: Kind::File(Box::new(loaded)), name })
@@ -114,7 +114,7 @@ impl Tokenizer {
         &self.name
     }
 
-    /// Whether it counts what a server counts; the built-in one counts words.
+    /// Whether it counts as a server does; the built-in one counts words.
     pub fn is_exact(&self) -> bool {
         !matches!(self.kind, Kind::Words)
     }
@@ -124,7 +124,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, special: bool) -> Vec<u32> {
         match &self.kind {
             Kind::Words => vec![0; count_words(text) as usize],
-            // It fails for none of the models this crate can load; then nothing can be said of the text.
+            // It fails for none of the models that this crate can load.
             Kind::File(file) => file
                 .encode_fast(text, special)
                 .map(|encoding| encoding.get_ids().to_vec())

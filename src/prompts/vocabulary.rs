@@ -1,22 +1,22 @@
-//! Words that are one token wherever they stand behind another word: prompts made of them have exact lengths.
+//! Words that are one token behind any other word: prompts made of them have exact lengths.
 //!
-//! Decoding and encoding random ids again gives other ids: pieces join, bytes are no UTF-8, special tokens fall apart. Whole
-//! lower-case words behind a space do not: every tokenizer in use cuts a text at its spaces first, or has no merge across
-//! them. Each word is tried here all the same, between two others.
+//! Random ids do not survive decoding and encoding: pieces join, bytes are not UTF-8, special tokens fall apart. Whole
+//! lower-case words behind a space do: every tokenizer in use cuts a text at its spaces first, or has no merge across
+//! them. Each word is tested all the same, between two others.
 
 use super::tokenizer::Tokenizer;
 use crate::document::InputError;
 
-/// Words are a power of two, this one at most.
+/// The number of words is a power of two, at most this one.
 const MOST_BITS: u32 = 12;
 
-/// Fewer would make prompts of too few different words.
+/// With fewer, prompts would have too few different words.
 const LEAST: usize = 64;
 
-/// Candidates that are tried.
+/// Candidates that are tested.
 const TRIED: usize = 3 << MOST_BITS;
 
-/// The words around a word that is tried.
+/// The words around a word that is tested.
 const NEIGHBOUR: &str = "the";
 
 /// Words of one token each.
@@ -31,13 +31,13 @@ impl Vocabulary {
     /// The words of `tokenizer`; their number is a power of two.
     ///
     /// # Errors
-    /// It has too few of them.
+    /// The tokenizer has too few of them.
     pub(super) fn of(tokenizer: &Tokenizer) -> Result<Self, InputError> {
         let around = |word: &str| format!("{NEIGHBOUR} {word} {NEIGHBOUR}");
         let frame = tokenizer.encode(&format!("{NEIGHBOUR} {NEIGHBOUR}"), false);
         let single = |word: String| {
             let ids = tokenizer.encode(&around(&word), false);
-            // One token more, the same before it and behind it.
+            // Exactly one token more, and the same tokens before and behind it.
             let at = frame.iter().zip(&ids).take_while(|(a, b)| a == b).count().min(frame.len() / 2);
             let same = ids.len() == frame.len() + 1
                 && ids.get(..at) == frame.get(..at)
@@ -60,7 +60,7 @@ impl Vocabulary {
         Ok(Self { words, ids, bits })
     }
 
-    /// Words there are, as a power of two.
+    /// The number of words, as a power of two.
     pub(super) fn bits(&self) -> u32 {
         self.bits
     }

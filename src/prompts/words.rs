@@ -1,4 +1,4 @@
-//! The 512 words synthetic prompts are made of.
+//! The 512 words of synthetic prompts.
 //!
 //! Plain lower-case English: frequent enough to be one token, with a leading space, in the vocabularies of common BPE tokenizers,
 //! so that words approximate tokens. 512 = 2⁹, so nine random bits draw one without bias.

@@ -1,10 +1,10 @@
 //! Writes synthetic prompts: deterministic, of exact length as the server counts it, and no two with the same beginning.
 //!
-//! Pure once prepared: (writer, key) → the same text for ever.
+//! Pure once prepared: the same writer and key give the same text.
 //!
-//! **Exactness.** A prompt is words of one token each ([`Vocabulary`]). What is around them (chat template, system prompt, BOS)
-//! is counted once, with words in it. Whether the sum holds is tried on a sample of whole prompts; if it does not for a
-//! tokenizer, each prompt is counted and mended.
+//! **Exactness.** A prompt is words of one token each ([`Vocabulary`]). The text around them (chat template, system prompt,
+//! BOS) is counted once, with words in it. A sample of whole prompts tests that the sum holds; if it does not, each prompt is
+//! counted and corrected.
 //!
 //! **Prefix caches.** A repeated prompt, or a shared first block of tokens, is answered from the server's prefix cache and makes a
 //! result look up to several times better than it is. So the number of the request is spelled in the first
@@ -25,10 +25,10 @@ use crate::plan::{Endpoint, LoadPoint, Style};
 /// repetition within 67 million requests of a phase. Shorter prompts keep what fits.
 pub const NUMBER_WORDS: u32 = 3;
 
-/// Prompts that are counted whole to see whether lengths add up.
+/// Prompts that are counted whole to test that lengths add up.
 const SAMPLES: u64 = 24;
 
-/// Attempts to mend a prompt whose length does not add up.
+/// Attempts to correct a prompt whose length does not add up.
 const MENDS: usize = 20;
 
 /// Streams of random numbers of one load point, kept apart by the third part of their key. 2 and 3 are those of the schedule.
@@ -38,13 +38,13 @@ const SHARED: u64 = 6;
 const BLOCKS: u64 = 7;
 const TURNS: u64 = 8;
 
-/// Makes the words of one load point.
+/// Writes the prompts of one load point.
 #[derive(Debug)]
 pub(super) struct Writer {
     seed: u64,
     /// Hash of the point's name.
     unsalted: u64,
-    /// The same, stirred by the salt.
+    /// The same, with the salt.
     point: u64,
     endpoint: Endpoint,
     token_ids: bool,
@@ -55,22 +55,22 @@ pub(super) struct Writer {
     first: Vec<u32>,
     /// The system prompt.
     system: Option<String>,
-    /// Tokens that are no words of the content.
+    /// Tokens outside the words of the content.
     overhead: u32,
     /// Tokens at the start that all prompts have in common.
     lead: u32,
-    /// Prompts must be counted: their words are not the sum of their tokens.
+    /// Prompts must be counted: their length is not the sum of their words.
     mend: bool,
 }
 
-/// What one prompt is made of, in order.
+/// The parts of one prompt, in order.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Order<'a> {
     /// Words shared with others, by number.
     pub(super) shared: &'a [u32],
-    /// The number to spell, when the prompt is to be like no other.
+    /// The number to spell, when the prompt must be unique.
     pub(super) number: Option<u64>,
-    /// Words altogether.
+    /// Number of words.
     pub(super) words: u32,
 }
 
@@ -108,7 +108,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Counts what is around the words, and finds the words that can begin.
+    /// Counts the tokens around the words, and finds the words that can begin a prompt.
     fn measure(&mut self, counter: &Counter) -> Result<(), InputError> {
         if self.token_ids || !counter.is_exact() {
             self.overhead = match (&self.system, self.token_ids) {
@@ -143,7 +143,7 @@ impl Writer {
             let text = self.text(words, &mut self.generator(TEXT, number)).0;
             counter.ids(&self.wrap(text)).map_err(refused)
         };
-        // The learned tokens are nobody knows where; taken to be at the start, they may be shared.
+        // The place of the learned tokens is unknown; counted at the start, they may be shared.
         let learned = self.overhead.saturating_sub({
             let bare = counter.ids(&self.wrap(self.join(&[self.first[0], 1, 2]))).map_err(refused)?.len();
             u32::try_from(bare).unwrap_or(0).saturating_sub(NUMBER_WORDS)
@@ -160,7 +160,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Tokens that are no words of the content: the least a prompt has, less one.
+    /// Tokens outside the words of the content: the shortest prompt has one more.
     pub(super) fn overhead(&self) -> u32 {
         self.overhead
     }
@@ -172,7 +172,7 @@ impl Writer {
 
     /// Random numbers of request `id` for its lengths.
     pub(super) fn lengths(&self, phase: Phase, id: u64) -> ChaCha8Rng {
-        // Not stirred by the salt: two runs of one seed ask for the same lengths.
+        // Without the salt: two runs of one seed have the same lengths.
         keyed([self.seed, self.unsalted, LENGTHS + tag(phase), id])
     }
 
@@ -202,13 +202,13 @@ impl Writer {
         keyed([self.seed, self.point, stream, id])
     }
 
-    /// The number of a request as its first words spell it: distinct for each phase and id, other for each point and salt.
+    /// The number that the first words of a request spell: distinct for each phase and id, different for each point and salt.
     pub(super) fn number(&self, phase: Phase, id: u64) -> Option<u64> {
         let mask = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.point;
         self.unique.then_some(((id << 1) | tag(phase)) ^ (mask >> 24))
     }
 
-    /// A prompt of `order.words` words beyond what is around them. Gives it and its length as the server counts it.
+    /// A prompt of `order.words` words, and its length as the server counts it.
     pub(super) fn write(&self, order: Order<'_>, rng: &mut ChaCha8Rng, counter: &Counter) -> (Content, u32) {
         if self.token_ids {
             let words = order.words as usize;
@@ -244,7 +244,7 @@ impl Writer {
         self.text(Order { words, ..Order::default() }, rng).0
     }
 
-    /// The first words of a prompt that is otherwise given, with a full stop.
+    /// The opening words of a prompt that comes from a file, with a full stop.
     pub(super) fn head(&self, phase: Phase, id: u64) -> Option<String> {
         let spelled = self.spelled(self.number(phase, id));
         (!spelled.is_empty()).then(|| format!("{}.", self.join(&spelled)))
@@ -262,7 +262,7 @@ impl Writer {
         }
     }
 
-    /// The words of a number: the first from those that can begin.
+    /// The words of a number; the first is one that can begin a prompt.
     fn spelled(&self, number: Option<u64>) -> Vec<u32> {
         let Some(number) = number else { return Vec::new() };
         let first = self.first.get(number as usize & (self.first.len() - 1)).copied().unwrap_or_default();

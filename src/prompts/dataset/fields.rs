@@ -1,4 +1,4 @@
-//! The fields of one object: taken by name and type, or an error that says what is there instead.
+//! Takes the fields of one object by name and type; errors name what was found instead.
 
 use serde_json::{Map, Value};
 

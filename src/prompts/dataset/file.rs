@@ -1,6 +1,4 @@
-//! A local file of prompts or of a trace, opened: what is no text at all is named before anything is parsed.
-//!
-//! Knows no format, only what people mistake for one.
+//! Opens a local file of prompts or of a trace, and names what is not text at all before anything is parsed.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
@@ -8,10 +6,10 @@ use std::rc::Rc;
 
 use crate::document::InputError;
 
-/// Bytes of one line, or of one element of a JSON array, at most. More is no file of prompts.
+/// Bytes of one line, or of one element of a JSON array, at most.
 pub(in crate::prompts) const LONGEST: usize = 64 << 20;
 
-/// What begins a file that Git LFS has not fetched (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+/// The start of a file that Git LFS has not fetched (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 
 /// The byte-order mark of UTF-8.
@@ -19,9 +17,9 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A file, read up to behind its byte-order mark.
 pub(in crate::prompts) struct Opened {
-    /// Its path as the user knows it.
+    /// Its path as the user wrote it.
     pub(in crate::prompts) origin: Rc<str>,
-    /// What is in it.
+    /// Its content.
     pub(in crate::prompts) reader: Box<dyn BufRead>,
 }
 
@@ -46,7 +44,7 @@ impl Opened {
         Self::from_reader(&origin, Box::new(BufReader::with_capacity(1 << 16, file)))
     }
 
-    /// Skips a byte-order mark. Fails on what is no text: compressed files, Parquet, UTF-16, a pointer of Git LFS,
+    /// Skips a byte-order mark. Fails on anything but text: compressed files, Parquet, UTF-16, a pointer of Git LFS,
     /// a web page, nothing at all.
     pub(in crate::prompts) fn from_reader(
         origin: &str,
@@ -106,7 +104,7 @@ pub(in crate::prompts) fn empty(origin: &str) -> InputError {
         .next("look whether the download was complete")
 }
 
-/// The error of a file that cannot be read any further.
+/// The error of a file that stopped being readable.
 pub(in crate::prompts) fn unreadable(origin: &str, error: &std::io::Error) -> InputError {
     InputError::new(origin, format!("cannot be read: {error}")).expected("a readable file")
 }

@@ -1,32 +1,32 @@
-//! Any JSONL: a prompt or the messages of a chat, as people and other tools write them.
+//! Generic JSONL: a prompt or the messages of a chat, as people and other tools write them.
 //!
 //! A line is `{"prompt": text}` (also `text`, or `text_input` as AIPerf has it), or the body of a chat request, `{"messages":
 //! [{"role", "content"}]}` (<https://platform.openai.com/docs/api-reference/chat/create>).
 
 use serde_json::Value;
 
+use super::chat::{self, Speaker};
 use super::records::{Record, describe};
-use super::talk::{self, Speaker};
 use super::{Sample, Turn};
 use crate::document::InputError;
 
-/// Names of the prompt; the first that is there counts.
+/// Names of the prompt; the first one present counts.
 const PROMPT: [&str; 3] = ["prompt", "text", "text_input"];
 
-/// Names of the output length, tokens; the first that is there counts.
+/// Names of the output length, tokens; the first one present counts.
 const OUTPUT_TOKENS: [&str; 4] = ["output_tokens", "output_length", "max_tokens", "max_completion_tokens"];
 
-/// Names of the answer; the first that is there counts.
+/// Names of the answer; the first one present counts.
 const ANSWER: [&str; 3] = ["completion", "answer", "response"];
 
-/// What the line asks; `None` when the prompt is empty or the messages do not begin with the user's.
+/// The sample of a line; `None` when the prompt is empty or the messages do not begin with the user's.
 pub(super) fn sample(record: &mut Record) -> Result<Option<Sample>, InputError> {
     let mut sample = match PROMPT.into_iter().find(|key| record.fields.contains_key(*key)) {
         Some(key) => record
             .text(key)?
             .filter(|user| !user.trim().is_empty())
             .map(|user| Sample { turns: vec![Turn { user, answer: None }], ..Sample::default() }),
-        None => talk::sample(messages(record)?),
+        None => chat::sample(messages(record)?),
     };
     let mut output_tokens = None;
     for key in OUTPUT_TOKENS {
@@ -55,19 +55,19 @@ fn messages(record: &mut Record) -> Result<Vec<(Speaker, String)>, InputError> {
             return Err(record.missing("prompt", expected));
         }
     };
-    let mut talk = Vec::with_capacity(messages.len());
+    let mut chat = Vec::with_capacity(messages.len());
     for (number, message) in (1..).zip(messages) {
-        talk.push(spoken(message).map_err(|wrong| {
+        chat.push(spoken(message).map_err(|wrong| {
             record
                 .error(format!("found {}", wrong.found))
                 .key(format!("messages[{number}].{}", wrong.key))
                 .expected(wrong.expected)
         })?);
     }
-    Ok(talk)
+    Ok(chat)
 }
 
-/// What is wrong in a message.
+/// A mistake in a message.
 struct Wrong {
     key: &'static str,
     found: String,
@@ -91,7 +91,7 @@ fn spoken(mut message: Value) -> Result<(Speaker, String), Wrong> {
     Ok((speaker, content(message.get_mut("content").map_or(Value::Null, Value::take))?))
 }
 
-/// The text of a message: a string, or parts of the type `text`. Null, which a call of a tool has, is no text.
+/// The text of a message: a string, or parts of the type `text`. A tool call has null, which is no text.
 fn content(content: Value) -> Result<String, Wrong> {
     const EXPECTED: &str = "a string, or a list of {\"type\": \"text\", \"text\": string}";
     let wrong = |found| Wrong { key: "content", found, expected: EXPECTED };

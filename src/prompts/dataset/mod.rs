@@ -2,6 +2,7 @@
 //!
 //! Files are streamed: a file of many gigabytes takes the memory of the sample.
 
+mod chat;
 mod dolly;
 mod fields;
 pub(in crate::prompts) mod file;
@@ -10,7 +11,6 @@ mod openassistant;
 pub(in crate::prompts) mod records;
 pub mod select;
 mod sharegpt;
-mod talk;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -24,40 +24,40 @@ use records::{Record, Records};
 pub struct Sample {
     /// A system message, when the file has one.
     pub system: Option<String>,
-    /// What the user says, turn by turn, and what was answered then. Never empty.
+    /// The user's messages and their answers, turn by turn. Never empty.
     pub turns: Vec<Turn>,
-    /// Output length the file asks for, tokens.
+    /// Output length in the file, tokens.
     pub output_tokens: Option<u32>,
 }
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// The user's words; never only white space.
+    /// The user's text; never only white space.
     pub user: String,
     /// The answer in the file; `None` when it is empty or there is none.
     pub answer: Option<String>,
 }
 
-/// A sample and where it was.
+/// A sample and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its line in the file, or its number in the file's array; from 1.
     pub number: u64,
-    /// What it says.
+    /// Its sample.
     pub sample: Sample,
 }
 
-/// What a file held.
+/// Counts of a file's entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadStats {
-    /// Entries that were given.
+    /// Entries with a prompt.
     pub entries: u64,
     /// Entries without a prompt: empty, deleted, or begun by an answer.
     pub skipped: u64,
 }
 
-/// Sees one entry after another; may say that it has seen enough.
+/// Receives one entry after another; breaks when it has enough.
 pub type See<'a> = dyn FnMut(Entry) -> ControlFlow<()> + 'a;
 
 /// Gives every entry of the file `path` to `see`, in its order, until `see` breaks or the file ends.
@@ -98,7 +98,7 @@ fn each(
 }
 
 impl ReadStats {
-    /// Counts what was found at `number`, and shows it when it holds a prompt.
+    /// Counts the entry at `number`, and hands it on when it holds a prompt.
     fn give(&mut self, number: u64, found: Option<Sample>, see: &mut See<'_>) -> ControlFlow<()> {
         let Some(sample) = found else {
             self.skipped += 1;

@@ -8,16 +8,16 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Map, Value};
 
+use super::chat::{self, Speaker};
 use super::records::{Record, Records};
-use super::talk::{self, Speaker};
 use super::{ReadStats, Sample, See, Turn};
 use crate::document::InputError;
 
-/// Prompts whose replies are waited for. The published files have a tree's messages one behind the other, so that one
-/// would do; the rest is for files that were sorted otherwise.
+/// Prompts that may wait for replies. In the published files the messages of a tree follow each other, so that one would
+/// do; more are for files in another order.
 const OPEN: usize = 1024;
 
-/// Reads trees and messages, whichever each line has.
+/// Reads trees and messages; each line decides.
 ///
 /// A tree gives the conversation along its best replies. A message without a parent gives one turn, with the best of its
 /// replies that come before [`OPEN`] further prompts have come. Deleted messages, and trees without any words, are left
@@ -119,11 +119,11 @@ struct Open {
     places: HashMap<String, usize>,
 }
 
-/// Number and sample of what was found; no sample when it is to be skipped.
+/// Number and sample of a prompt; no sample when it is skipped.
 type Found = (u64, Option<Sample>);
 
 impl Open {
-    /// Adds a prompt; gives the oldest when there are too many.
+    /// Adds a prompt; returns the oldest when there are too many.
     fn add(&mut self, number: u64, id: String, user: String) -> Option<Found> {
         self.places.insert(id.clone(), self.closed + self.prompts.len());
         self.prompts.push_back(Waiting { id, number, turn: Turn { user, answer: None }, rank: u64::MAX });
@@ -154,7 +154,7 @@ impl Open {
 
 /// The conversation along the best replies.
 fn tree(root: Map<String, Value>) -> Option<Sample> {
-    let mut talk = Vec::new();
+    let mut chat = Vec::new();
     let mut node = Some(root).filter(|root| !is_deleted(root));
     while let Some(mut message) = node {
         let speaker = match message.get("role").and_then(Value::as_str) {
@@ -163,7 +163,7 @@ fn tree(root: Map<String, Value>) -> Option<Sample> {
             _ => Speaker::Other,
         };
         match message.get_mut("text").map(Value::take) {
-            Some(Value::String(text)) => talk.push((speaker, text)),
+            Some(Value::String(text)) => chat.push((speaker, text)),
             _ => break,
         }
         let replies = match message.get_mut("replies").map(Value::take) {
@@ -177,10 +177,10 @@ fn tree(root: Map<String, Value>) -> Option<Sample> {
         // The first of equals, as `min_by_key` gives it.
         node = replies.filter(|reply| !is_deleted(reply)).min_by_key(rank);
     }
-    talk::sample(talk)
+    chat::sample(chat)
 }
 
-/// Whether a message was taken back.
+/// Whether a message was deleted.
 fn is_deleted(message: &Map<String, Value>) -> bool {
     message.get("deleted").and_then(Value::as_bool).unwrap_or(false)
 }

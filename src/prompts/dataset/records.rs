@@ -1,4 +1,4 @@
-//! A file of JSON objects, one a line or as the elements of one array, taken one at a time.
+//! Reads a file of JSON objects, one per line or as the elements of one array, one at a time.
 //!
 //! An array is cut into its elements by counting brackets and each element is parsed alone, so that a file of any size takes
 //! the memory of its longest element, and an error of one knows its line.
@@ -29,9 +29,9 @@ pub(in crate::prompts) struct Records {
 /// How the objects are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// Not looked at yet.
+    /// Unknown until the first byte.
     Unknown,
-    /// One a line.
+    /// One per line.
     Lines,
     /// One array, inside it.
     Array,
@@ -41,13 +41,13 @@ enum Shape {
 
 /// One object of a file.
 pub(in crate::prompts) struct Record {
-    /// The file, as the user knows it.
+    /// The file, as the user wrote it.
     pub(in crate::prompts) origin: Rc<str>,
     /// Line and column (1-based) where it begins.
     pub(in crate::prompts) at: (usize, usize),
     /// Its line, or its number in the array; from 1.
     pub(in crate::prompts) number: u64,
-    /// What is in it.
+    /// Its fields.
     pub(in crate::prompts) fields: Map<String, Value>,
 }
 
@@ -149,7 +149,7 @@ impl Records {
         Ok(Some(Record { origin: self.origin.clone(), at: start, number: self.elements, fields }))
     }
 
-    /// Puts the object that begins at the next byte into the buffer.
+    /// Reads the object that begins at the next byte into the buffer.
     fn take_object(&mut self, start: (usize, usize)) -> Result<(), InputError> {
         self.buffer.clear();
         let mut brackets = Brackets::default();
@@ -201,7 +201,7 @@ impl Records {
         }
     }
 
-    /// Passes over bytes that [`Records::peek`] has shown.
+    /// Skips bytes that [`Records::peek`] has returned.
     fn skip(&mut self, bytes: usize) {
         self.reader.consume(bytes);
         self.at.1 += bytes;
@@ -308,7 +308,7 @@ fn position(bytes: &[u8], offset: usize, start: (usize, usize)) -> (usize, usize
     }
 }
 
-/// A value in a few words: what was found in place of something else.
+/// A short description of a value, for errors.
 pub(in crate::prompts) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),

@@ -1,9 +1,9 @@
-//! Which entries of a file are sent: a seeded sample of those that have the right length.
+//! Selects the entries of a file that are sent: a seeded sample of those with the right length.
 //!
 //! Every entry has a pseudo-random priority made of the seed and its number; the sample is the passing entries of lowest
 //! priority, lowest first (bottom-k sampling: Cohen and Kaplan, "Summarizing data using bottom-k sketches", PODC 2007).
-//! So each passing entry is equally likely, a smaller sample is the beginning of a larger one, and what cannot get into
-//! the sample any more needs no counting.
+//! So each passing entry is equally likely, a smaller sample is the beginning of a larger one, and entries that cannot
+//! enter the sample any more are not counted.
 
 use std::collections::{BinaryHeap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,9 +21,9 @@ const MARKERS: u64 = 8;
 /// The sample of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// The entries in the order they are to be sent in; at most as many as were wanted, fewer when the file has fewer.
+    /// The entries in the order of sending; fewer than wanted when the file has fewer.
     pub picked: Vec<Picked>,
-    /// What was met on the way.
+    /// Counts of the selection.
     pub stats: SelectStats,
 }
 
@@ -32,13 +32,13 @@ pub struct Selection {
 pub struct Picked {
     /// Its line in the file, or its number in the file's array; from 1.
     pub number: u64,
-    /// What it says.
+    /// Its sample.
     pub sample: Sample,
     /// Length of the user's first message, tokens.
     pub tokens: u32,
 }
 
-/// What was met while choosing.
+/// Counts of the selection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SelectStats {
     /// Entries with a prompt, in the whole file.
@@ -47,7 +47,7 @@ pub struct SelectStats {
     pub skipped: u64,
     /// Entries whose first words came before, in the whole file; 0 when repeated prompts are kept.
     pub duplicates: u64,
-    /// Entries whose length was looked at, because their priority would have put them into the sample at that point.
+    /// Entries whose length was looked at, because their priority would have put them into the sample.
     pub looked_at: u64,
     /// Entries with fewer tokens than the least, among those looked at.
     pub too_short: u64,
@@ -56,7 +56,7 @@ pub struct SelectStats {
 }
 
 /// At most `wanted` entries of `dataset`, uniformly out of those whose first message has `min_tokens..=max_tokens` by
-/// `count`, each prompt once if the dataset says so (the first of equals stays), in an order that `seed` decides.
+/// `count`, each prompt once if the dataset says so (the first of equals stays), in an order from `seed`.
 ///
 /// One pass; memory: the sample, and 8 bytes and a hash table's overhead for each distinct prompt. The same file and
 /// seed give the same order, and a smaller `wanted` gives its beginning. `count` gives the tokens of the first message.

@@ -1,4 +1,4 @@
-//! ShareGPT: conversations with ChatGPT and its like, as `ShareGPT_V3_unfiltered_cleaned_split.json` has them.
+//! ShareGPT: conversations with ChatGPT and others, as in `ShareGPT_V3_unfiltered_cleaned_split.json`.
 //!
 //! One array of `{"id", "conversations": [{"from", "value"}]}`
 //! (<https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered>); other publications have the same objects
@@ -7,8 +7,8 @@
 use serde_json::Value;
 
 use super::Sample;
+use super::chat::{self, Speaker};
 use super::records::{Record, describe};
-use super::talk::{self, Speaker};
 use crate::document::InputError;
 
 /// The conversation; `None` when it is empty or does not begin with the user: the file is cut into pieces for training,
@@ -22,19 +22,19 @@ pub(super) fn sample(record: &mut Record) -> Result<Option<Sample>, InputError> 
             return Err(record.missing("conversations", "the fields of ShareGPT: id, conversations"));
         }
     };
-    let mut talk = Vec::with_capacity(messages.len());
+    let mut chat = Vec::with_capacity(messages.len());
     for (number, message) in (1..).zip(messages) {
-        talk.push(spoken(message).map_err(|(key, found)| {
+        chat.push(spoken(message).map_err(|(key, found)| {
             record
                 .error(format!("found {found}"))
                 .key(format!("conversations[{number}].{key}"))
                 .expected("messages of the form {\"from\": \"human\" or \"gpt\", \"value\": text}")
         })?);
     }
-    Ok(talk::sample(talk))
+    Ok(chat::sample(chat))
 }
 
-/// Speaker and text of a message, or the field that is wrong and what is there.
+/// Speaker and text of a message, or the wrong field and its content.
 fn spoken(mut message: Value) -> Result<(Speaker, String), (&'static str, String)> {
     let mut text = |key: &'static str| match message.get_mut(key).map(Value::take) {
         Some(Value::String(text)) => Ok(text),
@@ -44,7 +44,7 @@ fn spoken(mut message: Value) -> Result<(Speaker, String), (&'static str, String
     Ok((speaker(&text("from")?), text("value")?))
 }
 
-/// Whom a name means. Beside `gpt` the files name the assistants themselves: `chatgpt`, `bing`, `bard`.
+/// The speaker of a name. Beside `gpt` the files name the assistants themselves: `chatgpt`, `bing`, `bard`.
 fn speaker(name: &str) -> Speaker {
     match name {
         "human" | "user" => Speaker::User,

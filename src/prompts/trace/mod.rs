@@ -1,4 +1,4 @@
-//! Recorded traces: when requests came, how long they were, which blocks they shared.
+//! Recorded traces: arrivals, lengths and shared blocks of requests.
 
 mod mooncake;
 mod table;
@@ -27,16 +27,16 @@ pub struct TraceRequest {
 /// Tokens of a block of a Mooncake trace.
 pub const BLOCK_TOKENS: u32 = 512;
 
-/// The requests of a trace, and what was left out.
+/// The requests of a trace, and the counts of what was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     /// In the order of their arrival; the first arrives at 0. Never empty.
     pub requests: Vec<TraceRequest>,
-    /// What was met on the way.
+    /// Counts of the rows.
     pub stats: TraceStats,
 }
 
-/// What a trace held.
+/// Counts of a trace's rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TraceStats {
     /// Rows of the file.
@@ -49,7 +49,7 @@ pub struct TraceStats {
     pub blocks_unfit: u64,
 }
 
-/// A row of a trace, before anything is applied to it.
+/// A row of a trace as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TraceRow {
     /// Arrival on the trace's own clock, nanoseconds.
@@ -64,11 +64,11 @@ pub fn read(trace: &Trace) -> Result<Vec<TraceRequest>, InputError> {
     Ok(load(trace)?.requests)
 }
 
-/// Reads `trace` and applies what the plan says of it.
+/// Reads `trace` and applies its speed-up, start, share and bounds.
 ///
 /// Rows without prompt or output tokens are left out, then those in the first `start_s` seconds after the earliest of the
-/// rest; of what then remains the first `share`, one at least, is kept. Arrivals count from the first row that is kept, divided by `speedup`. Lengths are cut to `max_isl` and
-/// `max_osl`, and blocks to what the cut prompt needs. Rows at the same instant keep their order in the file.
+/// rest; of the others the first `share`, at least one, is kept. Arrivals count from the first row kept, divided by
+/// `speedup`. Lengths are cut to `max_isl` and `max_osl`, and blocks to what the cut prompt needs. Rows at the same instant keep their order in the file.
 ///
 /// Fails on a file that cannot be read or is not of this kind, naming line and field; when no row is kept; and on a
 /// speed-up that is not above 0, a negative start, or a greatest length of 0.
@@ -107,7 +107,7 @@ fn load_opened(trace: &Trace, opened: Opened) -> Result<Replay, InputError> {
     Ok(Replay { requests: requests.collect(), stats })
 }
 
-/// What the plan cannot mean.
+/// Values without a meaning.
 fn check(trace: &Trace) -> Result<(), InputError> {
     let wrong = |key: &str, found: String, expected: &str| {
         Err(InputError::new(&*trace.path, format!("found {found}"))
@@ -134,7 +134,7 @@ fn after(at_ns: i64, seconds: f64) -> i64 {
     at_ns.saturating_add((seconds * 1e9).round() as i64)
 }
 
-/// A row as the request it becomes; `zero` is the arrival of the first one.
+/// The request of a row; `zero` is the arrival of the first one.
 fn request(mut row: TraceRow, zero: i64, trace: &Trace, stats: &mut TraceStats) -> TraceRequest {
     if !row.blocks.is_empty() && row.blocks.len() != blocks_of(row.isl) {
         row.blocks = Vec::new();

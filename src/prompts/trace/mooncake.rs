@@ -14,7 +14,7 @@ use crate::document::InputError;
 /// The fields, in words.
 const EXPECTED: &str = "the fields of a Mooncake trace: timestamp, input_length, output_length, hash_ids";
 
-/// Gives every line to `see`.
+/// Hands every line to `see`.
 pub(super) fn read(opened: Opened, see: &mut dyn FnMut(TraceRow)) -> Result<(), InputError> {
     let mut records = Records::new(opened);
     loop {
@@ -32,7 +32,7 @@ pub(super) fn read(opened: Opened, see: &mut dyn FnMut(TraceRow)) -> Result<(), 
 
 fn row(record: &Record) -> Result<TraceRow, InputError> {
     let tokens = |key| record.tokens(key, 0)?.ok_or_else(|| record.missing(key, EXPECTED));
-    // Traces without a clock of their own leave it out.
+    // Traces without timestamps leave it out.
     let at_ns = match record.fields.get("timestamp") {
         None | Some(Value::Null) => 0,
         Some(timestamp) => nanoseconds(timestamp)

@@ -56,7 +56,7 @@ pub(super) const AZURE: Columns = Columns {
 /// Bytes of a line at most; those of the formats have fewer than 200.
 const LONGEST: usize = 1 << 20;
 
-/// Gives every row to `see`.
+/// Hands every row to `see`.
 pub(super) fn read(
     columns: &Columns,
     opened: Opened,
@@ -96,7 +96,7 @@ pub(super) fn read(
     }
 }
 
-/// Gives a file line by line, bounded, and a blank in place of an empty line, which `csv` would not count.
+/// Reads a file line by line, bounded, with a blank in place of an empty line, which `csv` would not count.
 struct Lines {
     reader: Box<dyn BufRead>,
     line: Vec<u8>,
@@ -123,7 +123,7 @@ impl Read for Lines {
     }
 }
 
-/// Why the table cannot be read any further than before line `number`.
+/// Why the table cannot be read beyond line `number`.
 fn stopped(origin: &str, number: usize, error: csv::Error) -> InputError {
     match error.into_kind() {
         csv::ErrorKind::Io(error) if error.kind() == ErrorKind::FileTooLarge => {
@@ -155,7 +155,7 @@ impl Line<'_> {
         Ok(Some(text.trim().trim_matches('"')))
     }
 
-    /// Where the header has time, prompt tokens and output tokens.
+    /// The columns of time, prompt tokens and output tokens.
     fn places(&self, columns: &Columns) -> Result<[usize; 3], InputError> {
         let mut names = Vec::new();
         for place in 0..self.cells.len() {
@@ -165,7 +165,7 @@ impl Line<'_> {
             let found = names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
             found.ok_or_else(|| self.no_column(wanted, &names, columns))
         };
-        // Time last: both formats name it alike.
+        // Time last: both formats have the same name for it.
         let [isl, osl] = [place(columns.isl)?, place(columns.osl)?];
         Ok([place(columns.time)?, isl, osl])
     }
@@ -220,7 +220,7 @@ impl Line<'_> {
     }
 }
 
-/// What a length is, in words.
+/// The expected form of a length.
 const TOKENS: &str = "a whole number of tokens, 0 or more";
 
 /// A whole number; pandas writes `512.0` for a column with gaps.

@@ -1,17 +1,17 @@
-//! A conversation made of messages: who speaks when becomes turns.
+//! Turns the messages of a chat into a sample: the user's messages and their answers.
 
 use super::{Sample, Turn};
 
-/// Who says a message.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaker {
-    /// Sets the scene.
+    /// The system.
     System,
-    /// Asks.
+    /// The user.
     User,
-    /// Answers.
+    /// The model.
     Assistant,
-    /// A tool, or anybody else whose words a request in plain text cannot repeat.
+    /// A tool, or any other author whose text a plain request cannot repeat.
     Other,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn sample(messages: impl IntoIterator<Item = (Speaker, String)>) -> O
     (!sample.turns.is_empty()).then_some(sample)
 }
 
-/// Adds `text` behind what is there.
+/// Appends `text`.
 fn join(whole: &mut Option<String>, text: String) {
     match whole {
         Some(whole) if !whole.is_empty() => {
