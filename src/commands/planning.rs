@@ -11,7 +11,7 @@ use crate::flags::Global;
 use crate::launcher;
 use crate::plan::choices::{Choices, Scale};
 use crate::plan::container::host_path;
-use crate::plan::{Connection, Plan};
+use crate::plan::{Connection, Plan, Proxy};
 use crate::planner::resolve::{Resolved, resolve};
 use crate::planner::sources::{self, Parts};
 use crate::prompts::{self, TokenizerCache};
@@ -288,7 +288,7 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
         let here = if secrets {
             here
         } else {
-            Connection { proxy: None, api_key: None, headers: BTreeMap::new(), ..here }
+            Connection { proxy: Proxy::Off, api_key: None, headers: BTreeMap::new(), ..here }
         };
         // The one of a server that is not started yet is not known; any address of its kind does.
         let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());

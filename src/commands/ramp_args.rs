@@ -38,11 +38,11 @@ fn whole_stages(text: &str) -> Result<Ramp, String> {
 impl RampArgs {
     /// The ramp, when there is one; the other values are those of an open loop.
     pub(super) fn arrival(&self, spacing: Spacing, limit: Limit) -> Option<Arrival> {
-        let from_start =
-            |ramp: &Ramp| Level::Ramp(Ramp { start: self.stages_from.unwrap_or(0.0), ..ramp.clone() });
+        let start = self.stages_from.unwrap_or(0.0);
+        let from_start = |ramp: &Ramp| Ramp { start, ..ramp.clone() };
         match (&self.stages, &self.rate_stages) {
-            (Some(ramp), _) => Some(Arrival::Closed { concurrency: from_start(ramp) }),
-            (None, Some(ramp)) => Some(Arrival::Open { rate: from_start(ramp), spacing, limit }),
+            (Some(ramp), _) => Some(Arrival::Closed { concurrency: Level::Ramp(from_start(ramp)) }),
+            (None, Some(ramp)) => Some(Arrival::Open { rate: Level::Ramp(from_start(ramp)), spacing, limit }),
             (None, None) => None,
         }
     }
