@@ -16,7 +16,6 @@ fn events(stream: &[u8], step: usize) -> Seen {
         while let Ok(Some(event)) = parser.next_event() {
             seen.push((event.name.to_vec(), event.data.to_vec()));
         }
-        assert!(parser.buffered() <= stream.len());
     }
     if let Some(event) = parser.finish() {
         seen.push((event.name.to_vec(), event.data.to_vec()));

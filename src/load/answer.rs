@@ -14,7 +14,7 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 /// Bytes of an error body that are kept.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// `finish_reason`s that say the server gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
+/// `finish_reason`s of a server that gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
 const FAILED_REASONS: [&str; 2] = ["abort", "error"];
 
 /// How one request ended, and why.
@@ -34,7 +34,7 @@ impl End {
     }
 }
 
-/// What the body is read as.
+/// How the body is read.
 #[derive(Debug)]
 enum Form {
     Stream(sse::Parser),
@@ -43,7 +43,7 @@ enum Form {
     Refusal(u16, Vec<u8>),
 }
 
-/// What was understood so far.
+/// The content parsed so far.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// Arrival of each content chunk, µs.
@@ -64,12 +64,12 @@ pub(crate) struct Content {
     pub(crate) reasoning: String,
 }
 
-/// What the engine makes of one answer.
+/// One answer as the engine reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Understood {
     /// How it ended.
     pub outcome: Outcome,
-    /// The server's words, or ours, about a failure.
+    /// The message about a failure, the server's or ours.
     pub error: Option<String>,
     /// Content chunks.
     pub chunks: u64,
@@ -81,7 +81,7 @@ pub struct Understood {
     pub finish_reason: Option<String>,
 }
 
-/// Reads an answer whose body came in good order, in these reads. The door of the fuzz target `answer`.
+/// Reads an answer whose body came in good order, in these reads. For the fuzz target `answer`.
 #[doc(hidden)]
 pub fn understand(status: u16, content_type: Option<&str>, streaming: bool, reads: &[&[u8]]) -> Understood {
     let mut answer = Answer::new(status, content_type, streaming);
@@ -146,7 +146,7 @@ impl Answer {
         };
     }
 
-    /// The body cannot be understood, whatever follows.
+    /// The body cannot be parsed, whatever follows.
     pub(crate) fn give_up(&mut self, failure: End) {
         if !matches!(self.form, Form::Refusal(..)) {
             self.failure.get_or_insert(failure);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::plan::{Endpoint, Extension, LoadPoint, MaxTokensField};
 use crate::prompts::{Content, PromptPlan};
 
-/// The body that asks `model` to answer `prompt` as `point` wants it.
+/// The body of a request to `model` with `prompt` and the settings of `point`.
 ///
 /// * Length: `max_tokens`, which every inference server driven so far takes on both endpoints (Dynamo's mocker refuses a request
 ///   without it). `max_completion_tokens` on the chat endpoint when the point sets it.
@@ -58,7 +58,7 @@ fn length_field(point: &LoadPoint) -> &'static str {
 }
 
 /// The extensions a request of `point` carries and could do without, in the order in which they are given up. One that
-/// `extra_body` sets or removes is the user's, and stays.
+/// `extra_body` sets or removes is the user's choice, and stays.
 pub(crate) fn extensions(point: &LoadPoint) -> Vec<Extension> {
     let may_go = |extension: Extension| match extension {
         Extension::ContinuousUsageStats => point.streaming && point.continuous_usage_stats,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_not_sent_and_not_offered() {
+    fn extensions_left_out_are_neither_sent_nor_offered() {
         let all = LoadPoint { continuous_usage_stats: true, ..point(1) };
         assert!(
             body(&all).contains(r#""stream_options":{"include_usage":true,"continuous_usage_stats":true}"#)
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_extra_body_says_is_the_users() {
+    fn fields_of_extra_body_are_never_left_out() {
         let extra = json!({"ignore_eos": true, "min_tokens": null, "stream_options": {"continuous_usage_stats": true}});
         let Value::Object(extra_body) = extra else { panic!() };
         let mine = LoadPoint { extra_body, continuous_usage_stats: true, ..point(1) };

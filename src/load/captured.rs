@@ -73,7 +73,7 @@ fn good_answers_whatever_the_reads() {
 }
 
 #[test]
-fn failures_and_their_words() {
+fn failures_and_their_messages() {
     let table = [
         ("dynamo/40-no-max-tokens", Outcome::ServerError, "is required by the mocker worker", 0),
         ("dynamo/90-err-too-long-chat-stream", Outcome::ServerError, "Internal server error", 0),

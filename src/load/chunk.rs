@@ -110,11 +110,6 @@ impl<'a> Chunk<'a> {
         self.choices().any(Choice::has_output)
     }
 
-    /// Whether it carries reasoning text.
-    pub fn has_reasoning(&self) -> bool {
-        self.choices().any(Choice::has_reasoning)
-    }
-
     /// Every piece of generated text, reasoning and tool-call arguments included, with the index of its choice and whether it
     /// is something else than reasoning.
     pub fn for_each_text(&self, mut take: impl FnMut(u64, &str, bool)) {
@@ -501,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_any_kind_is_one_unless_it_says_no() {
+    fn an_error_of_any_type_counts_but_false_and_null() {
         for value in [r#""x""#, r#"{"a":{"b":[1]}}"#, "[[1],2]", "1", "-1", "1.5", "true"] {
             let data = format!(r#"{{"choices":[{{"text":"x"}}],"error":{value}}}"#);
             assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Error(_))), "{value}");

@@ -1,4 +1,4 @@
-//! One short line out of whatever an inference server sends as an error.
+//! Shortens the error of an inference server, of whatever shape, to one line.
 //!
 //! Pure. Shapes seen in real servers: `{"error":{"message":…}}` (vLLM, Dynamo in a stream), `{"error":"…"}` (vLLM, bad key),
 //! `{"message":…,"type":…,"code":…}` (Dynamo), `{"detail":"…"}` and `{"detail":[{"msg":…}]}` (FastAPI), plain text, HTML, nothing.
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Longest message kept, characters.
 const MAX_CHARS: usize = 300;
 
-/// Bytes of a body that are looked at: a parsed JSON tree can be some thirty times as large as its text.
+/// Bytes of a body that are parsed: a parsed JSON tree can be some thirty times as large as its text.
 const MAX_BYTES: usize = 64 << 10;
 
 /// The server's own words, shortened; `(empty body)` when it sent none.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_gives_its_words() {
+    fn every_shape_gives_its_message() {
         for (body, expected) in [
             (
                 r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#,

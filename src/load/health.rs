@@ -1,6 +1,6 @@
-//! What the load engine measures of itself, to say so when *it* was the limit.
+//! Measures the load engine itself, so that a result can say when the client was the limit.
 //!
-//! Each driving thread keeps a [`ThreadHealth`] of its own, a [`Monitor`] watches the process and its machine.
+//! Each driving thread keeps a [`ThreadHealth`]; a [`Monitor`] watches the process and its machine.
 
 mod cgroup;
 mod clock_step;
@@ -46,7 +46,7 @@ pub(crate) fn max_rss_mib() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// Raises the soft limit of open descriptors for `concurrency` connections, or as far as it goes when there is no such
+/// Raises the soft limit of open descriptors for `concurrency` connections, or as far as possible when there is no such
 /// number. `Err((needed, hard limit))` when that is not enough.
 pub(crate) fn allow_connections(concurrency: Option<u32>) -> Result<(), (u64, u64)> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
@@ -60,26 +60,26 @@ pub(crate) fn allow_connections(concurrency: Option<u32>) -> Result<(), (u64, u6
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(|_| (needed, hard))
 }
 
-/// What one driving thread measures of itself in the measured window.
+/// Figures of one driving thread in the measured window.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadHealth {
     loop_lag: LoopLag,
     /// Added to by whatever reads sockets on this thread.
     pub(crate) read_delay: ReadDelay,
-    /// The thread's account with the scheduler when the window opened.
+    /// The thread's scheduler counters when the window opened.
     opened: Option<Schedstat>,
-    /// What was added to it until the window was over.
+    /// Their growth until the window was over.
     scheduled: Option<Schedstat>,
 }
 
 impl ThreadHealth {
-    /// Samples for ever, from the first poll on; drop the future to stop. What was sampled stays.
+    /// Samples until the future is dropped. The samples stay.
     pub(crate) async fn sample(&mut self) {
         self.opened = Schedstat::of_this_thread();
         self.loop_lag.sample().await;
     }
 
-    /// The window is over; to be called on the thread itself. The first call counts.
+    /// Ends the window; call it on the thread itself. The first call counts.
     pub(crate) fn end(&mut self) {
         if let Some(before) = self.opened.take() {
             self.scheduled = Schedstat::of_this_thread().map(|now| now.since(before));

@@ -68,7 +68,7 @@ fn requests_leave_although_none_is_answered() {
 }
 
 #[test]
-fn a_full_house_queues_and_the_wait_is_on_record() {
+fn arrivals_at_the_limit_queue_and_their_wait_is_recorded() {
     // The first two answer when both are there; nobody else may be before that.
     let server =
         Server::play(|n| if n < 2 { [vec![Step::Together(2, 40)], good()].concat() } else { good() });
@@ -87,7 +87,7 @@ fn a_full_house_queues_and_the_wait_is_on_record() {
 }
 
 #[test]
-fn a_full_house_drops_and_counts() {
+fn arrivals_at_the_limit_are_dropped_and_counted() {
     // Nobody is answered: two requests are sent, every later arrival finds them there.
     let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
     let point =

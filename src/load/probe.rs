@@ -1,6 +1,6 @@
-//! Single requests outside any measurement: is the server there, what does it serve, can it generate.
+//! Single requests outside any measurement: whether the server answers, which models it serves, whether it generates.
 //!
-//! Same client set-up as the load itself, nothing recorded.
+//! They use the client set-up of the load and record nothing.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ pub enum ProbeError {
     /// The address or a header is unusable; trying again is pointless.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Nobody listens, or the connection broke.
+    /// No server listens, or the connection broke.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No whole answer within the limit.
+    /// No complete answer within the limit.
     #[error("no answer within {:.1} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// The server answered with an error status, as servers do while they load.
@@ -34,7 +34,7 @@ pub enum ProbeError {
     Status {
         /// The status.
         status: u16,
-        /// Its words.
+        /// Its message.
         message: String,
     },
     /// 200, but not the expected answer.
@@ -78,7 +78,7 @@ pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -
 /// A model a server offers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Model {
-    /// Name to ask for.
+    /// Its name in requests.
     pub id: String,
     /// The server is tokmark's simulated engine.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! A ramp while it is driven: its stages as instants.
+//! The timeline of a ramp that is driven: its stages as instants.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::plan::Ramp;
 pub(crate) struct Timeline {
     ramp: Ramp,
     start: Instant,
-    stages: Vec<Stage>,
+    stages: Vec<StageSpan>,
 }
 
 #[derive(Debug)]
-struct Stage {
+struct StageSpan {
     mark: StageMark,
     end_us: u64,
     phase: Phase,
@@ -24,7 +24,7 @@ struct Stage {
 impl Timeline {
     pub(crate) fn new(ramp: &Ramp, start: Instant, clock: &Clock) -> Self {
         let us = |offset_s: f64| clock.us(start + length(offset_s));
-        let stages = (0..).zip(ramp.legs().zip(&ramp.stages)).map(|(index, (leg, stage))| Stage {
+        let stages = (0..).zip(ramp.legs().zip(&ramp.stages)).map(|(index, (leg, stage))| StageSpan {
             mark: StageMark { index, start_us: us(leg.start_s) },
             end_us: us(leg.end_s),
             phase: if stage.cool_down { Phase::CoolDown } else { Phase::Measure },
@@ -32,8 +32,8 @@ impl Timeline {
         Self { ramp: ramp.clone(), start, stages: stages.collect() }
     }
 
-    /// The stage of a request that was sent, or meant to be, at `at_us`, and the phase it belongs to. The last stage has all
-    /// that comes later: a request may leave a moment after the time was looked at.
+    /// The phase and the stage of a request with the intended instant `at_us`. Later instants belong to the last stage: a
+    /// request may leave a moment after the clock was read.
     pub(crate) fn mark(&self, at_us: u64) -> Option<(Phase, StageMark)> {
         let stage = self.stages.iter().find(|stage| at_us < stage.end_us).or(self.stages.last())?;
         Some((stage.phase, stage.mark))

@@ -209,7 +209,7 @@ fn an_open_ramp_sends_its_schedule_and_marks_the_intended_stage() {
 }
 
 #[test]
-fn a_full_house_of_an_open_ramp_drops_and_counts_what_is_measured() {
+fn an_open_ramp_at_its_limit_drops_and_counts_measured_arrivals() {
     // Nobody is answered: one is sent, all others find it there.
     let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
     let ramp = ramp("50ms:1000:hold,50ms:1000:cool-down");

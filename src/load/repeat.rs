@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_say_more_than_a_text_teach_nothing() {
+    fn chunks_with_more_than_a_text_give_no_frame() {
         for data in [
             r#"{"choices":[{"delta":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
             r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#,
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_recognised_is_what_parsing_gives(
+        fn recognised_chunks_equal_parsed_ones(
             first in "[ a-z]{1,8}",
             text in r#"[ -~é"\\]{0,8}"#,
             key in prop::sample::select(vec!["content", "reasoning", "reasoning_content"]),

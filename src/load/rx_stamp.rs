@@ -1,4 +1,4 @@
-//! When the kernel received what a read returns: `SO_TIMESTAMPNS` on a TCP socket.
+//! The instant at which the kernel received the bytes of a read: `SO_TIMESTAMPNS` on a TCP socket.
 //!
 //! Sources: socket(7), cmsg(3), Documentation/networking/timestamping.rst in the kernel.
 //!
@@ -22,7 +22,7 @@ pub(crate) fn enable(socket: &impl AsFd) -> bool {
     setsockopt(socket, ReceiveTimestampns, &true).is_ok()
 }
 
-/// Reads what is there without waiting: the number of bytes (0: the peer has closed), and since the epoch the instant the
+/// Reads the available bytes without waiting: the number of bytes (0: the peer has closed), and since the epoch the instant the
 /// last segment among them arrived. `None` when the kernel gives no stamp, as for what came before [`enable`].
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub(crate) fn read_stamped(socket: &impl AsRawFd, bytes: &mut [u8]) -> io::Resul
     let mut slices = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control.0), flags)?;
-    // A truncated control message is a stamp that is not there, not a read that failed.
+    // A truncated control message means a missing stamp, not a failed read.
     let arrived = message.cmsgs().ok().and_then(|mut messages| {
         messages.find_map(|message| match message {
             ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
@@ -64,7 +64,7 @@ mod tests {
         (ours, theirs)
     }
 
-    /// Reads as soon as something is there.
+    /// Reads as soon as bytes are available.
     fn read(socket: &TcpStream, bytes: &mut [u8]) -> (usize, Option<Duration>) {
         let started = Instant::now();
         loop {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_there_and_nothing_more() {
+    fn no_bytes_and_no_more_bytes() {
         let (ours, theirs) = pair();
         let mut bytes = [0; 8];
         let error = read_stamped(&ours, &mut bytes).expect_err("the socket is empty");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_not_asked_gives_no_stamp() {
+    fn a_socket_without_the_option_gives_no_stamp() {
         let (ours, mut theirs) = pair();
         theirs.write_all(b"x").expect("write");
         assert_eq!(read(&ours, &mut [0; 8]), (1, None));

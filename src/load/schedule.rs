@@ -1,6 +1,6 @@
 //! The intended arrivals of an open loop: one drawn sequence of instants for the whole load point.
 //!
-//! Pure: (load point, phase) → the same instants for ever, however many threads send. A schedule per thread would not be
+//! Pure: the same load point and phase give the same instants, however many threads send. A schedule per thread would not be
 //! Poisson any more once the threads are in step.
 //!
 //! Where the rate changes over time (a ramp), arrivals of a process of rate 1 are drawn and mapped through the inverse of the
@@ -23,7 +23,7 @@ pub(crate) struct Schedule {
     instants: Instants,
     spacing: Spacing,
     rng: ChaCha8Rng,
-    /// Arrivals given out.
+    /// Arrivals returned so far.
     number: u64,
     /// Where the last one is: seconds at a constant rate, mean arrivals before it on a ramp.
     at: f64,

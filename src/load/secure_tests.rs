@@ -140,7 +140,7 @@ fn a_private_authority_is_trusted_when_its_file_is_given() {
 }
 
 #[test]
-fn any_certificate_passes_only_when_told_so() {
+fn any_certificate_passes_only_when_insecure() {
     let server = Speaker::start(HttpVersion::Http1, true);
     let insecure = Target { tls: Tls { ca_file: None, insecure: true }, ..server.target() };
     assert_all(&run(&insecure), Outcome::Ok);
@@ -179,7 +179,7 @@ fn http2_is_never_a_silent_http1() {
 }
 
 #[test]
-fn a_proxy_is_used_when_asked_for() {
+fn a_proxy_is_used_when_set() {
     let proxy = Server::play(|_| good());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
@@ -191,7 +191,7 @@ fn a_proxy_is_used_when_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
+fn unusable_settings_are_named() {
     let error = |target: Target| target.check().unwrap_err().to_string();
     let with = |tls: Tls| Target { tls, ..Target::new("https://h", "m") };
     let ca = |file: std::path::PathBuf| error(with(Tls { ca_file: Some(file), insecure: false }));

@@ -128,11 +128,6 @@ impl Parser {
         self.strange_lines
     }
 
-    /// Bytes held for an event that is not complete yet, slack included.
-    pub fn buffered(&self) -> usize {
-        self.buffer.len()
-    }
-
     /// Lowest position of the buffer that is still needed.
     fn first_needed(&self) -> usize {
         self.data.map_or(self.line, |(start, _)| start)
@@ -401,7 +396,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_hold_more_than_its_limit(
+        fn no_bytes_exceed_its_memory_limit(
             pieces in prop::collection::vec(
                 prop_oneof![line().prop_map(String::into_bytes), Just(b"\n".to_vec()), prop::collection::vec(any::<u8>(), 0..40)],
                 0..200,
@@ -412,7 +407,7 @@ mod tests {
             let longest = pieces.iter().map(Vec::len).max().unwrap_or(0);
             'stream: for piece in pieces.iter().cycle().take(times * pieces.len()) {
                 parser.push(piece);
-                prop_assert!(parser.buffered() <= SLACK_BYTES + limit + longest);
+                prop_assert!(parser.buffer.len() <= SLACK_BYTES + limit + longest);
                 loop {
                     match parser.next_event() {
                         Ok(Some(event)) => prop_assert!(event.data.len() <= limit + longest && event.name.len() <= limit + longest),

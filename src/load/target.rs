@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn several_addresses_are_all_right_or_the_wrong_one_is_named() {
+    fn the_wrong_one_of_several_addresses_is_named() {
         let target = |urls: &[&str]| Target {
             base_urls: urls.iter().map(|url| (*url).to_owned()).collect(),
             ..Target::new("", "m")

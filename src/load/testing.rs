@@ -1,4 +1,4 @@
-//! What the tests of the load engine share: a load point, and a server that plays scripts.
+//! Shared by the tests of the load engine: a load point, and a server that plays scripts.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
     }
 }
 
-/// What `point` sends.
+/// The prompts of `point`.
 pub(crate) fn prompts(point: &LoadPoint) -> Arc<Prompts> {
     Arc::new(Prompts::prepare(point, 0, Learned::default(), &TokenizerCache::default()).unwrap())
 }
@@ -104,7 +104,7 @@ pub(crate) enum Step {
     Together(usize, usize),
     /// Go on when this many connections have been closed.
     Closed(usize),
-    /// Say nothing more until the client hangs up.
+    /// Send nothing more until the client hangs up.
     Hold,
     /// Close the connection.
     Close,
@@ -112,7 +112,7 @@ pub(crate) enum Step {
     Reset,
 }
 
-/// What the scripted server saw.
+/// The requests that the scripted server received.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
     pub(crate) connections: usize,

@@ -1,4 +1,4 @@
-//! TLS towards the server: whom to trust, and what is refused.
+//! TLS towards the server: which certificates are accepted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::plan::HttpVersion;
 /// Whose certificates are accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// PEM file of the authorities to trust **in place of** the system's, as `curl --cacert` does it: a result then says
-    /// exactly whom it trusted, and a node without CA certificates is no obstacle.
+    /// PEM file of the authorities to trust **in place of** the system's, as with `curl --cacert`, so that a result names
+    /// exactly what it trusted, and a node without CA certificates can be used.
     pub ca_file: Option<PathBuf>,
     /// Accept any certificate, for any name.
     pub insecure: bool,
@@ -88,7 +88,7 @@ fn authorities(file: &Path) -> Result<RootCertStore, TargetError> {
     Ok(roots)
 }
 
-/// What a file without a certificate holds instead.
+/// The content of a file that holds no certificate, for errors.
 fn described(bytes: &[u8]) -> String {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return "an empty file".to_owned();

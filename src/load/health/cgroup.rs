@@ -1,8 +1,8 @@
-//! The cgroups this process runs in, v2 or v1: their memory limits, what was killed, what was throttled.
+//! The cgroups of this process, v2 or v1: memory limits, kills, throttling.
 //!
 //! Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
 //!
-//! A limit anywhere above a process holds for it, so every folder from its own cgroup up to the root is looked at: Slurm
+//! A limit anywhere above a process holds for it, so every folder from its own cgroup up to the root is read: Slurm
 //! limits the job and the step, Kubernetes the pod and the container.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::kernel::{keyed, read, stall_us};
 /// v1 writes "no limit" as the largest number of whole pages; no machine has an exbibyte.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// A cgroup's folder and the dialect of its files.
+/// A cgroup's folder and the format of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Folder {
     path: PathBuf,
@@ -62,7 +62,7 @@ impl Folder {
     }
 }
 
-/// How often memory ran out.
+/// Counts of memory shortages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MemoryEvents {
     pub(super) limit_hits: Option<u64>,
@@ -81,7 +81,7 @@ impl MemoryEvents {
     }
 }
 
-/// What a cgroup's CPU limit took away.
+/// Time that a cgroup's CPU limit took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Throttling {
     /// Periods in which tasks were stopped.
@@ -98,7 +98,7 @@ impl Throttling {
     }
 }
 
-/// Memory in use against the most there may be, bytes.
+/// Memory in use and its limit, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) used: u64,
@@ -133,7 +133,7 @@ pub(super) struct Counters {
 /// Where the cgroups of this process are; found once, they do not change.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
-    /// Its own first. Of those above only the ones with a limit: what happens elsewhere on the machine is not counted.
+    /// The process's own first. Of those above only the ones with a limit, so that the rest of the machine is not counted.
     memory: Vec<Folder>,
     cpu: Vec<Folder>,
     /// The file of PSI.
@@ -155,7 +155,7 @@ impl Cgroups {
         Self { memory, cpu: folders(&own, &mounts, "cpu"), pressure }
     }
 
-    /// Where memory is scarcest: in one of the cgroups, or on the machine.
+    /// The scarcest memory: in one of the cgroups, or on the machine.
     pub(super) fn memory(&self) -> Option<Memory> {
         let machine = read("/proc/meminfo").and_then(|text| Memory::of_machine(&text));
         let limited = self
@@ -175,8 +175,8 @@ impl Cgroups {
 }
 
 impl Counters {
-    /// What was counted from `before` to here, of each kind in the cgroup that counted most: the counters of a cgroup
-    /// include those of the cgroups in it.
+    /// Growth since `before`; of each kind the cgroup that grew most, because the counters of a cgroup include those of the
+    /// cgroups in it.
     pub(super) fn events_since(&self, before: &Self) -> MemoryEvents {
         let most = |count: fn(&MemoryEvents) -> Option<u64>| {
             let pairs = self.events.iter().zip(&before.events);
@@ -206,7 +206,7 @@ impl Counters {
     }
 }
 
-/// How much a counter grew; nothing when it was not there both times.
+/// Growth of a counter; `None` when it was missing once.
 pub(super) fn increase(after: Option<u64>, before: Option<u64>) -> Option<u64> {
     Some(after?.saturating_sub(before?))
 }

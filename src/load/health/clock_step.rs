@@ -1,20 +1,20 @@
 //! Notices when the system clock is set, or the machine was suspended, while a load point runs.
 //!
-//! The figures of a load point come from the monotonic clock and stay right; what is joined by wall-clock time (server logs,
-//! GPU telemetry) does not.
+//! The figures of a load point come from the monotonic clock and stay right. Server logs and GPU telemetry, which are joined
+//! by wall-clock time, do not.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Less than this between two looks is the slewing of NTP (0.5 ms a second), or this thread held up between two clocks.
+/// Less than this between two readings is the slewing of NTP (0.5 ms a second), or this thread held up between two clocks.
 const SMALLEST_MS: f64 = 10.0;
 
 /// Two clocks read within this time were read together.
 const TOGETHER: Duration = Duration::from_millis(1);
 
-/// Attempts at that.
+/// Attempts to read them so.
 const TRIES: usize = 5;
 
-/// Both clocks at one moment.
+/// Both clocks at one instant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     monotonic: Instant,

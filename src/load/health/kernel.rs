@@ -10,7 +10,7 @@ pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
-/// Open descriptors of this process. `quick`: nothing when it takes going through all of them (before Linux 6.2).
+/// Open descriptors of this process. `quick`: `None` where all of them would have to be listed (before Linux 6.2).
 pub(super) fn open_files(quick: bool) -> Option<u64> {
     const FOLDER: &str = "/proc/self/fd";
     match std::fs::metadata(FOLDER).ok()?.len() {
@@ -39,13 +39,13 @@ pub(super) fn paired(text: &str, section: &str, key: &str) -> Option<u64> {
     found.and_then(|(_, value)| value.parse().ok())
 }
 
-/// µs in which some task stood still, from a file of PSI.
+/// µs in which some task was stalled, from a file of PSI.
 pub(super) fn stall_us(text: &str) -> Option<u64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     some.split_whitespace().find_map(|word| word.strip_prefix("total="))?.parse().ok()
 }
 
-/// A thread's account with the scheduler.
+/// A thread's scheduler counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Schedstat {
     /// Time ready to run without a core, ns.
@@ -60,7 +60,7 @@ impl Schedstat {
         Self::parse(&read("/proc/thread-self/schedstat")?)
     }
 
-    /// What was added after `before`.
+    /// The growth since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             waited_ns: self.waited_ns.saturating_sub(before.waited_ns),

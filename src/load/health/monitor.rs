@@ -1,7 +1,7 @@
 //! Watches the client's machine while a load point is measured: counters before and after, peaks in between.
 //!
-//! It looks four times a second at what costs a few µs, once a second at cgroups and sockets. Tables of all sockets are
-//! read when there are so many that source ports may run out, and then every few seconds.
+//! It reads cheap counters (a few µs) four times a second, cgroups and sockets once a second. It reads the tables of all
+//! sockets only when source ports may run out, and then every few seconds.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,13 +16,13 @@ use super::sockets::{Refused, TcpCounters, source_ports, source_ports_used};
 use super::{cpu_s, kernel, max_rss_mib};
 use crate::metrics::record::{ClientHealth, MachineHealth, Outcome, Phase, RequestRecord};
 
-/// Time between two looks.
+/// Time between two readings.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Of so many looks one asks the cgroups and counts sockets: reading `memory.stat` makes the kernel sum over all CPUs.
+/// One reading in so many includes cgroups and the number of sockets: reading `memory.stat` makes the kernel sum over all CPUs.
 const SLOW_EVERY: u64 = 4;
 
-/// Of so many looks one may read the tables of all sockets, which takes some ten ms when there are many.
+/// One reading in so many may include the tables of all sockets, which takes some ten ms when there are many.
 const TABLES_EVERY: u64 = 40;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -30,7 +30,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub(crate) struct Monitor {
     /// Port of the server.
     server_port: Option<u16>,
-    /// Source ports there are.
+    /// Number of source ports.
     source_ports: Option<u64>,
     cgroups: Cgroups,
     state: Mutex<State>,
@@ -56,7 +56,7 @@ struct Before {
     tcp: TcpCounters,
 }
 
-/// The worst of all looks.
+/// The worst of all readings.
 #[derive(Default)]
 struct Peaks {
     open_files: Option<u64>,
@@ -90,7 +90,7 @@ impl Monitor {
         self.changed.notify_all();
     }
 
-    /// Looks again and again until it is stopped, on a thread of its own. Without that thread only the peaks between the two
+    /// Reads until it is stopped, on a thread of its own. Without that thread only the peaks between the two
     /// ends of the window are missing.
     pub(crate) fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         let thread = std::thread::Builder::new().name("health".into());
@@ -141,8 +141,8 @@ impl Monitor {
         state.after = Some((cpu_at_end_s - before.cpu_s, machine));
     }
 
-    /// The load point is over: what this process and its machine went through in the measured window. The driving threads'
-    /// own figures are still missing.
+    /// Ends the monitor; returns the figures of this process and its machine in the measured window, without those of the
+    /// driving threads.
     pub(crate) fn close(&self) -> ClientHealth {
         self.end();
         let (cpu_s, machine) = self.state().after.take().unwrap_or_default();
@@ -180,7 +180,7 @@ impl Monitor {
         }
     }
 
-    /// One look; turn 0, before and after the window, looks at everything.
+    /// One reading; turn 0, before and after the window, includes everything.
     fn look(&self, peaks: &mut Peaks, turn: u64) {
         let slow = turn.is_multiple_of(SLOW_EVERY);
         let now = Clocks::now();

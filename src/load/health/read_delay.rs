@@ -3,12 +3,12 @@
 /// Delays kept per thread; when full, every other one is dropped and from then on half as many are kept.
 const MAX_SAMPLES: usize = 32_768;
 
-/// Delays of one driving thread: every `stride`-th of those that were added, from the first on.
+/// Delays of one driving thread: every `stride`-th one, from the first on.
 #[derive(Debug)]
 pub(crate) struct ReadDelay {
     samples_us: Vec<u32>,
     stride: u64,
-    /// Delays to let pass before the next is kept.
+    /// Delays to skip before the next is kept.
     skip: u64,
     max_us: u32,
 }
@@ -20,7 +20,7 @@ impl Default for ReadDelay {
 }
 
 impl ReadDelay {
-    /// Takes one more delay, µs. Costs a comparison and now and then a push: it may be called for every read.
+    /// Takes one more delay, µs. Costs a comparison and sometimes a push, so it may be called for every read.
     pub(crate) fn add(&mut self, delay_us: u32) {
         self.max_us = self.max_us.max(delay_us);
         if self.skip > 0 {

@@ -1,4 +1,4 @@
-//! Source ports towards the server, and what the host's TCP lost.
+//! Source ports towards the server, and losses of the host's TCP.
 //!
 //! Sources: ip(7) and Documentation/networking/ip-sysctl.rst for the port range, Documentation/networking/proc_net_tcp.rst,
 //! snmp_counter.rst.
@@ -14,11 +14,11 @@ use super::kernel::{paired, read};
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// While so few sockets are open that at most this share of the source ports can be in use, they are not told apart by
-/// address, which takes reading all of them.
+/// While the open sockets can use at most this share of the source ports, they are not counted by address, which would take
+/// reading all of them.
 const PLAUSIBLE: f64 = 0.5;
 
-/// Source ports there are towards one address.
+/// Number of source ports towards one address.
 pub(super) fn source_ports() -> Option<u64> {
     count_ports(&read(RANGE)?, &read(RESERVED).unwrap_or_default())
 }
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(tcp_sockets("sockets: used 21\n"), None);
     }
 
-    /// An address of nobody's (RFC 5737) cannot be bound, which fails as a connection without a free source port does.
+    /// An unassigned address (RFC 5737) cannot be bound, which fails as a connection without a free source port does.
     #[test]
     fn errors_of_this_side() {
         let unavailable = std::net::TcpListener::bind("192.0.2.1:0").expect_err("not our address");

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_end_where_they_say() {
+    fn a_body_ends_after_its_length() {
         assert_eq!(read(Framing::Length(3), &[b"ab", b"cd"]), Ok((b"abc".to_vec(), 3, true)));
         assert_eq!(read(Framing::Length(0), &[b"x"]), Ok((vec![], 0, true)));
         assert_eq!(read(Framing::Length(9), &[b"ab"]), Ok((b"ab".to_vec(), 2, false)));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_chunks_say_what_is_wrong() {
+    fn broken_chunks_are_named() {
         let error = |text: &[u8]| read(chunked(), &[text]).unwrap_err();
         assert_eq!(error(b"xyz\r\n"), BadFraming::Size(b'x'));
         assert_eq!(error(b"\r\n"), BadFraming::Size(b'\r'));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_bytes_are_named() {
         let cut = |text: &[u8]| {
             let mut framing = chunked();
             framing.decode(text, |_| {}).unwrap();

@@ -22,7 +22,7 @@ fn settled(refused: &[Extension], complaint: impl Fn(&[Extension]) -> String) ->
 
 proptest! {
     #[test]
-    fn exactly_what_is_refused_is_given_up(
+    fn only_refused_extensions_are_given_up(
         refused in proptest::sample::subsequence(Extension::ALL.to_vec(), 0..=5),
         words in 0..4,
     ) {
@@ -52,7 +52,7 @@ fn a_refusal_of_something_else_gives_nothing_up() {
 }
 
 #[test]
-fn words_of_real_servers() {
+fn refusals_of_real_servers() {
     let page = |status, body: &str| Page { status, body: body.into() };
     let dynamo =
         r#"{"message":"Validation: Unsupported parameter(s): `min_tokens`","type":"Bad Request","code":400}"#;
@@ -77,7 +77,7 @@ fn words_of_real_servers() {
 }
 
 #[test]
-fn each_server_is_asked_and_what_one_refuses_is_sent_to_none() {
+fn an_extension_that_one_server_refuses_is_sent_to_none() {
     let strict = Server::play(|n| match n {
         0 => whole(
             "422 Unprocessable Entity",
@@ -119,7 +119,7 @@ fn each_server_is_asked_and_what_one_refuses_is_sent_to_none() {
 }
 
 #[test]
-fn a_server_that_takes_everything_sees_one_request_and_one_that_is_gone_is_no_error() {
+fn a_server_that_accepts_all_sees_one_request() {
     let server = Server::play(|_| good());
     let none = refused_extensions(&server.target(), &point(1), &CancellationToken::new()).unwrap();
     assert_eq!((none, server.seen().requests.len()), (vec![], 1));

@@ -109,7 +109,7 @@ fn memory_on_v1() {
 }
 
 #[test]
-fn throttling_in_both_dialects() {
+fn throttling_in_both_formats() {
     let v2 = "usage_usec 9\nnr_periods 7\nnr_throttled 3\nthrottled_usec 1500\nnr_bursts 0\n";
     let v1 = "nr_periods 7\nnr_throttled 3\nthrottled_time 1500000\n";
     let expected = Some(Throttling { periods: 3, us: 1_500 });
@@ -118,7 +118,7 @@ fn throttling_in_both_dialects() {
 }
 
 #[test]
-fn what_was_counted_is_that_of_the_cgroup_that_counted_most() {
+fn counts_are_those_of_the_cgroup_that_grew_most() {
     let events = |ooms, oom_kills| MemoryEvents { limit_hits: None, ooms, oom_kills };
     let throttled = |periods, us| Some(Throttling { periods, us });
     let before = Counters {
