@@ -25,7 +25,7 @@ pub struct Refusal {
     /// The extension.
     pub extension: Extension,
     /// The answer of the server to it, in one line.
-    pub said: String,
+    pub message: String,
     /// Base URL of the server.
     pub server: String,
 }
@@ -51,14 +51,14 @@ pub fn refused_extensions(
     stop: &CancellationToken,
 ) -> Result<Vec<Refusal>, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(async {
+    let refusals = runtime.block_on(async {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(Vec::new()),
-            asked = ask_all(target, point) => asked,
+            refusals = ask_all(target, point) => refusals,
         }
     });
-    Ok(asked?)
+    Ok(refusals?)
 }
 
 async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, TargetError> {
@@ -71,15 +71,15 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
         let url = server.url(point.endpoint.path())?;
         let offered = extensions(&shortest);
         let found = settle(&offered, async |left_out: &[Extension]| {
-            let mut asked = shortest.clone();
-            asked.left_out.extend(left_out);
-            let prompt = PromptPlan::one_word(asked.endpoint);
-            let body = request_body(&asked, &server.model, &prompt);
-            let answer = probe::post(&client, url.clone(), body, asked.streaming, limit).await;
+            let mut trial = shortest.clone();
+            trial.left_out.extend(left_out);
+            let prompt = PromptPlan::one_word(trial.endpoint);
+            let body = request_body(&trial, &server.model, &prompt);
+            let answer = probe::post(&client, url.clone(), body, trial.streaming, limit).await;
             answer.as_ref().map_or_else(|_: &ProbeError| Acceptance::Other, read)
         });
         let server = server.address();
-        let named = |(extension, said)| Refusal { extension, said, server: server.clone() };
+        let named = |(extension, message)| Refusal { extension, message, server: server.clone() };
         refused.extend(found.await.into_iter().map(named));
     }
     Ok(refused)
@@ -116,8 +116,8 @@ async fn settle(
         if next.is_empty() {
             return Vec::new();
         }
-        let said = error_body::message(words.as_bytes());
-        refused.extend(next.into_iter().map(|extension| (extension, said.clone())));
+        let message = error_body::message(words.as_bytes());
+        refused.extend(next.into_iter().map(|extension| (extension, message.clone())));
     }
     let mut index = 0;
     while refused.len() > 1 && index < refused.len() {

@@ -101,7 +101,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, htt
         std::future::ready(answer.body(Full::new(Bytes::from(body))))
     });
     let stream = TokioIo::new(stream);
-    let _ended = match http {
+    let _ = match http {
         HttpVersion::Http1 => {
             hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
         }
@@ -215,8 +215,8 @@ fn unusable_settings_are_named() {
     let proxied =
         |proxy: &str| error(Target { proxy: Proxy::Url(proxy.into()), ..Target::new("http://h", "m") });
     for proxy in ["", "proxy", "socks5://h:1", "user:secret@h"] {
-        let said = proxied(proxy);
-        assert!(said.contains("expected http://host:port") && !said.contains("secret"), "{said}");
+        let message = proxied(proxy);
+        assert!(message.contains("expected http://host:port") && !message.contains("secret"), "{message}");
     }
     assert!(matches!(Target { base_urls: vec![], ..Target::new("", "m") }.check(), Err(TargetError::NoUrl)));
     // Without TLS nobody reads the file.

@@ -19,9 +19,9 @@ pub(super) struct Prose {
 
 impl Prose {
     pub(super) fn new(tokenizer: &Tokenizer) -> Self {
-        let around = tokenizer.count("the the", false);
+        let neighbours = tokenizer.count("the the", false);
         let counted = PROSE.lines().filter_map(|sentence| {
-            let tokens = tokenizer.count(&format!("the {sentence} the"), false).checked_sub(around)?;
+            let tokens = tokenizer.count(&format!("the {sentence} the"), false).checked_sub(neighbours)?;
             Some((sentence, u32::try_from(tokens).ok()?))
         });
         Self { sentences: counted.collect() }

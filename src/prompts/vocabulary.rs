@@ -33,10 +33,10 @@ impl Vocabulary {
     /// # Errors
     /// The tokenizer has too few of them.
     pub(super) fn of(tokenizer: &Tokenizer) -> Result<Self, InputError> {
-        let around = |word: &str| format!("{NEIGHBOUR} {word} {NEIGHBOUR}");
+        let between_neighbours = |word: &str| format!("{NEIGHBOUR} {word} {NEIGHBOUR}");
         let frame = tokenizer.encode(&format!("{NEIGHBOUR} {NEIGHBOUR}"), false);
         let single = |word: String| {
-            let ids = tokenizer.encode(&around(&word), false);
+            let ids = tokenizer.encode(&between_neighbours(&word), false);
             // Exactly one token more, and the same tokens before and behind it.
             let at = frame.iter().zip(&ids).take_while(|(a, b)| a == b).count().min(frame.len() / 2);
             let same = ids.len() == frame.len() + 1

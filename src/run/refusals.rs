@@ -22,9 +22,9 @@ impl Refusals {
         let several = measure.target.base_urls.len() > 1;
         let mut left_out = measure.point.left_out.clone();
         left_out.extend(refused.iter().map(|refusal| refusal.extension));
-        let dropped = refused.iter().map(|Refusal { extension, said, server }| {
-            let said = if several { format!("{server}: {said}") } else { said.clone() };
-            DroppedExtension::new(*extension, &said, &left_out)
+        let dropped = refused.iter().map(|Refusal { extension, message, server }| {
+            let answer = if several { format!("{server}: {message}") } else { message.clone() };
+            DroppedExtension::new(*extension, &answer, &left_out)
         });
         let agreement = Self { dropped: dropped.collect(), connection: connection(&measure.target) };
         let point = LoadPoint { left_out, ..measure.point.clone() };

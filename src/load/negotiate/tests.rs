@@ -98,12 +98,12 @@ fn an_extension_that_one_server_refuses_is_sent_to_none() {
         [
             Refusal {
                 extension: Extension::IgnoreEos,
-                said: "Unexpected fields in the request: {'ignore_eos'}".into(),
+                message: "Unexpected fields in the request: {'ignore_eos'}".into(),
                 server: strict.target().address(),
             },
             Refusal {
                 extension: Extension::MinTokens,
-                said: "unknown field min_tokens".into(),
+                message: "unknown field min_tokens".into(),
                 server: other.target().address(),
             },
         ]
