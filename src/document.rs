@@ -92,9 +92,15 @@ impl From<InputError> for InputErrors {
 }
 
 impl InputErrors {
-    /// `Ok` when `errors` is empty.
+    /// `Ok` when `errors` is empty, else each of them once.
     pub fn check(errors: Vec<InputError>) -> Result<(), Self> {
-        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+        let mut once: Vec<InputError> = Vec::new();
+        for error in errors {
+            if !once.contains(&error) {
+                once.push(error);
+            }
+        }
+        if once.is_empty() { Ok(()) } else { Err(Self(once)) }
     }
 }
 

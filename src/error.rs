@@ -39,6 +39,22 @@ pub struct Ended {
     pub message: String,
 }
 
+/// How bad an exit code is, mildest first: ok, gate, interrupted, server, infrastructure, usage, bug. An unknown one is worst.
+fn severity(code: u8) -> usize {
+    let order = [OK, GATE, INTERRUPTED, SERVER, INFRASTRUCTURE, USAGE, BUG];
+    order.iter().position(|known| *known == code).unwrap_or(order.len())
+}
+
+/// One end for several jobs, of which these did not end well: the worst exit code, and a line or more for each. `all` is how
+/// many there were.
+pub fn worst(failures: &[(String, anyhow::Error)], all: usize) -> Result<(), Ended> {
+    let codes = failures.iter().map(|(_, failure)| exit_code(failure));
+    let Some(code) = codes.max_by_key(|code| severity(*code)) else { return Ok(()) };
+    let lines: Vec<String> = failures.iter().map(|(name, failure)| format!("{name}: {failure:#}")).collect();
+    let message = format!("{} of {all} jobs did not end well\n{}", failures.len(), lines.join("\n"));
+    Err(Ended { code, message })
+}
+
 /// The exit code of an error, by the first typed one in its chain.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(BUG)
@@ -110,5 +126,28 @@ fn deploy_code(error: &DeployError) -> u8 {
 impl From<InputError> for anyhow::Error {
     fn from(error: InputError) -> Self {
         InputErrors::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_concerns_more_jobs_is_worse() {
+        let mut codes = [130, 3, 0, 5, 1, 4, 2];
+        codes.sort_by_key(|code| severity(*code));
+        assert_eq!(codes, [0, 5, 130, 4, 3, 2, 1]);
+        assert!(severity(77) > severity(1), "an unknown one is worst");
+    }
+
+    #[test]
+    fn several_jobs_end_as_the_worst_of_them() {
+        let failure = |code| anyhow::Error::from(Ended { code, message: format!("code {code}") });
+        let failures = [("job 1".to_owned(), failure(GATE)), ("job 3".to_owned(), failure(SERVER))];
+        let end = worst(&failures, 3).unwrap_err();
+        let message = "2 of 3 jobs did not end well\njob 1: code 5\njob 3: code 4";
+        assert_eq!((end.code, end.message.as_str()), (SERVER, message));
+        assert!(worst(&[], 3).is_ok());
     }
 }

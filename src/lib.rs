@@ -17,6 +17,7 @@ pub mod error;
 pub mod executor;
 pub mod experiment;
 pub mod flags;
+pub mod history;
 pub mod launcher;
 pub mod load;
 pub mod metrics;

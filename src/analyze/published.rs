@@ -174,7 +174,7 @@ impl Place<'_> {
 /// The load points of a plan.
 pub(super) fn places(plan: &Plan) -> impl Iterator<Item = Place<'_>> {
     plan.points().map(|(deployment, point)| {
-        let name = plan.point_folder(deployment, point).unwrap_or_else(|| point.id.clone());
+        let name = plan.point_name(deployment, point);
         Place { name, deployment, point }
     })
 }

@@ -83,7 +83,7 @@ impl Experiment {
     fn of(recipe: &str, gpu: &str, sets: &[&str]) -> Self {
         let plan = plan_of(&file(recipe), gpu, sets);
         let summaries = plan.points().map(|(deployment, load)| {
-            let name = plan.point_folder(deployment, load).unwrap_or_else(|| load.id.clone());
+            let name = plan.point_name(deployment, load);
             let ran = run(sound());
             let context = Context { gpus: Some(deployment.gpus), ..Context::default() };
             let mut summary = summarize(&point(), &ran, &ran.fold(), &context);

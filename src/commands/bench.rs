@@ -12,7 +12,7 @@ use super::progress::Display;
 use super::prompt_args::PromptArgs;
 use super::ramp_args::RampArgs;
 use super::target_args::{RequestArgs, TargetArgs};
-use super::{output, session};
+use super::{output, results};
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::flags::Global;
@@ -23,8 +23,8 @@ use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Slo, Spacing, Stop, W
 use crate::planner::prompts::Said;
 use crate::prompts::TokenizerCache;
 use crate::recipe::units::{MAX_RATE, Span};
-use crate::report::{self, Row, Subject};
-use crate::run::point::{self, Measure};
+use crate::report::{self, Row, Subject, closing};
+use crate::run::point::Measure;
 use crate::run::{LivePoint, drawn_salt};
 
 /// Arguments of `bench`.
@@ -357,7 +357,7 @@ async fn measure(
 
 /// A folder that holds a measurement is never written into again.
 fn refuse_used(dir: &std::path::Path) -> Result<(), InputErrors> {
-    if dir.join("records.jsonl").exists() || point::finished(dir).is_some() {
+    if dir.join("records.jsonl").exists() || report::summary_in(dir).is_some() {
         return Err(InputError::new("--out", format!("{} already holds a measurement", dir.display()))
             .next("give another folder; nothing is ever overwritten")
             .into());
@@ -377,7 +377,7 @@ fn conclude(args: &BenchArgs, _target: &Target, rows: &[Row], interrupted: bool)
         (true, [row]) => output::json(&row.summary)?,
         (true, rows) => output::json(&rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?,
         (false, rows) => {
-            output::text(&session::closing(rows))?;
+            output::text(&closing::table(rows))?;
             if let Some(out) = &args.out {
                 output::line(&format!("\nresults: {}", out.display()))?;
             }
@@ -390,7 +390,7 @@ fn conclude(args: &BenchArgs, _target: &Target, rows: &[Row], interrupted: bool)
         }
         .into());
     }
-    session::gate(rows)
+    results::gate(rows)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! `tokmark exec`: the inside of an allocation. The job script's last line calls it; nobody else needs to.
+//! `tokmark exec`: the inside of an allocation, called by the job script's last line.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::session::Shown;
-use super::{allocation, output, planning, session};
+use super::planning;
+use super::printer::Printer;
+use super::run::{allocation, session};
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
@@ -28,6 +29,7 @@ pub struct ExecArgs {
 /// Runs the verb. A knob that the job's environment sets otherwise than the script was rendered with changes the plan
 /// before anything is made or started.
 pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, false);
     let frozen = read_plan(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let allocation = runtime.block_on(this_allocation())?;
@@ -36,9 +38,9 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
             plan.fits(&allocation::of_script(&allocation, &frozen))?;
             let seen = sources::seen_in_job(&plan);
             if !seen.is_empty() {
-                output::note(&format!("planned again with {} of the job's environment", seen.join(", ")));
+                printer.error(format!("planned again with {} of the job's environment", seen.join(", ")));
             }
-            planning::tell_without_effect(&plan);
+            planning::warn_without_effect(printer, &plan);
             plan
         }
         None => frozen,
@@ -51,7 +53,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
     planning::check_prompts(&plan)?;
-    session::conduct(global, plan, Place::Allocation(Box::new(allocation)), experiment, Shown::Table)
+    session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer)
 }
 
 fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {

@@ -1,6 +1,5 @@
-//! One short file per verb; the only place that prints.
+//! One short file or folder per verb; the only place that prints, through one printer.
 
-mod allocation;
 pub mod bench;
 pub mod check;
 pub mod doctor;
@@ -17,17 +16,13 @@ mod prompt_args;
 pub mod prompts;
 mod ramp_args;
 pub mod render;
+mod results;
 pub mod run;
 pub mod schema;
-mod session;
 pub mod show;
 pub mod sim;
 pub mod submit;
-mod suite_run;
-mod suites;
 mod target_args;
-mod tasks;
 pub mod verify;
-mod waiting;
 
 pub(crate) use planning::no_recipe;

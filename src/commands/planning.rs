@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::output;
+use super::printer::Printer;
 use crate::analyze::published;
 use crate::deploy::connection;
 use crate::document::{Document, InputError, InputErrors};
@@ -42,16 +42,14 @@ pub(crate) fn plan_with(global: &Global, recipe: &str, chosen: Choices) -> Resul
     let site = SiteFile::load(global.site.as_deref())?;
     let planned = plan_file(global, &site, find::named(recipe)?, chosen)?;
     check_templates(&planned)?;
-    if !global.quiet {
-        tell_without_effect(&planned.plan);
-    }
+    warn_without_effect(Printer::new(global, false), &planned.plan);
     Ok(planned)
 }
 
 /// Warns of knobs that were given in vain.
-pub(crate) fn tell_without_effect(plan: &Plan) {
-    for told in sources::without_effect(plan) {
-        output::note(&format!("warning: {told}"));
+pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
+    for warning in sources::without_effect(plan) {
+        printer.note(format!("warning: {warning}"));
     }
 }
 

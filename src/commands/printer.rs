@@ -115,7 +115,7 @@ impl Printer {
     }
 }
 
-/// Writes to stdout. That nobody reads it any more is no failure of what was done.
+/// Writes to stdout. A reader that has gone is not an error.
 pub(super) fn write(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a bar on a terminal, a line every 10 s otherwise, events in between.
+//! Progress on stderr during a run: a bar on a terminal, a line every 10 s otherwise, events in between.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,7 @@ impl Display {
         }
     }
 
-    /// Follows the load point that runs, until the sender is gone.
+    /// Follows the load point that runs until the sender is dropped.
     pub(crate) async fn follow(self, mut current: watch::Receiver<Option<LivePoint>>) {
         let terminal = std::io::stderr().is_terminal();
         let mut last_line = Instant::now();
@@ -111,9 +111,9 @@ fn counts(snapshot: &Snapshot) -> String {
     format!("{phase}{} done, {} in flight{failed}{dropped}", snapshot.done, snapshot.in_flight)
 }
 
-/// An event in a line, and whether it is shown without `-v`.
+/// An event as a line, and whether it is shown without `-v`.
 pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
-    let of = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
+    let of_deployment = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
     Some(match event {
         Event::Started { job: Some(job), host, restarts, .. } if *restarts > 0 => {
             (format!("job {job} on {host}, started again (restart {restarts})"), true)
@@ -122,7 +122,7 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
         Event::Started { .. } => return None,
         Event::Deploying { deployment, number, of: all } => {
             let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
-            (format!("starting servers{}{which}", of(deployment)), true)
+            (format!("starting servers{}{which}", of_deployment(deployment)), true)
         }
         Event::WeightsExamined { found, seconds, remarks, .. } => {
             let more: String = remarks.iter().map(|remark| format!("\n  {remark}")).collect();
@@ -153,7 +153,7 @@ pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
         Event::PointCut { point, completed, total } => {
             (format!("{point}: cut short after {completed}/{total} requests"), true)
         }
-        Event::Stopping { deployment } => (format!("stopping servers{}", of(deployment)), false),
+        Event::Stopping { deployment } => (format!("stopping servers{}", of_deployment(deployment)), false),
         Event::Stopped { killed, .. } if !killed.is_empty() => {
             (format!("had to kill {}", killed.join(", ")), true)
         }

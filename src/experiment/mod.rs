@@ -3,11 +3,9 @@
 //! Nothing in it is overwritten: files are created whole or not at all, logs and records only grow, and a part that
 //! was cut short is moved aside before it is run again. The reports at the top are derived and may be made anew.
 
-pub mod discover;
 pub mod event;
 pub mod files;
 pub mod manifest;
-pub mod suite;
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +16,12 @@ pub use event::{Event, EventLog};
 pub use manifest::Manifest;
 
 /// Makes a directory `<folder>/<name>SEPARATOR<UTC time>` that nobody else has: the second one of a second ends in `-2`.
-fn fresh(folder: &Path, name: &str, separator: char, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+pub(crate) fn fresh(
+    folder: &Path,
+    name: &str,
+    separator: char,
+    now: jiff::Timestamp,
+) -> std::io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     for attempt in 1.. {

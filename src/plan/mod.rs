@@ -245,6 +245,11 @@ impl Plan {
         self.points().nth(1).is_some()
     }
 
+    /// Name of a point: that of its folder, or its id when it is the only one.
+    pub fn point_name(&self, deployment: &Deployment, point: &LoadPoint) -> String {
+        self.point_folder(deployment, point).unwrap_or_else(|| point.id.clone())
+    }
+
     /// Folder of a point below `benchmark_logs`; `None` when it is the only one.
     pub fn point_folder(&self, deployment: &Deployment, point: &LoadPoint) -> Option<String> {
         self.is_sweep().then(|| {

@@ -3,17 +3,19 @@
 //! Reports never need the cluster: they are a pure function of the plan and the summaries, and may be made anew.
 
 pub mod chart;
+pub mod closing;
 pub mod csv;
 pub mod html;
 pub mod markdown;
 pub mod suite;
 pub mod table;
+pub mod verification;
 
 use std::path::Path;
 
-use crate::experiment::files;
+use crate::experiment::{Experiment, files};
 use crate::metrics::summary::Summary;
-use crate::plan::{LoadPoint, Plan};
+use crate::plan::{Deployment, LoadPoint, Plan};
 use chart::{Chart, Series};
 
 /// One measured load point.
@@ -27,6 +29,35 @@ pub struct Row {
     pub gpus: u32,
     /// Its figures.
     pub summary: Summary,
+}
+
+impl Row {
+    /// The row of a load point of a plan.
+    pub fn of(plan: &Plan, deployment: &Deployment, point: &LoadPoint, summary: Summary) -> Self {
+        Self {
+            point: plan.point_name(deployment, point),
+            deployment: deployment.id.clone(),
+            gpus: deployment.gpus,
+            summary,
+        }
+    }
+}
+
+/// Rows of the load points that an experiment has finished, in the order of its plan.
+pub fn finished(experiment: &Experiment) -> Vec<Row> {
+    let Ok(plan) = experiment.plan() else { return Vec::new() };
+    let row = |(deployment, point)| {
+        let folder = plan.point_folder(deployment, point);
+        let summary = summary_in(&experiment.point_dir(folder.as_deref()))?;
+        Some(Row::of(&plan, deployment, point, summary))
+    };
+    plan.points().filter_map(row).collect()
+}
+
+/// The summary of the finished load point in a folder.
+pub fn summary_in(dir: &Path) -> Option<Summary> {
+    let text = std::fs::read_to_string(dir.join("summary.json")).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// What a report is about.

@@ -25,8 +25,8 @@ pub struct Part {
     pub rows: Vec<Row>,
 }
 
-/// Widest first column on a terminal of 80 columns; a longer name has a line of its own.
-const WIDEST_NAME: usize = 22;
+/// Columns of the table beside the name. A longer name than fits beside them has a line of its own.
+const OTHER_COLUMNS: usize = 58;
 
 impl Part {
     /// `quickstart (h100) STREAMING=false`
@@ -119,9 +119,10 @@ fn reasons(parts: &[Part]) -> Vec<String> {
     parts.iter().flat_map(of).collect()
 }
 
-/// For a terminal: an experiment with one point is a line; one with several, or with a long name, has its name on a line
+/// For a terminal of this width: an experiment with one point is a line; one with several, or with a long name, has its name on a line
 /// above them.
-pub fn text(parts: &[Part]) -> String {
+pub fn text(parts: &[Part], width: usize) -> String {
+    let widest = width.saturating_sub(OTHER_COLUMNS);
     let mut table = Table::new(["RECIPE", "CONC", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
     let mut above: Vec<Option<String>> = Vec::new();
     let mut push = |name: String, above_it: Option<String>, figures: Vec<String>| {
@@ -131,11 +132,11 @@ pub fn text(parts: &[Part]) -> String {
     for part in parts {
         let name = part.name();
         let lines = part.rows.len() + usize::from(part.unfinished().is_some());
-        let one_line = lines == 1 && name.chars().count() <= WIDEST_NAME;
+        let one_line = lines == 1 && name.chars().count() <= widest;
         let mut head = (!one_line).then(|| name.clone());
         for row in &part.rows {
             let shown = format!("  {}", point(row));
-            match (one_line, shown.chars().count() <= WIDEST_NAME) {
+            match (one_line, shown.chars().count() <= widest) {
                 (true, _) => push(name.clone(), None, figures(row)),
                 (false, true) => push(shown, head.take(), figures(row)),
                 (false, false) => {
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_table_fits_80_columns_and_says_how_each_ended() {
-        let text = text(&parts());
+        let text = text(&parts(), 80);
         let expected = "\
 SIMULATED: these figures come from a simulated engine, not from a GPU.
 
@@ -321,7 +322,7 @@ latencies in ms
         for (of, said) in table {
             let parts: Vec<Part> =
                 of.iter().map(|(name, is)| part(name, "COMPLETED", vec![row("p", *is)])).collect();
-            let line = text(&parts).lines().next().unwrap_or_default().to_owned();
+            let line = text(&parts, 80).lines().next().unwrap_or_default().to_owned();
             assert_eq!(line.starts_with("SIMULATED").then_some(line.as_str()), said);
             assert_eq!(markdown("n", None, &parts).contains("**SIMULATED"), said.is_some());
         }

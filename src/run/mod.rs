@@ -142,19 +142,14 @@ impl Session {
     fn kept(&self, deployment: &Deployment) -> Option<Vec<Row>> {
         let rows = deployment.points.iter().map(|point| {
             let folder = self.plan.point_folder(deployment, point);
-            let summary = point::finished(&self.experiment.point_dir(folder.as_deref()))?;
-            Some(self.row(deployment, point, summary))
+            let summary = report::summary_in(&self.experiment.point_dir(folder.as_deref()))?;
+            Some(Row::of(&self.plan, deployment, point, summary))
         });
         let rows: Vec<Row> = rows.collect::<Option<_>>()?;
         for row in &rows {
             self.events.emit(Event::PointKept { point: row.point.clone() });
         }
         Some(rows)
-    }
-
-    fn row(&self, deployment: &Deployment, point: &LoadPoint, summary: Summary) -> Row {
-        let name = self.plan.point_folder(deployment, point).unwrap_or_else(|| point.id.clone());
-        Row { point: name, deployment: deployment.id.clone(), gpus: deployment.gpus, summary }
     }
 
     /// Makes the container image ready, once for all deployments.
@@ -228,10 +223,10 @@ impl Session {
             }
             let folder = self.plan.point_folder(deployment, point);
             let dir = self.experiment.point_dir(folder.as_deref());
-            let name = folder.clone().unwrap_or_else(|| point.id.clone());
-            if let Some(summary) = point::finished(&dir) {
+            let name = self.plan.point_name(deployment, point);
+            if let Some(summary) = report::summary_in(&dir) {
                 self.events.emit(Event::PointKept { point: name });
-                rows.push(self.row(deployment, point, summary));
+                rows.push(Row::of(&self.plan, deployment, point, summary));
                 continue;
             }
             point::set_aside(&dir, folder.is_some())?;
@@ -250,7 +245,7 @@ impl Session {
                     output_tokens_per_s: summary.throughput.output_tokens_per_s,
                 }
             });
-            rows.push(self.row(deployment, point, summary));
+            rows.push(Row::of(&self.plan, deployment, point, summary));
             self.report(rows)?;
             if let Some(error) = cut {
                 return Err(error);

@@ -72,12 +72,6 @@ impl From<InputError> for PointError {
     }
 }
 
-/// Whether the folder holds a finished point, and its summary.
-pub fn finished(dir: &Path) -> Option<Summary> {
-    let text = std::fs::read_to_string(dir.join("summary.json")).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
 /// Moves what an interrupted attempt left out of the way: `NAME` becomes `NAME.interrupted-N`.
 pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
     if !dir.join("records.jsonl").exists() {

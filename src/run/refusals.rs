@@ -107,7 +107,7 @@ mod tests {
         );
         let inputs = std::fs::read_to_string(dir.path().join("inputs.json")).unwrap();
         assert!(!inputs.contains("ignore_eos") && inputs.contains("min_tokens"));
-        let written = crate::run::point::finished(dir.path()).unwrap();
+        let written = crate::report::summary_in(dir.path()).unwrap();
         assert_eq!(
             (written.dropped_extensions, written.connection),
             (summary.dropped_extensions, summary.connection)

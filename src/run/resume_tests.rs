@@ -2,12 +2,13 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::point::{Measure, finished, set_aside};
+use super::point::{Measure, set_aside};
 use crate::load::LiveCounters;
 use crate::load::testing::{Server, good, point};
 use crate::metrics::Rating;
 use crate::metrics::summary::Context;
 use crate::plan::{Arrival, Level, LoadPoint, Ramp, Stop};
+use crate::report::summary_in;
 
 #[test]
 fn an_interrupted_ramp_is_set_aside_and_run_anew() {
@@ -41,7 +42,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
         run.join().unwrap().unwrap().summary
     });
     assert_eq!(cut.verdict.result, Rating::Invalid);
-    assert!(finished(&dir).is_none() && dir.join("summary.interrupted.json").exists());
+    assert!(summary_in(&dir).is_none() && dir.join("summary.interrupted.json").exists());
 
     set_aside(&dir, true).unwrap();
     assert!(dir.with_file_name("ramp.interrupted-1").join("records.jsonl").exists());
@@ -50,6 +51,6 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     let stages = summary.stages.as_ref().unwrap();
     assert_eq!(stages.iter().map(|stage| stage.requests).sum::<u64>(), summary.requests.total);
     assert_eq!((stages.len(), stages[1].to), (2, 3.0));
-    let read = finished(&dir).unwrap();
+    let read = summary_in(&dir).unwrap();
     assert_eq!(read.stages.unwrap().len(), 2);
 }

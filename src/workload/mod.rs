@@ -3,11 +3,13 @@
 
 pub mod catalogue;
 pub mod file;
+mod job;
 pub mod order;
 mod task;
 
+pub use job::{Job, differences, jobs};
 pub use order::{Order, Scales};
-pub use task::{Task, tasks};
+pub use task::{Recipes, Task, tasks};
 
 use crate::document::InputErrors;
 use crate::plan::Plan;
@@ -18,4 +20,4 @@ use crate::recipe::find::RecipeFile;
 pub type Planner<'a> = &'a dyn Fn(&RecipeFile, Choices) -> Result<Plan, InputErrors>;
 
 /// Most jobs of one submission; more is a typo.
-pub const MAX_JOBS: usize = 1000;
+const MAX_JOBS: usize = 1000;

@@ -13,18 +13,44 @@ use crate::recipe::find::{self, RecipeFile};
 pub struct Task {
     /// Its plan.
     pub plan: Plan,
-    /// What tells it from the others of its order, e.g. `STREAMING=false`.
+    /// How it differs from the others of its order, e.g. `STREAMING=false`.
     pub differs: Vec<String>,
     /// How many of it.
     pub repeats: u32,
-    /// What the user should know beside.
+    /// What the user should know about it.
     pub remarks: Vec<String>,
 }
 
-/// The jobs of an order. `all` are the recipes there are, `base` what the options of every verb choose.
+/// Every recipe that was found, and every recipe file that does not parse.
+pub type Recipes = (Vec<RecipeFile>, Vec<InputError>);
+
+/// The tasks of all orders, or all errors of all of them. `base` is what the options of every verb choose.
 pub fn tasks(
+    orders: &[Order],
+    recipes: &Recipes,
+    base: &Choices,
+    plan: Planner<'_>,
+) -> Result<Vec<Task>, InputErrors> {
+    let (mut tasks, mut errors) = (Vec::new(), Vec::new());
+    for order in orders {
+        match of_order(order, recipes, base, plan) {
+            Ok(found) => tasks.extend(found),
+            Err(InputErrors(problems)) => errors.extend(problems),
+        }
+    }
+    let jobs: u64 = tasks.iter().map(|task| u64::from(task.repeats)).sum();
+    if jobs > MAX_JOBS as u64 {
+        errors.push(
+            InputError::new("the order", format!("{jobs} jobs")).expected(format!("at most {MAX_JOBS}")),
+        );
+    }
+    InputErrors::check(errors)?;
+    Ok(tasks)
+}
+
+fn of_order(
     order: &Order,
-    all: &[RecipeFile],
+    recipes: &Recipes,
     base: &Choices,
     plan: Planner<'_>,
 ) -> Result<Vec<Task>, InputErrors> {
@@ -36,7 +62,7 @@ pub fn tasks(
         None => order.workloads.as_slice(),
     };
     for name in names {
-        let candidates = match candidates(order, name, all) {
+        let candidates = match candidates(order, name, recipes) {
             Ok(candidates) => candidates,
             Err(InputErrors(problems)) => {
                 errors.extend(problems);
@@ -53,13 +79,6 @@ pub fn tasks(
             }
         }
     }
-    let mut seen = Vec::new();
-    errors.retain(|error| {
-        !seen.contains(error) && {
-            seen.push(error.clone());
-            true
-        }
-    });
     InputErrors::check(errors)?;
     Ok(tasks)
 }
@@ -70,14 +89,17 @@ struct Candidates {
     size: Option<String>,
 }
 
-fn candidates(order: &Order, name: &str, all: &[RecipeFile]) -> Result<Candidates, InputErrors> {
+fn candidates(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Candidates, InputErrors> {
     if order.recipe.is_some() || name.contains('/') || name.ends_with(".toml") {
         let file = find::named(name).map_err(|InputErrors(problems)| {
             InputErrors(problems.into_iter().map(|error| named_by(order, name, error)).collect())
         })?;
         return Ok(Candidates { recipes: vec![file], size: order.size.clone() });
     }
-    let workload = catalogue::find(name, all, &order.place("workload"))?;
+    let workload = catalogue::find(name, all, &order.place("workload")).map_err(|error| {
+        // The workload may be in a file that does not parse.
+        InputErrors(std::iter::once(error).chain(broken.iter().cloned()).collect())
+    })?;
     match (&order.size, workload.size) {
         (Some(asked), Some(written)) if !same(asked, &written) => Err(order
             .wrong("size", format!("found {asked:?}, and the workload is {name:?}"))

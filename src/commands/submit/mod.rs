@@ -9,20 +9,23 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::tasks::{self, Job};
-use super::{allocation, output, planning, suites, waiting};
+use super::jobs::{suite, wait};
+use super::planning;
+use super::printer::Printer;
+use super::run::allocation;
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, Ended};
 use crate::executor::slurm::Slurm;
-use crate::experiment::suite::Suite;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::flags::Global;
-use crate::plan::Plan;
+use crate::history::{self, Suite};
 use crate::plan::choices::Choices;
+use crate::recipe::find::{self, RecipeFile};
 use crate::render;
+use crate::site::SiteFile;
 use crate::slurm::{JobId, options};
-use crate::workload::Task;
 use crate::workload::file::SuiteFile;
+use crate::workload::{self, Job, Order, Task};
 pub use args::SubmitArgs;
 
 /// A job, ready for sbatch.
@@ -31,17 +34,27 @@ struct Ready {
     script: String,
 }
 
+/// What is submitted, and how.
+struct Submission<'a> {
+    args: &'a SubmitArgs,
+    ready: &'a [Ready],
+    suite: Option<&'a SuiteFile>,
+    /// Options for sbatch.
+    options: &'a [String],
+}
+
 /// Runs the verb. Nothing is submitted before everything was planned, checked and rendered.
 pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
     let base =
         Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
-    let planned = tasks::plan(global, &orders, &base)?;
-    check(global, args, &planned, &options)?;
+    let tasks = plan(global, &orders, &base)?;
+    check(printer, global, args, &tasks, &options)?;
     let binary = planning::this_binary()?;
     let mut ready: Vec<Ready> = Vec::new();
-    for job in tasks::each(global, planned) {
+    for job in jobs(printer, tasks) {
         let script = match (job.number, ready.last()) {
             (Some((number, _)), Some(same)) if number > 1 => same.script.clone(),
             _ => render::script(&job.plan, &binary, &[])?,
@@ -49,19 +62,45 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
         ready.push(Ready { job, script });
     }
     if args.dry_run {
-        return preview::show(&ready, &options, args.json, args.is_list());
+        return preview::show(printer, &ready, &options, args.is_list());
     }
-    if let Some(id) = allocation::variable("SLURM_JOB_ID").filter(|_| !global.quiet) {
-        output::note(&format!(
+    if let Some(id) = allocation::variable("SLURM_JOB_ID") {
+        printer.note(format!(
             "this is inside job {id}, which `tokmark run` would use; what is submitted becomes a job of its own"
         ));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(all(global, args, &ready, suite.as_ref(), &options))
+    let submission = Submission { args, ready: &ready, suite: suite.as_ref(), options: &options };
+    runtime.block_on(submission.submit(printer))
+}
+
+/// Plans every order; all errors of all of them at once.
+pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
+    let site = SiteFile::load(global.site.as_deref())?;
+    workload::tasks(orders, &find::all(), base, &|file: &RecipeFile, chosen| {
+        let planned = planning::plan_file(global, &site, file.clone(), chosen)?;
+        planning::check_templates(&planned)?;
+        Ok(planned.plan)
+    })
+}
+
+/// The jobs of tasks, after a warning of each remark about them.
+pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
+    for task in &tasks {
+        task.remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}")));
+        planning::warn_without_effect(printer, &task.plan);
+    }
+    workload::jobs(tasks)
 }
 
 /// What this machine can check before the jobs run.
-fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String]) -> Result<(), InputErrors> {
+fn check(
+    printer: Printer,
+    global: &Global,
+    args: &SubmitArgs,
+    tasks: &[Task],
+    options: &[String],
+) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     for Task { plan, .. } in tasks {
         let knobs = plan.resolved.get("knobs").and_then(Value::as_object);
@@ -86,167 +125,155 @@ fn check(global: &Global, args: &SubmitArgs, tasks: &[Task], options: &[String])
     }
     if !args.no_weights_check {
         match planning::examine_weights(global, tasks.iter().map(|task| &task.plan)) {
-            Ok(remarks) if global.quiet => drop(remarks),
-            Ok(remarks) => remarks.iter().for_each(|remark| output::note(&format!("warning: {remark}"))),
+            Ok(remarks) => remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}"))),
             Err(InputErrors(problems)) => errors.extend(problems),
         }
     }
-    tasks::each_once(errors)
+    InputErrors::check(errors)
 }
 
-/// Submits them one after the other.
-async fn all(
-    global: &Global,
-    args: &SubmitArgs,
-    ready: &[Ready],
-    file: Option<&SuiteFile>,
-    options: &[String],
-) -> anyhow::Result<()> {
-    let slurm = Slurm::default();
-    let mut jobs: Vec<(JobId, PathBuf)> = Vec::new();
-    let mut told = Vec::new();
-    for task in ready {
-        let (job, experiment) = match submit(&slurm, &task.job.plan, &task.script, options).await {
-            Ok(submitted) => submitted,
-            Err(error) if jobs.is_empty() => return Err(error),
-            Err(error) => {
-                let kept = file.and_then(|file| keep(file, ready, &jobs));
-                if args.json {
-                    output::json(&told)?;
+impl Submission<'_> {
+    /// Submits the jobs one after the other, and waits for them with `--wait`.
+    async fn submit(&self, printer: Printer) -> anyhow::Result<()> {
+        let (args, slurm) = (self.args, Slurm::default());
+        let (mut jobs, mut values) = (Vec::new(), Vec::new());
+        for ready in self.ready {
+            let (id, experiment) = match submit(printer, &slurm, ready, self.options).await {
+                Ok(submitted) => submitted,
+                Err(error) if jobs.is_empty() => return Err(error),
+                Err(error) => {
+                    printer.json(&values)?;
+                    return Err(error.context(self.submitted_so_far(printer, &jobs)));
                 }
-                let ids: Vec<&str> = jobs.iter().map(|(job, _)| job.as_str()).collect();
-                let of = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
-                let done =
-                    format!("{} of {} jobs are submitted: {}{of}", ids.len(), ready.len(), ids.join(", "));
-                return Err(error.context(done));
+            };
+            if printer.is_json() && args.wait {
+                printer.error(format!("submitted job {id}"));
+            }
+            printer.line(announcement(ready, &id, self.ready.len()))?;
+            let value = json!({"job": id, "experiment": experiment.dir()});
+            values.push(ready.job.as_json(value));
+            jobs.push(history::Job::submitted(id, experiment.dir().to_path_buf()));
+        }
+        let suite = self.keep_suite(printer, &jobs);
+        if let Some(suite) = suite.as_ref().filter(|_| printer.is_json()) {
+            printer.note(format!("suite: {}", suite.dir().display()));
+        }
+        further(printer, args, &jobs, suite.as_ref())?;
+        if args.wait {
+            return self.wait(printer, &slurm, &jobs, suite.as_ref()).await;
+        }
+        match values.as_slice() {
+            [only] if !args.is_list() => printer.json(only),
+            _ => printer.json(&values),
+        }
+    }
+
+    fn submitted_so_far(&self, printer: Printer, jobs: &[history::Job]) -> String {
+        let kept = self.keep_suite(printer, jobs);
+        let suite = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
+        format!("{} of {} jobs are submitted: {}{suite}", jobs.len(), self.ready.len(), ids(jobs).join(", "))
+    }
+
+    /// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this. Those that did not
+    /// get there belong to it too: without them it would seem to be complete.
+    fn keep_suite(&self, printer: Printer, jobs: &[history::Job]) -> Option<Suite> {
+        let ordered: Vec<&Job> = self.ready.iter().map(|ready| &ready.job).collect();
+        let place = |job: &history::Job| (job.id.as_ref().map(ToString::to_string), job.dir.clone());
+        let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
+        let places: Vec<_> = jobs.iter().map(place).chain(nowhere).take(ordered.len()).collect();
+        match suite::create(self.suite?, &ordered, &places, "submit") {
+            Ok(suite) => Some(suite),
+            Err(error) => {
+                printer.error(format!(
+                    "warning: the jobs are submitted, the suite's directory cannot be made: {error}"
+                ));
+                None
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        printer: Printer,
+        slurm: &Slurm,
+        jobs: &[history::Job],
+        suite: Option<&Suite>,
+    ) -> anyhow::Result<()> {
+        let end = async {
+            match (suite, jobs) {
+                (Some(suite), _) => wait::suite(printer, suite, slurm).await,
+                (None, [job]) if !self.args.is_list() => wait::one(printer, job, slurm).await,
+                (None, jobs) => wait::several(printer, jobs, slurm).await,
             }
         };
-        match (args.json, args.wait) {
-            (true, true) => output::note(&format!("submitted job {job}")),
-            (true, false) => told.push(as_json(task, &job, &experiment)),
-            (false, _) => output::line(&announcement(task, &job, ready.len()))?,
-        }
-        jobs.push((job, experiment.dir().to_path_buf()));
-    }
-    let suite = file.and_then(|file| keep(file, ready, &jobs));
-    if let Some(suite) = suite.as_ref().filter(|_| args.json && !global.quiet) {
-        output::note(&format!("suite: {}", suite.dir().display()));
-    }
-    if args.json && !args.wait {
-        return match told.as_slice() {
-            [only] if !args.is_list() => output::json(only),
-            _ => output::json(&told),
-        };
-    }
-    if !args.json && !global.quiet {
-        further(args, &jobs, suite.as_ref())?;
-    }
-    if !args.wait {
-        return Ok(());
-    }
-    let wait = async {
-        match (suite.as_ref(), jobs.as_slice()) {
-            (Some(suite), _) => suites::wait(global, suite, &slurm, args.json).await,
-            (None, [(job, dir)]) if !args.is_list() => {
-                waiting::wait_for(global, &slurm, job, dir, args.json).await
+        tokio::select! {
+            // The signal's handler is in place before the first state is printed.
+            biased;
+            Ok(()) = tokio::signal::ctrl_c() => {
+                printer.error(still_running(jobs));
+                Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
             }
-            (None, jobs) => waiting::wait_for_all(global, &slurm, jobs, args.json).await,
+            end = end => end,
         }
-    };
-    tokio::select! {
-        // The signal's handler is there before the first state is told.
-        biased;
-        Ok(()) = tokio::signal::ctrl_c() => {
-            output::note(&going_on(&jobs));
-            Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
-        }
-        end = wait => end,
     }
 }
 
-/// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this. Those that did not
-/// get there belong to it too: without them it would seem to be complete.
-fn keep(file: &SuiteFile, ready: &[Ready], jobs: &[(JobId, PathBuf)]) -> Option<Suite> {
-    let experiments = Path::new(&ready.first()?.job.plan.experiments);
-    let ordered: Vec<&Job> = ready.iter().map(|task| &task.job).collect();
-    let place = |(job, dir): &(JobId, PathBuf)| (Some(job.to_string()), dir.clone());
-    let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
-    let places = jobs.iter().map(place).chain(nowhere).take(ordered.len());
-    let members = suites::members(&ordered, places.collect());
-    match suites::keep(file, experiments, members, "submit") {
-        Ok(suite) => Some(suite),
-        Err(error) => {
-            output::note(&format!(
-                "warning: the jobs are submitted, the suite's directory cannot be made: {error}"
-            ));
-            None
-        }
-    }
+fn ids(jobs: &[history::Job]) -> Vec<&str> {
+    jobs.iter().filter_map(|job| job.id.as_ref()).map(JobId::as_str).collect()
 }
 
-/// What becomes of jobs that nobody waits for any more.
-fn going_on(jobs: &[(JobId, PathBuf)]) -> String {
-    match jobs {
-        [(job, _)] => format!("job {job} goes on: tokmark jobs wait {job} | tokmark jobs cancel {job}"),
-        jobs => {
-            let ids: Vec<&str> = jobs.iter().map(|(job, _)| job.as_str()).collect();
-            format!("jobs {} go on: tokmark jobs wait ID | tokmark jobs cancel ID", ids.join(", "))
-        }
+/// What to do about jobs that this process no longer waits for.
+fn still_running(jobs: &[history::Job]) -> String {
+    match ids(jobs).as_slice() {
+        [job] => format!("job {job} goes on: tokmark jobs wait {job} | tokmark jobs cancel {job}"),
+        ids => format!("jobs {} go on: tokmark jobs wait ID | tokmark jobs cancel ID", ids.join(", ")),
     }
 }
 
 /// Where the results will be, and what to do next.
-fn further(args: &SubmitArgs, jobs: &[(JobId, PathBuf)], suite: Option<&Suite>) -> std::io::Result<()> {
-    if let Some(suite) = suite {
-        output::line(&format!("suite: {}", suite.dir().display()))?;
-        if !args.wait {
+fn further(
+    printer: Printer,
+    args: &SubmitArgs,
+    jobs: &[history::Job],
+    suite: Option<&Suite>,
+) -> std::io::Result<()> {
+    let (results, next) = match (suite, jobs) {
+        (Some(suite), _) => {
             let name = suite.id();
-            output::line(&format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}"))?;
+            let next = format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}");
+            (format!("suite: {}", suite.dir().display()), next)
         }
-        return Ok(());
-    }
-    match jobs {
-        [(job, dir)] => {
-            output::line(&format!("results: {}", dir.display()))?;
-            if !args.wait {
-                output::line(&format!("next: tokmark jobs wait {job} | tokmark jobs log {job}"))?;
-            }
+        (None, [job]) => {
+            let id = ids(jobs).concat();
+            let next = format!("next: tokmark jobs wait {id} | tokmark jobs log {id}");
+            (format!("results: {}", job.dir.display()), next)
         }
-        jobs => {
-            let folder = jobs.first().and_then(|(_, dir)| dir.parent()).unwrap_or(Path::new(""));
-            output::line(&format!("results: {}", folder.display()))?;
-            if !args.wait {
-                output::line("next: tokmark jobs | tokmark jobs wait ID")?;
-            }
+        (None, jobs) => {
+            let folder = jobs.first().and_then(|job| job.dir.parent()).unwrap_or(Path::new(""));
+            (format!("results: {}", folder.display()), "next: tokmark jobs | tokmark jobs wait ID".to_owned())
         }
-    }
-    Ok(())
+    };
+    printer.hint(results)?;
+    if args.wait { Ok(()) } else { printer.hint(next) }
 }
 
 /// `submitted job 3`, and with several of them what it is.
-fn announcement(task: &Ready, job: &JobId, of: usize) -> String {
-    if of == 1 {
-        format!("submitted job {job}")
+fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
+    if all == 1 {
+        format!("submitted job {id}")
     } else {
-        format!("submitted job {job}: {}", task.job.words())
+        format!("submitted job {id}: {}", ready.job.describe())
     }
-}
-
-fn as_json(task: &Ready, job: &JobId, experiment: &Experiment) -> Value {
-    let mut told = json!({"job": job, "experiment": experiment.dir()});
-    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.job.facts()) {
-        told.extend(facts);
-    }
-    told
 }
 
 /// Hands the script to sbatch and creates the experiment's skeleton. The job may have done so already.
 async fn submit(
+    printer: Printer,
     slurm: &Slurm,
-    plan: &Plan,
-    script: &str,
+    ready: &Ready,
     options: &[String],
 ) -> anyhow::Result<(JobId, Experiment)> {
+    let (plan, script) = (&ready.job.plan, ready.script.as_str());
     let folder = Path::new(&plan.experiments);
     let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
     let is_new = !folder.exists();
@@ -255,8 +282,8 @@ async fn submit(
     let submitted = slurm.submit(&path, options).await;
     fs_err::remove_file(&path)?;
     if submitted.is_err() && is_new {
-        // Unless somebody else uses it by now.
-        let _in_use = std::fs::remove_dir(folder);
+        // Fails when another process uses it by now.
+        let _ = std::fs::remove_dir(folder);
     }
     let job = submitted?;
     let experiment = Experiment::of_job(plan, job.as_str());
@@ -268,7 +295,7 @@ async fn submit(
     };
     // The job is in the queue: from here on nothing may look as if it were not.
     if let Err(error) = skeleton() {
-        output::note(&format!(
+        printer.error(format!(
             "warning: job {job} is submitted, its directory will be made by the job itself: {error}"
         ));
     }

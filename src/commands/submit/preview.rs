@@ -5,34 +5,39 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Ready;
-use crate::commands::output;
+use crate::commands::printer::Printer;
 use crate::executor::error::Call;
 use crate::plan::Plan;
 use crate::recipe::Origin;
 use crate::slurm::sbatch;
 
 /// Shows everything; several scripts each under a line that names the job.
-pub(super) fn show(ready: &[Ready], options: &[String], json: bool, list: bool) -> anyhow::Result<()> {
+pub(super) fn show(
+    printer: Printer,
+    ready: &[Ready],
+    options: &[String],
+    is_list: bool,
+) -> anyhow::Result<()> {
     let argv = sbatch::argv(Path::new("SCRIPT"), options);
-    if json {
-        let all: Vec<Value> = ready.iter().map(|task| as_json(task, &argv)).collect();
+    if printer.is_json() {
+        let all: Vec<Value> = ready.iter().map(|ready| as_json(ready, &argv)).collect();
         return match all.as_slice() {
-            [only] if !list => output::json(only),
-            _ => output::json(&all),
+            [only] if !is_list => printer.json(only),
+            _ => printer.json(&all),
         };
     }
     let call = Call(argv);
     for (number, task) in (1..).zip(ready) {
         let several = ready.len() > 1;
         if several {
-            output::line(&format!("# job {number} of {}: {}", ready.len(), task.job.words()))?;
+            printer.line(format!("# job {number} of {}: {}", ready.len(), task.job.describe()))?;
         }
-        output::text(&task.script)?;
+        printer.text(&task.script)?;
         let which = if several { format!("job {number}: ") } else { String::new() };
         for (what, from) in from_outside(&task.job.plan) {
-            output::note(&format!("{which}{what} from {from}"));
+            printer.error(format!("{which}{what} from {from}"));
         }
-        output::note(&format!("{which}would call: {call}"));
+        printer.error(format!("{which}would call: {call}"));
     }
     Ok(())
 }
@@ -59,9 +64,5 @@ fn as_json(task: &Ready, argv: &[String]) -> Value {
         .into_iter()
         .map(|(what, from)| json!({"what": what, "from": from}))
         .collect();
-    let mut told = json!({"argv": argv, "script": task.script, "environment": from});
-    if let (Value::Object(told), Value::Object(facts)) = (&mut told, task.job.facts()) {
-        told.extend(facts);
-    }
-    told
+    task.job.as_json(json!({"argv": argv, "script": task.script, "environment": from}))
 }

@@ -1,4 +1,4 @@
-//! What `run` and `exec` share: events to files and eyes, signals, the session, the closing table, the exit code.
+//! What `run` and `exec` share: events to files and the terminal, signals, the session, the exit code.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,49 +8,59 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::printer::Printer;
-use super::progress::{Display, describe};
-use super::{output, verify};
+use crate::commands::planning;
+use crate::commands::printer::Printer;
+use crate::commands::progress::{Display, describe};
+use crate::commands::results;
 use crate::deploy::Place;
-use crate::error::{self, GateFailed};
+use crate::error;
 use crate::experiment::event::Listener;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
-use crate::flags::Global;
-use crate::metrics::Rating;
 use crate::plan::Plan;
 use crate::prompts::TokenizerCache;
-use crate::report::{Row, markdown};
-use crate::run::{RunEnd, Session};
+use crate::report::Row;
+use crate::run::{RunError, Session};
 
-/// What stdout is told at the end of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// The closing table.
-    Table,
-    /// The summaries.
-    Json,
-    /// Nothing: it is a part of a suite, which has a table of its own.
-    Nothing,
+/// A run that ended.
+pub(crate) struct Conducted {
+    plan: Plan,
+    experiment: Experiment,
+    rows: Vec<Row>,
+    /// How it ended. The error, if any, carries the exit code.
+    pub(crate) end: anyhow::Result<()>,
 }
 
-/// Runs a plan in a place and shows how it went. The error, if any, carries the exit code.
+impl Conducted {
+    /// Shows the results.
+    pub(crate) fn show(self, printer: Printer) -> anyhow::Result<()> {
+        printer.json(&self.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?;
+        if !self.rows.is_empty() {
+            results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
+        }
+        self.end.map_err(|failure| match failure.downcast_ref::<RunError>() {
+            Some(_) => failure.context(format!("experiment {}", self.experiment.dir().display())),
+            None => failure,
+        })
+    }
+}
+
+/// Runs a plan in a place.
 pub(crate) fn conduct(
-    global: &Global,
+    printer: Printer,
     plan: Plan,
     place: Place,
     experiment: Experiment,
-    shown: Shown,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Conducted> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let display = Display::new(Printer::new(global, false));
+    let display = Display::new(printer);
     let events = Arc::new(EventLog::open(experiment.dir(), listener(&experiment, display.clone())?)?);
     let (current, watching) = watch::channel(None);
     let session = Session {
         plan,
         place,
         experiment,
-        tokmark: super::planning::this_binary()?,
+        tokmark: planning::this_binary()?,
         events: Arc::clone(&events),
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
@@ -67,8 +77,11 @@ pub(crate) fn conduct(
         followed.abort();
         outcome
     });
-    let result = conclude(&session, outcome, shown);
-    let code = match &result {
+    let end = match outcome.failure {
+        Some(failure) => Err(failure.into()),
+        None => results::gate(&outcome.rows),
+    };
+    let code = match &end {
         Ok(()) => error::OK,
         Err(failure) => {
             events.emit(Event::Failed { message: format!("{failure:#}") });
@@ -76,7 +89,7 @@ pub(crate) fn conduct(
         }
     };
     events.emit(Event::Finished { exit_code: code });
-    result
+    Ok(Conducted { plan: session.plan, experiment: session.experiment, rows: outcome.rows, end })
 }
 
 fn started(place: &Place) -> Event {
@@ -170,58 +183,4 @@ async fn obey(tokens: Tokens, events: Arc<EventLog>) {
             tokens.hurry.cancel();
         }
     }
-}
-
-/// The closing table and the verdict over everything.
-fn conclude(session: &Session, outcome: RunEnd, shown: Shown) -> anyhow::Result<()> {
-    match shown {
-        Shown::Json => output::json(&outcome.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?,
-        Shown::Table if !outcome.rows.is_empty() => {
-            output::text(&closing(&outcome.rows))?;
-            output::line(&format!("\nresults: {}", session.experiment.dir().display()))?;
-            if let Some(advice) = verify::advice(&session.plan, &outcome.rows, session.experiment.dir()) {
-                output::line(&advice)?;
-            }
-        }
-        Shown::Table | Shown::Nothing => {}
-    }
-    if let Some(failure) = outcome.failure {
-        return Err(
-            anyhow::Error::new(failure).context(format!("experiment {}", session.experiment.dir().display()))
-        );
-    }
-    gate(&outcome.rows)
-}
-
-/// The table that ends a run, with reasons below.
-pub(crate) fn closing(rows: &[Row]) -> String {
-    let mut text = String::new();
-    if rows.iter().any(|row| row.summary.simulated) {
-        text.push_str(&format!("{}\n\n", markdown::SIMULATED));
-    }
-    text.push_str(&markdown::headline(rows).text(&[0, 9]));
-    text.push_str("latencies in ms\n");
-    for (point, table) in markdown::stages(rows) {
-        text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
-    }
-    if let Some(added) = markdown::added_error(rows) {
-        text.push_str(&format!("{added}\n"));
-    }
-    for reason in markdown::reasons(rows) {
-        text.push_str(&format!("! {reason}\n"));
-    }
-    text
-}
-
-/// Invalid results fail the gate.
-pub(crate) fn gate(rows: &[Row]) -> anyhow::Result<()> {
-    let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
-    if invalid > 0 {
-        return Err(GateFailed(format!(
-            "{invalid} of {} load points are invalid, see the reasons above",
-            rows.len()
-        ))
-        .into());
-    }
-    Ok(())
 }

@@ -10,12 +10,12 @@ use crate::plan::Plan;
 use crate::planner::scale::Allocated;
 use crate::slurm::JobId;
 
-/// A variable that is set to something.
+/// A variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Id of the job this process is in, and its nodes: Slurm says both inside an allocation.
+/// Id and node list of the job this process is in; Slurm sets both inside an allocation.
 pub(crate) fn of_environment() -> Option<(String, String)> {
     Some((variable("SLURM_JOB_ID")?, variable("SLURM_JOB_NODELIST").or_else(|| variable("SLURM_NODELIST"))?))
 }
@@ -26,17 +26,17 @@ pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     let slurm = Slurm::default();
     let nodes = slurm.hostnames(list).await.context("cannot find the nodes of this job")?;
     let restarts = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
-    // A shell of salloc is usually on the login node, which is none of the job's.
-    let here = variable("SLURMD_NODENAME").unwrap_or_else(hostname);
+    // A shell of salloc is usually on the login node, which does not belong to the job.
+    let host = variable("SLURMD_NODENAME").unwrap_or_else(hostname);
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let on_first = nodes.first().is_some_and(|first| short(first) == short(&here));
+    let on_first = nodes.first().is_some_and(|first| short(first) == short(&host));
     Ok(Allocation { job, nodes, restarts, slurm, on_first, run: Some(std::process::id()) })
 }
 
-/// What a job script's allocation has, by what Slurm tells it, else by what the script asked for.
+/// What the allocation of a job script has: as Slurm counts it, else as the script requested it.
 pub(crate) fn of_script(allocation: &Allocation, frozen: &Plan) -> Allocated {
-    let asked = || asks_for_gpus(frozen).then(|| frozen.gpus_on_a_node());
-    Allocated { gpus_per_node: counted().or_else(asked), ..named(allocation) }
+    let requested = || requests_gpus(frozen).then(|| frozen.gpus_on_a_node());
+    Allocated { gpus_per_node: counted().or_else(requested), ..named(allocation) }
 }
 
 fn named(allocation: &Allocation) -> Allocated {
@@ -47,7 +47,7 @@ fn named(allocation: &Allocation) -> Allocated {
     }
 }
 
-/// GPUs on this node of the job; Slurm says so in job scripts and steps.
+/// GPUs on this node of the job; Slurm sets it in job scripts and steps.
 fn counted() -> Option<u32> {
     variable("SLURM_GPUS_ON_NODE")?.parse().ok()
 }
@@ -57,15 +57,16 @@ pub(crate) async fn allocated(allocation: &Allocation, plan: &Plan) -> anyhow::R
     let gpus_per_node = match counted() {
         Some(count) => Some(count),
         None => {
-            let facts = allocation.slurm.allocated_gpus(&allocation.job).await?;
-            // Where the site does not ask Slurm for GPUs, that it counts none means nothing.
-            facts.or_else(|| asks_for_gpus(plan).then_some(0))
+            let counted = allocation.slurm.allocated_gpus(&allocation.job).await?;
+            // A count of none means nothing where the site does not request GPUs from Slurm.
+            counted.or_else(|| requests_gpus(plan).then_some(0))
         }
     };
     Ok(Allocated { gpus_per_node, ..named(allocation) })
 }
 
-fn asks_for_gpus(plan: &Plan) -> bool {
-    let asks = |directive: &String| directive.starts_with("--gpus") || directive.starts_with("--gres=gpu");
-    plan.job.directives.iter().any(asks)
+fn requests_gpus(plan: &Plan) -> bool {
+    let requests =
+        |directive: &String| directive.starts_with("--gpus") || directive.starts_with("--gres=gpu");
+    plan.job.directives.iter().any(requests)
 }

@@ -1,14 +1,16 @@
-//! A suite: experiments that were ordered together, and where each of them is. Its directory lies beside theirs and is none
-//! itself: it has a receipt, written once, in place of a manifest.
+//! A suite: experiments that were ordered together, and where each of them is. Its directory lies beside theirs; in place of a
+//! manifest it holds a receipt, written once.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{files, fresh};
+use super::{Entry, Job};
+use crate::experiment::manifest::hostname;
+use crate::experiment::{files, fresh};
 
 /// Version of the receipt's format.
-pub const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 1;
 
 /// `suite.json`: what was ordered, and what it became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub struct Receipt {
     pub created_at: jiff::Timestamp,
     /// Where.
     pub host: String,
-    /// Process that runs them one after the other; absent for jobs of Slurm.
+    /// Process that runs them one after the other; absent for Slurm jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Its experiments, in the order of the file.
@@ -53,6 +55,29 @@ pub struct Member {
     /// What tells it from the others of its `[[job]]`, e.g. `STREAMING=false`, `2/3`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
+}
+
+impl Receipt {
+    /// The receipt of a suite that this process submits, or runs until its own end.
+    pub fn now(
+        name: &str,
+        summary: Option<&str>,
+        created_by: &str,
+        tokmark: &str,
+        jobs: Vec<Member>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            name: name.to_owned(),
+            summary: summary.map(str::to_owned),
+            tokmark: tokmark.to_owned(),
+            created_by: created_by.to_owned(),
+            created_at: jiff::Timestamp::now(),
+            host: hostname(),
+            pid: (created_by == "run").then(std::process::id),
+            jobs,
+        }
+    }
 }
 
 /// A suite on disk.
@@ -85,7 +110,7 @@ impl Suite {
         &self.dir
     }
 
-    /// Last part of its path, which no other suite there has.
+    /// Last part of its path, unique in its folder.
     pub fn id(&self) -> String {
         self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
@@ -95,15 +120,43 @@ impl Suite {
         self.receipt.pid.is_none() && member.job.is_none()
     }
 
-    /// Directory of one of its experiments.
-    pub fn experiment(&self, member: &Member) -> PathBuf {
-        self.dir.with_file_name(&member.experiment)
+    /// One of its members as a job to look at.
+    pub fn job(&self, member: &Member) -> Job {
+        let runner = self.receipt.pid.map(|pid| (self.receipt.host.clone(), pid));
+        Job {
+            dir: self.dir.with_file_name(&member.experiment),
+            // A suite that runs inside an allocation is not that job.
+            id: member.job.as_deref().filter(|_| runner.is_none()).and_then(|id| id.parse().ok()),
+            runner,
+            is_submitted: !self.is_unsubmitted(member),
+        }
+    }
+
+    /// All of its members as jobs, in order.
+    pub fn jobs(&self) -> Vec<Job> {
+        self.receipt.jobs.iter().map(|member| self.job(member)).collect()
+    }
+
+    /// Its experiments that exist.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.jobs().iter().filter_map(Job::entry).collect()
+    }
+
+    /// Its members without an experiment, a line each: `good load.isl=9: it left no experiment in …`.
+    pub fn missing(&self) -> Vec<String> {
+        let line = |member: &Member| {
+            let job = self.job(member);
+            let reason = if job.entry().is_none() { job.missing() } else { None };
+            let differs: String = member.differs.iter().map(|word| format!(" {word}")).collect();
+            Some(format!("{}{differs}: {}", member.recipe, reason?))
+        };
+        self.receipt.jobs.iter().filter_map(line).collect()
     }
 }
 
 /// The suite a user named: a directory, the last part of its path, or its name, which means the newest one of it;
 /// `last-suite` is the newest of all.
-pub fn named(folder: &Path, name: &str) -> Option<Suite> {
+pub(super) fn named(folder: &Path, name: &str) -> Option<Suite> {
     let exact = Suite::at(Path::new(name)).or_else(|| Suite::at(&folder.join(name)));
     exact.or_else(|| {
         let dirs = walkdir::WalkDir::new(folder).min_depth(1).max_depth(1).into_iter().filter_map(Result::ok);
@@ -120,7 +173,6 @@ pub fn named(folder: &Path, name: &str) -> Option<Suite> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::discover;
     use super::*;
 
     fn receipt(name: &str, at: &str) -> Receipt {
@@ -166,9 +218,9 @@ mod tests {
         assert_eq!(found("night").as_ref(), Some(&second), "the newest of the name");
         assert_eq!(found("last-suite").as_ref(), Some(&other));
         assert_eq!((found("nig"), found("last")), (None, None));
-        assert_eq!(first.experiment(&first.receipt.jobs[0]), folder.path().join("r_7"));
+        assert_eq!(first.jobs()[0].dir, folder.path().join("r_7"));
         let text = std::fs::read_to_string(first.dir().join("suite.toml")).unwrap();
         assert_eq!(text, "[[job]]\nrecipe = \"r\"\n");
-        assert_eq!(discover::all(folder.path()).len(), 0);
+        assert_eq!(crate::history::all(folder.path()).len(), 0);
     }
 }

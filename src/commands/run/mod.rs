@@ -1,13 +1,17 @@
 //! `tokmark run RECIPE`: the inner path without a job of its own: processes on this machine, or, inside a Slurm allocation,
 //! steps on its nodes.
 
+pub(super) mod allocation;
+pub(super) mod session;
+mod suite;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::session::Shown;
-use super::{allocation, output, planning, session, suite_run};
+use super::planning;
+use super::printer::Printer;
 use crate::deploy::{Place, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
@@ -40,8 +44,9 @@ pub struct RunArgs {
 
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     if let Some(file) = &args.file {
-        return suite_run::run(global, file, args.local, args.no_weights_check, args.json);
+        return suite::run(printer, global, file, args.local, args.no_weights_check);
     }
     let recipe = args.recipe.as_deref().unwrap_or_default();
     let scale = args.scale.map(Scale::of);
@@ -49,16 +54,15 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let plan = planning::plan_with(global, recipe, chosen)?.plan;
     check(global, &plan)?;
     let (place, note) = place(args.local, &plan)?;
-    note.iter().filter(|_| !global.quiet).for_each(|note| output::note(note));
+    note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
-    let shown = if args.json { Shown::Json } else { Shown::Table };
-    session::conduct(global, plan, place, experiment, shown)
+    session::conduct(printer, plan, place, experiment)?.show(printer)
 }
 
 /// What this machine can check before anything is made.
-pub(super) fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
+fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     if !plan.forgives_weights() {
-        // What may be wrong is told where the run begins.
+        // The run itself warns of what may be wrong.
         planning::examine_weights(global, [plan])?;
     }
     planning::check_connection(plan, true)?;
@@ -66,14 +70,14 @@ pub(super) fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
     for deployment in &plan.deployments {
         let pools = deployment.pools.iter().map(|pool| &pool.env);
         for env in std::iter::once(&deployment.env).chain(pools) {
-            secrets::resolve(env).map_err(|error| place_of(plan, error))?;
+            secrets::resolve(env).map_err(|error| located(plan, error))?;
         }
     }
     Ok(())
 }
 
 /// Makes the experiment's directory.
-pub(super) fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::Result<Experiment> {
+fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::Result<Experiment> {
     let job = place.job().map(ToString::to_string);
     let experiment = Experiment::by_time(plan, job.as_deref().unwrap_or("local"), now)
         .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
@@ -82,8 +86,8 @@ pub(super) fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::
     Ok(experiment)
 }
 
-/// Where the servers run, and what the user should know of it.
-pub(super) fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
+/// Where the servers run, and a note about it for the user.
+fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
     let inside = allocation::of_environment().filter(|_| !local);
     let Some((id, list)) = inside else {
         for port in plan.deployments.iter().filter_map(|deployment| deployment.port) {
@@ -117,8 +121,8 @@ pub(super) fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<S
     Ok((Place::Allocation(Box::new(allocation)), Some(note)))
 }
 
-/// Says where a reference that leads nowhere was written.
-fn place_of(plan: &Plan, mut error: InputError) -> InputError {
+/// Locates a reference that leads nowhere.
+fn located(plan: &Plan, mut error: InputError) -> InputError {
     let key = format!("deploy.env.{}", error.key.unwrap_or_default());
     match plan.origins.get(&key) {
         Some(origin) => error.origin = origin.to_string(),

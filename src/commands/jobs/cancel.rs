@@ -1,0 +1,75 @@
+//! `tokmark jobs cancel`: Slurm cancels jobs, a signal ends local runs and suites.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::commands::printer::Printer;
+use crate::document::InputError;
+use crate::executor::slurm::Slurm;
+use crate::experiment::manifest::hostname;
+use crate::history::{self, Job, Named, Progress, Statuses, Suite, process};
+use crate::slurm::JobId;
+
+/// Cancels everything named, once all of it was found.
+pub(super) async fn run(
+    printer: Printer,
+    folder: &Path,
+    names: &[String],
+    slurm: &Slurm,
+) -> anyhow::Result<()> {
+    let mut jobs = Vec::new();
+    for name in names {
+        match history::find(folder, name)? {
+            Named::Experiment(entry) => jobs.push(Job::of(&entry)),
+            Named::Suite(suite) if stop_suite(printer, &suite)? => {}
+            Named::Suite(suite) => jobs.extend(suite.jobs()),
+        }
+    }
+    for job in jobs {
+        cancel(printer, &job, slurm).await?;
+    }
+    Ok(())
+}
+
+/// Stops the process that runs a suite; `false` when its experiments are jobs of their own, or all have ended.
+fn stop_suite(printer: Printer, suite: &Suite) -> anyhow::Result<bool> {
+    let is_open = |job: &Job| job.look(&Statuses::new()).1.is_open();
+    match suite.receipt.pid.filter(|_| suite.jobs().iter().any(is_open)) {
+        Some(pid) => stop(printer, &suite.id(), &suite.receipt.host, pid).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+async fn cancel(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::Result<()> {
+    let ids: Vec<JobId> = job.open_id().cloned().into_iter().collect();
+    let (entry, standing) = job.look(&history::statuses(slurm, &ids).await?);
+    let progress = entry.map(|entry| entry.progress());
+    let name = job.id.as_ref().map_or_else(|| job.dir.display().to_string(), ToString::to_string);
+    match (&job.id, progress) {
+        (_, Some(Progress::Ended(_))) if standing.has_ended() => {
+            printer.line(format!("{name} has ended already ({})", standing.state))?;
+        }
+        (Some(id), _) => {
+            slurm.cancel(id).await?;
+            printer.line(format!("cancelled job {id}"))?;
+        }
+        (None, Some(Progress::Running { host, pid, .. })) if standing.is_open() => {
+            stop(printer, &name, &host, pid)?;
+        }
+        (None, Some(_)) => printer.line(format!("{name} does not run"))?,
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// Sends the process of a local run or suite the signal by which it wraps up.
+fn stop(printer: Printer, name: &str, host: &str, pid: u32) -> anyhow::Result<()> {
+    if host != hostname() {
+        return Err(InputError::new(name, format!("runs on {host}, not here"))
+            .next(format!("cancel it on {host}"))
+            .into());
+    }
+    process::stop(pid).with_context(|| format!("cannot signal process {pid}"))?;
+    Ok(printer.line(format!("asked {name} to stop"))?)
+}

@@ -1,0 +1,159 @@
+//! A suite as a whole: its one table, its files, its worst exit code. What `jobs`, `submit` and `run --file` share.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::wait::explained;
+use crate::commands::printer::Printer;
+use crate::error;
+use crate::executor::slurm::Slurm;
+use crate::experiment::files;
+use crate::flags::VERSION;
+use crate::history::suite::{Member, Receipt};
+use crate::history::{Entry, Job, Standing, Statuses, Suite};
+use crate::report::suite::{self as page, Part};
+use crate::report::{self, Row};
+use crate::slurm::JobId;
+use crate::workload::{self, file::SuiteFile};
+
+/// Makes the directory of a suite. Each job has an id, if it is in the queue, and a directory, which is empty when it will have
+/// none. `created_by` is `submit` or `run`.
+pub(crate) fn create(
+    file: &SuiteFile,
+    jobs: &[&workload::Job],
+    places: &[(Option<String>, PathBuf)],
+    created_by: &str,
+) -> std::io::Result<Suite> {
+    let members = jobs.iter().zip(places).zip(workload::differences(jobs));
+    let members = members.map(|((job, (id, dir)), differs)| Member {
+        job: id.clone(),
+        experiment: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        recipe: job.plan.name.clone(),
+        gpu: job.plan.gpu.kind.clone(),
+        model: job.plan.model.name.clone(),
+        differs,
+    });
+    let receipt = Receipt::now(&file.name, file.summary.as_deref(), created_by, VERSION, members.collect());
+    let folder = jobs.first().map(|job| PathBuf::from(&job.plan.experiments)).unwrap_or_default();
+    Suite::create(&folder, receipt, &file.text)
+}
+
+/// A member of a suite as it stands.
+pub(crate) struct Seen<'a> {
+    member: &'a Member,
+    job: Job,
+    entry: Option<Entry>,
+    standing: Standing,
+    rows: Vec<Row>,
+}
+
+/// How every member of a suite stands.
+pub(crate) fn members<'a>(suite: &'a Suite, statuses: &Statuses) -> Vec<Seen<'a>> {
+    let look = |member: &'a Member| {
+        let job = suite.job(member);
+        let (entry, standing) = job.look(statuses);
+        let rows = entry.as_ref().map(|entry| report::finished(&entry.experiment())).unwrap_or_default();
+        Seen { member, job, entry, standing: explained(standing), rows }
+    };
+    suite.receipt.jobs.iter().map(look).collect()
+}
+
+impl Seen<'_> {
+    fn shown(&self) -> Part {
+        Part {
+            recipe: self.member.recipe.clone(),
+            gpu: self.member.gpu.clone(),
+            differs: self.member.differs.clone(),
+            job: self.member.job.clone(),
+            experiment: self.member.experiment.clone(),
+            state: self.standing.state.clone(),
+            failure: self.standing.failure.clone(),
+            rows: self.rows.clone(),
+        }
+    }
+
+    /// As `jobs list --json` prints it, with what differs and the summaries of its points.
+    fn as_json(&self) -> Value {
+        let member = self.member;
+        let mut value = match &self.entry {
+            Some(entry) => entry.as_json(&self.standing),
+            None => json!({
+                "job": member.job, "state": self.standing.state, "recipe": member.recipe, "gpu": member.gpu,
+                "model": member.model, "experiment": self.job.is_submitted.then_some(&self.job.dir),
+            }),
+        };
+        value["failure"] = json!(self.standing.failure);
+        value["differs"] = json!(member.differs);
+        value["results"] = self.rows.iter().map(|row| json!(row.summary)).collect();
+        value
+    }
+
+    fn name(&self) -> String {
+        match &self.job.id {
+            Some(id) => format!("job {id}"),
+            None if !self.job.is_submitted => self.shown().name(),
+            None => self.member.experiment.clone(),
+        }
+    }
+}
+
+/// Shows how a suite stands.
+pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
+    let ids: Vec<JobId> = suite.jobs().iter().filter_map(Job::open_id).cloned().collect();
+    let seen = members(suite, &super::statuses(printer, slurm, &ids).await);
+    let shown: Vec<Part> = seen.iter().map(Seen::shown).collect();
+    let ended = seen.iter().filter(|one| one.standing.has_ended()).count();
+    if ended == seen.len() {
+        write(suite, &shown)?;
+    }
+    printer.json(&seen.iter().map(Seen::as_json).collect::<Vec<_>>())?;
+    let receipt = &suite.receipt;
+    printer.line(format!("suite {}, {ended} of {} ended", receipt.name, seen.len()))?;
+    if let Some(summary) = &receipt.summary {
+        printer.line(format!("summary    {summary}"))?;
+    }
+    printer.line(format!(
+        "created    {} by tokmark {} ({}) on {}",
+        receipt.created_at, receipt.tokmark, receipt.created_by, receipt.host
+    ))?;
+    printer.line(format!("suite      {}\n", suite.dir().display()))?;
+    Ok(printer.text(&page::text(&shown, printer.width()))?)
+}
+
+/// The end of a suite that this process ran. `ends` is how it saw each experiment end, which the directory may not show: it may
+/// be gone, or the disk full.
+pub(crate) fn conclude_here(
+    printer: Printer,
+    suite: &Suite,
+    ends: &[anyhow::Result<()>],
+) -> anyhow::Result<()> {
+    let mut seen = members(suite, &Statuses::new());
+    for (one, end) in seen.iter_mut().zip(ends) {
+        one.standing = one.job.finished(one.entry.as_ref());
+        if let Err(failure) = end {
+            one.standing.exit = Some(error::exit_code(failure));
+            one.standing.failure = Some(format!("{failure:#}"));
+        }
+    }
+    conclude(printer, suite, seen)
+}
+
+/// The end of a suite: its table, its files, and the worst of its exit codes.
+pub(super) fn conclude(printer: Printer, suite: &Suite, seen: Vec<Seen<'_>>) -> anyhow::Result<()> {
+    let shown: Vec<Part> = seen.iter().map(Seen::shown).collect();
+    printer.json(&seen.iter().map(Seen::as_json).collect::<Vec<_>>())?;
+    printer.text(&page::text(&shown, printer.width()))?;
+    printer.line(format!("\nsuite: {}", suite.dir().display()))?;
+    write(suite, &shown)?;
+    let failures = seen.iter().filter_map(|one| Some((one.name(), one.standing.result().err()?.into())));
+    Ok(error::worst(&failures.collect::<Vec<_>>(), seen.len())?)
+}
+
+/// The files of a suite that has ended.
+fn write(suite: &Suite, jobs: &[Part]) -> std::io::Result<()> {
+    let receipt = &suite.receipt;
+    let text = page::markdown(&receipt.name, receipt.summary.as_deref(), jobs);
+    files::replace(&suite.dir().join("summary.md"), text.as_bytes())?;
+    files::replace(&suite.dir().join("summary.csv"), page::csv(jobs).as_bytes())
+}

@@ -1,0 +1,35 @@
+//! What a verb shows of the results that it made or waited for.
+
+use std::path::Path;
+
+use super::printer::Printer;
+use super::verify;
+use crate::error::GateFailed;
+use crate::metrics::Rating;
+use crate::plan::Plan;
+use crate::report::{Row, closing};
+
+/// The closing table, where the results are, and how to compare them with published figures.
+pub(crate) fn show(printer: Printer, plan: Option<&Plan>, rows: &[Row], dir: &Path) -> std::io::Result<()> {
+    if !rows.is_empty() {
+        printer.line(closing::table(rows))?;
+    }
+    printer.line(format!("results: {}", dir.display()))?;
+    match plan.and_then(|plan| verify::advice(plan, rows, dir)) {
+        Some(advice) => printer.line(advice),
+        None => Ok(()),
+    }
+}
+
+/// Invalid results fail the gate.
+pub(crate) fn gate(rows: &[Row]) -> anyhow::Result<()> {
+    let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
+    if invalid > 0 {
+        return Err(GateFailed(format!(
+            "{invalid} of {} load points are invalid, see the reasons above",
+            rows.len()
+        ))
+        .into());
+    }
+    Ok(())
+}

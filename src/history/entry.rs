@@ -1,0 +1,173 @@
+//! The experiments of a folder: directories with a manifest.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::Standing;
+use crate::error;
+use crate::experiment::event::{self, Event, Stamped};
+use crate::experiment::{Experiment, Manifest};
+use crate::slurm::JobId;
+
+/// An experiment on disk.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its events.
+    pub events: Vec<Stamped>,
+}
+
+/// How far a run came, by its own events alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing ran yet.
+    NotStarted,
+    /// It runs, or never wrote its end.
+    Running {
+        /// What it last began.
+        doing: String,
+        /// Host and process id of tokmark.
+        host: String,
+        /// Process id.
+        pid: u32,
+    },
+    /// It ended with this exit code.
+    Ended(u8),
+}
+
+impl Entry {
+    /// Last part of its directory's path.
+    pub fn name(&self) -> String {
+        self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Its directory, with what lies where in it.
+    pub fn experiment(&self) -> Experiment {
+        Experiment::at(&self.dir)
+    }
+
+    /// The Slurm job that is this experiment alone.
+    pub fn own_job(&self) -> Option<JobId> {
+        self.manifest.own_job()?.parse().ok()
+    }
+
+    /// The same, unless its own files say how it ended.
+    pub fn open_job(&self) -> Option<JobId> {
+        self.own_job().filter(|_| self.may_change())
+    }
+
+    /// Whether Slurm may know more than its own files. An interrupted job may have been requeued, and Slurm knows why it was
+    /// interrupted.
+    pub fn may_change(&self) -> bool {
+        !matches!(self.progress(), Progress::Ended(code) if code != error::INTERRUPTED)
+    }
+
+    /// How far it came.
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress::NotStarted;
+        for stamped in &self.events {
+            progress = match (&stamped.event, progress) {
+                (Event::Started { host, pid, .. }, _) => {
+                    Progress::Running { doing: "starting".into(), host: host.clone(), pid: *pid }
+                }
+                (Event::Finished { exit_code }, _) => Progress::Ended(*exit_code),
+                (event, Progress::Running { host, pid, doing }) => {
+                    Progress::Running { doing: doing_now(event).unwrap_or(doing), host, pid }
+                }
+                (_, other) => other,
+            };
+        }
+        progress
+    }
+
+    /// Message of the failure that ended it; one that came before a restart has not.
+    pub fn failure(&self) -> Option<&str> {
+        let last = self.events.iter().rev();
+        let attempt = last.take_while(|stamped| !matches!(stamped.event, Event::Started { .. }));
+        attempt
+            .filter_map(|stamped| match &stamped.event {
+                Event::Failed { message } => Some(message.as_str()),
+                _ => None,
+            })
+            .next()
+    }
+
+    /// As `jobs --json` prints it.
+    pub fn as_json(&self, standing: &Standing) -> Value {
+        let manifest = &self.manifest;
+        let (done, all) = self.points();
+        json!({
+            "job": manifest.job,
+            "state": standing.state,
+            "recipe": manifest.recipe,
+            "gpu": manifest.gpu,
+            "model": manifest.model,
+            "simulated": manifest.simulated,
+            "points_done": done,
+            "points": all,
+            "created_at": manifest.created_at,
+            "experiment": self.dir,
+            "failure": self.failure(),
+            "exit_code": match self.progress() { Progress::Ended(code) => Some(code), _ => None },
+        })
+    }
+
+    /// Points finished, of how many.
+    pub fn points(&self) -> (usize, usize) {
+        let done =
+            self.events.iter().filter(|stamped| matches!(stamped.event, Event::PointFinished { .. })).count();
+        let of = self.events.iter().rev().find_map(|stamped| match stamped.event {
+            Event::PointStarted { of, .. } => Some(of),
+            _ => None,
+        });
+        (done, of.unwrap_or(done))
+    }
+}
+
+fn doing_now(event: &Event) -> Option<String> {
+    match event {
+        Event::Deploying { .. } => Some("starting servers".into()),
+        Event::Ready { .. } => Some("ready".into()),
+        Event::PointStarted { point, number, of } => Some(format!("{point} ({number}/{of})")),
+        Event::Stopping { .. } => Some("stopping servers".into()),
+        _ => None,
+    }
+}
+
+/// Every experiment in `folder`, newest first; none when the folder does not exist.
+pub fn all(folder: &Path) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = walkdir::WalkDir::new(folder)
+        .min_depth(1)
+        .max_depth(1)
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|found| found.file_type().is_dir())
+        .filter_map(|found| at(found.path()))
+        .collect();
+    entries.sort_by(|a, b| b.manifest.created_at.cmp(&a.manifest.created_at).then(b.dir.cmp(&a.dir)));
+    entries
+}
+
+/// The experiment in `dir`, if it holds one.
+pub fn at(dir: &Path) -> Option<Entry> {
+    let manifest = Manifest::read(dir).ok()?;
+    Some(Entry { dir: dir.to_path_buf(), manifest, events: event::read(dir) })
+}
+
+/// The experiment a user named: a directory, the last part of its path, a job id, or `last` for the newest.
+pub(super) fn named(folder: &Path, name: &str) -> Option<Entry> {
+    if name == "last" {
+        return all(folder).into_iter().next();
+    }
+    at(Path::new(name)).or_else(|| {
+        all(folder).into_iter().find(|entry| {
+            entry.manifest.job.as_deref() == Some(name)
+                || entry.name() == name
+                || entry.name().ends_with(&format!("_{name}"))
+        })
+    })
+}

@@ -1,0 +1,36 @@
+//! What was run: the experiments and suites of a folder, and how each of them stands. One answer for every verb, from what it
+//! wrote itself, what Slurm says of its job and whether its process lives.
+
+mod entry;
+pub mod process;
+mod standing;
+pub mod suite;
+mod watch;
+
+use std::path::Path;
+
+pub use entry::{Entry, Progress, all, at};
+pub use standing::{Found, Standing, standing};
+pub use suite::Suite;
+pub use watch::{Job, Statuses, statuses, wait_all};
+
+use crate::document::InputError;
+
+/// What a name stands for.
+#[derive(Debug)]
+pub enum Named {
+    /// An experiment.
+    Experiment(Box<Entry>),
+    /// Several that were ordered together.
+    Suite(Suite),
+}
+
+/// The experiment or suite that a user named.
+pub fn find(folder: &Path, name: &str) -> Result<Named, InputError> {
+    let experiment = entry::named(folder, name).map(|entry| Named::Experiment(Box::new(entry)));
+    experiment.or_else(|| suite::named(folder, name).map(Named::Suite)).ok_or_else(|| {
+        InputError::new(name, format!("no such job or experiment in {}", folder.display()))
+            .expected("a job id, the name or directory of an experiment or a suite, `last` or `last-suite`")
+            .next("`tokmark jobs list` shows them; --experiments DIR looks elsewhere")
+    })
+}

@@ -1,0 +1,23 @@
+//! The table that ends a run on the terminal.
+
+use super::{Row, markdown};
+
+/// A row a load point, and below it the stages of ramps, the client's own error and every reason of a verdict.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    if rows.iter().any(|row| row.summary.simulated) {
+        text.push_str(&format!("{}\n\n", markdown::SIMULATED));
+    }
+    text.push_str(&markdown::headline(rows).text(&[0, 9]));
+    text.push_str("latencies in ms\n");
+    for (point, table) in markdown::stages(rows) {
+        text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
+    }
+    if let Some(added) = markdown::added_error(rows) {
+        text.push_str(&format!("{added}\n"));
+    }
+    for reason in markdown::reasons(rows) {
+        text.push_str(&format!("! {reason}\n"));
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! The page of `verify`: measured against published figures.
+
+use std::path::Path;
+
+use super::markdown::SIMULATED;
+use super::table::{Table, maybe, number};
+use crate::analyze::verify::{Difference, Line, Outcome, Verification};
+
+/// Columns of the table beside the load point.
+const OTHER_COLUMNS: usize = 50;
+
+/// One experiment, `width` columns wide: a table for each metric, remarks below it, sources, the sum.
+pub fn page(experiment: &Path, verification: &Verification, width: usize) -> String {
+    let on = match verification.gpu.as_str() {
+        "none" => String::new(),
+        kind => format!(" on {kind}"),
+    };
+    let mut text = format!("{}{on}: {}\n", verification.recipe, experiment.display());
+    if verification.figures.is_empty() {
+        let source = verification.source.as_ref().map(|source| format!(" (source: {source})"));
+        text.push_str(&format!("none published{}\n", source.unwrap_or_default()));
+        return text;
+    }
+    if verification.simulated {
+        text.push_str(&format!("{SIMULATED}\n"));
+    }
+    text.push_str(&tables(&verification.figures, width.saturating_sub(OTHER_COLUMNS)));
+    text.push_str(&remarks(&verification.figures));
+    for (source, lines) in grouped(&verification.figures, |line| Some(line.source.clone())) {
+        text.push_str(&format!("source: {source}{}\n", times(lines.len())));
+    }
+    text.push_str(&format!("\n{}\n", sum(verification)));
+    text
+}
+
+/// A table for each metric, with the same columns in all of them, the load point at most `widest` of them.
+fn tables(lines: &[Line], widest: usize) -> String {
+    const HEAD: [&str; 5] = ["LOAD POINT", "PUBLISHED", "MEASURED", "DIFFERENCE", "OUTCOME"];
+    let mut text = String::new();
+    for (metric, of_metric) in grouped(lines, |line| Some(line.metric.clone())) {
+        let mut table = Table::new(HEAD);
+        for line in of_metric {
+            let difference = line.difference_percent.map_or("-".to_owned(), |off| format!("{off:+.1} %"));
+            table.push(vec![
+                line.point.as_deref().map_or("-".to_owned(), |point| shortened(point, widest)),
+                if line.published == 0.0 { "-".to_owned() } else { number(line.published) },
+                line.measured.map_or("-".to_owned(), |measured| maybe(Some(measured))),
+                difference,
+                line.outcome.words().to_owned(),
+            ]);
+        }
+        text.push_str(&format!("\n{metric}\n{}", table.text(&[0, 4])));
+    }
+    text.push('\n');
+    text
+}
+
+/// A name without its middle when it is longer than `widest`.
+fn shortened(name: &str, widest: usize) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= widest {
+        return name.to_owned();
+    }
+    let half = widest.saturating_sub(1) / 2;
+    let (head, tail) = (&letters[..half], &letters[letters.len() - half..]);
+    head.iter().chain(['…'].iter()).chain(tail).collect()
+}
+
+/// Figures that were not reproduced one by one, with their differences; the others grouped by reason.
+fn remarks(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines.iter().filter(|line| line.outcome == Outcome::NotReproduced) {
+        let point = line.point.as_ref().map(|point| format!(" of {point}")).unwrap_or_default();
+        text.push_str(&format!("! not reproduced: {}{point}\n", line.metric));
+        line.reasons.iter().for_each(|reason| text.push_str(&format!("    {reason}\n")));
+        for difference in &line.differences {
+            text.push_str(&format!("    {}\n", describe(difference)));
+        }
+    }
+    let differs = |line: &&Line| {
+        let differences = line.differences.iter().filter(|difference| difference.what != "software");
+        let text: String = differences.map(|difference| format!("    {}\n", describe(difference))).collect();
+        (line.outcome == Outcome::Reproduced && !text.is_empty()).then_some(text)
+    };
+    for (differs, lines) in grouped(lines, differs) {
+        text.push_str(&format!(
+            "reproduced, and not all is as in the recipe{}:\n{differs}",
+            times(lines.len())
+        ));
+    }
+    for outcome in [Outcome::Reproduced, Outcome::NotComparable, Outcome::NotMeasured] {
+        let of_outcome: Vec<&Line> = lines.iter().filter(|line| line.outcome == outcome).collect();
+        let reasons = |line: &&Line| (!line.reasons.is_empty()).then(|| line.reasons.join("; "));
+        for (reasons, lines) in grouped(of_outcome, reasons) {
+            text.push_str(&format!("{}: {reasons}{}\n", outcome.words(), times(lines.len())));
+        }
+    }
+    let notes = grouped(lines, |line| line.note.clone());
+    notes.iter().for_each(|(note, _)| text.push_str(&format!("note: {}\n", note.trim_end())));
+    text
+}
+
+/// A difference in words. A key with a dot is a key of the recipe.
+fn describe(Difference { what, published, here }: &Difference) -> String {
+    match (published, what.contains('.')) {
+        (Some(own), true) => format!("{what}: {here}, in the recipe {own}"),
+        (None, true) => format!("{what}: {here}, not in the recipe"),
+        (Some(there), false) => format!("{what}: published {there}; here {here}"),
+        (None, false) => format!("{what}: here {here}"),
+    }
+}
+
+/// Items grouped by a word, in the order of first occurrence, without the items that have none.
+fn grouped<T>(
+    items: impl IntoIterator<Item = T>,
+    word: impl Fn(&T) -> Option<String>,
+) -> Vec<(String, Vec<T>)> {
+    let mut groups: Vec<(String, Vec<T>)> = Vec::new();
+    for item in items {
+        let Some(word) = word(&item) else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, group)) => group.push(item),
+            None => groups.push((word, vec![item])),
+        }
+    }
+    groups
+}
+
+fn times(number: usize) -> String {
+    if number == 1 { String::new() } else { format!(" ({number} figures)") }
+}
+
+/// `3 reproduced, 1 not reproduced, 2 not comparable`
+fn sum(verification: &Verification) -> String {
+    let counts = verification.counts;
+    let all = [
+        (counts.reproduced, Outcome::Reproduced),
+        (counts.not_reproduced, Outcome::NotReproduced),
+        (counts.not_comparable, Outcome::NotComparable),
+        (counts.not_measured, Outcome::NotMeasured),
+    ];
+    let counted = all.into_iter().filter(|(count, _)| *count > 0);
+    counted.map(|(count, outcome)| format!("{count} {}", outcome.words())).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_both_ends() {
+        assert_eq!(shortened("isl1024_osl1024_con1024", 30), "isl1024_osl1024_con1024");
+        let short = shortened("tp2_max_num_seqs256_isl1024_osl1024_con64", 30);
+        assert_eq!(short, "tp2_max_num_se…_osl1024_con64");
+        assert!(short.chars().count() <= 30);
+    }
+}
