@@ -1,12 +1,13 @@
 //! `tokmark check`: everything that can be known before a job runs, with made-up hosts.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
-use super::output;
 use super::planning::{self, Planned};
+use super::printer::Printer;
 use crate::document::InputErrors;
 use crate::flags::Global;
 use crate::plan::Plan;
@@ -36,6 +37,7 @@ pub struct CheckArgs {
 /// parse, then plans that cannot be, then templates that do not render, then prompts, then weights
 /// and images that are not there.
 pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
     let files = read(args)?;
     let plans = plan(global, &site, files)?;
@@ -44,29 +46,23 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
         plans.iter().partition(|plan| missing_file(plan).is_none());
     collect(complete.into_iter().map(planning::check_prompts))?;
-    if !global.quiet {
-        let told: std::collections::BTreeSet<_> =
-            wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
-        for (recipe, file) in told {
-            output::note(&format!(
-                "note: {recipe} wants {file}, which is not here and is not shipped; see its notes"
-            ));
-        }
+    let missing: BTreeSet<_> =
+        wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
+    for (recipe, file) in missing {
+        printer
+            .note(format!("note: {recipe} wants {file}, which is not here and is not shipped; see its notes"));
     }
     if !args.no_weights_check {
         let weights = plans.iter().map(|plan| planning::check_weights(global, plan));
         collect(weights.chain(plans.iter().map(|plan| planning::check_image(global, plan))))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
-    if args.json {
-        let list: Vec<_> = plans
-            .iter()
-            .map(|plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes}))
-            .collect();
-        return output::json(&list);
-    }
+    let as_json = |plan: &Plan| {
+        json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes})
+    };
+    printer.json(&plans.iter().map(as_json).collect::<Vec<_>>())?;
     for plan in &plans {
-        output::line(&format!(
+        printer.line(format!(
             "ok  {}{}: {}, {}, {} s at most",
             plan.name,
             if plan.gpu.kind == "none" { String::new() } else { format!(" on {}", plan.gpu.kind) },
@@ -75,9 +71,9 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
             plan.job.time_s
         ))?;
     }
-    if !global.quiet {
+    if !printer.is_json() {
         let (plans, points) = (counted(plans.len(), "plan"), counted(points, "load point"));
-        output::note(&format!("{plans}, {points}: all sound"));
+        printer.note(format!("{plans}, {points}: all sound"));
     }
     Ok(())
 }

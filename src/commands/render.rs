@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::{output, planning};
+use super::planning;
+use super::printer::Printer;
 use crate::deploy::{place, spawn};
 use crate::experiment::files;
 use crate::flags::Global;
@@ -35,6 +36,7 @@ pub struct RenderArgs {
 
 /// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, false);
     let scale = args.scale.map(Scale::of);
     let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
     let planned = planning::plan_with(global, &args.recipe, chosen)?;
@@ -46,16 +48,14 @@ pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
         Some(path) => {
             files::replace(path, script.as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            output::text(&explained)?;
-            if !global.quiet {
-                output::note(&format!(
-                    "wrote {}; submit it with: sbatch {}",
-                    path.display(),
-                    render::quote(&path.display().to_string())
-                ));
-            }
+            printer.text(&explained)?;
+            printer.note(format!(
+                "wrote {}; submit it with: sbatch {}",
+                path.display(),
+                render::quote(&path.display().to_string())
+            ));
         }
-        None => output::text(&format!("{script}{explained}"))?,
+        None => printer.text(&format!("{script}{explained}"))?,
     }
     Ok(())
 }

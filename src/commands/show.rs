@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::output;
 use super::planning::{self, Planned};
+use super::printer::Printer;
 use crate::document::join;
 use crate::flags::Global;
 use crate::planner::scale::offered;
@@ -28,8 +28,8 @@ pub struct ShowArgs {
 /// Runs the verb.
 pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
     let planned = planning::plan(global, &args.recipe, args.scale)?;
-    if args.json {
-        return output::json(&json!({
+    let as_json = || {
+        json!({
             "name": planned.plan.name,
             "file": planned.file.document.file,
             "gpu": planned.plan.gpu,
@@ -40,9 +40,9 @@ pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
             "deployments": planned.plan.deployments,
             "scales": offered(&planned.file.recipe, planned.plan.scale()),
             "environment": planned.plan.sources.as_ref().map(|sources| &sources.chosen.variables),
-        }));
-    }
-    Ok(output::text(&page(&planned))?)
+        })
+    };
+    Printer::new(global, args.json).result(as_json, || page(&planned))
 }
 
 fn page(planned: &Planned) -> String {

@@ -9,10 +9,11 @@ use clap::Args;
 use serde_json::json;
 
 use self::recipes::Filters;
-use super::{output, planning};
+use super::planning;
+use super::printer::Printer;
 use crate::document::InputErrors;
 use crate::flags::Global;
-use crate::launcher;
+use crate::launcher::{self, Launcher};
 use crate::plan::choices::Choices;
 use crate::planner::scale::offered;
 use crate::recipe::find::{self, RecipeFile};
@@ -45,10 +46,11 @@ pub struct ListArgs {
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     match &args.workload {
-        Some(name) => workloads(global, args, name),
-        None if args.launchers => launchers(args),
-        None => recipes::run(args.json, &filters(global, args)),
+        Some(name) => workloads(printer, global, name),
+        None if args.launchers => launchers(printer),
+        None => recipes::run(printer, &filters(global, args)),
     }
 }
 
@@ -70,7 +72,7 @@ struct Offer {
     scales: Vec<u32>,
 }
 
-fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()> {
+fn workloads(printer: Printer, global: &Global, name: &str) -> anyhow::Result<()> {
     let site = SiteFile::load(global.site.as_deref())?;
     let (all, mut errors) = find::all();
     let (recipes, size) = match name {
@@ -111,19 +113,16 @@ fn workloads(global: &Global, args: &ListArgs, name: &str) -> anyhow::Result<()>
             "file": file.document.file,
         }));
     }
-    if args.json {
-        output::json(&list)?;
-    } else {
-        // Aliases are longer than names, and need no columns beside them.
-        for (row, line) in table.text(&[0, 1, 2, 3, 4]).lines().enumerate() {
-            output::line(line)?;
-            for (_, alias) in aliases.iter().filter(|(rows, _)| *rows == row) {
-                output::line(&format!("  = {alias}"))?;
-            }
+    printer.json(&list)?;
+    // Aliases are longer than names, and need no columns beside them.
+    for (row, line) in table.text(&[0, 1, 2, 3, 4]).lines().enumerate() {
+        printer.line(line)?;
+        for (_, alias) in aliases.iter().filter(|(rows, _)| *rows == row) {
+            printer.line(format!("  = {alias}"))?;
         }
     }
     for error in &errors {
-        output::note(&format!("warning: {error}"));
+        printer.error(format!("warning: {error}"));
     }
     Ok(())
 }
@@ -170,7 +169,7 @@ fn offers(
     offers
 }
 
-fn launchers(args: &ListArgs) -> anyhow::Result<()> {
+fn launchers(printer: Printer) -> anyhow::Result<()> {
     let mut found = Vec::new();
     let mut names = BTreeSet::new();
     // As a recipe in this folder finds them: the first of a name wins.
@@ -181,22 +180,19 @@ fn launchers(args: &ListArgs) -> anyhow::Result<()> {
         }
         match launcher::parse(&document) {
             Ok(launcher) => found.push((launcher, document.file)),
-            Err(error) => output::note(&format!("warning: {error}")),
+            Err(error) => printer.error(format!("warning: {error}")),
         }
     }
     found.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    if args.json {
-        let list: Vec<_> = found
-            .iter()
-            .map(|(l, file)| json!({"name": l.name, "summary": l.summary, "settings": l.settings, "file": file}))
-            .collect();
-        return output::json(&list);
-    }
+    let as_json = |(launcher, file): &(Launcher, String)| {
+        json!({"name": launcher.name, "summary": launcher.summary, "settings": launcher.settings, "file": file})
+    };
+    printer.json(&found.iter().map(as_json).collect::<Vec<_>>())?;
     let mut table = Table::new(["NAME", "SUMMARY"]);
     for (launcher, _) in &found {
         table.push(vec![launcher.name.clone(), launcher.summary.clone()]);
     }
-    output::text(&table.text(&[0, 1]))?;
+    printer.table(&table, &[0, 1])?;
     let mut settings = Table::new(["LAUNCHER", "[deploy.settings]", "VALUES"]);
     for (launcher, _) in &found {
         for (at, (name, setting)) in launcher.settings.iter().enumerate() {
@@ -207,7 +203,7 @@ fn launchers(args: &ListArgs) -> anyhow::Result<()> {
             }
         }
     }
-    output::text(&format!("\n{}* unless the recipe says otherwise\n", settings.text(&[0, 1, 2])))?;
+    printer.text(&format!("\n{}* unless the recipe says otherwise\n", settings.text(&[0, 1, 2])))?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The recipes there are, all or those that filters let through: a line each, on a terminal within 80 columns.
+//! The recipes there are, all or those that filters let through: a line each, on a terminal within its width.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::wrapped;
-use crate::commands::output;
+use crate::commands::printer::Printer;
 use crate::recipe::find::{self, RecipeFile};
 use crate::report::table::Table;
 
@@ -18,9 +18,6 @@ pub(super) struct Filters {
     pub(super) engine: Option<String>,
     pub(super) source: Option<String>,
 }
-
-/// Columns of a terminal.
-const WIDTH: usize = 80;
 
 /// Values that are named where none matched; sources are many and long.
 const MOST_VALUES: usize = 20;
@@ -113,20 +110,20 @@ impl Filters {
 }
 
 /// Shows the recipes that pass.
-pub(super) fn run(json: bool, filters: &Filters) -> anyhow::Result<()> {
+pub(super) fn run(printer: Printer, filters: &Filters) -> anyhow::Result<()> {
     let (all, errors) = find::all();
     let recipes: Vec<&RecipeFile> = all.iter().filter(|file| filters.pass(file)).collect();
-    if json {
-        output::json(&recipes.iter().map(|file| as_json(file)).collect::<Vec<_>>())?;
-    } else if recipes.is_empty() {
-        output::note(&filters.explain(&all));
-    } else if std::io::stdout().is_terminal() {
-        output::text(&narrow(&recipes))?;
+    if recipes.is_empty() && !printer.is_json() {
+        printer.error(filters.explain(&all));
     } else {
-        output::text(&wide(&recipes))?;
+        let as_json = || recipes.iter().map(|file| as_json(file)).collect::<Vec<_>>();
+        printer.result(as_json, || match std::io::stdout().is_terminal() {
+            true => narrow(&recipes, printer.width()),
+            false => wide(&recipes),
+        })?;
     }
     for error in &errors {
-        output::note(&format!("warning: {error}"));
+        printer.error(format!("warning: {error}"));
     }
     Ok(())
 }
@@ -177,8 +174,8 @@ fn wide(recipes: &[&RecipeFile]) -> String {
     table.text(&[0, 1, 2, 3, 5])
 }
 
-/// For a terminal: the summary below each line, wrapped. The model is mostly in the name, and always in `show`.
-fn narrow(recipes: &[&RecipeFile]) -> String {
+/// For a terminal of this width: the summary below each line, wrapped. The model is mostly in the name, and always in `show`.
+fn narrow(recipes: &[&RecipeFile], width: usize) -> String {
     let mut table = Table::new(["NAME", "GPU", "ENGINE"]);
     for file in recipes {
         table.push(vec![file.name().to_owned(), gpu_cell(file), engines(file).join(" ")]);
@@ -190,7 +187,7 @@ fn narrow(recipes: &[&RecipeFile]) -> String {
         text.push_str(&format!("{line}\n"));
         let words = file.recipe.summary.as_deref().unwrap_or_default().split_whitespace();
         let words: Vec<String> = words.map(str::to_owned).collect();
-        for part in wrapped(&words, WIDTH - 4) {
+        for part in wrapped(&words, width.saturating_sub(4)) {
             text.push_str(&format!("    {part}\n"));
         }
     }
@@ -265,7 +262,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_the_summary_below_within_80_columns() {
         let all = recipes();
-        let text = narrow(&all.iter().collect::<Vec<_>>());
+        let text = narrow(&all.iter().collect::<Vec<_>>(), 80);
         let expected = "\
 NAME                              GPU         ENGINE
 any                               any         vllm
