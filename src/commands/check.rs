@@ -49,17 +49,16 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let missing: BTreeSet<_> =
         wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
     for (recipe, file) in missing {
-        printer
-            .note(format!("note: {recipe} wants {file}, which is not here and is not shipped; see its notes"));
+        printer.note(format!(
+            "note: {recipe} wants {file}, which is not here and is not shipped; see its notes"
+        ));
     }
     if !args.no_weights_check {
         let weights = plans.iter().map(|plan| planning::check_weights(global, plan));
         collect(weights.chain(plans.iter().map(|plan| planning::check_image(global, plan))))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
-    let as_json = |plan: &Plan| {
-        json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes})
-    };
+    let as_json = |plan: &Plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes});
     printer.json(&plans.iter().map(as_json).collect::<Vec<_>>())?;
     for plan in &plans {
         printer.line(format!(

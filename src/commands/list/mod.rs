@@ -184,9 +184,7 @@ fn launchers(printer: Printer) -> anyhow::Result<()> {
         }
     }
     found.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    let as_json = |(launcher, file): &(Launcher, String)| {
-        json!({"name": launcher.name, "summary": launcher.summary, "settings": launcher.settings, "file": file})
-    };
+    let as_json = |(launcher, file): &(Launcher, String)| json!({"name": launcher.name, "summary": launcher.summary, "settings": launcher.settings, "file": file});
     printer.json(&found.iter().map(as_json).collect::<Vec<_>>())?;
     let mut table = Table::new(["NAME", "SUMMARY"]);
     for (launcher, _) in &found {
