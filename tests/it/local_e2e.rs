@@ -2,9 +2,8 @@
 //! said, how it ends, and that nothing is left running.
 
 use std::path::Path;
-use std::time::Duration;
 
-use crate::support::eventually_within;
+use crate::support::eventually;
 use crate::support::house::{House, Running, free_port, house_json};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -24,7 +23,7 @@ fn recipe(house: &House, deploy: &str, engine: &str, load: &str) {
 const FAST: &str = "speed = 20";
 
 /// A run that goes on for a minute unless something ends it.
-const LONG: &str = "concurrency = 2\nduration = \"60s\"";
+const LONG: &str = "concurrency = 2\nduration = \"600s\"";
 
 /// Files and folders of a directory, sorted, folders with a `/`.
 fn names(dir: &Path) -> Vec<String> {
@@ -421,7 +420,7 @@ fn a_server_that_ignores_term_and_leaves_children_is_gone_too() {
 fn long_run(house: &House) -> (Running, std::path::PathBuf) {
     recipe(house, "", FAST, LONG);
     let running = house.start(["run", "./r.toml"]);
-    let dir = eventually_within(Duration::from_secs(10), "records", || {
+    let dir = eventually("records", || {
         let dir = house.all().pop()?;
         let records = std::fs::metadata(dir.join("benchmark_logs/records.jsonl")).ok()?;
         (records.len() > 0).then_some(dir)
@@ -458,7 +457,7 @@ fn a_signal_while_the_servers_start() {
     let house = House::new();
     recipe(&house, "", "startup_delay = 60", "requests = 4");
     let running = house.start(["run", "./r.toml"]);
-    eventually_within(Duration::from_secs(10), "a server", || {
+    eventually("a server", || {
         let dir = house.all().pop()?;
         events(&dir).contains(&"process_started".to_owned()).then_some(())
     });
@@ -613,11 +612,10 @@ fn bench_of_failures_fails_the_gate() {
 fn bench_interrupted_keeps_its_records() {
     let house = House::new();
     let sim = house.sim(&[]);
-    let running = house.start(["bench", "--url", sim.url(), "--duration", "60s", "--osl", "4", "--out", "o"]);
+    let running =
+        house.start(["bench", "--url", sim.url(), "--duration", "600s", "--osl", "4", "--out", "o"]);
     let records = house.path().join("o/records.jsonl");
-    eventually_within(Duration::from_secs(10), "records", || {
-        (std::fs::metadata(&records).ok()?.len() > 0).then_some(())
-    });
+    eventually("records", || (std::fs::metadata(&records).ok()?.len() > 0).then_some(()));
     running.signal(Signal::SIGINT);
     running.finish().fails(130);
     assert!(!lines(&records).is_empty());

@@ -174,7 +174,7 @@ async fn a_tool_that_hangs_is_given_up() {
     slurm.timeout = Duration::from_millis(100);
     let begin = Instant::now();
     let error = slurm.poll(&ids(&["1"])).await.unwrap_err();
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(25));
     assert!(matches!(error, SlurmError::Timeout { .. }));
     assert!(error.to_string().contains("did not answer within 0.1 s"), "{error}");
 }

@@ -244,7 +244,7 @@ fn a_knob_of_the_job_is_planned_in_the_job() {
         said(sbatch.envs(desk.fake.env()).env("HOME", desk.dir.path()).env("ISL", value)).1.trim().to_owned()
     };
     let end = |id: &str| {
-        crate::support::eventually_within(std::time::Duration::from_secs(60), "the job ends", || {
+        crate::support::eventually("the job ends", || {
             std::fs::read_to_string(desk.fake.dir().join(format!("jobs/{id}/exit")))
                 .ok()
                 .filter(|code| code.ends_with('\n') || code.contains(':'))

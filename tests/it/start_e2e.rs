@@ -90,7 +90,7 @@ const LOADS: &str = r#"for part in 1 2 3 4 5 6 7 8; do echo "Loading weights: SI
 
 #[test]
 fn progress_in_the_log_extends_the_deadline_and_repeated_words_do_not() {
-    let deadlines = "startup_timeout = \"1s\"\nprogress_timeout = \"1500ms\"";
+    let deadlines = "startup_timeout = \"2s\"\nprogress_timeout = \"2s\"";
     let progress = "progress = ['Loading weights: \\d+%']";
     let moving = house(deadlines, &launcher(progress, &LOADS.replace("STEP", "10")));
     run(&moving).succeeds();

@@ -2,10 +2,9 @@
 //! of jobs plans is in `workloads`, the same on a real cluster in `slurm`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::support::house::{End, House, Running, house_json};
-use crate::support::{FakeSlurm, eventually_within};
+use crate::support::{FakeSlurm, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -144,13 +143,13 @@ fn a_suite_leaves_a_receipt_and_its_table_beside_the_experiments() {
     assert!(house.run(["jobs", "show", "pairs"]).fails(2).stderr.contains("an experiment or a suite"));
 }
 
-/// A suite whose first experiment goes on for a minute; once that runs.
+/// A suite whose first experiment goes on for ten minutes; once that runs.
 fn long_suite(house: &House) -> Running {
-    recipe(house, "long", "", "concurrency = 2\nduration = \"60s\"");
+    recipe(house, "long", "", "concurrency = 2\nduration = \"600s\"");
     recipe(house, "good", "", "requests = 4");
     house.file("suite.toml", "[[job]]\nrecipe = \"long.toml\"\n[[job]]\nrecipe = \"good.toml\"\n");
     let running = house.start(["run", "--file", "suite.toml", "--json"]);
-    eventually_within(Duration::from_secs(20), "the first point", || {
+    eventually("the first point", || {
         let logs = house.all().into_iter().map(|dir| dir.join("benchmark_logs/records.jsonl"));
         logs.into_iter().find(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
     });
@@ -192,9 +191,8 @@ fn a_job_that_is_lost_while_the_suite_runs_is_a_failure_of_the_suite() {
     recipe(&house, "good", "", "requests = 4");
     house.file("suite.toml", "[[job]]\nrecipe = \"slow.toml\"\n[[job]]\nrecipe = \"good.toml\"\n");
     let running = house.start(["run", "-f", "suite.toml"]);
-    let suite = eventually_within(Duration::from_secs(20), "the receipt", || {
-        house.all().into_iter().find(|dir| dir.join("suite.json").exists())
-    });
+    let suite =
+        eventually("the receipt", || house.all().into_iter().find(|dir| dir.join("suite.json").exists()));
     lose(&house, &suite, 1);
     let end = running.finish().fails(3);
     assert_eq!(cells(&end.stdout, "good").pop().unwrap(), "LOST", "{}", end.stdout);

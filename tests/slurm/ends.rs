@@ -4,8 +4,8 @@ use std::process::Command;
 
 use tokmark::experiment::Event;
 
-use crate::lab::{Job, LONG, Lab, TINY, long, slurm};
-use crate::support::eventually_within;
+use crate::lab::{Job, Lab, TINY, long, slurm};
+use crate::support::eventually;
 
 /// The simulated engine beside a process that takes a TERM as `trap` says.
 fn launcher(trap: &str) -> String {
@@ -86,7 +86,7 @@ fn a_server_that_crashes_fails_the_job_and_the_wait_says_why() {
     assert!(said.err.contains("server-0") && said.err.contains("server-0.log"), "{}", said.err);
     assert!(said.err.contains("  | "), "an excerpt of the log: {}", said.err);
     let id = said.out.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
-    let state = eventually_within(LONG, "the job has ended", || {
+    let state = eventually("the job has ended", || {
         let state = slurm(&["squeue", "-h", "--states=all", "-o", "%T", "-j", &id]);
         (state.trim() != "COMPLETING").then_some(state)
     });
@@ -209,13 +209,13 @@ fn a_job_at_its_time_limit_keeps_what_was_measured() {
     let job = lab.submit(&recipe, &["--set", "slurm.directives=[\"--signal=B:CONT@60\"]"]);
     job.until_point(2);
     // Limits are looked at every 30 s. Slurm refuses a time that is already over when it gets to it, so it is asked again.
-    eventually_within(LONG, "Slurm takes the new end", || {
+    eventually("Slurm takes the new end", || {
         let update = ["update", &format!("jobid={}", job.id), "endtime=now"];
         Command::new("scontrol").args(update).status().unwrap().success().then_some(())
     });
     assert_interrupted(&lab, &job);
     let ended = |state: &str| matches!(state, "TIMEOUT").then_some(());
-    eventually_within(LONG, "Slurm and tokmark call it a time-out", || ended(&lab.state(&job)));
+    eventually("Slurm and tokmark call it a time-out", || ended(&lab.state(&job)));
 }
 
 #[test]
@@ -226,9 +226,7 @@ fn a_requeued_job_goes_on_where_it_stopped() {
     job.until_point(2);
     let first = job.read(&format!("{FIRST}/summary.json"));
     slurm(&["scontrol", "requeue", &job.id]);
-    eventually_within(LONG, "it is in the queue again", || {
-        lab.state(&job).starts_with("PENDING").then_some(())
-    });
+    eventually("it is in the queue again", || lab.state(&job).starts_with("PENDING").then_some(()));
     let said = lab.wait(&job).code(0);
     assert!(said.err.contains("PENDING") && said.err.contains("RUNNING"), "{}", said.err);
     let restarts: Vec<u32> = job

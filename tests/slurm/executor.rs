@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::lab::Guard;
-use crate::support::{eventually, eventually_within};
+use crate::support::eventually;
 use tokmark::executor::{Slurm, SlurmError};
 use tokmark::slurm::{ExitCode, JobId, JobState, JobStatus, StepId, squeue, srun};
 
@@ -231,9 +231,7 @@ async fn steps_overlap_and_one_is_stopped_softly_by_its_own_id() {
 async fn a_batch_script_is_signalled_alone() {
     let Some(cluster) = Cluster::new() else { return };
     let id = cluster.submit("trap 'echo usr1; exit 0' USR1; echo up; while :; do sleep 0.1; done", &[]).await;
-    eventually_within(Duration::from_secs(30), "the job runs", || {
-        (cluster.read("out") == "up\n").then_some(())
-    });
+    eventually("the job runs", || (cluster.read("out") == "up\n").then_some(()));
     cluster.slurm.signal_batch(&id, "USR1").await.unwrap();
     assert_eq!(cluster.wait(&id).await.state, JobState::Completed);
     assert_eq!(cluster.read("out"), "up\nusr1\n");

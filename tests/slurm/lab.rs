@@ -4,15 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokmark::experiment::event::{self, Event};
 
-use crate::support::eventually_within;
-
-/// Jobs wait for each other's nodes, and the machine may be busy.
-pub(crate) const LONG: Duration = Duration::from_secs(120);
+use crate::support::eventually;
 
 /// Held for reading by every test, for writing by those that kill a node.
 static NODES: RwLock<()> = RwLock::new(());
@@ -211,7 +207,7 @@ impl Job {
     /// Waits for an event.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, wanted: impl Fn(&Event) -> bool) {
-        eventually_within(LONG, what, || {
+        eventually(what, || {
             let events = self.events();
             let failed = events.iter().any(|event| matches!(event, Event::Failed { .. }));
             assert!(!failed || events.iter().any(&wanted), "{events:#?}");
@@ -265,7 +261,7 @@ impl Job {
             left = pids.filter_map(|pid| of_job(&pid)).collect();
             left.is_empty().then_some(())
         };
-        eventually_within(Duration::from_secs(30), "the job's processes are gone", gone);
+        eventually("the job's processes are gone", gone);
     }
 }
 

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 use tokmark::experiment::Event;
 
-use crate::lab::{Job, LONG, Lab, TINY, said, slurm};
-use crate::support::eventually_within;
+use crate::lab::{Job, Lab, TINY, said, slurm};
+use crate::support::eventually;
 
 /// [`TINY`] as a workload with knobs.
 fn knobbed() -> String {
@@ -34,7 +34,7 @@ fn job(lab: &Lab, stem: &str, id: &str) -> Job {
 
 /// Waits until Slurm has forgotten that the job runs; its state and exit code.
 fn ended(id: &str) -> String {
-    eventually_within(LONG, "the job ends", || {
+    eventually("the job ends", || {
         let line = slurm(&["scontrol", "--oneliner", "show", "job", id]);
         let of = |key: &str| {
             line.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or("").to_owned()

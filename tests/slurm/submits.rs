@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::lab::{Job, LONG, Lab, TINY, said, slurm};
-use crate::support::eventually_within;
+use crate::lab::{Job, Lab, TINY, said, slurm};
+use crate::support::eventually;
 
 /// What a sweep of two points leaves, beside the names of the job.
 const LAYOUT: &[&str] = &[
@@ -98,9 +98,7 @@ fn a_rendered_script_gives_the_same_experiment_from_anywhere() {
     sbatch.args(["--parsable", "--export=NONE", &script]).current_dir(elsewhere.path());
     let id = said(&mut sbatch).code(0).out.trim().to_owned();
     let dir = lab.path("experiments").join(format!("tiny_16_4_auto_1-2_{id}"));
-    eventually_within(LONG, "the job makes its own directory", || {
-        dir.join("manifest.json").exists().then_some(())
-    });
+    eventually("the job makes its own directory", || dir.join("manifest.json").exists().then_some(()));
     let by_hand = Job { id, dir };
     lab.wait(&by_hand).code(0);
     lab.wait(&submitted).code(0);
@@ -140,9 +138,7 @@ fn job_and_submission_make_the_directory_in_either_order() {
     for held in [&job, &lost] {
         slurm(&["scontrol", "release", &held.id]);
     }
-    eventually_within(LONG, "the job makes the lost directory", || {
-        lost.dir.join("manifest.json").exists().then_some(())
-    });
+    eventually("the job makes the lost directory", || lost.dir.join("manifest.json").exists().then_some(()));
     lab.wait(&lost).code(0);
     lab.wait(&job).code(0);
     assert_eq!((made_by(&job), made_by(&lost)), ("submit".into(), "exec".into()));

@@ -1,7 +1,7 @@
 //! `jobs list|show|log|wait` before, during and after.
 
 use crate::lab::{Lab, TINY, long};
-use crate::support::eventually_within;
+use crate::support::eventually;
 
 #[test]
 fn jobs_tells_the_state_before_during_and_after() {
@@ -89,6 +89,6 @@ fn the_accounting_agrees_once_it_has_caught_up() {
         }
         said.out.contains("COMPLETED").then_some(said.out)
     };
-    let line = eventually_within(crate::lab::LONG, "sacct knows the end", accounted);
+    let line = eventually("sacct knows the end", accounted);
     assert_eq!(line, "COMPLETED|0:0\n");
 }

@@ -2,8 +2,8 @@
 
 use tokmark::experiment::Event;
 
-use crate::lab::{LONG, Lab, cluster, long, nodes, slurm};
-use crate::support::eventually_within;
+use crate::lab::{Lab, cluster, long, nodes, slurm};
+use crate::support::eventually;
 
 const FIRST: &str = "benchmark_logs/isl16_osl4_con1";
 
@@ -34,7 +34,7 @@ fn a_job_whose_node_dies_comes_back_on_another() {
     let job = lab.submit(&recipe, &[&format!("--slurm-arg=--nodelist={dies}")]);
     job.until_point(2);
     let dead = Dead::new(dies);
-    let state = eventually_within(LONG, "Slurm has noticed", || {
+    let state = eventually("Slurm has noticed", || {
         let state = lab.state(&job);
         (!state.starts_with("RUNNING")).then_some(state)
     });

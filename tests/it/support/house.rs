@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use super::{eventually, eventually_within};
+use super::eventually;
 
 /// A test's own folder and the tokmark in it.
 pub(crate) struct House {
@@ -121,7 +120,7 @@ impl House {
     ) -> End {
         let mut command = self.tokmark(args);
         command.envs(env.iter().copied());
-        Running::of(command).finish_within(Duration::from_secs(60))
+        Running::of(command).finish()
     }
 
     /// Runs a `tokmark` that must end with exit code 2 and leave nothing behind; gives its stderr with `HOUSE` for the
@@ -204,7 +203,7 @@ impl House {
     #[track_caller]
     pub(crate) fn assert_empty(&self) {
         let mut left = BTreeMap::new();
-        eventually_within(Duration::from_secs(3), "no process left", || {
+        eventually("no process left", || {
             left = self.processes();
             left.is_empty().then_some(())
         });
@@ -242,13 +241,8 @@ impl Running {
 
     /// Waits for its end, which is near.
     #[track_caller]
-    pub(crate) fn finish(self) -> End {
-        self.finish_within(Duration::from_secs(20))
-    }
-
-    #[track_caller]
-    fn finish_within(mut self, limit: Duration) -> End {
-        let status = eventually_within(limit, "the end of a tokmark", || self.child.try_wait().unwrap());
+    pub(crate) fn finish(mut self) -> End {
+        let status = eventually("the end of a tokmark", || self.child.try_wait().unwrap());
         End {
             code: status.code(),
             stdout: std::fs::read_to_string(self.out.path()).unwrap(),
