@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::printer::Printer;
-use crate::node::{Ask, WeightsAsk, WeightsReport, report_with};
+use crate::node::{Query, WeightsQuery, WeightsReport, report_with};
 use crate::prompts::TokenizerCache;
-use crate::weights::{self, Subject};
+use crate::weights::{self, ModelFolder};
 
 /// Arguments of `node`.
 #[derive(Debug, Args)]
@@ -17,11 +17,11 @@ pub struct NodeArgs {
 
 /// Runs the verb: one line of JSON.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
-    let ask = Ask::parse(&args.ask)?;
+    let ask = Query::parse(&args.ask)?;
     Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &look_through))?)?)
 }
 
-fn look_through(asked: &[WeightsAsk]) -> Vec<WeightsReport> {
+fn look_through(asked: &[WeightsQuery]) -> Vec<WeightsReport> {
     let tokenizers = TokenizerCache::default();
-    asked.iter().map(|ask| weights::examine(&Subject::from(ask.clone()), &tokenizers).into()).collect()
+    asked.iter().map(|ask| weights::examine(&ModelFolder::from(ask.clone()), &tokenizers).into()).collect()
 }

@@ -18,7 +18,7 @@ use crate::prompts::{self, TokenizerCache};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render::{self, Addresses, Placed, RenderError};
 use crate::site::SiteFile;
-use crate::weights::{self, Subject};
+use crate::weights::{self, ModelFolder};
 
 /// A recipe on its way to a plan.
 pub(crate) struct Planned {
@@ -234,10 +234,10 @@ pub(crate) fn examine_weights<'a>(
     plans: impl IntoIterator<Item = &'a Plan>,
 ) -> Result<Vec<String>, InputErrors> {
     let tokenizers = TokenizerCache::default();
-    let mut seen: Vec<Subject> = Vec::new();
+    let mut seen: Vec<ModelFolder> = Vec::new();
     let (mut remarks, mut errors) = (Vec::new(), Vec::new());
     for plan in plans {
-        let Some(subject) = Subject::of(plan).filter(|subject| !seen.contains(subject)) else { continue };
+        let Some(subject) = ModelFolder::of(plan).filter(|subject| !seen.contains(subject)) else { continue };
         match check_weights(global, plan) {
             Err(InputErrors(problems)) => errors.extend(problems),
             Ok(()) => {

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::{DeployError, Place, Surroundings, log, ports, spawn};
 use crate::document::InputError;
-use crate::node::{self, Ask, PortAsk, Report};
+use crate::node::{self, PortQuery, Query, Report};
 use crate::plan::Process;
 use crate::plan::port_map::{self, NoPort, PortMap};
 use crate::plan::{Container, Deployment, Plan};
@@ -171,10 +171,10 @@ fn addresses(
     }
     let own;
     let reports = if reports.is_empty() {
-        own = [node::report(&Ask {
+        own = [node::report(&Query {
             names: nodes.to_vec(),
             interface: network.map(str::to_owned),
-            ..Ask::default()
+            ..Query::default()
         })];
         &own
     } else {
@@ -263,14 +263,14 @@ fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet
 }
 
 /// One question for each kind of port, with more answers than processes, since kinds may meet.
-fn questions(processes: &[Process], spread: u16) -> Vec<PortAsk> {
+fn questions(processes: &[Process], spread: u16) -> Vec<PortQuery> {
     let mut kinds: BTreeMap<(u16, u16, u16), u16> = BTreeMap::new();
     for need in processes.iter().flat_map(|process| process.ports.values()) {
         *kinds.entry((need.base.saturating_add(spread), need.count, need.stride)).or_default() += 1;
     }
     kinds
         .into_iter()
-        .map(|((base, count, stride), processes)| PortAsk {
+        .map(|((base, count, stride), processes)| PortQuery {
             base,
             count,
             stride,
@@ -287,11 +287,11 @@ async fn ask_nodes(
     nodes: &[String],
     spread: u16,
 ) -> Result<Vec<Report>, DeployError> {
-    let ask = Ask {
+    let ask = Query {
         names: nodes.to_vec(),
         ports: questions(&deployment.processes, spread),
         interface: plan.network.clone(),
-        ..Ask::default()
+        ..Query::default()
     };
     let attempt = std::process::id();
     let answers = around.folders.run.join(format!("nodes-{attempt}.json"));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     fn report(resolved: &[(&str, &str)]) -> Report {
-        let mut report = node::report(&Ask::default());
+        let mut report = node::report(&Query::default());
         report.resolved =
             resolved.iter().map(|(name, ip)| ((*name).to_owned(), Some((*ip).to_owned()))).collect();
         report

@@ -1,6 +1,4 @@
-//! A site file against what Slurm says of its cluster.
-//!
-//! Pure.
+//! Compares a site file with what Slurm reports about its cluster. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +7,14 @@ use crate::site::{ContainerRuntime, GresDialect, Site, SiteGpu};
 use crate::slurm::sinfo::{GpuGres, NodeLine};
 use crate::survey::Survey;
 
-/// What is the same for all GPU types.
+/// Findings that do not depend on the GPU type.
 pub fn site(site: &Site, survey: &Survey) -> Vec<Finding> {
     let mut findings = vec![slurm(survey)];
     findings.extend(
         survey
             .unanswered
             .iter()
-            .map(|problem| Finding::warn("slurm", problem.clone(), "some checks below know less for it")),
+            .map(|problem| Finding::warn("slurm", problem.clone(), "checks that need it are less exact")),
     );
     findings.extend(default_gpu(site));
     findings.extend(account(site.slurm.account.as_deref(), survey));
@@ -37,27 +35,27 @@ fn default_gpu(site: &Site) -> Option<Finding> {
     (!site.gpu_types().contains(gpu)).then(|| {
         Finding::fail(
             "gpu",
-            format!("gpu = {gpu:?} is no GPU type of this site"),
-            format!("add [gpus.{gpu}] with per_node, or name one of {}", site.gpu_types().join(", ")),
+            format!("gpu = {gpu:?} is not a GPU type of this site"),
+            format!("add [gpus.{gpu}] with per_node, or use one of {}", site.gpu_types().join(", ")),
         )
     })
 }
 
-/// An account that the user may charge.
+/// Checks that the user may charge the account.
 pub fn account(account: Option<&str>, survey: &Survey) -> Option<Finding> {
     let known = survey.accounts();
     let list = known.join(", ");
     match (account, &survey.associations) {
         (None, Some(associations)) if !associations.is_empty() && survey.default_account.is_none() => {
             survey.enforces_accounts().then(|| {
-                let found = "none is set, you have no default one, and Slurm asks for one";
+                let found = "no account is set, you have no default account, and Slurm requires one";
                 Finding::fail("account", found, format!("set [slurm] account to one of {list}"))
             })
         }
         (None, _) => None,
         (Some(account), None) => Some(Finding::warn(
             "account",
-            format!("{account:?} is set, and this cluster keeps no accounts"),
+            format!("{account:?} is set, but this cluster keeps no accounts"),
             "leave out [slurm] account",
         )),
         (Some(account), Some(_)) if known.contains(&account) => {
@@ -85,9 +83,9 @@ fn container(site: &Site, survey: &Survey) -> Finding {
         }
         ContainerRuntime::Pyxis => Finding::fail(
             "container",
-            "runtime = \"pyxis\", and srun has no --container-image",
+            "runtime = \"pyxis\", but srun has no --container-image",
             if apptainer.is_some() {
-                "set [container] runtime = \"apptainer\", which is here, or have pyxis installed"
+                "set [container] runtime = \"apptainer\", which is on PATH, or have pyxis installed"
             } else {
                 "set [container] runtime = \"none\" or \"apptainer\", or have pyxis installed"
             },
@@ -96,8 +94,8 @@ fn container(site: &Site, survey: &Survey) -> Finding {
             Some(path) => Finding::ok("container", format!("apptainer: {path}")),
             None => Finding::warn(
                 "container",
-                "runtime = \"apptainer\", and it is not on PATH of this machine",
-                "fine if compute nodes have it, by [slurm] setup or [bare] modules",
+                "runtime = \"apptainer\", which is not on PATH of this machine",
+                "fine if [slurm] setup or [bare] modules provide it on compute nodes",
             ),
         },
     }
@@ -110,7 +108,7 @@ fn mpi(site: &Site, survey: &Survey) -> Option<Finding> {
         true => Finding::ok("mpi", format!("srun has {wanted}")),
         false if survey.mpi.is_empty() => Finding::warn(
             "mpi",
-            format!("srun does not say whether it has {wanted}"),
+            format!("srun does not list its MPI types, so {wanted} is unchecked"),
             "run `srun --mpi=list`",
         ),
         false => Finding::fail(
@@ -121,7 +119,7 @@ fn mpi(site: &Site, survey: &Survey) -> Option<Finding> {
     })
 }
 
-/// The nodes that jobs with a GPU type go to. `None` is a job without GPUs.
+/// The nodes for jobs with a GPU type.
 struct Pool<'a> {
     partition: &'a str,
     nodes: Vec<&'a NodeLine>,
@@ -133,7 +131,7 @@ impl<'a> Pool<'a> {
         let list = || survey.partitions().join(", ");
         let Some(partition) = partition.or(survey.default_partition()) else {
             let next = format!("set [slurm] partition to one of {}", list());
-            return Err(Finding::fail("partition", "none is set, and Slurm has no default one", next));
+            return Err(Finding::fail("partition", "no partition is set, and Slurm has no default", next));
         };
         let inside: Vec<&NodeLine> = survey.nodes.iter().filter(|line| line.partition == partition).collect();
         if inside.is_empty() {
@@ -141,7 +139,7 @@ impl<'a> Pool<'a> {
             return Err(Finding::fail("partition", format!("Slurm has no partition {partition:?}"), next));
         }
         let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
-        // Of an expression only Slurm can say which nodes it means.
+        // Only Slurm can evaluate an expression.
         let plain = constraint.filter(|constraint| is_plain(constraint));
         let fits = |line: &&NodeLine| plain.is_none_or(|feature| line.features.contains(feature));
         let nodes: Vec<&NodeLine> = inside.into_iter().filter(fits).collect();
@@ -155,10 +153,10 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// What is particular to a GPU type, and how many of its nodes could start a job now. `None` is a job without GPUs.
+/// Findings for a GPU type, and how many of its nodes could start a job now. `None` means jobs without GPUs.
 pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Finding>, usize) {
-    let unsaid = SiteGpu::default();
-    let of_site = kind.and_then(|kind| site.gpus.get(kind)).unwrap_or(&unsaid);
+    let unset = SiteGpu::default();
+    let of_site = kind.and_then(|kind| site.gpus.get(kind)).unwrap_or(&unset);
     let mut findings = Vec::new();
     if of_site.account.is_some() {
         findings.extend(account(of_site.account.as_deref(), survey));
@@ -190,8 +188,8 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Findin
     if of_site.nodes_per_domain.is_some() && !survey.has_segment {
         findings.push(Finding::fail(
             "segment",
-            "nodes_per_domain is set, and this Slurm has no --segment (it came with 23.11)",
-            format!("leave out [gpus.{kind}] nodes_per_domain"),
+            "nodes_per_domain is set, but this Slurm has no --segment (new in 23.11)",
+            format!("remove [gpus.{kind}] nodes_per_domain"),
         ));
     }
     let free = free(&matching);
@@ -212,12 +210,12 @@ fn usable(partition: &str, nodes: &[&NodeLine]) -> Finding {
         Finding::fail(
             "partition",
             format!("{of} ({states})"),
-            "`sinfo -R` lists the reasons; name another partition, or wait",
+            "`sinfo -R` lists the reasons; use another partition, or wait",
         )
     }
 }
 
-/// GPUs as declared against GRES, and the nodes that have them.
+/// Compares the declared GPUs with GRES; also the nodes that have them.
 fn gres<'a>(
     site: &Site,
     kind: &str,
@@ -232,15 +230,15 @@ fn gres<'a>(
         line.gpus.iter().filter(of_type).map(|gpu| gpu.count).fold(0, u32::saturating_add)
     };
     let matching: Vec<&NodeLine> = nodes.iter().filter(|line| has(line) > 0).copied().collect();
-    let seen = written(nodes);
+    let available = written(nodes);
     if dialect == GresDialect::None {
-        let finding = if seen.is_empty() {
-            Finding::ok("gres", "Slurm is not asked for GPUs, and has none to give")
+        let finding = if available.is_empty() {
+            Finding::ok("gres", "jobs request no GPUs, and Slurm has none")
         } else {
-            let next = "set [slurm] gres: a job that asks for no GPUs may see none";
+            let next = "set [slurm] gres: a job that requests no GPUs may see none";
             Finding::warn(
                 "gres",
-                format!("Slurm is not asked for GPUs, and nodes of {partition} have {seen}"),
+                format!("jobs request no GPUs, but nodes of {partition} have {available}"),
                 next,
             )
         };
@@ -249,19 +247,19 @@ fn gres<'a>(
     if matching.is_empty() {
         let wanted =
             if dialect == GresDialect::TypedGres { format!("gpu:{gres_type}") } else { "gpu".into() };
-        let (has, next) = if seen.is_empty() {
-            (
-                "no GPUs at all".to_owned(),
-                "set [slurm] gres = \"none\", or name the partition with GPUs".to_owned(),
-            )
+        let (has, next) = if available.is_empty() {
+            ("no GPUs".to_owned(), "set [slurm] gres = \"none\", or use a partition with GPUs".to_owned())
         } else {
-            (seen, format!("set [gpus.{kind}] gres_type to a type that nodes have, or another partition"))
+            (
+                available,
+                format!("set [gpus.{kind}] gres_type to a type that nodes have, or another partition"),
+            )
         };
         let found = format!("no node of {partition} has {wanted} in GRES: they have {has}");
         return (Finding::fail("gres", found, next), matching);
     }
     let Some(declared) = site.gpus_per_node(kind) else {
-        let next = format!("add per_node to [gpus.{kind}]: nodes have {seen}");
+        let next = format!("add per_node to [gpus.{kind}]: nodes have {available}");
         return (Finding::fail("gres", format!("GPUs of a {kind} node are not declared"), next), matching);
     };
     let with = |count: u32| matching.iter().filter(|line| has(line) == count).count();
@@ -271,22 +269,28 @@ fn gres<'a>(
     let finding = if same == all {
         Finding::ok("gres", format!("{declared} GPUs on each of {all} nodes ({})", written(&matching)))
     } else if declared > most {
-        Finding::fail("gres", format!("per_node = {declared}, and nodes of {partition} have {seen}"), next)
+        Finding::fail(
+            "gres",
+            format!("per_node = {declared}, but nodes of {partition} have {available}"),
+            next,
+        )
     } else if same == 0 {
         Finding::warn(
             "gres",
-            format!("per_node = {declared}, and nodes of {partition} have {seen}: some stay idle"),
+            format!("per_node = {declared}, but nodes of {partition} have {available}: some stay idle"),
             next,
         )
     } else {
-        let found =
-            format!("per_node = {declared}, and {} of {all} nodes have another number ({seen})", all - same);
-        Finding::warn("gres", found, format!("tell them apart by [gpus.{kind}] constraint"))
+        let found = format!(
+            "per_node = {declared}, but {} of {all} nodes have another number ({available})",
+            all - same
+        );
+        Finding::warn("gres", found, format!("separate them with [gpus.{kind}] constraint"))
     };
     (finding, matching)
 }
 
-/// A request that names no type, where the nodes it may go to have several: Slurm would give any of them.
+/// A request without a GPU type on nodes with several types, of which Slurm would give any.
 fn ambiguous(
     site: &Site,
     kind: &str,
@@ -295,7 +299,7 @@ fn ambiguous(
     nodes: &[&NodeLine],
 ) -> Option<Finding> {
     let constraint = of_site.constraint.as_ref().or(site.slurm.constraint.as_ref());
-    // What a directive or an expression narrows the nodes to, only Slurm can say.
+    // Only Slurm knows which nodes a directive or an expression selects.
     let narrowed = constraint.is_some_and(|constraint| !is_plain(constraint))
         || site.slurm.directives.iter().chain(&of_site.directives).any(|line| chooses_nodes(line));
     let untyped = matches!(site.slurm.gres, GresDialect::Gres | GresDialect::GpusPerNode);
@@ -303,27 +307,27 @@ fn ambiguous(
         nodes.iter().flat_map(|line| &line.gpus).filter_map(|gpu| gpu.kind.as_deref()).collect();
     (untyped && !narrowed && types.len() > 1).then(|| {
         let found =
-            format!("the request names no GPU type, and nodes of {partition} have {}", written(nodes));
+            format!("the request names no GPU type, but nodes of {partition} have {}", written(nodes));
         let next = format!(
-            "set [slurm] gres = \"typed-gres\", or [gpus.{kind}] constraint or partition to what only its nodes have"
+            "set [slurm] gres = \"typed-gres\", or a [gpus.{kind}] constraint or partition that only its nodes have"
         );
         Finding::fail("gres", found, next)
     })
 }
 
-/// A directive that says itself which nodes or GPUs it means.
+/// Whether a directive selects nodes or GPUs.
 fn chooses_nodes(directive: &str) -> bool {
     let option = directive.trim().split(['=', ' ']).next().unwrap_or_default();
     ["--constraint", "--gres", "--gpus", "--gpus-per-node", "--nodelist", "--partition"].contains(&option)
         || ["-C", "-G", "-w", "-p"].iter().any(|short| option.starts_with(short))
 }
 
-/// A constraint that is one feature, not an expression of several (`a&b`, `[x|y]`).
+/// Whether a constraint is one feature, not an expression of several (`a&b`, `[x|y]`).
 fn is_plain(constraint: &str) -> bool {
     constraint.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
-/// GPUs of nodes as GRES writes them.
+/// GPUs of nodes in GRES notation.
 fn written(nodes: &[&NodeLine]) -> String {
     let one = |gpu: &GpuGres| match &gpu.kind {
         Some(kind) => format!("gpu:{kind}:{}", gpu.count),
@@ -338,7 +342,7 @@ fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) ->
         nodes.iter().filter_map(|line| survey.archs.get(&line.node)).map(String::as_str).collect();
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     if let Some(declared) = of_site.arch.filter(|arch| !known.is_empty() && !known.contains(arch.name())) {
-        let found = format!("arch = {:?}, and the nodes are {list}", declared.name());
+        let found = format!("arch = {:?}, but the nodes are {list}", declared.name());
         return Some(Finding::fail("arch", found, "correct arch in [gpus.TYPE]"));
     }
     let needed = of_site.arch.map(|arch| arch.name()).or(known.first().copied())?;
@@ -347,7 +351,7 @@ fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) ->
         _ => &site.binary.x86_64,
     };
     if needed != survey.login_arch && binary.is_none() {
-        let found = format!("nodes are {needed}, and this tokmark is for {}", survey.login_arch);
+        let found = format!("nodes are {needed}, but this tokmark is for {}", survey.login_arch);
         return Some(Finding::fail(
             "arch",
             found,

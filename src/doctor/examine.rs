@@ -1,43 +1,41 @@
-//! Asks for everything that `doctor` reports: the cluster, whether it would take jobs, and its nodes.
-//!
-//! Every call has a time limit.
+//! Runs all checks of `doctor`: cluster, test submissions, nodes. Every call has a time limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::probe::{Named, Wish, directives, paths_of, probe};
-use super::{Finding, cluster, seen, weights};
+use super::probe::{KeyedPath, ProbeSize, directives, paths_of, probe};
+use super::{Finding, answers, cluster, weights};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
-use crate::node::WeightsAsk;
+use crate::node::WeightsQuery;
 use crate::plan::Plan;
 use crate::render::{self, RenderError};
 use crate::site::Site;
 use crate::survey::{Survey, survey};
-use crate::weights::Subject;
+use crate::weights::ModelFolder;
 
-/// What to examine, and how far.
+/// What to check.
 pub struct Examination<'a> {
     /// The site.
     pub site: &'a Site,
-    /// GPU types to look at; none is a job without GPUs.
+    /// GPU types to check; none means jobs without GPUs.
     pub gpus: Vec<String>,
-    /// Plans whose jobs are tried too.
+    /// Plans whose jobs are test-submitted too.
     pub plans: &'a [Plan],
-    /// Folder of the experiments, absolute.
+    /// Experiments folder, absolute.
     pub experiments: PathBuf,
     /// Path of this binary.
     pub tokmark: String,
-    /// Seconds the job on a node may wait in the queue; `None` to start none.
+    /// Seconds that the job on a node may wait in the queue; `None` for no job.
     pub wait_s: Option<u64>,
-    /// Told of each call that starts a job.
+    /// Called with each command that starts a job.
     pub on_job: &'a dyn Fn(&str),
 }
 
-/// GPU types of a site, or those that Slurm has when the site names none.
-pub fn gpu_types(site: &Site, asked: Option<&str>) -> Vec<String> {
-    if let Some(asked) = asked {
-        return vec![asked.to_owned()];
+/// The requested GPU type, or those of the site.
+pub fn gpu_types(site: &Site, requested: Option<&str>) -> Vec<String> {
+    if let Some(requested) = requested {
+        return vec![requested.to_owned()];
     }
     let mut types: Vec<String> = site.gpus.keys().cloned().collect();
     types.extend(site.gpu.iter().filter(|gpu| !site.gpus.contains_key(*gpu)).cloned());
@@ -45,10 +43,10 @@ pub fn gpu_types(site: &Site, asked: Option<&str>) -> Vec<String> {
 }
 
 impl Examination<'_> {
-    /// Does it.
+    /// Runs the checks.
     ///
     /// # Errors
-    /// Slurm does not answer at all.
+    /// Slurm does not answer.
     pub async fn run(&self, slurm: &Slurm) -> Result<Vec<Finding>, SlurmError> {
         let survey = survey(slurm).await?;
         let mut findings = cluster::site(self.site, &survey);
@@ -72,7 +70,7 @@ impl Examination<'_> {
         Ok(findings)
     }
 
-    /// What needs no Slurm: weights and images as this machine sees them.
+    /// Checks without Slurm: weights and images on this machine.
     pub fn files(&self) -> Vec<Finding> {
         self.plans.iter().flat_map(weights::rows).collect()
     }
@@ -88,15 +86,15 @@ impl Examination<'_> {
             None => {}
             Some(_) if refused => findings.push(Finding::warn(
                 "node",
-                "no job was tried on a node, since Slurm would not take it",
-                "correct what failed above and run doctor again",
+                "no job was started on a node, because Slurm would refuse it",
+                "correct the failures above and run doctor again",
             )),
             Some(wait_s) => findings.append(&mut self.look_from_nodes(slurm, kind, free, wait_s).await),
         }
         findings
     }
 
-    /// Whether Slurm would take a script. It is written to a file because `#SBATCH` lines weigh less than arguments do.
+    /// Whether Slurm would accept a script. It is written to a file, because `#SBATCH` lines rank below arguments.
     async fn try_script(&self, slurm: &Slurm, script: Result<String, RenderError>) -> Finding {
         let script = match script {
             Ok(script) => script,
@@ -106,21 +104,21 @@ impl Examination<'_> {
         };
         let path = std::env::temp_dir().join(format!("tokmark-doctor-{}.sbatch", std::process::id()));
         if let Err(error) = fs_err::write(&path, script) {
-            return Finding::warn("sbatch", error.to_string(), "set TMPDIR to a folder that can be written");
+            return Finding::warn("sbatch", error.to_string(), "set TMPDIR to a writable folder");
         }
-        let tried = slurm.would_take(&path).await;
-        let _gone_already = std::fs::remove_file(&path);
-        match tried {
-            Ok(said) => Finding::ok("sbatch", placed(&said)),
+        let accepted = slurm.would_take(&path).await;
+        let _ = std::fs::remove_file(&path);
+        match accepted {
+            Ok(text) => Finding::ok("sbatch", placed(&text)),
             Err(SlurmError::Refused { stderr, advice, .. }) => {
-                let next = advice.unwrap_or("see what sbatch says, and the site's documentation");
-                Finding::fail("sbatch", format!("Slurm would not take a job: {}", reason(&stderr)), next)
+                let next = advice.unwrap_or("read sbatch's message and the site's documentation");
+                Finding::fail("sbatch", format!("Slurm would refuse a job: {}", reason(&stderr)), next)
             }
-            Err(error) => Finding::fail("sbatch", error.to_string(), "try `scontrol ping`"),
+            Err(error) => Finding::fail("sbatch", error.to_string(), "run `scontrol ping`"),
         }
     }
 
-    /// Looks from compute nodes.
+    /// Runs the checks on compute nodes.
     async fn look_from_nodes(
         &self,
         slurm: &Slurm,
@@ -132,71 +130,71 @@ impl Examination<'_> {
         let shared = match share(&self.experiments) {
             Ok(shared) => Some(shared),
             Err(error) => {
-                let next =
-                    "name a folder that can be written: experiments in the site file, or --experiments";
+                let next = "use a writable folder: experiments in the site file, or --experiments";
                 findings.push(Finding::fail("experiments", error.to_string(), next));
                 None
             }
         };
-        let named = shared.as_ref().map(|shared| Named {
+        let named = shared.as_ref().map(|shared| KeyedPath {
             path: shared.0.display().to_string(),
             key: "experiments".into(),
-            may_come: false,
+            optional: false,
         });
-        let mut more: Vec<Named> = named.iter().cloned().collect();
+        let mut more: Vec<KeyedPath> = named.iter().cloned().collect();
         let for_type = |plan: &&Plan| kind.is_none_or(|kind| plan.gpu.kind == kind);
         let plans = || self.plans.iter().filter(for_type);
         more.extend(plans().flat_map(paths_of));
-        let folders = plans().filter_map(Subject::of).map(|subject| WeightsAsk::from(&subject)).collect();
-        let wish = Wish { nodes: if free > 1 { 2 } else { 1 }, wait_s };
-        let probe = probe(self.site, kind, &self.tokmark, wish, &more, folders);
+        let folders =
+            plans().filter_map(ModelFolder::of).map(|subject| WeightsQuery::from(&subject)).collect();
+        let size = ProbeSize { nodes: if free > 1 { 2 } else { 1 }, wait_s };
+        let probe = probe(self.site, kind, &self.tokmark, size, &more, folders);
         (self.on_job)(&Call(probe.argv.clone()).to_string());
-        // srun gives up by itself; should it hang, so does this.
+        // srun gives up by itself; this limit is for an srun that hangs.
         let limit = Duration::from_secs(wait_s) + slurm.timeout;
         match slurm.answer(&probe.argv, limit).await {
-            Ok(answer) => findings.extend(seen::judge(self.site, kind, &probe, &answer, named.as_ref())),
+            Ok(answer) => findings.extend(answers::judge(self.site, kind, &probe, &answer, named.as_ref())),
             Err(error) => findings.push(Finding::fail("node", error.to_string(), "run the call by hand")),
         }
         findings
     }
 }
 
-/// A script that does nothing but ask for what directives ask for.
+/// A script with these directives that does nothing.
 fn bare_script(directives: &[String]) -> Result<String, RenderError> {
     let lines = directives.iter().map(|line| Ok(format!("#SBATCH {}\n", render::directive(line)?)));
     let lines: Vec<String> = lines.collect::<Result<_, RenderError>>()?;
     Ok(format!("#!/bin/bash\n{}true\n", lines.concat()))
 }
 
-/// `Job 3 to start at … on nodes n1 in partition gpu`, without the number and the time, which mean nothing.
-fn placed(said: &str) -> String {
-    let line = said.lines().find(|line| line.contains("to start at")).unwrap_or_default();
+/// `Job 3 to start at … on nodes n1 in partition gpu`, without number and time, which mean nothing.
+fn placed(output: &str) -> String {
+    let line = output.lines().find(|line| line.contains("to start at")).unwrap_or_default();
     match line.split_once(" using ") {
-        Some((_, place)) => format!("Slurm would take a job: {}", place.trim()),
-        None => "Slurm would take a job".into(),
+        Some((_, place)) => format!("Slurm would accept a job: {}", place.trim()),
+        None => "Slurm would accept a job".into(),
     }
 }
 
-/// The last line of a refusal, without the tool's name before it.
+/// The last line of a refusal, without the tool's name.
 fn reason(stderr: &str) -> &str {
-    let line = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+    let line = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no message");
     let line = line.strip_prefix("allocation failure: ").unwrap_or(line);
     line.strip_prefix("sbatch: error: ").unwrap_or(line)
 }
 
-/// A file in the folder of the experiments, or in the nearest one above that exists; it goes with this value.
+/// A file in the experiments folder, or in its nearest existing ancestor; dropping this value removes it.
 struct Shared(PathBuf);
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _gone_already = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
 fn share(experiments: &Path) -> std::io::Result<Shared> {
     let folder = experiments.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let path = folder.join(format!(".tokmark-doctor-{}", std::process::id()));
-    fs_err::write(&path, "doctor looks for this file from compute nodes; it may be deleted\n")?;
+    fs_err::write(&path, "doctor looks for this file on compute nodes; it may be deleted\n")?;
     Ok(Shared(path))
 }
 
@@ -205,13 +203,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sbatch_says_in_few_words() {
-        let said = "sbatch: Job 3 to start at 2026-11-24T20:55:52 using 8 processors on nodes s-3 in partition gpu\n";
-        assert_eq!(placed(said), "Slurm would take a job: 8 processors on nodes s-3 in partition gpu");
-        assert_eq!(placed("Welcome\n"), "Slurm would take a job");
+    fn messages_of_sbatch_in_few_words() {
+        let output = "sbatch: Job 3 to start at 2026-11-24T20:55:52 using 8 processors on nodes s-3 in partition gpu\n";
+        assert_eq!(placed(output), "Slurm would accept a job: 8 processors on nodes s-3 in partition gpu");
+        assert_eq!(placed("Welcome\n"), "Slurm would accept a job");
         let refusal = "sbatch: error: invalid partition specified: nope\nallocation failure: Invalid partition name specified\n";
         assert_eq!(reason(refusal), "Invalid partition name specified");
-        assert_eq!(reason(""), "it said nothing");
+        assert_eq!(reason(""), "no message");
     }
 
     #[test]
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_file_lies_in_what_exists_and_goes_away() {
+    fn the_shared_file_is_created_in_an_existing_folder_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let shared = share(&dir.path().join("not/yet")).unwrap();
         let path = shared.0.clone();

@@ -1,13 +1,12 @@
-//! Whether a site file and its cluster fit: findings a person can act on.
+//! Checks that a site file fits its cluster, with findings that a person can act on.
 //!
-//! `cluster` compares the file with what Slurm says, `probe` makes the short job that looks from compute nodes, `seen` judges
-//! what it answers, `weights` looks at a recipe's weights and image, `examine` asks for all of it.
-//! Nothing here prints.
+//! `cluster` compares the file with Slurm, `probe` builds the short job that runs on compute nodes, `answers` evaluates its output,
+//! `weights` checks a recipe's weights and image, and `examine` runs all checks. Nothing here prints.
 
+pub mod answers;
 pub mod cluster;
 pub mod examine;
 pub mod probe;
-pub mod seen;
 pub mod weights;
 
 use serde::Serialize;
@@ -16,16 +15,16 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Passed.
     Ok,
-    /// Works, but not as well as it could, or cannot be known.
+    /// Works, but could be better, or could not be checked.
     Warn,
     /// Jobs will fail.
     Fail,
 }
 
 impl Status {
-    /// As it is shown.
+    /// The word in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -35,12 +34,12 @@ impl Status {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What: `slurm`, `partition`, `account`, `gres`, `sbatch`, `paths` …
+    /// The check: `slurm`, `partition`, `account`, `gres`, `sbatch`, `paths` …
     pub check: &'static str,
-    /// The GPU type or recipe it is about; absent when it is about the whole site.
+    /// The GPU type or recipe it concerns; absent for the whole site.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// How it ended.
@@ -53,22 +52,22 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// All is well.
+    /// A passed check.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Ok, found: found.into(), next: None }
     }
 
-    /// It may be well.
+    /// A warning.
     pub fn warn(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Warn, found: found.into(), next: Some(next.into()) }
     }
 
-    /// It is not.
+    /// A failed check.
     pub fn fail(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Fail, found: found.into(), next: Some(next.into()) }
     }
 
-    /// Says which GPU type or recipe it is about.
+    /// Sets the GPU type or recipe that it concerns.
     #[must_use]
     pub fn about(mut self, about: &str) -> Self {
         self.about = Some(about.to_owned());

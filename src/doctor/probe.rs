@@ -1,20 +1,18 @@
-//! The short job that looks from compute nodes: one GPU, at most two nodes, `tokmark node` on each.
+//! The short job on compute nodes: one GPU, at most two nodes, `tokmark node` on each.
 //!
-//! It asks for the place (partition, account …) as real jobs do, and for as little of it as it can, so that it need not wait for
-//! whole nodes.
-//! Pure.
+//! It requests the partition, account and so on of real jobs, but few resources, so that it need not wait for whole nodes. Pure.
 
-use crate::node::{Ask, PortAsk, WeightsAsk};
+use crate::node::{PortQuery, Query, WeightsQuery};
 use crate::plan::container::host_path;
 use crate::plan::{Container, Plan};
 use crate::planner::job::{Needs, job};
 use crate::recipe::SlurmSection;
 use crate::site::{Arch, ContainerRuntime, Site};
 
-/// Ports that a node must have free for servers.
-const PORTS: PortAsk = PortAsk { base: 8000, count: 16, stride: 16, want: 1 };
+/// Free ports that a node needs for servers.
+const PORTS: PortQuery = PortQuery { base: 8000, count: 16, stride: 16, want: 1 };
 
-/// Directives that are the probe's own to say, or that srun does not have.
+/// Directives that the probe sets itself, or that srun lacks.
 const NOT_PASSED_ON: &[&str] = &[
     "job-name",
     "nodes",
@@ -50,26 +48,26 @@ const NOT_PASSED_ON: &[&str] = &[
 
 /// A path of the site, and the key that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct KeyedPath {
     /// The path, or the name of a program.
     pub path: String,
     /// The key.
     pub key: String,
-    /// It may be missing without harm: shell lines of the site may still bring it.
-    pub may_come: bool,
+    /// It may be missing, because shell lines of the site may provide it.
+    pub optional: bool,
 }
 
-/// The job and what it asks.
+/// The job and its query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     /// The call, `srun` first.
     pub argv: Vec<String>,
     /// The tokmark it starts.
     pub binary: String,
-    /// Paths it asks for.
-    pub paths: Vec<Named>,
-    /// Model folders it has looked through.
-    pub weights: Vec<WeightsAsk>,
+    /// Paths that it checks.
+    pub paths: Vec<KeyedPath>,
+    /// Model folders that it checks.
+    pub weights: Vec<WeightsQuery>,
 }
 
 /// The directives of a job at this site for a GPU type, as `submit` would write them: one node and all of its GPUs.
@@ -88,44 +86,44 @@ pub fn directives(site: &Site, kind: Option<&str>) -> Vec<String> {
     job(site, &section, &needs).directives
 }
 
-/// How large the probe may be.
+/// Limits of the probe.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
-    /// Nodes: two where two are free, so that their clocks can be compared.
+pub struct ProbeSize {
+    /// Nodes: two if two are free, so that their clocks can be compared.
     pub nodes: u32,
     /// Seconds it may wait in the queue.
     pub wait_s: u64,
 }
 
-/// The probe of a GPU type. `here` is this machine's own tokmark; `more` are paths beside the site's, `weights` the folders
-/// of recipes.
+/// The probe of a GPU type. `own_binary` is this machine's tokmark; `more` are paths besides the site's, `weights` the recipes' model
+/// folders.
 pub fn probe(
     site: &Site,
     kind: Option<&str>,
-    here: &str,
-    wish: Wish,
-    more: &[Named],
-    weights: Vec<WeightsAsk>,
+    own_binary: &str,
+    size: ProbeSize,
+    more: &[KeyedPath],
+    weights: Vec<WeightsQuery>,
 ) -> Probe {
     let of_site = kind.and_then(|kind| site.gpus.get(kind));
     let arch = of_site.and_then(|gpu| gpu.arch).map_or(std::env::consts::ARCH, Arch::name);
     let of_arch = if arch == "aarch64" { &site.binary.aarch64 } else { &site.binary.x86_64 };
-    let binary = of_arch.clone().unwrap_or_else(|| here.to_owned());
+    let binary = of_arch.clone().unwrap_or_else(|| own_binary.to_owned());
     let mut paths = paths(site, kind);
     paths.extend(more.iter().cloned());
-    let ask = Ask {
+    let ask = Query {
         paths: paths.iter().map(|named| named.path.clone()).collect(),
         ports: vec![PORTS],
         interface: site.network.interface.clone(),
         weights: weights.clone(),
-        ..Ask::default()
+        ..Query::default()
     };
     let mut argv: Vec<String> =
         ["srun", "--job-name=tokmark-doctor", "--ntasks-per-node=1", "--time=5", "--input=none"]
             .map(str::to_owned)
             .into();
-    argv.push(format!("--nodes={}", wish.nodes));
-    argv.push(format!("--immediate={}", wish.wait_s));
+    argv.push(format!("--nodes={}", size.nodes));
+    argv.push(format!("--immediate={}", size.wait_s));
     argv.extend(directives(site, kind).into_iter().filter(|directive| is_passed_on(directive)));
     if let Some(kind) = kind {
         let name = of_site.and_then(|gpu| gpu.gres_type.as_deref()).unwrap_or(kind);
@@ -143,22 +141,22 @@ fn is_passed_on(directive: &str) -> bool {
 }
 
 /// Paths that a site names for nodes of a GPU type.
-fn paths(site: &Site, kind: Option<&str>) -> Vec<Named> {
+fn paths(site: &Site, kind: Option<&str>) -> Vec<KeyedPath> {
     let of_gpu = kind.and_then(|kind| site.gpus.get(kind));
     let mut paths = Vec::new();
     let mut add = |path: &str, key: String| {
         if path.starts_with('/') {
-            paths.push(Named { path: path.to_owned(), key, may_come: false });
+            paths.push(KeyedPath { path: path.to_owned(), key, optional: false });
         }
     };
     for (model, path) in &site.models {
         if of_gpu.is_none_or(|gpu| !gpu.models.contains_key(model)) {
-            add(&seen_from_outside(site, path), format!("models.{model:?}"));
+            add(&outside_path(site, path), format!("models.{model:?}"));
         }
     }
     if let (Some(gpu), Some(kind)) = (of_gpu, kind) {
         for (model, path) in &gpu.models {
-            add(&seen_from_outside(site, path), format!("gpus.{kind}.models.{model:?}"));
+            add(&outside_path(site, path), format!("gpus.{kind}.models.{model:?}"));
         }
         for (image, path) in gpu.images.iter().filter(|_| site.container.runtime != ContainerRuntime::None) {
             add(path, format!("gpus.{kind}.images.{image:?}"));
@@ -181,14 +179,14 @@ fn paths(site: &Site, kind: Option<&str>) -> Vec<Named> {
         }
     }
     if site.container.runtime == ContainerRuntime::Apptainer {
-        let may_come = !site.slurm.setup.is_empty() || !site.bare.modules.is_empty();
-        paths.push(Named { path: "apptainer".into(), key: "container.runtime".into(), may_come });
+        let optional = !site.slurm.setup.is_empty() || !site.bare.modules.is_empty();
+        paths.push(KeyedPath { path: "apptainer".into(), key: "container.runtime".into(), optional });
     }
     paths
 }
 
-/// Where a path inside containers lies outside, by the site's mounts.
-fn seen_from_outside(site: &Site, path: &str) -> String {
+/// The host path of a path inside containers, by the site's mounts.
+fn outside_path(site: &Site, path: &str) -> String {
     if site.container.runtime == ContainerRuntime::None {
         return path.to_owned();
     }
@@ -205,10 +203,10 @@ fn seen_from_outside(site: &Site, path: &str) -> String {
     host_path(Some(&mounts), path)
 }
 
-/// What a recipe names beside its site: weights and an image given by path.
-pub fn paths_of(plan: &Plan) -> Vec<Named> {
+/// Paths of a recipe: weights and an image.
+pub fn paths_of(plan: &Plan) -> Vec<KeyedPath> {
     let named =
-        |path: String, key: &str| Named { path, key: format!("{key} of {}", plan.name), may_come: false };
+        |path: String, key: &str| KeyedPath { path, key: format!("{key} of {}", plan.name), optional: false };
     let weights = plan
         .reads_weights()
         .then(|| named(host_path(plan.container.as_ref(), &plan.model.path), "model.path"));
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_job_asks_for_the_place_and_for_little_of_it() {
+    fn the_job_requests_the_partition_and_few_resources() {
         let site = site(
             r#"
             [slurm]
@@ -248,15 +246,16 @@ mod tests {
             per_node = 8
             "#,
         );
-        let found = probe(&site, Some("gb200"), "/x86/tokmark", Wish { nodes: 2, wait_s: 60 }, &[], vec![]);
+        let found =
+            probe(&site, Some("gb200"), "/x86/tokmark", ProbeSize { nodes: 2, wait_s: 60 }, &[], vec![]);
         let expected = "srun --job-name=tokmark-doctor --ntasks-per-node=1 --time=5 --input=none --nodes=2 --immediate=60 \
                         --partition=gb --account=a --comment=x --mail-type=END --gres=gpu:GB:1 --network=no_vni \
                         /arm/tokmark node";
         let (ask, argv) = found.argv.split_last().unwrap();
         assert_eq!(argv.join(" "), expected);
-        assert_eq!(Ask::parse(ask).unwrap().ports, [PORTS]);
+        assert_eq!(Query::parse(ask).unwrap().ports, [PORTS]);
         assert_eq!(
-            probe(&site, None, "/here", Wish { nodes: 1, wait_s: 5 }, &[], vec![]).argv[7..12].join(" "),
+            probe(&site, None, "/here", ProbeSize { nodes: 1, wait_s: 5 }, &[], vec![]).argv[7..12].join(" "),
             "--partition=batch --account=a --comment=x --mail-type=END --network=no_vni"
         );
     }
@@ -299,7 +298,7 @@ mod tests {
         );
         let found = paths(&site, Some("h100"));
         let found: Vec<_> =
-            found.iter().map(|named| (named.path.as_str(), named.key.as_str(), named.may_come)).collect();
+            found.iter().map(|named| (named.path.as_str(), named.key.as_str(), named.optional)).collect();
         assert_eq!(
             found,
             [

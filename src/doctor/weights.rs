@@ -1,14 +1,14 @@
-//! The weights and the image of a recipe as this machine sees them, and the weights as nodes do.
+//! Checks a recipe's weights and image on this machine, and its weights on nodes.
 
 use std::path::Path;
 
 use super::Finding;
-use crate::node::{Report, WeightsAsk, WeightsReport};
+use crate::node::{Report, WeightsQuery, WeightsReport};
 use crate::plan::{Container, Plan};
 use crate::prompts::TokenizerCache;
-use crate::weights::{Subject, examine, image};
+use crate::weights::{ModelFolder, examine, image};
 
-/// A row for the weights and one for the image, where there is something to say.
+/// A finding for the weights and one for the image, if they apply.
 pub fn rows(plan: &Plan) -> Vec<Finding> {
     let rows = [of_weights(plan), plan.container.as_ref().map(of_image)];
     rows.into_iter().flatten().map(|row| row.about(&plan.name)).collect()
@@ -18,53 +18,52 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
     if !plan.launcher.roles.iter().any(|role| role.gpus) {
         return None;
     }
-    let Some(subject) = Subject::of(plan) else {
+    let Some(folder) = ModelFolder::of(plan) else {
         let found = if plan.model.is_path() {
-            "the engine makes them up: not checked".to_owned()
+            "the engine generates them: not checked".to_owned()
         } else {
-            format!("the engine finds {} by its name: not checked", plan.model.path)
+            format!("the engine resolves {} by name: not checked", plan.model.path)
         };
         return Some(Finding::ok("weights", found));
     };
-    if !subject.exists() {
-        let found = format!("{} is not on this machine: not checked here", subject.folder);
-        return Some(Finding::warn("weights", found, "the job looks through it before it starts servers"));
+    if !folder.exists() {
+        let found = format!("{} is not on this machine: not checked here", folder.folder);
+        return Some(Finding::warn("weights", found, "the job checks it before it starts servers"));
     }
-    Some(judged(&subject.folder, &examine(&subject, &TokenizerCache::default()).into()))
+    Some(finding(&folder.folder, &examine(&folder, &TokenizerCache::default()).into()))
 }
 
-/// Rows for model folders as nodes found them: one, where all found the same. A folder that a node cannot read at all is among
-/// its paths already.
-pub fn of_nodes(asked: &[WeightsAsk], reports: &[&Report]) -> Vec<Finding> {
+/// Findings for model folders on nodes, one for all nodes with the same result. Unreadable folders are already reported as paths.
+pub fn of_nodes(queries: &[WeightsQuery], reports: &[&Report]) -> Vec<Finding> {
     let mut rows = Vec::new();
-    for (at, ask) in asked.iter().enumerate() {
+    for (at, query) in queries.iter().enumerate() {
         let unread =
-            |report: &Report| report.paths.iter().any(|path| path.path == ask.folder && !path.readable);
-        let mut seen: Vec<(&WeightsReport, Vec<&str>)> = Vec::new();
+            |report: &Report| report.paths.iter().any(|path| path.path == query.folder && !path.readable);
+        let mut results: Vec<(&WeightsReport, Vec<&str>)> = Vec::new();
         for report in reports.iter().filter(|report| !unread(report)) {
             let Some(found) = report.weights.get(at) else { continue };
-            match seen.iter_mut().find(|(known, _)| *known == found) {
+            match results.iter_mut().find(|(known, _)| *known == found) {
                 Some((_, hosts)) => hosts.push(&report.host),
-                None => seen.push((found, vec![&report.host])),
+                None => results.push((found, vec![&report.host])),
             }
         }
         let row = |(found, hosts): &(&WeightsReport, Vec<&str>)| {
-            judged(&format!("{} on {}", ask.folder, hosts.join(", ")), found)
+            finding(&format!("{} on {}", query.folder, hosts.join(", ")), found)
         };
-        rows.extend(seen.iter().map(row));
+        rows.extend(results.iter().map(row));
     }
     rows
 }
 
-/// What was found in a folder, as a row: every problem, and what to do about the first.
-fn judged(folder: &str, found: &WeightsReport) -> Finding {
+/// One finding for a folder: every problem, and what to do about the first.
+fn finding(folder: &str, found: &WeightsReport) -> Finding {
     let mut lines = vec![format!("{folder}: {}", found.found)];
     lines.extend(found.problems.iter().chain(&found.remarks).cloned());
     let text = lines.join("\n");
     if found.problems.is_empty() && found.remarks.is_empty() {
         Finding::ok("weights", text)
     } else if found.problems.is_empty() {
-        Finding::warn("weights", text, "see whether that is meant to be so")
+        Finding::warn("weights", text, "check that this is intended")
     } else {
         Finding::fail("weights", text, found.next.clone().unwrap_or_default())
     }
@@ -72,7 +71,10 @@ fn judged(folder: &str, found: &WeightsReport) -> Finding {
 
 fn of_image(container: &Container) -> Finding {
     let Some(file) = container.image_file() else {
-        return Finding::ok("image", format!("{} of a registry: fetched when a job starts", container.image));
+        return Finding::ok(
+            "image",
+            format!("{} from a registry: fetched when a job starts", container.image),
+        );
     };
     let shown = file.display();
     match image::verify(file) {
@@ -80,7 +82,7 @@ fn of_image(container: &Container) -> Finding {
         Err(problem) if file.exists() => Finding::fail("image", problem, "copy or import it again"),
         Err(_) => {
             let found = format!("{shown} is not on this machine: not checked here");
-            Finding::warn("image", found, "the job looks at it before it starts servers")
+            Finding::warn("image", found, "the job checks it before it starts servers")
         }
     }
 }
@@ -108,23 +110,23 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_a_row_with_every_problem() {
-        let see = Some("see whether that is meant to be so");
+    fn a_folder_is_one_finding_with_every_problem() {
+        let see = Some("check that this is intended");
         let table: [(&[&str], &[&str], _); 3] = [
             (&[], &[], (Status::Ok, "/m: 2 shards, 3.0 GiB", None)),
             (&[], &["extra"], (Status::Warn, "/m: 2 shards, 3.0 GiB\nextra", see)),
             (&["a", "b"], &["extra"], (Status::Fail, "/m: 2 shards, 3.0 GiB\na\nb\nextra", Some("get a"))),
         ];
         for (problems, remarks, expected) in table {
-            assert_eq!(row(&judged("/m", &report(problems, remarks))), expected);
+            assert_eq!(row(&finding("/m", &report(problems, remarks))), expected);
         }
     }
 
     #[test]
-    fn nodes_that_found_the_same_are_one_row() {
-        let ask = WeightsAsk { folder: "/m".into(), model: "m".into(), weights_gib: None };
+    fn nodes_with_the_same_result_are_one_finding() {
+        let query = WeightsQuery { folder: "/m".into(), model: "m".into(), weights_gib: None };
         let node = |host: &str, weights: Vec<WeightsReport>| {
-            let known = crate::node::report(&crate::node::Ask::default());
+            let known = crate::node::report(&crate::node::Query::default());
             Report { host: host.into(), weights, ..known }
         };
         let unread = PathReport { path: "/m".into(), readable: false, is_dir: false, problem: None };
@@ -136,7 +138,7 @@ mod tests {
             node("n4", vec![]),
             Report { paths: vec![unread], ..node("n5", vec![report(&["gone"], &[])]) },
         ];
-        let rows = of_nodes(&[ask], &nodes.iter().collect::<Vec<_>>());
+        let rows = of_nodes(&[query], &nodes.iter().collect::<Vec<_>>());
         let rows: Vec<_> = rows.iter().map(row).collect();
         assert_eq!(
             rows,

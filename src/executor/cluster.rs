@@ -1,5 +1,4 @@
-//! What a cluster says of itself: its nodes, accounts and MPI types, whether it would take a job, and a short job's answer.
-//!
+//! Queries about a cluster: nodes, accounts, MPI types, whether it would accept a job, and the output of a short job.
 //! Nothing here prints.
 
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use crate::slurm::sacctmgr::Association;
 use crate::slurm::sinfo::NodeLine;
 use crate::slurm::{offers, sacctmgr, sbatch, scontrol, sinfo};
 
-/// What a call said, line by line, and when.
+/// The output of a call, line by line, with times.
 #[derive(Debug)]
 pub struct Answer {
     /// Lines of stdout and when each arrived.
@@ -27,12 +26,12 @@ pub struct Answer {
 }
 
 impl Slurm {
-    /// Whether slurmctld answers. It is asked first because every other tool waits long for one that does not.
+    /// Whether slurmctld answers. Called first, because every other tool waits long if it does not.
     ///
     /// # Errors
-    /// No Slurm here, or none that answers.
+    /// Slurm is missing or does not answer.
     pub async fn ping(&self) -> Result<()> {
-        self.said(&scontrol::ping_argv()).await.map(drop)
+        self.query(&scontrol::ping_argv()).await.map(drop)
     }
 
     /// Version of Slurm.
@@ -40,7 +39,7 @@ impl Slurm {
     /// # Errors
     /// sinfo's failure.
     pub async fn version(&self) -> Result<Option<String>> {
-        Ok(sinfo::parse_version(&self.said(&sinfo::version_argv()).await?))
+        Ok(sinfo::parse_version(&self.query(&sinfo::version_argv()).await?))
     }
 
     /// The configuration, by name.
@@ -48,16 +47,16 @@ impl Slurm {
     /// # Errors
     /// scontrol's failure.
     pub async fn config(&self) -> Result<BTreeMap<String, String>> {
-        Ok(scontrol::parse_config(&self.said(&scontrol::config_argv()).await?))
+        Ok(scontrol::parse_config(&self.query(&scontrol::config_argv()).await?))
     }
 
-    /// Every node in every partition that the user may use, or in all of them.
+    /// Every node in every partition that the user may use, or in all partitions.
     ///
     /// # Errors
-    /// sinfo's failure, or an answer that cannot be read.
+    /// sinfo's failure, or unreadable output.
     pub async fn nodes(&self, all: bool) -> Result<Vec<NodeLine>> {
         let argv = sinfo::argv(all);
-        sinfo::parse(&self.said(&argv).await?).map_err(unparsable(&argv))
+        sinfo::parse(&self.query(&argv).await?).map_err(unparsable(&argv))
     }
 
     /// Architecture of each node that has ever been up.
@@ -65,24 +64,24 @@ impl Slurm {
     /// # Errors
     /// scontrol's failure.
     pub async fn archs(&self) -> Result<BTreeMap<String, String>> {
-        Ok(scontrol::parse_archs(&self.said(&scontrol::nodes_argv()).await?))
+        Ok(scontrol::parse_archs(&self.query(&scontrol::nodes_argv()).await?))
     }
 
-    /// What a user may charge; `None` where the cluster keeps no accounts.
+    /// What a user may charge; `None` if the cluster keeps no accounts.
     ///
     /// # Errors
     /// sacctmgr's failure.
     pub async fn associations(&self, user: &str) -> Result<Option<Vec<Association>>> {
-        Ok(self.accounts(&sacctmgr::argv(user)).await?.map(|said| sacctmgr::parse(&said)))
+        Ok(self.accounts(&sacctmgr::argv(user)).await?.map(|text| sacctmgr::parse(&text)))
     }
 
-    /// The account that a user's jobs charge when they name none.
+    /// The account that a user's jobs charge by default.
     ///
     /// # Errors
     /// sacctmgr's failure.
     pub async fn default_account(&self, user: &str) -> Result<Option<String>> {
-        let said = self.accounts(&sacctmgr::default_argv(user)).await?;
-        Ok(said.and_then(|said| sacctmgr::parse_default(&said, user)))
+        let text = self.accounts(&sacctmgr::default_argv(user)).await?;
+        Ok(text.and_then(|text| sacctmgr::parse_default(&text, user)))
     }
 
     /// MPI types that srun knows.
@@ -96,7 +95,7 @@ impl Slurm {
         Ok(offers::parse_mpi(&format!("{stdout}\n{}", text(&output.stderr))))
     }
 
-    /// The help of srun, which has the options of the site's plugins.
+    /// srun's help, which includes options of the site's plugins.
     ///
     /// # Errors
     /// srun's failure.
@@ -106,10 +105,10 @@ impl Slurm {
         succeeded(&argv, &output)
     }
 
-    /// Whether Slurm would take a script, `sbatch --test-only`: what it says of it. Nothing is submitted.
+    /// Tests with `sbatch --test-only` whether Slurm would accept a script, and returns its message. Submits nothing.
     ///
     /// # Errors
-    /// Its refusal, with advice for the common ones.
+    /// The refusal, with advice for common ones.
     pub async fn would_take(&self, script: &Path) -> Result<String> {
         let argv = sbatch::test_argv(script);
         let output = self.run(&argv, Environment::Kept).await?;
@@ -117,10 +116,10 @@ impl Slurm {
         Ok(text(&output.stderr))
     }
 
-    /// Runs a call outside of any allocation, and notes when each line arrived.
+    /// Runs a call outside any allocation and records when each line arrives.
     ///
     /// # Errors
-    /// A call that cannot be started, or that has not ended within `limit`.
+    /// The call cannot start, or does not end within `limit`.
     pub async fn answer(&self, argv: &[String], limit: Duration) -> Result<Answer> {
         let mut command = self.command(argv, Environment::Fresh);
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -136,22 +135,22 @@ impl Slurm {
             }
             Ok::<_, std::io::Error>(lines)
         };
-        let mut said = Vec::new();
-        let whole = async { tokio::try_join!(read, stderr.read_to_end(&mut said), child.wait()) };
+        let mut errors = Vec::new();
+        let whole = async { tokio::try_join!(read, stderr.read_to_end(&mut errors), child.wait()) };
         match tokio::time::timeout(limit, whole).await {
             Err(_) => Err(SlurmError::Timeout { call: Call(argv.to_vec()), after: limit }),
             Ok(Err(error)) => Err(not_run(argv, error)),
-            Ok(Ok((lines, _, status))) => Ok(Answer { lines, stderr: text(&said), status }),
+            Ok(Ok((lines, _, status))) => Ok(Answer { lines, stderr: text(&errors), status }),
         }
     }
 
     /// The stdout of a query that must succeed.
-    async fn said(&self, argv: &[String]) -> Result<String> {
+    async fn query(&self, argv: &[String]) -> Result<String> {
         let output = self.run(argv, Environment::ForParsing).await?;
         succeeded(argv, &output)
     }
 
-    /// The same of sacctmgr; `None` without accounting.
+    /// The stdout of sacctmgr; `None` without accounting.
     async fn accounts(&self, argv: &[String]) -> Result<Option<String>> {
         let output = match self.run(argv, Environment::ForParsing).await {
             Err(SlurmError::NotFound { .. }) => return Ok(None),

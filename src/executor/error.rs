@@ -1,4 +1,4 @@
-//! How a call of a Slurm tool fails, in words that say which call, what it said and what to do next.
+//! Errors of calls of Slurm tools: which call, its message, and what to do next.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub enum SlurmError {
         /// The tool.
         tool: String,
     },
-    /// The tool could not be started or its output not read.
+    /// The tool could not start, or its output could not be read.
     #[error("cannot run `{call}`")]
     Io {
         /// The call.
@@ -24,19 +24,19 @@ pub enum SlurmError {
         /// Why.
         source: std::io::Error,
     },
-    /// The tool ended with a failure.
-    #[error("`{call}` failed ({status}): {}{}", said(stderr), next(*advice))]
+    /// The tool failed.
+    #[error("`{call}` failed ({status}): {}{}", message(stderr), next(*advice))]
     Refused {
         /// The call.
         call: Call,
         /// `exit status: 1`, or the signal.
         status: String,
-        /// What it wrote on stderr (or, when that is empty, on stdout).
+        /// Its stderr, or if that is empty its stdout.
         stderr: String,
         /// What to do next, for known refusals.
         advice: Option<&'static str>,
     },
-    /// The tool did not answer in time. Slurm's clients hang for minutes when a daemon is gone.
+    /// The tool did not answer in time. Slurm's clients hang for minutes without their daemon.
     #[error("`{call}` did not answer within {} s; try `scontrol ping`", after.as_secs_f64())]
     Timeout {
         /// The call.
@@ -44,7 +44,7 @@ pub enum SlurmError {
         /// The limit.
         after: Duration,
     },
-    /// The tool's answer cannot be read.
+    /// The tool's output cannot be read.
     #[error("`{call}`: {source}; please report this with the output and `sinfo --version`")]
     Unparsable {
         /// The call.
@@ -52,7 +52,7 @@ pub enum SlurmError {
         /// What was expected and found.
         source: Unparsable,
     },
-    /// The cluster keeps no accounting, so what became of an ended job is known for `MinJobAge` (300 s) only.
+    /// The cluster keeps no accounting, so the end of a job is known for `MinJobAge` (300 s) only.
     #[error(
         "`{call}`: Slurm accounting storage is disabled; ended jobs are known to `scontrol show job` for a few minutes only"
     )]
@@ -62,7 +62,7 @@ pub enum SlurmError {
     },
     /// The job stayed unknown to squeue, sacct and scontrol.
     #[error(
-        "Slurm does not know job {id}: neither squeue nor sacct nor scontrol shows it; is this its cluster?"
+        "Slurm does not know job {id}: neither squeue nor sacct nor scontrol shows it; did it run on another cluster?"
     )]
     Unseen {
         /// The job.
@@ -71,13 +71,13 @@ pub enum SlurmError {
 }
 
 impl SlurmError {
-    /// Looking again may help: a daemon may come back; a tool that is not there will not.
+    /// Whether a retry may help: a daemon may come back, a missing tool will not.
     pub fn is_transient(&self) -> bool {
         !matches!(self, Self::NotFound { .. } | Self::Io { .. })
     }
 }
 
-/// An argv, shown as one could paste it into a shell.
+/// An argv, displayed so that it can be pasted into a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call(pub Vec<String>);
 
@@ -100,9 +100,9 @@ impl fmt::Display for Call {
     }
 }
 
-fn said(stderr: &str) -> &str {
-    let said = stderr.trim();
-    if said.is_empty() { "it said nothing" } else { said }
+fn message(stderr: &str) -> &str {
+    let message = stderr.trim();
+    if message.is_empty() { "no message" } else { message }
 }
 
 fn next(advice: Option<&'static str>) -> String {

@@ -1,6 +1,4 @@
-//! Submit, poll, cancel: where jobs are run.
-//!
-//! Nothing here prints.
+//! Submits, polls and cancels jobs through Slurm's command line. Nothing here prints.
 
 mod cluster;
 pub mod error;

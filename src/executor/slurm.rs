@@ -1,6 +1,4 @@
-//! Slurm through its command line: each call has a time limit, no stdin, and an error that says what it was.
-//!
-//! Nothing here prints.
+//! Calls Slurm's tools: each call has a time limit, no stdin, and an error that names it. Nothing here prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -17,7 +15,7 @@ use crate::slurm::{
 
 pub(super) type Result<T> = std::result::Result<T, SlurmError>;
 
-/// Variables that would filter or reshape what the query tools print.
+/// Variables that would change the output of query tools.
 const CLEARED_ENV: &[&str] = &[
     "SQUEUE_ACCOUNT",
     "SQUEUE_FORMAT",
@@ -35,14 +33,14 @@ const CLEARED_ENV: &[&str] = &[
     "SINFO_SORT",
 ];
 
-/// The cluster that the tools on PATH speak to.
+/// The cluster of the tools on PATH.
 #[derive(Debug, Clone)]
 pub struct Slurm {
-    /// Limit of each call. Slurm's own is `MessageTimeout` (10 s), minutes for some of its failures.
+    /// Limit of each call. Slurm's own is `MessageTimeout` (10 s), but minutes for some failures.
     pub timeout: Duration,
-    /// How many looks in a row [`Slurm::wait`] lets fail, or not find the job, before it gives up.
+    /// How many consecutive polls may fail, or not find the job, before [`Slurm::wait`] gives up.
     pub patience: u32,
-    /// PATH of the tools, instead of this process's.
+    /// PATH for finding the tools, instead of this process's.
     pub path: Option<OsString>,
     /// Variables added to the tools' environment, e.g. `SLURM_CONF`.
     pub env: Vec<(String, String)>,
@@ -54,7 +52,7 @@ impl Default for Slurm {
     }
 }
 
-/// How often to look at a job: `TOKMARK_SLURM_POLL_MS`, for tests, else every 5 s.
+/// Poll interval: `TOKMARK_SLURM_POLL_MS`, for tests, else 5 s.
 pub fn poll_interval() -> Duration {
     poll_interval_from(std::env::var("TOKMARK_SLURM_POLL_MS").ok().as_deref())
 }
@@ -64,14 +62,14 @@ fn poll_interval_from(override_ms: Option<&str>) -> Duration {
     Duration::from_millis(ms.unwrap_or(5000))
 }
 
-/// Whose environment a tool gets.
+/// The environment of a tool.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Environment {
-    /// The user's own, since sbatch hands it on to the job, but for what would undo the script.
+    /// The user's, because sbatch passes it to the job, without variables that would override the script.
     Kept,
-    /// One made for parsing.
+    /// One that makes output parsable.
     ForParsing,
-    /// The user's, without what an allocation around this process left in it: the call makes its own.
+    /// The user's, without variables of the surrounding allocation, because the call makes its own.
     Fresh,
 }
 
@@ -79,8 +77,8 @@ impl Slurm {
     /// Submits `script` with `args` (`--partition=…`) before it.
     ///
     /// # Errors
-    /// [`SlurmError::Refused`] with advice for common refusals, [`SlurmError::Unparsable`] when no job id came back
-    /// (the job may have been taken).
+    /// [`SlurmError::Refused`] with advice for common refusals; [`SlurmError::Unparsable`] without a job id, although the job may
+    /// have been accepted.
     pub async fn submit(&self, script: &Path, args: &[String]) -> Result<JobId> {
         let argv = sbatch::argv(script, args);
         let output = self.run(&argv, Environment::Kept).await?;
@@ -88,14 +86,13 @@ impl Slurm {
         Ok(sbatch::parse(&stdout).map_err(unparsable(&argv))?.id)
     }
 
-    /// One look at many jobs: one squeue, one sacct for those squeue does not settle, and scontrol for the ended ones
-    /// that the accounting (if any) has not caught up with.
+    /// Polls many jobs: one squeue, one sacct for those that squeue leaves open, and scontrol for ended ones that are not yet in
+    /// the accounting.
     ///
-    /// A job that is in none of them (the accounting lags, slurmctld has forgotten it) is absent: not visible yet, or
-    /// not any more. The tasks of an array come under their own ids.
+    /// A job that none of them shows (not yet, or no longer) is absent. Tasks of an array have their own ids.
     ///
     /// # Errors
-    /// A squeue that failed; a sacct that failed and that scontrol could not make up for.
+    /// squeue failed, or sacct failed and scontrol could not replace it.
     pub async fn poll(&self, ids: &[JobId]) -> Result<BTreeMap<JobId, JobStatus>> {
         let mut found = BTreeMap::new();
         if ids.is_empty() {
@@ -110,7 +107,7 @@ impl Slurm {
         for job in accounting.as_ref().into_iter().flatten() {
             merge_accounting(&mut found, job);
         }
-        // squeue shows every job that slurmctld knows, so scontrol adds to those alone.
+        // squeue shows every job that slurmctld knows, so scontrol can add only to those.
         for id in unsettled(&open, &found).into_iter().filter(|id| found.contains_key(id)).collect::<Vec<_>>()
         {
             found.extend(self.show_job(&id).await?.into_iter().map(|job| (job.id.clone(), job)));
@@ -122,10 +119,10 @@ impl Slurm {
         }
     }
 
-    /// What the accounting says of jobs; those it does not know (yet) are absent.
+    /// Jobs in the accounting; unknown ones are absent.
     ///
     /// # Errors
-    /// [`SlurmError::AccountingDisabled`] where the cluster keeps none.
+    /// [`SlurmError::AccountingDisabled`] without accounting.
     pub async fn sacct(&self, ids: &[JobId]) -> Result<Vec<JobStatus>> {
         let argv = sacct::argv(ids);
         let output = self.run(&argv, Environment::ForParsing).await?;
@@ -135,7 +132,7 @@ impl Slurm {
         sacct::parse(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
     }
 
-    /// Ends a job. Of a job that has ended, nothing.
+    /// Cancels a job; does nothing if it has ended.
     ///
     /// # Errors
     /// scancel's refusal, e.g. of another user's job.
@@ -143,7 +140,7 @@ impl Slurm {
         self.scancel(scancel::job_argv(id)).await
     }
 
-    /// Sends `signal` (`TERM`) to a step's tasks. To a step that has ended, nothing.
+    /// Sends `signal` (`TERM`) to a step's tasks; does nothing if the step has ended.
     ///
     /// # Errors
     /// scancel's refusal.
@@ -151,15 +148,7 @@ impl Slurm {
         self.scancel(scancel::step_argv(id, signal)).await
     }
 
-    /// Sends `signal` to a job's batch shell alone.
-    ///
-    /// # Errors
-    /// scancel's refusal.
-    pub async fn signal_batch(&self, id: &JobId, signal: &str) -> Result<()> {
-        self.scancel(scancel::batch_argv(id, signal)).await
-    }
-
-    /// The steps of a job that run now, `batch` among them; none of a job that does not run.
+    /// The running steps of a job, including `batch`; none if the job does not run.
     ///
     /// # Errors
     /// squeue's failure.
@@ -172,21 +161,21 @@ impl Slurm {
         Ok(squeue::parse_steps(&succeeded(&argv, &output)?))
     }
 
-    /// The hosts of a host list (`node[1-3,7]`), in its order.
+    /// The hosts of a host list (`node[1-3,7]`), in order.
     ///
     /// # Errors
-    /// A list that scontrol cannot read.
+    /// scontrol cannot read the list.
     pub async fn hostnames(&self, host_list: &str) -> Result<Vec<String>> {
         let argv = scontrol::hostnames_argv(host_list);
         let output = self.run(&argv, Environment::ForParsing).await?;
         scontrol::parse_hostnames(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
     }
 
-    /// Looks every `interval` until the job has ended. `on_change` gets the first status and each that differs in
-    /// state, reason or nodes. After a failed look it waits longer, up to 16 times the interval.
+    /// Polls every `interval` until the job has ended. `on_change` gets the first status and each with another state, reason or
+    /// nodes. After a failure it waits longer, up to 16 times the interval.
     ///
     /// # Errors
-    /// After [`Slurm::patience`] failures in a row the last one, or [`SlurmError::Unseen`]; at once what time does not heal.
+    /// After [`Slurm::patience`] consecutive failures the last one, or [`SlurmError::Unseen`]; permanent errors at once.
     pub async fn wait(
         &self,
         id: &JobId,
@@ -196,8 +185,8 @@ impl Slurm {
         let mut last: Option<JobStatus> = None;
         let mut failures = 0_u32;
         loop {
-            let looked = self.poll(std::slice::from_ref(id)).await;
-            match looked.and_then(|mut jobs| jobs.remove(id).ok_or(SlurmError::Unseen { id: id.clone() })) {
+            let polled = self.poll(std::slice::from_ref(id)).await;
+            match polled.and_then(|mut jobs| jobs.remove(id).ok_or(SlurmError::Unseen { id: id.clone() })) {
                 Ok(status) => {
                     failures = 0;
                     if last.as_ref().is_none_or(|last| differs(last, &status)) {
@@ -233,10 +222,10 @@ impl Slurm {
         scontrol::parse_jobs(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
     }
 
-    /// GPUs that a running job has on each of its nodes; `None` when Slurm counts none for it.
+    /// GPUs of a running job per node; `None` if Slurm counts none.
     ///
     /// # Errors
-    /// A job that slurmctld does not know, or has not started.
+    /// slurmctld does not know the job, or has not started it.
     pub async fn allocated_gpus(&self, id: &JobId) -> Result<Option<u32>> {
         let argv = scontrol::job_argv(id);
         let output = self.run(&argv, Environment::ForParsing).await?;
@@ -251,7 +240,7 @@ impl Slurm {
         }
     }
 
-    /// Runs a tool to its end, whatever that is.
+    /// Runs a tool until it exits, with any status.
     pub(super) async fn run(&self, argv: &[String], environment: Environment) -> Result<Output> {
         let mut command = self.command(argv, environment);
         match tokio::time::timeout(self.timeout, command.output()).await {
@@ -260,12 +249,12 @@ impl Slurm {
         }
     }
 
-    /// The call of a tool; it ends with whoever waits for it.
+    /// The call of a tool; dropping it kills the tool.
     pub(super) fn command(&self, argv: &[String], environment: Environment) -> Command {
         let mut command = Command::new(argv.first().map_or("", String::as_str));
         command.args(argv.iter().skip(1)).stdin(Stdio::null()).kill_on_drop(true);
         if environment != Environment::Kept {
-            // A tool that does not know the format prints local time: with TZ=UTC that is readable too.
+            // Tools that ignore the format print local time, which TZ=UTC makes readable.
             command.env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s").env("TZ", "UTC");
             for name in CLEARED_ENV {
                 command.env_remove(name);
@@ -294,7 +283,7 @@ impl Slurm {
     }
 }
 
-/// Why a tool was not started, or its output not read.
+/// The error for a tool that could not start, or whose output could not be read.
 pub(super) fn not_run(argv: &[String], error: std::io::Error) -> SlurmError {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -304,7 +293,7 @@ pub(super) fn not_run(argv: &[String], error: std::io::Error) -> SlurmError {
     }
 }
 
-/// Jobs of which not all is known: those nobody has shown yet, and ended ones without an exit code.
+/// Jobs with unknown facts: those not shown yet, and ended ones without an exit code.
 fn unsettled(ids: &[JobId], found: &BTreeMap<JobId, JobStatus>) -> Vec<JobId> {
     let arrays: BTreeSet<&str> =
         found.keys().filter(|id| id.base() != id.as_str()).map(JobId::base).collect();
@@ -315,7 +304,7 @@ fn unsettled(ids: &[JobId], found: &BTreeMap<JobId, JobStatus>) -> Vec<JobId> {
     ids.iter().filter(open).cloned().collect()
 }
 
-/// slurmctld has the last word on whether a job has ended; the accounting, once it agrees, on how.
+/// slurmctld decides whether a job has ended; the accounting, once it agrees, supplies how.
 fn merge_accounting(found: &mut BTreeMap<JobId, JobStatus>, job: &JobStatus) {
     match found.get_mut(&job.id) {
         Some(known) if known.state == job.state => {

@@ -1,9 +1,9 @@
-//! What a machine says of itself: names it can resolve, ports that are free, paths it can read, its GPUs and its clock.
+//! Facts about a machine: names it resolves, free ports, readable paths, GPUs, clock.
 //!
-//! `tokmark node` prints a [`Report`] as one line of JSON. A job asks its own nodes this way, and `doctor` the compute nodes.
+//! `tokmark node` prints a [`Report`] as one line of JSON. Jobs run it on their nodes, and `doctor` on compute nodes.
 //! Nothing here prints.
 
-mod look;
+mod inspect;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -11,29 +11,29 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{InputError, explain_message};
-pub use look::{find_program, report, report_with};
+pub use inspect::{find_program, report, report_with};
 
-/// What is asked of a machine. It travels as one argument, in JSON; what is left out is not looked at.
+/// What to find out about a machine, passed as one JSON argument. Absent fields are skipped.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ask {
+pub struct Query {
     /// Host names to resolve.
     pub names: Vec<String>,
     /// Ranges of ports to find free ones in.
-    pub ports: Vec<PortAsk>,
+    pub ports: Vec<PortQuery>,
     /// Files and folders to try to read. A name without a slash is a program to find on PATH.
     pub paths: Vec<String>,
-    /// Network interface whose address is wanted.
+    /// Network interface whose address to report.
     pub interface: Option<String>,
-    /// Model folders to look through; by the means that [`report`] is given.
+    /// Model folders to check, by the function given to [`report_with`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub weights: Vec<WeightsAsk>,
+    pub weights: Vec<WeightsQuery>,
 }
 
-/// A model's folder, and what should be in it.
+/// A model folder and what it should contain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WeightsAsk {
+pub struct WeightsQuery {
     /// The folder.
     pub folder: String,
     /// The model's name.
@@ -42,34 +42,34 @@ pub struct WeightsAsk {
     pub weights_gib: Option<f64>,
 }
 
-/// What is in a model's folder.
+/// The state of a model folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightsReport {
     /// `15 shards, 60.8 GiB, whole`
     pub found: String,
-    /// What is wrong, each with its file.
+    /// Errors, each with its file.
     pub problems: Vec<String>,
-    /// What may be wrong.
+    /// Warnings.
     pub remarks: Vec<String>,
-    /// What to do about the first problem.
+    /// What to do about the first error.
     pub next: Option<String>,
 }
 
-/// A question for free ports: `count` consecutive ones that start at `base`, `base + stride`, `base + 2 × stride` …
+/// A search for free ports: `count` consecutive ones that start at `base`, `base + stride`, `base + 2 × stride` …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PortAsk {
+pub struct PortQuery {
     /// First port tried.
     pub base: u16,
     /// Consecutive ports that must all be free; 0 counts as 1.
     pub count: u16,
     /// Distance from one try to the next; 0 counts as 1. Less than `count` gives ranges that overlap.
     pub stride: u16,
-    /// How many such starts are wanted.
+    /// How many starts to find.
     pub want: u16,
 }
 
-/// What a machine answers.
+/// The facts found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Its host name.
@@ -79,7 +79,7 @@ pub struct Report {
     pub node: Option<String>,
     /// Architecture of its CPU, e.g. `x86_64`, `aarch64`.
     pub arch: String,
-    /// Version of the tokmark that answers.
+    /// Version of the tokmark that runs there.
     pub version: String,
     /// Its clock, nanoseconds since 1970.
     pub unix_ns: u64,
@@ -87,15 +87,15 @@ pub struct Report {
     pub cuda_visible_devices: Option<String>,
     /// Its IPv4 addresses.
     pub addresses: Vec<Address>,
-    /// IPv4 address of the interface asked for; `None` when it has none, or none was asked for.
+    /// IPv4 address of the interface asked for; `None` if it has none, or the query names no interface.
     pub address: Option<String>,
-    /// First IPv4 address of each name asked for; `None` of a name it cannot resolve.
+    /// First IPv4 address of each name in the query; `None` for a name it cannot resolve.
     pub resolved: BTreeMap<String, Option<String>>,
-    /// Starts of free ports for each question, in its order; fewer than wanted when there are no more.
+    /// Starts of free ports for each search, in order; fewer than wanted if there are no more.
     pub free: Vec<Vec<u16>>,
-    /// The paths asked for, in their order.
+    /// The paths of the query, in order.
     pub paths: Vec<PathReport>,
-    /// The model folders asked for, in their order.
+    /// The model folders of the query, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<WeightsReport>,
     /// Free space for files.
@@ -118,7 +118,7 @@ pub struct Address {
 pub struct PathReport {
     /// The path.
     pub path: String,
-    /// It can be read: a folder listed, a file opened.
+    /// A folder could be listed, or a file opened.
     pub readable: bool,
     /// It is a folder.
     pub is_dir: bool,
@@ -126,7 +126,7 @@ pub struct PathReport {
     pub problem: Option<String>,
 }
 
-/// Free space, bytes; `None` when the system does not say.
+/// Free space, bytes; `None` if unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Where the process runs.
@@ -135,8 +135,8 @@ pub struct Disk {
     pub tmp: Option<u64>,
 }
 
-impl Ask {
-    /// The question as one argument.
+impl Query {
+    /// The query as one argument.
     pub fn to_arg(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
     }
@@ -144,12 +144,12 @@ impl Ask {
     /// Reads such an argument.
     ///
     /// # Errors
-    /// Text that is no JSON, or with a key that is not known.
+    /// Invalid JSON or an unknown key.
     pub fn parse(arg: &str) -> Result<Self, InputError> {
         serde_json::from_str(arg).map_err(|error| {
             let mut error = explain_message(&error.to_string());
             error.origin = "node".into();
-            error.next("give the question as one argument in JSON, e.g. '{\"paths\":[\"/models\"]}'")
+            error.next("give the query as one argument in JSON, e.g. '{\"paths\":[\"/models\"]}'")
         })
     }
 }
@@ -163,7 +163,7 @@ impl Report {
             .map(|address| address.ip.as_str())
     }
 
-    /// The answers in the output of one or many `tokmark node`, in order. Lines of a site's own are skipped.
+    /// The reports in the output of one or more `tokmark node`, in order. Other lines, such as banners, are skipped.
     pub fn parse_all(stdout: &str) -> Vec<Self> {
         stdout.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
     }
@@ -176,28 +176,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_survives_its_journey() {
-        let ask = Ask {
+    fn a_query_survives_serialization() {
+        let query = Query {
             names: vec!["node1".into()],
-            ports: vec![PortAsk { base: 8000, count: 2, stride: 10, want: 3 }],
+            ports: vec![PortQuery { base: 8000, count: 2, stride: 10, want: 3 }],
             paths: vec!["/a 'b\" $c".into()],
             interface: Some("ib0".into()),
-            weights: vec![WeightsAsk { folder: "/m".into(), model: "m".into(), weights_gib: Some(0.5) }],
+            weights: vec![WeightsQuery { folder: "/m".into(), model: "m".into(), weights_gib: Some(0.5) }],
         };
-        assert_eq!(Ask::parse(&ask.to_arg()).unwrap(), ask);
-        assert_eq!(Ask::parse("{}").unwrap(), Ask::default());
+        assert_eq!(Query::parse(&query.to_arg()).unwrap(), query);
+        assert_eq!(Query::parse("{}").unwrap(), Query::default());
     }
 
     #[test]
-    fn a_question_of_another_kind_is_refused_with_what_there_is() {
-        let error = Ask::parse("{\"path\":[]}").unwrap_err().to_string();
+    fn a_query_with_an_unknown_key_names_the_known_ones() {
+        let error = Query::parse("{\"path\":[]}").unwrap_err().to_string();
         assert!(error.starts_with("node: unknown key `path`") && error.contains("paths"), "{error}");
-        assert!(Ask::parse("what").is_err());
+        assert!(Query::parse("what").is_err());
     }
 
     #[test]
-    fn answers_are_found_between_banners() {
-        let one = report(&Ask::default());
+    fn reports_are_found_between_banners() {
+        let one = report(&Query::default());
         let line = serde_json::to_string(&one).unwrap();
         let text = format!("Welcome to lab\n{{}}\n{line}\nQuota: 5 TB\n{line}\n");
         assert_eq!(Report::parse_all(&text), [one.clone(), one]);
@@ -207,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "[\\PC\n]*") {
-            let _ = (Ask::parse(&text), Report::parse_all(&text));
+            let _ = (Query::parse(&text), Report::parse_all(&text));
         }
     }
 }

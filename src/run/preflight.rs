@@ -8,14 +8,14 @@ use super::Session;
 use crate::deploy::DeployError;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::Event;
-use crate::weights::{self, Subject};
+use crate::weights::{self, ModelFolder};
 
 /// Examines the weights of a session's plan.
 ///
 /// # Errors
 /// They are not whole, and the plan does not forgive that; or the run was asked to end.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
-    let Some(subject) = Subject::of(&session.plan) else { return Ok(()) };
+    let Some(subject) = ModelFolder::of(&session.plan) else { return Ok(()) };
     if let Some(reason) = why_not(session, &subject) {
         let (folder, reason) = (subject.folder, reason.to_owned());
         session.events.emit(Event::WeightsSkipped { folder, reason });
@@ -41,7 +41,7 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
 }
 
 /// Why a folder that is not there proves nothing.
-fn why_not(session: &Session, subject: &Subject) -> Option<&'static str> {
+fn why_not(session: &Session, subject: &ModelFolder) -> Option<&'static str> {
     let is_contained = session.place.job().is_some();
     if subject.exists() {
         None

@@ -1,12 +1,12 @@
-//! Names of jobs and steps, as Slurm writes them.
+//! Ids of jobs and steps.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Text that is no id of a job or a step.
+/// Text that is not the id of a job or step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no Slurm {1} id (expected {2})")]
+#[error("'{0}' is not a Slurm {1} id (expected {2})")]
 pub struct BadId(String, &'static str, &'static str);
 
 /// A job's id, kept as given: `123`, an array task `123_4`, `123_[5-9%2]`, a component of a heterogeneous job `123+1`.
@@ -15,7 +15,7 @@ pub struct BadId(String, &'static str, &'static str);
 pub struct JobId(String);
 
 impl JobId {
-    /// The id as Slurm's tools take it.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,7 +32,7 @@ impl JobId {
 pub struct StepId(String);
 
 impl StepId {
-    /// The id as Slurm's tools take it.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_bad_id_says_what_was_expected() {
         let said = "x".parse::<JobId>().unwrap_err().to_string();
-        assert_eq!(said, "'x' is no Slurm job id (expected digits, as in 123 or 123_4)");
+        assert_eq!(said, "'x' is not a Slurm job id (expected digits, as in 123 or 123_4)");
         assert!(serde_json::from_str::<JobId>("\"x\"").is_err());
         assert_eq!(serde_json::to_string(&"7".parse::<JobId>().unwrap()).unwrap(), "\"7\"");
     }

@@ -1,7 +1,7 @@
-//! Slurm's command line as data: argv builders and parsers of what its tools print. No I/O.
+//! Slurm's command line as data: argv builders and parsers of tool output. No I/O.
 //!
-//! Parsers take text that sites have wrapped: banners before and after, warnings, blank lines. A line that does not
-//! look like an answer is skipped; a line that does and cannot be read is an [`Unparsable`].
+//! Parsers accept text with banners, warnings and blank lines. They skip lines that do not look like an answer; a line that does
+//! but cannot be read is an [`Unparsable`].
 
 mod id;
 mod status;
@@ -24,7 +24,7 @@ pub use state::JobState;
 pub use status::{ExitCode, JobStatus, StepInfo};
 pub use time::{duration_s, unix_s};
 
-/// A tool's answer that has the look of one and cannot be read.
+/// Tool output that looks like an answer but cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read what {tool} printed: expected {wanted}, found {found:?}")]
 pub struct Unparsable {
@@ -36,7 +36,7 @@ pub struct Unparsable {
     pub found: String,
 }
 
-/// `Some` of a value that is there: Slurm writes absence as `N/A`, `Unknown`, `None`, `(null)`, `None assigned` or nothing.
+/// A present value. Slurm writes absence as `N/A`, `Unknown`, `None`, `(null)`, `None assigned` or nothing.
 fn present(value: &str) -> Option<&str> {
     let value = value.trim();
     let absent =

@@ -1,4 +1,4 @@
-//! What a cluster's srun offers: MPI types, and the options that plugins add.
+//! Features of a cluster's srun: MPI types, and options that plugins add.
 //!
 //! Source: srun(1), `--mpi=list`; pyxis' README.
 
@@ -12,13 +12,13 @@ pub fn help_argv() -> Vec<String> {
     ["srun", "--help"].map(str::to_owned).into()
 }
 
-/// The MPI types in what [`mpi_argv`]'s call said. A line each after the heading, with `srun:` before it until 21.08.
-pub fn parse_mpi(said: &str) -> Vec<String> {
+/// The MPI types in the output of [`mpi_argv`]: one per line after the heading, with a prefix `srun:` until 21.08.
+pub fn parse_mpi(output: &str) -> Vec<String> {
     let plain = |line: &str| {
         let line = line.trim();
         line.strip_prefix("srun:").unwrap_or(line).trim().to_owned()
     };
-    let mut lines = said.lines().map(plain).skip_while(|line| !line.contains("types are"));
+    let mut lines = output.lines().map(plain).skip_while(|line| !line.contains("types are"));
     lines.next();
     let mut types: Vec<String> = Vec::new();
     for line in lines {
@@ -35,7 +35,7 @@ pub fn parse_mpi(said: &str) -> Vec<String> {
     types
 }
 
-/// Whether what [`help_argv`]'s call said has the options of pyxis.
+/// Whether the output of [`help_argv`] has the options of pyxis.
 pub fn has_pyxis(help: &str) -> bool {
     help.contains("--container-image")
 }

@@ -1,37 +1,37 @@
-//! Options for sbatch as a user gives them: `key=value`, a bare flag, or with the dashes; each once.
+//! sbatch options from users: `key=value` or a bare flag, with or without dashes, each once.
 //!
 //! Source: sbatch(1).
 
 use crate::document::InputError;
 
-/// Options that would break what a submission is, and why.
+/// Options that would break a submission, and why.
 const REFUSED: [(&str, &str); 17] = [
     ("array", "tokmark submits one job for each experiment: use --repeats"),
     ("output", "the job's output is <experiments>/slurm-<job id>.out, where `tokmark jobs log` finds it"),
-    ("error", "errors belong into the job's output, where `tokmark jobs log` finds them"),
-    ("open-mode", "a job that starts again appends to its output; another mode would lose the first part"),
-    ("input", "the job script reads its own lines only"),
-    ("time", "use --set slurm.time=…, e.g. --set slurm.time=30m: the plan has to know its time limit"),
-    ("nodes", "the plan counts its nodes from the recipe's sizes: use --set deploy.… or --scale"),
+    ("error", "errors go to the job's output, where `tokmark jobs log` finds them"),
+    ("open-mode", "a restarted job appends to its output; another mode would lose the first part"),
+    ("input", "the job script reads only its own lines"),
+    ("time", "use --set slurm.time=…, e.g. --set slurm.time=30m: the plan needs the time limit"),
+    ("nodes", "the plan derives nodes from the recipe's sizes: use --set deploy.… or --scale"),
     (
         "signal",
-        "the script asks for SIGUSR1 in time to wrap up, so that a job at its limit keeps what it has",
+        "the script requests SIGUSR1 before the time limit, so that a job at its limit keeps its results",
     ),
-    ("requeue", "the script asks for it already"),
+    ("requeue", "the script already requests it"),
     (
         "no-requeue",
-        "a job that starts again goes on where it stopped; to forbid it: --set slurm.directives='[\"--no-requeue\"]'",
+        "a restarted job continues where it stopped; to forbid restarts: --set slurm.directives='[\"--no-requeue\"]'",
     ),
     ("wait", "use `tokmark submit --wait`"),
     ("wrap", "tokmark renders the script"),
     ("test-only", "`tokmark submit --dry-run` shows the script; `sbatch --test-only` takes it"),
-    ("parsable", "it is given already"),
+    ("parsable", "tokmark already sets it"),
     ("help", "see `sbatch --help`"),
     ("usage", "see `sbatch --usage`"),
     ("version", "see `sbatch --version`"),
 ];
 
-/// Short options of the same kind.
+/// Short forms of refused options.
 const SHORT: [(&str, &str); 9] = [
     ("-a", "array"),
     ("-o", "output"),
@@ -44,10 +44,10 @@ const SHORT: [(&str, &str); 9] = [
     ("-V", "version"),
 ];
 
-/// The options for sbatch's argv: those with a name of their own in tokmark (`nodelist`, value), then `--slurm-arg`s.
+/// The options for sbatch's argv: tokmark's named options (`nodelist`, value), then `--slurm-arg`s.
 ///
 /// # Errors
-/// All that are no options, given twice, or not for users to set.
+/// All arguments that are not options, are given twice, or are refused.
 pub fn argv(named: &[(&str, Option<String>)], raw: &[String]) -> Result<Vec<String>, Vec<InputError>> {
     let mut argv = Vec::new();
     let mut seen: Vec<String> = Vec::new();
@@ -69,7 +69,7 @@ pub fn argv(named: &[(&str, Option<String>)], raw: &[String]) -> Result<Vec<Stri
         };
         if text.contains(['\n', '\0']) || (!is_short && !letters(&key)) || text == "-" {
             errors.push(
-                wrong("no option of sbatch")
+                wrong("not an option of sbatch")
                     .expected("key=value or a bare flag, e.g. --slurm-arg nodelist=node3"),
             );
             continue;
@@ -93,7 +93,7 @@ pub fn argv(named: &[(&str, Option<String>)], raw: &[String]) -> Result<Vec<Stri
     if errors.is_empty() { Ok(argv) } else { Err(errors) }
 }
 
-/// Names of the variables that `--export=ALL,NAME=VALUE,…` among the options sets for the job.
+/// Names of the variables that `--export=ALL,NAME=VALUE,…` sets.
 pub fn exported(argv: &[String]) -> Vec<&str> {
     let lists = argv.iter().filter_map(|option| option.strip_prefix("--export="));
     lists.flat_map(|list| list.split(',')).filter_map(|item| Some(item.split_once('=')?.0)).collect()
@@ -141,14 +141,14 @@ mod tests {
             (&[], &["nodes=2"], "counts its nodes"),
             (&[], &["-N", "hold"], "counts its nodes"),
             (&[], &["--signal=B:CONT@60"], "SIGUSR1"),
-            (&[], &["requeue"], "asks for it already"),
+            (&[], &["requeue"], "already requests it"),
             (&[], &["no-requeue"], "slurm.directives"),
             (&[], &["open-mode=truncate"], "appends"),
             (&[], &["error=x"], "jobs log"),
             (&[], &["-i/dev/null"], "its own lines"),
-            (&[], &["Node List"], "no option of sbatch"),
-            (&[], &[""], "no option of sbatch"),
-            (&[], &["=5"], "no option of sbatch"),
+            (&[], &["Node List"], "not an option of sbatch"),
+            (&[], &[""], "not an option of sbatch"),
+            (&[], &["=5"], "not an option of sbatch"),
         ];
         for (named, raw, said) in table {
             let error = given(named, raw).unwrap_err();

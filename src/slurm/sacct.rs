@@ -1,34 +1,34 @@
-//! `sacct`: what the accounting knows of jobs, ended ones above all.
+//! `sacct`: jobs in the accounting, mainly ended ones.
 //!
 //! Source: sacct(1).
 //!
-//! The accounting lags by up to five seconds and, until slurmctld's own record arrives, may show a job that has
-//! begun (or even ended) as `PENDING`, named `allocation`, on the first of its nodes.
+//! The accounting lags by up to five seconds and, until slurmctld's record arrives, may show a started or ended job as `PENDING`,
+//! named `allocation`, on its first node.
 
 use super::status::{ExitCode, text};
 use super::{JobId, JobState, JobStatus, Unparsable, joined, unix_s};
 
-/// The name comes last: it alone may contain the separator.
+/// The name comes last, because it may contain the separator.
 const FIELDS: &str = "JobID,State,ExitCode,NodeList,Submit,Start,End,ElapsedRaw,TimelimitRaw,Reason,JobName";
 const FIELD_COUNT: usize = 11;
 
-/// The argv that asks for many jobs at once: allocations only, no steps.
+/// The argv for many jobs: allocations only, no steps.
 pub fn argv(ids: &[JobId]) -> Vec<String> {
     let jobs = format!("--jobs={}", joined(ids));
     let format = format!("--format={FIELDS}");
     ["sacct", "--allocations", "--noheader", "--parsable2", &jobs, &format].map(str::to_owned).to_vec()
 }
 
-/// sacct said that the cluster keeps no accounting: a property of the site, not a failure.
+/// Whether sacct reports that the cluster keeps no accounting, which is a property of the site, not a failure.
 pub fn is_disabled(output: &str) -> bool {
     output.contains("Slurm accounting storage is disabled")
 }
 
-/// The jobs in sacct's stdout, in its order; of a requeued job, which sacct can list several times, the last run.
-/// Lines that do not begin with a job id and the separator are skipped. An unknown job is simply not there.
+/// The jobs in sacct's stdout, in its order; of a requeued job, which sacct may list several times, the last run.
+/// Skips lines that do not begin with a job id and the separator. Unknown jobs are absent.
 ///
 /// # Errors
-/// A job's line that lacks fields.
+/// A job's line lacks fields.
 pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
     let mut jobs: Vec<JobStatus> = Vec::new();
     for line in stdout.lines() {

@@ -4,7 +4,7 @@
 
 use super::present;
 
-/// The argv that shows what a user may charge, a line for each account and partition.
+/// The argv that lists what a user may charge, one line per account and partition.
 pub fn argv(user: &str) -> Vec<String> {
     let format = "format=Account,Partition,QOS,DefaultQOS".to_owned();
     let mut argv: Vec<String> =
@@ -23,9 +23,9 @@ pub fn default_argv(user: &str) -> Vec<String> {
     argv
 }
 
-/// The cluster keeps no accounting, so there are no accounts.
-pub fn is_disabled(said: &str) -> bool {
-    said.contains("not running a supported accounting_storage plugin")
+/// Whether the output says that the cluster keeps no accounting.
+pub fn is_disabled(output: &str) -> bool {
+    output.contains("not running a supported accounting_storage plugin")
 }
 
 /// What a user may charge.
@@ -33,15 +33,15 @@ pub fn is_disabled(said: &str) -> bool {
 pub struct Association {
     /// The account.
     pub account: String,
-    /// The one partition it is for.
+    /// The only partition it is valid for.
     pub partition: Option<String>,
-    /// QOS it may ask for.
+    /// Allowed QOS.
     pub qos: Vec<String>,
-    /// QOS of a job that asks for none.
+    /// Default QOS.
     pub default_qos: Option<String>,
 }
 
-/// The associations in the stdout of [`argv`]'s call. Other lines are skipped.
+/// The associations in the stdout of [`argv`]. Skips other lines.
 pub fn parse(stdout: &str) -> Vec<Association> {
     let lines = stdout.lines().map(str::trim).filter(|line| line.matches('|').count() == 3);
     let owned = |text: Option<&str>| text.and_then(present).map(str::to_owned);
@@ -58,7 +58,7 @@ pub fn parse(stdout: &str) -> Vec<Association> {
         .collect()
 }
 
-/// The default account in the stdout of [`default_argv`]'s call.
+/// The default account in the stdout of [`default_argv`].
 pub fn parse_default(stdout: &str, user: &str) -> Option<String> {
     let mut lines = stdout.lines().filter_map(|line| line.trim().split_once('|'));
     let (_, account) = lines.find(|(name, _)| *name == user)?;

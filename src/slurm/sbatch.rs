@@ -1,4 +1,4 @@
-//! `sbatch`: its argv, the id in its answer, advice on its refusals.
+//! `sbatch`: its argv, the id in its output, advice on its refusals.
 //!
 //! Source: sbatch(1).
 
@@ -8,7 +8,7 @@ use super::{JobId, Unparsable};
 
 /// The argv that submits `script` with `args` before it (`--partition=…`).
 ///
-/// A relative script that begins with a dash is given as `./-x`: sbatch would take it for an option.
+/// A relative path that begins with a dash becomes `./-x`, because sbatch would read it as an option.
 pub fn argv(script: &Path, args: &[String]) -> Vec<String> {
     let script = script.to_string_lossy();
     let script = if script.starts_with('-') { format!("./{script}") } else { script.into_owned() };
@@ -18,8 +18,8 @@ pub fn argv(script: &Path, args: &[String]) -> Vec<String> {
     argv
 }
 
-/// Variables that sbatch must not see when tokmark calls it: those that the script says itself by then, and those that would
-/// make another kind of job of it (an array, an output elsewhere) or keep sbatch from returning.
+/// Variables hidden from sbatch: those whose values are already in the script, and those that would change the job (an array,
+/// another output) or keep sbatch from returning.
 pub const CLEARED_ENV: &[&str] = &[
     "SBATCH_ACCOUNT",
     "SBATCH_ARRAY_INX",
@@ -45,17 +45,17 @@ pub const CLEARED_ENV: &[&str] = &[
     "SBATCH_WCKEY",
 ];
 
-/// A job that sbatch took.
+/// A submitted job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
     /// Its id.
     pub id: JobId,
-    /// The cluster, which sbatch tells in a multi-cluster set-up only.
+    /// The cluster, only in a multi-cluster set-up.
     pub cluster: Option<String>,
 }
 
-/// The id in sbatch's stdout: `123`, `123;cluster`, or (where a wrapper drops `--parsable`) `Submitted batch job 123`.
-/// Lines around it are skipped; of several that fit the last counts, since sbatch prints it as it ends.
+/// The id in sbatch's stdout: `123`, `123;cluster`, or (if a wrapper drops `--parsable`) `Submitted batch job 123`. Other lines are
+/// skipped; the last match counts, because sbatch prints the id at its end.
 ///
 /// # Errors
 /// No such line.
@@ -79,12 +79,12 @@ fn parse_line(line: &str) -> Option<Submitted> {
     id.bytes().all(|b| b.is_ascii_digit()).then_some(Submitted { id: id.parse().ok()?, cluster })
 }
 
-/// The argv that asks whether Slurm would take a script. It prints when and where on stderr, and uses up a job id.
+/// The argv that tests whether Slurm would accept a script. It prints time and place on stderr, and consumes a job id.
 pub fn test_argv(script: &Path) -> Vec<String> {
     vec!["sbatch".to_owned(), "--test-only".to_owned(), script.display().to_string()]
 }
 
-/// Parts of sbatch's refusals (22.05 to 24.x), and what to do about each. The first that fits counts.
+/// Parts of sbatch's refusals (22.05 to 24.x) and advice. The first match counts.
 const ADVICE: &[(&str, &str)] = &[
     (
         "invalid partition",
@@ -117,11 +117,11 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     (
         "Node count specification invalid",
-        "the partition has fewer nodes than the deployment needs: another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or fewer GPUs",
+        "the partition has fewer nodes than the deployment needs: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs",
     ),
     (
         "More processors requested than permitted",
-        "the partition is smaller than the deployment: another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or fewer GPUs",
+        "the partition is smaller than the deployment: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs",
     ),
     (
         "Requested node configuration is not available",
@@ -146,14 +146,14 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     ("does not look like a batch script", "the script must begin with #!: render it again"),
     ("DOS line breaks", "the script has CRLF line ends: render it again, or run dos2unix"),
-    ("Unable to open file", "the script is not there, or not readable on this host"),
+    ("Unable to open file", "the script is missing, or not readable on this host"),
     ("could not establish a configuration source", "Slurm has no configuration here: set SLURM_CONF"),
-    ("Unable to contact slurm controller", "the controller does not answer: try `scontrol ping`"),
-    ("QOSMax", "the QOS limits how much one user may have: wait for running jobs, or ask for less"),
-    ("AssocMax", "the account limits how much one user may have: wait for running jobs, or ask for less"),
+    ("Unable to contact slurm controller", "the controller does not answer: run `scontrol ping`"),
+    ("QOSMax", "the QOS limits the resources of one user: wait for running jobs, or request less"),
+    ("AssocMax", "the account limits the resources of one user: wait for running jobs, or request less"),
     (
         "violates accounting/QOS policy",
-        "ask for less, or set another `[slurm] account` or `qos` in site.toml",
+        "request less, or set another `[slurm] account` or `qos` in site.toml",
     ),
 ];
 

@@ -1,5 +1,4 @@
-//! `scontrol`: one job as slurmctld knows it (where there is no accounting), host lists written out, the cluster's
-//! configuration and its nodes.
+//! `scontrol`: one job in slurmctld (for clusters without accounting), host lists, the cluster's configuration and nodes.
 //!
 //! Source: scontrol(1).
 
@@ -13,12 +12,12 @@ pub fn job_argv(id: &JobId) -> Vec<String> {
     ["scontrol", "--oneliner", "show", "job", id.as_str()].map(str::to_owned).to_vec()
 }
 
-/// The argv that writes a host list out, one name per line.
+/// The argv that expands a host list, one name per line.
 pub fn hostnames_argv(host_list: &str) -> Vec<String> {
     ["scontrol", "show", "hostnames", host_list].map(str::to_owned).to_vec()
 }
 
-/// The argv that asks whether slurmctld answers. It does so at once, where other tools wait for minutes.
+/// The argv that tests whether slurmctld answers. It returns at once, while other tools wait for minutes.
 pub fn ping_argv() -> Vec<String> {
     ["scontrol", "ping"].map(str::to_owned).to_vec()
 }
@@ -28,20 +27,20 @@ pub fn config_argv() -> Vec<String> {
     ["scontrol", "show", "config"].map(str::to_owned).to_vec()
 }
 
-/// The argv that shows every node on a line.
+/// The argv that shows every node, one per line.
 pub fn nodes_argv() -> Vec<String> {
     ["scontrol", "--oneliner", "show", "node"].map(str::to_owned).to_vec()
 }
 
-/// scontrol failed only because slurmctld does not know the job (any more).
+/// Whether scontrol failed only because slurmctld does not, or no longer, know the job.
 pub fn knows_none(stderr: &str) -> bool {
     stderr.contains("Invalid job id specified")
 }
 
-/// The jobs in the stdout of [`job_argv`]'s call, one a line (an array has several). Other lines are skipped.
+/// The jobs in the stdout of [`job_argv`], one per line (an array has several). Skips other lines.
 ///
 /// # Errors
-/// A line that begins with `JobId=` and has no id, name or state.
+/// A line begins with `JobId=` but lacks id, name or state.
 pub fn parse_jobs(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
     let lines = stdout.lines().map(str::trim_start).filter(|line| line.starts_with("JobId="));
     lines.map(|line| parse_job(line).ok_or_else(|| unparsable("JobId=… JobState=…", line))).collect()
@@ -51,8 +50,8 @@ fn unparsable(wanted: &'static str, found: &str) -> Unparsable {
     Unparsable { tool: "scontrol", wanted, found: found.to_owned() }
 }
 
-/// Users choose JobName and, from Command on, paths and comments. They may hold spaces and `Key=`, so all else is
-/// looked for between UserId, which follows the name, and Command.
+/// JobName, Command and what follows contain arbitrary text with spaces and `Key=`, so the other keys are read between UserId, which
+/// follows the name, and Command.
 fn parse_job(line: &str) -> Option<JobStatus> {
     let (head, rest) = line.split_once(" UserId=")?;
     let (ids, name) = head.split_once(" JobName=")?;
@@ -80,8 +79,8 @@ fn parse_job(line: &str) -> Option<JobStatus> {
     Some(status.without_forecast())
 }
 
-/// GPUs on each node of the job in the stdout of [`job_argv`]'s call: those allocated (`AllocTRES`, before 23.02 `TRES`),
-/// else those asked for (`TresPerNode`); `None` where neither counts GPUs.
+/// GPUs per node of the job in the stdout of [`job_argv`]: allocated ones (`AllocTRES`, before 23.02 `TRES`), else requested ones
+/// (`TresPerNode`); `None` if neither counts GPUs.
 pub fn gpus_per_node(stdout: &str) -> Option<u32> {
     let line = stdout.lines().map(str::trim_start).find(|line| line.starts_with("JobId="))?;
     let (_, rest) = line.split_once(" UserId=")?;
@@ -109,11 +108,10 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     Some(rest[..next.unwrap_or(rest.len())].trim_end())
 }
 
-/// The host names in the stdout of [`hostnames_argv`]'s call, in order. Lines of several words or of no letter or
-/// digit (banners) are skipped.
+/// The host names in the stdout of [`hostnames_argv`], in order. Skips banners: lines of several words, or without letter or digit.
 ///
 /// # Errors
-/// A word that is no host name (scontrol makes `sn]` of the broken list `sn[1-`), or no name at all.
+/// A word is not a host name (scontrol makes `sn]` of the broken list `sn[1-`), or there is no name.
 pub fn parse_hostnames(stdout: &str) -> Result<Vec<String>, Unparsable> {
     let mut names = Vec::new();
     for line in stdout.lines().map(str::trim) {
@@ -128,7 +126,7 @@ pub fn parse_hostnames(stdout: &str) -> Result<Vec<String>, Unparsable> {
     if names.is_empty() { Err(unparsable("a host name", stdout)) } else { Ok(names) }
 }
 
-/// The values in the stdout of [`config_argv`]'s call, by name. Other lines are skipped.
+/// The values in the stdout of [`config_argv`], by name. Skips other lines.
 pub fn parse_config(stdout: &str) -> BTreeMap<String, String> {
     let pairs = stdout.lines().filter_map(|line| line.split_once('='));
     let pairs = pairs.map(|(name, value)| (name.trim(), value.trim()));
@@ -138,7 +136,7 @@ pub fn parse_config(stdout: &str) -> BTreeMap<String, String> {
     pairs.filter(|(name, _)| is_name(name)).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The architecture of each node in the stdout of [`nodes_argv`]'s call. A node that has never been up has none.
+/// The architecture of each node in the stdout of [`nodes_argv`]. A node that was never up has none.
 pub fn parse_archs(stdout: &str) -> BTreeMap<String, String> {
     let nodes = stdout.lines().map(str::trim).filter(|line| line.starts_with("NodeName="));
     let word = |line: &str, key: &str| {

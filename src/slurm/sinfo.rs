@@ -1,19 +1,19 @@
 //! `sinfo`: nodes, their partitions, GPUs and features.
 //!
-//! Source: sinfo(1), gres.conf(5) for what GRES looks like.
+//! Sources: sinfo(1); gres.conf(5) for GRES.
 
 use super::{Unparsable, present};
 
-/// The argv that shows a line for each node and partition it is in: those that the user may use, or all, hidden ones too.
+/// The argv that lists each node in each partition: those that the user may use, or all including hidden ones.
 pub fn argv(all: bool) -> Vec<String> {
-    // Features come last: they may hold anything.
+    // Features come last, because they may contain anything.
     let format = "--format=%N|%P|%a|%T|%l|%c|%m|%G|%f";
     let mut argv: Vec<String> = ["sinfo", "--noheader", "--Node", format].map(str::to_owned).into();
     argv.extend(all.then(|| "--all".to_owned()));
     argv
 }
 
-/// The argv that says the version.
+/// The argv that prints the version.
 pub fn version_argv() -> Vec<String> {
     ["sinfo", "--version"].map(str::to_owned).into()
 }
@@ -25,11 +25,11 @@ pub struct NodeLine {
     pub node: String,
     /// Name of the partition.
     pub partition: String,
-    /// Jobs that name no partition go there.
+    /// Whether the partition is the default.
     pub is_default: bool,
-    /// The partition takes jobs.
+    /// Whether the partition accepts jobs.
     pub is_up: bool,
-    /// State of the node, e.g. `idle`, `mixed`, `drained`, without the marks that sinfo puts behind it.
+    /// State of the node, e.g. `idle`, `mixed`, `drained`, without the marks that sinfo appends.
     pub state: String,
     /// Time limit of the partition as Slurm writes it.
     pub time_limit: String,
@@ -44,7 +44,7 @@ pub struct NodeLine {
 }
 
 impl NodeLine {
-    /// Whether a job could start on the node, now or when others have ended.
+    /// Whether a job could start on the node, now or after others.
     pub fn is_usable(&self) -> bool {
         let gone = ["down", "drain", "fail", "maint", "unknown", "inval", "error", "power_down", "future"];
         self.is_up && !gone.iter().any(|word| self.state.starts_with(word))
@@ -54,22 +54,22 @@ impl NodeLine {
 /// GPUs in a node's GRES.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuGres {
-    /// Type, when GRES names one.
+    /// Type, if GRES names one.
     pub kind: Option<String>,
     /// How many.
     pub count: u32,
 }
 
-/// The version in the stdout of [`version_argv`]'s call: `22.05.8`.
+/// The version in the stdout of [`version_argv`]: `22.05.8`.
 pub fn parse_version(stdout: &str) -> Option<String> {
     let line = stdout.lines().find_map(|line| line.trim().strip_prefix("slurm"))?;
     line.split_whitespace().next_back().map(str::to_owned)
 }
 
-/// The nodes in the stdout of [`argv`]'s call. Lines without its separators (banners) are skipped.
+/// The nodes in the stdout of [`argv`]. Skips lines without separators (banners).
 ///
 /// # Errors
-/// A line with them that lacks a node or a number.
+/// A line with separators lacks a node or a number.
 pub fn parse(stdout: &str) -> Result<Vec<NodeLine>, Unparsable> {
     let lines = stdout.lines().map(str::trim).filter(|line| line.matches('|').count() >= 8);
     lines
@@ -108,12 +108,12 @@ fn parse_line(line: &str) -> Option<NodeLine> {
     })
 }
 
-/// A number; `+` behind it says that others of a group have more.
+/// A number; a trailing `+` means that others of a group have more.
 fn number(text: &str) -> Option<u64> {
     text.trim_end_matches('+').parse().ok()
 }
 
-/// The GPUs of `gpu:h100:8(S:0-1),nvme:1`; those of one type are added up. What is no GPU is left out.
+/// The GPUs of `gpu:h100:8(S:0-1),nvme:1`, summed by type. Other resources are left out.
 pub fn parse_gres(text: &str) -> Vec<GpuGres> {
     let mut found: Vec<GpuGres> = Vec::new();
     for entry in present(text).map(entries).unwrap_or_default() {
@@ -139,7 +139,7 @@ pub fn parse_gres(text: &str) -> Vec<GpuGres> {
     found
 }
 
-/// The entries of a GRES list, without what stands in parentheses: sockets, indices, names of shards.
+/// The entries of a GRES list, without the parts in parentheses: sockets, indices, names of shards.
 fn entries(text: &str) -> Vec<String> {
     let mut plain = String::new();
     let mut depth = 0_u32;

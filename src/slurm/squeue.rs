@@ -1,39 +1,39 @@
-//! `squeue`: what slurmctld knows of jobs, and the steps of a running job.
+//! `squeue`: jobs in slurmctld, and the steps of a running job.
 //!
 //! Source: squeue(1).
 
 use super::status::text;
 use super::{JobId, JobState, JobStatus, StepInfo, Unparsable, duration_s, joined, unix_s};
 
-/// The name comes last: it alone may contain the separator.
+/// The name comes last, because it may contain the separator.
 const FIELDS: &str = "%i|%T|%N|%V|%S|%e|%M|%l|%r|%j";
 const FIELD_COUNT: usize = 10;
 
-/// The argv that asks for many jobs at once.
+/// The argv for many jobs.
 ///
-/// `--states=all`, since slurmctld still knows the final state of a job for `MinJobAge` seconds, sooner and more
-/// surely than the accounting. An unknown id among several is left out; alone it makes squeue fail, see [`knows_none`].
+/// `--states=all`, because slurmctld knows the final state of a job for `MinJobAge` seconds, earlier and more reliably than the
+/// accounting. An unknown id among several is left out; alone it makes squeue fail, see [`knows_none`].
 pub fn argv(ids: &[JobId]) -> Vec<String> {
     let jobs = format!("--jobs={}", joined(ids));
     let format = format!("--format={FIELDS}");
     ["squeue", "--noheader", "--states=all", &jobs, &format].map(str::to_owned).to_vec()
 }
 
-/// The argv that asks for a job's running steps.
+/// The argv for a job's running steps.
 pub fn steps_argv(id: &JobId) -> Vec<String> {
     let jobs = format!("--jobs={id}");
     ["squeue", "--noheader", "--steps", &jobs, "--format=%i|%j"].map(str::to_owned).to_vec()
 }
 
-/// squeue failed only because slurmctld knows none of the ids (any more).
+/// Whether squeue failed only because slurmctld does not, or no longer, know any of the ids.
 pub fn knows_none(stderr: &str) -> bool {
     stderr.contains("Invalid job id specified")
 }
 
-/// The jobs in squeue's stdout. Lines that do not begin with a job id and the separator are skipped.
+/// The jobs in squeue's stdout. Skips lines that do not begin with a job id and the separator.
 ///
 /// # Errors
-/// A job's line that lacks fields.
+/// A job's line lacks fields.
 pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
     let mut jobs = Vec::new();
     for line in stdout.lines() {
@@ -63,7 +63,7 @@ pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
     Ok(jobs)
 }
 
-/// The steps in the stdout of [`steps_argv`]'s call. Total: other lines are skipped.
+/// The steps in the stdout of [`steps_argv`]. Skips other lines.
 pub fn parse_steps(stdout: &str) -> Vec<StepInfo> {
     let step = |line: &str| {
         let (id, name) = line.trim_start().split_once('|')?;

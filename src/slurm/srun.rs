@@ -3,27 +3,27 @@
 //! Source: srun(1); pyxis' README for `--container-*`.
 //!
 //! Why the options are what they are:
-//! - `--overlap`: a step takes its nodes for itself otherwise, and the next one waits behind the server for ever.
-//! - `--nodes`, `--ntasks`, `--ntasks-per-node`, `--mem=0`: the job's own sizes come down as `SLURM_*` variables, which
-//!   a bare srun would obey; an option wins. `--mem=0` is all of the job's memory on the node. Those that have no
-//!   neutral option are in [`CLEARED_ENV`].
-//! - no `--cpus-per-task`: it implies `--exact`, and the step would have that many CPUs instead of the job's.
-//!   `--cpu-bind=none` for the same end, where task/affinity would pin a lone task to one core. Clusters without it
-//!   remark on srun's stderr that they lack "support for cpu binding", and go on.
-//! - no `--gpus*` or `--gres`: the step sees all of its nodes' GPUs. Two overlapping steps that ask for two GPUs each
-//!   both get 0 and 1, so shares are made by [`Step::env`] (`CUDA_VISIBLE_DEVICES`).
-//! - `--overcommit`: a task for each GPU is more tasks than a job without `--exclusive` has CPUs.
+//! - `--overlap`: otherwise a step takes its nodes exclusively, and the next step waits for the server forever.
+//! - `--nodes`, `--ntasks`, `--ntasks-per-node`, `--mem=0`: options override the job's sizes in `SLURM_*` variables, which a bare
+//!   srun would obey. `--mem=0` means all of the job's memory on the node. Variables without a neutral option are in
+//!   [`CLEARED_ENV`].
+//! - no `--cpus-per-task`: it implies `--exact`, which gives the step that many CPUs instead of the job's. `--cpu-bind=none`,
+//!   because task/affinity would pin a single task to one core; clusters without it print that they lack "support for cpu
+//!   binding" and continue.
+//! - no `--gpus*` or `--gres`: the step sees all GPUs of its nodes. Two overlapping steps that request two GPUs each would both
+//!   get 0 and 1, so [`Step::env`] (`CUDA_VISIBLE_DEVICES`) divides them.
+//! - `--overcommit`: one task per GPU may exceed the CPUs of a job without `--exclusive`.
 //! - `--export=ALL`: a job submitted with `--export=NONE` leaves `SLURM_EXPORT_ENV=NONE` behind.
-//! - `--kill-on-bad-exit=1` and no `--no-kill`: an engine that lost a task or a node is dead, and its step must say so.
-//! - `--input=none`: servers read nothing, and srun does not fight over the script's stdin.
-//! - `--open-mode=append`: the logs of a requeued job only ever grow.
+//! - `--kill-on-bad-exit=1` and no `--no-kill`: an engine that lost a task or a node is dead, so its step must end.
+//! - `--input=none`: servers read nothing, and srun leaves the script's stdin alone.
+//! - `--open-mode=append`: a requeued job appends to its logs.
 //!
 //! Slurm places tasks on nodes in the allocation's order, whatever the order in `--nodelist`.
 
 use std::path::{Path, PathBuf};
 
-/// Variables that srun must not see: they speak of the whole job's GPUs or tasks, or were left by an allocation that the
-/// job was submitted from, and no option undoes them.
+/// Variables hidden from srun: they describe the whole job's GPUs or tasks, or an allocation that the job was submitted from, and no
+/// option overrides them.
 pub const CLEARED_ENV: &[&str] = &[
     "SLURM_GPUS",
     "SLURM_GPUS_PER_TASK",
@@ -52,7 +52,7 @@ pub const CLEARED_ENV: &[&str] = &[
     "SLURM_LABELIO",
 ];
 
-/// Where the tasks' stdout and stderr go. Paths are literal: a `%` in them is no pattern.
+/// Where the tasks' stdout and stderr go. Paths are literal: `%` in them starts no pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutput {
     /// One file for all tasks.
@@ -61,55 +61,55 @@ pub enum StepOutput {
     PerTask(PathBuf),
 }
 
-/// A container by way of pyxis.
+/// A pyxis container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
     /// `--container-image`: a reference (`nvcr.io#nvidia/x:1`) or the path of a `.sqsh`.
     pub image: Option<String>,
-    /// `--container-name`: shared by steps of the job on a node, so the image is unpacked once.
+    /// `--container-name`: shared by the job's steps on a node, so the image is unpacked once.
     pub name: Option<String>,
-    /// `--container-mounts`: `SRC:DST[:FLAGS]` each; pyxis has no way to write a comma in one.
+    /// `--container-mounts`: `SRC:DST[:FLAGS]` each; a comma cannot be escaped.
     pub mounts: Vec<String>,
     /// `--container-workdir`.
     pub workdir: Option<String>,
-    /// `--container-env`: names of variables whose value the host decides, not the image. Secrets travel this way.
+    /// `--container-env`: variables that keep the host's value, such as secrets.
     pub env: Vec<String>,
-    /// Flags as they are, e.g. `--no-container-mount-home`.
+    /// Verbatim flags, e.g. `--no-container-mount-home`.
     pub flags: Vec<String>,
 }
 
 /// A step to start: one role's processes on some nodes of the allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// `--job-name`: what `squeue --steps` shows, and how a step's id is found again.
+    /// `--job-name`: shown by `squeue --steps`, and used to find the step's id.
     pub name: String,
     /// The nodes it runs on; all of them get tasks.
     pub nodes: Vec<String>,
-    /// Tasks in all, spread evenly.
+    /// Total tasks, spread evenly.
     pub ntasks: u32,
     /// Where output goes.
     pub output: StepOutput,
-    /// A file for stderr alone; without it stderr goes where stdout goes.
+    /// A file for stderr; without it stderr goes to stdout's file.
     pub error: Option<PathBuf>,
     /// `--mpi`, e.g. `pmix`; without it the cluster's default.
     pub mpi: Option<String>,
-    /// `--chdir` on the host; srun goes on in /tmp when it is missing.
+    /// `--chdir` on the host; if missing, srun uses /tmp.
     pub chdir: Option<PathBuf>,
     /// The container, if any.
     pub container: Option<Container>,
-    /// Set for the tasks alone by `env K=V …` before the command, after Slurm and the container had their say.
-    /// It shows in argv: no secrets.
+    /// Variables set for the tasks by `env K=V …` before the command, which overrides Slurm and the container. They appear in argv:
+    /// no secrets.
     pub env: Vec<(String, String)>,
-    /// Taken out of the tasks' environment, in the same place.
+    /// Variables removed in the same way.
     pub unset: Vec<String>,
-    /// A site's own options, after all others, so they win.
+    /// The site's options, last, so they override others.
     pub extra: Vec<String>,
     /// The command.
     pub argv: Vec<String>,
 }
 
 impl Step {
-    /// A step with one task on each node.
+    /// A step with one task per node.
     pub fn new(name: &str, nodes: &[String], output: StepOutput, argv: &[String]) -> Self {
         Self {
             name: name.to_owned(),
@@ -169,7 +169,7 @@ impl StepOutput {
     }
 }
 
-/// A path in an option where `%` would begin a pattern.
+/// A path with `%` escaped, because it would start a pattern.
 fn literal(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%%")
 }

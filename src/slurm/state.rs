@@ -1,4 +1,4 @@
-//! The state of a job, total: a state that this version of tokmark has never heard of is data, not an error.
+//! The state of a job. A state unknown to this version of tokmark is data, not an error.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ macro_rules! states {
         #[serde(from = "String", into = "String")]
         pub enum JobState {
             $(#[doc = $doc] $variant,)*
-            /// A state that is not in the list, as Slurm wrote it.
+            /// Any other state, as Slurm wrote it.
             Unknown(String),
         }
 
@@ -19,7 +19,7 @@ macro_rules! states {
             /// Every state that has a name.
             pub const NAMED: &[Self] = &[$(Self::$variant,)*];
 
-            /// Slurm's long name, or the text that was not known.
+            /// Slurm's long name, or the unknown text.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -81,10 +81,10 @@ impl JobState {
         Self::Unknown(text.to_owned())
     }
 
-    /// The job has ended and does not come back by itself under this state.
+    /// Whether the job has ended.
     ///
-    /// `NODE_FAIL` and `PREEMPTED` are terminal; a job that Slurm requeues is `PENDING` again at the next look.
-    /// An unknown state is not terminal: whoever waits goes on waiting rather than taking it for an end.
+    /// `NODE_FAIL` and `PREEMPTED` are terminal; a requeued job is `PENDING` at the next poll. Unknown states are not terminal,
+    /// so that waiting continues.
     pub fn is_terminal(&self) -> bool {
         matches!(
             self,
@@ -99,11 +99,6 @@ impl JobState {
                 | Self::Preempted
                 | Self::Revoked
         )
-    }
-
-    /// Ended with exit code 0.
-    pub fn is_success(&self) -> bool {
-        *self == Self::Completed
     }
 }
 
@@ -170,7 +165,6 @@ mod tests {
         for state in [Pending, Running, Completing, Requeued, SpecialExit, Unknown("NEW".into())] {
             assert!(!state.is_terminal(), "{state}");
         }
-        assert!(Completed.is_success() && !Failed.is_success());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is known of a job and of its steps.
+//! The status of a job and of its steps.
 
 use std::fmt;
 
@@ -29,16 +29,16 @@ impl fmt::Display for ExitCode {
     }
 }
 
-/// What one look said of one job. Instants are unix seconds, durations seconds.
+/// The status of a job at one poll. Times are unix seconds, durations seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     /// The job.
     pub id: JobId,
     /// Its state.
     pub state: JobState,
-    /// Why it waits or how it failed, in Slurm's word (`Resources`, `JobLaunchFailure`).
+    /// Why it waits or failed, in Slurm's words (`Resources`, `JobLaunchFailure`).
     pub reason: Option<String>,
-    /// How it ended; only of an ended job, and not from squeue.
+    /// How it ended; only for ended jobs, and not from squeue.
     pub exit_code: Option<ExitCode>,
     /// Its nodes as a host list (`node[1-2]`); see `scontrol show hostnames`.
     pub nodes: Option<String>,
@@ -46,9 +46,9 @@ pub struct JobStatus {
     pub name: String,
     /// When it was submitted.
     pub submit: Option<i64>,
-    /// When it started; for a waiting job, when Slurm expects it to.
+    /// When it started; for a waiting job, the expected start.
     pub start: Option<i64>,
-    /// When it ended; only of an ended job.
+    /// When it ended; only for ended jobs.
     pub end: Option<i64>,
     /// How long it has run.
     pub elapsed_s: Option<u64>,
@@ -57,7 +57,7 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
-    /// A status of which only id and state are known.
+    /// A status with only id and state.
     pub fn new(id: JobId, state: JobState) -> Self {
         Self {
             id,
@@ -74,7 +74,7 @@ impl JobStatus {
         }
     }
 
-    /// Tools fill these with a forecast while a job lives: its end is its time limit, its exit code `0:0`.
+    /// Removes forecasts, which tools print for running jobs: the time limit as end, `0:0` as exit code.
     pub(super) fn without_forecast(mut self) -> Self {
         if !self.state.is_terminal() {
             self.end = None;
@@ -84,7 +84,7 @@ impl JobStatus {
     }
 }
 
-/// A value unless Slurm's word for none.
+/// A present value.
 pub(super) fn text(value: &str) -> Option<String> {
     present(value).map(str::to_owned)
 }
@@ -94,6 +94,6 @@ pub(super) fn text(value: &str) -> Option<String> {
 pub struct StepInfo {
     /// The step.
     pub id: StepId,
-    /// The name that `srun --job-name` gave it; `batch` and `extern` are Slurm's own.
+    /// Its name from `srun --job-name`; `batch` and `extern` are Slurm's.
     pub name: String,
 }

@@ -1,11 +1,11 @@
-//! Slurm's instants and durations.
+//! Slurm's times and durations.
 //!
-//! The executor asks with `SLURM_TIME_FORMAT=%s` and `TZ=UTC`, so an instant is either seconds since 1970 or, from a
-//! tool that does not honour the format, an ISO time that is UTC.
+//! The executor sets `SLURM_TIME_FORMAT=%s` and `TZ=UTC`, so a time is seconds since 1970 or, from tools that ignore the format, an
+//! ISO time in UTC.
 
 use super::present;
 
-/// An instant in unix seconds: `1795322736`, or `2026-11-22T02:31:49` read as UTC. Absent for `N/A`, `Unknown`, `NONE`.
+/// A time in unix seconds: `1795322736`, or `2026-11-22T02:31:49` read as UTC. Absent for `N/A`, `Unknown`, `NONE`.
 pub fn unix_s(text: &str) -> Option<i64> {
     let text = present(text)?;
     if text.bytes().all(|b| b.is_ascii_digit()) {

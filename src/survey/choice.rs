@@ -1,6 +1,4 @@
-//! What a user decides of a site file, and what has to be asked because the cluster leaves it open.
-//!
-//! Pure.
+//! The user's choices for a site file, and questions about what the cluster leaves open. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +6,7 @@ use super::{GpuGroup, Survey};
 use crate::document::{InputError, InputErrors, nearest};
 use crate::site::ContainerRuntime;
 
-/// What the user says of the site file; the rest follows from the survey.
+/// Values of the site file that the user chose; the rest follows from the survey.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     /// Name of the site.
@@ -21,29 +19,29 @@ pub struct Choice {
     pub qos: Option<String>,
     /// Reservation.
     pub reservation: Option<String>,
-    /// GPU type used when none is named.
+    /// Default GPU type.
     pub gpu: Option<String>,
     /// Container runtime.
     pub container: Option<ContainerRuntime>,
     /// tokmark binaries by architecture.
     pub binary: BTreeMap<String, String>,
-    /// Folder of the experiments.
+    /// Experiments folder.
     pub experiments: Option<String>,
 }
 
-/// Something that the cluster leaves open.
+/// A choice that the cluster leaves open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The flag that answers it.
     pub flag: &'static str,
-    /// What is asked.
+    /// The question.
     pub text: String,
-    /// The answers there are; the first is taken when nobody answers.
+    /// The possible answers; the first is the default.
     pub options: Vec<String>,
 }
 
 impl Choice {
-    /// What has to be asked: several partitions with GPUs and none that is the default, several accounts and none that is.
+    /// The open choices: several partitions with GPUs, or several accounts, without a default.
     pub fn questions(&self, survey: &Survey, groups: &[GpuGroup]) -> Vec<Question> {
         let mut questions = Vec::new();
         let candidates = groups.first().map(partitions_of).unwrap_or_default();
@@ -66,7 +64,7 @@ impl Choice {
         questions
     }
 
-    /// Takes the answer to a question.
+    /// Stores the answer to a question.
     pub fn answer(&mut self, question: &Question, answer: &str) {
         match question.flag {
             "--partition" => self.partition = Some(answer.to_owned()),
@@ -74,10 +72,10 @@ impl Choice {
         }
     }
 
-    /// Checks what was chosen against what there is.
+    /// Checks the choices against the cluster.
     ///
     /// # Errors
-    /// Each choice that the cluster does not have.
+    /// Each choice that the cluster lacks.
     pub fn check(&self, survey: &Survey, groups: &[GpuGroup]) -> Result<(), InputErrors> {
         let mut errors = Vec::new();
         let mut one_of = |flag: &str, chosen: &Option<String>, known: Vec<&str>| {
@@ -106,7 +104,7 @@ impl Choice {
         InputErrors::check(errors)
     }
 
-    /// Partition of the whole site: the chosen one, else the default one if it has GPUs, else that of the largest group.
+    /// Partition of the whole site: the chosen one, else the default if it has GPUs, else the best of the largest group.
     pub fn site_partition<'a>(&'a self, survey: &'a Survey, groups: &'a [GpuGroup]) -> Option<&'a str> {
         if let Some(chosen) = &self.partition {
             return Some(chosen);
@@ -119,12 +117,12 @@ impl Choice {
     }
 }
 
-/// The partition most of a group's nodes are in.
+/// The best partition of a group.
 pub fn best_partition(group: &GpuGroup) -> Option<&str> {
     partitions_of(group).first().map(|(name, _)| *name)
 }
 
-/// Partitions of a group that take jobs, the best first: the default one, then the one with most nodes, then by name.
+/// Partitions of a group that accept jobs: the default first, then by number of nodes, then by name.
 fn partitions_of(group: &GpuGroup) -> Vec<(&str, &super::groups::Place)> {
     let mut places: Vec<_> = group
         .partitions

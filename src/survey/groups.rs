@@ -1,6 +1,4 @@
-//! GPU types of a cluster: nodes with the same GPUs, by what GRES, features and partitions call them.
-//!
-//! Pure.
+//! GPU types of a cluster: nodes with the same GPUs, named after GRES, features or partitions. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +10,9 @@ use crate::slurm::sinfo::NodeLine;
 pub struct GpuGroup {
     /// tokmark's name of the type, e.g. `h100`.
     pub kind: String,
-    /// GRES's name of it, when GRES has one.
+    /// Its name in GRES, if any.
     pub gres_type: Option<String>,
-    /// GPUs of a node, as most of them have.
+    /// GPUs of most nodes.
     pub per_node: u32,
     /// Nodes with another number.
     pub odd: usize,
@@ -22,20 +20,20 @@ pub struct GpuGroup {
     pub nodes: BTreeSet<String>,
     /// Partitions with such nodes, by name.
     pub partitions: BTreeMap<String, Place>,
-    /// Architecture, when all agree.
+    /// Architecture, if all agree.
     pub arch: Option<String>,
     /// A feature that all of these nodes have, and no other node with GPUs.
     pub feature: Option<String>,
 }
 
-/// A partition as seen by the nodes of one GPU type.
+/// A partition with nodes of one GPU type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Nodes of the type in it.
     pub nodes: usize,
-    /// Jobs that name no partition go there.
+    /// Whether it is the default.
     pub is_default: bool,
-    /// It takes jobs.
+    /// Whether it accepts jobs.
     pub is_up: bool,
     /// Its time limit.
     pub time_limit: String,
@@ -46,7 +44,7 @@ type Members<'a> = Vec<(&'a NodeLine, u32)>;
 
 /// Groups the nodes that have GPUs, the largest group first.
 pub fn gpu_groups(lines: &[NodeLine], archs: &BTreeMap<String, String>) -> Vec<GpuGroup> {
-    // By what GRES calls them, or (untyped) by what features and partitions suggest.
+    // Named after GRES, or for untyped GPUs after features and partitions.
     let mut by_name: BTreeMap<(Option<String>, String), Members<'_>> = BTreeMap::new();
     for line in lines {
         for gpus in &line.gpus {
@@ -87,7 +85,7 @@ fn group(
     for count in counts.values() {
         *votes.entry(*count).or_default() += 1;
     }
-    // Of equal votes the larger number: a node with fewer has lost some.
+    // On a tie the larger number, because a node with fewer has lost some.
     let (per_node, voted) =
         votes.iter().max_by_key(|(count, votes)| (**votes, **count)).map_or((0, 0), |(c, v)| (*c, *v));
     let mut partitions: BTreeMap<String, Place> = BTreeMap::new();
@@ -113,21 +111,21 @@ fn group(
     }
 }
 
-/// The type of GPUs that GRES does not name.
+/// The type of untyped GPUs.
 fn suggested(line: &NodeLine, lines: &[NodeLine]) -> String {
     let partitions = lines.iter().filter(|other| other.node == line.node).map(|other| &other.partition);
     let names = line.features.iter().chain(partitions);
     names.filter_map(|name| known_gpu(name)).next().unwrap_or("gpu").to_owned()
 }
 
-/// A name as it can be a key of `[gpus]`.
+/// The name as a valid key of `[gpus]`.
 fn plain(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
     let plain: String = name.chars().map(keep).collect();
     if plain.is_empty() { "gpu".into() } else { plain }
 }
 
-/// The feature that tells a group from all other nodes with GPUs; the one named as the type is, when there are several.
+/// The feature that only this group has among nodes with GPUs; of several, the one named like the type.
 fn own_feature(group: &GpuGroup, lines: &[NodeLine]) -> Option<String> {
     let with_gpus = || lines.iter().filter(|line| !line.gpus.is_empty());
     let inside = |line: &&NodeLine| group.nodes.contains(&line.node);

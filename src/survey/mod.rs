@@ -1,6 +1,4 @@
-//! What can be learnt of a cluster by asking its tools: `init` writes a site file from it, `doctor` compares one with it.
-//!
-//! Nothing here prints.
+//! Facts about a cluster from its tools. `init` writes a site file from them, `doctor` compares one with them. Nothing here prints.
 
 pub mod choice;
 pub mod groups;
@@ -23,34 +21,34 @@ pub struct Survey {
     pub config: BTreeMap<String, String>,
     /// Every node in every partition.
     pub nodes: Vec<NodeLine>,
-    /// Partitions that sinfo does not show this user: hidden ones, and those of other groups.
+    /// Partitions that sinfo hides from this user: hidden ones, and those of other groups.
     pub hidden: BTreeSet<String>,
     /// Architecture of each node.
     pub archs: BTreeMap<String, String>,
-    /// The user who asks.
+    /// The user.
     pub user: String,
-    /// What the user may charge; `None` where the cluster keeps no accounts.
+    /// What the user may charge; `None` if the cluster keeps no accounts.
     pub associations: Option<Vec<Association>>,
-    /// The account charged when a job names none.
+    /// The account of jobs that name none.
     pub default_account: Option<String>,
     /// MPI types of srun.
     pub mpi: Vec<String>,
-    /// srun has pyxis' options.
+    /// Whether srun has pyxis' options.
     pub has_pyxis: bool,
-    /// sbatch and srun have `--segment`.
+    /// Whether sbatch and srun have `--segment`.
     pub has_segment: bool,
-    /// Where apptainer is on this machine.
+    /// Path of apptainer on this machine.
     pub apptainer: Option<String>,
     /// Architecture of this machine.
     pub login_arch: String,
-    /// Questions that were not answered, and why.
+    /// Queries that failed, and why.
     pub unanswered: Vec<String>,
 }
 
-/// Asks the cluster. What only some sites have may stay unanswered.
+/// Queries the cluster. Queries that not every site supports may fail.
 ///
 /// # Errors
-/// No Slurm here, none that answers, or no list of nodes.
+/// Slurm is missing or does not answer, or gives no list of nodes.
 pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
     slurm.ping().await?;
     let nodes = slurm.nodes(true).await?;
@@ -110,7 +108,7 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
     })
 }
 
-/// Name of the user this runs as.
+/// Name of the current user.
 fn user() -> String {
     let by_id = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     by_id.or_else(|| std::env::var("USER").ok()).unwrap_or_default()

@@ -1,6 +1,4 @@
-//! A site file from a survey, with a comment on each value that says where it came from.
-//!
-//! Pure.
+//! Writes a site file from a survey, with the origin of each value in a comment. Pure.
 
 use std::fmt::Write as _;
 
@@ -16,9 +14,7 @@ pub fn site_file(survey: &Survey, groups: &[GpuGroup], choice: &Choice) -> Strin
     let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
     let version = survey.version.as_deref().unwrap_or("of an unknown version");
     let mut page = Page::default();
-    page.comment(&format!(
-        "Written by `tokmark init` from what Slurm {version} of {cluster} says of itself."
-    ));
+    page.comment(&format!("Written by `tokmark init` from Slurm {version} of {cluster}."));
     page.comment("Check it with `tokmark doctor`. All keys: docs/sites.md");
     page.value("schema", "1", "");
     match &choice.name {
@@ -32,13 +28,13 @@ pub fn site_file(survey: &Survey, groups: &[GpuGroup], choice: &Choice) -> Strin
     match &choice.experiments {
         Some(folder) => page.text("experiments", folder, "--experiments"),
         None => page.comment(
-            "experiments = \"/shared/me/experiments\"   # where every node sees it; default ./experiments",
+            "experiments = \"/shared/me/experiments\"   # a folder that every node sees; default ./experiments",
         ),
     }
     slurm(&mut page, survey, groups, choice);
     container(&mut page, survey, choice);
     binaries(&mut page, survey, groups, choice);
-    page.section("models", "folders of weights, as compute nodes see them");
+    page.section("models", "folders of weights on compute nodes");
     page.comment("\"openai/gpt-oss-120b\" = \"/shared/models/gpt-oss-120b\"");
     let dialect = dialect(groups);
     let partition = choice.site_partition(survey, groups);
@@ -48,7 +44,7 @@ pub fn site_file(survey: &Survey, groups: &[GpuGroup], choice: &Choice) -> Strin
     page.0
 }
 
-/// How the cluster is asked for GPUs: by type when types share it and GRES tells them apart.
+/// How to request GPUs: by type if there are several and GRES names them.
 pub fn dialect(groups: &[GpuGroup]) -> GresDialect {
     match groups {
         [] => GresDialect::None,
@@ -77,9 +73,9 @@ fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice)
     if let Some(partition) = choice.site_partition(survey, groups) {
         let from = match &choice.partition {
             Some(_) => "chosen".to_owned(),
-            None if survey.default_partition() == Some(partition) => "the default one (sinfo)".to_owned(),
+            None if survey.default_partition() == Some(partition) => "the default (sinfo)".to_owned(),
             None => {
-                format!("has most nodes with GPUs (sinfo); there are: {}", survey.partitions().join(", "))
+                format!("has most nodes with GPUs (sinfo); all: {}", survey.partitions().join(", "))
             }
         };
         page.text("partition", partition, &from);
@@ -92,10 +88,8 @@ fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice)
         (None, Some(account)) if survey.default_account.as_deref() == Some(*account) => {
             page.text("account", account, &format!("your default (sacctmgr){}", others()));
         }
-        (None, Some(account)) => {
-            page.text("account", account, &format!("the first of yours (sacctmgr){}", others()))
-        }
-        (None, None) => page.comment("account = \"…\"   # sacctmgr shows none for you"),
+        (None, Some(account)) => page.text("account", account, &format!("your first (sacctmgr){}", others())),
+        (None, None) => page.comment("account = \"…\"   # sacctmgr lists none for you"),
     }
     if let Some(qos) = &choice.qos {
         page.text("qos", qos, "--qos");
@@ -114,7 +108,7 @@ fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice)
     if let Some(rule) =
         survey.config.get("SelectTypeParameters").filter(|rule| rule.to_uppercase().contains("MEMORY"))
     {
-        page.text("mem", "0", &format!("all of a node's, since Slurm hands out memory ({rule})"));
+        page.text("mem", "0", &format!("all memory of a node, because Slurm allocates memory ({rule})"));
     }
     let mpi = ["pmix", "pmi2"].into_iter().find(|wanted| survey.mpi.iter().any(|known| known == wanted));
     match mpi {
@@ -124,7 +118,7 @@ fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice)
     }
 }
 
-/// GRES of each group as sinfo writes it.
+/// GRES of each group in the notation of sinfo.
 fn shown(groups: &[GpuGroup]) -> String {
     let one = |group: &GpuGroup| match &group.gres_type {
         Some(kind) => format!("gpu:{kind}:{}", group.per_node),
@@ -137,9 +131,7 @@ fn container(page: &mut Page, survey: &Survey, choice: &Choice) {
     let (runtime, from) = match (choice.container, survey.has_pyxis, &survey.apptainer) {
         (Some(chosen), ..) => (chosen, "--container".to_owned()),
         (None, true, _) => (ContainerRuntime::Pyxis, "srun has --container-image".to_owned()),
-        (None, false, Some(path)) => {
-            (ContainerRuntime::Apptainer, format!("no pyxis in srun; here is {path}"))
-        }
+        (None, false, Some(path)) => (ContainerRuntime::Apptainer, format!("no pyxis in srun; found {path}")),
         (None, false, None) => {
             (ContainerRuntime::None, "neither pyxis in srun nor apptainer on PATH".to_owned())
         }
@@ -148,7 +140,7 @@ fn container(page: &mut Page, survey: &Survey, choice: &Choice) {
     page.text("runtime", runtime.name(), &from);
     if runtime != ContainerRuntime::None {
         page.comment("mounts = [\"/shared/models:/shared/models:ro\"]");
-        page.comment("images = \"/shared/images\"   # images of a registry are imported here once");
+        page.comment("images = \"/shared/images\"   # registry images are imported here once");
     }
 }
 
@@ -163,13 +155,13 @@ fn binaries(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choi
     if foreign.is_empty() && choice.binary.is_empty() {
         return;
     }
-    page.section("binary", "tokmark for nodes that are not like this machine");
+    page.section("binary", "tokmark for nodes of another architecture");
     for (arch, path) in &choice.binary {
         page.text(arch, path, "--binary");
     }
     for arch in foreign.into_iter().filter(|arch| !choice.binary.contains_key(*arch)) {
         page.comment(&format!(
-            "{arch} = \"/path/to/tokmark\"   # needed: some nodes are {arch}, this machine is {}",
+            "{arch} = \"/path/to/tokmark\"   # required: some nodes are {arch}, this machine is {}",
             survey.login_arch
         ));
     }
@@ -191,7 +183,7 @@ fn gpu_type(
     let odd = if group.odd > 0 { format!("; {} have another number", group.odd) } else { String::new() };
     page.value("per_node", &group.per_node.to_string(), &format!("GRES (sinfo){odd}"));
     if group.kind == "gpu" {
-        page.comment("Slurm does not say of which type: give the section its name, e.g. [gpus.h100]");
+        page.comment("Slurm does not name the type: rename the section, e.g. [gpus.h100]");
     }
     if let Some(kind) = group.gres_type.as_ref().filter(|kind| **kind != group.kind) {
         page.text("gres_type", kind, "GRES (sinfo)");
@@ -205,11 +197,9 @@ fn gpu_type(
     let alone = groups.iter().filter(|other| *other != group).all(|other| !shares(other));
     if dialect != GresDialect::TypedGres && !alone {
         match &group.feature {
-            Some(feature) => {
-                page.text("constraint", feature, "the feature that only these nodes have (sinfo)")
-            }
+            Some(feature) => page.text("constraint", feature, "a feature of only these nodes (sinfo)"),
             None => page.comment(
-                "constraint = \"…\"   # other GPUs share the partition, and no feature tells them apart",
+                "constraint = \"…\"   # other GPUs share the partition, and no feature separates them",
             ),
         }
     }
@@ -221,17 +211,17 @@ fn gpu_type(
     if is_rack && survey.has_segment && block {
         page.value("nodes_per_domain", "18", "NVL72: 72 GPUs, 4 a node (Slurm has topology/block)");
     } else if is_rack {
-        page.comment("nodes_per_domain = 18   # NVL72, where Slurm knows racks (topology/block, --segment)");
+        page.comment("nodes_per_domain = 18   # NVL72, if Slurm knows racks (topology/block, --segment)");
     }
 }
 
-/// The file as it grows.
+/// The text so far.
 #[derive(Default)]
 struct Page(String);
 
 impl Page {
     fn comment(&mut self, text: &str) {
-        let _infallible = writeln!(self.0, "# {}", one_line(text));
+        let _ = writeln!(self.0, "# {}", one_line(text));
     }
 
     fn section(&mut self, name: &str, from: &str) {
@@ -249,7 +239,7 @@ impl Page {
     }
 
     fn line(&mut self, line: &str, from: &str) {
-        let _infallible = if from.is_empty() {
+        let _ = if from.is_empty() {
             writeln!(self.0, "{line}")
         } else {
             writeln!(self.0, "{line:COMMENTS$} # {}", one_line(from))
@@ -257,7 +247,7 @@ impl Page {
     }
 }
 
-/// A comment ends with its line, whatever a cluster puts into its names.
+/// Without line breaks, because a comment ends with its line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -273,9 +263,9 @@ mod tests {
     use crate::survey::gpu_groups;
 
     proptest! {
-        /// Whatever a cluster calls its things.
+        /// With arbitrary names.
         #[test]
-        fn any_cluster_gives_a_site_file_that_can_be_read(
+        fn any_cluster_gives_a_readable_site_file(
             names in proptest::collection::vec("\\PC{0,6}", 5),
             counts in proptest::collection::vec(0_u32..9, 3),
         ) {

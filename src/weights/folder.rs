@@ -1,21 +1,21 @@
-//! Goes through a model's folder and tells everything that is wrong with it at once.
+//! Checks a model folder and collects all errors.
 //!
-//! What lies at the top counts. Hidden files and folders inside (`.git`, `.cache`, `original`, `metal` …) are no engine's
-//! business; links are followed, since the hub's own cache is made of them.
+//! Only the top level counts: engines ignore hidden files and inner folders (`.git`, `.cache`, `original`, `metal` …). Links are
+//! followed, because the hub's cache consists of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::beside::{Beside, absent, small_file};
+use super::metadata::{Metadata, absent, small_file};
 use super::shard::{self, Fault, Shard};
-use super::{Found, GIB, Subject, counted, index, listed, size};
+use super::{Found, GIB, ModelFolder, counted, index, listed, size};
 use crate::document::InputError;
 use crate::prompts::TokenizerCache;
 
-/// How far all files together may be from what the recipe says.
+/// Allowed deviation of the total size from the recipe.
 const TOLERANCE: f64 = 0.1;
 
-/// Endings of files with weights in other formats. Whatever else lies there, without one of them there is nothing to serve.
+/// File extensions of weights in other formats. A folder without any of them contains no weights.
 const OTHERS: [&str; 20] = [
     "bin",
     "ckpt",
@@ -39,31 +39,30 @@ const OTHERS: [&str; 20] = [
     "tflite",
 ];
 
-/// Endings that tools give files they have not fetched to the end, or notes beside those.
+/// Extensions of unfinished downloads and of their control files.
 const UNFINISHED: [&str; 3] = ["incomplete", "part", "aria2"];
 
-/// Examines a folder. It never fails: what cannot be read is a problem like any other.
-pub fn examine(subject: &Subject, tokenizers: &TokenizerCache) -> Found {
-    let folder = Path::new(&subject.folder);
-    let mut look = Look { subject, folder, found: Found::default(), whole: BTreeMap::new() };
+/// Checks a folder. It never fails: an unreadable file is an error like any other.
+pub fn examine(model: &ModelFolder, tokenizers: &TokenizerCache) -> Found {
+    let folder = Path::new(&model.folder);
+    let mut check = Check { model, folder, found: Found::default(), whole: BTreeMap::new() };
     match names(folder) {
-        Ok(Names::File) => look.found.remarks.push(format!("{} is one file: not checked", subject.folder)),
-        Ok(Names::Folder { names, folders }) => look.all(&names, &folders, tokenizers),
+        Ok(Names::File) => check.found.remarks.push(format!("{} is a file: not checked", model.folder)),
+        Ok(Names::Folder { names, folders }) => check.all(&names, &folders, tokenizers),
         Err(problem) => {
-            let error =
-                InputError::new(&subject.folder, problem).expected("a folder with the model's weights");
-            look.found.problems.push(error.next("correct the path, or download the model there"));
+            let error = InputError::new(&model.folder, problem).expected("a folder with the model's weights");
+            check.found.problems.push(error.next("correct the path, or download the model there"));
         }
     }
-    look.found
+    check.found
 }
 
 enum Names {
-    /// It is no folder.
+    /// It is a file.
     File,
-    /// What is at its top and not hidden.
+    /// Its visible entries.
     Folder {
-        /// Files, and links that lead nowhere.
+        /// Files and dangling links.
         names: Vec<String>,
         /// Folders.
         folders: Vec<String>,
@@ -98,15 +97,15 @@ fn names(folder: &Path) -> Result<Names, String> {
     Ok(Names::Folder { names, folders })
 }
 
-struct Look<'a> {
-    subject: &'a Subject,
+struct Check<'a> {
+    model: &'a ModelFolder,
     folder: &'a Path,
     found: Found,
-    /// Files that are whole, by name.
+    /// Complete files by name.
     whole: BTreeMap<String, Shard>,
 }
 
-impl Look<'_> {
+impl Check<'_> {
     fn all(&mut self, names: &[String], folders: &[String], tokenizers: &TokenizerCache) {
         let shards: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| name.ends_with(".safetensors")).collect();
@@ -126,27 +125,26 @@ impl Look<'_> {
         } else {
             self.other_formats(names, folders);
         }
-        let beside = Beside { subject: self.subject, folder: self.folder, names };
+        let metadata = Metadata { model: self.model, folder: self.folder, names };
         let needed = self.found.examined;
-        self.found.problems.extend(beside.config(needed));
-        let tokenizer = beside.tokenizer(needed, tokenizers, &mut self.found.remarks);
+        self.found.problems.extend(metadata.config(needed));
+        let tokenizer = metadata.tokenizer(needed, tokenizers, &mut self.found.remarks);
         self.found.problems.extend(tokenizer);
     }
 
-    /// Downloads that are still going on or have ended early. What is there may be whole, and is not all.
+    /// Reports unfinished downloads: complete files may be there, but not all.
     fn unfinished(&mut self, names: &[String]) {
         let names: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| ends_in(name, &UNFINISHED)).collect();
         if !names.is_empty() {
-            let problem =
-                format!("the download is not finished: in it {} {}", are(names.len()), listed(&names));
-            let error = InputError::new(&self.subject.folder, problem);
-            let next = format!("wait for it, remove what it left, or {}", self.subject.download());
+            let problem = format!("the download is not finished: found {}", listed(&names));
+            let error = InputError::new(&self.model.folder, problem);
+            let next = format!("wait for it, remove what it left, or {}", self.model.download());
             self.found.problems.push(error.next(next));
         }
     }
 
-    /// Weights in other formats: nothing can be said of them, but that there are some.
+    /// Weights in other formats: only their existence is checked.
     fn other_formats(&mut self, names: &[String], folders: &[String]) {
         let holds = |name: &String| ends_in(name, &OTHERS) && !is_empty(&self.folder.join(name));
         if names.iter().any(holds) || folders.iter().any(|folder| has_weights(&self.folder.join(folder))) {
@@ -159,22 +157,19 @@ impl Look<'_> {
             };
             let shown = names.iter().map(of_file).chain(folders.iter().map(|folder| format!("{folder}/")));
             let shown: Vec<String> = shown.collect();
-            let has = if shown.is_empty() {
-                "nothing in it".into()
-            } else {
-                format!("in it {} {}", are(shown.len()), listed_all(&shown))
-            };
-            let error = InputError::new(&self.subject.folder, format!("holds no weights: {has}"));
-            self.found.problems.push(error.expected("*.safetensors files").next(self.subject.download()));
+            let has =
+                if shown.is_empty() { "it is empty".into() } else { format!("found {}", listed_all(&shown)) };
+            let error = InputError::new(&self.model.folder, format!("holds no weights: {has}"));
+            self.found.problems.push(error.expected("*.safetensors files").next(self.model.download()));
         }
     }
 
     fn problem(&mut self, name: &str, problem: impl Into<String>) {
         let origin = self.folder.join(name).display().to_string();
-        self.found.problems.push(InputError::new(origin, problem).next(self.subject.download()));
+        self.found.problems.push(InputError::new(origin, problem).next(self.model.download()));
     }
 
-    /// The index, unless something is wrong with it, which is then told.
+    /// The index; if it is invalid, records the error.
     fn index(&mut self) -> Option<index::Index> {
         let read = small_file(&self.folder.join(index::NAME)).and_then(|text| index::parse(&text));
         read.map_err(|problem| self.problem(index::NAME, problem)).ok()
@@ -203,25 +198,27 @@ impl Look<'_> {
             there.iter().copied().filter(|name| !index.shards.contains_key(*name)).collect();
         if !extra.is_empty() {
             let others = listed(&extra);
-            self.found.remarks.push(format!("{} does not name {others}: of another revision?", index::NAME));
+            self.found
+                .remarks
+                .push(format!("{} does not name {others}: from another revision?", index::NAME));
         }
         let gaps = index.gaps(there);
         if !gaps.is_empty() {
             let (shards, are) = (counted(gaps.len(), "shard"), are(gaps.len()));
             let names = listed_all(&gaps);
             let problem =
-                format!("by the names of the others it leaves out {shards}, which {are} missing: {names}");
+                format!("by the numbers of the others it omits {shards}, which {are} missing: {names}");
             self.problem(index::NAME, problem);
         }
         self.total(index);
     }
 
-    /// Bytes of all tensors against what the index says. More than there are were somewhere; fewer are a tool's way to count.
+    /// Compares the bytes of all tensors with the index. A larger total means missing data; a smaller one is a tool's way to count.
     fn total(&mut self, index: &index::Index) {
         let data = self.whole.values().map(|shard| shard.data).fold(0, u64::saturating_add);
         let Some(total) = index.total.filter(|_| self.whole.len() == index.shards.len()) else { return };
         let says = format!("total_size {total}, and the tensors have {data} bytes");
-        // Publishers count a tensor that two layers share twice; a shard that nobody names is a larger part.
+        // Publishers may count a shared tensor twice; an unnamed shard is a larger part than that.
         if total as f64 > data as f64 * (1.0 + TOLERANCE) {
             self.problem(index::NAME, format!("says {says}"));
         } else if total != data {
@@ -229,14 +226,14 @@ impl Look<'_> {
         }
     }
 
-    /// Tensors an index maps to a file against those that are in it.
+    /// Compares the tensors that the index maps to a file with those in it.
     fn compare(&mut self, name: &str, mapped: &BTreeSet<String>, there: &BTreeSet<String>) {
         let first = |of: &[&String]| of.first().map(|name| (*name).clone()).unwrap_or_default();
         let absent: Vec<&String> = mapped.difference(there).collect();
         if !absent.is_empty() {
             let tensors = counted(absent.len(), "tensor");
             let problem = format!(
-                "does not hold {tensors} that {} maps to it, the first is {:?}: index and shard are not of one download",
+                "lacks {tensors} that {} maps to it, first {:?}: index and shard are from different downloads",
                 index::NAME,
                 first(&absent)
             );
@@ -246,7 +243,7 @@ impl Look<'_> {
         if !unnamed.is_empty() {
             let tensors = counted(unnamed.len(), "tensor");
             self.found.remarks.push(format!(
-                "{name} holds {tensors} that {} does not map to it, the first is {:?}",
+                "{name} has {tensors} that {} does not map to it, first {:?}",
                 index::NAME,
                 first(&unnamed)
             ));
@@ -258,11 +255,11 @@ impl Look<'_> {
         if !missing.is_empty() {
             let names: Vec<&str> = missing.iter().map(String::as_str).collect();
             let (shards, are) = (counted(names.len(), "shard"), are(names.len()));
-            let problem = format!("by the names of the others {shards} {are} missing: {}", listed(&names));
-            let error = InputError::new(&self.subject.folder, problem).next(self.subject.download());
+            let problem = format!("by the numbers of the others {shards} {are} missing: {}", listed(&names));
+            let error = InputError::new(&self.model.folder, problem).next(self.model.download());
             self.found.problems.push(error);
         } else if !is_broken && there.len() > 1 {
-            let remark = format!("there is no {}: whether every tensor is there is not known", index::NAME);
+            let remark = format!("no {}: missing tensors would go unnoticed", index::NAME);
             self.found.remarks.push(remark);
         }
         for name in there {
@@ -272,7 +269,7 @@ impl Look<'_> {
         }
     }
 
-    /// One file, unless something is wrong with it, which is then told.
+    /// One file; if it is invalid, records the error.
     fn shard(&mut self, name: &str) -> Option<Shard> {
         let path = self.folder.join(name);
         if let Some(problem) = absent(&path) {
@@ -287,7 +284,7 @@ impl Look<'_> {
             Ok(shard) => {
                 if let Some(unknown) = &shard.unknown {
                     let remark = format!(
-                        "{name} has numbers of type {unknown}, which is not known here: its length alone was checked"
+                        "{name} has numbers of the unknown type {unknown}: only its length was checked"
                     );
                     self.found.remarks.push(remark);
                 }
@@ -295,8 +292,8 @@ impl Look<'_> {
             }
             Err(fault) => {
                 let advice = match fault {
-                    Fault::Pointer(_) => self.subject.fetch(),
-                    _ => self.subject.download(),
+                    Fault::Pointer(_) => self.model.fetch(),
+                    _ => self.model.download(),
                 };
                 let error = InputError::new(path.display().to_string(), fault.to_string()).next(advice);
                 self.found.problems.push(error);
@@ -305,9 +302,9 @@ impl Look<'_> {
         }
     }
 
-    /// All files together against what the recipe says. A folder of another, smaller model is whole, too.
+    /// Compares the total size with the recipe, because the folder of another, smaller model is complete too.
     fn size(&mut self) {
-        let Some(wanted) = self.subject.weights_gib.filter(|wanted| *wanted > 0.0) else { return };
+        let Some(wanted) = self.model.weights_gib.filter(|wanted| *wanted > 0.0) else { return };
         let bytes = self.found.bytes;
         let share = bytes as f64 / (wanted * GIB);
         let says = format!(
@@ -316,11 +313,11 @@ impl Look<'_> {
             counted(self.found.shards, "shard")
         );
         if share < 1.0 - TOLERANCE {
-            let error = InputError::new(&self.subject.folder, says).key("model.weights_gib");
-            let expected = format!("{:.1} GiB at least", wanted * (1.0 - TOLERANCE));
+            let error = InputError::new(&self.model.folder, says).key("model.weights_gib");
+            let expected = format!("at least {:.1} GiB", wanted * (1.0 - TOLERANCE));
             self.found.problems.push(error.expected(expected).next(format!(
-                "see whether this is the folder of {}, and correct model.path or model.weights_gib",
-                self.subject.model
+                "check that this is the folder of {}; correct model.path or model.weights_gib",
+                self.model.model
             )));
         } else if share > 1.0 + TOLERANCE {
             self.found.remarks.push(says);
@@ -333,12 +330,12 @@ fn ends_in(name: &str, endings: &[&str]) -> bool {
     end.is_some_and(|end| endings.iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
-/// Whether a file has no bytes, or cannot be reached.
+/// Whether a file is empty or missing.
 fn is_empty(path: &Path) -> bool {
     std::fs::metadata(path).map_or(true, |found| !found.is_file() || found.len() == 0)
 }
 
-/// Whether a folder itself holds weights of any format. Folders in it are not looked into.
+/// Whether a folder contains weights of any format at its top level.
 fn has_weights(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|entries| {
         entries.flatten().any(|entry| {

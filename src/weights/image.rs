@@ -1,4 +1,4 @@
-//! Whether an image file is whole, by its first bytes.
+//! Checks by its first bytes that an image file is complete.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 /// Bytes of the longest header looked at: SIF's.
 const HEAD: u64 = 128;
 
-/// Whether a file is a whole image: the magic of its kind, and the length its header gives. A folder is an unpacked image
-/// (apptainer's sandbox), of which nothing more can be said.
+/// Checks that a file is a complete image, by its magic and the length in its header. A folder is an unpacked image (apptainer's
+/// sandbox), which is not checked further.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault.
 pub fn verify(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if path.is_dir() {
@@ -20,7 +20,7 @@ pub fn verify(path: &Path) -> Result<(), String> {
     let length = file.metadata().map_err(|error| format!("{shown}: {error}"))?.len();
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    let Some((what, used)) = said(&head) else {
+    let Some((what, used)) = declared_length(&head) else {
         return Err(format!("{shown} ({length} bytes) is neither a squashfs image nor a SIF"));
     };
     if length < used {
@@ -29,8 +29,8 @@ pub fn verify(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The bytes a header says the image has, and what that header is called.
-fn said(head: &[u8]) -> Option<(&'static str, u64)> {
+/// The length that the header declares, and the header's name.
+fn declared_length(head: &[u8]) -> Option<(&'static str, u64)> {
     let number = |at: usize| head.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     // SIF, by its reference implementation: 32 bytes of launch script, the magic, and at 112 and 120 the offset of the data
     // and its size.

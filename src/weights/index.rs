@@ -1,5 +1,4 @@
-//! `model.safetensors.index.json`: which tensor is in which file. Without one, numbers in the names of files say how many
-//! there are.
+//! `model.safetensors.index.json`: which tensor is in which file. Without it, the numbers in file names tell how many files exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -7,7 +6,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Its name.
+/// The file's name.
 pub(super) const NAME: &str = "model.safetensors.index.json";
 
 #[derive(Debug, Deserialize)]
@@ -22,43 +21,45 @@ struct Text {
 pub(super) struct Index {
     /// Tensors of each file.
     pub(super) shards: BTreeMap<String, BTreeSet<String>>,
-    /// Bytes of all tensors, as it says.
+    /// Bytes of all tensors according to it.
     pub(super) total: Option<u64>,
 }
 
 /// Reads the text of an index.
 ///
 /// # Errors
-/// It is none, or names files that cannot be its own.
+/// The text is not an index, or names files outside the folder.
 pub(super) fn parse(text: &[u8]) -> Result<Index, String> {
     let Text { metadata, weight_map } =
-        serde_json::from_slice(text).map_err(|error| format!("is no index: {error}"))?;
+        serde_json::from_slice(text).map_err(|error| format!("is not an index: {error}"))?;
     let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (tensor, shard) in weight_map {
         let path = Path::new(&shard);
         if shard.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(format!("maps the tensor {tensor:?} to {shard:?}, which is no file of this folder"));
+            return Err(format!(
+                "maps the tensor {tensor:?} to {shard:?}, which is not a file of this folder"
+            ));
         }
         shards.entry(shard).or_default().insert(tensor);
     }
     if shards.is_empty() {
-        return Err("is no index: its weight_map names no tensor".into());
+        return Err("is not an index: its weight_map names no tensor".into());
     }
     let total = metadata.get("total_size");
-    // Some tools write it as a number with a point.
+    // Some tools write it as a floating-point number.
     let total = total.and_then(|total| total.as_u64().or_else(|| total.as_f64().map(|total| total as u64)));
     Ok(Index { shards, total })
 }
 
 impl Index {
-    /// Shards that it should name and does not, by the numbers in the names of those it does. Files that are there count, too,
-    /// unless they are numbered like none of its own: those are of another revision, and no engine reads them.
+    /// Shards that the numbers in file names imply but it does not name. Existing files count too, except those numbered
+    /// differently: they are from another revision, and no engine reads them.
     pub(super) fn gaps(&self, there: &[&str]) -> Vec<String> {
         let own = sets(self.shards.keys().map(String::as_str));
         let all = sets(self.shards.keys().map(String::as_str).chain(there.iter().copied()));
         let missing = all.iter().filter(|(of, _)| own.contains_key(*of)).flat_map(|((stem, of), there)| {
-            // Who counts from 0 ends at the number of all or one before it (gpt-oss: 00000 to 00014 of 00014). The index names
-            // the last, if there is one.
+            // Numbers from 0 end at the total or one before it (gpt-oss: 00000 to 00014 of 00014). The index names the last if
+            // it exists.
             let ends_before = there.contains(&0);
             let last = of.parse::<usize>().unwrap_or(0);
             absent(stem, of, there).into_iter().filter(move |(number, _)| !(ends_before && *number == last))
@@ -67,14 +68,14 @@ impl Index {
     }
 }
 
-/// Numbers that are missing among `NAME-00001-of-00003.safetensors`, as names of files.
+/// File names missing among `NAME-00001-of-00003.safetensors`.
 pub(super) fn gaps(names: &[&str]) -> Vec<String> {
     let sets = sets(names.iter().copied());
     let missing = sets.iter().flat_map(|((stem, of), there)| absent(stem, of, there));
     missing.map(|(_, name)| name).collect()
 }
 
-/// Numbers by what is before and after them.
+/// Numbers grouped by the parts of the name before and after them.
 fn sets<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &'a str), BTreeSet<usize>> {
     let mut sets: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
     for (stem, number, of) in names.filter_map(numbered) {
@@ -84,7 +85,7 @@ fn sets<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &'a str)
 }
 
 fn absent(stem: &str, of: &str, there: &BTreeSet<usize>) -> Vec<(usize, String)> {
-    // No more than there could be by the digits, and no more than anybody would list.
+    // Bounded, so that a huge total does not produce a huge list.
     let last = of.parse::<usize>().unwrap_or(0).min(there.len() + 1000);
     let width = of.len();
     let absent = (1..=last).filter(|number| !there.contains(number));
@@ -123,15 +124,15 @@ mod tests {
     #[test]
     fn what_is_no_index() {
         let table = [
-            ("", "is no index: EOF"),
-            ("{\"weight_map\":{\"a\":\"1\"", "is no index: EOF"),
-            ("[]", "is no index: "),
-            ("{}", "is no index: missing field `weight_map`"),
-            ("{\"weight_map\":{}}", "is no index: its weight_map names no tensor"),
-            ("{\"weight_map\":{\"a\":1}}", "is no index: invalid type"),
+            ("", "is not an index: EOF"),
+            ("{\"weight_map\":{\"a\":\"1\"", "is not an index: EOF"),
+            ("[]", "is not an index: "),
+            ("{}", "is not an index: missing field `weight_map`"),
+            ("{\"weight_map\":{}}", "is not an index: its weight_map names no tensor"),
+            ("{\"weight_map\":{\"a\":1}}", "is not an index: invalid type"),
             (
                 "{\"weight_map\":{\"a\":\"\"}}",
-                "maps the tensor \"a\" to \"\", which is no file of this folder",
+                "maps the tensor \"a\" to \"\", which is not a file of this folder",
             ),
             ("{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "maps the tensor \"a\" to \"/etc/passwd\""),
             ("{\"weight_map\":{\"a\":\"x/../../y\"}}", "maps the tensor \"a\" to \"x/../../y\""),

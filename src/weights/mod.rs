@@ -1,14 +1,13 @@
-//! Whether a model's folder is whole before any server starts: every shard there and as long as its own header says, all of
-//! them as large as the recipe says, configuration and tokenizer readable. And whether an image file is.
+//! Checks before any server starts that a model folder is complete (every shard present and as long as its header says, the sum as
+//! large as the recipe says, configuration and tokenizer readable), and that an image file is.
 //!
-//! `shard` reads one file's header, `index` the list of the files there should be, `folder` goes through a folder, `beside` looks
-//! at what lies beside the weights, `image` at images. Headers alone are read, never the data: a set of 163 files takes a moment.
-//! Nothing here prints or knows Slurm.
+//! `shard` reads one file's header, `index` the list of expected files, `folder` checks a folder, `metadata` configuration and
+//! tokenizer, `image` images. Only headers are read, never the data, so 163 files take a moment. Nothing here prints or knows Slurm.
 
-mod beside;
 mod folder;
 pub mod image;
 mod index;
+mod metadata;
 #[cfg(test)]
 #[path = "../../tests/it/support/weights.rs"]
 mod sample;
@@ -19,7 +18,7 @@ mod tests;
 use std::path::Path;
 
 use crate::document::InputError;
-use crate::node::{WeightsAsk, WeightsReport};
+use crate::node::{WeightsQuery, WeightsReport};
 use crate::plan::Plan;
 use crate::plan::container::{host_path, is_mounted};
 
@@ -28,21 +27,21 @@ pub use folder::examine;
 /// Bytes of a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// What is to be examined.
+/// A model folder to check.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Subject {
-    /// The folder, as this machine sees it.
+pub struct ModelFolder {
+    /// The path on this machine.
     pub folder: String,
-    /// The model's name, for the advice to download it.
+    /// The model's name, for download advice.
     pub model: String,
-    /// GiB its weights should have.
+    /// Expected GiB of weights.
     pub weights_gib: Option<f64>,
-    /// Under no mount of the container, so that it may well lie in the image.
+    /// Under no mount of the container, so it may be inside the image.
     pub may_be_inside: bool,
 }
 
-impl Subject {
-    /// The weights a plan's servers read from a folder; `None` when they find them by name, make them up, or read none.
+impl ModelFolder {
+    /// The folder from which a plan's servers read weights; `None` if they resolve a name, generate weights, or need none.
     pub fn of(plan: &Plan) -> Option<Self> {
         let (container, path) = (plan.container.as_ref(), plan.model.path.as_str());
         plan.reads_weights().then(|| Self {
@@ -53,21 +52,21 @@ impl Subject {
         })
     }
 
-    /// Whether the folder is there at all.
+    /// Whether the folder exists.
     pub fn exists(&self) -> bool {
         Path::new(&self.folder).exists()
     }
 
-    /// What to do about pointers of git-lfs.
+    /// Advice for git-lfs pointers.
     fn fetch(&self) -> String {
         format!("fetch it: git lfs pull; or {}", self.download())
     }
 
-    /// What to do about files that are missing or broken.
+    /// Advice for missing or broken files.
     fn download(&self) -> String {
         let quoted =
             |word: &str| shlex::try_quote(word).map_or_else(|_| format!("{word:?}"), |word| word.into());
-        // Within the hub's own cache the files have other names.
+        // Files in the hub's cache have other names.
         let place = if self.folder.contains("/snapshots/") {
             String::new()
         } else {
@@ -77,18 +76,18 @@ impl Subject {
     }
 }
 
-/// What an examination found.
+/// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// Files with weights that are whole.
+    /// Complete files with weights.
     pub shards: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Whether there was something to examine: weights of other formats are not looked into.
+    /// Whether weights were checked; other formats than safetensors are not.
     pub examined: bool,
-    /// What is wrong. Servers would fail, or serve something else.
+    /// Errors: servers would fail, or serve another model.
     pub problems: Vec<InputError>,
-    /// What may be wrong, and what was not looked at.
+    /// Warnings, and what was not checked.
     pub remarks: Vec<String>,
 }
 
@@ -104,16 +103,16 @@ impl Found {
     }
 }
 
-impl From<WeightsAsk> for Subject {
-    fn from(ask: WeightsAsk) -> Self {
-        let WeightsAsk { folder, model, weights_gib } = ask;
+impl From<WeightsQuery> for ModelFolder {
+    fn from(ask: WeightsQuery) -> Self {
+        let WeightsQuery { folder, model, weights_gib } = ask;
         Self { folder, model, weights_gib, may_be_inside: false }
     }
 }
 
-impl From<&Subject> for WeightsAsk {
-    fn from(subject: &Subject) -> Self {
-        let Subject { folder, model, weights_gib, .. } = subject.clone();
+impl From<&ModelFolder> for WeightsQuery {
+    fn from(subject: &ModelFolder) -> Self {
+        let ModelFolder { folder, model, weights_gib, .. } = subject.clone();
         Self { folder, model, weights_gib }
     }
 }
@@ -122,20 +121,20 @@ impl From<Found> for WeightsReport {
     fn from(found: Found) -> Self {
         Self {
             found: found.words(),
-            problems: found.problems.iter().map(told).collect(),
+            problems: found.problems.iter().map(one_line).collect(),
             next: found.problems.into_iter().next().and_then(|first| first.next),
             remarks: found.remarks,
         }
     }
 }
 
-/// A problem in a line, without what to do.
-fn told(error: &InputError) -> String {
+/// An error in one line, without advice.
+fn one_line(error: &InputError) -> String {
     let expected = error.expected.as_ref().map(|expected| format!(" (expected: {expected})"));
     format!("{}: {}{}", error.origin, error.problem, expected.unwrap_or_default())
 }
 
-/// `60.8 GiB`, and small ones in bytes.
+/// `60.8 GiB`; small sizes in bytes.
 fn size(bytes: u64) -> String {
     let gib = bytes as f64 / GIB;
     if gib < 0.1 { format!("{bytes} bytes") } else { format!("{gib:.1} GiB") }
@@ -146,7 +145,7 @@ fn counted(number: usize, of: &str) -> String {
     if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
-/// Names in a row, the first of many.
+/// The first names, and the number of others.
 fn listed(names: &[&str]) -> String {
     const MOST: usize = 20;
     let shown = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");

@@ -1,7 +1,7 @@
-//! One safetensors file: what its header says, and whether the file is as long as that. The data is never read.
+//! The header of one safetensors file, and whether the file has the length that follows from it. The data is never read.
 //!
-//! A header is not to be trusted: its length is held against the file's before anything is allocated for it, and every sum is
-//! checked. The format: 8 bytes of little-endian header length, the header in JSON, the data.
+//! A header is untrusted: its length is compared with the file's before anything is allocated, and sums are checked. The format:
+//! 8 bytes of little-endian header length, the header in JSON, the data.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 /// Longest header, bytes: the format's own limit.
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// How a pointer of git-lfs begins, which stands in place of a file until it is fetched.
+/// Start of a git-lfs pointer, which replaces a file until it is fetched.
 pub const POINTER: &[u8] = b"version https://git-lfs";
 
-/// A whole file.
+/// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// Names of its tensors.
@@ -25,17 +25,17 @@ pub struct Shard {
     pub data: u64,
     /// Bytes of the file.
     pub length: u64,
-    /// A type of numbers that this tokmark does not know: sizes of tensors are then not held against their shapes.
+    /// A number type that this tokmark does not know; tensor sizes are then not compared with shapes.
     pub unknown: Option<String>,
 }
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A pointer.
+    /// A git-lfs pointer.
     #[error("is a git-lfs pointer of {0} bytes, not the file itself")]
     Pointer(u64),
-    /// Too short to have a header at all.
+    /// Too short for a header.
     #[error("{0} bytes are too few for a safetensors file")]
     TooShort(u64),
     /// The file ends within its header.
@@ -46,18 +46,18 @@ pub enum Fault {
         /// Bytes of the header, with its length in front.
         header: u64,
     },
-    /// A header of that length is no header.
-    #[error("is no safetensors file: its header would be {0} bytes, and the format allows {MAX_HEADER}")]
+    /// The header length is impossible.
+    #[error("is not a safetensors file: its header would be {0} bytes, and the format allows {MAX_HEADER}")]
     TooLarge(u64),
-    /// What stands where the header should be is none.
-    #[error("its header cannot be understood: {0}")]
+    /// The header is invalid.
+    #[error("its header is invalid: {0}")]
     Header(String),
-    /// Another length than the header says.
+    /// The length differs from the header's.
     #[error("{}: {length} bytes, and its header says {expected}", if length < expected { "is truncated" } else { "is too long" })]
     Length {
         /// Bytes of the file.
         length: u64,
-        /// Bytes by its header.
+        /// Bytes according to its header.
         expected: u64,
     },
     /// It cannot be read.
@@ -65,10 +65,10 @@ pub enum Fault {
     Io(#[from] std::io::Error),
 }
 
-/// Reads the header of a file of `length` bytes and holds the length against it.
+/// Reads the header of a file of `length` bytes and compares the length with it.
 ///
 /// # Errors
-/// It is no safetensors file, or not a whole one.
+/// It is not a safetensors file, or not a whole one.
 pub fn read(mut source: impl Read, length: u64) -> Result<Shard, Fault> {
     let mut start = Vec::with_capacity(POINTER.len());
     (&mut source).take(POINTER.len() as u64).read_to_end(&mut start)?;
@@ -76,23 +76,23 @@ pub fn read(mut source: impl Read, length: u64) -> Result<Shard, Fault> {
         return Err(Fault::Pointer(length));
     }
     let Some((first, rest)) = start.split_first_chunk::<8>() else { return Err(Fault::TooShort(length)) };
-    let said = u64::from_le_bytes(*first);
-    if said > MAX_HEADER {
-        return Err(Fault::TooLarge(said));
+    let declared = u64::from_le_bytes(*first);
+    if declared > MAX_HEADER {
+        return Err(Fault::TooLarge(declared));
     }
-    let header = said + 8;
+    let header = declared + 8;
     if header > length {
         return Err(Fault::Cut { length, header });
     }
-    let more = said.saturating_sub(rest.len() as u64);
+    let more = declared.saturating_sub(rest.len() as u64);
     let mut bytes = rest.to_vec();
     source.take(more).read_to_end(&mut bytes)?;
-    bytes.truncate(usize::try_from(said).unwrap_or(usize::MAX));
-    if bytes.len() as u64 != said {
-        // It became shorter while it was read.
+    bytes.truncate(usize::try_from(declared).unwrap_or(usize::MAX));
+    if bytes.len() as u64 != declared {
+        // It shrank while it was read.
         return Err(Fault::Cut { length: bytes.len() as u64 + 8, header });
     }
-    let (tensors, data, unknown) = understand(&bytes)?;
+    let (tensors, data, unknown) = parse_header(&bytes)?;
     let expected = header.checked_add(data).ok_or_else(|| Fault::Header("offsets beyond any file".into()))?;
     if expected != length {
         return Err(Fault::Length { length, expected });
@@ -100,8 +100,8 @@ pub fn read(mut source: impl Read, length: u64) -> Result<Shard, Fault> {
     Ok(Shard { tensors, data, length, unknown })
 }
 
-/// Names of the tensors of a header, the bytes of their data, and a type of numbers that is not known.
-fn understand(header: &[u8]) -> Result<(BTreeSet<String>, u64, Option<String>), Fault> {
+/// Tensor names, bytes of data, and an unknown number type, if any.
+fn parse_header(header: &[u8]) -> Result<(BTreeSet<String>, u64, Option<String>), Fault> {
     match serde_json::from_slice::<Metadata>(header) {
         Ok(known) => Ok((known.offset_keys().into_iter().collect(), known.data_len() as u64, None)),
         Err(error) => {
@@ -114,14 +114,14 @@ fn understand(header: &[u8]) -> Result<(BTreeSet<String>, u64, Option<String>), 
     }
 }
 
-/// The type of a tensor's numbers, when the crate that reads headers is older than it.
+/// The number type of a tensor if the `safetensors` crate does not know it.
 fn unknown_type(tensor: &Value) -> Option<String> {
     let name = tensor.get("dtype")?.as_str()?;
     let known = serde_json::from_value::<Dtype>(Value::from(name)).is_ok();
     (!known).then(|| name.to_owned())
 }
 
-/// What offsets alone say; `None` when they leave gaps or lie over each other.
+/// Names and size from the offsets alone; `None` if they leave gaps or overlap.
 fn by_offsets(table: &Map<String, Value>) -> Option<(BTreeSet<String>, u64)> {
     let tensors = || table.iter().filter(|(name, _)| *name != "__metadata__");
     let span = |tensor: &Value| {
@@ -187,22 +187,22 @@ mod tests {
             ),
             (
                 b"<!DOCTYPE html><html>not found".to_vec(),
-                "is no safetensors file: its header would be ".into(),
+                "is not a safetensors file: its header would be ".into(),
             ),
             (
                 b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4000000000\n".to_vec(),
                 "is a git-lfs pointer of 72 bytes".into(),
             ),
-            (file("not JSON", 0), "its header cannot be understood: expected".into()),
+            (file("not JSON", 0), "its header is invalid: expected".into()),
             (
                 file(r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#, 3),
-                "its header cannot be understood: ".into(),
+                "its header is invalid: ".into(),
             ),
             (
                 file(r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,3]}}"#, 3),
-                "its header cannot be understood: ".into(),
+                "its header is invalid: ".into(),
             ),
-            (file(&overflow, 0), "its header cannot be understood: ".into()),
+            (file(&overflow, 0), "its header is invalid: ".into()),
         ];
         for (bytes, expected) in table {
             let found = read_all(&bytes).unwrap_err();
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!((shard.data, shard.unknown.as_deref(), shard.tensors.len()), (5, Some("F3_X"), 2));
         assert!(read_all(&file(&later("[3,5]"), 4)).unwrap_err().starts_with("is truncated"));
         for gap in ["[4,6]", "[2,5]", "[3]", "[3,1]", "null"] {
-            assert!(read_all(&file(&later(gap), 5)).unwrap_err().contains("understood"), "{gap}");
+            assert!(read_all(&file(&later(gap), 5)).unwrap_err().contains("invalid"), "{gap}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::sample::{INDEX, SHARDS, cut, model, shard};
-use super::{Found, Subject, examine};
+use super::{Found, ModelFolder, examine};
 use crate::prompts::TokenizerCache;
 
 const INDEX_NAME: &str = "model.safetensors.index.json";
@@ -33,9 +33,9 @@ impl Folder {
         std::fs::remove_file(self.path().join(name)).unwrap();
     }
 
-    fn subject(&self) -> Subject {
+    fn subject(&self) -> ModelFolder {
         let folder = self.path().display().to_string();
-        Subject { folder, model: "org/m".into(), weights_gib: None, may_be_inside: false }
+        ModelFolder { folder, model: "org/m".into(), weights_gib: None, may_be_inside: false }
     }
 
     fn found(&self) -> Found {
@@ -107,7 +107,7 @@ fn a_file_that_the_index_does_not_name() {
     let folder = Folder::whole();
     folder.write("model-00001-of-00003.safetensors", shard(&[("a", 1)]));
     folder.is_whole_but(&[
-        "model.safetensors.index.json does not name model-00001-of-00003.safetensors: of another revision?",
+        "model.safetensors.index.json does not name model-00001-of-00003.safetensors: from another revision?",
     ]);
 }
 
@@ -117,12 +117,12 @@ fn an_index_that_is_wrong() {
     let with = |from: &str, to: &str| folder.write(INDEX_NAME, INDEX.replace(from, to));
     with("\"b\"", "\"x\"");
     let says = format!(
-        "{}: does not hold 1 tensor that {INDEX_NAME} maps to it, the first is \"x\": index and shard are not of one download",
+        "{}: lacks 1 tensor that {INDEX_NAME} maps to it, first \"x\": index and shard are from different downloads",
         SHARDS[0]
     );
     assert_eq!(folder.problems(), [says]);
     let unnamed =
-        format!("{} holds 1 tensor that {INDEX_NAME} does not map to it, the first is \"b\"", SHARDS[0]);
+        format!("{} has 1 tensor that {INDEX_NAME} does not map to it, first \"b\"", SHARDS[0]);
     assert_eq!(folder.found().remarks, std::slice::from_ref(&unnamed));
     with(",\"b\":\"model-00001-of-00002.safetensors\"", "");
     folder.is_whole_but(&[&unnamed]);
@@ -132,9 +132,9 @@ fn an_index_that_is_wrong() {
         [format!("{INDEX_NAME}: 1 of its 2 shards is missing: model-00009-of-00002.safetensors")]
     );
     with("}}", "");
-    assert!(folder.problems()[0].starts_with("model.safetensors.index.json: is no index: EOF"));
+    assert!(folder.problems()[0].starts_with("model.safetensors.index.json: is not an index: EOF"));
     with(SHARDS[1], "../other/weights.safetensors");
-    assert!(folder.problems()[0].contains("which is no file of this folder"));
+    assert!(folder.problems()[0].contains("which is not a file of this folder"));
     with("\"total_size\":100", "\"total_size\":99");
     folder.is_whole_but(&["model.safetensors.index.json says total_size 99, and the tensors have 100 bytes"]);
     with("\"total_size\":100", "\"total_size\":111");
@@ -161,7 +161,7 @@ fn numbered(numbers: std::ops::RangeInclusive<usize>, of: usize, total: usize) -
 #[test]
 fn an_index_that_leaves_out_a_shard() {
     let gap = format!(
-        "{INDEX_NAME}: by the names of the others it leaves out 1 shard, which is missing: model-00003-of-00003.safetensors"
+        "{INDEX_NAME}: by the numbers of the others it omits 1 shard, which is missing: model-00003-of-00003.safetensors"
     );
     let total = format!("{INDEX_NAME}: says total_size 24, and the tensors have 16 bytes");
     assert_eq!(numbered(1..=2, 3, 24).problems(), [gap.clone(), total]);
@@ -180,14 +180,14 @@ fn downloads_that_are_not_finished() {
         let name = format!("x.safetensors.{end}");
         folder.write(&name, "x");
         let at = folder.path().display().to_string();
-        assert_eq!(folder.problems(), [format!("{at}: the download is not finished: in it is {name}")]);
+        assert_eq!(folder.problems(), [format!("{at}: the download is not finished: found {name}")]);
     }
     let folder = Folder(tempfile::tempdir().unwrap());
     folder.write("model-00001-of-00002.safetensors.incomplete", "x");
     folder.write("config.json", "{}");
     let at = folder.path().display().to_string();
     let name = "model-00001-of-00002.safetensors.incomplete";
-    assert_eq!(folder.problems(), [format!("{at}: the download is not finished: in it is {name}")]);
+    assert_eq!(folder.problems(), [format!("{at}: the download is not finished: found {name}")]);
 }
 
 #[test]
@@ -260,10 +260,10 @@ fn weights_without_an_index() {
     let folder = Folder::whole();
     folder.remove(INDEX_NAME);
     folder.is_whole_but(&[
-        "there is no model.safetensors.index.json: whether every tensor is there is not known",
+        "no model.safetensors.index.json: missing tensors would go unnoticed",
     ]);
     folder.remove(SHARDS[0]);
-    let missing = format!("by the names of the others 1 shard is missing: {}", SHARDS[0]);
+    let missing = format!("by the numbers of the others 1 shard is missing: {}", SHARDS[0]);
     assert_eq!(folder.problems(), [format!("{}: {missing}", folder.path().display())]);
     folder.remove(SHARDS[1]);
     folder.write("model.safetensors", shard(&[("a", 5)]));
@@ -290,9 +290,9 @@ fn weights_of_other_formats_are_not_looked_into() {
     }
     let folder = Folder(tempfile::tempdir().unwrap());
     folder.write("m.gguf", "GGUF");
-    let subject = Subject { folder: format!("{}/m.gguf", folder.path().display()), ..folder.subject() };
+    let subject = ModelFolder { folder: format!("{}/m.gguf", folder.path().display()), ..folder.subject() };
     let found = examine(&subject, &TokenizerCache::default());
-    assert_eq!(found.remarks, [format!("{} is one file: not checked", subject.folder)]);
+    assert_eq!(found.remarks, [format!("{} is a file: not checked", subject.folder)]);
 }
 
 #[test]
@@ -300,15 +300,15 @@ fn a_folder_without_any_weights() {
     let folder = Folder(tempfile::tempdir().unwrap());
     folder.write(".gitattributes", "x");
     let at = folder.path().display().to_string();
-    assert_eq!(folder.problems(), [format!("{at}: holds no weights: nothing in it")]);
+    assert_eq!(folder.problems(), [format!("{at}: holds no weights: it is empty")]);
     folder.write("config.json", "{}");
     folder.write("README", "x");
-    assert_eq!(folder.problems(), [format!("{at}: holds no weights: in it are README, config.json")]);
+    assert_eq!(folder.problems(), [format!("{at}: holds no weights: found README, config.json")]);
     std::fs::create_dir(folder.path().join("original")).unwrap();
     folder.write("pytorch_model.bin", "");
     folder.write("x/y/model.bin", "two levels down");
     let has = "README, config.json, pytorch_model.bin (empty), original/, x/";
-    assert_eq!(folder.problems(), [format!("{at}: holds no weights: in it are {has}")]);
+    assert_eq!(folder.problems(), [format!("{at}: holds no weights: found {has}")]);
     std::fs::remove_dir_all(folder.path()).unwrap();
     assert!(folder.problems()[0].starts_with(&format!("{at}: the folder cannot be read: No such file")));
     symlink("/gone/away", folder.path()).unwrap();
@@ -329,15 +329,14 @@ fn the_size_of_all_against_the_recipes() {
     folder.write("model.safetensors", &bytes);
     let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.safetensors")).unwrap();
     file.set_len(bytes.len() as u64 + data).unwrap();
-    let of = |gib: f64| {
-        examine(&Subject { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default())
-    };
+    let of =
+        |gib: f64| examine(&ModelFolder { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default());
     for gib in [2.0, 2.2, 1.82] {
         assert_eq!((of(gib).problems, of(gib).remarks), (vec![], vec![]), "{gib}");
     }
     let small = of(2.3);
     assert_eq!(small.problems[0].problem, "2.0 GiB in 1 shard, and model.weights_gib says 2.3 GiB");
-    assert_eq!(small.problems[0].expected.as_deref(), Some("2.1 GiB at least"));
+    assert_eq!(small.problems[0].expected.as_deref(), Some("at least 2.1 GiB"));
     let large = of(1.8);
     assert_eq!(large.problems, []);
     assert_eq!(large.remarks, ["2.0 GiB in 1 shard, and model.weights_gib says 1.8 GiB"]);
@@ -372,9 +371,9 @@ fn the_tokenizer() {
     folder.write("vocab.json", "{}");
     assert_eq!(folder.problems().len(), 1, "a vocabulary without its merges");
     folder.write("merges.txt", "");
-    folder.is_whole_but(&["tokenizer: there is no tokenizer.json; vocab.json and merges.txt: not loaded"]);
+    folder.is_whole_but(&["tokenizer: no tokenizer.json; vocab.json and merges.txt is not checked"]);
     folder.write("tokenizer.model", "");
-    folder.is_whole_but(&["tokenizer: there is no tokenizer.json; tokenizer.model: not loaded"]);
+    folder.is_whole_but(&["tokenizer: no tokenizer.json; tokenizer.model is not checked"]);
     symlink("gone.json", folder.path().join("tokenizer.json")).unwrap();
     assert!(folder.problems()[0].starts_with("tokenizer.json: is a link to "), "{:?}", folder.problems());
 }
@@ -383,7 +382,7 @@ fn the_tokenizer() {
 fn advice_quotes_what_a_shell_would_split_and_knows_the_hubs_cache() {
     let advice = |folder: &str| {
         let model = "org/m".into();
-        Subject { folder: folder.into(), model, weights_gib: None, may_be_inside: false }.download()
+        ModelFolder { folder: folder.into(), model, weights_gib: None, may_be_inside: false }.download()
     };
     assert_eq!(advice("/my models/m"), "download it again: hf download org/m --local-dir '/my models/m'");
     assert_eq!(advice("/hub/models--org--m/snapshots/0a1b"), "download it again: hf download org/m");

@@ -254,7 +254,7 @@ fn doctor_accepts_what_init_wrote() {
 
 #[test]
 fn an_untyped_request_where_nodes_have_several_types_is_refused() {
-    let said = "fail gres h100 the request names no GPU type, and nodes of batch have gpu:b200:8, gpu:nvidia_h100_80gb_hbm3:8";
+    let said = "fail gres h100 the request names no GPU type, but nodes of batch have gpu:b200:8, gpu:nvidia_h100_80gb_hbm3:8";
     let found = "ok gres h100 8 GPUs on each of 2 nodes (gpu:nvidia_h100_80gb_hbm3:8)";
     let of_h100 = "gres_type = \"nvidia_h100_80gb_hbm3\"\nper_node = 8\n";
     let apart = TWO_TYPES.replace("n3|batch*", "n3|other");
@@ -308,14 +308,14 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             cluster(plain),
             "[gpus.h100]\nper_node = 8\n",
             2,
-            "fail gres h100 per_node = 8, and nodes of batch have gpu:h100:4",
+            "fail gres h100 per_node = 8, but nodes of batch have gpu:h100:4",
         ),
         (
             h100,
             cluster(plain),
             "[gpus.h100]\nper_node = 2\n",
             0,
-            "warn gres h100 per_node = 2, and nodes of batch have gpu:h100:4: some stay idle",
+            "warn gres h100 per_node = 2, but nodes of batch have gpu:h100:4: some stay idle",
         ),
         (h100, cluster(plain), "[gpus.new]\n", 2, "fail gres new GPUs of a new node are not declared"),
         (
@@ -330,14 +330,14 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             cluster(plain),
             "[slurm]\ngres = \"none\"\n[gpus.h100]\nper_node = 4\n",
             0,
-            "warn gres h100 Slurm is not asked for GPUs, and nodes of batch have gpu:h100:4",
+            "warn gres h100 jobs request no GPUs, but nodes of batch have gpu:h100:4",
         ),
         (
             h100,
             cluster(plain),
             "gpu = \"h200x\"\n",
             2,
-            "fail gpu - gpu = \"h200x\" is no GPU type of this site",
+            "fail gpu - gpu = \"h200x\" is not a GPU type of this site",
         ),
         (
             h100,
@@ -379,7 +379,7 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             cluster(plain),
             "[slurm]\naccount = \"nope\"\n",
             0,
-            "warn account - \"nope\" is set, and this cluster keeps no accounts",
+            "warn account - \"nope\" is set, but this cluster keeps no accounts",
         ),
         (
             h100,
@@ -393,14 +393,14 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             cluster(|lab| lab.accounts("lab||normal|\n", "", "associations")),
             "",
             2,
-            "fail account - none is set, you have no default one, and Slurm asks for one",
+            "fail account - no account is set, you have no default account, and Slurm requires one",
         ),
         (
             h100,
             cluster(plain),
             "[container]\nruntime = \"pyxis\"\n",
             2,
-            "fail container - runtime = \"pyxis\", and srun has no --container-image",
+            "fail container - runtime = \"pyxis\", but srun has no --container-image",
         ),
         (
             h100,
@@ -442,21 +442,21 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             cluster(|lab| lab.with("archs", "NodeName=n1 Arch=x86_64\n")),
             "[gpus.h100]\nper_node = 4\narch = \"aarch64\"\n",
             2,
-            "fail arch h100 arch = \"aarch64\", and the nodes are x86_64",
+            "fail arch h100 arch = \"aarch64\", but the nodes are x86_64",
         ),
         (
             h100,
             cluster(|lab| lab.with("archs", "NodeName=n1 Arch=aarch64\n")),
             "[gpus.h100]\nper_node = 4\n",
             2,
-            "fail arch h100 nodes are aarch64, and this tokmark is for x86_64",
+            "fail arch h100 nodes are aarch64, but this tokmark is for x86_64",
         ),
         (
             h100,
             cluster(plain),
             "[gpus.h100]\nper_node = 4\nnodes_per_domain = 18\n",
             2,
-            "fail segment h100 nodes_per_domain is set, and this Slurm has no --segment (it came with 23.11)",
+            "fail segment h100 nodes_per_domain is set, but this Slurm has no --segment (new in 23.11)",
         ),
         (
             h100,
@@ -468,14 +468,14 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             }),
             "[gpus.h100]\nper_node = 4\n",
             2,
-            "fail sbatch h100 Slurm would not take a job: Batch job submission failed: Invalid qos specification",
+            "fail sbatch h100 Slurm would refuse a job: Batch job submission failed: Invalid qos specification",
         ),
         (
             h100,
             cluster(|lab| lab.with("srun.busy", "")),
             "[gpus.h100]\nper_node = 4\n",
             0,
-            "warn node h100 no node was free in time: what only a node can say is not known",
+            "warn node h100 no node was free in time, so nothing was checked on nodes",
         ),
         (
             h100,
@@ -525,7 +525,7 @@ fn a_recipe_is_tried_with_its_own_job() {
     let site = "[gpus.h100]\nper_node = 4\n";
     let (code, rows) = lab.doctor(site, &["--no-job", "--recipe", "quickstart"]);
     assert_eq!(code, Some(0), "{rows:#?}");
-    assert!(rows.last().unwrap().starts_with("ok sbatch quickstart Slurm would take a job"), "{rows:#?}");
+    assert!(rows.last().unwrap().starts_with("ok sbatch quickstart Slurm would accept a job"), "{rows:#?}");
     let (code, rows) = lab.doctor(site, &["--no-job", "--recipe", "quickstrat"]);
     assert_eq!(code, Some(2));
     assert!(rows.iter().any(|row| row.starts_with("fail recipe quickstrat ")), "{rows:#?}");

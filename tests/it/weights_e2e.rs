@@ -138,7 +138,7 @@ fn nobody_looks_for_weights_that_the_engine_makes_up() {
     for verb in [&["check"][..], &["submit", "--dry-run"]] {
         house.run([verb, &ARGS[..]].concat()).succeeds();
     }
-    assert_eq!(rows_of_weights(&house), ["ok weights r the engine makes them up: not checked"]);
+    assert_eq!(rows_of_weights(&house), ["ok weights r the engine generates them: not checked"]);
     let reads = house.run([&["check"], &ARGS[..], &["--set", "deploy.engine.load_format=auto"]].concat());
     assert!(reads.stderr.contains("\"/no/such/m\" does not exist here"), "{}", reads.stderr);
 }

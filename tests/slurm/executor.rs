@@ -228,16 +228,6 @@ async fn steps_overlap_and_one_is_stopped_softly_by_its_own_id() {
 }
 
 #[tokio::test]
-async fn a_batch_script_is_signalled_alone() {
-    let Some(cluster) = Cluster::new() else { return };
-    let id = cluster.submit("trap 'echo usr1; exit 0' USR1; echo up; while :; do sleep 0.1; done", &[]).await;
-    eventually("the job runs", || (cluster.read("out") == "up\n").then_some(()));
-    cluster.slurm.signal_batch(&id, "USR1").await.unwrap();
-    assert_eq!(cluster.wait(&id).await.state, JobState::Completed);
-    assert_eq!(cluster.read("out"), "up\nusr1\n");
-}
-
-#[tokio::test]
 async fn a_container_step_gets_its_options() {
     let Some(cluster) = Cluster::new() else { return };
     let help = Command::new("srun").arg("--help").output().unwrap();

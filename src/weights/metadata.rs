@@ -1,39 +1,39 @@
-//! What lies beside the weights: the configuration, the tokenizer.
+//! The configuration and the tokenizer in a model folder.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::shard::POINTER;
-use super::{Subject, shard};
+use super::{ModelFolder, shard};
 use crate::document::InputError;
 use crate::plan::TokenizerSpec;
 use crate::prompts::TokenizerCache;
 
-/// Configurations, in the order engines look for them.
+/// Configuration files, in the order in which engines look for them.
 const CONFIGS: [&str; 2] = ["config.json", "params.json"];
 
-/// Tokenizers of other kinds, which are not loaded here. Two names are a pair.
+/// Other tokenizers, which are not loaded here. Some consist of two files.
 const TOKENIZERS: [&[&str]; 4] =
     [&["tokenizer.model"], &["tekken.json"], &["tiktoken.model"], &["vocab.json", "merges.txt"]];
 
-/// A folder's entries beside its weights.
-pub(super) struct Beside<'a> {
-    pub(super) subject: &'a Subject,
+/// The files of a folder other than its weights.
+pub(super) struct Metadata<'a> {
+    pub(super) model: &'a ModelFolder,
     pub(super) folder: &'a Path,
-    /// Names at the top of the folder that are not hidden.
+    /// Visible names at the top of the folder.
     pub(super) names: &'a [String],
 }
 
-impl Beside<'_> {
+impl Metadata<'_> {
     fn has(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name)
     }
 
     fn error(&self, name: &str, problem: impl Into<String>) -> InputError {
-        InputError::new(self.folder.join(name).display().to_string(), problem).next(self.subject.download())
+        InputError::new(self.folder.join(name).display().to_string(), problem).next(self.model.download())
     }
 
-    /// The configuration, an object in JSON. `needed`: it must be there.
+    /// Checks the configuration, a JSON object. `needed`: it must exist.
     pub(super) fn config(&self, needed: bool) -> Option<InputError> {
         let Some(name) = CONFIGS.into_iter().find(|name| self.has(name)) else {
             return needed.then(|| self.error("config.json", "is missing"));
@@ -45,10 +45,10 @@ impl Beside<'_> {
                 Err(error) => format!("cannot be read as JSON: {error}"),
             },
         };
-        Some(self.error(name, problem).expected("the model's configuration, an object in JSON"))
+        Some(self.error(name, problem).expected("the model's configuration, a JSON object"))
     }
 
-    /// The tokenizer, loaded when it is of the kind that can be. `needed`: there must be one.
+    /// Checks the tokenizer, by loading it if possible. `needed`: one must exist.
     pub(super) fn tokenizer(
         &self,
         needed: bool,
@@ -59,12 +59,12 @@ impl Beside<'_> {
         let file = self.folder.join(NAME);
         if self.has(NAME) {
             if let Some(problem) = pointer(&file) {
-                return Some(self.error(NAME, problem).next(self.subject.fetch()));
+                return Some(self.error(NAME, problem).next(self.model.fetch()));
             }
             if let Some(problem) = absent(&file) {
                 return Some(self.error(NAME, problem));
             }
-            let spec = TokenizerSpec::Model { folder: self.subject.folder.clone() };
+            let spec = TokenizerSpec::Model { folder: self.model.folder.clone() };
             return tokenizers.tokenizer(&spec).err().map(|error| self.error(NAME, error.problem));
         }
         let ends = |end: &str| self.names.iter().find(|name| name.ends_with(end)).cloned();
@@ -72,7 +72,7 @@ impl Beside<'_> {
         let other = pair.map(|pair| pair.join(" and ")).or_else(|| ends(".tiktoken"));
         match other {
             Some(other) => {
-                remarks.push(format!("tokenizer: there is no {NAME}; {other}: not loaded"));
+                remarks.push(format!("tokenizer: no {NAME}; {other} is not checked"));
                 None
             }
             None if needed => Some(self.error(NAME, "is missing").expected(format!(
@@ -83,11 +83,11 @@ impl Beside<'_> {
     }
 }
 
-/// Why a name of the folder leads to no file.
+/// Why a path is not a file.
 pub(super) fn absent(path: &Path) -> Option<String> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => None,
-        Ok(_) => Some("is no file".into()),
+        Ok(_) => Some("is not a file".into()),
         Err(error) => Some(match std::fs::read_link(path) {
             Ok(target) if error.kind() == std::io::ErrorKind::NotFound => {
                 format!("is a link to {}, which does not exist", shown(path, &target))
@@ -98,13 +98,13 @@ pub(super) fn absent(path: &Path) -> Option<String> {
     }
 }
 
-/// The target of a link, from the root.
+/// The absolute target of a link.
 fn shown(link: &Path, target: &Path) -> String {
     let joined: PathBuf = link.parent().unwrap_or(Path::new("")).join(target);
     joined.display().to_string()
 }
 
-/// A pointer of git-lfs in place of a file.
+/// The error for a git-lfs pointer instead of a file.
 fn pointer(path: &Path) -> Option<String> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).ok()?;
@@ -113,10 +113,10 @@ fn pointer(path: &Path) -> Option<String> {
     (start == POINTER).then(|| shard::Fault::Pointer(length).to_string())
 }
 
-/// A file of text that is never large.
+/// Reads a small text file.
 ///
 /// # Errors
-/// Why it cannot be read, or is none.
+/// Why it cannot be read, or is not a file.
 pub(super) fn small_file(path: &Path) -> Result<Vec<u8>, String> {
     if let Some(problem) = absent(path).or_else(|| pointer(path)) {
         return Err(problem);

@@ -1,21 +1,21 @@
-//! Looking at the machine this runs on.
+//! Inspects the machine this runs on.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::ports;
-use super::{Address, Ask, Disk, PathReport, Report, WeightsAsk, WeightsReport};
+use super::{Address, Disk, PathReport, Query, Report, WeightsQuery, WeightsReport};
 
-/// Answers a question for this machine. What it cannot find out is absent; it never fails.
-pub fn report(ask: &Ask) -> Report {
-    report_with(ask, &|_| Vec::new())
+/// Reports on this machine. Facts that it cannot find out are absent; it never fails.
+pub fn report(query: &Query) -> Report {
+    report_with(query, &|_| Vec::new())
 }
 
-/// The same with somebody who looks through model folders.
-pub fn report_with(ask: &Ask, look: &dyn Fn(&[WeightsAsk]) -> Vec<WeightsReport>) -> Report {
+/// The same, with a function that checks model folders.
+pub fn report_with(query: &Query, check_weights: &dyn Fn(&[WeightsQuery]) -> Vec<WeightsReport>) -> Report {
     let addresses = addresses();
-    let address = ask.interface.as_ref().and_then(|wanted| {
+    let address = query.interface.as_ref().and_then(|wanted| {
         addresses.iter().find(|address| address.interface == *wanted).map(|address| address.ip.clone())
     });
     Report {
@@ -26,13 +26,13 @@ pub fn report_with(ask: &Ask, look: &dyn Fn(&[WeightsAsk]) -> Vec<WeightsReport>
         cuda_visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
         addresses,
         address,
-        resolved: ask.names.iter().map(|name| (name.clone(), resolve(name))).collect(),
-        free: ask.ports.iter().map(ports::free).collect(),
-        paths: ask.paths.iter().map(|path| look_at(path)).collect(),
-        weights: look(&ask.weights),
+        resolved: query.names.iter().map(|name| (name.clone(), resolve(name))).collect(),
+        free: query.ports.iter().map(ports::free).collect(),
+        paths: query.paths.iter().map(|path| path_report(path)).collect(),
+        weights: check_weights(&query.weights),
         disk: Disk { cwd: free_bytes(Path::new(".")), tmp: free_bytes(&std::env::temp_dir()) },
         gpus: gpus(Path::new("/dev")),
-        // Last, so that it is the time of the answer however long a path took.
+        // Last, so that slow paths do not make it old.
         unix_ns: now_ns(),
     }
 }
@@ -58,7 +58,7 @@ fn resolve(name: &str) -> Option<String> {
     found.filter(SocketAddr::is_ipv4).map(|address| address.ip().to_string()).next()
 }
 
-fn look_at(path: &str) -> PathReport {
+fn path_report(path: &str) -> PathReport {
     if !path.contains('/') {
         let found = find_program(path).is_some();
         let problem = (!found).then(|| "not on PATH".to_owned());
@@ -112,19 +112,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_answers_what_it_was_asked() {
+    fn this_machine_answers_a_query() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("weights");
         std::fs::write(&file, "x").unwrap();
         let path = |path: &Path| path.display().to_string();
-        let ask = Ask {
+        let query = Query {
             names: vec!["127.0.0.7".into(), "no such.host".into()],
             paths: vec![path(dir.path()), path(&file), path(&dir.path().join("gone"))],
             interface: Some("lo".into()),
-            ..Ask::default()
+            ..Query::default()
         };
         let before = now_ns();
-        let answer = report(&ask);
+        let answer = report(&query);
         assert!(answer.unix_ns >= before && answer.unix_ns <= now_ns());
         assert_eq!(answer.resolved["127.0.0.7"].as_deref(), Some("127.0.0.7"));
         assert_eq!(answer.resolved["no such.host"], None);
@@ -132,8 +132,8 @@ mod tests {
             (answer.address.as_deref(), answer.address_of("lo")),
             (Some("127.0.0.1"), Some("127.0.0.1"))
         );
-        let seen: Vec<_> = answer.paths.iter().map(|path| (path.readable, path.is_dir)).collect();
-        assert_eq!(seen, [(true, true), (true, false), (false, false)]);
+        let paths: Vec<_> = answer.paths.iter().map(|path| (path.readable, path.is_dir)).collect();
+        assert_eq!(paths, [(true, true), (true, false), (false, false)]);
         let gone = answer.paths[2].problem.as_deref().unwrap();
         assert!(gone.contains("No such file"), "{gone}");
         assert!(answer.disk.cwd.is_some_and(|bytes| bytes > 0) && answer.disk.tmp.is_some());
@@ -151,16 +151,16 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_a_program() {
-        let (here, gone) = (look_at("bash"), look_at("no-such-program"));
-        assert_eq!((here.readable, here.problem), (true, None));
-        assert_eq!((gone.readable, gone.problem.as_deref()), (false, Some("not on PATH")));
+        let (found, missing) = (path_report("bash"), path_report("no-such-program"));
+        assert_eq!((found.readable, found.problem), (true, None));
+        assert_eq!((missing.readable, missing.problem.as_deref()), (false, Some("not on PATH")));
     }
 
     #[test]
-    fn a_pipe_is_not_waited_for() {
+    fn a_pipe_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(look_at(&pipe.display().to_string()).readable);
+        assert!(path_report(&pipe.display().to_string()).readable);
     }
 }

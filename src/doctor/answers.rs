@@ -1,18 +1,18 @@
-//! What compute nodes answered, judged.
+//! Findings from the answers of compute nodes.
 //!
 //! Pure.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::probe::{Named, Probe};
+use super::probe::{KeyedPath, Probe};
 use super::{Finding, weights};
 use crate::executor::Answer;
 use crate::node::Report;
 use crate::site::Site;
 use crate::slurm::sbatch;
 
-/// A clock that differs by more than this is worth a word: traces and logs of nodes are read side by side.
+/// Largest clock difference without a warning; larger ones make logs of several nodes hard to compare.
 const SKEW_S: f64 = 1.0;
 
 /// Free space for temporary files below which engines fail to compile their kernels.
@@ -20,113 +20,114 @@ const TMP_GIB: f64 = 10.0;
 
 /// A node's answer and when it arrived here.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct NodeAnswer {
     /// The answer.
     pub report: Report,
-    /// Seconds the node's clock is ahead of this machine's; negative when it is behind.
+    /// Seconds by which the node's clock is ahead of this machine's; negative if behind.
     pub skew_s: f64,
 }
 
-/// The answers among the lines of a probe's output, in order of host.
-pub fn seen(lines: &[(SystemTime, String)]) -> Vec<Seen> {
+/// The answers among the output lines of a probe, sorted by host.
+pub fn answers(lines: &[(SystemTime, String)]) -> Vec<NodeAnswer> {
     let one = |(at, line): &(SystemTime, String)| {
         let report = Report::parse_all(line).into_iter().next()?;
-        let here = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let skew_s = report.unix_ns as f64 / 1e9 - here;
-        Some(Seen { report, skew_s })
+        let arrived = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let skew_s = report.unix_ns as f64 / 1e9 - arrived;
+        Some(NodeAnswer { report, skew_s })
     };
-    let mut seen: Vec<Seen> = lines.iter().filter_map(one).collect();
-    seen.sort_by(|one, other| one.report.host.cmp(&other.report.host));
-    seen
+    let mut answers: Vec<NodeAnswer> = lines.iter().filter_map(one).collect();
+    answers.sort_by(|one, other| one.report.host.cmp(&other.report.host));
+    answers
 }
 
-/// Findings of a probe that has ended. `shared` is the file that this machine put into the folder of the experiments.
+/// Findings of a finished probe. `shared` is the file that this machine wrote into the experiments folder.
 pub fn judge(
     site: &Site,
     kind: Option<&str>,
     probe: &Probe,
     answer: &Answer,
-    shared: Option<&Named>,
+    shared: Option<&KeyedPath>,
 ) -> Vec<Finding> {
-    let seen = seen(&answer.lines);
-    if seen.is_empty() {
-        return vec![silent(probe, answer)];
+    let answers = answers(&answer.lines);
+    if answers.is_empty() {
+        return vec![no_answer(probe, answer)];
     }
-    let hosts = seen.iter().map(|seen| seen.report.host.as_str()).collect::<Vec<_>>().join(", ");
+    let hosts = answers.iter().map(|answer| answer.report.host.as_str()).collect::<Vec<_>>().join(", ");
     let mut findings =
-        vec![Finding::ok("node", format!("tokmark {} runs on {hosts}", seen[0].report.version))];
+        vec![Finding::ok("node", format!("tokmark {} runs on {hosts}", answers[0].report.version))];
     if !answer.status.success() {
-        let said = last_line(&answer.stderr);
+        let problem = last_line(&answer.stderr);
         findings.push(Finding::warn(
             "node",
-            format!("not every node answered: {said}"),
-            "look at the node named there",
+            format!("not every node answered: {problem}"),
+            "check the node named there",
         ));
     }
-    findings.extend(other_arch(site, kind, &seen));
-    findings.extend(paths(probe, &seen, shared));
-    let reports: Vec<&Report> = seen.iter().map(|seen| &seen.report).collect();
+    findings.extend(other_arch(site, kind, &answers));
+    findings.extend(paths(probe, &answers, shared));
+    let reports: Vec<&Report> = answers.iter().map(|answer| &answer.report).collect();
     findings.extend(weights::of_nodes(&probe.weights, &reports));
-    findings.push(ports(&seen));
-    findings.push(disk(&seen));
-    findings.push(clocks(&seen));
-    findings.extend(interface(site, &seen));
-    findings.extend(gpus(site, kind, &seen));
+    findings.push(ports(&answers));
+    findings.push(disk(&answers));
+    findings.push(clocks(&answers));
+    findings.extend(interface(site, &answers));
+    findings.extend(gpus(site, kind, &answers));
     findings
 }
 
 /// Why no node answered.
-fn silent(probe: &Probe, answer: &Answer) -> Finding {
+fn no_answer(probe: &Probe, answer: &Answer) -> Finding {
     let stderr = answer.stderr.as_str();
-    let said = last_line(stderr);
+    let problem = last_line(stderr);
     let binary = &probe.binary;
     let set = "set [binary] in the site file to a tokmark built for the nodes, on a file system they see";
     if stderr.contains("Requested nodes are busy") || stderr.contains("Immediate execution impossible") {
-        let found = "no node was free in time: what only a node can say is not known";
+        let found = "no node was free in time, so nothing was checked on nodes";
         return Finding::warn(
             "node",
             found,
             "run doctor again later, with a longer --wait, or with --no-job",
         );
     }
-    let of_exec =
+    let exec_failed =
         |reason: &str| stderr.lines().any(|line| line.contains("execve()") && line.contains(reason));
-    if of_exec("Exec format error") {
+    if exec_failed("Exec format error") {
         return Finding::fail("node", format!("{binary} is for another architecture than the node's"), set);
     }
-    if of_exec("No such file") || of_exec("Permission denied") {
-        return Finding::fail("node", format!("{binary} cannot be started there: {said}"), set);
+    if exec_failed("No such file") || exec_failed("Permission denied") {
+        return Finding::fail("node", format!("{binary} cannot be started there: {problem}"), set);
     }
     if answer.status.success() {
-        let found = format!("{binary} gave no answer that can be read");
+        let found = format!("{binary} gave no readable answer");
         return Finding::fail("node", found, "the binary there must be of this version: see [binary]");
     }
     let next = sbatch::advice(stderr).unwrap_or("repeat the call by hand: `doctor -v` shows it");
-    Finding::fail("node", format!("the job on a node failed: {said}"), next)
+    Finding::fail("node", format!("the job on a node failed: {problem}"), next)
 }
 
-/// The last line that says why; srun's own "Exited with" only repeats that something did.
+/// The last line with a reason; srun's "Exited with" lines have none.
 fn last_line(stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let why = lines().rfind(|line| !line.contains("Exited with exit code"));
-    why.or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
+    why.or_else(|| lines().next_back()).unwrap_or("no message").to_owned()
 }
 
-fn other_arch(site: &Site, kind: Option<&str>, seen: &[Seen]) -> Option<Finding> {
+fn other_arch(site: &Site, kind: Option<&str>, answers: &[NodeAnswer]) -> Option<Finding> {
     let declared = site.gpus.get(kind?)?.arch?;
-    let other = seen.iter().find(|seen| seen.report.arch != declared.name())?;
-    let found = format!("arch = {:?}, and {} is {}", declared.name(), other.report.host, other.report.arch);
+    let other = answers.iter().find(|answer| answer.report.arch != declared.name())?;
+    let found = format!("arch = {:?}, but {} is {}", declared.name(), other.report.host, other.report.arch);
     Some(Finding::fail("arch", found, "correct arch in [gpus.TYPE]"))
 }
 
-fn paths(probe: &Probe, seen: &[Seen], shared: Option<&Named>) -> Vec<Finding> {
+fn paths(probe: &Probe, answers: &[NodeAnswer], shared: Option<&KeyedPath>) -> Vec<Finding> {
     let mut readable = 0;
     let mut findings = Vec::new();
-    // The same path may be asked for under two keys: the answers are in the order of the questions.
+    // Two keys may name the same path, so answers are matched by position.
     for (at, named) in probe.paths.iter().enumerate() {
-        let unread = seen.iter().filter_map(|seen| {
-            let path = seen.report.paths.get(at).filter(|path| path.path == named.path && !path.readable)?;
-            Some((seen.report.host.as_str(), path.problem.as_deref().unwrap_or("not readable")))
+        let unread = answers.iter().filter_map(|answer| {
+            let path =
+                answer.report.paths.get(at).filter(|path| path.path == named.path && !path.readable)?;
+            Some((answer.report.host.as_str(), path.problem.as_deref().unwrap_or("not readable")))
         });
         let unread: Vec<(&str, &str)> = unread.collect();
         let Some((_, problem)) = unread.first() else {
@@ -136,13 +137,13 @@ fn paths(probe: &Probe, seen: &[Seen], shared: Option<&Named>) -> Vec<Finding> {
         let hosts = unread.iter().map(|(host, _)| *host).collect::<Vec<_>>().join(", ");
         let found = format!("`{}`: {} on {hosts}: {problem}", named.key, named.path);
         findings.push(if shared == Some(named) {
-            let next = "name a folder that every node sees: [experiments] in the site file, or --experiments";
+            let next = "use a folder that every node sees: experiments in the site file, or --experiments";
             Finding::fail(
                 "experiments",
-                format!("files of this machine in {} are not there on {hosts}", folder(&named.path)),
+                format!("files that this machine writes to {} do not appear on {hosts}", folder(&named.path)),
                 next,
             )
-        } else if named.may_come {
+        } else if named.optional {
             Finding::warn("paths", found, "fine if [slurm] setup or [bare] modules bring it")
         } else {
             Finding::fail("paths", found, "correct the path, or put it where compute nodes see it")
@@ -158,15 +159,15 @@ fn folder(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(folder, _)| folder)
 }
 
-fn ports(seen: &[Seen]) -> Finding {
-    let first = |seen: &Seen| seen.report.free.first().and_then(|starts| starts.first().copied());
+fn ports(answers: &[NodeAnswer]) -> Finding {
+    let first = |answer: &NodeAnswer| answer.report.free.first().and_then(|starts| starts.first().copied());
     let starts: BTreeMap<&str, Option<u16>> =
-        seen.iter().map(|seen| (seen.report.host.as_str(), first(seen))).collect();
+        answers.iter().map(|answer| (answer.report.host.as_str(), first(answer))).collect();
     match starts.iter().find(|(_, start)| start.is_none()) {
         Some((host, _)) => Finding::warn(
             "ports",
-            format!("{host} has no 16 free ports in a row from 8000 on"),
-            "see what listens there: `ss -ltn`",
+            format!("{host} has no 16 consecutive free ports from 8000"),
+            "`ss -ltn` there lists what listens",
         ),
         None => {
             let list: Vec<String> = starts
@@ -178,11 +179,11 @@ fn ports(seen: &[Seen]) -> Finding {
     }
 }
 
-fn disk(seen: &[Seen]) -> Finding {
+fn disk(answers: &[NodeAnswer]) -> Finding {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let least = seen.iter().filter_map(|seen| Some((gib(seen.report.disk.tmp?), &seen.report.host)));
+    let least = answers.iter().filter_map(|answer| Some((gib(answer.report.disk.tmp?), &answer.report.host)));
     match least.min_by(|one, other| one.0.total_cmp(&other.0)) {
-        None => Finding::warn("disk", "nodes do not say how much space they have", "look at `df` there"),
+        None => Finding::warn("disk", "nodes did not report their free space", "run `df` there"),
         Some((free, host)) if free < TMP_GIB => Finding::warn(
             "disk",
             format!("{free:.1} GiB free for temporary files on {host}"),
@@ -194,47 +195,47 @@ fn disk(seen: &[Seen]) -> Finding {
     }
 }
 
-/// Clocks against this machine's and against each other.
-fn clocks(seen: &[Seen]) -> Finding {
-    let skews = || seen.iter().map(|seen| seen.skew_s);
+/// Compares clocks with this machine's and with each other.
+fn clocks(answers: &[NodeAnswer]) -> Finding {
+    let skews = || answers.iter().map(|answer| answer.skew_s);
     let (least, most) =
         skews().fold((f64::MAX, f64::MIN), |(least, most), skew| (least.min(skew), most.max(skew)));
-    let worst = seen.iter().max_by(|one, other| one.skew_s.abs().total_cmp(&other.skew_s.abs()));
-    let (worst, host) = worst.map_or((0.0, ""), |seen| (seen.skew_s, seen.report.host.as_str()));
+    let worst = answers.iter().max_by(|one, other| one.skew_s.abs().total_cmp(&other.skew_s.abs()));
+    let (worst, host) = worst.map_or((0.0, ""), |answer| (answer.skew_s, answer.report.host.as_str()));
     if worst.abs() > SKEW_S {
         let found = format!("the clock of {host} is {worst:+.1} s from this machine's");
-        return Finding::warn("clocks", found, "have its time synchronised (chrony, ntp)");
+        return Finding::warn("clocks", found, "synchronise its time (chrony, ntp)");
     }
     if most - least > SKEW_S {
         let found = format!("clocks of nodes differ by {:.1} s", most - least);
-        return Finding::warn("clocks", found, "have their time synchronised (chrony, ntp)");
+        return Finding::warn("clocks", found, "synchronise their time (chrony, ntp)");
     }
     Finding::ok("clocks", format!("within {:.0} ms of this machine's", (worst.abs() * 1000.0).ceil()))
 }
 
-fn interface(site: &Site, seen: &[Seen]) -> Option<Finding> {
+fn interface(site: &Site, answers: &[NodeAnswer]) -> Option<Finding> {
     let name = site.network.interface.as_ref()?;
-    let without = seen.iter().find(|seen| seen.report.address.is_none());
+    let without = answers.iter().find(|answer| answer.report.address.is_none());
     Some(match without {
         None => Finding::ok("network", format!("{name} has an address on each")),
-        Some(seen) => {
+        Some(answer) => {
             let mut has: Vec<&str> =
-                seen.report.addresses.iter().map(|address| address.interface.as_str()).collect();
+                answer.report.addresses.iter().map(|address| address.interface.as_str()).collect();
             has.dedup();
             let found =
-                format!("{} has no IPv4 address on {name}: it has {}", seen.report.host, has.join(", "));
+                format!("{} has no IPv4 address on {name}: it has {}", answer.report.host, has.join(", "));
             Finding::fail("network", found, "set [network] interface to one of them, or leave it out")
         }
     })
 }
 
-/// GPU devices of a node, where it has any: fewer than declared is a broken one.
-fn gpus(site: &Site, kind: Option<&str>, seen: &[Seen]) -> Option<Finding> {
+/// Warns about a node with some, but fewer GPU devices than declared.
+fn gpus(site: &Site, kind: Option<&str>, answers: &[NodeAnswer]) -> Option<Finding> {
     let declared = site.gpus_per_node(kind?)?;
-    let fewer = seen.iter().find(|seen| (1..declared).contains(&seen.report.gpus))?;
+    let fewer = answers.iter().find(|answer| (1..declared).contains(&answer.report.gpus))?;
     let found =
-        format!("{} has {} GPU devices, and per_node = {declared}", fewer.report.host, fewer.report.gpus);
-    Some(Finding::warn("gpus", found, "look at `nvidia-smi` there; some sites show a job its own GPUs only"))
+        format!("{} has {} GPU devices, but per_node = {declared}", fewer.report.host, fewer.report.gpus);
+    Some(Finding::warn("gpus", found, "run `nvidia-smi` there; some sites show a job only its own GPUs"))
 }
 
 #[cfg(test)]
@@ -245,10 +246,10 @@ mod tests {
 
     use super::super::Status;
     use super::*;
-    use crate::node::{Address, Ask, Disk, PathReport};
+    use crate::node::{Address, Disk, PathReport, Query};
 
     fn report(host: &str) -> Report {
-        let mut report = crate::node::report(&Ask::default());
+        let mut report = crate::node::report(&Query::default());
         report.host = host.to_owned();
         report.free = vec![vec![8000]];
         report.disk.tmp = Some(64 << 30);
@@ -270,10 +271,10 @@ mod tests {
     }
 
     fn probe(paths: &[(&str, bool)]) -> Probe {
-        let named = |(path, may_come): &(&str, bool)| Named {
+        let named = |(path, optional): &(&str, bool)| KeyedPath {
             path: (*path).to_owned(),
             key: "models.m".into(),
-            may_come: *may_come,
+            optional: *optional,
         };
         Probe {
             argv: Vec::new(),
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_that_are_well() {
+    fn two_healthy_nodes() {
         let findings = judged("", &probe(&[]), &answer(&[report("n2"), report("n1")], "", 0));
         assert!(findings.iter().all(|finding| finding.status == Status::Ok), "{findings:#?}");
         assert!(worst(&findings, "node").1.ends_with("runs on n1, n2"));
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_differ_from_here_or_from_each_other() {
+    fn clocks_that_differ() {
         let at = |host: &str, ms: u64| Report { unix_ns: ms * 1_000_000, ..report(host) };
         let table = [
             (vec![at("n1", 1_000_900)], Status::Ok, "within 90"),
@@ -319,8 +320,8 @@ mod tests {
             (vec![at("n1", 999_300), at("n2", 1_000_700)], Status::Warn, "clocks of nodes differ by 1.4 s"),
         ];
         for (reports, status, found) in table {
-            let (is, says) = worst(&judged("", &probe(&[]), &answer(&reports, "", 0)), "clocks");
-            assert!(is == status && says.starts_with(found), "{is:?} {says}");
+            let (found_status, text) = worst(&judged("", &probe(&[]), &answer(&reports, "", 0)), "clocks");
+            assert!(found_status == status && text.starts_with(found), "{found_status:?} {text}");
         }
     }
 
@@ -344,16 +345,16 @@ mod tests {
         let site = "[network]\ninterface = \"ib0\"\n[gpus.h100]\nper_node = 8\narch = \"x86_64\"\n";
         let findings = judged(site, &probe(&paths), &answer(&[lacking], "", 0));
         let table = [
-            ("ports", Status::Warn, "n2 has no 16 free ports"),
+            ("ports", Status::Warn, "n2 has no 16 consecutive free ports"),
             ("disk", Status::Warn, "3.0 GiB free"),
-            ("gpus", Status::Warn, "n2 has 7 GPU devices, and per_node = 8"),
+            ("gpus", Status::Warn, "n2 has 7 GPU devices, but per_node = 8"),
             ("network", Status::Fail, "n2 has no IPv4 address on ib0: it has eth0"),
-            ("arch", Status::Fail, "arch = \"x86_64\", and n2 is aarch64"),
+            ("arch", Status::Fail, "arch = \"x86_64\", but n2 is aarch64"),
             ("paths", Status::Fail, "`models.m`: /m on n2: gone"),
         ];
         for (check, status, found) in table {
-            let (is, says) = worst(&findings, check);
-            assert!(is == status && says.starts_with(found), "{check}: {is:?} {says}");
+            let (found_status, text) = worst(&findings, check);
+            assert!(found_status == status && text.starts_with(found), "{check}: {found_status:?} {text}");
         }
         let of_paths =
             findings.iter().filter(|finding| finding.check == "paths").map(|finding| finding.status);
@@ -383,7 +384,7 @@ mod tests {
                 Status::Fail,
                 "the job on a node failed: srun: error: Invalid qos",
             ),
-            (String::new(), 0, Status::Fail, "/x/tokmark gave no answer that can be read"),
+            (String::new(), 0, Status::Fail, "/x/tokmark gave no readable answer"),
         ];
         for (stderr, code, status, found) in table {
             let findings = judged("", &probe(&[]), &answer(&[], &stderr, code));
@@ -408,7 +409,7 @@ mod tests {
         let (status, found) = worst(&findings, "experiments");
         assert_eq!(
             (status, found.as_str()),
-            (Status::Fail, "files of this machine in /here are not there on n1")
+            (Status::Fail, "files that this machine writes to /here do not appear on n1")
         );
     }
 }
