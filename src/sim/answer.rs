@@ -1,6 +1,5 @@
-//! An answer in the making: the engine loop pushes tokens in, the connection takes bytes out.
-//!
-//! Everything lives on one thread, so cells do instead of locks. Dropping the connection's end frees the sequence.
+//! An answer in progress: the engine loop pushes tokens, the connection takes bytes. Everything runs on one thread, so cells suffice
+//! instead of locks. Dropping the connection's end frees the sequence.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -23,11 +22,11 @@ pub(super) struct Answer {
     renderer: Renderer,
     /// Rendered bytes not yet taken.
     buffer: RefCell<BytesMut>,
-    /// Nothing comes after what is in the buffer.
+    /// The buffer holds the rest of the answer.
     complete: Cell<bool>,
-    /// The engine went away before the answer was complete.
+    /// The engine stopped before the answer was complete.
     failed: Cell<bool>,
-    /// Fault on purpose: tokens after this one are swallowed.
+    /// Injected fault: tokens after this one are dropped.
     stall_at: Option<u32>,
     waker: RefCell<Option<Waker>>,
 }
@@ -65,7 +64,7 @@ impl Answer {
         self.wake();
     }
 
-    /// The engine is going away: an error event ends a stream, an error body answers a unary request.
+    /// The engine stops: an error event ends a stream, an error body answers a unary request.
     pub(super) fn fail(&self) {
         if self.complete.get() {
             return;
@@ -85,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// What there is to send, `None` when all has been sent.
+    /// The next bytes; `None` when everything has been sent.
     fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut buffer = self.buffer.borrow_mut();
         if !buffer.is_empty() {
@@ -99,8 +98,8 @@ impl Answer {
     }
 }
 
-/// The connection's end of an answer. Dropped before the last token, it takes the request out of the engine.
-pub(super) struct AnswerHandle {
+/// The connection's end of an answer. Dropping it before the last token removes the request from the engine.
+pub(super) struct Ticket {
     driver: Rc<Driver>,
     id: u64,
     answer: Rc<Answer>,
@@ -129,7 +128,7 @@ impl Drop for AnswerHandle {
 
 /// The body of every response.
 pub(super) enum SimBody {
-    /// Known from the start; `None` once sent.
+    /// Complete; `None` once sent.
     Full(Option<Bytes>),
     /// Server-sent events as the engine produces them.
     Stream(AnswerHandle),

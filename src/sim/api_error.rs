@@ -5,7 +5,7 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-/// What went wrong with a request.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
     /// HTTP status.
@@ -50,7 +50,7 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BadRequestError", &message, None)
     }
 
-    /// 503, vLLM's answer to an overload; here a fault on purpose.
+    /// 503, vLLM's answer to an overload; here an injected fault.
     pub(super) fn unavailable() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -60,7 +60,7 @@ impl ApiError {
         )
     }
 
-    /// 500, what vLLM answers to requests in flight when its engine goes away.
+    /// 500, vLLM's answer to requests in flight when its engine dies.
     pub(super) fn engine_gone() -> Self {
         let message = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message, None)

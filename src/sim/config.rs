@@ -1,10 +1,10 @@
-//! What a simulated server is: a profile with what the user overrode, checked.
+//! The checked configuration of a simulated server: a profile with overrides.
 
 use super::engine::EngineConfig;
 use super::faults::Faults;
 use super::profile::{Profile, ProfileError};
 
-/// What a user may set beside the profile. Field names are flag names.
+/// Values that override the profile. Field names are flag names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     /// Served model name.
@@ -17,11 +17,11 @@ pub struct Overrides {
     pub max_num_batched_tokens: Option<u32>,
     /// Prompt and answer together, tokens.
     pub max_model_len: Option<u32>,
-    /// KV blocks, whatever the tensor-parallel size.
+    /// KV blocks, for any tensor-parallel size.
     pub num_gpu_blocks: Option<u32>,
     /// Tokens per KV block.
     pub block_size: Option<u32>,
-    /// How many times faster than the profile says.
+    /// Speed-up over the profile.
     pub speed: Option<f64>,
 }
 
@@ -40,7 +40,7 @@ pub struct SimConfig {
     pub seed: u64,
     /// Prompt and answer together, tokens.
     pub max_model_len: u32,
-    /// Mean length at which an answer ends by itself, tokens.
+    /// Mean natural length of an answer, tokens.
     pub mean_output_tokens: u32,
     /// Scheduler limits and costs, speed and tensor-parallel size applied.
     pub engine: EngineConfig,
@@ -48,7 +48,7 @@ pub struct SimConfig {
     pub faults: Faults,
 }
 
-/// A value that makes no sense, or no such profile.
+/// An invalid value, or an unknown profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A flag with a bad value.
@@ -58,10 +58,10 @@ pub enum ConfigError {
         flag: &'static str,
         /// Its value.
         found: String,
-        /// What it should be.
+        /// The valid values.
         expected: String,
     },
-    /// No such profile.
+    /// An unknown profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
 }
@@ -71,12 +71,7 @@ fn bad(flag: &'static str, found: impl ToString, expected: impl Into<String>) ->
 }
 
 impl SimConfig {
-    /// The profile of that name with nothing overridden, on 127.0.0.1 and any free port, seed 0, no faults.
-    pub fn of_profile(name: &str) -> Result<Self, ConfigError> {
-        Self::new(name, &Overrides::default())
-    }
-
-    /// The profile of that name with overrides, on 127.0.0.1 and any free port, seed 0, no faults.
+    /// The named profile with overrides, on 127.0.0.1 and any free port, seed 0, without faults.
     pub fn new(name: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
         let profile = Profile::find(name)?;
         let tp = at_least_one("--tp", overrides.tp, profile.default_tp)?;
@@ -194,7 +189,7 @@ mod tests {
             error.starts_with("--tp: found 1, expected more GPUs: the weights of deepseek-ai/"),
             "{error}"
         );
-        let quick = SimConfig::of_profile("quick").expect("sound");
+        let quick = SimConfig::new("quick", &Overrides::default()).expect("sound");
         let faults = Faults { fail_rate: 1.5, ..Faults::default() };
         let error = quick.clone().with_faults(faults).expect_err("bad").to_string();
         assert_eq!(error, "--fail-rate: found 1.5, expected a share from 0 to 1");

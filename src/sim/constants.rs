@@ -1,4 +1,4 @@
-//! A profile of plain constants: limits, and the straight line of the step time.
+//! A profile of constants: limits, and a linear step time.
 
 use serde::Deserialize;
 
@@ -9,9 +9,9 @@ use super::engine::EngineConfig;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Constants {
-    /// Model name served unless another is asked for.
+    /// Default model name.
     pub model: String,
-    /// GPUs assumed unless a tensor-parallel size is given.
+    /// Default tensor-parallel size.
     pub default_tp: u32,
     /// Share of the ideal speed-up kept with each doubling of the GPUs, above 0 and up to 1.
     pub tp_efficiency: f64,
@@ -35,12 +35,12 @@ pub struct Constants {
     pub num_blocks_per_added_gpu: u32,
     /// Prompt and answer together, tokens.
     pub max_model_len: u32,
-    /// Mean length at which an answer ends by itself, tokens; drawn from an exponential distribution.
+    /// Mean natural length of an answer, tokens; exponentially distributed.
     pub mean_output_tokens: u32,
 }
 
 impl Constants {
-    /// What the types do not say: costs are costs, limits are limits.
+    /// Checks ranges of costs and limits.
     pub fn check(&self) -> Result<(), String> {
         let costs = [
             ("prefill_us_per_token", self.prefill_us_per_token),

@@ -1,21 +1,21 @@
-//! How long one engine step takes, as a function of what is in it. Pure arithmetic.
+//! The duration of one engine step as a function of its contents. Pure arithmetic.
 
 use super::roofline::Roofline;
 use super::step::StepLoad;
 
-/// Longest step there is, µs: one day. Keeps absurd constants from overflowing the clock.
+/// Longest step, µs: one day, so that absurd constants do not overflow the clock.
 const MAX_STEP_US: f64 = 86_400e6;
 
 /// A step-time model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepCost {
-    /// A straight line with constants of one's own.
+    /// Linear, with constants.
     Linear(LinearCost),
-    /// Derived from the figures of a GPU and a model.
+    /// Derived from data of a GPU and a model.
     Roofline(Box<Roofline>),
 }
 
-/// The constants of the straight line. All costs in microseconds.
+/// The constants of the linear model, in microseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LinearCost {
     /// Every step: weights read, kernels launched, scheduler run.
@@ -50,7 +50,7 @@ impl StepCost {
 }
 
 impl LinearCost {
-    /// The same line with every cost multiplied by `factor`.
+    /// The same model with every cost multiplied by `factor`.
     pub fn scaled(&self, factor: f64) -> Self {
         Self {
             step_base_us: self.step_base_us * factor,

@@ -1,5 +1,5 @@
-//! From the public figures of a GPU and a model to an engine: the step time by a roofline, the KV blocks by what is left
-//! of the memory. docs/sim.md has the formulas, and where each figure and each assumption comes from.
+//! Derives an engine from public data of a GPU and a model: the step time from a roofline, the KV blocks from the remaining memory.
+//! docs/sim.md has the formulas and the source of each value and assumption.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use super::cost::StepCost;
 use super::engine::EngineConfig;
 use super::roofline::{Attention, Experts, Matrices, Roofline};
 
-// The assumptions, the same for every GPU and every model.
+// Assumptions, the same for every GPU and model.
 
 /// Share of the data sheet's bandwidth that kernels reach.
 const BANDWIDTH_REACHED: f64 = 0.75;
@@ -16,9 +16,9 @@ const BANDWIDTH_REACHED: f64 = 0.75;
 const PEAK_REACHED: f64 = 0.45;
 /// µs of a step for scheduler, input preparation, launches and sampling.
 const OVERHEAD_US: f64 = 1_500.0;
-/// µs of the same per sequence.
+/// The same per sequence, µs.
 const OVERHEAD_US_PER_SEQ: f64 = 10.0;
-/// Memory of a GPU that activations, graphs and the runtime hold.
+/// Memory of a GPU for activations, graphs and the runtime.
 const WORKSPACE_GIB: f64 = 2.0;
 /// Share of the ideal speed-up kept with each doubling of the GPUs.
 const TP_EFFICIENCY: f64 = 0.85;
@@ -27,7 +27,7 @@ const KV_VALUE_BYTES: f64 = 2.0;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// How numbers are stored, and at which rate they are multiplied.
+/// A number format: storage and rate of multiplication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -52,11 +52,11 @@ impl Format {
     }
 }
 
-/// The figures of a GPU.
+/// Data of a GPU.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
-    /// Memory that software sees, GiB.
+    /// Memory visible to software, GiB.
     pub memory_gib: f64,
     /// Bandwidth of the memory, GB/s.
     pub bandwidth_gb_s: f64,
@@ -64,8 +64,7 @@ pub struct Gpu {
     pub tflops: Tflops,
 }
 
-/// Dense TFLOP/s by the format of the weights. Where a GPU has no units for a format, the weights are widened and
-/// multiplied at the rate of the wider one.
+/// Dense TFLOP/s by weight format. Without units for a format, weights are widened and multiplied at the wider format's rate.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tflops {
@@ -92,31 +91,31 @@ impl Gpu {
     }
 }
 
-/// The figures of a model.
+/// Data of a model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Name it is served under.
+    /// Served name.
     pub name: String,
     /// Layers.
     pub layers: u32,
-    /// Tokens that every second layer sees; 0: all layers see the whole context.
+    /// Window of every second layer, tokens; 0 if all layers see the whole context.
     #[serde(default)]
     pub sliding_window: u32,
     /// Query heads × head size.
     pub attention_width: u64,
-    /// Values a token leaves in the KV cache of one layer.
+    /// Values per token in the KV cache of one layer.
     pub kv_values_per_layer: u64,
-    /// Parameters every token is multiplied with, all layers together: attention, router, shared experts, dense layers.
+    /// Parameters used by every token, all layers together: attention, router, shared experts, dense layers.
     pub dense_params: u64,
-    /// Format of those.
+    /// Their format.
     pub dense_format: Format,
-    /// Parameters of the output head, as many as of the embedding; both in BF16.
+    /// Parameters of the output head, equal to those of the embedding; both in BF16.
     pub head_params: u64,
-    /// Experts in a layer; 0: none.
+    /// Experts in a layer, or 0.
     #[serde(default)]
     pub experts: u32,
-    /// Experts a token goes through.
+    /// Experts per token.
     #[serde(default)]
     pub experts_per_token: u32,
     /// Layers with experts.
@@ -135,7 +134,7 @@ fn bf16() -> Format {
 }
 
 impl Model {
-    /// Memory the weights take, GiB.
+    /// Memory of the weights, GiB.
     pub fn weights_gib(&self) -> f64 {
         let experts = f64::from(self.experts) * f64::from(self.expert_layers) * self.expert_params as f64;
         let bytes = self.dense_params as f64 * self.dense_format.bytes()
@@ -144,13 +143,13 @@ impl Model {
         bytes / GIB
     }
 
-    /// Layers that see the whole context. With a window the others share the blocks with them, a group each.
+    /// Layers that see the whole context. With a window the other layers are a second group in the same blocks.
     fn full_layers(&self) -> u32 {
         if self.sliding_window == 0 { self.layers } else { self.layers.div_ceil(2) }
     }
 }
 
-/// Limits of the server, as its options name them.
+/// Limits of the server, named like its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Sequences that run at once.
@@ -159,7 +158,7 @@ pub struct Limits {
     pub max_num_batched_tokens: u32,
     /// Tokens per KV block.
     pub block_size: u32,
-    /// Share of the memory the server takes.
+    /// Share of the memory that the server uses.
     pub memory_utilization: f64,
 }
 
@@ -175,7 +174,7 @@ pub struct Derivation {
 }
 
 impl Derivation {
-    /// What the types do not say: figures are positive, and those of experts come together.
+    /// Checks that values are positive, and that those of experts occur together.
     pub fn check(&self) -> Result<(), String> {
         let (gpu, model, limits) = (&self.gpu, &self.model, &self.limits);
         let figures = [
@@ -219,7 +218,7 @@ impl Derivation {
         }
     }
 
-    /// The engine on `tp` GPUs; without KV blocks when the weights leave no room.
+    /// The engine on `tp` GPUs; without KV blocks if the weights leave no room.
     pub fn engine(&self, tp: u32) -> EngineConfig {
         EngineConfig {
             max_num_seqs: self.limits.max_num_seqs,
@@ -231,7 +230,7 @@ impl Derivation {
         }
     }
 
-    /// Blocks that fit into what weights and workspace leave. A block holds its tokens in the layers of one group.
+    /// Blocks that fit beside weights and workspace. A block holds its tokens for the layers of one group.
     fn num_blocks(&self, tp: u32) -> u32 {
         let gpus = f64::from(tp.max(1));
         let reserved = self.model.weights_gib() / gpus + WORKSPACE_GIB;

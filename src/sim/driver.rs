@@ -1,7 +1,7 @@
-//! Virtual time made real: runs the engine's steps at the instants the model says and hands the tokens out.
+//! Runs the engine's steps in real time at the model's times and delivers the tokens.
 //!
-//! Deadlines are absolute. A step begins when the one before it *should* have ended, so lateness never adds up; only
-//! when the process falls behind by more than [`MAX_LAG_US`] does the model's time slip, and the metrics say so.
+//! Deadlines are absolute: a step begins when the previous one *should* have ended, so lateness does not accumulate. Only when the
+//! process is behind by more than [`MAX_LAG_US`] does the model's time slip, which the metrics report.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,26 +19,26 @@ use super::render::Renderer;
 use super::request::{Endpoint, InferenceRequest};
 use super::{SimConfig, stable_hash};
 
-/// Lateness, µs, up to which the model's time is kept and caught up with.
+/// Lateness up to which the model's time is kept, µs.
 const MAX_LAG_US: u64 = 100_000;
 
-/// How far emission was behind the model. A run with large values measured this machine, not the model.
+/// How late tokens were sent. A run with large values measured this machine, not the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Lag {
     /// Sum over all steps, µs.
     pub(super) sum_us: u64,
     /// Worst step, µs.
     pub(super) max_us: u64,
-    /// Time by which the model was put off, µs.
+    /// Time by which the model slipped, µs.
     pub(super) slipped_us: u64,
 }
 
-/// The engine with its clock and the answers in the making. One thread.
+/// The engine with its clock and the answers in progress. One thread.
 pub(super) struct Driver {
     pub(super) config: SimConfig,
     pub(super) engine: RefCell<Engine>,
     pub(super) lag: Cell<Lag>,
-    /// Cancelled when `--crash-after` strikes.
+    /// Cancelled by `--crash-after`.
     pub(super) crashed: CancellationToken,
     answers: RefCell<HashMap<u64, Rc<Answer>>>,
     work: Notify,
@@ -98,14 +98,14 @@ impl Driver {
         Ok(AnswerHandle::new(Rc::clone(self), nth, answer))
     }
 
-    /// The connection of a request is gone, or has all it wanted.
+    /// The connection of a request is closed or complete.
     pub(super) fn forget(&self, id: u64) {
         if self.answers.borrow_mut().remove(&id).is_some() {
             self.engine.borrow_mut().abort(id);
         }
     }
 
-    /// Ends every answer in the making with an error.
+    /// Ends every answer in progress with an error.
     pub(super) fn fail_all(&self) {
         let answers = std::mem::take(&mut *self.answers.borrow_mut());
         for (id, answer) in answers {
@@ -114,7 +114,7 @@ impl Driver {
         }
     }
 
-    /// Runs steps for ever; idle costs nothing.
+    /// Runs steps forever; an idle engine costs nothing.
     pub(super) async fn run(&self, pacer: Pacer) {
         let mut events = Vec::new();
         let mut now_us = 0;
@@ -134,7 +134,7 @@ impl Driver {
         }
     }
 
-    /// Notes how late a step's end is; returns the virtual time from which to go on.
+    /// Records how late a step ended; returns the virtual time to continue from.
     fn account(&self, end_us: u64) -> u64 {
         let late_us = self.now_us().saturating_sub(end_us);
         let slips = late_us > MAX_LAG_US;

@@ -1,8 +1,8 @@
 //! The scheduler of the simulated engine: continuous batching in virtual time, without a clock and without I/O.
 //!
-//! It follows vLLM V1: one loop in which prefill and decode are the same thing (compute the tokens that have no KV
-//! yet), running sequences first, then the queue in order of arrival; when blocks run out the sequence admitted last
-//! loses its blocks and goes back to the head of the queue to be recomputed. Same calls, same answers.
+//! It follows vLLM V1: one loop computes tokens without KV, in prefill and decode alike, first for running sequences, then for the
+//! queue in order of arrival. When blocks run out, the sequence admitted last loses its blocks and returns to the head of the queue.
+//! The engine is deterministic.
 
 use std::collections::VecDeque;
 
@@ -19,29 +19,29 @@ pub struct EngineConfig {
     pub max_num_batched_tokens: u32,
     /// Tokens per KV block.
     pub block_size: u32,
-    /// KV blocks there are.
+    /// KV blocks.
     pub num_blocks: u32,
-    /// Tokens that every second layer sees, whose blocks come out of the same pool; 0: all layers see all.
+    /// Window of every second layer, with blocks from the same pool; 0 if all layers see everything.
     pub sliding_window: u32,
     /// Step-time model.
     pub cost: StepCost,
 }
 
 impl EngineConfig {
-    /// Tokens of the longest sequence that the KV cache holds.
+    /// Longest sequence that fits the KV cache, tokens.
     pub fn kv_capacity_tokens(&self) -> u64 {
         let blocks = self.num_blocks - self.window_blocks().min(self.num_blocks.div_ceil(2));
         u64::from(blocks) * u64::from(self.block_size)
     }
 
-    /// Blocks of a sequence of that many tokens: one for each block of them, and with a sliding window the last ones
-    /// a second time, for the layers that see no more.
+    /// Blocks of a sequence of that many tokens, and with a sliding window the last ones a second time, for the layers with the
+    /// window.
     fn blocks(&self, tokens: u32) -> u32 {
         let all = tokens.div_ceil(self.block_size);
         all.saturating_add(all.min(self.window_blocks()))
     }
 
-    /// A window that begins within a block reaches into one more.
+    /// A window that starts inside a block needs one more.
     fn window_blocks(&self) -> u32 {
         match self.sliding_window {
             0 => 0,
@@ -69,7 +69,7 @@ impl FinishReason {
     }
 }
 
-/// A request as the engine sees it. Its length is known from the start; the client cannot tell.
+/// A request in the engine. Its length is known from the start, which the client cannot see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SequenceRequest {
     /// Unique, chosen by the caller.
@@ -80,7 +80,7 @@ pub struct SequenceRequest {
     pub prompt_tokens: u32,
     /// Tokens it will generate, at least 1.
     pub output_tokens: u32,
-    /// What is reported with the last of them.
+    /// Why it ends.
     pub finish: FinishReason,
 }
 
@@ -95,18 +95,18 @@ pub struct TokenEvent {
     pub finish: Option<FinishReason>,
 }
 
-/// A step that has begun.
+/// A step in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepPlan {
-    /// Begin, µs of virtual time.
+    /// Start, µs of virtual time.
     pub start_us: u64,
-    /// End: the instant its tokens appear.
+    /// End, when its tokens appear.
     pub end_us: u64,
-    /// What it computes.
+    /// Its contents.
     pub load: StepLoad,
 }
 
-/// A request that can never run: prompt and answer together need more KV blocks than there are.
+/// A request that can never run, because prompt and answer need more KV blocks than exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a sequence of {tokens} tokens does not fit the KV cache of {capacity} tokens")]
 pub struct DoesNotFit {
@@ -189,7 +189,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets a request whose client is gone and frees its blocks. False when it is not there (any more).
+    /// Removes a request whose client is gone and frees its blocks; false if it is unknown.
     pub fn abort(&mut self, id: u64) -> bool {
         if let Some(at) = self.running.iter().position(|sequence| sequence.request.id == id) {
             self.free_blocks += self.running.remove(at).blocks;
@@ -211,12 +211,11 @@ impl Engine {
         }
     }
 
-    /// Schedules a step that begins at `now_us`. Requests that arrive later than that are not seen by it.
-    /// `None` when there is nothing to compute.
+    /// Schedules a step that begins at `now_us`, without requests that arrive later; `None` without work.
     pub fn begin_step(&mut self, now_us: u64) -> Option<StepPlan> {
         let mut budget = self.config.max_num_batched_tokens;
         let preempted = self.schedule_running(&mut budget);
-        // As vLLM: a step that had to preempt admits nobody.
+        // As in vLLM, a step that preempts admits no sequence.
         if !preempted {
             self.admit(now_us, &mut budget);
         }
@@ -273,7 +272,7 @@ impl Engine {
         &self.stats
     }
 
-    /// Gives every running sequence its next tokens; true when somebody had to be preempted for it.
+    /// Schedules the next tokens of every running sequence; true if a sequence was preempted.
     fn schedule_running(&mut self, budget: &mut u32) -> bool {
         let mut preempted = false;
         let mut at = 0;
@@ -296,7 +295,7 @@ impl Engine {
         preempted
     }
 
-    /// The sequence admitted last gives its blocks back and waits at the head of the queue.
+    /// Preempts the sequence admitted last: frees its blocks and moves it to the head of the queue.
     fn preempt_newest(&mut self) {
         if let Some(mut victim) = self.running.pop() {
             self.free_blocks += std::mem::take(&mut victim.blocks);
@@ -307,7 +306,7 @@ impl Engine {
         }
     }
 
-    /// Admits from the head of the queue while seats, tokens and blocks for the whole prompt last.
+    /// Admits from the head of the queue while sequences, tokens and blocks for the whole prompt allow.
     fn admit(&mut self, now_us: u64, budget: &mut u32) {
         while self.running.len() < self.config.max_num_seqs as usize && *budget > 0 {
             let Some(head) = self.waiting.front() else { break };

@@ -1,21 +1,20 @@
-//! Faults on purpose, to test what a benchmark does when a server fails. All off by default; the same seed fails the
-//! same requests.
+//! Injected faults, to test a benchmark with failing servers. Off by default; the same seed fails the same requests.
 
 use super::{stable_hash, unit_interval};
 
 /// Salt that keeps the failure draw apart from the other draws of the same seed.
 const FAIL_SALT: u64 = 0xfa11;
 
-/// What goes wrong and when.
+/// The faults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
     /// Share of the requests answered with 503, 0 to 1.
     pub fail_rate: f64,
     /// Seconds before the server listens.
     pub startup_delay_s: f64,
-    /// The process ends with exit code 1 once this many requests have been answered.
+    /// The process exits with 1 after this many answered requests.
     pub crash_after: Option<u64>,
-    /// The answer to this request (counted from 1) stops half-way and never ends.
+    /// The answer to this request (from 1) stops half-way and never ends.
     pub stall_after: Option<u64>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `profile` (data) → `constants`, `derive` → `config` (checked) → `engine` + `cost`, `roofline` (pure, virtual time) →
 //! `server` (HTTP, real time).
-//! Everything it answers says it is simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`,
+//! All answers are marked as simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`,
 //! `system_fingerprint`.
 
 mod answer;
@@ -30,9 +30,9 @@ pub use faults::Faults;
 pub use profile::{Profile, ProfileError};
 pub use server::{ServeEnd, SimError, SimHandle, run_until};
 
-/// Number of tokens of a text under the `approximate` tokenizer: one per word, words separated by whitespace.
+/// Number of tokens under the `approximate` tokenizer: one per word, separated by whitespace.
 ///
-/// The client counts by the same rule, so its figures and the server's `usage` agree. No chat template is added.
+/// The client counts the same way, so its figures equal the server's `usage`. Without chat template.
 pub fn count_words(text: &str) -> u64 {
     text.split_whitespace().count() as u64
 }

@@ -1,8 +1,8 @@
-//! Waking up on time: a thread that sleeps on the kernel's high-resolution timer and then rings.
+//! Precise wake-ups: a thread that sleeps on the kernel's high-resolution timer and then notifies.
 //!
-//! tokio's own timer counts whole milliseconds, which is too coarse for a step of 4 ms; spinning would burn the core the
-//! streams need. A plain sleeping thread is on time to about 60 µs (the kernel's default timer slack of 50 µs and
-//! one wake-up) and costs two context switches a step.
+//! tokio's timer counts whole milliseconds, which is too coarse for a step of 4 ms, and spinning would use the core that the streams
+//! need. A sleeping thread is accurate to about 60 µs (the kernel's default timer slack of 50 µs and one wake-up) and costs two
+//! context switches per step.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// An alarm clock for one task at a time.
+/// A timer for one task at a time.
 pub(super) struct Pacer {
     deadlines: Sender<Instant>,
     rung: Arc<Notify>,
@@ -31,8 +31,7 @@ impl Pacer {
         Ok(Self { deadlines, rung })
     }
 
-    /// Returns at the deadline. When it has passed already the other tasks get their turn first, so that a step that
-    /// comes late does not starve the connections.
+    /// Returns at the deadline. If it has passed, other tasks run first, so that a late step does not starve the connections.
     pub(super) async fn sleep_until(&self, deadline: Instant) {
         if deadline <= Instant::now() {
             tokio::task::yield_now().await;

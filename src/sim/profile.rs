@@ -1,4 +1,4 @@
-//! Profiles: what the simulated engine imitates, as data. Some are embedded; a file of one's own does as well.
+//! Profiles of the simulated engine as data, embedded or from a file.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use super::engine::EngineConfig;
 
 const EMBEDDED: &str = include_str!("profiles.toml");
 
-/// The most GPUs that are tried when the weights of a model are to fit.
+/// Most GPUs to try until the weights of a model fit.
 const MAX_TP: u32 = 64;
 
 /// One profile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// Model name served unless another is asked for.
+    /// Default model name.
     pub model: String,
-    /// GPUs assumed unless a tensor-parallel size is given.
+    /// Default tensor-parallel size.
     pub default_tp: u32,
     /// Prompt and answer together, tokens.
     pub max_model_len: u32,
-    /// Mean length at which an answer ends by itself, tokens; drawn from an exponential distribution.
+    /// Mean natural length of an answer, tokens; exponentially distributed.
     pub mean_output_tokens: u32,
     figures: Figures,
 }
@@ -33,7 +33,7 @@ enum Figures {
     Derived(Box<Derivation>),
 }
 
-/// Why there is no such profile.
+/// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// Neither embedded nor a file.
@@ -42,17 +42,17 @@ pub enum ProfileError {
          with the fields of one profile"
     )]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         found: String,
-        /// Names there are, comma-separated.
+        /// The known names, comma-separated.
         known: String,
     },
-    /// A profile with a model that has no figures, or a profile without figures that a model could replace.
+    /// An unknown model, or a profile whose model cannot be replaced.
     #[error("--profile: found {found:?}, expected {expected}")]
     Model {
-        /// What was asked for.
+        /// The requested name.
         found: String,
-        /// What there is.
+        /// The alternatives.
         expected: String,
     },
     /// The file cannot be read.
@@ -63,7 +63,7 @@ pub enum ProfileError {
     Parse {
         /// The file.
         path: String,
-        /// What toml says, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
 }
@@ -78,7 +78,7 @@ struct Library {
     models: BTreeMap<String, Model>,
 }
 
-/// A profile that names a GPU and a model, as written in TOML.
+/// A profile in TOML that names a GPU and a model.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -91,14 +91,14 @@ struct Written {
     memory_utilization: f64,
     max_model_len: u32,
     mean_output_tokens: u32,
-    /// Figures of one's own, in a file.
+    /// GPUs and models defined in the file.
     #[serde(default)]
     gpus: BTreeMap<String, Gpu>,
     #[serde(default)]
     models: BTreeMap<String, Model>,
 }
 
-/// Tells the two kinds of file apart.
+/// Distinguishes the two kinds of file.
 #[derive(Deserialize)]
 struct Kind {
     gpu: Option<serde::de::IgnoredAny>,
@@ -119,8 +119,7 @@ impl Profile {
         Ok(profiles)
     }
 
-    /// The profile of that name, of that name with another model (`h100/llama-3.3-70b`), or in that file when the name
-    /// ends in `.toml`.
+    /// The named profile, optionally with another model (`h100/llama-3.3-70b`), or the profile in a `.toml` file.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
         if name.ends_with(".toml") {
             return Self::in_file(name);
@@ -167,7 +166,7 @@ impl Profile {
         let mut models = Library::embedded()?.models;
         let wrong = |expected: String| ProfileError::Model { found: name.into(), expected };
         let Figures::Derived(derivation) = self.figures else {
-            return Err(wrong("no model, as the profile is not that of a GPU".into()));
+            return Err(wrong("no model, because the profile does not describe a GPU".into()));
         };
         let known = models.keys().cloned().collect::<Vec<_>>().join(", ");
         let model = models.remove(name).ok_or_else(|| wrong(format!("a model of {known}")))?;
@@ -179,7 +178,7 @@ impl Profile {
         Ok(Self { model, default_tp, figures: Figures::Derived(Box::new(derivation)), ..self })
     }
 
-    /// The engine this profile describes on `tp` GPUs; without KV blocks when the model does not fit into them.
+    /// The engine on `tp` GPUs; without KV blocks if the model does not fit.
     pub fn engine(&self, tp: u32) -> EngineConfig {
         match &self.figures {
             Figures::Constants(constants) => constants.engine(tp),

@@ -1,6 +1,6 @@
 //! The bytes of an answer, in vLLM's stream and unary shapes.
 //!
-//! What does not change from token to token is rendered once per request; a token is then two copies, no serialisation. Pure.
+//! The constant parts are rendered once per request, so a token costs two copies and no serialisation. Pure.
 
 use std::fmt::Write as _;
 
@@ -95,7 +95,7 @@ pub(super) struct Renderer {
 }
 
 impl Renderer {
-    /// For an answer with this id; `created` in Unix seconds.
+    /// A renderer for the answer with this id; `created` in Unix seconds.
     pub(super) fn new(request: InferenceRequest, id: String, created: u64, model: String) -> Self {
         let object = match request.endpoint {
             Endpoint::Chat => "chat.completion.chunk",
@@ -120,7 +120,7 @@ impl Renderer {
         &self.request
     }
 
-    /// The event of the `nth` token (from 1); before the first, a chat has an event with the role alone.
+    /// The event of the `nth` token (from 1); a chat has an event with only the role before the first.
     pub(super) fn token(&self, out: &mut BytesMut, nth: u32, finish: Option<FinishReason>) {
         if nth == 1 && self.request.endpoint == Endpoint::Chat {
             self.role(out);
@@ -153,7 +153,7 @@ impl Renderer {
         out.put_slice(b"}\n\n");
     }
 
-    /// What follows the last token: the usage event when asked for, and `[DONE]`.
+    /// The end: the usage event if requested, and `[DONE]`.
     pub(super) fn end(&self, out: &mut BytesMut, generated: u32) {
         if self.request.include_usage {
             out.put_slice(&self.head);
@@ -203,7 +203,7 @@ impl Renderer {
     fn usage(&self, out: &mut BytesMut, generated: u32) {
         let prompt = self.request.prompt_tokens;
         let total = u64::from(prompt) + u64::from(generated);
-        // Writing to a BytesMut cannot fail: it grows.
+        // Writing to a BytesMut cannot fail, because it grows.
         let _ = write!(
             out,
             r#","usage":{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{generated}}}"#

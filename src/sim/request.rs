@@ -1,6 +1,4 @@
-//! Reading a chat or completion request: what the engine needs of it, or the error vLLM would give.
-//!
-//! Pure. Fields unknown to the simulation are ignored, as vLLM ignores them.
+//! Parses a chat or completion request, or gives vLLM's error. Unknown fields are ignored, as in vLLM. Pure.
 
 use serde_json::Value;
 
@@ -20,7 +18,7 @@ pub(super) enum Endpoint {
     Completions,
 }
 
-/// A request that can be served.
+/// A valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InferenceRequest {
     pub(super) endpoint: Endpoint,
@@ -29,10 +27,10 @@ pub(super) struct InferenceRequest {
     pub(super) continuous_usage: bool,
     /// At least 1.
     pub(super) prompt_tokens: u32,
-    /// Length of the answer, drawn or demanded.
+    /// Length of the answer, drawn or requested.
     pub(super) output_tokens: u32,
     pub(super) finish: FinishReason,
-    /// Hash of prompt and seed: where the answer's text begins.
+    /// Hash of prompt and seed, which selects the answer's text.
     pub(super) text_seed: u64,
 }
 
@@ -76,7 +74,7 @@ impl InferenceRequest {
     }
 }
 
-/// The length at which an answer ends by itself: exponential, so that short answers are common and long ones happen.
+/// The natural length of an answer: exponential, so that short answers are common and long ones occur.
 fn natural_length(prompt_hash: u64, mean: u32) -> u32 {
     let draw = unit_interval(stable_hash(prompt_hash ^ LENGTH_SALT, &[]));
     (-(1.0 - draw).ln() * f64::from(mean)).ceil().max(1.0) as u32
@@ -99,7 +97,7 @@ fn object(body: &[u8]) -> Result<Value, ApiError> {
     }
 }
 
-/// A field that is there and not null.
+/// A present field that is not null.
 fn field<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
     body.get(name).filter(|value| !value.is_null())
 }
@@ -243,12 +241,12 @@ fn token_ids(ids: &[Value], seed: u64) -> Option<(u32, u64)> {
     Some((at_least_one(ids.len() as u64), hash))
 }
 
-/// An engine has nothing to do for an empty prompt; a real one has at least its start token.
+/// At least one token, because a real prompt has a start token.
 fn at_least_one(tokens: u64) -> u32 {
     u32::try_from(tokens.max(1)).unwrap_or(u32::MAX)
 }
 
-/// The limit of the answer, from the request or the default of the endpoint, within the context.
+/// The limit of the answer, from the request or the endpoint's default, within the context.
 fn max_tokens(endpoint: Endpoint, body: &Value, prompt_tokens: u32, context: u32) -> Result<u32, ApiError> {
     let mut asked = tokens_field(body, "max_tokens", 1)?;
     if endpoint == Endpoint::Chat {

@@ -1,34 +1,33 @@
-//! Step time from the figures of a GPU and a model: each part of a step takes what its bytes take to be read or what
-//! its multiplications take to be done, whichever is longer. Pure arithmetic; docs/sim.md has the formula and its sources.
+//! Step time from data of a GPU and a model: each part of a step takes the longer of reading its bytes and doing its
+//! multiplications. Pure arithmetic; docs/sim.md has the formula and its sources.
 
 use super::step::StepLoad;
 
-/// Rows of the tiles a grouped matrix product is made of. The kernels take the smallest that holds the mean number of
-/// rows of an expert (triton_kernels, `matmul_ogs_details/opt_flags.py`: next power of two, from 16 to 128), and
-/// multiply whole tiles.
+/// Rows of the tiles of a grouped matrix product. Kernels use the smallest tile that holds the mean number of rows of an expert
+/// (triton_kernels, `matmul_ogs_details/opt_flags.py`: next power of two, from 16 to 128), and multiply whole tiles.
 const TILE_ROWS: [u32; 4] = [16, 32, 64, 128];
 
-/// Above this many rows on average a logistic curve stands for the distribution: e^-mean would leave the range of a double.
+/// Above this mean a logistic curve approximates the distribution, because e^-mean would underflow a double.
 const EXACT_UP_TO_ROWS: f64 = 600.0;
 
-/// What the formula needs, for all GPUs of the server together.
+/// Inputs of the formula, for all GPUs of the server together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roofline {
-    /// µs of every step that no GPU shortens: scheduler, launches.
+    /// Constant time of a step, µs: scheduler, launches.
     pub overhead_us: f64,
-    /// µs of the same per sequence.
+    /// The same per sequence, µs.
     pub overhead_us_per_seq: f64,
-    /// Bytes read in a µs.
+    /// Bytes read per µs.
     pub bytes_per_us: f64,
-    /// Parameters every token is multiplied with, all layers together, without the output head.
+    /// Parameters used by every token, all layers together, without the output head.
     pub dense: Matrices,
     /// The output head.
     pub head: Matrices,
-    /// The experts, if there are any.
+    /// The experts, if any.
     pub experts: Option<Experts>,
     /// Attention.
     pub attention: Attention,
-    /// How many times faster than the formula says.
+    /// Speed-up over the formula.
     pub speed: f64,
 }
 
@@ -39,24 +38,24 @@ pub struct Matrices {
     pub params: f64,
     /// Their size in memory.
     pub bytes: f64,
-    /// Floating-point operations in a µs.
+    /// Floating-point operations per µs.
     pub flops_per_us: f64,
 }
 
 /// A mixture of experts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experts {
-    /// Layers that have one.
+    /// Layers with experts.
     pub layers: f64,
     /// Experts in a layer.
     pub count: f64,
-    /// Experts a token goes through.
+    /// Experts per token.
     pub per_token: f64,
     /// One expert of one layer.
     pub one: Matrices,
 }
 
-/// What attention reads and multiplies.
+/// Sizes of attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     /// Layers that see the whole context.
@@ -67,7 +66,7 @@ pub struct Attention {
     pub kv_bytes: f64,
     /// Query heads × head size.
     pub width: f64,
-    /// Floating-point operations in a µs.
+    /// Floating-point operations per µs.
     pub flops_per_us: f64,
 }
 
@@ -89,7 +88,7 @@ impl Roofline {
         (matrices.bytes / self.bytes_per_us).max(computed)
     }
 
-    /// The experts that some token goes through are read; whole tiles are multiplied.
+    /// Reads the experts that some token uses, and multiplies whole tiles.
     fn experts_us(&self, experts: &Experts, tokens: f64) -> f64 {
         let share = experts.per_token / experts.count;
         let touched = experts.count * (1.0 - (1.0 - share).powf(tokens));
@@ -98,7 +97,7 @@ impl Roofline {
         experts.layers * read.max(2.0 * experts.one.params * rows / experts.one.flops_per_us)
     }
 
-    /// KV read, or queries times keys and weights times values: 4 operations a pair and value.
+    /// KV reads, or queries × keys and weights × values: 4 operations per pair and value.
     fn attention_us(&self, load: &StepLoad) -> f64 {
         let layers = &self.attention;
         let over =
@@ -109,8 +108,8 @@ impl Roofline {
     }
 }
 
-/// Rows one expert multiplies on average, those that fill up its last tile included, when its own number is
-/// Poisson-distributed around `mean` (tokens choose experts independently).
+/// Mean rows that one expert multiplies, including padding of its last tile, if its number of rows is Poisson-distributed around `mean`
+/// (tokens choose experts independently).
 pub fn padded_rows(mean: f64) -> f64 {
     let tile = TILE_ROWS
         .into_iter()
@@ -120,7 +119,7 @@ pub fn padded_rows(mean: f64) -> f64 {
     tile * mean_tiles(mean, tile)
 }
 
-/// Tiles of an expert on average: the sum, over all tiles, of the probability that there are rows for it.
+/// Mean tiles of an expert: the sum over all tiles of the probability that the tile has rows.
 fn mean_tiles(mean: f64, tile: f64) -> f64 {
     let last = mean + 8.0 * mean.sqrt() + 10.0;
     let (mut rows, mut sum) = (0.0, 0.0);

@@ -1,6 +1,4 @@
-//! The HTTP surface: which path answers what.
-//!
-//! Every answer carries `x-tokmark-simulated: true`.
+//! The HTTP routes. Every answer has the header `x-tokmark-simulated: true`.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -19,14 +17,14 @@ use super::driver::{Driver, unix_s};
 use super::prometheus::Snapshot;
 use super::request::{Endpoint, InferenceRequest};
 
-/// The header every answer carries, with the value `true`.
+/// The header of every answer, with the value `true`.
 pub(super) const SIMULATED: HeaderName = HeaderName::from_static("x-tokmark-simulated");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: &str = "application/json";
 const SSE: &str = "text/event-stream; charset=utf-8";
 const METRICS: &str = "text/plain; version=1.0.0; charset=utf-8";
 
-/// Largest request body, bytes. The longest context in words stays far below.
+/// Largest request body, bytes; the longest context in words is far smaller.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Answers one request; errors are answers too.
@@ -75,7 +73,7 @@ async fn infer(
             ApiError::bad_request("The request body could not be read.", None)
         }
     })?;
-    // The clock of the request starts when it is complete, before it is parsed.
+    // The request's time starts when it is complete, before it is parsed.
     let arrival_us = driver.now_us();
     let parsed = InferenceRequest::parse(endpoint, &body.to_bytes(), &driver.config)?;
     let stream = parsed.stream;
@@ -88,7 +86,7 @@ async fn infer(
     }
 }
 
-/// vLLM wants JSON; a request that does not say what it is passes.
+/// Accepts JSON and requests without a content type, as vLLM does.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(found) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let essence = found.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! The server: one thread that listens, serves connections, drives the engine and ends cleanly.
+//! The server: one thread that listens, serves connections, drives the engine and shuts down.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
@@ -16,25 +16,25 @@ use super::driver::Driver;
 use super::pacer::Pacer;
 use super::{SimConfig, routes};
 
-/// How long connections may take to say goodbye.
+/// Time for connections to close.
 const GRACE: Duration = Duration::from_millis(800);
-/// Connections the kernel keeps for us; thousands of clients may come in the same millisecond.
+/// The accept backlog; thousands of clients may connect in the same millisecond.
 const BACKLOG: u32 = 4096;
 
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error(
         "cannot listen on {address} (--host, --port): {source}; choose another port, or 0 for a free one"
     )]
     Listen {
-        /// `HOST:PORT` as asked for.
+        /// The requested `HOST:PORT`.
         address: String,
         /// The reason.
         source: std::io::Error,
     },
-    /// No runtime or thread.
+    /// The runtime or thread could not start.
     #[error("cannot start the simulated engine: {0}")]
     Start(#[from] std::io::Error),
 }
@@ -42,13 +42,13 @@ pub enum SimError {
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServeEnd {
-    /// It was told to stop and did.
+    /// It was stopped.
     Stopped,
-    /// `--crash-after` struck: connections were cut.
+    /// `--crash-after` cut the connections.
     Crashed,
 }
 
-/// Serves on the calling thread until `stop` is ready. `ready` is called once, when requests can come.
+/// Serves on the calling thread until `stop` is ready. Calls `ready` once, when it accepts requests.
 pub fn run_until(
     config: SimConfig,
     ready: impl FnOnce(SocketAddr),
@@ -82,7 +82,7 @@ async fn serve(
     tokio::select! {
         () = &mut stop => {}
         () = driver.crashed.cancelled() => {
-            // The answer that was the last straw still leaves.
+            // The answer that triggers the crash is still sent.
             tokio::time::sleep(Duration::from_millis(5)).await;
             return Ok(ServeEnd::Crashed);
         }
@@ -91,7 +91,7 @@ async fn serve(
     drop((listener, alive));
     driver.fail_all();
     goodbye.cancel();
-    // `recv` ends when the last connection has dropped its sender. Being late is no failure: the process ends anyway.
+    // `recv` ends when the last connection drops its sender. A timeout is not a failure, because the process ends anyway.
     let _ = tokio::time::timeout(GRACE, all_gone.recv()).await;
     Ok(ServeEnd::Stopped)
 }
@@ -118,7 +118,7 @@ async fn accept(
                 let connection = connection(stream, Rc::clone(driver), goodbye.clone(), alive.clone());
                 tokio::task::spawn_local(connection);
             }
-            // Out of file descriptors, or the client left again: neither is a reason to stop serving the others.
+            // Out of file descriptors, or the client left: the other connections continue.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -130,12 +130,12 @@ async fn connection(
     goodbye: CancellationToken,
     _alive: mpsc::Sender<()>,
 ) {
-    // A chunk must leave when it is written; failing to say so costs delay, not correctness.
+    // Chunks must be sent at once; a failure here costs delay, not correctness.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| routes::handle(Rc::clone(&driver), request));
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    // An error here is the client's: it went away or spoke no HTTP.
+    // The client went away or did not speak HTTP.
     tokio::select! {
         biased;
         _ = serving.as_mut() => {}
@@ -146,7 +146,7 @@ async fn connection(
     }
 }
 
-/// A server on a thread of its own, for tests and in-process use. Dropped, it stops.
+/// A server on its own thread, for tests and in-process use. Dropping it stops it.
 #[derive(Debug)]
 pub struct SimHandle {
     address: SocketAddr,
@@ -161,7 +161,7 @@ impl SimHandle {
         let (announce, listening) = oneshot::channel();
         let stopped = stop.clone().cancelled_owned();
         let thread = std::thread::Builder::new().name("tokmark-sim".into()).spawn(move || {
-            // The receiver waits below for as long as this thread lives, so sending does not fail.
+            // The receiver waits below while this thread lives, so sending does not fail.
             let ready = |address| {
                 let _ = announce.send(address);
             };
@@ -171,12 +171,12 @@ impl SimHandle {
             Ok(address) => Ok(Self { address, stop, thread: Some(thread) }),
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error,
-                _ => SimError::Start(std::io::Error::other("it ended before it listened")),
+                _ => SimError::Start(std::io::Error::other("it ended before it could listen")),
             }),
         }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -363,7 +363,7 @@ fn faults_fail_stall_and_crash_as_asked() {
 #[test]
 fn a_port_that_is_taken_is_a_clear_error() {
     let first = server();
-    let mut config = SimConfig::of_profile("quick").expect("sound");
+    let mut config = SimConfig::new("quick", &Overrides::default()).expect("sound");
     config.port = first.address().port();
     let message = SimHandle::start(config).expect_err("taken").to_string();
     assert!(message.contains("cannot listen on 127.0.0.1:") && message.contains("--port"), "{message}");

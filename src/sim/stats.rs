@@ -1,6 +1,4 @@
-//! What the engine counts: vLLM's counters and histograms, with vLLM's buckets.
-//!
-//! Times are the model's, not the wall clock's.
+//! vLLM's counters and histograms, with vLLM's buckets, in the model's time.
 
 use super::engine::{FinishReason, SequenceRequest};
 
@@ -51,7 +49,7 @@ pub struct EngineStats {
     pub generation_tokens: u64,
     /// Preemptions.
     pub preemptions: u64,
-    /// Tokens looked up in the prefix cache. There is none, so no hit ever.
+    /// Tokens looked up in the prefix cache. The engine has none, so hits stay 0.
     pub prefix_cache_queries: u64,
     /// Requests that ended with `length`.
     pub finished_length: u64,
@@ -83,7 +81,7 @@ impl Default for EngineStats {
 }
 
 impl EngineStats {
-    /// A token at `now_us`, the one before it at `previous_us`.
+    /// Records a token at `now_us`, after one at `previous_us`.
     pub(super) fn on_token(&mut self, request: &SequenceRequest, previous_us: Option<u64>, now_us: u64) {
         self.generation_tokens += 1;
         if let Some(previous_us) = previous_us {
@@ -94,7 +92,7 @@ impl EngineStats {
         }
     }
 
-    /// The last token was at `now_us`.
+    /// Records the last token, at `now_us`.
     pub(super) fn on_finish(&mut self, request: &SequenceRequest, reason: FinishReason, now_us: u64) {
         match reason {
             FinishReason::Length => self.finished_length += 1,

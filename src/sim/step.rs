@@ -1,11 +1,11 @@
-//! What one engine step computes: the argument of the step-time models.
+//! The contents of one engine step: the input of the step-time models.
 
-/// What one step computes.
+/// The contents of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StepLoad {
     /// Sequences that take part in the step, in prefill or decode.
     pub seqs: u32,
-    /// Prompt tokens computed in the step (a recomputation after a preemption counts as well).
+    /// Prompt tokens computed in the step, including recomputation after a preemption.
     pub prefill_tokens: u64,
     /// Tokens computed by sequences in decode, one each.
     pub decode_tokens: u64,
@@ -20,11 +20,11 @@ pub struct StepLoad {
 }
 
 impl StepLoad {
-    /// Adds a sequence that computes `scheduled` tokens behind `computed` ones. `window` 0: no sliding window.
+    /// Adds a sequence that computes `scheduled` tokens after `computed` ones. `window` 0 means no sliding window.
     pub fn add(&mut self, computed: u32, scheduled: u32, decoding: bool, window: u32) {
         let (before, new) = (u64::from(computed), u64::from(scheduled));
         let seen = |tokens: u64| if window == 0 { tokens } else { tokens.min(u64::from(window)) };
-        // A token of the chunk sees, on average, what was there and half of the chunk.
+        // On average, a token of the chunk sees the earlier tokens and half of the chunk.
         let mean_context = before + new.div_ceil(2);
         self.seqs += 1;
         self.kv_tokens += before + new;
@@ -38,7 +38,7 @@ impl StepLoad {
         }
     }
 
-    /// Tokens that go through the matrices.
+    /// Tokens that the matrices multiply.
     pub fn tokens(&self) -> u64 {
         self.prefill_tokens + self.decode_tokens
     }
