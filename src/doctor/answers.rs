@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_did_not_answer_beside_one_that_did() {
+    fn one_of_two_nodes_does_not_answer() {
         let findings = judged("", &probe(&[]), &answer(&[report("n1")], "srun: error: n2: boom\n", 1));
         let warns = |finding: &Finding| finding.status == Status::Warn && finding.found.contains("n2: boom");
         assert!(findings.iter().any(warns), "{findings:?}");

@@ -198,18 +198,18 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Findin
 
 fn usable(partition: &str, nodes: &[&NodeLine]) -> Finding {
     let usable = nodes.iter().filter(|line| line.is_usable()).count();
-    let of = format!("{usable} of {} nodes of {partition} can take jobs", nodes.len());
+    let count = format!("{usable} of {} nodes of {partition} can take jobs", nodes.len());
     let states: BTreeSet<&str> =
         nodes.iter().filter(|line| !line.is_usable()).map(|line| line.state.as_str()).collect();
     let states = states.into_iter().collect::<Vec<_>>().join(", ");
     if usable == nodes.len() {
-        Finding::ok("partition", of)
+        Finding::ok("partition", count)
     } else if usable > 0 {
-        Finding::ok("partition", format!("{of} (others: {states})"))
+        Finding::ok("partition", format!("{count} (others: {states})"))
     } else {
         Finding::fail(
             "partition",
-            format!("{of} ({states})"),
+            format!("{count} ({states})"),
             "`sinfo -R` lists the reasons; use another partition, or wait",
         )
     }

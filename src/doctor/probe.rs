@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_directives_are_those_of_a_job() {
+    fn directives_equal_those_of_a_job() {
         let site = site(
             "[slurm]\nmem = \"0\"\n[gpus.h100]\nper_node = 4\nmem = \"9G\"\n[defaults.slurm]\ntime = \"00:05:00\"\n",
         );

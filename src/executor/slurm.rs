@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_about_again() {
+    fn jobs_that_are_polled_again() {
         let jobs = found(vec![
             job("1", JobState::Running, None),
             job("2", JobState::Failed, None),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn accounting_that_lags_changes_nothing() {
+    fn lagging_accounting_changes_nothing() {
         let mut jobs = found(vec![job("1", JobState::Failed, None)]);
         merge_accounting(&mut jobs, &job("1", JobState::Running, None));
         merge_accounting(&mut jobs, &job("2", JobState::Pending, None));

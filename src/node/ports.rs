@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_are_free_as_a_whole() {
+    fn whole_free_ranges() {
         let taken = [8001, 8012];
         let is_free = |port: u16| !taken.contains(&port);
         let table: [(PortQuery, &[u16]); 7] = [
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_listens_on_is_not_free() {
+    fn a_port_in_use_is_not_free() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = holder.local_addr().unwrap().port();
         assert!(!free(&query(port, 1, 1, 1)).contains(&port));

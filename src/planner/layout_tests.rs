@@ -240,7 +240,7 @@ fn no_gpu_has_two_owners() {
 fn what_does_not_fit_is_told_with_the_arithmetic() {
     let cases = [
         ("vllm", aggregated(4, 3, 1, 1), "tp × pp × dp = 4 × 3 × 1 = 12 GPUs, and 12 / 8 leaves 4"),
-        ("vllm", aggregated(16, 1, 2, 1), "tp × pp = 16 × 1 = 16 GPUs, and a node has 8"),
+        ("vllm", aggregated(16, 1, 2, 1), "tp × pp = 16 × 1 = 16 GPUs, but a node has 8"),
         ("vllm", aggregated(2, 3, 4, 1), "2 × 3 = 6 GPUs, and 6 does not divide the 8 GPUs"),
         ("dynamo-vllm", aggregated(3, 1, 8, 1), "3 × 1 = 3 GPUs, and 3 does not divide the 8 GPUs"),
         ("dynamo-trtllm", apart(parallel(12, 1, 1, 1), parallel(1, 1, 1, 1)), "a prefill replica needs"),

@@ -38,19 +38,19 @@ fn a10g() -> Derivation {
 }
 
 #[test]
-fn the_figures_of_the_embedded_profile_are_the_products_of_the_configuration() {
+fn embedded_models_match_their_configuration() {
     let embedded = Profile::find("a10g").expect("embedded");
     assert_eq!(embedded.engine(1), a10g().engine(1));
 }
 
 #[test]
-fn weights_are_those_that_engines_report() {
+fn weights_match_those_that_engines_report() {
     // vLLM says 12.88 GiB for this model (vllm-project/vllm issue 22331).
     assert!((gpt_oss_20b().weights_gib() - 12.88).abs() < 0.1, "{}", gpt_oss_20b().weights_gib());
 }
 
 #[test]
-fn blocks_fill_what_weights_and_workspace_leave() {
+fn blocks_fill_the_remaining_memory() {
     // 22.5 × 0.9 − 12.8 − 2 GiB over blocks of 16 tokens × 12 layers × 1,024 values × 2 bytes = 384 KiB.
     let gib = 22.5 * 0.9 - gpt_oss_20b().weights_gib() - 2.0;
     let engine = a10g().engine(1);

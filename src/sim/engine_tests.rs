@@ -131,7 +131,7 @@ fn a_request_larger_than_the_cache_is_refused() {
 }
 
 #[test]
-fn abort_frees_blocks_and_seat_wherever_the_request_is() {
+fn abort_frees_everything_in_any_state() {
     let mut engine = Engine::new(EngineConfig { max_num_seqs: 1, ..config() });
     engine.submit(request(1, 0, 50, 100)).expect("fits");
     engine.submit(request(2, 0, 10, 1)).expect("fits");

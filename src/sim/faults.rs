@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_that_fails_is_the_one_asked_for_and_the_same_each_time() {
+    fn the_failing_share_is_exact_and_deterministic() {
         let faults = Faults { fail_rate: 0.1, ..Faults::default() };
         let failed = |seed| (1..=10_000).filter(|nth| faults.fails(seed, *nth)).collect::<Vec<u64>>();
         assert!((900..1100).contains(&failed(1).len()), "{}", failed(1).len());

@@ -17,7 +17,7 @@ fn every_embedded_profile_is_sound() {
 }
 
 #[test]
-fn quick_is_the_straight_line_that_its_documentation_says() {
+fn quick_matches_its_documentation() {
     // 4000 + 20 + 100 × 20 for a prompt of 100 tokens, 4000 + 20 for each further token.
     let engine = Profile::find("quick").expect("embedded").engine(1);
     let prefill = StepLoad { seqs: 1, prefill_tokens: 100, kv_tokens: 100, ..StepLoad::default() };
@@ -27,7 +27,7 @@ fn quick_is_the_straight_line_that_its_documentation_says() {
 }
 
 #[test]
-fn a_model_behind_a_slash_takes_as_few_gpus_as_hold_it() {
+fn a_model_after_a_slash_uses_the_fewest_gpus_that_hold_it() {
     // 131 GiB of weights in BF16, 66 in FP8; 625 GiB in FP8 for R1 (671 B parameters).
     let cases = [
         ("h100/llama-3.3-70b", "meta-llama/Llama-3.3-70B-Instruct", 2),
@@ -60,7 +60,7 @@ fn an_unknown_profile_names_the_known_ones() {
 }
 
 #[test]
-fn a_profile_of_ones_own_is_read_from_a_file_and_checked() {
+fn a_profile_file_is_read_and_checked() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mine.toml");
     let name = path.to_str().expect("UTF-8");
@@ -93,7 +93,7 @@ fn a_profile_of_ones_own_is_read_from_a_file_and_checked() {
 }
 
 #[test]
-fn a_file_may_name_a_gpu_and_a_model_with_figures_of_ones_own() {
+fn a_file_may_define_a_gpu_and_a_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mine.toml");
     let name = path.to_str().expect("UTF-8");

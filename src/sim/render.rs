@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_rides_on_every_event_only_when_asked() {
+    fn usage_is_in_every_event_only_on_request() {
         let counts = |events: &[Value]| -> Vec<_> {
             events.iter().map(|event| event["usage"]["completion_tokens"].as_u64()).collect()
         };

@@ -248,9 +248,9 @@ fn at_least_one(tokens: u64) -> u32 {
 
 /// The limit of the answer, from the request or the endpoint's default, within the context.
 fn max_tokens(endpoint: Endpoint, body: &Value, prompt_tokens: u32, context: u32) -> Result<u32, ApiError> {
-    let mut asked = tokens_field(body, "max_tokens", 1)?;
+    let mut limit = tokens_field(body, "max_tokens", 1)?;
     if endpoint == Endpoint::Chat {
-        asked = tokens_field(body, "max_completion_tokens", 1)?.or(asked);
+        limit = tokens_field(body, "max_completion_tokens", 1)?.or(limit);
     }
     if prompt_tokens >= context {
         let message = format!(
@@ -261,27 +261,27 @@ fn max_tokens(endpoint: Endpoint, body: &Value, prompt_tokens: u32, context: u32
         return Err(ApiError::bad_request(&message, Some("input_tokens")));
     }
     let room = context - prompt_tokens;
-    match (asked, endpoint) {
+    match (limit, endpoint) {
         (None, Endpoint::Chat) => Ok(room),
         (None, Endpoint::Completions) => Ok(DEFAULT_COMPLETION_TOKENS.min(room)),
-        (Some(asked), _) if asked > context => {
+        (Some(limit), _) if limit > context => {
             let message = format!(
-                "max_tokens={asked} cannot be greater than max_model_len={context}. Please request fewer output \
-                 tokens. (parameter=max_tokens, value={asked})"
+                "max_tokens={limit} cannot be greater than max_model_len={context}. Please request fewer output \
+                 tokens. (parameter=max_tokens, value={limit})"
             );
             Err(ApiError::bad_request(&message, Some("max_tokens")))
         }
-        (Some(asked), _) if asked > room => {
+        (Some(limit), _) if limit > room => {
             let message = format!(
-                "This model's maximum context length is {context} tokens. However, you requested {asked} output tokens \
+                "This model's maximum context length is {context} tokens. However, you requested {limit} output tokens \
                  and your prompt contains at least {prompt_tokens} input tokens, for a total of at least {} tokens. \
                  Please reduce the length of the input prompt or the number of requested output tokens. \
                  (parameter=input_tokens, value={prompt_tokens})",
-                u64::from(asked) + u64::from(prompt_tokens)
+                u64::from(limit) + u64::from(prompt_tokens)
             );
             Err(ApiError::bad_request(&message, Some("input_tokens")))
         }
-        (Some(asked), _) => Ok(asked),
+        (Some(limit), _) => Ok(limit),
     }
 }
 

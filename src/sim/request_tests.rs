@@ -33,7 +33,7 @@ fn prompts_are_a_string_one_string_or_token_ids() {
 }
 
 #[test]
-fn an_answer_ends_by_itself_or_at_its_limit_the_same_way_each_time() {
+fn answer_lengths_are_deterministic() {
     let lengths: Vec<_> = (0..400)
         .map(|n| {
             let body = format!(r#"{{"prompt":"prompt {n}","max_tokens":90,"min_tokens":5}}"#);
@@ -50,7 +50,7 @@ fn an_answer_ends_by_itself_or_at_its_limit_the_same_way_each_time() {
 }
 
 #[test]
-fn max_completion_tokens_wins_and_the_default_of_a_chat_is_the_room_left() {
+fn max_completion_tokens_wins_and_a_chat_defaults_to_the_remaining_context() {
     let chat = |extra: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"a b"}}],"ignore_eos":true{extra}}}"#);
         parse(Endpoint::Chat, &body).expect("sound").output_tokens
@@ -68,7 +68,7 @@ fn stream_options_are_read() {
 }
 
 #[test]
-fn refusals_have_vllms_status_type_and_param() {
+fn errors_have_vllms_status_type_and_param() {
     use Endpoint::{Chat, Completions};
     let long = "w ".repeat(100);
     let too_long = format!(r#"{{"prompt":"{long}"}}"#);

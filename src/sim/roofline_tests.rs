@@ -31,7 +31,7 @@ fn near(found: f64, expected: f64) {
 }
 
 #[test]
-fn matrices_take_their_bytes_or_their_operations_whichever_is_longer() {
+fn matrices_take_the_longer_of_bytes_and_operations() {
     // 50,000 bytes: 50 µs. 1,000 parameters: 2 µs a token. They cross at 25 tokens.
     let line = Roofline { dense: matrices(1000.0, 50_000.0), ..bare() };
     for (prefill_tokens, decode_tokens, us) in [(0, 1, 50.0), (20, 5, 50.0), (0, 26, 52.0), (100, 0, 200.0)] {
@@ -41,7 +41,7 @@ fn matrices_take_their_bytes_or_their_operations_whichever_is_longer() {
 }
 
 #[test]
-fn the_head_is_for_sequences_and_the_overhead_for_both() {
+fn the_head_counts_sequences_and_the_overhead_both() {
     // 100 + 3 × 7 of overhead, 3 × 2 µs of head: prompt tokens have no part in either.
     let head = matrices(1000.0, 0.0);
     let line = Roofline { head, overhead_us: 100.0, overhead_us_per_seq: 7.0, ..bare() };
@@ -49,7 +49,7 @@ fn the_head_is_for_sequences_and_the_overhead_for_both() {
 }
 
 #[test]
-fn the_smallest_tile_that_holds_the_mean_is_taken_and_filled_up() {
+fn the_smallest_tile_that_holds_the_mean_is_used_and_padded() {
     // One row or none: 1 − 1/e experts multiply a tile of 16. Half of the experts with 128 rows on average need a second
     // tile of 128 rows. 700 rows, give or take 26, are 6 tiles.
     near(padded_rows(1.0), 16.0 * (1.0 - (-1.0_f64).exp()));
@@ -63,7 +63,7 @@ fn the_smallest_tile_that_holds_the_mean_is_taken_and_filled_up() {
 }
 
 #[test]
-fn experts_are_read_once_each_and_multiplied_in_whole_tiles() {
+fn each_expert_is_read_once_and_multiplied_in_whole_tiles() {
     // 2 layers of 4 experts, one a token, 800 bytes = 0.8 µs each. 1 token touches 1: 2 × 0.8. 2 tokens touch 4 × (1 − 9/16)
     // = 1.75: 2 × 1.4. By operations both are less: 2 × 5 parameters × at most 4 × 16 rows / 1000.
     let experts = |one| Experts { layers: 2.0, count: 4.0, per_token: 1.0, one };

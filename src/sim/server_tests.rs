@@ -203,7 +203,7 @@ fn ids_come_from_the_request_or_from_the_seed() {
 }
 
 #[test]
-fn the_other_routes_answer_and_say_they_are_simulated() {
+fn other_routes_are_marked_as_simulated() {
     let server = server();
     let mut client = Client::new(&server);
     let health = client.get("/health");
@@ -248,7 +248,7 @@ fn a_body_over_the_limit_is_refused_with_413() {
 }
 
 #[test]
-fn a_connection_is_used_again_after_a_stream() {
+fn a_connection_is_reused_after_a_stream() {
     let server = server();
     let mut client = Client::new(&server);
     for _ in 0..3 {
@@ -331,7 +331,7 @@ fn stopping_ends_streams_with_an_error_event_and_unary_requests_with_500() {
 }
 
 #[test]
-fn faults_fail_stall_and_crash_as_asked() {
+fn faults_fail_stall_and_crash() {
     let failing = server_with(Overrides::default(), Faults { fail_rate: 1.0, ..Faults::default() });
     let reply = Client::new(&failing).post("/v1/completions", &completion(json!({})));
     assert_eq!((reply.status, &reply.json()["error"]["code"]), (503, &json!(503)));
@@ -361,7 +361,7 @@ fn faults_fail_stall_and_crash_as_asked() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_a_clear_error() {
+fn a_port_in_use_is_a_clear_error() {
     let first = server();
     let mut config = SimConfig::new("quick", &Overrides::default()).expect("sound");
     config.port = first.address().port();

@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_bad_id_says_what_was_expected() {
-        let said = "x".parse::<JobId>().unwrap_err().to_string();
-        assert_eq!(said, "'x' is not a Slurm job id (expected digits, as in 123 or 123_4)");
+        let message = "x".parse::<JobId>().unwrap_err().to_string();
+        assert_eq!(message, "'x' is not a Slurm job id (expected digits, as in 123 or 123_4)");
         assert!(serde_json::from_str::<JobId>("\"x\"").is_err());
         assert_eq!(serde_json::to_string(&"7".parse::<JobId>().unwrap()).unwrap(), "\"7\"");
     }

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_all_at_once() {
+    fn all_refused_options_are_listed() {
         type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
         let table: [Row<'_>; 18] = [
             (&[("nodelist", "a")], &["nodelist=b"], "given twice"),

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_accounting_is_told_from_trouble() {
+    fn missing_accounting_is_not_an_error() {
         assert!(is_disabled("You are not running a supported accounting_storage plugin\nOnly 'accounting_…"));
         assert!(!is_disabled("sacctmgr: error: Problem talking to the database: Connection refused"));
     }

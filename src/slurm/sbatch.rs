@@ -159,8 +159,8 @@ const ADVICE: &[(&str, &str)] = &[
 
 /// The next step after a refusal, from what sbatch (or srun) wrote on stderr.
 pub fn advice(stderr: &str) -> Option<&'static str> {
-    let said = stderr.to_lowercase();
-    ADVICE.iter().find(|(part, _)| said.contains(&part.to_lowercase())).map(|&(_, advice)| advice)
+    let stderr = stderr.to_lowercase();
+    ADVICE.iter().find(|(part, _)| stderr.contains(&part.to_lowercase())).map(|&(_, advice)| advice)
 }
 
 #[cfg(test)]
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_in_all_their_wrappings() {
+    fn ids_among_other_lines() {
         let table = [
             ("123\n", "123", None),
             ("123;lab\n", "123", Some("lab")),
@@ -220,8 +220,8 @@ mod tests {
             ),
             ("sbatch: unrecognized option '--container-image=x'", "pyxis"),
         ];
-        for (said, advised) in table {
-            assert!(advice(said).is_some_and(|a| a.contains(advised)), "{said}");
+        for (stderr, advised) in table {
+            assert!(advice(stderr).is_some_and(|a| a.contains(advised)), "{stderr}");
         }
         assert_eq!(advice("sbatch: error: something new"), None);
     }

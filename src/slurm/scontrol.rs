@@ -88,13 +88,13 @@ pub fn gpus_per_node(stdout: &str) -> Option<u32> {
     let nodes: u32 = value(facts, "NumNodes")?.split('-').next()?.parse().ok()?;
     let allocated = value(facts, "AllocTRES").or_else(|| value(facts, "TRES")).unwrap_or_default();
     let total = allocated.split(',').find_map(|tres| tres.strip_prefix("gres/gpu=")?.parse::<u32>().ok());
-    let asked = || {
+    let requested = || {
         let (_, after) = line.split_once(" TresPerNode=")?;
         let tres = after.split_whitespace().next()?.split(',');
         let gpus = tres.filter(|tres| tres.starts_with("gres:gpu") || tres.starts_with("gres/gpu"));
         gpus.filter_map(|tres| tres.rsplit([':', '=']).next()?.parse().ok()).max()
     };
-    total.map(|total| total / nodes.max(1)).or_else(asked)
+    total.map(|total| total / nodes.max(1)).or_else(requested)
 }
 
 /// The value of ` Key=`, up to the next ` Word=`.
@@ -163,7 +163,7 @@ mod tests {
         Features=(null) Command=/x/JobState=RUNNING WorkDir=/tmp/cap StdOut=/tmp/cap/o 31.log Power= ";
 
     #[test]
-    fn a_job_with_spaces_and_equals_in_what_users_choose() {
+    fn a_job_with_spaces_and_equals_in_its_name() {
         let text = format!("Welcome to lab\n\n{CANCELLED}\n");
         let jobs = parse_jobs(&text).unwrap();
         let [job] = &jobs[..] else { panic!("{jobs:?}") };

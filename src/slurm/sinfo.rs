@@ -46,8 +46,9 @@ pub struct NodeLine {
 impl NodeLine {
     /// Whether a job could start on the node, now or after others.
     pub fn is_usable(&self) -> bool {
-        let gone = ["down", "drain", "fail", "maint", "unknown", "inval", "error", "power_down", "future"];
-        self.is_up && !gone.iter().any(|word| self.state.starts_with(word))
+        let unusable =
+            ["down", "drain", "fail", "maint", "unknown", "inval", "error", "power_down", "future"];
+        self.is_up && !unusable.iter().any(|word| self.state.starts_with(word))
     }
 }
 
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_look_of_a_node_and_is_none() {
+    fn unreadable_node_lines() {
         let error = parse("n|p|up|idle|1:00|many|1|x|y\n").unwrap_err();
         assert_eq!((error.tool, error.found.as_str()), ("sinfo", "n|p|up|idle|1:00|many|1|x|y"));
         assert_eq!(parse("").unwrap(), []);

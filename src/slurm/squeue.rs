@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_job_and_a_state_of_the_future() {
+    fn an_ended_job_and_an_unknown_state() {
         let text = "9|CANCELLED|n1|1|2|5|0:03|1:00|None|x\n10|NAPPING|n1|1|2|5|0:03|1:00|None|x\n";
         let jobs = parse(text).unwrap();
         assert_eq!((&jobs[0].state, jobs[0].end), (&JobState::Cancelled, Some(5)));

@@ -183,9 +183,9 @@ impl Check<'_> {
             .map(String::as_str)
             .collect();
         if !missing.is_empty() {
-            let of = counted(index.shards.len(), "shard");
+            let total = counted(index.shards.len(), "shard");
             let (number, are) = (missing.len(), are(missing.len()));
-            let problem = format!("{number} of its {of} {are} missing: {}", listed(&missing));
+            let problem = format!("{number} of its {total} {are} missing: {}", listed(&missing));
             self.problem(index::NAME, problem);
         }
         for (name, tensors) in index.shards.iter().filter(|(name, _)| !missing.contains(&name.as_str())) {

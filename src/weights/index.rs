@@ -164,16 +164,16 @@ mod tests {
         let zero_to = |last: usize| -> Vec<String> {
             (0..=last).map(|number| format!("m-{number:05}-of-00014.safetensors")).collect()
         };
-        let of = |names: &[String], there: &[&str]| {
+        let gaps_of = |names: &[String], there: &[&str]| {
             let shards = names.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
             Index { shards, total: None }.gaps(there)
         };
-        assert_eq!(of(&zero_to(14), &[]), [""; 0], "gpt-oss");
-        assert_eq!(of(&zero_to(13), &[]), [""; 0], "14 that are counted from 0");
-        assert_eq!(of(&zero_to(12), &[]), ["m-00013-of-00014.safetensors"]);
+        assert_eq!(gaps_of(&zero_to(14), &[]), [""; 0], "gpt-oss");
+        assert_eq!(gaps_of(&zero_to(13), &[]), [""; 0], "14 that are counted from 0");
+        assert_eq!(gaps_of(&zero_to(12), &[]), ["m-00013-of-00014.safetensors"]);
         let two = ["m-1-of-3.safetensors".to_owned(), "m-2-of-3.safetensors".to_owned()];
-        assert_eq!(of(&two, &["m-1-of-3.safetensors"]), ["m-3-of-3.safetensors"]);
-        assert_eq!(of(&two, &["m-3-of-3.safetensors", "m-1-of-9.safetensors"]), [""; 0]);
+        assert_eq!(gaps_of(&two, &["m-1-of-3.safetensors"]), ["m-3-of-3.safetensors"]);
+        assert_eq!(gaps_of(&two, &["m-3-of-3.safetensors", "m-1-of-9.safetensors"]), [""; 0]);
     }
 
     proptest! {

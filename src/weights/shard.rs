@@ -156,7 +156,7 @@ mod tests {
     const TWO: &str = r#"{"__metadata__":{"format":"pt"},"b":{"dtype":"U8","shape":[2,3],"data_offsets":[8,14]},"a":{"dtype":"BF16","shape":[4],"data_offsets":[0,8]}}"#;
 
     #[test]
-    fn a_whole_file_says_its_tensors() {
+    fn a_complete_file_lists_its_tensors() {
         let bytes = file(TWO, 14);
         let shard = read_all(&bytes).unwrap();
         let names: Vec<&str> = shard.tensors.iter().map(String::as_str).collect();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_a_later_kind_are_counted_by_their_offsets() {
+    fn unknown_number_types_are_sized_by_their_offsets() {
         let later = |offsets: &str| {
             format!(
                 r#"{{"a":{{"dtype":"F3_X","shape":[8],"data_offsets":[0,3]}},"b":{{"dtype":"U8","shape":[2],"data_offsets":{offsets}}}}}"#
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_said_to_be_long_is_not_allocated_for() {
+    fn a_long_header_length_allocates_nothing() {
         let mut bytes = MAX_HEADER.to_le_bytes().to_vec();
         bytes.extend(b"{}");
         assert_eq!(
@@ -253,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn any_cut_of_a_whole_file_is_seen(keep in 0_usize..170) {
+        fn any_truncation_is_detected(keep in 0_usize..170) {
             let whole = file(TWO, 14);
             let keep = keep.min(whole.len() - 1);
             prop_assert!(read_all(&whole[..keep]).is_err());

@@ -46,11 +46,11 @@ impl Folder {
     fn problems(&self) -> Vec<String> {
         let found = self.found();
         let top = format!("{}/", self.path().display());
-        let said = found.problems.iter().map(|error| {
+        let lines = found.problems.iter().map(|error| {
             assert!(error.next.is_some(), "{error}: what to do?");
             format!("{}: {}", error.origin, error.problem).replace(&top, "")
         });
-        said.collect()
+        lines.collect()
     }
 
     #[track_caller]
@@ -89,7 +89,7 @@ fn a_shard_that_is_missing() {
 }
 
 #[test]
-fn a_shard_of_another_length_than_it_says() {
+fn a_shard_whose_length_differs_from_its_header() {
     let folder = Folder::whole();
     cut(&folder.path().join(SHARDS[0]));
     let cut = format!("{}: is truncated: {} bytes, and its header says {FIRST}", SHARDS[0], FIRST - 1);
@@ -121,8 +121,7 @@ fn an_index_that_is_wrong() {
         SHARDS[0]
     );
     assert_eq!(folder.problems(), [says]);
-    let unnamed =
-        format!("{} has 1 tensor that {INDEX_NAME} does not map to it, first \"b\"", SHARDS[0]);
+    let unnamed = format!("{} has 1 tensor that {INDEX_NAME} does not map to it, first \"b\"", SHARDS[0]);
     assert_eq!(folder.found().remarks, std::slice::from_ref(&unnamed));
     with(",\"b\":\"model-00001-of-00002.safetensors\"", "");
     folder.is_whole_but(&[&unnamed]);
@@ -191,7 +190,7 @@ fn downloads_that_are_not_finished() {
 }
 
 #[test]
-fn shards_are_looked_at_beside_a_broken_index() {
+fn shards_are_checked_with_a_broken_index() {
     let folder = Folder::whole();
     folder.write(INDEX_NAME, "");
     cut(&folder.path().join(SHARDS[1]));
@@ -201,7 +200,7 @@ fn shards_are_looked_at_beside_a_broken_index() {
 }
 
 #[test]
-fn what_lies_in_hidden_and_other_folders_is_ignored() {
+fn hidden_and_inner_folders_are_ignored() {
     let folder = Folder::whole();
     for name in [
         ".git/x.safetensors",
@@ -236,7 +235,7 @@ fn links_are_followed() {
 }
 
 #[test]
-fn a_pointer_of_git_lfs_in_place_of_a_file() {
+fn a_git_lfs_pointer_instead_of_a_file() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4504304664\n";
     let folder = Folder::whole();
     for name in [SHARDS[0], "tokenizer.json"] {
@@ -259,9 +258,7 @@ fn a_pointer_of_git_lfs_in_place_of_a_file() {
 fn weights_without_an_index() {
     let folder = Folder::whole();
     folder.remove(INDEX_NAME);
-    folder.is_whole_but(&[
-        "no model.safetensors.index.json: missing tensors would go unnoticed",
-    ]);
+    folder.is_whole_but(&["no model.safetensors.index.json: missing tensors would go unnoticed"]);
     folder.remove(SHARDS[0]);
     let missing = format!("by the numbers of the others 1 shard is missing: {}", SHARDS[0]);
     assert_eq!(folder.problems(), [format!("{}: {missing}", folder.path().display())]);
@@ -274,7 +271,7 @@ fn weights_without_an_index() {
 }
 
 #[test]
-fn weights_of_other_formats_are_not_looked_into() {
+fn weights_of_other_formats_are_not_checked() {
     for (name, of) in [
         ("pytorch_model.bin", "x"),
         ("m.gguf", "GGUF"),
@@ -317,7 +314,7 @@ fn a_folder_without_any_weights() {
 
 /// 2 GiB of data that takes no room on the disk.
 #[test]
-fn the_size_of_all_against_the_recipes() {
+fn the_total_size_is_compared_with_the_recipe() {
     let folder = Folder::whole();
     folder.remove(INDEX_NAME);
     folder.remove(SHARDS[0]);

@@ -201,7 +201,7 @@ fn sizes_that_do_not_fit_the_nodes() {
     );
     says!(
         deploy("tp = 16\ndp = 2"),
-        r#"error: ./r.toml:7: `deploy.tp`: a data-parallel rank must fit on a node: tp × pp = 16 × 1 = 16 GPUs, and a node has 8"#
+        r#"error: ./r.toml:7: `deploy.tp`: a data-parallel rank must fit on a node: tp × pp = 16 × 1 = 16 GPUs, but a node has 8"#
     );
 }
 

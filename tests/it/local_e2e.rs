@@ -318,7 +318,7 @@ fn a_server_that_crashes_ends_the_run_and_keeps_the_records() {
     let end = house.run(["run", "./r.toml"]).fails(4);
     assert!(end.stderr.contains("server-0"), "{}", end.stderr);
     assert!(end.stderr.contains("  | CUDA error: out of memory (simulated)"), "{}", end.stderr);
-    assert!(end.stderr.contains("next: the simulated engine was told to crash"), "{}", end.stderr);
+    assert!(end.stderr.contains("next: the simulated engine crashed"), "{}", end.stderr);
     assert!(end.stderr.contains("server_logs/server-0.log"), "{}", end.stderr);
     let dir = house.experiment();
     let logs = dir.join("benchmark_logs");

@@ -220,9 +220,9 @@ fn every_recipe_says_where_it_is_from_and_what_was_published() {
         let summary = recipe.summary.unwrap_or_default();
         assert!(!summary.is_empty() && !recipe.source.unwrap_or_default().is_empty(), "{file}");
         let notes = recipe.notes.unwrap_or_default();
-        let (none, some) = (notes.contains("None published."), !recipe.published.is_empty());
+        let (none, some) = (notes.contains("No figures are published."), !recipe.published.is_empty());
         let own = recipe.name.as_deref() == Some("quickstart");
-        assert!(own || none != some, "{file}: either figures, or the words \"None published.\"");
+        assert!(own || none != some, "{file}: either figures, or the words \"No figures are published.\"");
         for figure in &recipe.published {
             assert!(recipe.gpu.contains_key(&figure.gpu), "{file}: no [gpu.{}]", figure.gpu);
         }
