@@ -46,7 +46,7 @@ fn a_model_after_a_slash_uses_the_fewest_gpus_that_hold_it() {
         "{}",
         message("h100/gpt-5")
     );
-    assert!(message("quick/gpt-oss-20b").contains("not that of a GPU"));
+    assert!(message("quick/gpt-oss-20b").contains("does not describe a GPU"));
     assert!(message("v100/gpt-oss-20b").contains("expected one of a10g,"));
 }
 
