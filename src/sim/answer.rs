@@ -99,7 +99,7 @@ impl Answer {
 }
 
 /// The connection's end of an answer. Dropping it before the last token removes the request from the engine.
-pub(super) struct Ticket {
+pub(super) struct AnswerHandle {
     driver: Rc<Driver>,
     id: u64,
     answer: Rc<Answer>,

@@ -326,8 +326,9 @@ fn the_total_size_is_compared_with_the_recipe() {
     folder.write("model.safetensors", &bytes);
     let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.safetensors")).unwrap();
     file.set_len(bytes.len() as u64 + data).unwrap();
-    let of =
-        |gib: f64| examine(&ModelFolder { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default());
+    let of = |gib: f64| {
+        examine(&ModelFolder { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default())
+    };
     for gib in [2.0, 2.2, 1.82] {
         assert_eq!((of(gib).problems, of(gib).remarks), (vec![], vec![]), "{gib}");
     }
