@@ -1,6 +1,7 @@
 //! `tokmark verify` through the binary: what a simulated run is told, what a measured one is, and how each ends.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::support::house::{House, house_json};
 use serde_json::{Value, json};
@@ -128,6 +129,10 @@ fn a_measured_run_reproduces_a_figure_or_does_not() {
         (&json!("not_reproduced"), &json!(100.0), &json!(50.0), &json!(-50.0))
     );
     assert_eq!((&told["experiment"], &told["source"]), (&json!(dir), &json!("a paper")));
+
+    let mut unread = house.tokmark(["verify"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(5), "a reader that goes away hides no failure");
     // Whoever waits for its end is told that there is something to verify.
     let end = house.run(["jobs", "wait", "last"]).succeeds();
     let told = plain(&dir, &end.stdout);
