@@ -106,20 +106,18 @@ fn point_code(error: &PointError) -> u8 {
 }
 
 fn deploy_code(error: &DeployError) -> u8 {
-    match error.inner() {
+    match error {
         DeployError::Input(_) | DeployError::Weights(_) | DeployError::Render(_) => USAGE,
         DeployError::TooFewNodes { .. }
         | DeployError::Nodes { .. }
         | DeployError::Image { .. }
         | DeployError::Slurm(_)
         | DeployError::Io(_) => INFRASTRUCTURE,
-        DeployError::Interrupted => INTERRUPTED,
         DeployError::Spawn { .. }
         | DeployError::Died { .. }
         | DeployError::Fatal { .. }
         | DeployError::NotReady { .. }
-        | DeployError::Gone { .. }
-        | DeployError::Shared(_) => SERVER,
+        | DeployError::Gone { .. } => SERVER,
     }
 }
 

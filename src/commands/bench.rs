@@ -21,11 +21,11 @@ use crate::metrics::summary::Context;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Slo, Spacing, Stop, WhenFull, point_id};
 use crate::planner::prompts::Said;
-use crate::prompts::TokenizerCache;
+use crate::prompts::{TokenizerCache, drawn_salt};
 use crate::recipe::units::{MAX_RATE, Span};
 use crate::report::{self, Row, Subject, closing};
 use crate::run::point::Measure;
-use crate::run::{LivePoint, drawn_salt};
+use crate::run::{LivePoint, Signals};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -285,22 +285,11 @@ async fn listed(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe
 }
 
 async fn interrupted(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()),
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()),
-    ) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if stop.is_cancelled() {
-            std::process::exit(i32::from(error::INTERRUPTED));
-        }
+    if let Ok(signals) = Signals::listen() {
+        signals.first().await;
         stop.cancel();
     }
+    std::future::pending().await
 }
 
 async fn measure(
@@ -345,9 +334,9 @@ async fn measure(
             deployment: None,
         };
         let stop = stop.clone();
-        let measured = tokio::task::spawn_blocking(move || measure.run(&progress, &stop, &|_| None)).await?;
+        let measured = tokio::task::spawn_blocking(move || measure.run(&progress, &stop)).await?;
         current.send_replace(None);
-        rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: measured?.summary });
+        rows.push(Row { point: name, deployment: String::new(), gpus: 0, summary: measured? });
         if let (Some(out), true) = (&args.out, sweep) {
             report::write(out, &subject, &rows)?;
         }

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::run::Signals;
 use crate::sim::{Faults, Overrides, ServeEnd, SimConfig, run_until};
 
 /// Serve a SIMULATED OpenAI-compatible engine: no GPU, no model, real timing from a model of continuous batching.
@@ -85,7 +84,7 @@ impl SimArgs {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. With `--crash-after` the process ends here, with exit code 1.
+/// Serves until a signal asks for the end. With `--crash-after` the process ends here, with exit code 1.
 pub fn run(args: SimArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     allow_many_connections();
@@ -115,14 +114,9 @@ fn crash() -> ! {
 }
 
 async fn signalled() {
-    let wait = async |kind: SignalKind, name: &str| -> anyhow::Result<()> {
-        signal(kind).with_context(|| format!("cannot listen for {name}"))?.recv().await;
-        Ok(())
-    };
-    // Without a handler the signal ends the process by itself, which is what it asked for.
-    tokio::select! {
-        Ok(()) = wait(SignalKind::terminate(), "SIGTERM") => {}
-        Ok(()) = wait(SignalKind::interrupt(), "SIGINT") => {}
-        else => std::future::pending().await,
+    match Signals::listen() {
+        Ok(signals) => drop(signals.first().await),
+        // Without a handler the signal ends the process by itself, which is what it asked for.
+        Err(_) => std::future::pending().await,
     }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::process::Command;
-use tokio_util::sync::CancellationToken;
 
 use super::{DeployError, Place, log, spawn};
-use crate::experiment::{Event, files};
+use crate::experiment::{Event, EventLog, files};
 use crate::plan::{Container, Plan};
 use crate::site::ContainerRuntime;
 use crate::slurm::srun;
@@ -24,70 +23,66 @@ pub struct JobImage {
     pub image: Option<String>,
 }
 
-/// Makes the image ready on every node of the allocation. On this machine servers run bare, and there is nothing to do.
+/// Makes the image ready on every node of the allocation. On this machine servers run bare, and nothing is to be done.
+/// Dropping the future ends the tools.
 ///
 /// # Errors
-/// An import that fails, a file that is no whole image, a runtime that cannot start it; with what the tools said.
+/// An import that fails, a file that is no whole image, a runtime that cannot start it; with what the tools printed.
 pub async fn prepare(
     plan: &Plan,
     place: &Place,
     logs: &Path,
-    emit: &(dyn Fn(Event) + Send + Sync),
-    stop: &CancellationToken,
+    events: &EventLog,
 ) -> Result<JobImage, DeployError> {
     let (Some(container), Place::Allocation(allocation)) = (&plan.container, place) else {
         return Ok(JobImage::default());
     };
-    let mut prepared = JobImage::default();
-    if let Some(folder) = container.images.as_ref().filter(|_| is_reference(&container.image)) {
-        let log = logs.join("image.log");
-        let file = import(container, Path::new(folder), &log, emit, stop).await?;
-        prepared.image = Some(file.display().to_string());
+    let mut ready = JobImage::default();
+    if let Some(folder) = container.images.as_ref().filter(|_| !is_file(&container.image)) {
+        let file = import(container, Path::new(folder), &logs.join("image.log"), events).await?;
+        ready.image = Some(file.display().to_string());
     }
-    let image = prepared.image.clone().unwrap_or_else(|| container.image.clone());
+    let image = ready.image.clone().unwrap_or_else(|| container.image.clone());
     if is_file(&image) {
         verify(Path::new(&image)).map_err(|problem| DeployError::Image {
             image: image.clone(),
             problem,
-            said: String::new(),
+            output: String::new(),
             advice: "remove the file and import the image again, or correct the path in the site file".into(),
         })?;
     }
     if container.runtime == ContainerRuntime::Pyxis && container.reuse {
-        // pyxis takes a container that is there for the right one: another run in the allocation may want another image,
-        // and an attempt that was cut may have unpacked half of this one.
+        // pyxis takes any container of that name: another run in the allocation may want another image, and an attempt that
+        // was cut may have unpacked half of this one.
         let name = place.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        unpack(plan, container, &image, &name, &allocation.nodes, logs, emit, stop).await?;
-        prepared.name = Some(name);
+        events.emit(Event::ContainerPreparing { image: image.clone(), nodes: allocation.nodes.len() });
+        let container = unpacked(container, &image, &name);
+        unpack(plan, container, &allocation.nodes, &logs.join("container.log")).await?;
+        ready.name = Some(name);
     }
-    Ok(prepared)
+    Ok(ready)
 }
 
 /// Removes the container from the nodes. Where pyxis keeps containers beyond a job (`container_scope=global`) each would stay
-/// there, tens of gigabytes; elsewhere there is nothing left to remove, and that is no failure.
-pub async fn remove(plan: &Plan, place: &Place, prepared: &JobImage, logs: &Path) {
-    let (Some(name), Place::Allocation(allocation)) = (&prepared.name, place) else { return };
+/// there, tens of gigabytes; elsewhere nothing is left to remove, and that is no failure.
+pub async fn remove(plan: &Plan, place: &Place, image: &JobImage, logs: &Path) {
+    let (Some(name), Place::Allocation(allocation)) = (&image.name, place) else { return };
     let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
     let log = logs.join("container.log");
     let output = srun::StepOutput::Shared(log.clone());
     let mut step = srun::Step::new("tokmark-remove", &allocation.nodes, output, &argv);
     step.extra.clone_from(&plan.job.srun);
-    let never = CancellationToken::new();
     let argv = step.to_argv();
-    let removing = run(&argv, &plan.job.clear_env, &log, &never);
-    let _gone_or_not = tokio::time::timeout(Duration::from_secs(30), removing).await;
+    let removing = run(&argv, &plan.job.clear_env, &log);
+    let _ = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }
 
-/// Whether an image is named by a registry's reference and not by a file.
-fn is_reference(image: &str) -> bool {
-    !is_file(image)
-}
-
+/// Whether an image is a file and not a registry's reference.
 fn is_file(image: &str) -> bool {
     image.starts_with('/') || image.starts_with("./")
 }
 
-/// The file an image is imported to: its reference with every sign that cannot be in a name replaced.
+/// The file an image is imported to: its reference with every character that a name cannot hold replaced.
 pub fn file_name(image: &str, runtime: ContainerRuntime) -> String {
     let extension = if runtime == ContainerRuntime::Apptainer { "sif" } else { "sqsh" };
     let plain = image.trim_start_matches("docker://");
@@ -98,49 +93,47 @@ pub fn file_name(image: &str, runtime: ContainerRuntime) -> String {
     format!("{safe}.{extension}")
 }
 
-/// Imports an image once: whoever comes second waits for the first one's lock and finds the file.
+/// A file in the making; dropped, it is removed.
+struct PartFile(PathBuf);
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Imports an image once: a second run waits for the lock of the first one and finds the file.
 async fn import(
     container: &Container,
     folder: &Path,
     log: &Path,
-    emit: &(dyn Fn(Event) + Send + Sync),
-    stop: &CancellationToken,
+    events: &EventLog,
 ) -> Result<PathBuf, DeployError> {
     fs_err::create_dir_all(folder)?;
     let target = folder.join(file_name(&container.image, container.runtime));
-    let lock = lock(&target, stop).await?;
+    let lock = lock(&target).await?;
     if target.exists() && verify(&target).is_ok() {
         return Ok(target);
     }
-    emit(Event::ImageImporting { image: container.image.clone(), file: target.display().to_string() });
-    let part = PathBuf::from(format!("{}.part-{}", target.display(), std::process::id()));
-    let _left = std::fs::remove_file(&part);
-    let argv = import_argv(container, &part);
-    let failed = |problem: String| {
-        DeployError::Image {
-        image: container.image.clone(),
-        problem,
-        said: log::tail(log, 10),
-        advice: "see the log; check the name of the image and the registry's credentials, or import it by hand and name the file in [gpus.TYPE.images] of the site file".into(),
-    }
-    };
-    let outcome = run(&argv, &[], log, stop).await;
-    let outcome = match outcome {
-        Ok(()) => verify(&part).map_err(|problem| failed(format!("after the import, {problem}"))),
-        Err(StepError::Interrupted) => Err(DeployError::Interrupted),
-        Err(StepError::Failed(problem)) => Err(failed(problem)),
-    };
-    if let Err(error) = outcome {
-        let _left = std::fs::remove_file(&part);
-        return Err(error);
-    }
-    fs_err::rename(&part, &target)?;
+    events.emit(Event::ImageImporting { image: container.image.clone(), file: target.display().to_string() });
+    let part = PartFile(PathBuf::from(format!("{}.part-{}", target.display(), std::process::id())));
+    let _ = std::fs::remove_file(&part.0);
+    let imported = run(&import_argv(container, &part.0), &[], log).await;
+    imported
+        .and_then(|()| verify(&part.0).map_err(|problem| format!("after the import, {problem}")))
+        .map_err(|problem| DeployError::Image {
+            image: container.image.clone(),
+            problem,
+            output: log::tail(log, 10),
+            advice: "see the log; check the name of the image and the registry's credentials, or import it by hand and name the file in [gpus.TYPE.images] of the site file".into(),
+        })?;
+    fs_err::rename(&part.0, &target)?;
     drop(lock);
     Ok(target)
 }
 
 /// The lock of an image file, waited for.
-async fn lock(target: &Path, stop: &CancellationToken) -> Result<Flock<std::fs::File>, DeployError> {
+async fn lock(target: &Path) -> Result<Flock<std::fs::File>, DeployError> {
     let path = format!("{}.lock", target.display());
     loop {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
@@ -149,10 +142,7 @@ async fn lock(target: &Path, stop: &CancellationToken) -> Result<Flock<std::fs::
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {}
             Err((_, error)) => return Err(std::io::Error::from(error).into()),
         }
-        tokio::select! {
-            () = stop.cancelled() => return Err(DeployError::Interrupted),
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
@@ -170,73 +160,54 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// Unpacks the image on every node under a name, which later steps use.
-#[expect(clippy::too_many_arguments, reason = "each is a different thing, and one caller passes them on")]
-async fn unpack(
-    plan: &Plan,
-    container: &Container,
-    image: &str,
-    name: &str,
-    nodes: &[String],
-    logs: &Path,
-    emit: &(dyn Fn(Event) + Send + Sync),
-    stop: &CancellationToken,
-) -> Result<(), DeployError> {
-    let log = logs.join("container.log");
-    emit(Event::ContainerPreparing { image: image.to_owned(), nodes: nodes.len() });
-    let argv = ["true".to_owned()];
-    let mut step = srun::Step::new("tokmark-container", nodes, srun::StepOutput::Shared(log.clone()), &argv);
+/// srun's container that is unpacked from an image under a name, which later steps use.
+fn unpacked(container: &Container, image: &str, name: &str) -> srun::Container {
     let mut flags = container.options.clone();
     if !container.mount_home {
         flags.insert(0, "--no-container-mount-home".into());
     }
-    step.container = Some(srun::Container {
+    srun::Container {
         image: Some(image.to_owned()),
         name: Some(name.to_owned()),
         flags,
         ..srun::Container::default()
-    });
-    step.extra.clone_from(&plan.job.srun);
-    match run(&step.to_argv(), &plan.job.clear_env, &log, stop).await {
-        Ok(()) => Ok(()),
-        Err(StepError::Interrupted) => Err(DeployError::Interrupted),
-        Err(StepError::Failed(problem)) => Err(DeployError::Image {
-            image: image.to_owned(),
-            problem,
-            said: log::tail(&log, 10),
-            advice: "check the image's name or path, and the free space of the nodes; container.reuse = false starts every step from the image".into(),
-        }),
     }
 }
 
-enum StepError {
-    Interrupted,
-    Failed(String),
+/// Unpacks a container on every node.
+async fn unpack(
+    plan: &Plan,
+    container: srun::Container,
+    nodes: &[String],
+    log: &Path,
+) -> Result<(), DeployError> {
+    let argv = ["true".to_owned()];
+    let output = srun::StepOutput::Shared(log.to_path_buf());
+    let mut step = srun::Step::new("tokmark-container", nodes, output, &argv);
+    let image = container.image.clone().unwrap_or_default();
+    step.container = Some(container);
+    step.extra.clone_from(&plan.job.srun);
+    run(&step.to_argv(), &plan.job.clear_env, log).await.map_err(|problem| DeployError::Image {
+        image,
+        problem,
+        output: log::tail(log, 10),
+        advice: "check the image's name or path, and the free space of the nodes; container.reuse = false starts every step from the image".into(),
+    })
 }
 
 /// Runs a tool to its end with its output in `log`.
-async fn run(
-    argv: &[String],
-    clear_env: &[String],
-    log: &Path,
-    stop: &CancellationToken,
-) -> Result<(), StepError> {
-    let failed = |problem: String| StepError::Failed(problem);
-    let file = files::append(log).map_err(|error| failed(error.to_string()))?;
-    let errors = file.try_clone().map_err(|error| failed(error.to_string()))?;
+async fn run(argv: &[String], clear_env: &[String], log: &Path) -> Result<(), String> {
+    let file = files::append(log).map_err(|error| error.to_string())?;
+    let errors = file.try_clone().map_err(|error| error.to_string())?;
     let program = argv.first().map_or("", String::as_str);
     let mut command = Command::new(program);
     command.args(argv.iter().skip(1)).stdin(Stdio::null()).stdout(file).stderr(errors).kill_on_drop(true);
     spawn::clear(&mut command, clear_env);
-    let mut child =
-        command.spawn().map_err(|error| failed(format!("{program} cannot be started: {error}")))?;
-    tokio::select! {
-        () = stop.cancelled() => Err(StepError::Interrupted),
-        status = child.wait() => match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(failed(format!("{program} ended with {status}"))),
-            Err(error) => Err(failed(error.to_string())),
-        },
+    let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
+    match child.wait().await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} ended with {status}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

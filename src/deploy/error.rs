@@ -1,6 +1,4 @@
-//! Why servers did not come up, or died: always with the log lines that tell.
-
-use std::sync::Arc;
+//! Why servers did not come up, or died, with the log lines that show it.
 
 use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
@@ -41,7 +39,7 @@ pub enum DeployError {
         /// Path of its log.
         log: String,
     },
-    /// A log line that nothing good can follow.
+    /// A fatal line in a log.
     #[error("{process} on {host} said: {line}\n{}  next: {advice}\n  log: {log}", quoted(.excerpt))]
     Fatal {
         /// Process name.
@@ -79,25 +77,25 @@ pub enum DeployError {
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },
-    /// The nodes of the allocation could not be asked about themselves.
-    #[error("cannot ask the nodes: {problem}\n{}  next: {tokmark} must be readable and run on every node; put tokmark on a shared file system, or name it by [binary] in the site file", quoted(.said))]
+    /// The nodes of the allocation did not answer.
+    #[error("cannot ask the nodes: {problem}\n{}  next: {tokmark} must be readable and run on every node; put tokmark on a shared file system, or name it by [binary] in the site file", quoted(.output))]
     Nodes {
         /// What happened.
         problem: String,
-        /// What srun and the nodes said.
-        said: String,
+        /// What srun and the nodes printed.
+        output: String,
         /// Path of this binary.
         tokmark: String,
     },
     /// The container image could not be made ready.
-    #[error("cannot prepare the container image {image}: {problem}\n{}  next: {advice}", quoted(.said))]
+    #[error("cannot prepare the container image {image}: {problem}\n{}  next: {advice}", quoted(.output))]
     Image {
         /// The image.
         image: String,
         /// What happened.
         problem: String,
-        /// What the tools said.
-        said: String,
+        /// What the tools printed.
+        output: String,
         /// What to do.
         advice: String,
     },
@@ -120,26 +118,12 @@ pub enum DeployError {
     /// Files.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The run was asked to end.
-    #[error("interrupted while the servers were starting")]
-    Interrupted,
-    /// The same, seen by several.
-    #[error("{0}")]
-    Shared(Arc<DeployError>),
 }
 
 impl DeployError {
     /// Whether other ports may help.
     pub fn wants_new_ports(&self) -> bool {
-        matches!(self.inner(), Self::Fatal { new_ports: true, .. })
-    }
-
-    /// The error itself, without sharing.
-    pub fn inner(&self) -> &Self {
-        match self {
-            Self::Shared(error) => error.inner(),
-            other => other,
-        }
+        matches!(self, Self::Fatal { new_ports: true, .. })
     }
 }
 

@@ -52,7 +52,7 @@ pub fn contains(path: &Path, from: u64, pattern: &regex::Regex) -> bool {
     String::from_utf8_lossy(&bytes).lines().any(|line| pattern.is_match(&plain(line)))
 }
 
-/// Follows a growing file from where it was when following began.
+/// Follows a growing file.
 #[derive(Debug)]
 pub struct Follow {
     path: PathBuf,
@@ -61,16 +61,9 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Follows `path` from its present end.
-    pub fn new(path: &Path) -> Self {
-        let offset = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    /// Follows `path` from its first `offset` bytes on.
+    pub fn new(path: &Path, offset: u64) -> Self {
         Self { path: path.to_path_buf(), offset, partial: Vec::new() }
-    }
-
-    /// Goes back to `offset`, for what was written before following began.
-    pub fn rewind(&mut self, offset: u64) {
-        self.offset = offset;
-        self.partial.clear();
     }
 
     /// Lines completed since the last call; `last` also gives a line that has no end yet.
@@ -107,7 +100,7 @@ mod tests {
         let path = folder.path().join("l");
         let mut file = std::fs::File::create(&path).unwrap();
         writeln!(file, "before").unwrap();
-        let mut follow = Follow::new(&path);
+        let mut follow = Follow::new(&path, 7);
         write!(file, "one\n\x1b[31mtw").unwrap();
         assert_eq!(follow.lines(false), ["one"]);
         writeln!(file, "o\x1b[0m").unwrap();

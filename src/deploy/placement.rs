@@ -1,38 +1,36 @@
-//! What is known only where the job runs: addresses of the nodes, free ports, which GPUs each node shows.
+//! Where each process of a deployment runs, decided in the job: addresses of the nodes, free ports, visible GPUs.
 //!
-//! Other nodes are asked by one step that runs `tokmark node` on each of them; answers and error output go to files of
-//! their own, so that neither is ever read for the other.
+//! One step runs `tokmark node` on each other node; answers and error output go to separate files, so that neither is mistaken
+//! for the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{DeployError, Place, Surroundings, log, ports, spawn};
+use super::{DeployError, Place, Setup, log, ports, spawn};
 use crate::document::InputError;
 use crate::node::{self, PortQuery, Query, Report};
-use crate::plan::Process;
 use crate::plan::port_map::{self, NoPort, PortMap};
-use crate::plan::{Container, Deployment, Plan};
+use crate::plan::{Container, Deployment, Process};
 use crate::render::{self, Address, Addresses, Placed};
 use crate::slurm::srun;
 
 /// Longest wait for the answers of the nodes.
 const NODES_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A deployment's place, decided.
-#[derive(Debug, Clone)]
+/// Where the processes of a deployment run.
+#[derive(Debug)]
 pub struct Placement {
     /// Addresses and ports.
     pub addresses: Addresses,
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
-    /// Ports of this machine that are spoken for as long as this lives.
-    pub leases: Arc<ports::Leases>,
+    /// Locks on ports of this machine, held as long as this lives.
+    pub leases: ports::Leases,
     /// Name of the container that was unpacked for the job.
     pub container_name: Option<String>,
     /// The imported image, when the site imports images.
@@ -41,8 +39,8 @@ pub struct Placement {
 
 impl Placement {
     /// The deployment with its addresses, as templates see it.
-    pub fn placed<'a>(&'a self, plan: &'a Plan, deployment: &'a Deployment) -> Placed<'a> {
-        Placed { plan, deployment, addresses: &self.addresses }
+    pub fn placed<'a>(&'a self, setup: &Setup<'a>) -> Placed<'a> {
+        Placed { plan: setup.plan, deployment: setup.deployment, addresses: &self.addresses }
     }
 
     /// The image processes run in.
@@ -55,21 +53,17 @@ impl Placement {
 ///
 /// # Errors
 /// Too few nodes, nodes that do not answer, GPUs that are not there, no free port.
-pub async fn decide(
-    plan: &Plan,
-    deployment: &Deployment,
-    around: &Surroundings<'_>,
-    avoid: &BTreeSet<u16>,
-) -> Result<Placement, DeployError> {
-    let nodes = around.place.nodes();
+pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placement, DeployError> {
+    let Setup { plan, deployment, place, folders, image, tokmark, .. } = setup;
+    let nodes = place.nodes();
     if nodes.len() < deployment.nodes as usize {
         return Err(DeployError::TooFewNodes { have: nodes.len(), need: deployment.nodes });
     }
     let nodes = &nodes[..deployment.nodes.max(1) as usize];
-    let spread = ports::spread(plan, around.place);
+    let spread = ports::spread(plan, place);
     let fixed = render::fixed_port(plan, deployment);
-    let reports = if nodes.len() > 1 || !around.place.is_on_first() {
-        ask_nodes(plan, deployment, around, nodes, spread).await?
+    let reports = if nodes.len() > 1 || !place.is_on_first() {
+        query_nodes(setup, nodes, spread).await?
     } else {
         Vec::new()
     };
@@ -77,11 +71,11 @@ pub async fn decide(
         [] => vec![std::env::var("CUDA_VISIBLE_DEVICES").ok()],
         reports => reports.iter().map(|report| report.cuda_visible_devices.clone()).collect(),
     };
-    enough_gpus(deployment, nodes, &visible, around.place)?;
-    let addresses = addresses(plan.network.as_deref(), nodes, &reports, around.place)?;
+    enough_gpus(deployment, nodes, &visible, place)?;
+    let addresses = addresses(plan.network.as_deref(), nodes, &reports, place)?;
     if let Some((process, _, port)) = &fixed
         && let Some(host) = node_of(deployment, process, nodes)
-        && around.place.is_here(host)
+        && place.is_here(host)
     {
         ports::must_be_free(host, *port)?;
     }
@@ -90,8 +84,8 @@ pub async fn decide(
     let mut leases = ports::Leases::default();
     let mut is_free = |node: u32, port: u16| {
         let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
-        let here = nodes.get(node as usize).filter(|name| around.place.is_here(name));
-        let mut tried = |name: &String| is_bindable(around.place, name, port) && leases.take(port);
+        let here = nodes.get(node as usize).filter(|name| place.is_here(name));
+        let mut tried = |name: &String| is_bindable(place, name, port) && leases.take(port);
         listed && !avoid.contains(&port) && here.is_none_or(&mut tried)
     };
     let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
@@ -106,21 +100,21 @@ pub async fn decide(
             Address { host, ip, ports: map.get(&process.name).cloned().unwrap_or_default() },
         )
     });
-    let run_id = format!("{}{}", around.place.run_id(), if avoid.is_empty() { "" } else { "-again" });
+    let run_id = format!("{}{}", place.run_id(), if avoid.is_empty() { "" } else { "-again" });
     Ok(Placement {
         addresses: Addresses {
-            tokmark: around.tokmark.clone(),
-            run_dir: around.folders.run.display().to_string(),
-            log_dir: around.folders.logs.display().to_string(),
+            tokmark: (*tokmark).to_owned(),
+            run_dir: folders.run.display().to_string(),
+            log_dir: folders.logs.display().to_string(),
             scratch_dir: std::env::temp_dir().join(&run_id).display().to_string(),
             run_id,
             nodes: nodes.to_vec(),
             processes: processes.collect(),
         },
         visible,
-        leases: Arc::new(leases),
-        container_name: around.container.name.clone(),
-        imported: around.container.image.clone(),
+        leases,
+        container_name: image.name.clone(),
+        imported: image.image.clone(),
     })
 }
 
@@ -251,13 +245,13 @@ fn enough_gpus(
     Ok(())
 }
 
-/// Every port that a node says is free.
+/// Every port that a node reports as free.
 fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet<u16> {
-    let asked = questions(&deployment.processes, spread);
-    let ranges = asked.iter().zip(&report.free);
+    let questions = questions(&deployment.processes, spread);
+    let ranges = questions.iter().zip(&report.free);
     ranges
-        .flat_map(|(ask, starts)| {
-            starts.iter().flat_map(|start| (0..ask.count).map(|more| start.saturating_add(more)))
+        .flat_map(|(query, starts)| {
+            starts.iter().flat_map(|start| (0..query.count).map(|more| start.saturating_add(more)))
         })
         .collect()
 }
@@ -280,23 +274,18 @@ fn questions(processes: &[Process], spread: u16) -> Vec<PortQuery> {
 }
 
 /// Asks every node about itself.
-async fn ask_nodes(
-    plan: &Plan,
-    deployment: &Deployment,
-    around: &Surroundings<'_>,
-    nodes: &[String],
-    spread: u16,
-) -> Result<Vec<Report>, DeployError> {
-    let ask = Query {
+async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result<Vec<Report>, DeployError> {
+    let Setup { plan, deployment, folders, tokmark, .. } = setup;
+    let query = Query {
         names: nodes.to_vec(),
         ports: questions(&deployment.processes, spread),
         interface: plan.network.clone(),
         ..Query::default()
     };
     let attempt = std::process::id();
-    let answers = around.folders.run.join(format!("nodes-{attempt}.json"));
-    let errors = around.folders.run.join(format!("nodes-{attempt}.log"));
-    let argv = [around.tokmark.clone(), "node".into(), ask.to_arg()];
+    let answers = folders.run.join(format!("nodes-{attempt}.json"));
+    let errors = folders.run.join(format!("nodes-{attempt}.log"));
+    let argv = [(*tokmark).to_owned(), "node".into(), query.to_arg()];
     let mut step = srun::Step::new("tokmark-nodes", nodes, srun::StepOutput::PerTask(answers.clone()), &argv);
     step.error = Some(errors.clone());
     step.extra.clone_from(&plan.job.srun);
@@ -309,34 +298,29 @@ async fn ask_nodes(
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     spawn::clear(&mut command, &plan.job.clear_env);
-    let failed = |problem: String, said: &str| DeployError::Nodes {
+    let failed = |problem: String, printed: &str| DeployError::Nodes {
         problem,
-        said: format!("{}\n{said}", log::tail(&errors, 10)).trim().to_owned(),
-        tokmark: around.tokmark.clone(),
+        output: format!("{}\n{printed}", log::tail(&errors, 10)).trim().to_owned(),
+        tokmark: (*tokmark).to_owned(),
     };
-    let output = tokio::select! {
-        () = around.stop.cancelled() => return Err(DeployError::Interrupted),
-        output = tokio::time::timeout(NODES_TIMEOUT, command.output()) => match output {
-            Ok(output) => output?,
-            Err(_) => return Err(failed(format!("no answer within {} s", NODES_TIMEOUT.as_secs()), "")),
-        },
-    };
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let late = |_| failed(format!("no answer within {} s", NODES_TIMEOUT.as_secs()), "");
+    let output = tokio::time::timeout(NODES_TIMEOUT, command.output()).await.map_err(late)??;
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
-        return Err(failed(format!("the step ended with {}", output.status), &said));
+        return Err(failed(format!("the step ended with {}", output.status), &printed));
     }
     let mut reports = Vec::new();
     for (task, node) in nodes.iter().enumerate() {
         let path = srun::task_log(&answers.display().to_string(), &task.to_string());
         let report = read_report(Path::new(&path));
-        reports.push(report.ok_or_else(|| failed(format!("no answer from {node} in {path}"), &said))?);
+        reports.push(report.ok_or_else(|| failed(format!("no answer from {node} in {path}"), &printed))?);
     }
     // Slurm places tasks in the allocation's order; a node that answers for another would swap addresses.
     for (node, report) in nodes.iter().zip(&reports) {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
         let known = report.node.as_deref().unwrap_or(&report.host);
         if short(known) != short(node) {
-            return Err(failed(format!("{known} answered for {node}"), &said));
+            return Err(failed(format!("{known} answered for {node}"), &printed));
         }
     }
     Ok(reports)

@@ -29,14 +29,14 @@ pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
     u16::try_from(number * u64::from(SEARCH) / JOBS).unwrap_or(0)
 }
 
-/// Ports of this machine that this process has spoken for: between finding a port free and a server's listening on it
-/// another tokmark could find the same one, and measure this one's server. A lock on a file ends with the process, however that
-/// ends. A port is a port whatever the machine is called: a job knows it by the node's name, a local run by its address.
+/// Ports of this machine that this process has reserved, each with a lock file. Without it another tokmark could find the same port
+/// free before the server listens, and measure the wrong server. The lock ends with the process, however that ends. The file is
+/// named by the port alone, because a job knows the machine by the node's name and a local run by its address.
 #[derive(Debug, Default)]
 pub struct Leases(BTreeMap<u16, Option<Flock<File>>>);
 
 impl Leases {
-    /// Speaks for a port; `false` when another process has. Where no file can be made nobody can speak for anything.
+    /// Reserves a port; `false` if another process holds it. Without a writable lock folder it always succeeds.
     pub fn take(&mut self, port: u16) -> bool {
         if self.0.contains_key(&port) {
             return true;
@@ -62,7 +62,7 @@ fn file(port: u16) -> Option<File> {
     if std::fs::DirBuilder::new().mode(0o1777).create(&folder).is_ok() {
         // The process's umask took bits away.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
-        let _mine_alone = std::fs::set_permissions(&folder, open);
+        let _ = std::fs::set_permissions(&folder, open);
     }
     let path = folder.join(port.to_string());
     // Another user's file is opened for reading: a lock needs no more, and in such a folder the kernel lets nobody open a
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_spoken_for_until_it_is_given_back() {
+    fn a_port_is_reserved_until_it_is_given_back() {
         // Ports that nobody looks for.
         let [a, b, c] = [3, 4, 5];
         let (mut one, mut other) = (Leases::default(), Leases::default());

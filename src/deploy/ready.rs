@@ -16,7 +16,7 @@ use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
 use crate::render::Address;
 
-/// Something tried again and again until it succeeds; an error says what is still missing.
+/// Something tried again and again until it succeeds; its error is what is still missing.
 pub trait Probe<T> {
     /// Tries once.
     fn attempt(&mut self) -> impl Future<Output = Result<T, String>>;
@@ -34,7 +34,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit of the one-token request: the first one may compile kernels.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A process whose readiness is asked.
+/// A process whose readiness is probed.
 #[derive(Debug)]
 pub struct Probed<'a> {
     /// Its name.
@@ -46,13 +46,13 @@ pub struct Probed<'a> {
 }
 
 /// Whether a process is ready by its rule, the templates of which are worked out.
-pub async fn look(ready: &Ready, subject: &Probed<'_>) -> Result<(), String> {
-    let name = subject.name;
-    let port_of = |port: &String| subject.address.ports.get(port).copied().unwrap_or_default();
+pub async fn look(ready: &Ready, probed: &Probed<'_>) -> Result<(), String> {
+    let name = probed.name;
+    let port_of = |port: &String| probed.address.ports.get(port).copied().unwrap_or_default();
     match ready {
         Ready::Started {} => Ok(()),
         Ready::Tcp { port } => {
-            let address = (subject.address.host.as_str(), port_of(port));
+            let address = (probed.address.host.as_str(), port_of(port));
             match tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => {
@@ -63,22 +63,22 @@ pub async fn look(ready: &Ready, subject: &Probed<'_>) -> Result<(), String> {
         }
         Ready::Log { pattern } => {
             let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
-            let said = subject.logs.iter().any(|(path, start)| log::contains(path, *start, &pattern));
-            if said { Ok(()) } else { Err(format!("{name} has not yet said {pattern:?} in its log")) }
+            let matched = probed.logs.iter().any(|(path, start)| log::contains(path, *start, &pattern));
+            if matched { Ok(()) } else { Err(format!("{name} has not yet logged {pattern:?}")) }
         }
         Ready::Http { port, path, json, entries, at_least, equals, .. } => {
-            let url = format!("http://{}:{}{path}", subject.address.host, port_of(port));
+            let url = format!("http://{}:{}{path}", probed.address.host, port_of(port));
             let page = ok(&url, probe::get(&url, PROBE_TIMEOUT).await)
                 .map_err(|problem| format!("{name}: {problem}"))?;
             let Some(at) = json else { return Ok(()) };
-            says(&page.body, at, entries, at_least.as_deref(), equals.as_deref())
+            satisfies(&page.body, at, entries, at_least.as_deref(), equals.as_deref())
                 .map_err(|problem| format!("{name}: {url}: {problem}"))
         }
     }
 }
 
-/// Whether the JSON of a page says what it must.
-fn says(
+/// Whether the JSON of a page satisfies the rule.
+fn satisfies(
     body: &str,
     at: &str,
     entries: &BTreeMap<String, Vec<String>>,
@@ -137,17 +137,17 @@ pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoi
     }
 }
 
-/// Longest version that is written down, characters: what a server says is not ours.
+/// Longest version that is written down, in characters: a server may send anything.
 const VERSION_LENGTH: usize = 80;
 
-/// The version that the first server of the endpoint says it has, where the launcher knows how to ask.
+/// The version that the first server of the endpoint reports, where the launcher knows the path.
 pub async fn version(target: &Target, spec: &EndpointSpec) -> Option<String> {
     let server = target.each().next()?;
     let page = probe::page(&server, spec.version.as_deref()?, PROBE_TIMEOUT).await.ok()?;
     let answer: Value = serde_json::from_str(&page.body).ok().filter(|_| page.status == 200)?;
     let version = answer.get("version")?.as_str()?;
-    let told: String = version.chars().filter(|c| !c.is_control()).take(VERSION_LENGTH).collect();
-    (!told.is_empty()).then_some(told)
+    let printable: String = version.chars().filter(|c| !c.is_control()).take(VERSION_LENGTH).collect();
+    (!printable.is_empty()).then_some(printable)
 }
 
 async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
@@ -195,7 +195,7 @@ mod tests {
             .iter()
             .map(|(field, values)| ((*field).to_owned(), values.iter().map(|v| (*v).to_owned()).collect()))
             .collect();
-        says(HEALTH, at, &entries, at_least, equals)
+        satisfies(HEALTH, at, &entries, at_least, equals)
     }
 
     #[test]

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::place::visible_gpus;
+use super::placement::Placement;
 use super::step::Start;
 use super::watch::{Watched, Watcher};
-use super::{DeployError, Place, Surroundings, secrets};
+use super::{DeployError, Place, Setup, secrets};
 use crate::experiment::{Event, files};
-use crate::plan::Plan;
+use crate::launcher::Role;
+use crate::plan::{Plan, Process};
 use crate::recipe::secret;
 use crate::render::quote;
 use crate::slurm::srun;
@@ -29,34 +31,32 @@ pub struct Running {
     pub pid: u32,
     /// Its logs, each with its length when it was started.
     pub logs: Vec<(PathBuf, u64)>,
-    /// Set once it has ended.
-    pub ended: watch::Receiver<bool>,
+    /// The task that watches it, done once it has ended and that is reported.
+    pub watching: JoinHandle<()>,
 }
 
 /// Starts one process.
-pub fn start(
-    start: &Start<'_>,
-    around: &Surroundings<'_>,
+pub(super) fn start(
+    setup: &Setup<'_>,
+    placement: &Placement,
+    role: &Role,
+    process: &Process,
     watcher: &Watcher,
 ) -> Result<Running, DeployError> {
-    let (process, spawn) = (start.process, start.spawn);
+    let spawn = &placement.placed(setup).process(process)?;
+    let start = Start { setup, placement, role, process, spawn };
     for (path, text) in &spawn.files {
         files::replace(Path::new(path), text.as_bytes())?;
     }
-    let paths = start.logs(&around.folders.logs, &around.folders.prefix);
+    let paths = start.logs();
     let log = paths.first().cloned().unwrap_or_default();
     let file = files::append(&log)?;
-    let logs: Vec<(PathBuf, u64)> = paths
-        .into_iter()
-        .map(|path| {
-            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            (path, length)
-        })
-        .collect();
+    let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let logs: Vec<(PathBuf, u64)> = paths.into_iter().map(|path| (path.clone(), length(&path))).collect();
     let env = secrets::resolve(&spawn.env).map_err(DeployError::Input)?;
     let argv = start.argv(&log);
-    let line = format!("# {}{}\n{}\n", around.folders.prefix, process.name, shell_line(&argv, &spawn.env));
-    files::append(&around.folders.commands)?.write_all(line.as_bytes())?;
+    let line = format!("# {}{}\n{}\n", setup.folders.prefix, process.name, shell_line(&argv, &spawn.env));
+    files::append(&setup.folders.commands)?.write_all(line.as_bytes())?;
     let program = argv.first().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     command
@@ -68,37 +68,36 @@ pub fn start(
         .stdout(file.try_clone()?)
         .stderr(file)
         .kill_on_drop(true);
-    match around.place {
+    match setup.place {
         Place::Local => {
-            if start.role.gpus {
+            if role.gpus {
                 let inherited = std::env::var("CUDA_VISIBLE_DEVICES").ok();
                 command.env("CUDA_VISIBLE_DEVICES", visible_gpus(&process.gpus, inherited.as_deref()));
             }
-            for name in &start.role.unset {
+            for name in &role.unset {
                 command.env_remove(name);
             }
         }
-        Place::Allocation(_) => clear(&mut command, &start.plan.job.clear_env),
+        Place::Allocation(_) => clear(&mut command, &setup.plan.job.clear_env),
     }
     let child = command.spawn().map_err(|reason| DeployError::Spawn {
         process: process.name.clone(),
-        advice: spawn_advice(start.plan, around.place, &reason),
+        advice: spawn_advice(setup.plan, setup.place, &reason),
         program,
         reason,
     })?;
     let pid = child.id().unwrap_or_default();
-    let address = start.placement.addresses.processes.get(&process.name);
+    let address = placement.addresses.processes.get(&process.name);
     let host = address.map_or_else(|| "here".to_owned(), |address| address.host.clone());
-    (around.emit)(Event::ProcessStarted {
+    setup.events.emit(Event::ProcessStarted {
         process: process.name.clone(),
         host: host.clone(),
         pid,
         log: log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     });
-    let (ended, receiver) = watch::channel(false);
-    let subject = Watched { name: process.name.clone(), host, logs: logs.clone() };
-    tokio::spawn(watcher.clone().watch(child, subject, ended));
-    Ok(Running { name: process.name.clone(), role: start.role.name.clone(), pid, logs, ended: receiver })
+    let watched = Watched { name: process.name.clone(), host, logs: logs.clone() };
+    let watching = tokio::spawn(watcher.clone().watch(child, watched));
+    Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, logs, watching })
 }
 
 /// Takes out what srun must not see: what always misleads it, and what the site names (`PREFIX*` is every such name).

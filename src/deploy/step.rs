@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Place;
 use super::place::visible_gpus;
 use super::placement::Placement;
+use super::{Place, Setup};
 use crate::launcher::Role;
 use crate::plan::Process;
 use crate::plan::{Container, Deployment, Plan};
@@ -15,33 +15,26 @@ use crate::slurm::srun;
 
 /// A process about to be started.
 pub struct Start<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// Its deployment.
-    pub deployment: &'a Deployment,
+    /// The deployment it belongs to.
+    pub setup: &'a Setup<'a>,
+    /// Where everything is.
+    pub placement: &'a Placement,
     /// Its role.
     pub role: &'a Role,
     /// Itself.
     pub process: &'a Process,
     /// What it is started with.
     pub spawn: &'a Spawn,
-    /// Where everything is.
-    pub placement: &'a Placement,
-    /// Local machine or allocation.
-    pub place: &'a Place,
 }
 
 impl Start<'_> {
-    /// Its logs in `folder`: its own, or srun's and one for each task. Two ranks never share one.
-    pub fn logs(&self, folder: &Path, prefix: &str) -> Vec<PathBuf> {
-        log_names(self.process, self.in_steps())
-            .iter()
-            .map(|name| folder.join(format!("{prefix}{name}")))
-            .collect()
+    /// Its logs: its own, or srun's and one for each task. Two ranks never share one.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        log_names(self.process, self.in_steps()).iter().map(|name| self.setup.folders.log(name)).collect()
     }
 
     fn in_steps(&self) -> bool {
-        matches!(self.place, Place::Allocation(_))
+        matches!(self.setup.place, Place::Allocation(_))
     }
 
     /// The whole argv; `log` is its own log.
@@ -61,15 +54,22 @@ impl Start<'_> {
         } else {
             srun::StepOutput::Shared(log.to_path_buf())
         };
-        let mut step =
-            srun::Step::new(&self.place.step_name(&self.process.name), &nodes, output, &self.spawn.argv);
+        let mut step = srun::Step::new(
+            &self.setup.place.step_name(&self.process.name),
+            &nodes,
+            output,
+            &self.spawn.argv,
+        );
         step.ntasks = self.process.tasks;
-        step.mpi =
-            self.role.mpi.then(|| self.plan.job.mpi.clone().or_else(|| self.role.mpi_type.clone())).flatten();
+        step.mpi = self
+            .role
+            .mpi
+            .then(|| self.setup.plan.job.mpi.clone().or_else(|| self.role.mpi_type.clone()))
+            .flatten();
         step.unset.clone_from(&self.role.unset);
-        step.extra.clone_from(&self.plan.job.srun);
+        step.extra.clone_from(&self.setup.plan.job.srun);
         step.env.extend(self.gpus().map(|gpus| ("CUDA_VISIBLE_DEVICES".into(), gpus)));
-        if let (Some(container), false) = (&self.plan.container, self.role.bare) {
+        if let (Some(container), false) = (&self.setup.plan.container, self.role.bare) {
             match container.runtime {
                 ContainerRuntime::None => {}
                 ContainerRuntime::Pyxis => step.container = Some(self.pyxis(container)),
@@ -88,8 +88,8 @@ impl Start<'_> {
         let node = *self.process.nodes.first()?;
         let visible = self.placement.visible.get(node as usize).and_then(Option::as_deref);
         let has_all = visible.is_some_and(|list| list.split(',').count() == self.process.gpus.len());
-        let needed =
-            !self.process.gpus.is_empty() && (!has_all || shares_its_node(self.deployment, self.process));
+        let needed = !self.process.gpus.is_empty()
+            && (!has_all || shares_its_node(self.setup.deployment, self.process));
         needed.then(|| visible_gpus(&self.process.gpus, visible))
     }
 
@@ -103,7 +103,7 @@ impl Start<'_> {
             image: prepared.is_none().then(|| self.placement.image(container)),
             // A step of its own beside those that run: joined, its mounts (and enroot's for MPI) would not apply.
             name: prepared.map(|name| format!("{name}:no_exec")),
-            mounts: mounts(self.plan, &self.placement.addresses, &container.mounts),
+            mounts: mounts(self.setup.plan, &self.placement.addresses, &container.mounts),
             env: self.forwarded(container),
             flags,
             ..srun::Container::default()
@@ -118,7 +118,7 @@ impl Start<'_> {
     /// More variables for srun so that those of `env` and of the site reach the inside: apptainer lets the image's own win,
     /// unless they come as `APPTAINERENV_NAME`. Never in an argv.
     pub fn wrapped_env(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let contained = self.plan.container.as_ref().filter(|container| {
+        let contained = self.setup.plan.container.as_ref().filter(|container| {
             container.runtime == ContainerRuntime::Apptainer && self.in_steps() && !self.role.bare
         });
         let Some(container) = contained else { return BTreeMap::new() };
@@ -132,7 +132,7 @@ impl Start<'_> {
         if !container.mount_home {
             argv.push("--no-home".into());
         }
-        for mount in mounts(self.plan, &self.placement.addresses, &container.mounts) {
+        for mount in mounts(self.setup.plan, &self.placement.addresses, &container.mounts) {
             argv.extend(["--bind".into(), mount]);
         }
         argv.extend(container.options.iter().cloned());

@@ -15,7 +15,7 @@ use super::spawn::Running;
 
 /// Stops `processes` role by role, in the order given; those of one role end side by side, so that a hundred stubborn
 /// workers take one grace and not a hundred. Returns the names of those that had to be killed. Once `hurry` is
-/// cancelled nobody gets any grace.
+/// cancelled no process gets any grace.
 pub async fn all(
     processes: Vec<Running>,
     place: &Place,
@@ -37,12 +37,17 @@ pub async fn all(
 }
 
 /// Stops one process. Returns its name when it had to be killed.
-async fn one(process: Running, place: Place, grace: Duration, hurry: CancellationToken) -> Option<String> {
+async fn one(
+    mut process: Running,
+    place: Place,
+    grace: Duration,
+    hurry: CancellationToken,
+) -> Option<String> {
     let mut killed = None;
-    if !*process.ended.borrow() {
+    if !process.watching.is_finished() {
         let softly = async {
             signal(&process, &place, Signal::SIGTERM).await;
-            ended_within(&process, grace).await
+            ended_within(&mut process, grace).await
         };
         let ended = tokio::select! {
             biased;
@@ -52,17 +57,17 @@ async fn one(process: Running, place: Place, grace: Duration, hurry: Cancellatio
         if !ended {
             killed = Some(process.name.clone());
             if hurry.is_cancelled() && matches!(place, Place::Allocation(_)) {
-                // Slurm does not signal steps of a job that it is ending, but srun kills its tasks when told.
-                let _gone = killpg(group(&process), Signal::SIGTERM);
-                ended_within(&process, Duration::from_secs(1)).await;
+                // Slurm does not signal steps of a job that it is ending, but srun kills its tasks when it gets the signal.
+                let _ = killpg(group(&process), Signal::SIGTERM);
+                ended_within(&mut process, Duration::from_secs(1)).await;
             } else {
                 signal(&process, &place, Signal::SIGKILL).await;
-                ended_within(&process, Duration::from_secs(5)).await;
+                ended_within(&mut process, Duration::from_secs(5)).await;
             }
         }
     }
     // The child is gone; what it left in its process group goes too, and a stuck srun with it.
-    let _gone = killpg(group(&process), Signal::SIGKILL);
+    let _ = killpg(group(&process), Signal::SIGKILL);
     group_gone(&process).await;
     killed
 }
@@ -71,12 +76,12 @@ fn group(process: &Running) -> Pid {
     Pid::from_raw(i32::try_from(process.pid).unwrap_or(i32::MAX))
 }
 
-async fn ended_within(process: &Running, limit: Duration) -> bool {
-    tokio::time::timeout(limit, process.ended.clone().wait_for(|ended| *ended)).await.is_ok()
+async fn ended_within(process: &mut Running, limit: Duration) -> bool {
+    process.watching.is_finished() || tokio::time::timeout(limit, &mut process.watching).await.is_ok()
 }
 
-/// Waits until no process of the group lives, for at most two seconds. The dead may stay in the process table for longer:
-/// whoever has inherited them takes its time.
+/// Waits until no process of the group lives, for at most two seconds. The dead may stay in the process table for longer,
+/// until their new parent collects them.
 async fn group_gone(process: &Running) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while killpg(group(process), None).is_ok() && group_lives(process.pid) && Instant::now() < deadline {
@@ -106,7 +111,7 @@ async fn signal(process: &Running, place: &Place, signal: Signal) {
                 return;
             }
         }
-        // No step yet, or Slurm does not answer: srun itself is all there is to stop.
+        // No step yet, or Slurm does not answer: srun itself is all that can be stopped.
     }
-    let _gone = killpg(group(process), signal);
+    let _ = killpg(group(process), signal);
 }

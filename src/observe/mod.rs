@@ -1,4 +1,4 @@
-//! Watching from the side while a load point runs: the server's metrics and the client itself, once a second.
+//! Samples the servers' metrics and the client itself once a second while a load point runs.
 //!
 //! Nothing here may disturb the measurement or end it: a scrape that fails is a line that says so.
 
@@ -48,7 +48,7 @@ impl Observers {
     pub async fn finish(self) {
         self.stop.cancel();
         for task in self.tasks {
-            let _ended = task.await;
+            let _ = task.await;
         }
     }
 }
@@ -64,5 +64,5 @@ async fn next(stop: &CancellationToken) -> bool {
 /// Appends one JSON line. A full disk must not end the run.
 fn append(mut file: &std::fs::File, value: &serde_json::Value) {
     use std::io::Write;
-    let _lost = file.write_all(format!("{value}\n").as_bytes());
+    let _ = file.write_all(format!("{value}\n").as_bytes());
 }

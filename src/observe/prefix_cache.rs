@@ -1,4 +1,4 @@
-//! What the servers' own counters say of their prefix caches.
+//! The servers' own counters of their prefix caches.
 //!
 //! Counters only rise: [`CacheCount::since`] of two counts is what a load point did.
 
@@ -32,7 +32,7 @@ const ENGINES: [Counters; 3] = [
 ];
 
 /// Sums of histograms over requests that a frontend has from its workers' answers (Dynamo 1.6). They count the same tokens
-/// as the engines behind it, so that they are only asked where no engine tells.
+/// as the engines behind it, so they only count where no engine has its own.
 const FRONTENDS: [Counters; 1] = [Counters {
     queried: "dynamo_frontend_input_sequence_tokens_sum",
     hit: "dynamo_frontend_cached_tokens_sum",
@@ -45,7 +45,7 @@ pub fn on_pages<Page: AsRef<str>>(pages: &[Page]) -> Option<CacheCount> {
 }
 
 fn added_up(pages: &[Vec<Sample>], known: &[Counters]) -> Option<CacheCount> {
-    let told = |page: &Vec<Sample>| {
+    let counts = |page: &Vec<Sample>| {
         known.iter().find_map(|counters| {
             Some(CacheCount {
                 queried: sum(page, counters.queried)?,
@@ -53,7 +53,7 @@ fn added_up(pages: &[Vec<Sample>], known: &[Counters]) -> Option<CacheCount> {
             })
         })
     };
-    pages.iter().filter_map(told).reduce(|a, b| CacheCount {
+    pages.iter().filter_map(counts).reduce(|a, b| CacheCount {
         queried: a.queried.saturating_add(b.queried),
         hit: a.hit.saturating_add(b.hit),
     })
@@ -69,13 +69,13 @@ fn sum(page: &[Sample], name: &str) -> Option<u64> {
 /// The counters of the servers with these metrics pages, now. `None` when none tells, and when a page cannot be had: a sum that
 /// misses a server at one end of a load point is no count.
 pub async fn count(urls: &[String]) -> Option<CacheCount> {
-    let mut asked = JoinSet::new();
+    let mut fetching = JoinSet::new();
     for url in urls {
         let url = url.clone();
-        asked.spawn(async move { probe::get(&url, TIMEOUT).await });
+        fetching.spawn(async move { probe::get(&url, TIMEOUT).await });
     }
     let mut pages = Vec::with_capacity(urls.len());
-    while let Some(answer) = asked.join_next().await {
+    while let Some(answer) = fetching.join_next().await {
         let page = answer.ok()?.ok().filter(|page| page.status == 200)?;
         pages.push(page.body);
     }

@@ -1,6 +1,6 @@
 //! `telemetry/server_metrics.jsonl`: the server's Prometheus page, one line a second.
 //!
-//! Histogram buckets and creation times are left out: sums and counts tell the same over a window, in a tenth of the bytes.
+//! Histogram buckets and creation times are left out: sums and counts give the same over a window, in a tenth of the bytes.
 
 use std::time::Duration;
 

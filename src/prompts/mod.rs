@@ -27,7 +27,7 @@ pub use counter::{Content, Counter, Learned};
 pub use source::{PromptPlan, Prompts};
 pub use template::{Message, Role};
 pub use tokenizer::{Tokenizer, TokenizerCache, count_words};
-pub use writer::{NUMBER_WORDS, fnv1a};
+pub use writer::{NUMBER_WORDS, drawn_salt, fnv1a};
 
 #[cfg(test)]
 mod tests;

@@ -350,6 +350,14 @@ fn keyed(parts: [u64; 4]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
+/// A salt for prompts to servers that may have served others before: no run begins its prompts as another did.
+pub fn drawn_salt() -> u64 {
+    let now = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
+    let whole = fnv1a(&[now.as_slice(), &std::process::id().to_le_bytes()].concat());
+    // 32 bits survive every JSON reader, and can be typed.
+    (whole ^ (whole >> 32)) & u64::from(u32::MAX)
+}
+
 /// FNV-1a, 64 bits: stable between versions and platforms, unlike the standard library's hasher.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {

@@ -1,5 +1,5 @@
-//! The prompts of a load point, made to fit the server: how it counts is asked for before the load, and what cannot be is named
-//! before anything is measured.
+//! Makes the prompts of a load point fit the server: before the load it is tried how the server counts tokens, and what cannot
+//! fit is an error before anything is measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const TELLING: [&str; 2] = [
     "東京 means \"eastern capital\"; x += 3.14159 * y[i]; 🙂 Straße, Привет, and a rather long sentence of plain words at its end.",
 ];
 
-/// Prompts that fit the server, and what is told of them.
+/// Prompts that fit the server, and their facts for the summary.
 #[derive(Debug)]
 pub(super) struct Calibrated {
     pub(super) prompts: Arc<Prompts>,
@@ -38,14 +38,15 @@ impl Calibrated {
         let counter = Counter::new(point, &measure.tokenizers)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let target = &measure.target;
-        let asked = runtime.block_on(async {
+        let answers = runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Ok((None, None)),
-                asked = async { Ok((learn(target, point, &counter).await?, context(target).await)) } => asked,
+                answers = async { Ok((learn(target, point, &counter).await?, context(target).await)) } => answers,
             }
         });
-        let (learned, context): (Option<Learned>, Option<u32>) = asked.map_err(|error: InputError| error)?;
+        let (learned, context): (Option<Learned>, Option<u32>) =
+            answers.map_err(|error: InputError| error)?;
         let prompts =
             Prompts::prepare(point, measure.salt, learned.unwrap_or_default(), &measure.tokenizers)?;
         fits(&prompts, point, context)?;
@@ -67,7 +68,7 @@ impl Calibrated {
     }
 }
 
-/// What the server counts beyond what is known here; `None` when there is nothing to learn, or it does not tell.
+/// Tokens the server counts beyond those known here; `None` when nothing is to be learnt, or it reports no count.
 async fn learn(target: &Target, point: &LoadPoint, counter: &Counter) -> Result<Option<Learned>, InputError> {
     if !counter.is_exact() {
         return Ok(None);
@@ -110,12 +111,12 @@ async fn learn(target: &Target, point: &LoadPoint, counter: &Counter) -> Result<
 
 /// Tokens the server counts for a further pair of messages beyond what is known.
 async fn pair(target: &Target, point: &LoadPoint, counter: &Counter, each: i64) -> i64 {
-    let says = |role, text: &str| Message::new(role, text);
+    let message = |role, text: &str| Message::new(role, text);
     let [first, second] = TELLING;
     let content = Content::Messages(vec![
-        says(Role::User, first),
-        says(Role::Assistant, "Yes."),
-        says(Role::User, second),
+        message(Role::User, first),
+        message(Role::Assistant, "Yes."),
+        message(Role::User, second),
     ]);
     let Ok(known) = counter.count(&content) else { return 0 };
     match probe::prompt_tokens(target, point, content, LIMIT).await {
@@ -124,7 +125,7 @@ async fn pair(target: &Target, point: &LoadPoint, counter: &Counter, each: i64) 
     }
 }
 
-/// The shortest context of the servers' models, when they tell.
+/// The shortest context of the servers' models, where they list it.
 async fn context(target: &Target) -> Option<u32> {
     let mut shortest = None;
     for server in target.each().collect::<Vec<_>>() {

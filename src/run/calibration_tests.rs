@@ -8,7 +8,7 @@ use crate::prompts::TokenizerCache;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizer");
 
-/// What a server says to have counted, to one question after the other.
+/// A server that reports these counts, one after the other.
 fn counts(tokens: &'static [u64]) -> Server {
     Server::play(move |n| {
         let counted = tokens.get(n).copied().unwrap_or(0);
@@ -50,16 +50,16 @@ fn known() -> [u64; 2] {
 fn a_server_that_counts_alike_is_asked_once() {
     let [one, _] = known();
     let server = counts(Box::leak(Box::new([one])));
-    let prepared = make(&server, point()).unwrap();
+    let calibrated = make(&server, point()).unwrap();
     let facts = PromptFacts {
         tokenizer: format!("{FOLDER}/tokenizer.json"),
         exact: true,
         template: Some(TemplateSource::Known),
         salt: 3,
     };
-    assert_eq!(prepared.facts, facts);
-    let asked = server.seen().requests.iter().filter(|(_, body)| !body.is_empty()).count();
-    assert_eq!(asked, 1);
+    assert_eq!(calibrated.facts, facts);
+    let requests = server.seen().requests.iter().filter(|(_, body)| !body.is_empty()).count();
+    assert_eq!(requests, 1);
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn what_a_server_adds_to_every_prompt_is_taken_off_ours() {
     let [one, two] = known();
     let server = counts(Box::leak(Box::new([one + 70, two + 70])));
     let longer = LoadPoint { isl: Length::fixed(200), ..point() };
-    let prepared = make(&server, longer).unwrap();
-    assert_eq!(prepared.facts.template, Some(TemplateSource::Measured));
-    let plan = prepared.prompts.plan(crate::metrics::Phase::Measure, 0);
+    let calibrated = make(&server, longer).unwrap();
+    assert_eq!(calibrated.facts.template, Some(TemplateSource::Measured));
+    let plan = calibrated.prompts.plan(crate::metrics::Phase::Measure, 0);
     let bare = Counter::new(&point(), &TokenizerCache::default()).unwrap().count(&plan.content);
     assert_eq!((plan.isl, bare), (200, Ok(130)));
 }
@@ -84,16 +84,16 @@ fn another_tokenizer_is_found_out() {
 
 #[test]
 fn a_server_that_does_not_count_leaves_the_tokenizer_alone() {
-    let prepared = make(&counts(&[0, 0]), point()).unwrap();
-    assert_eq!(prepared.facts.template, Some(TemplateSource::Known));
-    assert_eq!(prepared.prompts.plan(crate::metrics::Phase::Measure, 0).isl, 100);
+    let calibrated = make(&counts(&[0, 0]), point()).unwrap();
+    assert_eq!(calibrated.facts.template, Some(TemplateSource::Known));
+    assert_eq!(calibrated.prompts.plan(crate::metrics::Phase::Measure, 0).isl, 100);
     // Without the template nobody knows what is around the messages.
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(format!("{FOLDER}/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
     let mut bare = point();
     bare.prompts.tokenizer = TokenizerSpec::Model { folder: folder.path().display().to_string() };
-    let prepared = make(&counts(&[0, 0]), bare).unwrap();
-    assert_eq!(prepared.facts.template, Some(TemplateSource::Unknown));
+    let calibrated = make(&counts(&[0, 0]), bare).unwrap();
+    assert_eq!(calibrated.facts.template, Some(TemplateSource::Unknown));
 }
 
 #[test]
@@ -113,9 +113,9 @@ fn a_pair_of_messages_is_learned_for_conversations() {
     let messages = [(Role::User, first), (Role::Assistant, "Yes."), (Role::User, second)];
     let three = messages.map(|(role, text)| Message::new(role, text)).to_vec();
     let three = u64::from(counter.count(&Content::Messages(three)).unwrap());
-    let prepared = make(&counts(Box::leak(Box::new([one, three + 4]))), point).unwrap();
-    let (_, dialogue) = prepared.prompts.begin(crate::metrics::Phase::Measure, 0);
-    let next = prepared.prompts.next_turn(0, dialogue.unwrap(), "Yes.").unwrap();
+    let calibrated = make(&counts(Box::leak(Box::new([one, three + 4]))), point).unwrap();
+    let (_, dialogue) = calibrated.prompts.begin(crate::metrics::Phase::Measure, 0);
+    let next = calibrated.prompts.next_turn(0, dialogue.unwrap(), "Yes.").unwrap();
     assert_eq!(counter.count(&next.plan.content), Ok(next.plan.isl - 4));
 }
 

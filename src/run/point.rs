@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::calibration::{Calibrated, cache_count, reset_cache};
 use super::exports;
-use super::records::RecordWriter;
+use super::records::{RecordFile, RecordWriter};
 use super::refusals::Refusals;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::{ExportContext, Results, aiperf};
 use crate::metrics::fold::Fold;
-use crate::metrics::record::{Aborted, Outcome, Phase, RequestRecord};
+use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::LoadPoint;
 use crate::prompts::{Prompts, TokenizerCache};
@@ -43,13 +43,44 @@ pub struct Measure {
     pub deployment: Option<Value>,
 }
 
-/// A point that was driven.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// Its figures.
-    pub summary: Summary,
-    /// Nobody listened any more: the endpoint is gone.
+/// How a load ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadEnd {
+    /// It was told to stop before its own end.
+    pub cut: bool,
+    /// Requests lost their connection, or it was given up.
+    pub lost: bool,
+    /// It was given up because the endpoint does not listen any more.
     pub unreachable: bool,
+}
+
+impl LoadEnd {
+    /// It ended by itself, and no connection was lost.
+    pub fn is_whole(self) -> bool {
+        !self.cut && !self.lost
+    }
+}
+
+/// What cut a load short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// A server died.
+    ServerDied,
+    /// A signal asked for the end.
+    Interrupted,
+    /// The endpoint does not listen any more, though no server was seen to end.
+    Unreachable,
+}
+
+/// A load that has ended, not yet judged.
+pub struct Driven {
+    measure: Measure,
+    refusals: Refusals,
+    calibrated: Calibrated,
+    run: PointRun,
+    fold: Fold,
+    records: Option<RecordFile>,
+    lost: bool,
 }
 
 /// Why a point gave no summary.
@@ -95,41 +126,45 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 }
 
 impl Measure {
-    /// Asks the server what it refuses, drives the load without it and writes the point's files. Blocks; meant for a thread
-    /// of its own. `cut_reason` is asked once the load has ended, told whether requests lost their connection, and names
-    /// what cut it short.
-    pub fn run(
-        &self,
-        progress: &LiveCounters,
-        stop: &CancellationToken,
-        cut_reason: &dyn Fn(bool) -> Option<String>,
-    ) -> Result<Measured, PointError> {
-        let (measure, agreement) = Refusals::reach(self, stop)?;
-        let prepared = Calibrated::make(&measure, stop)?;
+    /// A measurement of nothing but a load point, which leaves no files.
+    pub fn new(target: Target, point: LoadPoint) -> Self {
+        Self {
+            target,
+            point,
+            dir: None,
+            context: Context::default(),
+            benchmark_id: String::new(),
+            salt: 0,
+            tokenizers: TokenizerCache::default(),
+            metrics_urls: Vec::new(),
+            deployment: None,
+        }
+    }
+
+    /// Drives the load and writes the point's files; for whoever needs no reason why it was cut.
+    pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
+        self.drive(progress, stop)?.finish(None)
+    }
+
+    /// Asks the server what it refuses, and drives the load without it. Blocks; meant for a thread of its own. Every record is in
+    /// its file when this returns.
+    pub fn drive(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Driven, PointError> {
+        let (measure, refusals) = Refusals::reach(self, stop)?;
+        let calibrated = Calibrated::make(&measure, stop)?;
         if let Some(path) = &measure.point.prompts.reset_cache {
             reset_cache(&measure.target, path)?;
         }
-        measure.drive((agreement, prepared), progress, stop, cut_reason)
-    }
-
-    fn drive(
-        &self,
-        (agreement, prepared): (Refusals, Calibrated),
-        progress: &LiveCounters,
-        stop: &CancellationToken,
-        cut_reason: &dyn Fn(bool) -> Option<String>,
-    ) -> Result<Measured, PointError> {
-        let records = match &self.dir {
+        let records = match &measure.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
-                if let Some(config) = &self.deployment {
+                if let Some(config) = &measure.deployment {
                     files::create_once(&dir.join("deployment_config.json"), pretty(config).as_bytes())?;
                 }
                 Some(RecordWriter::open(&dir.join("records.jsonl"))?)
             }
             None => None,
         };
-        let (mut fold, mut lost) = (Fold::new(&self.point), false);
+        let (mut fold, mut lost) = (Fold::new(&measure.point), false);
         let mut sink = |record: &RequestRecord| {
             fold.add(record);
             lost |= matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
@@ -137,36 +172,50 @@ impl Measure {
                 file.write(record);
             }
         };
-        let (options, prompts) = (Options::default(), &prepared.prompts);
-        let cached = cache_count(&self.metrics_urls);
-        let mut run = load::drive(&self.target, &self.point, prompts, &options, progress, &mut sink, stop)?;
-        run.prefix_cache = cached.and_then(|before| Some(cache_count(&self.metrics_urls)?.since(before)));
+        let (options, prompts) = (Options::default(), &calibrated.prompts);
+        let cached = cache_count(&measure.metrics_urls);
+        let mut run =
+            load::drive(&measure.target, &measure.point, prompts, &options, progress, &mut sink, stop)?;
+        run.prefix_cache = cached.and_then(|before| Some(cache_count(&measure.metrics_urls)?.since(before)));
         let records = records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
-        let cut = cut_reason(lost);
-        run.interrupted |= lost && stop.is_cancelled();
-        let interrupted = run.interrupted;
-        // What cut it short is named below; the cut itself is no news then.
-        run.interrupted &= cut.is_none();
-        let mut summary = summarize(&self.point, &run, &fold, &self.context);
-        agreement.note(&mut summary);
-        summary.prompts = Some(prepared.facts);
-        let unreachable = matches!(run.aborted, Some(Aborted::Unreachable { .. }));
+        Ok(Driven { measure, refusals, calibrated, run, fold, records, lost })
+    }
+}
+
+impl Driven {
+    /// How the load ended.
+    pub fn end(&self) -> LoadEnd {
+        let unreachable = matches!(self.run.aborted, Some(Aborted::Unreachable { .. }));
+        LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
+    }
+
+    /// Computes the figures and writes the point's files. Blocks.
+    pub fn finish(mut self, cut: Option<Cut>) -> Result<Summary, PointError> {
+        let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
+        // The reason is named below; that the load was cut adds nothing to it.
+        self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
+        let Self { measure, refusals, calibrated, run, fold, records, .. } = self;
+        let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
+        refusals.note(&mut summary);
+        summary.prompts = Some(calibrated.facts);
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
-        if let Some(reason) = &cut {
-            summary.verdict.invalidate(reason);
+        if cut == Some(Cut::ServerDied) {
+            summary.verdict.invalidate("a server died during the measurement");
         }
-        if let (Some(dir), Some(records)) = (&self.dir, &records) {
-            let results = Results { point: &self.point, run: &run, fold: &fold, records };
+        if let (Some(dir), Some(records)) = (&measure.dir, &records) {
+            let results = Results { point: &measure.point, run: &run, fold: &fold, records };
             // After the load: making every prompt once more would keep the first request waiting.
-            self.write_inputs(dir, &prepared.prompts)?;
-            self.export(dir, &results, &summary, cut.is_some() || unreachable || interrupted)?;
+            measure.write_inputs(dir, &calibrated.prompts)?;
+            measure.export(dir, &results, &summary, is_whole)?;
         }
-        Ok(Measured { summary, unreachable })
+        Ok(summary)
     }
+}
 
+impl Measure {
     fn write_inputs(&self, dir: &Path, prompts: &Prompts) -> Result<(), PointError> {
         let requests = prompts.planned(&self.point);
         let payloads = (0..requests).filter_map(|id| {
@@ -183,7 +232,7 @@ impl Measure {
         dir: &Path,
         results: &Results<'_>,
         summary: &Summary,
-        cut: bool,
+        is_whole: bool,
     ) -> Result<(), PointError> {
         let export = ExportContext {
             model: &self.target.model,
@@ -195,7 +244,7 @@ impl Measure {
         exports::write(dir, results, &export)?;
         let text = pretty(&json!(summary));
         // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
-        let name = if cut { "summary.interrupted.json" } else { "summary.json" };
+        let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
         files::create_once(&dir.join(name), text.as_bytes())?;
         Ok(())
     }

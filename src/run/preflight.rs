@@ -1,4 +1,4 @@
-//! The weights, looked through where the servers will read them and before any is started.
+//! Checks the weights before any server is started, on a node where the servers will read them.
 //!
 //! One node does it, for all: model folders are on file systems that nodes share.
 
@@ -13,7 +13,7 @@ use crate::weights::{self, ModelFolder};
 /// Examines the weights of a session's plan.
 ///
 /// # Errors
-/// They are not whole, and the plan does not forgive that; or the run was asked to end.
+/// They are not whole, and the plan does not forgive that.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
     let Some(subject) = ModelFolder::of(&session.plan) else { return Ok(()) };
     if let Some(reason) = why_not(session, &subject) {
@@ -24,17 +24,13 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
     let began = Instant::now();
     let (folder, tokenizers) = (subject.folder.clone(), session.tokenizers.clone());
     let examining = tokio::task::spawn_blocking(move || weights::examine(&subject, &tokenizers));
-    let found = tokio::select! {
-        biased;
-        () = session.stop.cancelled() => return Err(DeployError::Interrupted),
-        found = examining => found.map_err(|error| std::io::Error::other(error.to_string()))?,
-    };
+    let found = examining.await.map_err(|error| std::io::Error::other(error.to_string()))?;
     if !found.problems.is_empty() && !session.plan.forgives_weights() {
         return Err(DeployError::Weights(InputErrors(found.problems)));
     }
     let words = found.words();
-    let told = |error: &InputError| format!("forgiven: {}: {}", error.origin, error.problem);
-    let remarks = found.problems.iter().map(told).chain(found.remarks).collect();
+    let forgiven = |error: &InputError| format!("forgiven: {}: {}", error.origin, error.problem);
+    let remarks = found.problems.iter().map(forgiven).chain(found.remarks).collect();
     let seconds = began.elapsed().as_secs_f64();
     session.events.emit(Event::WeightsExamined { folder, found: words, seconds, remarks });
     Ok(())

@@ -1,4 +1,4 @@
-//! A load point as the server takes it: what it refuses is left out before the load, and the summary says so.
+//! What a server refuses is left out before the load, and noted in the summary.
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,7 +8,7 @@ use crate::metrics::Summary;
 use crate::metrics::summary::{Connection, DroppedExtension, TlsCheck};
 use crate::plan::{LoadPoint, Proxy};
 
-/// What the server was found to refuse, and how it is reached.
+/// What the server refuses, and how it is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
     dropped: Vec<DroppedExtension>,
@@ -16,8 +16,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Asks the server; gives the measurement with the load point it takes.
-    pub(super) fn reach(measure: &Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
+    /// Tries what the server accepts; gives the measurement without what it refuses.
+    pub(super) fn reach(measure: Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
         let refused = load::refused_extensions(&measure.target, &measure.point, stop)?;
         let several = measure.target.base_urls.len() > 1;
         let mut left_out = measure.point.left_out.clone();
@@ -26,9 +26,9 @@ impl Refusals {
             let answer = if several { format!("{server}: {message}") } else { message.clone() };
             DroppedExtension::new(*extension, &answer, &left_out)
         });
-        let agreement = Self { dropped: dropped.collect(), connection: connection(&measure.target) };
-        let point = LoadPoint { left_out, ..measure.point.clone() };
-        Ok((Measure { point, ..measure.clone() }, agreement))
+        let refusals = Self { dropped: dropped.collect(), connection: connection(&measure.target) };
+        let point = LoadPoint { left_out, ..measure.point };
+        Ok((Measure { point, ..measure }, refusals))
     }
 
     /// Writes it into the summary.
@@ -62,7 +62,6 @@ mod tests {
     use crate::load::LiveCounters;
     use crate::load::testing::{Server, good, point, whole};
     use crate::metrics::Rating;
-    use crate::metrics::summary::Context;
 
     /// What was POSTed; the model list is asked for as well.
     fn posted(server: &Server) -> Vec<(String, String)> {
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_refuses_is_left_out_and_told() {
+    fn what_a_server_refuses_is_left_out_and_noted() {
         let server = Server::play(|n| match n {
             0 => whole(
                 "422 Unprocessable Entity",
@@ -80,20 +79,10 @@ mod tests {
             _ => good(),
         });
         let dir = tempfile::tempdir().unwrap();
-        let measure = Measure {
-            target: server.target(),
-            point: point(2),
-            dir: Some(dir.path().to_path_buf()),
-            context: Context::default(),
-            benchmark_id: "b".into(),
-            salt: 0,
-            tokenizers: Default::default(),
-            metrics_urls: Vec::new(),
-            deployment: None,
-        };
+        let measure =
+            Measure { dir: Some(dir.path().to_path_buf()), ..Measure::new(server.target(), point(2)) };
         let stop = CancellationToken::new();
-        let measured = measure.run(&LiveCounters::default(), &stop, &|_| None).unwrap();
-        let summary = measured.summary;
+        let summary = measure.run(&LiveCounters::default(), &stop).unwrap();
         assert_eq!(summary.verdict.result, Rating::Suspect);
         let reason = "ignore_eos is not understood and was left out: output lengths rest on min_tokens alone \
                       (the server said: Unexpected fields in the request: {'ignore_eos'})";
@@ -115,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_length_is_told_and_no_reason() {
+    fn a_renamed_length_is_noted_and_is_no_reason_for_suspicion() {
         let server = Server::play(|n| match n {
             0 => whole(
                 "400 Bad Request",
@@ -124,19 +113,8 @@ mod tests {
             ),
             _ => good(),
         });
-        let measure = Measure {
-            target: server.target(),
-            point: LoadPoint { ignore_eos: false, ..point(1) },
-            dir: None,
-            context: Context::default(),
-            benchmark_id: "b".into(),
-            salt: 0,
-            tokenizers: Default::default(),
-            metrics_urls: Vec::new(),
-            deployment: None,
-        };
-        let summary =
-            measure.run(&LiveCounters::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+        let measure = Measure::new(server.target(), LoadPoint { ignore_eos: false, ..point(1) });
+        let summary = measure.run(&LiveCounters::default(), &CancellationToken::new()).unwrap();
         let [dropped] = &summary.dropped_extensions[..] else { panic!("{summary:?}") };
         assert_eq!(
             (dropped.field.as_str(), dropped.replaced_by.as_deref()),

@@ -6,7 +6,6 @@ use super::point::{Measure, set_aside};
 use crate::load::LiveCounters;
 use crate::load::testing::{Server, good, point};
 use crate::metrics::Rating;
-use crate::metrics::summary::Context;
 use crate::plan::{Arrival, Level, LoadPoint, Ramp, Stop};
 use crate::report::summary_in;
 
@@ -20,26 +19,18 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
         let stop = Stop::DurationS(ramp.duration_s());
         let arrival = Arrival::Closed { concurrency: Level::Ramp(ramp) };
         Measure {
-            target: server.target(),
-            point: LoadPoint { arrival, stop, ..point(1) },
             dir: Some(dir.clone()),
-            context: Context::default(),
-            benchmark_id: "b".into(),
-            salt: 0,
-            tokenizers: Default::default(),
-            metrics_urls: Vec::new(),
-            deployment: None,
+            ..Measure::new(server.target(), LoadPoint { arrival, stop, ..point(1) })
         }
     };
     let stop = CancellationToken::new();
     let cut = std::thread::scope(|scope| {
-        let run =
-            scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&LiveCounters::default(), &stop, &|_| None));
+        let run = scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&LiveCounters::default(), &stop));
         while server.seen().requests.len() < 20 {
             std::thread::yield_now();
         }
         stop.cancel();
-        run.join().unwrap().unwrap().summary
+        run.join().unwrap().unwrap()
     });
     assert_eq!(cut.verdict.result, Rating::Invalid);
     assert!(summary_in(&dir).is_none() && dir.join("summary.interrupted.json").exists());
@@ -47,7 +38,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     set_aside(&dir, true).unwrap();
     assert!(dir.with_file_name("ramp.interrupted-1").join("records.jsonl").exists());
     let whole = measure("200ms:2:hold,200ms:3:hold");
-    let summary = whole.run(&LiveCounters::default(), &CancellationToken::new(), &|_| None).unwrap().summary;
+    let summary = whole.run(&LiveCounters::default(), &CancellationToken::new()).unwrap();
     let stages = summary.stages.as_ref().unwrap();
     assert_eq!(stages.iter().map(|stage| stage.requests).sum::<u64>(), summary.requests.total);
     assert_eq!((stages.len(), stages[1].to), (2, 3.0));

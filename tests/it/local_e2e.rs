@@ -442,7 +442,7 @@ fn was_interrupted(house: &House, dir: &Path) {
 
 #[test]
 fn a_signal_wraps_up_and_keeps_what_was_measured() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let house = House::new();
         let (running, dir) = long_run(&house);
         running.signal(signal);

@@ -2,11 +2,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::commands::planning;
 use crate::commands::printer::Printer;
@@ -18,9 +13,8 @@ use crate::experiment::event::Listener;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
 use crate::plan::Plan;
-use crate::prompts::TokenizerCache;
 use crate::report::Row;
-use crate::run::{RunError, Session};
+use crate::run::{RunError, Session, Signals};
 
 /// A run that ended.
 pub(crate) struct Conducted {
@@ -55,28 +49,16 @@ pub(crate) fn conduct(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let display = Display::new(printer);
     let events = Arc::new(EventLog::open(experiment.dir(), listener(&experiment, display.clone())?)?);
-    let (current, watching) = watch::channel(None);
-    let session = Session {
-        plan,
-        place,
-        experiment,
-        tokmark: planning::this_binary()?,
-        events: Arc::clone(&events),
-        stop: CancellationToken::new(),
-        hurry: CancellationToken::new(),
-        current,
-        tokenizers: TokenizerCache::default(),
-    };
+    let session = Session::new(plan, place, experiment, planning::this_binary()?, Arc::clone(&events));
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {
-        let followed = tokio::spawn(display.follow(watching));
-        let signals = tokio::spawn(obey(Tokens::of(&session), Arc::clone(&events)));
-        let outcome = session.run().await;
-        signals.abort();
-        session.current.send_replace(None);
-        followed.abort();
-        outcome
-    });
+        let shown = tokio::spawn(display.follow(session.live()));
+        let outcome = session.run(Signals::listen()?).await;
+        shown.abort();
+        std::io::Result::Ok(outcome)
+    })?;
+    // A check of weights that was given up may still be reading.
+    runtime.shutdown_background();
     let end = match outcome.failure {
         Some(failure) => Err(failure.into()),
         None => results::gate(&outcome.rows),
@@ -132,55 +114,4 @@ fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listen
             let _lost = (&start).write_all(line.as_bytes());
         }
     }))
-}
-
-/// Grace of the servers once Slurm has told a whole job to end. It kills what is left after KillWait, 30 s by default and
-/// shorter on many sites, and the end must be written before.
-const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
-
-/// What signals act on.
-struct Tokens {
-    stop: CancellationToken,
-    hurry: CancellationToken,
-    in_job: bool,
-}
-
-impl Tokens {
-    fn of(session: &Session) -> Self {
-        let in_job = session.place.job().is_some();
-        Self { stop: session.stop.clone(), hurry: session.hurry.clone(), in_job }
-    }
-}
-
-/// First signal: wrap up. Second: do not wait for anyone.
-async fn obey(tokens: Tokens, events: Arc<EventLog>) {
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut warning)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::user_defined1()),
-    ) else {
-        return;
-    };
-    let next = async |a: &mut Signal, b: &mut Signal, c: &mut Signal| {
-        tokio::select! {
-            _ = a.recv() => "SIGINT",
-            _ = b.recv() => "SIGTERM",
-            _ = c.recv() => "SIGUSR1 (the time limit is near)",
-        }
-    };
-    loop {
-        let name = next(&mut interrupt, &mut terminate, &mut warning).await;
-        let again = tokens.stop.is_cancelled();
-        events.emit(Event::Interrupted { signal: name.into() });
-        tokens.stop.cancel();
-        if tokens.in_job && name == "SIGTERM" {
-            let hurry = tokens.hurry.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(GRACE_OF_CANCELLED_JOB).await;
-                hurry.cancel();
-            });
-        } else if again && !name.starts_with("SIGUSR1") {
-            tokens.hurry.cancel();
-        }
-    }
 }

@@ -2,11 +2,10 @@
 //! ends all.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::{check, make, place, session};
 use crate::commands::jobs::suite;
@@ -18,6 +17,7 @@ use crate::error::{self, Ended};
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::flags::Global;
 use crate::plan::choices::Choices;
+use crate::run::Signals;
 use crate::workload::{Job, file};
 
 /// An experiment that has its directory and its place, and has not begun.
@@ -52,7 +52,9 @@ pub(super) fn run(
         notes.extend(note.filter(|note| !notes.contains(note)).inspect(|note| printer.note(note)));
         placed.push((job, place));
     }
-    let stopped = heed_signals()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut stopped = false;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let nexts = prepare(placed)?;
     let id_and_dir =
         |next: &Next| (next.place.job().map(ToString::to_string), next.experiment.dir().to_path_buf());
@@ -62,7 +64,10 @@ pub(super) fn run(
     let all = nexts.len();
     let mut ends = Vec::new();
     for (number, next) in (1..).zip(nexts) {
-        if stopped.load(Ordering::SeqCst) {
+        // A session obeys the signals of its own time; the others arrived between two.
+        stopped |=
+            runtime.block_on(async { timeout(Duration::from_millis(1), signals.next()).await.is_ok() });
+        if stopped {
             ends.push(Err(leave_out(&next.experiment)));
             continue;
         }
@@ -71,8 +76,8 @@ pub(super) fn run(
             .and_then(|conducted| conducted.end);
         if let Err(failure) = &end {
             if error::exit_code(failure) == error::INTERRUPTED {
-                stopped.store(true, Ordering::SeqCst);
-            } else {
+                stopped = true;
+            } else if !global.quiet {
                 let text = format!("{failure:#}");
                 let first = text.lines().next().unwrap_or_default();
                 printer.note(format!("[{number}/{all}] failed: {first}"));
@@ -104,30 +109,4 @@ fn leave_out(experiment: &Experiment) -> anyhow::Error {
         Err(failure) => message.push_str(&format!("; its directory does not record it: {failure}")),
     }
     Ended { code: error::INTERRUPTED, message }.into()
-}
-
-/// Becomes true with the first signal that asks for an end, also between two experiments. A session that runs obeys it itself.
-fn heed_signals() -> std::io::Result<Arc<AtomicBool>> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut warning) = runtime.block_on(async {
-        let of = |kind| signal(kind);
-        std::io::Result::Ok((
-            of(SignalKind::interrupt())?,
-            of(SignalKind::terminate())?,
-            of(SignalKind::user_defined1())?,
-        ))
-    })?;
-    let seen = Arc::clone(&stopped);
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = warning.recv() => {}
-            }
-        });
-        seen.store(true, Ordering::SeqCst);
-    });
-    Ok(stopped)
 }

@@ -22,6 +22,7 @@ use crate::history::{self, Suite};
 use crate::plan::choices::Choices;
 use crate::recipe::find::{self, RecipeFile};
 use crate::render;
+use crate::run::Signals;
 use crate::site::SiteFile;
 use crate::slurm::{JobId, options};
 use crate::workload::file::SuiteFile;
@@ -206,10 +207,10 @@ impl Submission<'_> {
                 (None, jobs) => wait::several(printer, jobs, slurm).await,
             }
         };
+        let signals = Signals::listen()?;
         tokio::select! {
-            // The signal's handler is in place before the first state is printed.
             biased;
-            Ok(()) = tokio::signal::ctrl_c() => {
+            _ = signals.first() => {
                 printer.error(still_running(jobs));
                 Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
             }

@@ -1,0 +1,145 @@
+//! How long a start may take: until a fixed moment, and for a while after each new sign of progress in the logs.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::ready::Probe;
+use crate::plan::Deployment;
+
+/// What the last probe of a start gets at least.
+const LAST_PROBE: Duration = Duration::from_millis(500);
+
+/// The deadline of a start; the watchers of the processes extend it.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    after_progress: Duration,
+    signs: Mutex<Signs>,
+}
+
+#[derive(Debug, Default)]
+struct Signs {
+    seen: HashSet<String>,
+    last: Option<(Instant, String)>,
+}
+
+/// The deadline as it stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// When it passes.
+    pub(super) at: Instant,
+    /// The key of the recipe that sets it.
+    pub(super) key: &'static str,
+    /// The last sign of progress.
+    pub(super) sign: Option<String>,
+}
+
+impl Deadline {
+    /// The deadline of a deployment whose first process was started at `began`.
+    pub(super) fn new(deployment: &Deployment, began: Instant) -> Self {
+        let at = began + Duration::from_secs_f64(deployment.startup_timeout_s);
+        Self::of(at, Duration::from_secs_f64(deployment.progress_timeout_s))
+    }
+
+    /// A deadline at a moment, or this long after the last sign of progress.
+    pub(super) fn of(at: Instant, after_progress: Duration) -> Self {
+        Self { at, after_progress, signs: Mutex::default() }
+    }
+
+    /// Extends the deadline by a sign of progress; the same words of the same process count once.
+    pub(super) fn note(&self, process: &str, sign: &str, now: Instant) {
+        let Ok(mut signs) = self.signs.lock() else { return };
+        if signs.seen.insert(format!("{process}\0{sign}")) {
+            signs.last = Some((now, format!("{process}: {sign}")));
+        }
+    }
+
+    /// The deadline with what was noted until now.
+    pub(super) fn standing(&self) -> Standing {
+        let last = self.signs.lock().ok().and_then(|signs| signs.last.clone());
+        match last {
+            Some((when, sign)) if when + self.after_progress > self.at => {
+                Standing { at: when + self.after_progress, key: "deploy.progress_timeout", sign: Some(sign) }
+            }
+            last => Standing { at: self.at, key: "deploy.startup_timeout", sign: last.map(|(_, sign)| sign) },
+        }
+    }
+
+    /// Tries a probe again and again until it succeeds. When the deadline passes before, gives what the last answer lacked.
+    pub(super) async fn until<T>(&self, mut probe: impl Probe<T>) -> Result<T, String> {
+        let mut pause = Duration::from_millis(50);
+        let mut missing = "nothing answered in time".to_owned();
+        loop {
+            // A probe that hangs must not outlive the deadline.
+            let limit = self.standing().at.max(Instant::now() + LAST_PROBE);
+            match tokio::time::timeout_at(limit.into(), probe.attempt()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(problem)) => missing = problem,
+                Err(_) => {}
+            }
+            let at = self.standing().at;
+            if Instant::now() >= at {
+                return Err(missing);
+            }
+            // The last probe begins at the deadline itself.
+            tokio::time::sleep_until((Instant::now() + pause).min(at).into()).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadline(startup: Duration, progress: Duration, began: Instant) -> Deadline {
+        Deadline::of(began + startup, progress)
+    }
+
+    #[test]
+    fn a_new_sign_extends_the_deadline_and_a_repeated_one_does_not() {
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
+        let deadline = deadline(10 * second, 5 * second, began);
+        let standing = |at, key, sign: Option<&str>| Standing {
+            at: began + at * second,
+            key,
+            sign: sign.map(str::to_owned),
+        };
+        assert_eq!(deadline.standing(), standing(10, "deploy.startup_timeout", None));
+        deadline.note("a", "10%", began + 4 * second);
+        assert_eq!(deadline.standing(), standing(10, "deploy.startup_timeout", Some("a: 10%")));
+        deadline.note("a", "20%", began + 8 * second);
+        assert_eq!(deadline.standing(), standing(13, "deploy.progress_timeout", Some("a: 20%")));
+        deadline.note("a", "20%", began + 12 * second);
+        assert_eq!(deadline.standing(), standing(13, "deploy.progress_timeout", Some("a: 20%")));
+        deadline.note("b", "20%", began + 12 * second);
+        assert_eq!(deadline.standing(), standing(17, "deploy.progress_timeout", Some("b: 20%")));
+    }
+
+    #[tokio::test]
+    async fn a_probe_is_tried_until_it_succeeds() {
+        let mut attempts = 0;
+        let deadline = deadline(Duration::from_secs(600), Duration::ZERO, Instant::now());
+        let probe = async || {
+            attempts += 1;
+            if attempts < 3 { Err(format!("attempt {attempts}")) } else { Ok(attempts) }
+        };
+        assert_eq!(deadline.until(probe).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_has_passed_leaves_one_probe_and_its_answer() {
+        let deadline = deadline(Duration::ZERO, Duration::ZERO, Instant::now());
+        let mut attempts = 0;
+        let probe = async || {
+            attempts += 1;
+            Err::<(), _>("no token yet".to_owned())
+        };
+        assert_eq!(deadline.until(probe).await, Err("no token yet".to_owned()));
+        assert_eq!(attempts, 1);
+        let hangs = async || std::future::pending::<Result<(), String>>().await;
+        assert_eq!(deadline.until(hangs).await, Err("nothing answered in time".to_owned()));
+    }
+}

@@ -1,0 +1,71 @@
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::*;
+
+/// A watcher whose reports are kept, and one fatal pattern.
+fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&reports);
+    let text = "pattern = 'NCCL error \\d'\nadvice = \"check the cables\"\nretry_with_new_ports = true";
+    let fatal: Fatal = toml::from_str(text).unwrap();
+    let watcher = Watcher {
+        fatal: Arc::new(vec![(Regex::new(&fatal.pattern).unwrap(), fatal)]),
+        signs: Arc::new(vec![Regex::new(r"\d+%").unwrap()]),
+        deadline: Arc::new(Deadline::of(Instant::now(), Duration::from_secs(9))),
+        report: Arc::new(move |notice| kept.lock().unwrap().push(notice)),
+    };
+    (watcher, reports)
+}
+
+fn watched(logs: &[&std::path::Path]) -> Watched {
+    let logs = logs.iter().map(|path| (path.to_path_buf(), 0)).collect();
+    Watched { name: "server-0".into(), host: "node1".into(), logs }
+}
+
+#[test]
+fn the_first_fatal_line_is_reported_once_with_its_advice_and_the_lines_around_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server-0.log");
+    let watched = watched(&[&path]);
+    let (watcher, reports) = watcher();
+    let mut logs = watched.follow();
+    std::fs::write(&path, "loading 10%\n").unwrap();
+    assert!(!watcher.read(&mut logs, false, &watched, false));
+    assert_eq!(watcher.deadline.standing().sign.as_deref(), Some("server-0: 10%"));
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    writeln!(file, "NCCL error 7\nNCCL error 8").unwrap();
+    assert!(watcher.read(&mut logs, false, &watched, false));
+    writeln!(file, "NCCL error 9").unwrap();
+    assert!(!watcher.read(&mut logs, true, &watched, true));
+    let reports = reports.lock().unwrap();
+    let [Notice::Fatal(error)] = reports.as_slice() else { panic!("{reports:?}") };
+    assert!(error.wants_new_ports());
+    let text = error.to_string();
+    assert!(text.starts_with("server-0 on node1 said: NCCL error 7\n  | loading 10%\n"), "{text}");
+    assert!(text.contains("next: check the cables\n  log: ") && text.contains("server-0.log"), "{text}");
+}
+
+#[test]
+fn a_death_shows_the_log_that_tells_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let own = file("worker-0.log", "one\ntwo\n");
+    let text = watched(&[&own]).died("signal 9").to_string();
+    assert!(
+        text.starts_with("server-0 ended by itself (signal 9) on node1\n  | one\n  | two\n  log: "),
+        "{text}"
+    );
+    // Of several tasks the one that wrote something, and srun's last words below it.
+    let srun = file("worker-1.log", "srun: error\n");
+    let tasks = [file("worker-1.0.log", ""), file("worker-1.1.log", "Traceback\n")];
+    let text = watched(&[&srun, &tasks[0], &tasks[1]]).died("exit 1").to_string();
+    assert!(text.contains("  | Traceback\n  | srun: error\n") && text.ends_with("worker-1.1.log"), "{text}");
+    // Nothing was written.
+    let silent = folder.path().join("silent.log");
+    assert!(watched(&[&silent]).died("exit 1").to_string().ends_with("silent.log"));
+}

@@ -1,0 +1,227 @@
+//! The course of a run: its deployments and their load points, one after the other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+use super::point::{self, Cut, Measure};
+use super::supervisor::{Activity, Supervisor};
+use super::{LivePoint, RunError, Session, preflight};
+use crate::deploy::container::{self, JobImage};
+use crate::deploy::deployment_config::deployment_config;
+use crate::deploy::{Deployed, Folders, Setup, placement};
+use crate::experiment::Event;
+use crate::load::LiveCounters;
+use crate::metrics::summary::{Context, Summary};
+use crate::observe::Observers;
+use crate::plan::{Deployment, LoadPoint};
+use crate::prompts::drawn_salt;
+use crate::report::{self, Row};
+
+/// A run that goes on.
+pub(super) struct Deployments<'a> {
+    session: &'a Session,
+    pub(super) supervisor: Supervisor,
+    /// Every point with figures so far.
+    pub(super) rows: Vec<Row>,
+    /// The container image once it is ready.
+    pub(super) image: Option<JobImage>,
+}
+
+impl<'a> Deployments<'a> {
+    pub(super) fn new(session: &'a Session, supervisor: Supervisor) -> Self {
+        Self { session, supervisor, rows: Vec::new(), image: None }
+    }
+
+    /// Runs all of them.
+    pub(super) async fn run(&mut self) -> Result<(), RunError> {
+        let session = self.session;
+        let of = session.plan.deployments.len();
+        for (deployment, number) in session.plan.deployments.iter().zip(1..) {
+            if self.supervisor.is_interrupted() {
+                return Err(RunError::Interrupted);
+            }
+            if let Some(kept) = self.kept(deployment) {
+                self.rows.extend(kept);
+                continue;
+            }
+            if self.image.is_none() {
+                self.supervisor.during(Activity::Preparing, preflight::weights(session)).await?;
+            }
+            session.events.emit(Event::Deploying { deployment: deployment.id.clone(), number, of });
+            let image = match &self.image {
+                Some(image) => image.clone(),
+                None => {
+                    let logs = session.experiment.server_logs();
+                    let preparing = container::prepare(&session.plan, &session.place, &logs, &session.events);
+                    let image = self.supervisor.during(Activity::Preparing, preparing).await?;
+                    self.image.insert(image).clone()
+                }
+            };
+            self.deployment(deployment, image).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a deployment all of whose points an earlier attempt finished.
+    fn kept(&self, deployment: &Deployment) -> Option<Vec<Row>> {
+        let Session { plan, experiment, events, .. } = self.session;
+        let rows = deployment.points.iter().map(|point| {
+            let folder = plan.point_folder(deployment, point);
+            let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
+            Some(Row::of(plan, deployment, point, summary))
+        });
+        let rows: Vec<Row> = rows.collect::<Option<_>>()?;
+        for row in &rows {
+            events.emit(Event::PointKept { point: row.point.clone() });
+        }
+        Some(rows)
+    }
+
+    /// One deployment: up, measured, down.
+    async fn deployment(&mut self, deployment: &Deployment, image: JobImage) -> Result<(), RunError> {
+        let Session { plan, place, experiment, tokmark, events, .. } = self.session;
+        let folders = Folders::of(deployment, experiment.dir(), experiment.server_logs());
+        fs_err::create_dir_all(&folders.run)?;
+        let setup = Setup { plan, deployment, place, folders, image, tokmark, events };
+        setup.link_logs();
+        let deployed = self.start(&setup).await?;
+        let measured = self.points(deployment, &deployed).await;
+        events.emit(Event::Stopping { deployment: deployment.id.clone() });
+        let began = Instant::now();
+        let killed = self.stop(deployed).await;
+        setup.collect_logs()?;
+        let seconds = began.elapsed().as_secs_f64();
+        events.emit(Event::Stopped { deployment: deployment.id.clone(), seconds, killed });
+        measured
+    }
+
+    /// Starts the servers of a deployment. A port that was taken after it was found free is chosen anew, once.
+    async fn start<'s>(&mut self, setup: &'s Setup<'s>) -> Result<Deployed<'s>, RunError> {
+        let began = Instant::now();
+        let mut avoid = BTreeSet::new();
+        loop {
+            let placing = placement::decide(setup, &avoid);
+            let placement = self.supervisor.during(Activity::Preparing, placing).await?;
+            let report = self.supervisor.new_attempt(!setup.deployment.processes.is_empty());
+            let mut deployed = Deployed::new(setup, placement, began, report)?;
+            let Err(error) = self.supervisor.during(Activity::Preparing, deployed.start()).await else {
+                return Ok(deployed);
+            };
+            let chosen = deployed.chosen_ports();
+            self.stop(deployed).await;
+            match error {
+                RunError::Deploy(error) if error.wants_new_ports() && avoid.is_empty() => {
+                    self.session.events.emit(Event::PortsTaken { problem: error.to_string() });
+                    avoid = chosen;
+                }
+                error => return Err(error),
+            }
+        }
+    }
+
+    /// Stops servers; gives the names of those that had to be killed.
+    async fn stop(&mut self, deployed: Deployed<'_>) -> Vec<String> {
+        let hurry = self.supervisor.hurry.clone();
+        self.supervisor.stopping(deployed.stop(&hurry)).await.unwrap_or_default()
+    }
+
+    async fn points(&mut self, deployment: &Deployment, deployed: &Deployed<'_>) -> Result<(), RunError> {
+        let Session { plan, experiment, events, .. } = self.session;
+        let of = plan.points().count();
+        for point in &deployment.points {
+            if self.supervisor.is_interrupted() {
+                return Err(RunError::Interrupted);
+            }
+            let folder = plan.point_folder(deployment, point);
+            let dir = experiment.point_dir(folder.as_deref());
+            let name = plan.point_name(deployment, point);
+            if let Some(summary) = report::summary_in(&dir) {
+                events.emit(Event::PointKept { point: name });
+                self.rows.push(Row::of(plan, deployment, point, summary));
+                continue;
+            }
+            point::set_aside(&dir, folder.is_some())?;
+            events.emit(Event::PointStarted { point: name.clone(), number: self.rows.len() + 1, of });
+            let measure = self.measure(deployment, deployed, point, &dir);
+            let (summary, cut) = self.point(&name, measure).await?;
+            let (completed, total) = (summary.requests.completed, summary.requests.total);
+            events.emit(if cut.is_some() {
+                Event::PointCut { point: name, completed, total }
+            } else {
+                Event::PointFinished {
+                    point: name,
+                    verdict: summary.verdict.result.to_string(),
+                    completed,
+                    total,
+                    output_tokens_per_s: summary.throughput.output_tokens_per_s,
+                }
+            });
+            self.rows.push(Row::of(plan, deployment, point, summary));
+            self.session.report(&self.rows)?;
+            if let Some(cut) = cut {
+                return Err(self.supervisor.failure_after(cut, || deployed.gone()));
+            }
+            if self.supervisor.is_interrupted() {
+                return Err(RunError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        deployment: &Deployment,
+        deployed: &Deployed<'_>,
+        point: &LoadPoint,
+        dir: &Path,
+    ) -> Measure {
+        let Session { plan, experiment, tokenizers, .. } = self.session;
+        Measure {
+            target: deployed.target.clone(),
+            point: point.clone(),
+            dir: Some(dir.to_path_buf()),
+            context: Context {
+                simulated: deployed.simulated,
+                gpus: (deployment.gpus > 0).then_some(deployment.gpus),
+                engine_version: deployed.engine_version.clone(),
+            },
+            benchmark_id: experiment.name(),
+            salt: if deployed.is_own() { 0 } else { drawn_salt() },
+            tokenizers: tokenizers.clone(),
+            metrics_urls: deployed.metrics_urls.clone(),
+            deployment: Some(deployment_config(plan, deployment, point)),
+        }
+    }
+
+    /// Drives one point. Gives the summary and, when it was cut short, by what.
+    async fn point(&mut self, name: &str, measure: Measure) -> Result<(Summary, Option<Cut>), RunError> {
+        let progress = LiveCounters::default();
+        let live =
+            LivePoint { point: name.to_owned(), load: measure.point.clone(), progress: progress.clone() };
+        let telemetry = self.session.experiment.path("telemetry");
+        let observers = Observers::start(&telemetry, name, &measure.metrics_urls, progress.clone())?;
+        self.session.live.send_replace(Some(live));
+        let stop = self.supervisor.new_load();
+        let driving = on_a_thread(move || measure.drive(&progress, &stop));
+        let driven = self.supervisor.during(Activity::Measuring, driving).await;
+        self.session.live.send_replace(None);
+        observers.finish().await;
+        let driven = driven?;
+        let cut = self.supervisor.cut(driven.end()).await;
+        let writing = on_a_thread(move || driven.finish(cut));
+        let summary = self.supervisor.during(Activity::Writing, writing).await?;
+        Ok((summary, cut))
+    }
+}
+
+/// Runs what blocks, beside the task that watches.
+async fn on_a_thread<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, RunError>
+where
+    RunError: From<E>,
+{
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| std::io::Error::other(error.to_string()))?.map_err(RunError::from)
+}

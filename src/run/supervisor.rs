@@ -1,0 +1,382 @@
+//! Whatever happens during a run reaches one task over one channel, and one function without side effects decides what follows.
+//!
+//! ```text
+//! signals ──┐
+//! watchers ─┼─ Notice ─▶ Supervisor ─▶ State::decide ─▶ Action: abandon the work, cut the load, kill the servers, set a timer
+//! timers ───┘
+//! ```
+//!
+//! The course of a run is plain code in `deployments`: it hands each piece of work to [`Supervisor::during`], which watches
+//! until the work is done or given up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::RunError;
+use super::point::{Cut, LoadEnd};
+use super::signals::{Signal, Signals};
+use crate::deploy::{self, DeployError, Report};
+use crate::experiment::{Event, EventLog};
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// A signal asks for the end.
+    Signal(Signal),
+    /// A watcher of the servers that were started in an attempt reports.
+    Server(u32, deploy::Notice),
+    /// A load has ended: by itself, or because it was cut.
+    LoadEnded(LoadEnd),
+    /// All is stopped. Whether a failure of the servers ended the run.
+    RunEnded {
+        /// A failure of the servers is what ended it.
+        servers_failed: bool,
+    },
+    /// A timer ran out.
+    Timer(Timer),
+}
+
+/// What is waited for at most until a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The reason why connections were lost or servers failed.
+    Reason,
+    /// The servers' own end after Slurm has ended the whole job.
+    Servers,
+}
+
+/// What the run does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Activity {
+    /// Nothing that could be given up.
+    #[default]
+    Between,
+    /// Something that can be given up at any moment: checks, images, ports, the start of servers.
+    Preparing,
+    /// A load is driven; when it is cut it ends by itself soon.
+    Measuring,
+    /// The figures of a load are computed and written.
+    Writing,
+    /// A load lost connections, or servers failed, and the reason is not yet known.
+    AwaitingReason,
+    /// Servers are being stopped.
+    Stopping,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    /// Record an event.
+    Emit(Event),
+    /// Give up what is being waited for.
+    Abandon,
+    /// Cut the load.
+    CutLoad,
+    /// Kill the servers instead of waiting for them.
+    KillServers,
+    /// Set a timer, in place of an earlier one of its kind.
+    Wait(Timer, Duration),
+}
+
+/// Grace of the servers once Slurm has told a job to end. It kills what is left after KillWait, 30 s by default and
+/// shorter on many sites, and the end must be written before.
+const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
+
+/// Slurm signals the steps of a job that it ends, and the job's own script a moment later.
+const SIGNAL_AFTER_STEPS: Duration = Duration::from_secs(1);
+
+/// The end of a server, or Slurm's signal, is known soon after its connections broke.
+const END_AFTER_LOST_CONNECTIONS: Duration = Duration::from_secs(3);
+
+/// A dying server closes its port some time before it is gone.
+const END_AFTER_CLOSED_PORT: Duration = Duration::from_secs(10);
+
+/// What is known of a run.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    in_job: bool,
+    activity: Activity,
+    /// Which start of servers is the present one; reports of earlier ones come too late to matter.
+    attempt: u32,
+    /// Servers were started here.
+    has_servers: bool,
+    signalled: bool,
+    /// How the first server failed, unless a signal came before.
+    death: Option<DeployError>,
+}
+
+impl State {
+    /// Records what happened and decides what to do. The first cause counts: the death of a server after a signal changes nothing.
+    pub(super) fn decide(&mut self, notice: Notice) -> Vec<Action> {
+        match notice {
+            Notice::Signal(signal) => self.signal(signal),
+            Notice::Server(attempt, deploy::Notice::Fatal(error)) => self.server_failed(attempt, *error),
+            Notice::Server(attempt, deploy::Notice::Ended { process, status, error }) => {
+                let expected = self.activity == Activity::Stopping || attempt != self.attempt;
+                let event = Event::ProcessEnded { process, status, expected };
+                let failed = error.map(|error| self.server_failed(attempt, *error)).unwrap_or_default();
+                std::iter::once(Action::Emit(event)).chain(failed).collect()
+            }
+            Notice::LoadEnded(end) => {
+                let explained = end.is_whole() || self.is_over();
+                let can_be_explained = self.has_servers || self.in_job;
+                let patience =
+                    if end.unreachable { END_AFTER_CLOSED_PORT } else { END_AFTER_LOST_CONNECTIONS };
+                self.await_reason((!explained && can_be_explained).then_some(patience))
+            }
+            Notice::RunEnded { servers_failed } => {
+                let may_be_slurm = servers_failed && self.in_job && !self.signalled;
+                self.await_reason(may_be_slurm.then_some(SIGNAL_AFTER_STEPS))
+            }
+            Notice::Timer(Timer::Reason) => match self.activity {
+                Activity::AwaitingReason => vec![Action::Abandon],
+                _ => Vec::new(),
+            },
+            Notice::Timer(Timer::Servers) => vec![Action::KillServers],
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) -> Vec<Action> {
+        let again = std::mem::replace(&mut self.signalled, true);
+        let mut actions = vec![Action::Emit(Event::Interrupted { signal: signal.to_string() })];
+        let is_terminated = matches!(signal, Signal::Terminate | Signal::Hangup);
+        if self.in_job && is_terminated {
+            actions.push(Action::Wait(Timer::Servers, GRACE_OF_CANCELLED_JOB));
+        } else if again && signal != Signal::TimeLimit {
+            actions.push(Action::KillServers);
+            if !self.has_servers && self.activity == Activity::Writing {
+                actions.push(Action::Abandon);
+            }
+        }
+        actions.extend(self.end_of_activity());
+        actions
+    }
+
+    fn server_failed(&mut self, attempt: u32, error: DeployError) -> Vec<Action> {
+        if attempt != self.attempt || self.activity == Activity::Stopping || self.is_over() {
+            return Vec::new();
+        }
+        self.death = Some(error);
+        self.end_of_activity().into_iter().collect()
+    }
+
+    fn end_of_activity(&self) -> Option<Action> {
+        match self.activity {
+            Activity::Preparing | Activity::AwaitingReason => Some(Action::Abandon),
+            Activity::Measuring => Some(Action::CutLoad),
+            Activity::Between | Activity::Writing | Activity::Stopping => None,
+        }
+    }
+
+    fn await_reason(&mut self, patience: Option<Duration>) -> Vec<Action> {
+        self.activity = if patience.is_some() { Activity::AwaitingReason } else { Activity::Between };
+        patience.map(|patience| Action::Wait(Timer::Reason, patience)).into_iter().collect()
+    }
+
+    /// Whether nothing new may begin.
+    fn is_over(&self) -> bool {
+        self.signalled || self.death.is_some()
+    }
+
+    /// Begins an activity, unless the run is over. Servers are stopped and results written in any case.
+    fn begin(&mut self, activity: Activity) -> bool {
+        let may = !self.is_over() || matches!(activity, Activity::Stopping | Activity::Writing);
+        if may {
+            self.activity = activity;
+        }
+        may
+    }
+
+    /// What cut a load short, if anything did.
+    fn cut(&self, end: LoadEnd) -> Option<Cut> {
+        match (end.is_whole(), &self.death) {
+            (true, _) => None,
+            (false, Some(_)) => Some(Cut::ServerDied),
+            (false, None) if self.signalled => Some(Cut::Interrupted),
+            (false, None) => end.unreachable.then_some(Cut::Unreachable),
+        }
+    }
+
+    /// Why the run must end, for whoever has to end it.
+    fn failure(&mut self) -> RunError {
+        match self.death.take() {
+            Some(error) if !self.signalled => RunError::Deploy(error),
+            _ => RunError::Interrupted,
+        }
+    }
+}
+
+/// The task that watches a run.
+pub(super) struct Supervisor {
+    state: State,
+    sender: UnboundedSender<Notice>,
+    notices: UnboundedReceiver<Notice>,
+    timers: BTreeMap<Timer, Instant>,
+    events: Arc<EventLog>,
+    /// Cancelled to cut the present load.
+    load: CancellationToken,
+    /// Cancelled to kill the servers instead of waiting for them.
+    pub(super) hurry: CancellationToken,
+}
+
+impl Supervisor {
+    pub(super) fn new(in_job: bool, events: Arc<EventLog>) -> Self {
+        let (sender, notices) = unbounded_channel();
+        let state = State { in_job, ..State::default() };
+        let (load, hurry) = (CancellationToken::new(), CancellationToken::new());
+        Self { state, sender, notices, timers: BTreeMap::new(), events, load, hurry }
+    }
+
+    /// Passes signals on, as long as the task that this gives is not aborted.
+    pub(super) fn forward(&self, mut signals: Signals) -> tokio::task::JoinHandle<()> {
+        let sender = self.sender.clone();
+        tokio::spawn(async move { while sender.send(Notice::Signal(signals.next().await)).is_ok() {} })
+    }
+
+    /// Where the watchers of a new start report to.
+    pub(super) fn new_attempt(&mut self, has_servers: bool) -> Report {
+        self.state.attempt += 1;
+        self.state.has_servers = has_servers;
+        let (attempt, sender) = (self.state.attempt, self.sender.clone());
+        Arc::new(move |notice| drop(sender.send(Notice::Server(attempt, notice))))
+    }
+
+    /// What cuts the next load.
+    pub(super) fn new_load(&mut self) -> CancellationToken {
+        self.load = CancellationToken::new();
+        self.load.clone()
+    }
+
+    /// Does a piece of work while watching. Its error, or the reason why it was not begun or was given up.
+    pub(super) async fn during<T, E: Into<RunError>>(
+        &mut self,
+        activity: Activity,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, RunError> {
+        match self.watch(activity, work).await {
+            Some(done) => done.map_err(Into::into),
+            None => Err(self.state.failure()),
+        }
+    }
+
+    /// Stops something while watching.
+    pub(super) async fn stopping<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        self.watch(Activity::Stopping, work).await
+    }
+
+    async fn watch<T>(&mut self, activity: Activity, work: impl Future<Output = T>) -> Option<T> {
+        self.catch_up();
+        if !self.state.begin(activity) {
+            return None;
+        }
+        tokio::pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                notice = next(&mut self.notices, &mut self.timers) => {
+                    if self.handle(notice) {
+                        break None;
+                    }
+                }
+                done = &mut work => break Some(done),
+            }
+        };
+        self.catch_up();
+        self.state.activity = Activity::Between;
+        done
+    }
+
+    /// Whether a signal asked for the end.
+    pub(super) fn is_interrupted(&mut self) -> bool {
+        self.catch_up();
+        self.state.signalled
+    }
+
+    /// What cut a load that has ended. Where its connections broke, the reason is awaited for a little.
+    pub(super) async fn cut(&mut self, end: LoadEnd) -> Option<Cut> {
+        self.settle(Notice::LoadEnded(end)).await;
+        self.state.cut(end)
+    }
+
+    /// Why the run must end after a load was cut; `gone` describes an endpoint that closed its port.
+    pub(super) fn failure_after(&mut self, cut: Cut, gone: impl FnOnce() -> DeployError) -> RunError {
+        match cut {
+            Cut::Unreachable => RunError::Deploy(gone()),
+            Cut::ServerDied | Cut::Interrupted => self.state.failure(),
+        }
+    }
+
+    /// The failure of the whole run. Servers that failed while a signal asked for the end did so because of it.
+    pub(super) async fn conclude(&mut self, failure: Option<RunError>) -> Option<RunError> {
+        let servers_failed = matches!(failure, Some(RunError::Deploy(_)));
+        self.settle(Notice::RunEnded { servers_failed }).await;
+        if servers_failed && self.is_interrupted() { Some(RunError::Interrupted) } else { failure }
+    }
+
+    /// Reports something and waits for the reason as long as that decides.
+    async fn settle(&mut self, notice: Notice) {
+        self.catch_up();
+        self.handle(notice);
+        while self.state.activity == Activity::AwaitingReason {
+            let notice = next(&mut self.notices, &mut self.timers).await;
+            if self.handle(notice) {
+                self.state.activity = Activity::Between;
+            }
+        }
+        self.timers.remove(&Timer::Reason);
+    }
+
+    /// Handles what was reported and not yet looked at.
+    fn catch_up(&mut self) {
+        while let Ok(notice) = self.notices.try_recv() {
+            self.handle(notice);
+        }
+    }
+
+    /// Decides and acts. Whether what is being waited for is given up.
+    fn handle(&mut self, notice: Notice) -> bool {
+        let mut abandoned = false;
+        for action in self.state.decide(notice) {
+            match action {
+                Action::Emit(event) => self.events.emit(event),
+                Action::Abandon => abandoned = true,
+                Action::CutLoad => self.load.cancel(),
+                Action::KillServers => self.hurry.cancel(),
+                Action::Wait(timer, patience) => {
+                    self.timers.insert(timer, Instant::now() + patience);
+                }
+            }
+        }
+        abandoned
+    }
+}
+
+/// The next thing that happens.
+async fn next(notices: &mut UnboundedReceiver<Notice>, timers: &mut BTreeMap<Timer, Instant>) -> Notice {
+    let first = timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+    let ring = async {
+        match first {
+            Some((timer, at)) => {
+                tokio::time::sleep_until(at.into()).await;
+                timer
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        Some(notice) = notices.recv() => notice,
+        timer = ring => {
+            timers.remove(&timer);
+            Notice::Timer(timer)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;
