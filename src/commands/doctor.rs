@@ -1,4 +1,4 @@
-//! `tokmark doctor`: whether the site file and the cluster fit, as a table or JSON, with an exit code.
+//! `tokmark doctor`: checks that the site file fits the cluster; a table or JSON, and an exit code.
 
 use clap::Args;
 
@@ -15,21 +15,21 @@ use crate::site::SiteFile;
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Also try the job of this recipe, and look for its weights and image on a node (repeatable)
+    /// Also check this recipe's job, weights and image (repeatable)
     #[arg(long = "recipe", value_name = "RECIPE")]
     recipes: Vec<String>,
-    /// Start no job: leave out what only a compute node can say
+    /// Start no job: skip the checks on compute nodes
     #[arg(long)]
     no_job: bool,
-    /// How long the short job may wait in the queue
+    /// Seconds that the short job may wait in the queue
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     wait: u64,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the verb. Exit code 2 when something failed, 3 when Slurm does not answer.
+/// Runs the verb. Exit code 2 after a failed check, 3 if Slurm does not answer.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
             findings.push(Finding::fail(
                 "slurm",
                 error.to_string(),
-                "nothing else of the cluster was looked at",
+                "the other checks of the cluster were skipped",
             ));
             findings.extend(examination.files());
             error::INFRASTRUCTURE
@@ -86,11 +86,11 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
 fn site_file(site: &SiteFile) -> Finding {
     match &site.document {
         Some(document) => Finding::ok("site", document.file.clone()),
-        None => Finding::warn("site", "no site file: everything is default", "write one: tokmark init"),
+        None => Finding::warn("site", "no site file: all values are defaults", "write one: tokmark init"),
     }
 }
 
-/// A line for each finding, and below it what to do.
+/// A line per finding, followed by what to do.
 fn table(findings: &[Finding]) -> String {
     let about = |finding: &Finding| finding.about.clone().unwrap_or_default();
     let width = |of: &dyn Fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `tokmark init`: writes a site file by asking the cluster.
+//! `tokmark init`: writes a site file by querying the cluster.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
@@ -23,13 +23,13 @@ pub struct InitArgs {
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "site.toml")]
     output: PathBuf,
-    /// Write to stdout, and no file
+    /// Write to stdout instead of a file
     #[arg(long, conflicts_with_all = ["output", "force"])]
     print: bool,
-    /// Replace the file when it is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
-    /// Ask nothing, even on a terminal
+    /// Ask no questions, even on a terminal
     #[arg(long)]
     yes: bool,
     /// Name of the site [default: the cluster's]
@@ -47,7 +47,7 @@ pub struct InitArgs {
     /// Reservation
     #[arg(long)]
     reservation: Option<String>,
-    /// none, pyxis or apptainer [default: what is there]
+    /// none, pyxis or apptainer [default: what the cluster has]
     #[arg(long, value_name = "RUNTIME")]
     container: Option<String>,
     /// tokmark binary for nodes of an architecture, e.g. aarch64=/shared/bin/tokmark (repeatable)
@@ -81,9 +81,9 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
         }
     }
     let text = site_file(&survey, &groups, &choice);
-    // What is written must be readable; a cluster's odd names are no excuse.
+    // The file must be readable, whatever names the cluster uses.
     let document = Document { file: path.display().to_string(), text: text.clone() };
-    SiteFile::parse(document).context("what init would write is no site file; please report this")?;
+    SiteFile::parse(document).context("init would write an invalid site file; please report this")?;
     for problem in &survey.unanswered {
         printer.error(format!("warning: {problem}"));
     }
@@ -92,7 +92,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     }
     write(path, &text, args.force)?;
     printer.hint(format!("wrote {}: {}", path.display(), summary(&survey, groups.len())))?;
-    Ok(printer.hint(format!("next: look through it, then: tokmark doctor{}", site_option(path)))?)
+    Ok(printer.hint(format!("next: read it, then run: tokmark doctor{}", site_option(path)))?)
 }
 
 fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
@@ -125,7 +125,7 @@ fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
     })
 }
 
-/// Asks a person, until the answer is one of those there are.
+/// Asks until the answer is one of the options.
 fn ask(question: &Question) -> std::io::Result<String> {
     let mut stderr = std::io::stderr().lock();
     for (number, option) in (1..).zip(&question.options) {
@@ -148,7 +148,7 @@ fn ask(question: &Question) -> std::io::Result<String> {
     }
 }
 
-/// Never replaces a file that came while the cluster was asked, unless told to.
+/// Replaces no file that appeared during the queries, except with `--force`.
 fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs_err::create_dir_all(folder)?;
@@ -164,8 +164,8 @@ fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
 }
 
 fn is_there(path: &Path) -> InputError {
-    InputError::new(path.display().to_string(), "the file is there already")
-        .next("give another name with -o FILE, replace it with --force, or look with --print")
+    InputError::new(path.display().to_string(), "the file exists")
+        .next("choose another file with -o FILE, replace it with --force, or use --print")
 }
 
 fn summary(survey: &Survey, types: usize) -> String {

@@ -1,4 +1,4 @@
-//! `tokmark node`: what this machine says of itself. Jobs and `doctor` call it on compute nodes; hidden from the help.
+//! `tokmark node`: prints facts about this machine. Jobs and `doctor` call it on compute nodes; hidden from the help.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::weights::{self, ModelFolder};
 /// Arguments of `node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// What to look at, as JSON: {"names":[],"ports":[{"base":8000,"count":1,"stride":1,"want":1}],"paths":[],"interface":null,"weights":[]}
+    /// The query, as JSON: {"names":[],"ports":[{"base":8000,"count":1,"stride":1,"want":1}],"paths":[],"interface":null,"weights":[]}
     #[arg(default_value = "{}")]
     ask: String,
 }
@@ -18,10 +18,10 @@ pub struct NodeArgs {
 /// Runs the verb: one line of JSON.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let ask = Query::parse(&args.ask)?;
-    Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &look_through))?)?)
+    Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &check_folders))?)?)
 }
 
-fn look_through(asked: &[WeightsQuery]) -> Vec<WeightsReport> {
+fn check_folders(queries: &[WeightsQuery]) -> Vec<WeightsReport> {
     let tokenizers = TokenizerCache::default();
-    asked.iter().map(|ask| weights::examine(&ModelFolder::from(ask.clone()), &tokenizers).into()).collect()
+    queries.iter().map(|ask| weights::examine(&ModelFolder::from(ask.clone()), &tokenizers).into()).collect()
 }

@@ -1,4 +1,4 @@
-//! `tokmark sim`: serve the simulated engine until told to stop.
+//! `tokmark sim`: serves the simulated engine until it is stopped.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ pub struct SimArgs {
     /// Port to listen on; 0 picks a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// What to imitate: quick, a10g, h100, h200, b200, gb200, one of the GPUs with a model (h100/llama-3.3-70b), or a .toml
+    /// Profile: quick, a10g, h100, h200, b200, gb200, one of the GPUs with a model (h100/llama-3.3-70b), or a .toml
     /// file with the fields of one profile
     #[arg(long, default_value = "quick", value_name = "NAME|FILE")]
     pub profile: String,
@@ -44,16 +44,16 @@ pub struct SimArgs {
     /// Tokens per KV block [default: the profile's]
     #[arg(long, value_name = "TOKENS")]
     pub block_size: Option<u32>,
-    /// Run the model this many times faster than the profile says
+    /// Run this many times faster than the profile
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub speed: f64,
     /// Fault: answer this share of the requests (0 to 1, chosen by the seed) with 503
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub fail_rate: f64,
-    /// Fault: listen only after this many seconds, as a server that loads a model
+    /// Fault: listen only after this many seconds, like a server that loads a model
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     pub startup_delay: f64,
-    /// Fault: exit with code 1 once this many requests have been answered
+    /// Fault: exit with code 1 after this many answered requests
     #[arg(long, value_name = "N")]
     pub crash_after: Option<u64>,
     /// Fault: the answer to the Nth request stops half-way and never ends

@@ -191,14 +191,14 @@ fn init_never_replaces_a_file_unasked() {
     let end = lab.run(&["init"]).succeeds();
     assert_eq!(
         end.stdout,
-        "wrote site.toml: fake, 2 GPU types, 1 partition\nnext: look through it, then: tokmark doctor\n"
+        "wrote site.toml: fake, 2 GPU types, 1 partition\nnext: read it, then run: tokmark doctor\n"
     );
     let written = lab.house.read("site.toml");
     lab.house.file("site.toml", "mine");
     let end = lab.run(&["init"]).fails(2);
     assert_eq!(
         end.stderr,
-        "error: site.toml: the file is there already\n  next: give another name with -o FILE, replace it with --force, or look with --print\n"
+        "error: site.toml: the file exists\n  next: choose another file with -o FILE, replace it with --force, or use --print\n"
     );
     assert_eq!(lab.house.read("site.toml"), "mine");
     let end = lab.run(&["init", "-o", "sub/my site.toml"]).succeeds();
