@@ -1,7 +1,7 @@
 //! Tera as this crate uses it: filters, error texts, traps closed. Values reach a shell only through the `sh` filter.
 
 use include_dir::{Dir, include_dir};
-use serde_json::Value;
+
 pub use tera::Context;
 use tera::{Kwargs, State, Tera};
 
@@ -68,13 +68,6 @@ pub fn truth(expression: &str, context: &Context) -> Result<bool, String> {
 pub fn number(template: &str, context: &Context) -> Result<u32, String> {
     let text = expand(template, context, false)?;
     text.trim().parse().map_err(|_| format!("{template:?} gives {text:?}, expected a whole number"))
-}
-
-/// Keys of `object` laid into `context`.
-pub fn insert_all(context: &mut Context, object: &serde_json::Map<String, Value>) {
-    for (key, value) in object {
-        context.insert(key.clone(), value);
-    }
 }
 
 #[cfg(test)]

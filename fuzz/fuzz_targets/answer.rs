@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::load::{Understood, understand};
-use tokmark::metrics::record::Outcome;
+use tokmark::internals::load::{Understood, understand};
+use tokmark::internals::metrics::Outcome;
 
 const STATUS: [u16; 4] = [200, 200, 200, 429];
 const KIND: [Option<&str>; 4] =

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::metrics::dialects::read::parse;
+use tokmark::internals::metrics::dialects::read::parse;
 
 fuzz_target!(|input: &[u8]| {
     for file in ["profile_export_aiperf.csv", "profile_export_genai_perf.json", "x"] {

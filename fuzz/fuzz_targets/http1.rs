@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::load::read_answer;
+use tokmark::internals::load::read_answer;
 
 fuzz_target!(|input: &[u8]| {
     let Some((step, answer)) = input.split_first() else { return };

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::document::Document;
-use tokmark::recipe::Recipe;
-use tokmark::recipe::layers::{Layers, assignment, split_path};
+use tokmark::internals::document::Document;
+use tokmark::internals::recipe::Recipe;
+use tokmark::internals::recipe::layers::{Layers, assignment, split_path};
 
 fuzz_target!(|text: &str| {
     let document = Document { file: "r.toml".into(), text: text.into() };

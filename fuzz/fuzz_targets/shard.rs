@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::weights::shard::read;
+use tokmark::internals::weights::shard::read;
 
 fuzz_target!(|input: &[u8]| {
     let length = input.len() as u64;

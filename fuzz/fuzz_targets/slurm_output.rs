@@ -2,14 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::document::Document;
-use tokmark::site::SiteFile;
-use tokmark::slurm::{
+use tokmark::internals::document::Document;
+use tokmark::internals::site::SiteFile;
+use tokmark::internals::slurm::{
     JobId, JobState, duration_s, offers, sacct, sacctmgr, sbatch, scontrol, sinfo, squeue, unix_s,
 };
-use tokmark::survey::choice::Choice;
-use tokmark::survey::write::site_file;
-use tokmark::survey::{Survey, gpu_groups};
+use tokmark::internals::survey::choice::Choice;
+use tokmark::internals::survey::write::site_file;
+use tokmark::internals::survey::{Survey, gpu_groups};
 
 fuzz_target!(|text: &str| {
     let _ = squeue::parse(text);

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokmark::load::sse::Parser;
+use tokmark::internals::load::sse::Parser;
 
 type Seen = (Vec<(Vec<u8>, Vec<u8>)>, u64, u64);
 

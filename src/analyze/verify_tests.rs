@@ -3,9 +3,10 @@
 use super::*;
 use crate::document::{Document, InputErrors};
 use crate::launcher;
+use crate::metrics::Distribution;
 use crate::metrics::samples::{point, run, sound};
 use crate::metrics::summary::{Context, summarize};
-use crate::metrics::{Distribution, Verdict};
+use crate::metrics::verdict::Verdict;
 use crate::plan::choices::Choices;
 use crate::planner::resolve::resolve;
 use crate::planner::sources::{self, Parts};

@@ -21,7 +21,7 @@ pub use arg::Arg;
 pub use find::{all, find, named, parse, standing_in};
 pub use ports::PortSpec;
 pub use ready::{PagePort, Ready};
-pub use role::{LogView, PlacedWhen, Placement, PoolName, Role, Tasks};
+pub use role::{LogView, Placement, PoolName, Role, Tasks};
 
 /// A launcher file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -82,7 +82,6 @@ pub struct Understood {
 }
 
 /// Reads an answer whose body came in good order, in these reads. For the fuzz target `answer`.
-#[doc(hidden)]
 pub fn understand(status: u16, content_type: Option<&str>, streaming: bool, reads: &[&[u8]]) -> Understood {
     let mut answer = Answer::new(status, content_type, streaming);
     for read in reads {

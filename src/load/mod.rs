@@ -52,13 +52,11 @@ mod tests;
 mod tls;
 mod via_reqwest;
 
-#[doc(hidden)]
 pub use answer::{Understood, understand};
 pub use body::request_body;
 pub use counters::{LiveCounters, Snapshot};
 pub use drive::{LoadError, Options, drive};
-#[doc(hidden)]
-pub use http1::{ReadAnswer, read_answer};
+pub use http1::read_answer;
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use target::{Target, TargetError};

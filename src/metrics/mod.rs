@@ -20,11 +20,7 @@ pub mod token_check;
 pub mod turns;
 pub mod verdict;
 pub use fold::Fold;
-pub use record::{
-    Aborted, CacheCount, ClientHealth, CountSource, Outcome, Phase, PointRun, Records, RequestRecord,
-    StageMark, Usage, request_id,
-};
-pub use row::Row;
+pub use record::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage};
 pub use stats::Distribution;
-pub use summary::{Summary, summarize};
-pub use verdict::{Rating, Verdict};
+pub use summary::Summary;
+pub use verdict::Rating;

@@ -173,7 +173,8 @@ mod tests {
     use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, StageMark};
     use crate::metrics::samples::{any_record, failed, point, record};
-    use crate::plan::{Arrival, Level, Shape, Stage};
+    use crate::plan::ramp::Shape;
+    use crate::plan::{Arrival, Level, Stage};
     use proptest::prelude::*;
 
     fn stages<'a>(

@@ -44,7 +44,6 @@ pub const CUT_SUSPECT: f64 = 0.05;
 /// Below this many requests not only p99 but every percentile from p90 up lies between the two slowest of them. (p95 needs
 /// 20 requests and p99 100 to be anything else.)
 pub const FEW_REQUESTS: u64 = 10;
-pub use steady::{BLOCKS, MIN_PER_BLOCK, UNSTEADY_CHANGE, UNSTEADY_Z};
 
 /// Whether a result may be used.
 #[derive(

@@ -128,10 +128,8 @@ mod tests {
         assert!(answer.unix_ns >= before && answer.unix_ns <= now_ns());
         assert_eq!(answer.resolved["127.0.0.7"].as_deref(), Some("127.0.0.7"));
         assert_eq!(answer.resolved["no such.host"], None);
-        assert_eq!(
-            (answer.address.as_deref(), answer.address_of("lo")),
-            (Some("127.0.0.1"), Some("127.0.0.1"))
-        );
+        assert_eq!(answer.address.as_deref(), Some("127.0.0.1"));
+        assert!(answer.addresses.iter().any(|one| (&*one.interface, &*one.ip) == ("lo", "127.0.0.1")));
         let paths: Vec<_> = answer.paths.iter().map(|path| (path.readable, path.is_dir)).collect();
         assert_eq!(paths, [(true, true), (true, false), (false, false)]);
         let gone = answer.paths[2].problem.as_deref().unwrap();

@@ -155,14 +155,6 @@ impl Query {
 }
 
 impl Report {
-    /// The IPv4 address of an interface.
-    pub fn address_of(&self, interface: &str) -> Option<&str> {
-        self.addresses
-            .iter()
-            .find(|address| address.interface == interface)
-            .map(|address| address.ip.as_str())
-    }
-
     /// The reports in the output of one or more `tokmark node`, in order. Other lines, such as banners, are skipped.
     pub fn parse_all(stdout: &str) -> Vec<Self> {
         stdout.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()

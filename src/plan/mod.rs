@@ -33,11 +33,8 @@ pub use load_point::{
 };
 pub use pool::Pool;
 pub use process::{PortNeed, Process};
-pub use prompts::{
-    Conversation, Dataset, DatasetKind, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec, Trace,
-    TraceKind,
-};
-pub use ramp::{Leg, Ramp, Shape, Stage};
+pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
+pub use ramp::{Leg, Ramp, Stage};
 
 /// Version of the plan format.
 pub const SCHEMA: u32 = 1;

@@ -223,7 +223,8 @@ mod tests {
     use super::*;
     use crate::document::Document;
     use crate::plan::choices::Choices;
-    use crate::plan::{LoadPoint, Plan, Shape, WhenFull};
+    use crate::plan::ramp::Shape;
+    use crate::plan::{LoadPoint, Plan, WhenFull};
     use crate::planner::build::{Input, build};
     use crate::planner::resolve::resolve;
     use crate::recipe::find::RecipeFile;

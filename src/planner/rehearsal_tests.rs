@@ -48,8 +48,8 @@ fn the_longest_request_is_known_unless_a_file_decides() {
     // 200 + 4 × 20 and 100 + 4 × 10, and room for the template.
     assert_eq!(context(&[point.clone(), closed(1, 1)]), Some(280 + 140 + 256));
     let mut trace = point.clone();
-    trace.prompts.source = PromptKind::Trace(crate::plan::Trace {
-        kind: crate::plan::TraceKind::Mooncake,
+    trace.prompts.source = PromptKind::Trace(crate::plan::prompts::Trace {
+        kind: crate::plan::prompts::TraceKind::Mooncake,
         path: "t.jsonl".into(),
         speedup: 1.0,
         start_s: 0.0,

@@ -22,12 +22,12 @@ mod vocabulary;
 mod words;
 mod writer;
 
-pub use conversation::{Dialogue, NextTurn};
+pub use conversation::Dialogue;
 pub use counter::{Content, Counter, Learned};
 pub use source::{PromptPlan, Prompts};
 pub use template::{Message, Role};
-pub use tokenizer::{Tokenizer, TokenizerCache, count_words};
-pub use writer::{NUMBER_WORDS, drawn_salt, fnv1a};
+pub use tokenizer::{Tokenizer, TokenizerCache};
+pub use writer::{drawn_salt, fnv1a};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::metrics::record::Phase;
+use crate::plan::prompts::{DatasetKind, Trace, TraceKind};
 use crate::plan::{
-    Conversation, Dataset, DatasetKind, Endpoint, Length, LoadPoint, Prefix, PromptKind, PromptSpec, Spread,
-    Stop, Style, TokenizerSpec, Trace, TraceKind,
+    Conversation, Dataset, Endpoint, Length, LoadPoint, Prefix, PromptKind, PromptSpec, Spread, Stop, Style,
+    TokenizerSpec,
 };
+use crate::prompts::tokenizer::count_words;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizer");
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/prompts");

@@ -27,8 +27,7 @@ pub mod step;
 
 pub use config::{ConfigError, Overrides, SimConfig};
 pub use faults::Faults;
-pub use profile::{Profile, ProfileError};
-pub use server::{ServeEnd, SimError, SimHandle, run_until};
+pub use server::{ServeEnd, SimError, run_until};
 
 /// Number of tokens under the `approximate` tokenizer: one per word, separated by whitespace.
 ///

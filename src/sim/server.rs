@@ -8,7 +8,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
@@ -142,62 +142,6 @@ async fn connection(
         () = goodbye.cancelled() => {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
-        }
-    }
-}
-
-/// A server on its own thread, for tests and in-process use. Dropping it stops it.
-#[derive(Debug)]
-pub struct SimHandle {
-    address: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<std::thread::JoinHandle<Result<ServeEnd, SimError>>>,
-}
-
-impl SimHandle {
-    /// Starts a server and waits until it listens.
-    pub fn start(config: SimConfig) -> Result<Self, SimError> {
-        let stop = CancellationToken::new();
-        let (announce, listening) = oneshot::channel();
-        let stopped = stop.clone().cancelled_owned();
-        let thread = std::thread::Builder::new().name("tokmark-sim".into()).spawn(move || {
-            // The receiver waits below while this thread lives, so sending does not fail.
-            let ready = |address| {
-                let _ = announce.send(address);
-            };
-            run_until(config, ready, stopped)
-        })?;
-        match listening.blocking_recv() {
-            Ok(address) => Ok(Self { address, stop, thread: Some(thread) }),
-            Err(_) => Err(match thread.join() {
-                Ok(Err(error)) => error,
-                _ => SimError::Start(std::io::Error::other("it ended before it could listen")),
-            }),
-        }
-    }
-
-    /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// `http://HOST:PORT`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Stops it and waits for the end. `None` when its thread failed.
-    pub fn stop(mut self) -> Option<ServeEnd> {
-        self.stop.cancel();
-        self.thread.take()?.join().ok()?.ok()
-    }
-}
-
-impl Drop for SimHandle {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

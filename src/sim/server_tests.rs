@@ -5,11 +5,68 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::sim::{Faults, Overrides};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server on its own thread. Dropping it stops it.
+#[derive(Debug)]
+struct SimHandle {
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<Result<ServeEnd, SimError>>>,
+}
+
+impl SimHandle {
+    /// Starts a server and waits until it listens.
+    fn start(config: SimConfig) -> Result<Self, SimError> {
+        let stop = CancellationToken::new();
+        let (announce, listening) = oneshot::channel();
+        let stopped = stop.clone().cancelled_owned();
+        let thread = std::thread::Builder::new().name("tokmark-sim".into()).spawn(move || {
+            // The receiver waits below while this thread lives, so sending does not fail.
+            let ready = |address| {
+                let _ = announce.send(address);
+            };
+            run_until(config, ready, stopped)
+        })?;
+        match listening.blocking_recv() {
+            Ok(address) => Ok(Self { address, stop, thread: Some(thread) }),
+            Err(_) => Err(match thread.join() {
+                Ok(Err(error)) => error,
+                _ => SimError::Start(std::io::Error::other("it ended before it could listen")),
+            }),
+        }
+    }
+
+    /// The address it listens on.
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://HOST:PORT`.
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops it and waits for the end. `None` when its thread failed.
+    fn stop(mut self) -> Option<ServeEnd> {
+        self.stop.cancel();
+        self.thread.take()?.join().ok()?.ok()
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
 
 /// A fast server: the quick profile, 10 times faster.
 fn server() -> SimHandle {

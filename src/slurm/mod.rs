@@ -19,7 +19,7 @@ pub mod squeue;
 pub mod srun;
 pub mod state;
 
-pub use id::{BadId, JobId, StepId};
+pub use id::{JobId, StepId};
 pub use state::JobState;
 pub use status::{ExitCode, JobStatus, StepInfo};
 pub use time::{duration_s, unix_s};

@@ -9,7 +9,7 @@ mod task;
 
 pub use job::{Job, differences, jobs};
 pub use order::{Order, Scales};
-pub use task::{Recipes, Task, tasks};
+pub use task::{Task, tasks};
 
 use crate::document::InputErrors;
 use crate::plan::Plan;

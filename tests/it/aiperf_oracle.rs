@@ -7,10 +7,12 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::Results;
-use tokmark::metrics::dialects::aiperf::{self, ExportContext, SummaryFiles};
-use tokmark::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord, Usage};
-use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::internals::metrics::dialects::Results;
+use tokmark::internals::metrics::dialects::aiperf::{self, ExportContext, SummaryFiles};
+use tokmark::internals::metrics::{
+    ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord, Usage,
+};
+use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] = ["vllm-chat", "dynamo-chat", "vllm-chat-rate", "vllm-completions-servercount"];
 
@@ -194,7 +196,7 @@ impl Capture {
             continuous_usage_stats: false,
             left_out: Vec::new(),
             scaled: None,
-            prompts: tokmark::plan::PromptSpec::default(),
+            prompts: tokmark::internals::plan::PromptSpec::default(),
             extra_body: Map::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! terminal of 80 columns.
 
 use crate::support::house::House;
-use tokmark::recipe::find;
+use tokmark::internals::recipe::find;
 
 /// Compares with a committed snapshot, less what differs from machine to machine.
 fn snapshot(house: &House, name: &str, text: &str) {

@@ -1,7 +1,7 @@
 //! The readers of other tools' summaries on files those tools wrote.
 
 use std::path::PathBuf;
-use tokmark::metrics::dialects::read::{ForeignSummary, Tool, parse};
+use tokmark::internals::metrics::dialects::read::{ForeignSummary, Tool, parse};
 
 fn read(path: &str) -> ForeignSummary {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path);

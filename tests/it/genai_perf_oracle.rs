@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::ExportContext;
-use tokmark::metrics::dialects::genai_perf::{SummaryFiles, summary_files};
-use tokmark::metrics::{CountSource, Fold, Outcome, Phase, RequestRecord};
-use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::internals::metrics::dialects::ExportContext;
+use tokmark::internals::metrics::dialects::genai_perf::{SummaryFiles, summary_files};
+use tokmark::internals::metrics::{CountSource, Fold, Outcome, Phase, RequestRecord};
+use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CONTEXT: ExportContext<'static> = ExportContext {
     model: "m",
@@ -84,7 +84,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         continuous_usage_stats: false,
         left_out: Vec::new(),
         scaled: None,
-        prompts: tokmark::plan::PromptSpec::default(),
+        prompts: tokmark::internals::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };
     summary_files(&point, &Fold::of(&records), &CONTEXT)

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use crate::support::house::House;
 use proptest::prelude::*;
-use tokmark::plan::Plan;
-use tokmark::planner::scale::Allocated;
-use tokmark::planner::sources;
-use tokmark::recipe::Origin;
-use tokmark::render;
+use tokmark::internals::plan::Plan;
+use tokmark::internals::planner::scale::Allocated;
+use tokmark::internals::planner::sources;
+use tokmark::internals::recipe::Origin;
+use tokmark::internals::render;
 
 const RECIPE: &str = r#"
 summary = "knobs of every kind"

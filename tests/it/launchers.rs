@@ -187,9 +187,9 @@ fn every_launcher_and_topology_starts_what_its_snapshot_says() {
         });
         launchers.insert(case.launcher);
     }
-    let every: Vec<String> = tokmark::launcher::all(None)
+    let every: Vec<String> = tokmark::internals::launcher::all(None)
         .iter()
-        .map(|document| tokmark::launcher::parse(document).unwrap().name)
+        .map(|document| tokmark::internals::launcher::parse(document).unwrap().name)
         .filter(|name| name != "sim")
         .collect();
     let missing: Vec<&String> = every.iter().filter(|name| !launchers.contains(name.as_str())).collect();

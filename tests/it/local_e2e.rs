@@ -7,7 +7,7 @@ use crate::support::eventually;
 use crate::support::house::{House, Running, free_port, house_json};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokmark::metrics::{Outcome, Phase, RequestRecord};
+use tokmark::internals::metrics::{Outcome, Phase, RequestRecord};
 
 const SIMULATED: &str = "SIMULATED";
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::support::house::{House, free_port, house_json};
 use serde_json::{Value, json};
-use tokmark::metrics::Fold;
-use tokmark::metrics::RequestRecord;
-use tokmark::plan::{LoadPoint, Plan};
+use tokmark::internals::metrics::Fold;
+use tokmark::internals::metrics::RequestRecord;
+use tokmark::internals::plan::{LoadPoint, Plan};
 
 fn records(path: &Path) -> Vec<RequestRecord> {
     let text = fs_err::read_to_string(path).unwrap();

@@ -14,8 +14,8 @@ use std::sync::{LazyLock, Mutex};
 use crate::support::house::House;
 use serde_json::Value;
 use similar::{Algorithm, capture_diff_slices};
-use tokmark::plan::Plan;
-use tokmark::recipe::find;
+use tokmark::internals::plan::Plan;
+use tokmark::internals::recipe::find;
 
 /// Sites in which a recipe may run: bare, with pyxis in the way large sites are set up, and with apptainer.
 const SITES: [(&str, &str); 3] = [
@@ -62,7 +62,7 @@ impl Case {
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for document in find::embedded() {
-        let recipe: tokmark::recipe::Recipe = document.parse().unwrap();
+        let recipe: tokmark::internals::recipe::Recipe = document.parse().unwrap();
         let mut gpus: Vec<Option<String>> = recipe.gpu.keys().cloned().map(Some).collect();
         if gpus.is_empty() {
             gpus.push(None);
@@ -215,7 +215,7 @@ fn snapshot(name: &str, text: &str) {
 #[test]
 fn every_recipe_says_where_it_is_from_and_what_was_published() {
     for document in find::embedded() {
-        let recipe: tokmark::recipe::Recipe = document.parse().unwrap();
+        let recipe: tokmark::internals::recipe::Recipe = document.parse().unwrap();
         let file = &document.file;
         let summary = recipe.summary.unwrap_or_default();
         assert!(!summary.is_empty() && !recipe.source.unwrap_or_default().is_empty(), "{file}");
@@ -278,7 +278,7 @@ fn the_plan_inside_a_script_is_the_plan_of_the_script() {
         let inside = embedded_plan(script);
         let plan: Plan = serde_json::from_str(inside).unwrap();
         assert_eq!(serde_json::to_string_pretty(&plan).unwrap(), inside, "{}", case.name());
-        let again = tokmark::render::script(&plan, env!("CARGO_BIN_EXE_tokmark"), &[]).unwrap();
+        let again = tokmark::internals::render::script(&plan, env!("CARGO_BIN_EXE_tokmark"), &[]).unwrap();
         assert_eq!(again, script, "{}: the plan alone gives the script again", case.name());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use crate::support::house::{House, house_json};
 use serde_json::Value;
-use tokmark::recipe::{Recipe, find};
+use tokmark::internals::recipe::{Recipe, find};
 
 /// How many times faster than a GPU the simulated engine goes here.
 const SPEED: &str = "deploy.engine.speed=100";

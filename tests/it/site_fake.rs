@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::FakeSlurm;
 use crate::support::house::{End, House};
-use tokmark::site::{Arch, ContainerRuntime, GresDialect, Site};
+use tokmark::internals::site::{Arch, ContainerRuntime, GresDialect, Site};
 
 const PYXIS: &str = "      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH\n      --segment=size\n";
 

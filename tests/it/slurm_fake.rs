@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{FakeSlurm, eventually};
-use tokmark::executor::{Slurm, SlurmError};
-use tokmark::slurm::{ExitCode, JobId, JobState, srun};
+use tokmark::internals::executor::{Slurm, SlurmError};
+use tokmark::internals::slurm::{ExitCode, JobId, JobState, srun};
 
 fn slurm(fake: &FakeSlurm) -> Slurm {
     Slurm { path: Some(FakeSlurm::path()), env: fake.env(), patience: 3, ..Slurm::default() }

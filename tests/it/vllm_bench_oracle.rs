@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use tokmark::metrics::dialects::vllm_bench;
-use tokmark::metrics::dialects::{ExportContext, Results};
-use tokmark::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
-use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::internals::metrics::dialects::vllm_bench;
+use tokmark::internals::metrics::dialects::{ExportContext, Results};
+use tokmark::internals::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
+use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] =
     ["vllm-chat-c4", "dynamo-chat-c4", "vllm-completions-rate10", "vllm-unknown-model"];
@@ -132,7 +132,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         continuous_usage_stats: false,
         left_out: Vec::new(),
         scaled: None,
-        prompts: tokmark::plan::PromptSpec::default(),
+        prompts: tokmark::internals::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     };
     let context =

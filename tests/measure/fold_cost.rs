@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use tokmark::metrics::record::{CountSource, Outcome, Phase, RequestRecord, Usage};
-use tokmark::metrics::summary::{Context, summarize};
-use tokmark::metrics::{ClientHealth, Fold, PointRun};
-use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::internals::metrics::summary::{Context, summarize};
+use tokmark::internals::metrics::{ClientHealth, Fold, PointRun};
+use tokmark::internals::metrics::{CountSource, Outcome, Phase, RequestRecord, Usage};
+use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 /// Content chunks of a record.
 const CHUNKS: usize = 101;
@@ -109,7 +109,7 @@ fn point(requests: u64) -> LoadPoint {
         continuous_usage_stats: false,
         left_out: Vec::new(),
         scaled: None,
-        prompts: tokmark::plan::PromptSpec::default(),
+        prompts: tokmark::internals::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }
 }

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use tokmark::load::sse;
-use tokmark::metrics::Phase;
-use tokmark::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
-use tokmark::prompts::{Learned, Prompts, TokenizerCache};
+use tokmark::internals::load::sse;
+use tokmark::internals::metrics::Phase;
+use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
+use tokmark::internals::prompts::{Learned, Prompts, TokenizerCache};
 
 const EVENT: &str = concat!(
     "data: {\"id\":\"chatcmpl-a7161fe424bc7e93\",\"object\":\"chat.completion.chunk\",\"created\":1795312788,",
@@ -48,7 +48,7 @@ fn point() -> LoadPoint {
         continuous_usage_stats: false,
         left_out: Vec::new(),
         scaled: None,
-        prompts: tokmark::plan::PromptSpec::default(),
+        prompts: tokmark::internals::plan::PromptSpec::default(),
         extra_body: serde_json::Map::new(),
     }
 }
@@ -75,9 +75,9 @@ fn cost_of_understanding_one_event() {
     for _ in 0..rounds {
         parser.push(EVENT.as_bytes());
         while let Some(event) = parser.next_event().unwrap() {
-            let payload = tokmark::load::chunk::classify(event.name, event.data).unwrap();
+            let payload = tokmark::internals::load::chunk::classify(event.name, event.data).unwrap();
             content += u64::from(
-                matches!(payload, tokmark::load::chunk::Payload::Chunk(chunk) if chunk.has_content()),
+                matches!(payload, tokmark::internals::load::chunk::Payload::Chunk(chunk) if chunk.has_content()),
             );
         }
     }
@@ -87,7 +87,7 @@ fn cost_of_understanding_one_event() {
     let before = cpu(UsageWho::RUSAGE_SELF);
     let reads = vec![EVENT.as_bytes(); 1000];
     for _ in 0..rounds / 1000 {
-        let understood = tokmark::load::understand(200, Some("text/event-stream"), true, &reads);
+        let understood = tokmark::internals::load::understand(200, Some("text/event-stream"), true, &reads);
         assert_eq!(understood.chunks, 1000);
     }
     let spent = cpu(UsageWho::RUSAGE_SELF) - before;
@@ -96,7 +96,7 @@ fn cost_of_understanding_one_event() {
     let point = point();
     let source = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default()).unwrap();
     let bytes: usize = (0..50_000)
-        .map(|id| tokmark::load::request_body(&point, "m", &source.plan(Phase::Measure, id)).len())
+        .map(|id| tokmark::internals::load::request_body(&point, "m", &source.plan(Phase::Measure, id)).len())
         .sum();
     let spent = cpu(UsageWho::RUSAGE_SELF) - before;
     println!(

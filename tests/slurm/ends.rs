@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tokmark::experiment::Event;
+use tokmark::internals::experiment::Event;
 
 use crate::lab::{Job, Lab, TINY, long, slurm};
 use crate::support::eventually;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::lab::Guard;
 use crate::support::eventually;
-use tokmark::executor::{Slurm, SlurmError};
-use tokmark::slurm::{ExitCode, JobId, JobState, JobStatus, StepId, squeue, srun};
+use tokmark::internals::executor::{Slurm, SlurmError};
+use tokmark::internals::slurm::{ExitCode, JobId, JobState, JobStatus, StepId, squeue, srun};
 
 const TICK: Duration = Duration::from_millis(100);
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
-use tokmark::experiment::event::{self, Event};
+use tokmark::internals::experiment::event::{self, Event};
 
 use crate::support::eventually;
 

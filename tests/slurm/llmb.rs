@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use tokmark::experiment::Event;
+use tokmark::internals::experiment::Event;
 
 use crate::lab::{Job, Lab, TINY, said, slurm};
 use crate::support::eventually;

@@ -1,6 +1,6 @@
 //! A node dies under a job. Slow, and alone, since other jobs would lose it too; last by the name of this module.
 
-use tokmark::experiment::Event;
+use tokmark::internals::experiment::Event;
 
 use crate::lab::{Lab, cluster, long, nodes, slurm};
 use crate::support::eventually;

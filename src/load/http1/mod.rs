@@ -14,6 +14,5 @@ mod response;
 pub(crate) use connection::{HttpConnection, Read, Sent, take_read_delay};
 pub(crate) use head::Head;
 pub(crate) use pool::Pool;
-#[doc(hidden)]
-pub use response::{ReadAnswer, read_answer};
+pub use response::read_answer;
 pub(crate) use response::{ResponseReader, Sink};

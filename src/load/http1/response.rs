@@ -104,7 +104,6 @@ pub type ReadAnswer = (Option<u16>, Vec<u8>, bool);
 ///
 /// # Errors
 /// How the bytes break the protocol.
-#[doc(hidden)]
 pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
     struct Seen(ReadAnswer);
     impl Sink for Seen {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use rows::{Row, good, rows};
 use server::{Server, Step, send};
 use tokio_util::sync::CancellationToken;
-use tokmark::load::{LiveCounters, Options, Target, drive};
-use tokmark::metrics::record::{Outcome, RequestRecord};
-use tokmark::plan::LoadPoint;
-use tokmark::prompts::{Learned, Prompts, TokenizerCache};
+use tokmark::internals::load::{LiveCounters, Options, Target, drive};
+use tokmark::internals::metrics::{Outcome, RequestRecord};
+use tokmark::internals::plan::LoadPoint;
+use tokmark::internals::prompts::{Learned, Prompts, TokenizerCache};
 
 /// No point of these tests may take longer: a hang is a failure, not a wait.
 const BOUND: Duration = Duration::from_secs(300);

@@ -4,8 +4,8 @@
 use super::rows::{DONE, FINISH, ROLE, TOKEN, USAGE, parts, stream, stream_head};
 use super::server::{Server, Step, send};
 use super::{outcomes, point, run};
-use tokmark::metrics::record::{Outcome, RequestRecord};
-use tokmark::plan::LoadPoint;
+use tokmark::internals::metrics::{Outcome, RequestRecord};
+use tokmark::internals::plan::LoadPoint;
 
 /// The record of one request answered so.
 fn record(steps: Vec<Step>) -> RequestRecord {
