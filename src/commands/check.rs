@@ -9,7 +9,7 @@ use serde_json::json;
 use super::planning::{self, Planned};
 use super::printer::Printer;
 use crate::document::InputErrors;
-use crate::flags::Global;
+use crate::flags::{Global, PlanFlags};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
 use crate::planner::scale::is_size;
@@ -22,15 +22,18 @@ pub struct CheckArgs {
     /// Recipes: file, name or alias
     #[arg(value_name = "RECIPE", required_unless_present = "all")]
     recipes: Vec<String>,
-    /// Every recipe there is
+    /// Check every recipe
     #[arg(long, conflicts_with = "recipes")]
     all: bool,
-    /// Do not look for weights and container images given by path on this machine
+    /// Skip weights and container images given by path
     #[arg(long)]
     no_weights_check: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: PlanFlags,
 }
 
 /// Runs the verb. The first class of error ends it, after all errors of that class were found: files that do not

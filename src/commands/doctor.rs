@@ -8,7 +8,7 @@ use crate::doctor::examine::{Examination, gpu_types};
 use crate::doctor::{Finding, Status};
 use crate::error::{self, Ended};
 use crate::executor::Slurm;
-use crate::flags::Global;
+use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
 use crate::site::SiteFile;
 
@@ -27,6 +27,9 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: ExperimentFlags,
 }
 
 /// Runs the verb. Exit code 2 after a failed check, 3 if Slurm does not answer.

@@ -21,7 +21,7 @@ pub struct ExecArgs {
     /// The frozen plan
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
-    /// The job script, to keep a copy of it
+    /// The job script, to copy into the experiment
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
 }

@@ -53,6 +53,12 @@ pub struct InitArgs {
     /// tokmark binary for nodes of an architecture, e.g. aarch64=/shared/bin/tokmark (repeatable)
     #[arg(long = "binary", value_name = "ARCH=PATH")]
     binaries: Vec<String>,
+    /// GPU type that jobs use when none is named [default: the one of the partition]
+    #[arg(long, value_name = "TYPE")]
+    gpu: Option<String>,
+    /// Folder of the experiments [default: ./experiments]
+    #[arg(long, value_name = "DIR")]
+    experiments: Option<String>,
 }
 
 /// Runs the verb.
@@ -62,7 +68,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     if !args.print && !args.force && path.symlink_metadata().is_ok() {
         return Err(is_there(path).into());
     }
-    let mut choice = choice(global, args)?;
+    let mut choice = choice(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let survey = runtime.block_on(survey(&Slurm::default()))?;
     let groups = gpu_groups(&survey.open_nodes(), &survey.archs);
@@ -95,7 +101,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     Ok(printer.hint(format!("next: read it, then run: tokmark doctor{}", site_option(path)))?)
 }
 
-fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
+fn choice(args: &InitArgs) -> Result<Choice, InputError> {
     let container = args.container.as_deref().map(|name| {
         let known = [ContainerRuntime::None, ContainerRuntime::Pyxis, ContainerRuntime::Apptainer];
         known.into_iter().find(|runtime| runtime.name() == name).ok_or_else(|| {
@@ -118,10 +124,10 @@ fn choice(global: &Global, args: &InitArgs) -> Result<Choice, InputError> {
         account: args.account.clone(),
         qos: args.qos.clone(),
         reservation: args.reservation.clone(),
-        gpu: global.gpu.clone(),
+        gpu: args.gpu.clone(),
         container: container.transpose()?,
         binary: binary?,
-        experiments: global.experiments.as_ref().map(|path| path.display().to_string()),
+        experiments: args.experiments.clone(),
     })
 }
 

@@ -1,9 +1,11 @@
 //! One short file or folder per verb; the only place that prints, through one printer.
 
+mod arrival_args;
 pub mod bench;
 pub mod check;
 pub mod doctor;
 pub mod exec;
+mod flag_layer;
 pub mod init;
 pub mod jobs;
 pub mod list;
@@ -14,7 +16,6 @@ mod printer;
 mod progress;
 mod prompt_args;
 pub mod prompts;
-mod ramp_args;
 pub mod render;
 mod results;
 pub mod run;
@@ -24,5 +25,3 @@ pub mod sim;
 pub mod submit;
 mod target_args;
 pub mod verify;
-
-pub(crate) use planning::no_recipe;

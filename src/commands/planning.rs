@@ -59,17 +59,6 @@ pub(crate) fn chosen(global: &Global) -> Choices {
     Choices { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Choices::default() }
 }
 
-/// Options about the load of a recipe, given to a verb that plans none.
-pub(crate) fn no_recipe(global: &Global) -> Result<(), InputErrors> {
-    let options = [("--scale-load", global.scale_load.is_some()), ("--rehearse", global.rehearse)];
-    match options.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((option, _)) => Err(InputError::new(option, "found with a verb that plans no recipe")
-            .expected("show, check, render, run, submit, prompts or doctor")
-            .into()),
-    }
-}
-
 /// How much of the load `--rehearse` drives when `--scale-load` says nothing.
 const REHEARSAL: f64 = 0.01;
 
@@ -291,10 +280,7 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
         // The one of a server that is not started yet is not known; any address of its kind does.
         let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
         let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
-        connection::target(urls, &plan.model.served_name, &here).map_err(|mut error| {
-            error.origin = plan.place_of(error.key.as_deref().unwrap_or_default());
-            error
-        })?;
+        connection::target(urls, &plan.model.served_name, &here).map_err(|error| plan.locate(error))?;
     }
     Ok(())
 }
@@ -304,16 +290,17 @@ pub(crate) fn check_connection(plan: &Plan, secrets: bool) -> Result<(), InputEr
 pub(crate) fn check_prompts(plan: &Plan) -> Result<(), InputErrors> {
     let points = plan.points().map(|(_, point)| point);
     prompts::check::check(points, &TokenizerCache::default()).map_err(|InputErrors(errors)| {
-        let located = errors.into_iter().map(|mut error| {
-            // A value of the recipe, not a file of its own.
-            if let Some(key) = error.key.as_ref() {
-                error.problem = format!("{} of {}", error.problem, error.origin);
-                error.origin = plan.place_of(key);
-            }
-            error
-        });
-        InputErrors(located.collect())
+        InputErrors(errors.into_iter().map(|error| prompts_error(plan, error)).collect())
     })
+}
+
+/// Adds the place of the value to an error about prompts that is about a value of the recipe, not about a file of its own.
+pub(crate) fn prompts_error(plan: &Plan, error: InputError) -> InputError {
+    if error.key.is_none() {
+        return error;
+    }
+    let problem = format!("{} of {}", error.problem, error.origin);
+    plan.locate(InputError { problem, ..error })
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.

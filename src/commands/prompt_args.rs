@@ -1,19 +1,12 @@
-//! Options of `bench` and `prompts` that say what is sent.
-
-use std::path::Path;
+//! Flags of `bench` and `prompts` about what is sent.
 
 use clap::Args;
 
-use crate::document::{InputError, InputErrors};
-use crate::plan::Endpoint;
-use crate::planner::prompts::{self, Asked, Said};
-use crate::recipe::prompts::{
-    ConversationSection, DatasetKind, DatasetSection, PrefixSection, PromptSection, RangeSection, Style,
-    TraceKind, TraceSection,
-};
+use super::flag_layer::FlagLayer;
+use crate::recipe::prompts::{DatasetKind, RangeSection, TraceKind};
 use crate::recipe::units::Span;
 
-/// Lengths when nothing says so, tokens.
+/// Lengths of synthetic prompts and their answers, tokens.
 const LENGTH: u32 = 128;
 
 /// What is sent.
@@ -24,52 +17,52 @@ pub(super) struct PromptArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     isl: Option<u32>,
     /// Standard deviation of the prompt length
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    isl_stddev: u32,
-    /// Output length, tokens [default: 128, or that of the file]
+    #[arg(long, value_name = "S")]
+    isl_stddev: Option<u32>,
+    /// Output length, tokens [default: 128; with a dataset the length of its answers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     osl: Option<u32>,
     /// Standard deviation of the output length
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    osl_stddev: u32,
+    #[arg(long, value_name = "S")]
+    osl_stddev: Option<u32>,
     /// Draw lengths evenly: vllm:R from L(1-R) to L(1+R), sa-bench:R from LR to L
     #[arg(long, value_name = "KIND:R", value_parser = range)]
     length_range: Option<RangeSection>,
-    /// Real prompts: dolly, sharegpt, openassistant or jsonl, and the file
+    /// Send real prompts from a file: dolly, sharegpt, openassistant or jsonl
     #[arg(long, value_name = "KIND:PATH", value_parser = dataset)]
     dataset: Option<(DatasetKind, String)>,
-    /// Shortest real prompt that is used, tokens
+    /// Skip shorter prompts of the dataset, tokens
     #[arg(long, value_name = "N", requires = "dataset")]
     min_prompt: Option<u32>,
-    /// Longest real prompt that is used, tokens
+    /// Skip longer prompts of the dataset, tokens
     #[arg(long, value_name = "N", requires = "dataset")]
     max_prompt: Option<u32>,
-    /// Lengths, arrivals and shared blocks of a trace: mooncake, burstgpt or azure, and the file
+    /// Take lengths, arrivals and shared blocks from a trace: mooncake, burstgpt or azure
     #[arg(long, value_name = "KIND:PATH", group = "open", value_parser = trace, conflicts_with = "dataset")]
     trace: Option<(TraceKind, String)>,
-    /// The trace's clock runs this many times as fast
+    /// Run the clock of the trace X times as fast
     #[arg(long, value_name = "X", requires = "trace")]
     speedup: Option<f64>,
-    /// Time of the trace that is left out at its start
+    /// Leave out this much time at the start of the trace
     #[arg(long, value_name = "TIME", requires = "trace")]
     trace_start: Option<Span>,
-    /// Longer prompts of the trace are cut to this many tokens
+    /// Cut longer prompts of the trace to this many tokens
     #[arg(long, value_name = "N", requires = "trace")]
     max_isl: Option<u32>,
-    /// Longer answers of the trace are cut to this many tokens
+    /// Cut longer answers of the trace to this many tokens
     #[arg(long, value_name = "N", requires = "trace")]
     max_osl: Option<u32>,
-    /// How tokens are counted: builtin (a word a token), o200k_harmony, or a tokenizer.json or its folder [default: builtin]
+    /// Count tokens with builtin (one per word), o200k_harmony, or a tokenizer.json or its folder [default: builtin]
     #[arg(long, value_name = "PATH|NAME")]
     tokenizer: Option<String>,
     /// Words of synthetic prompts [default: random]
     #[arg(long, value_name = "STYLE", value_parser = ["random", "natural"])]
     style: Option<String>,
-    /// Send token numbers in place of text (completions only)
+    /// Send token ids instead of text (completions only)
     #[arg(long)]
     token_ids: bool,
-    /// Stirs the first words of each prompt, so that no run finds another's in a cache [default of bench: drawn]
-    #[arg(long, value_name = "N")]
+    /// Number mixed into the first words of each prompt, so that no run repeats the prompts of another [default of bench: random]
+    #[arg(long, value_name = "N", value_parser = natural())]
     salt: Option<u64>,
     /// Do not begin each prompt with words of its own
     #[arg(long)]
@@ -77,16 +70,16 @@ pub(super) struct PromptArgs {
     /// Tokens of a system prompt that all requests share
     #[arg(long, value_name = "N")]
     system_tokens: Option<u32>,
-    /// Prefixes in a pool
+    /// Number of prefixes that requests share
     #[arg(long, value_name = "N", requires = "prefix_tokens")]
     prefix_pool: Option<u32>,
-    /// Tokens of each prefix of the pool
+    /// Tokens of each shared prefix
     #[arg(long, value_name = "N", requires = "prefix_pool")]
     prefix_tokens: Option<u32>,
-    /// Share of the requests that begin with a prefix of the pool [default: 1]
+    /// Share of the requests that begin with a shared prefix [default: 1]
     #[arg(long, value_name = "R", requires = "prefix_pool")]
     prefix_hit_ratio: Option<f64>,
-    /// Conversations of this many turns; concurrency and requests then count conversations
+    /// Hold conversations of this many turns; concurrency and requests then count conversations
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     turns: Option<u32>,
     /// Standard deviation of the turns
@@ -95,7 +88,7 @@ pub(super) struct PromptArgs {
     /// Tokens of the user's messages after the first [default: isl]
     #[arg(long, value_name = "N", requires = "turns")]
     turn_isl: Option<u32>,
-    /// Standard deviation of those
+    /// Standard deviation of those tokens
     #[arg(long, value_name = "S", requires = "turns")]
     turn_isl_stddev: Option<u32>,
     /// Mean time between an answer and the next message
@@ -104,12 +97,17 @@ pub(super) struct PromptArgs {
     /// Standard deviation of that time
     #[arg(long, value_name = "TIME", requires = "turns")]
     think_time_stddev: Option<Span>,
-    /// Prompt and answer together never exceed this many tokens: older turns are left out
+    /// Leave out older turns so that prompt and answer together stay within this many tokens
     #[arg(long, value_name = "N", requires = "turns")]
     max_context: Option<u32>,
-    /// Path that is POSTed to before each load point, to empty the prefix cache
+    /// Empty the prefix cache before each load point by a POST to this path
     #[arg(long, value_name = "PATH")]
     reset_cache: Option<String>,
+}
+
+/// A number that TOML can hold.
+pub(super) fn natural() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
 fn dataset(text: &str) -> Result<(DatasetKind, String), String> {
@@ -141,104 +139,49 @@ fn range(text: &str) -> Result<RangeSection, String> {
 }
 
 impl PromptArgs {
-    /// What stirs the first words, when it is given.
-    pub(super) fn salt(&self) -> Option<u64> {
-        self.salt
+    /// Lays the flags over a recipe.
+    pub(super) fn lay(&self, layer: &mut FlagLayer) {
+        layer.set("--isl", "load.isl", self.isl);
+        layer.set("--isl-stddev", "load.isl_stddev", self.isl_stddev);
+        layer.set("--osl", "load.osl", self.osl);
+        layer.set("--osl-stddev", "load.osl_stddev", self.osl_stddev);
+        layer.set("--length-range", "load.length_range", self.length_range);
+        layer.set("--dataset", "load.prompts.dataset.kind", self.dataset.as_ref().map(|(kind, _)| kind));
+        layer.set("--dataset", "load.prompts.dataset.path", self.dataset.as_ref().map(|(_, path)| path));
+        layer.set("--min-prompt", "load.prompts.dataset.min_tokens", self.min_prompt);
+        layer.set("--max-prompt", "load.prompts.dataset.max_tokens", self.max_prompt);
+        layer.set("--trace", "load.prompts.trace.kind", self.trace.as_ref().map(|(kind, _)| kind));
+        layer.set("--trace", "load.prompts.trace.path", self.trace.as_ref().map(|(_, path)| path));
+        layer.set("--speedup", "load.prompts.trace.speedup", self.speedup);
+        layer.set("--trace-start", "load.prompts.trace.start", self.trace_start);
+        layer.set("--max-isl", "load.prompts.trace.max_isl", self.max_isl);
+        layer.set("--max-osl", "load.prompts.trace.max_osl", self.max_osl);
+        layer.set("--tokenizer", "load.prompts.tokenizer", self.tokenizer.as_ref());
+        layer.set("--style", "load.prompts.style", self.style.as_ref());
+        layer.switch("--token-ids", "load.prompts.token_ids", self.token_ids, true);
+        layer.set("--salt", "load.prompts.salt", self.salt);
+        layer.switch("--not-unique", "load.prompts.unique", self.not_unique, false);
+        layer.set("--system-tokens", "load.prompts.prefix.system_tokens", self.system_tokens);
+        layer.set("--prefix-pool", "load.prompts.prefix.pool", self.prefix_pool);
+        layer.set("--prefix-tokens", "load.prompts.prefix.pool_tokens", self.prefix_tokens);
+        layer.set("--prefix-hit-ratio", "load.prompts.prefix.hit_ratio", self.prefix_hit_ratio);
+        layer.set("--turns", "load.prompts.conversation.turns", self.turns);
+        layer.set("--turns-stddev", "load.prompts.conversation.turns_stddev", self.turns_stddev);
+        layer.set("--turn-isl", "load.prompts.conversation.turn_isl", self.turn_isl);
+        layer.set("--turn-isl-stddev", "load.prompts.conversation.turn_isl_stddev", self.turn_isl_stddev);
+        layer.set("--think-time", "load.prompts.conversation.think_time", self.think_time);
+        layer.set(
+            "--think-time-stddev",
+            "load.prompts.conversation.think_time_stddev",
+            self.think_time_stddev,
+        );
+        layer.set("--max-context", "load.prompts.conversation.max_context", self.max_context);
+        layer.set("--reset-cache", "load.prompts.reset_cache", self.reset_cache.as_ref());
     }
 
-    /// Whether anything but a salt is given.
-    pub(super) fn is_given(&self) -> bool {
-        let lengths = [self.isl, self.osl].iter().any(Option::is_some)
-            || self.isl_stddev > 0
-            || self.osl_stddev > 0
-            || self.length_range.is_some();
-        lengths || PromptSection { salt: None, ..self.section() } != PromptSection::default()
+    /// Lays the flags over the recipe of `bench`, which has no lengths because a file of prompts may have its own.
+    pub(super) fn lay_with_lengths(&self, layer: &mut FlagLayer) {
+        let length = (self.dataset.is_none() && self.trace.is_none()).then_some(LENGTH);
+        Self { isl: self.isl.or(length), osl: self.osl.or(length), ..self.clone() }.lay(layer);
     }
-
-    /// Whether arrivals come from a trace.
-    pub(super) fn has_trace(&self) -> bool {
-        self.trace.is_some()
-    }
-
-    fn section(&self) -> PromptSection {
-        let dataset = self.dataset.as_ref().map(|(kind, path)| DatasetSection {
-            kind: Some(*kind),
-            path: Some(path.clone()),
-            min_tokens: self.min_prompt,
-            max_tokens: self.max_prompt,
-            dedupe: None,
-        });
-        let trace = self.trace.as_ref().map(|(kind, path)| TraceSection {
-            kind: Some(*kind),
-            path: Some(path.clone()),
-            speedup: self.speedup,
-            start: self.trace_start,
-            max_isl: self.max_isl,
-            max_osl: self.max_osl,
-        });
-        let prefix = PrefixSection {
-            system_tokens: self.system_tokens,
-            pool: self.prefix_pool,
-            pool_tokens: self.prefix_tokens,
-            hit_ratio: self.prefix_hit_ratio,
-        };
-        let conversation = self.turns.map(|turns| ConversationSection {
-            turns: Some(turns),
-            turns_stddev: self.turns_stddev,
-            turn_isl: self.turn_isl,
-            turn_isl_stddev: self.turn_isl_stddev,
-            think_time: self.think_time,
-            think_time_stddev: self.think_time_stddev,
-            max_context: self.max_context,
-        });
-        PromptSection {
-            tokenizer: self.tokenizer.clone(),
-            style: self
-                .style
-                .as_deref()
-                .map(|style| if style == "natural" { Style::Natural } else { Style::Random }),
-            token_ids: self.token_ids.then_some(true),
-            unique: self.not_unique.then_some(false),
-            salt: self.salt,
-            reset_cache: self.reset_cache.clone(),
-            dataset,
-            trace,
-            prefix: (prefix != PrefixSection::default()).then_some(prefix),
-            conversation,
-        }
-    }
-
-    /// What these options come to.
-    pub(super) fn said(&self, endpoint: Endpoint) -> Result<Said, InputErrors> {
-        let synthetic = self.dataset.is_none() && self.trace.is_none();
-        let asked = Asked {
-            isl: self.isl.or(synthetic.then_some(LENGTH)),
-            isl_stddev: self.isl_stddev,
-            osl: self.osl.or(synthetic.then_some(LENGTH)),
-            osl_stddev: self.osl_stddev,
-            range: self.length_range,
-            mix: &[],
-            prompts: self.section(),
-            endpoint: Some(endpoint),
-            folder: None::<&Path>,
-            model_folder: None,
-        };
-        prompts::said(&asked, &|key, problem| InputError::new(flag(key), problem)).map_err(InputErrors)
-    }
-}
-
-/// The option that sets a key of `[load]`.
-fn flag(key: &str) -> String {
-    let last = key.rsplit('.').next().unwrap_or(key).replace('_', "-");
-    let name = match key {
-        "prompts.dataset.min_tokens" => "min-prompt",
-        "prompts.dataset.max_tokens" => "max-prompt",
-        "prompts.trace.start" => "trace-start",
-        "prompts.prefix" | "prompts.prefix.pool" => "prefix-pool",
-        "prompts.prefix.hit_ratio" => "prefix-hit-ratio",
-        "prompts.conversation" => "turns",
-        key if key.starts_with("length_range") => "length-range",
-        _ => &last,
-    };
-    format!("--{name}")
 }

@@ -6,25 +6,27 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::prompt_args::PromptArgs;
+use super::flag_layer::{self, FlagLayer};
+use super::prompt_args::{PromptArgs, natural};
 use super::{output, planning};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
-use crate::flags::Global;
+use crate::flags::{Global, PlanFlags};
 use crate::load::request_body;
 use crate::metrics::Distribution;
 use crate::metrics::dialects::aiperf;
 use crate::metrics::record::Phase;
-use crate::plan::{Endpoint, LoadPoint, Stop, point_id};
-use crate::planner::prompts::Said;
+use crate::plan::choices::Choices;
+use crate::plan::{Endpoint, LoadPoint, Plan, Stop};
 use crate::prompts::{Content, Learned, PromptPlan, Prompts, TokenizerCache};
 use crate::report::chart::{Chart, Series};
 use crate::report::table::Table;
+use crate::site::SiteFile;
 
-/// Prompts shown when nothing else is asked for.
+/// Prompts shown without any option.
 const SHOWN: u64 = 3;
 
-/// Prompts that are made when nothing says how many.
+/// Prompts that are made without a recipe and without `--requests`.
 const MADE: u64 = 100;
 
 /// Bars of a histogram.
@@ -36,7 +38,7 @@ const BAR: usize = 40;
 /// Arguments of `prompts`.
 #[derive(Debug, Args)]
 pub struct PromptsArgs {
-    /// Recipe: file, name or alias. Without one the options below say what is made
+    /// Recipe: file, name or alias. Without one the options below describe the prompts
     recipe: Option<String>,
     /// Load point of the recipe [default: the first]
     #[arg(long, value_name = "ID", requires = "recipe")]
@@ -47,35 +49,38 @@ pub struct PromptsArgs {
     /// Lengths: figures and a histogram
     #[arg(long)]
     stats: bool,
-    /// How many prompts and tokens
+    /// Number of prompts and tokens
     #[arg(long)]
     count: bool,
-    /// Write all prompts: .txt, .jsonl (with lengths and request bodies), or .json (AIPerf's inputs.json)
+    /// Save all prompts: .txt, .jsonl (with lengths and request bodies), or .json (AIPerf's inputs.json)
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Draw the histogram of the prompt lengths
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Prompts to make [default: those of the load point; 100 without a recipe]
+    /// Number of prompts to make [default: the load point's; 100 without a recipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
-    /// Those of the warm-up
+    /// Show the prompts of the warm-up instead
     #[arg(long)]
     warmup: bool,
     /// Model name in the request bodies
     #[arg(long, value_name = "NAME", conflicts_with = "recipe")]
     model: Option<String>,
-    /// Endpoint
-    #[arg(long, default_value = "chat", value_parser = ["chat", "completions"], conflicts_with = "recipe")]
-    endpoint: String,
-    /// Seed of prompts and lengths
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "recipe")]
-    seed: u64,
+    /// Endpoint [default: chat]
+    #[arg(long, value_parser = ["chat", "completions"], conflicts_with = "recipe")]
+    endpoint: Option<String>,
+    /// Seed of prompts and lengths [default: 0]
+    #[arg(long, value_name = "N", value_parser = natural(), conflicts_with = "recipe")]
+    seed: Option<u64>,
     /// As JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     prompts: PromptArgs,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: PlanFlags,
 }
 
 /// A load point, its prompts and how many of them.
@@ -120,56 +125,56 @@ pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
 }
 
 fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
-    let (mut point, model) = match &args.recipe {
-        Some(recipe) => of_recipe(global, args, recipe)?,
-        None => of_options(args)?,
-    };
-    if let Some(salt) = args.prompts.salt() {
-        point.prompts.salt = Some(salt);
-    }
+    let plan = plan(global, args)?;
+    let mut point = chosen_point(&plan, args)?.clone();
     let phase = if args.warmup { Phase::Warmup } else { Phase::Measure };
-    if let Some(requests) = args.requests {
+    if let Some(requests) = args.requests.or(args.recipe.is_none().then_some(MADE)) {
         point.stop = Stop::Requests(requests);
     }
-    let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default())?;
+    let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default())
+        .map_err(|error| planning::prompts_error(&plan, error))?;
     let count = match phase {
         Phase::Warmup => args.requests.unwrap_or(point.warmup_requests),
         Phase::Measure | Phase::CoolDown => prompts.planned(&point),
     };
-    Ok(Made { point, model, prompts, phase, count })
+    Ok(Made { point, model: plan.model.served_name, prompts, phase, count })
 }
 
-fn of_recipe(global: &Global, args: &PromptsArgs, recipe: &str) -> Result<(LoadPoint, String), InputErrors> {
-    if args.prompts.is_given() {
-        return Err(InputError::new("prompts", "found options of a load beside a recipe")
+/// Plans the named recipe, of which a salt alone may be given anew, or the recipe that the flags make.
+fn plan(global: &Global, args: &PromptsArgs) -> Result<Plan, InputErrors> {
+    let mut layer = FlagLayer::default();
+    layer.set("--model", "model.name", args.model.as_ref());
+    layer.set("--endpoint", "load.endpoint", args.endpoint.as_ref());
+    layer.set("--seed", "load.seed", args.seed);
+    let Some(recipe) = &args.recipe else {
+        args.prompts.lay_with_lengths(&mut layer);
+        let choices = Choices { flags: layer.finish()?, ..planning::chosen(global) };
+        let site = SiteFile::default();
+        return Ok(planning::plan_file(global, &site, flag_layer::recipe()?, choices)?.plan);
+    };
+    args.prompts.lay(&mut layer);
+    let flags = layer.finish()?;
+    if let Some(other) = flags.iter().find(|flag| flag.key != "load.prompts.salt") {
+        return Err(InputError::new(&other.flag, "found beside a recipe")
             .expected("a recipe, or options")
             .next("change the recipe's values with --set load.KEY=VALUE")
             .into());
     }
-    let planned = planning::plan(global, recipe, None)?;
-    let plan = &planned.plan;
+    Ok(planning::plan_with(global, recipe, Choices { flags, ..planning::chosen(global) })?.plan)
+}
+
+fn chosen_point<'a>(plan: &'a Plan, args: &PromptsArgs) -> Result<&'a LoadPoint, InputError> {
     let mut points = plan.points().map(|(_, point)| point);
     let found = match &args.point {
         None => points.next(),
         Some(id) => points.find(|point| point.id == *id),
     };
-    let Some(point) = found else {
+    found.ok_or_else(|| {
         let known: Vec<&str> = plan.points().map(|(_, point)| point.id.as_str()).collect();
-        let id = args.point.clone().unwrap_or_default();
-        return Err(InputError::new("--point", format!("{} has no load point {id:?}", plan.name))
+        let id = args.point.as_deref().unwrap_or_default();
+        InputError::new("--point", format!("{} has no load point {id:?}", plan.name))
             .expected(format!("one of {}", known.join(", ")))
-            .into());
-    };
-    Ok((point.clone(), plan.model.served_name.clone()))
-}
-
-fn of_options(args: &PromptsArgs) -> Result<(LoadPoint, String), InputErrors> {
-    let endpoint = if args.endpoint == "completions" { Endpoint::Completions } else { Endpoint::Chat };
-    let Said { isl, osl, prompts } = args.prompts.said(endpoint)?;
-    let point = LoadPoint::plain(1, Stop::Requests(args.requests.unwrap_or(MADE)));
-    let id = point_id(isl, osl, &prompts, &point.arrival);
-    let point = LoadPoint { id, isl, osl, prompts, endpoint, seed: args.seed, ..point };
-    Ok((point, args.model.clone().unwrap_or_else(|| "model".into())))
+    })
 }
 
 impl Made {

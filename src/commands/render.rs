@@ -9,7 +9,7 @@ use super::planning;
 use super::printer::Printer;
 use crate::deploy::{place, spawn};
 use crate::experiment::files;
-use crate::flags::Global;
+use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
 use crate::recipe::secret;
@@ -26,12 +26,15 @@ pub struct RenderArgs {
     /// Write the script to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The job does not end over the model's weights: it says what is wrong with them and goes on
+    /// Let the job only warn about faulty model weights
     #[arg(long)]
     no_weights_check: bool,
     /// Also show each process: argv, environment (secrets masked), node and GPUs, with made-up hosts
     #[arg(long)]
     explain: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: ExperimentFlags,
 }
 
 /// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.

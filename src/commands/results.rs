@@ -7,10 +7,15 @@ use super::verify;
 use crate::error::GateFailed;
 use crate::metrics::Rating;
 use crate::plan::Plan;
-use crate::report::{Row, closing};
+use crate::report::{PointResult, closing};
 
 /// The closing table, where the results are, and how to compare them with published figures.
-pub(crate) fn show(printer: Printer, plan: Option<&Plan>, rows: &[Row], dir: &Path) -> std::io::Result<()> {
+pub(crate) fn show(
+    printer: Printer,
+    plan: Option<&Plan>,
+    rows: &[PointResult],
+    dir: &Path,
+) -> std::io::Result<()> {
     if !rows.is_empty() {
         printer.line(closing::table(rows))?;
     }
@@ -22,7 +27,7 @@ pub(crate) fn show(printer: Printer, plan: Option<&Plan>, rows: &[Row], dir: &Pa
 }
 
 /// Invalid results fail the gate.
-pub(crate) fn gate(rows: &[Row]) -> anyhow::Result<()> {
+pub(crate) fn gate(rows: &[PointResult]) -> anyhow::Result<()> {
     let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
     if invalid > 0 {
         return Err(GateFailed(format!(

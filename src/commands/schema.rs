@@ -17,10 +17,10 @@ use crate::site::Site;
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// recipe, launcher, site or summary
+    /// Which one: recipe, launcher, site or summary
     #[arg(required_unless_present = "output")]
     name: Option<String>,
-    /// Write all of them into a folder
+    /// Write all of them to a folder
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     output: Option<PathBuf>,
 }

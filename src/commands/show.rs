@@ -6,7 +6,7 @@ use serde_json::json;
 use super::planning::{self, Planned};
 use super::printer::Printer;
 use crate::document::join;
-use crate::flags::Global;
+use crate::flags::{Global, PlanFlags};
 use crate::planner::scale::offered;
 use crate::planner::sources;
 use crate::recipe::Published;
@@ -20,9 +20,12 @@ pub struct ShowArgs {
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: PlanFlags,
 }
 
 /// Runs the verb.

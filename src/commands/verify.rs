@@ -13,12 +13,12 @@ use crate::analyze::published::Figures;
 use crate::analyze::verify::{Verification, verify};
 use crate::document::InputError;
 use crate::error::GateFailed;
-use crate::flags::Global;
+use crate::flags::{Global, HistoryFlags};
 use crate::history::{self, Entry, Named};
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::recipe::find;
-use crate::report::{self, Row, verification};
+use crate::report::{self, PointResult, verification};
 use crate::site::SiteFile;
 
 /// Arguments of `verify`.
@@ -31,12 +31,15 @@ pub struct VerifyArgs {
     /// Job ids, experiment names, directories, `last`, or suites
     #[arg(value_name = "EXPERIMENT", default_value = "last")]
     named: Vec<String>,
-    /// Take the figures from this recipe (file, name or alias), not from the one that was run
+    /// Take the published figures from this recipe (file, name or alias)
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<String>,
-    /// As JSON; of several experiments a list
+    /// Print JSON; a list for several experiments
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: HistoryFlags,
 }
 
 /// An experiment and what came of its figures.
@@ -117,7 +120,7 @@ fn of_experiment(entry: &Entry, recipe: Option<&str>) -> anyhow::Result<Verified
 }
 
 /// How to compare a run with the published figures; `None` when none are for it.
-pub(super) fn advice(plan: &Plan, rows: &[Row], dir: &Path) -> Option<String> {
+pub(super) fn advice(plan: &Plan, rows: &[PointResult], dir: &Path) -> Option<String> {
     let is_simulated = plan.simulated || rows.is_empty() || rows.iter().any(|row| row.summary.simulated);
     let figures = plan.resolved.get("published")?.as_array()?;
     let is_ours = |figure: &serde_json::Value| figure["gpu"] == plan.gpu.kind.as_str();

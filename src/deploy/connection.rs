@@ -1,7 +1,7 @@
 //! The target of the load: the endpoint's URLs with what the recipe says about the connection, secrets read.
 
 use super::secrets;
-use crate::document::InputError;
+use crate::document::{InputError, join};
 use crate::load::{Target, TargetError, Tls};
 use crate::plan::{Connection, Proxy};
 
@@ -15,7 +15,7 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
             .map_err(|error| InputError { key: Some(format!("deploy.connection.{key}")), ..error })
     };
     let headers = connection.headers.iter().map(|(name, value)| {
-        let value = read(&format!("headers.{name}"), value)?;
+        let value = read(&join("headers", name), value)?;
         Ok((name.clone(), value))
     });
     let target = Target {
@@ -39,7 +39,7 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
 fn key_of(error: &TargetError) -> String {
     match error {
         TargetError::NoUrl | TargetError::Url { .. } | TargetError::Credentials { .. } => "deploy.url".into(),
-        TargetError::Header { name } => format!("deploy.connection.headers.{name}"),
+        TargetError::Header { name } => join("deploy.connection.headers", name),
         TargetError::Proxy { .. } => "deploy.connection.proxy".into(),
         TargetError::Ca { .. } | TargetError::NoRoots { .. } => "deploy.connection.ca_file".into(),
         TargetError::InsecureWithCa => "deploy.connection.insecure".into(),

@@ -115,8 +115,8 @@ impl<'a> Deployed<'a> {
     ) -> Result<Self, DeployError> {
         let Setup { plan, deployment, .. } = setup;
         let mut urls = placement.placed(setup).endpoint_urls()?;
-        let metrics_urls = metrics_urls(setup, &placement, &urls);
         urls.extend(deployment.more_urls.iter().cloned());
+        let metrics_urls = metrics_urls(setup, &placement, &urls);
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
         let deadline = Arc::new(Deadline::new(deployment, began));
@@ -177,7 +177,10 @@ impl<'a> Deployed<'a> {
         }
         let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
         let spec = &plan.launcher.endpoint;
-        self.simulated |= self.until(ready::endpoint(&self.target, spec, endpoint)).await?;
+        self.simulated |= match deployment.is_awaited() {
+            true => self.until(ready::endpoint(&self.target, spec, endpoint)).await?,
+            false => ready::is_simulated(&self.target).await,
+        };
         let seconds = self.began.elapsed().as_secs_f64();
         self.engine_version = ready::version(&self.target, spec).await;
         self.setup.events.emit(Event::Ready { url: self.url(), seconds });

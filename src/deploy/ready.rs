@@ -137,6 +137,17 @@ pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoi
     }
 }
 
+/// Whether a server of the endpoint calls itself simulated. One that lists no models does not.
+pub async fn is_simulated(target: &Target) -> bool {
+    for server in target.each() {
+        let models = probe::models(&server, PROBE_TIMEOUT).await.unwrap_or_default();
+        if models.iter().any(|model| model.simulated) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Longest version that is written down, in characters: a server may send anything.
 const VERSION_LENGTH: usize = 80;
 

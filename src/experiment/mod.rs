@@ -15,18 +15,13 @@ use crate::plan::Plan;
 pub use event::{Event, EventLog};
 pub use manifest::Manifest;
 
-/// Makes a directory `<folder>/<name>SEPARATOR<UTC time>` that nobody else has: the second one of a second ends in `-2`.
-pub(crate) fn fresh(
-    folder: &Path,
-    name: &str,
-    separator: char,
-    now: jiff::Timestamp,
-) -> std::io::Result<PathBuf> {
+/// Makes a directory `<folder>/<start><UTC time>` that nobody else has: the second one of a second ends in `-2`.
+pub(crate) fn fresh(folder: &Path, start: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     for attempt in 1.. {
         let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
-        let dir = folder.join(format!("{name}{separator}{time}{suffix}"));
+        let dir = folder.join(format!("{start}{time}{suffix}"));
         match fs::create_dir(&dir) {
             Ok(()) => return Ok(dir),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -40,23 +35,52 @@ pub(crate) fn fresh(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experiment {
     dir: PathBuf,
+    /// Folder of the load points.
+    points: PathBuf,
+    is_kept: bool,
 }
 
 impl Experiment {
     /// The directory of a job: `<experiments>/<stem>_<id>`.
     pub fn of_job(plan: &Plan, id: &str) -> Self {
-        Self { dir: Path::new(&plan.experiments).join(format!("{}_{id}", plan.stem)) }
+        Self::whole(Path::new(&plan.experiments).join(format!("{}_{id}", plan.stem)))
     }
 
     /// A new directory for a run that has no job of its own: `<experiments>/<stem>_<place>-<UTC time>`, `place` being `local`
     /// or the job it runs inside of. It is made here so that two runs in one second do not share it.
     pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
-        Ok(Self { dir: fresh(Path::new(&plan.experiments), &format!("{}_{place}", plan.stem), '-', now)? })
+        fresh(Path::new(&plan.experiments), &format!("{}_{place}-", plan.stem), now).map(Self::whole)
+    }
+
+    fn whole(dir: PathBuf) -> Self {
+        Self { points: dir.join("benchmark_logs"), dir, is_kept: true }
+    }
+
+    /// A directory of `bench`: a point's files lie directly in it, those of several in a folder each.
+    pub fn loose(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), points: dir.to_owned(), is_kept: true }
+    }
+
+    /// A new directory of `bench`: `<folder>/<UTC time>`.
+    pub fn loose_by_time(folder: &Path, now: jiff::Timestamp) -> std::io::Result<Self> {
+        Ok(Self::loose(&fresh(folder, "", now)?))
+    }
+
+    /// A temporary directory for a run of which nothing is kept.
+    pub fn scratch(dir: &Path) -> Self {
+        Self { is_kept: false, ..Self::loose(dir) }
     }
 
     /// An existing directory.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        let whole = Self::whole(dir.into());
+        let is_loose = !whole.points.is_dir() && whole.path("plan.json").is_file();
+        if is_loose { Self::loose(&whole.dir) } else { whole }
+    }
+
+    /// Whether anything of it stays; without that a point needs no files.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// The directory.
@@ -79,17 +103,16 @@ impl Experiment {
         self.path("server_logs")
     }
 
-    /// `benchmark_logs`, or a point's folder in it.
+    /// `benchmark_logs`, or a point's folder in it; in a loose directory that directory or a folder in it.
     pub fn point_dir(&self, folder: Option<&str>) -> PathBuf {
-        let logs = self.path("benchmark_logs");
-        folder.map_or_else(|| logs.clone(), |folder| logs.join(folder))
+        folder.map_or_else(|| self.points.clone(), |folder| self.points.join(folder))
     }
 
     /// Creates what is missing of the skeleton: folders, `recipe.toml`, `plan.json`, and the script when there is one.
     /// Submission and job start both call this and neither waits for the other.
     pub fn ensure(&self, plan: &Plan, script: Option<&str>) -> std::io::Result<()> {
-        for folder in ["server_logs", "benchmark_logs"] {
-            fs::create_dir_all(self.path(folder))?;
+        for folder in [&self.server_logs(), &self.points] {
+            fs::create_dir_all(folder)?;
         }
         files::create_once(&self.path("recipe.toml"), plan.recipe.text.as_bytes())?;
         let frozen = serde_json::to_string_pretty(plan).map_err(std::io::Error::other)?;

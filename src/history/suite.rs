@@ -91,7 +91,7 @@ pub struct Suite {
 impl Suite {
     /// Makes a new one in the folder of the experiments: `<name>_<UTC time>/` with the file, verbatim, and the receipt.
     pub fn create(folder: &Path, receipt: Receipt, file: &str) -> std::io::Result<Self> {
-        let dir = fresh(folder, &receipt.name, '_', receipt.created_at)?;
+        let dir = fresh(folder, &format!("{}_", receipt.name), receipt.created_at)?;
         files::create_once(&dir.join("suite.toml"), file.as_bytes())?;
         let text = serde_json::to_string_pretty(&receipt).map_err(std::io::Error::other)?;
         files::create_once(&dir.join("suite.json"), format!("{text}\n").as_bytes())?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::extension::Extension;
-use super::prompts::{PromptKind, PromptSpec};
+use super::prompts::PromptSpec;
 use super::ramp::Ramp;
 pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
 pub use crate::recipe::endpoint::Endpoint;
@@ -414,26 +414,4 @@ impl LoadPoint {
         };
         format!("{load}, at most {most} in flight ({full})")
     }
-}
-
-/// `isl128_osl1000_con64`, `isl128_osl1000_rate12.5`: the stable, readable name of a load point and of its folder. A ramp is
-/// named after its highest value: `isl128_osl1000_ramp64`, `isl128_osl1000_ramprate12.5`. Lengths that come from a file are
-/// named after it: `dolly_osl128_con64`, `sharegpt_con64`, `mooncake`.
-pub fn point_id(isl: Length, osl: Length, prompts: &PromptSpec, arrival: &Arrival) -> String {
-    let lengths = match &prompts.source {
-        PromptKind::Synthetic(_) => format!("isl{}_osl{}", isl.mean, osl.mean),
-        PromptKind::Dataset(dataset) if dataset.own_lengths => dataset.kind.as_str().to_owned(),
-        PromptKind::Dataset(dataset) => format!("{}_osl{}", dataset.kind.as_str(), osl.mean),
-        PromptKind::Trace(trace) => trace.kind.as_str().to_owned(),
-    };
-    let turns =
-        prompts.conversation.map_or(String::new(), |conversation| format!("_turns{}", conversation.turns));
-    let load = match arrival {
-        Arrival::Closed { concurrency: Level::Constant(concurrency) } => format!("_con{concurrency}"),
-        Arrival::Closed { concurrency: Level::Ramp(ramp) } => format!("_ramp{}", ramp.peak()),
-        Arrival::Open { rate: Level::Constant(rate), .. } => format!("_rate{rate}"),
-        Arrival::Open { rate: Level::Ramp(ramp), .. } => format!("_ramprate{}", ramp.peak()),
-        Arrival::Trace { .. } => String::new(),
-    };
-    format!("{lengths}{turns}{load}")
 }

@@ -10,6 +10,7 @@ pub mod extension;
 pub mod facts;
 mod job;
 pub mod load_point;
+mod point_id;
 pub mod pool;
 pub mod port_map;
 pub mod process;
@@ -21,16 +22,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::InputError;
 use crate::launcher::{Launcher, PoolName};
-use crate::recipe::Origins;
+use crate::recipe::{Origin, Origins};
 pub use connection::Connection;
 pub use container::Container;
 pub use extension::Extension;
 pub use job::Job;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, Level, Limit, LoadPoint, MaxTokensField, Proxy, Slo,
-    Spacing, Spread, Stop, WeightedShape, WhenFull, point_id,
+    Spacing, Spread, Stop, WeightedShape, WhenFull,
 };
+pub use point_id::point_id;
 pub use pool::Pool;
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
@@ -193,6 +196,16 @@ impl Deployment {
         self.pools.iter().find(|pool| pool.name == name)
     }
 
+    /// `name` with the deployment's own before it, when there are several.
+    pub fn named(&self, name: &str) -> String {
+        if self.id.is_empty() { name.to_owned() } else { format!("{}_{name}", self.id) }
+    }
+
+    /// Whether the load waits for a first token: not for an endpoint that runs elsewhere with a startup timeout of 0.
+    pub fn is_awaited(&self) -> bool {
+        self.startup_timeout_s > 0.0 || !self.processes.is_empty()
+    }
+
     /// Whether prefill and decode are apart.
     pub fn is_disaggregated(&self) -> bool {
         self.pool(PoolName::Prefill).is_some()
@@ -200,6 +213,16 @@ impl Deployment {
 }
 
 impl Plan {
+    /// An error about the value of its key, with the place that the value comes from. A flag stands for its key.
+    pub fn locate(&self, mut error: InputError) -> InputError {
+        let key = error.key.as_deref().unwrap_or_default();
+        error.origin = self.place_of(key);
+        if matches!(self.origins.get(key), Some(Origin::Flag(_))) {
+            error.key = None;
+        }
+        error
+    }
+
     /// Where the value of a key comes from: its origin, else the recipe file.
     pub fn place_of(&self, key: &str) -> String {
         self.origins.get(key).map_or_else(|| self.recipe.file.clone(), ToString::to_string)
@@ -242,19 +265,13 @@ impl Plan {
         self.points().nth(1).is_some()
     }
 
-    /// Name of a point: that of its folder, or its id when it is the only one.
-    pub fn point_name(&self, deployment: &Deployment, point: &LoadPoint) -> String {
-        self.point_folder(deployment, point).unwrap_or_else(|| point.id.clone())
-    }
-
     /// Folder of a point below `benchmark_logs`; `None` when it is the only one.
     pub fn point_folder(&self, deployment: &Deployment, point: &LoadPoint) -> Option<String> {
-        self.is_sweep().then(|| {
-            if deployment.id.is_empty() {
-                point.id.clone()
-            } else {
-                format!("{}_{}", deployment.id, point.id)
-            }
-        })
+        self.is_sweep().then(|| deployment.named(&point.id))
+    }
+
+    /// Name of a point in reports and events: its folder, or the id of the only one.
+    pub fn point_name(&self, deployment: &Deployment, point: &LoadPoint) -> String {
+        self.point_folder(deployment, point).unwrap_or_else(|| point.id.clone())
     }
 }

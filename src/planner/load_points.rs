@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::arrival;
-use super::build::{Blame, Input, json_map, section, typed};
+use super::build::{Blame, Input, section, typed};
 use super::matrix::{combination_id, product};
 use super::prompts::{self, Asked, Said};
 use crate::document::{InputError, InputErrors};
@@ -88,6 +88,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
     };
     let endpoint = load.endpoint.unwrap_or(Endpoint::Chat);
     let max_tokens_field = max_tokens_field(load, endpoint, blame)?;
+    time_limits(load, blame)?;
     Ok(LoadPoint {
         id: point_id(*isl, *osl, prompts, arrival),
         isl: *isl,
@@ -115,8 +116,24 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         left_out: Vec::new(),
         scaled: None,
         prompts: prompts.clone(),
-        extra_body: json_map(&load.extra_body),
+        extra_body: load.extra_body.clone(),
     })
+}
+
+/// A limit of 0 would fail every request.
+fn time_limits(load: &LoadSection, blame: &Blame<'_>) -> Result<(), InputError> {
+    let limits = [
+        ("request_timeout", load.request_timeout),
+        ("connect_timeout", load.connect_timeout),
+        ("first_token_timeout", load.first_token_timeout),
+        ("stall_timeout", load.stall_timeout),
+    ];
+    match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.seconds() <= 0.0)) {
+        Some((key, _)) => {
+            Err(blame.at(&format!("load.{key}"), "found 0: every request would fail").expected("more than 0"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is said of lengths and prompts.

@@ -41,25 +41,27 @@ impl Resolved {
         if let (false, Some(plain)) = (self.origins.contains_key(&key), in_load) {
             key = plain.to_owned();
         }
-        error.origin = self.origin_of(&key).unwrap_or_else(|| self.document.file.clone());
-        error.key = Some(key);
+        let origin = self.origin_of(&key);
+        // A flag stands for its key.
+        error.key = Some(key).filter(|_| !matches!(origin, Some(Origin::Flag(_))));
+        error.origin = origin.map_or_else(|| self.document.file.clone(), |origin| origin.to_string());
         error
     }
 
-    fn origin_of(&self, key: &str) -> Option<String> {
+    fn origin_of(&self, key: &str) -> Option<Origin> {
         if let Some(origin) = self.origins.get(key) {
-            return Some(origin.to_string());
+            return Some(origin.clone());
         }
         // An item of a list has no origin of its own, but a line when the recipe wrote the list.
         if let Some(list) = key.split_once('[').and_then(|(list, _)| self.origins.get(list)) {
             let in_recipe = matches!(list, Origin::File { file, .. } if *file == self.document.file);
-            return Some(if in_recipe { self.document.at(key) } else { list.to_string() });
+            return Some(if in_recipe { Origin::from(self.document.at(key)) } else { list.clone() });
         }
         let within = |known: &str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
         // A value inside is not the key itself: its file is right, its line is not.
         self.origins.iter().find(|(known, _)| within(known)).map(|(_, origin)| match origin {
-            Origin::File { file, .. } => file.clone(),
-            other => other.to_string(),
+            Origin::File { file, .. } => Origin::File { file: file.clone(), line: None },
+            other => other.clone(),
         })
     }
 }

@@ -6,6 +6,7 @@
 pub mod alternatives;
 pub mod connection;
 pub mod endpoint;
+mod extra_body;
 pub mod find;
 pub mod layers;
 pub mod open_loop;
@@ -160,7 +161,7 @@ pub struct DeploySection {
     /// How the load reaches the endpoint.
     #[serde(skip_serializing_if = "ConnectionSection::is_empty")]
     pub connection: ConnectionSection,
-    /// How long the servers may take until the first token.
+    /// How long the servers may take until the first token. 0 with the launcher `attach`: do not wait for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<Span>,
     /// How long the servers get from each sign of progress in their logs, beyond `startup_timeout`. Default: 10 min.
@@ -315,10 +316,10 @@ pub struct LoadSection {
     /// Objectives for goodput.
     #[serde(skip_serializing_if = "SloSection::is_empty")]
     pub slo: SloSection,
-    /// Merged into every request body.
-    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
-    #[serde(skip_serializing_if = "toml::Table::is_empty")]
-    pub extra_body: toml::Table,
+    /// Merged into every request body: a table, or JSON text where a field is to be `null`.
+    #[schemars(schema_with = "extra_body::schema")]
+    #[serde(deserialize_with = "extra_body::read", skip_serializing_if = "serde_json::Map::is_empty")]
+    pub extra_body: serde_json::Map<String, serde_json::Value>,
 }
 
 /// `[load.slo]`

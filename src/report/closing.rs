@@ -1,9 +1,9 @@
 //! The table that ends a run on the terminal.
 
-use super::{Row, markdown};
+use super::{PointResult, markdown};
 
 /// A row a load point, and below it the stages of ramps, the client's own error and every reason of a verdict.
-pub fn table(rows: &[Row]) -> String {
+pub fn table(rows: &[PointResult]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));

@@ -1,6 +1,6 @@
 //! `summary.csv`: one row a load point, every headline figure, empty where a figure does not apply.
 
-use super::Row;
+use super::PointResult;
 use crate::metrics::stats::Distribution;
 
 pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
@@ -10,7 +10,7 @@ itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_av
 ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons";
 
 /// The whole file.
-pub fn summary(rows: &[Row]) -> String {
+pub fn summary(rows: &[PointResult]) -> String {
     let mut text = format!("{HEAD}\n");
     for row in rows {
         text.push_str(&line(row));
@@ -19,7 +19,7 @@ pub fn summary(rows: &[Row]) -> String {
     text
 }
 
-pub(super) fn line(row: &Row) -> String {
+pub(super) fn line(row: &PointResult) -> String {
     let s = &row.summary;
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
     let mut cells = vec![

@@ -3,32 +3,32 @@
 use serde_json::json;
 
 use super::chart::Chart;
-use super::{Row, Subject, markdown};
+use super::{Header, PointResult, markdown};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
 
 /// The whole page.
 pub fn page(
-    subject: &Subject,
-    rows: &[Row],
+    header: &Header,
+    rows: &[PointResult],
     charts: &[(&'static str, Chart)],
 ) -> Result<String, RenderError> {
     let table = markdown::headline(rows);
-    let verdict = |row: &Row| row.summary.verdict.result.to_string();
+    let verdict = |row: &PointResult| row.summary.verdict.result.to_string();
     let rows_json: Vec<_> = rows
         .iter()
         .zip(&table.rows)
         .map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)}))
         .collect();
-    let facts: Vec<_> = subject.facts.iter().map(|(name, value)| json!([name, value])).collect();
+    let facts: Vec<_> = header.facts.iter().map(|(name, value)| json!([name, value])).collect();
     let stages: Vec<_> = markdown::stages(rows)
         .into_iter()
         .map(|(point, table)| json!({"point": point, "head": table.head, "rows": table.rows}))
         .collect();
     let value = json!({
-        "title": subject.name,
-        "summary": subject.summary,
+        "title": header.name,
+        "summary": header.summary,
         "simulated": rows.iter().any(|row| row.summary.simulated).then_some(markdown::SIMULATED),
         "facts": facts,
         "head": table.head,
@@ -38,7 +38,7 @@ pub fn page(
         "about_stages": markdown::STAGES,
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
-        "recipe": subject.recipe,
+        "recipe": header.recipe,
     });
     render::html("report.html", PAGE, &value)
 }

@@ -1,7 +1,7 @@
 //! `summary.md` and `latency-ttft-summary.md`, and the table that ends a run on the terminal.
 
 use super::table::{Table, maybe, number};
-use super::{Row, Subject, load_of};
+use super::{Header, PointResult, load_of};
 use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::Distribution;
@@ -11,9 +11,8 @@ use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 pub const SIMULATED: &str = "SIMULATED: these figures come from a simulated engine, not from a GPU.";
 
 /// The headline table: one row a point.
-pub fn headline(rows: &[Row]) -> Table {
-    let staged = rows.iter().any(|row| row.summary.stages.is_some());
-    let plain = !staged && rows.iter().all(|row| row.point.starts_with("isl")) && distinct_load(rows);
+pub fn headline(rows: &[PointResult]) -> Table {
+    let plain = differ_in_load_alone(rows);
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let first = match (plain, open) {
         (true, true) => "rate",
@@ -56,7 +55,7 @@ pub fn headline(rows: &[Row]) -> Table {
 }
 
 /// The stages of every point that has a ramp: the point, and a row a stage.
-pub fn stages(rows: &[Row]) -> Vec<(String, Table)> {
+pub fn stages(rows: &[PointResult]) -> Vec<(String, Table)> {
     let staged = rows.iter().filter_map(|row| Some((row, row.summary.stages.as_ref()?)));
     staged.map(|(row, stages)| (row.point.clone(), stage_table(stages))).collect()
 }
@@ -95,7 +94,7 @@ fn latency_cells(latencies: [&Option<Distribution>; 3]) -> impl Iterator<Item = 
 }
 
 /// The turns of every point with conversations: the point, and a row a turn.
-pub fn turns(rows: &[Row]) -> Vec<(String, Table)> {
+pub fn turns(rows: &[PointResult]) -> Vec<(String, Table)> {
     let talked = rows.iter().filter(|row| !row.summary.turns.is_empty());
     talked.map(|row| (row.point.clone(), turn_table(&row.summary.turns))).collect()
 }
@@ -120,8 +119,8 @@ fn turn_table(turns: &[TurnFigures]) -> Table {
 }
 
 /// What prefix caches answered, and the server's count of tokens against the client's: a line a point and figure.
-pub fn tokens(rows: &[Row]) -> Vec<String> {
-    let of = |row: &Row| {
+pub fn tokens(rows: &[PointResult]) -> Vec<String> {
+    let of = |row: &PointResult| {
         let cache = row.summary.prefix_cache.map(|cache| {
             let by = match cache.source {
                 CacheSource::Counters => "servers' counters",
@@ -139,15 +138,17 @@ pub fn tokens(rows: &[Row]) -> Vec<String> {
 pub const STAGES: &str =
     "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
 
-fn distinct_load(rows: &[Row]) -> bool {
-    let mut seen: Vec<Option<f64>> = rows.iter().map(|row| load_of(&row.summary)).collect();
-    seen.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    seen.windows(2).all(|pair| pair[0] != pair[1])
+/// Whether the constant load of each point is enough to tell them apart.
+fn differ_in_load_alone(rows: &[PointResult]) -> bool {
+    let mut loads: Vec<f64> = rows.iter().filter_map(|row| load_of(&row.summary)).collect();
+    loads.sort_unstable_by(f64::total_cmp);
+    loads.dedup();
+    loads.len() == rows.len() && rows.iter().all(|row| row.series == rows[0].series)
 }
 
 /// Reasons of every point that is not plainly valid, one a line; a reason that all of several points have is said once.
-pub fn reasons(rows: &[Row]) -> Vec<String> {
-    let of = |row: &Row| row.summary.verdict.reasons.clone();
+pub fn reasons(rows: &[PointResult]) -> Vec<String> {
+    let of = |row: &PointResult| row.summary.verdict.reasons.clone();
     let common: Vec<String> = match rows {
         [first, _, ..] => of(first)
             .into_iter()
@@ -164,16 +165,16 @@ pub fn reasons(rows: &[Row]) -> Vec<String> {
 }
 
 /// What the client added to its time stamps, at the point where it added most.
-pub fn added_error(rows: &[Row]) -> Option<String> {
+pub fn added_error(rows: &[PointResult]) -> Option<String> {
     let errors = rows.iter().filter_map(|row| row.summary.client.added_error_ms);
     errors.max_by(|a, b| a.p99.total_cmp(&b.p99)).map(|error| error.to_string())
 }
 
 /// `summary.md`
-pub fn summary(subject: &Subject, rows: &[Row]) -> String {
-    let mut text = format!("# {}\n\n{}\n\n", subject.name, subject.summary);
+pub fn summary(header: &Header, rows: &[PointResult]) -> String {
+    let mut text = format!("# {}\n\n{}\n\n", header.name, header.summary);
     push_simulated(&mut text, rows);
-    for (name, value) in &subject.facts {
+    for (name, value) in &header.facts {
         text.push_str(&format!("- {name}: {value}\n"));
     }
     text.push_str(&format!(
@@ -203,23 +204,21 @@ fn push_list(text: &mut String, title: &str, lines: &[String]) {
 }
 
 /// `latency-ttft-summary.md`: every percentile of the latencies, by load.
-pub fn latency(subject: &Subject, rows: &[Row]) -> String {
-    let mut text = format!("# {}: latencies\n\n", subject.name);
+pub fn latency(header: &Header, rows: &[PointResult]) -> String {
+    let mut text = format!("# {}: latencies\n\n", header.name);
     push_simulated(&mut text, rows);
-    type Pick = fn(&Row) -> &Option<Distribution>;
-    let figures: [(&str, Pick); 6] = [
-        ("TTFT (ms)", |row| &row.summary.ttft_ms),
-        ("TTFT from the intended arrival (ms)", |row| &row.summary.ttft_scheduled_ms),
-        ("ITL (ms)", |row| &row.summary.itl_ms),
-        ("ICL (ms)", |row| &row.summary.icl_ms),
-        ("E2E latency (ms)", |row| &row.summary.e2e_ms),
-        ("E2E latency from the intended arrival (ms)", |row| &row.summary.e2e_scheduled_ms),
+    type Pick = fn(&PointResult) -> &Option<Distribution>;
+    // A closed loop schedules nothing.
+    let scheduled = rows.iter().any(|row| row.summary.e2e_scheduled_ms.is_some());
+    let figures: [(&str, bool, Pick); 6] = [
+        ("TTFT (ms)", true, |row| &row.summary.ttft_ms),
+        ("TTFT from the intended arrival (ms)", scheduled, |row| &row.summary.ttft_scheduled_ms),
+        ("ITL (ms)", true, |row| &row.summary.itl_ms),
+        ("ICL (ms)", true, |row| &row.summary.icl_ms),
+        ("E2E latency (ms)", true, |row| &row.summary.e2e_ms),
+        ("E2E latency from the intended arrival (ms)", scheduled, |row| &row.summary.e2e_scheduled_ms),
     ];
-    for (title, pick) in figures {
-        // Nothing is scheduled in a closed loop.
-        if title.contains("intended") && rows.iter().all(|row| pick(row).is_none()) {
-            continue;
-        }
+    for (title, _, pick) in figures.into_iter().filter(|(_, applies, _)| *applies) {
         let mut table = Table::new(["point", "avg", "min", "p50", "p90", "p95", "p99", "max", "std"]);
         for row in rows {
             let d = pick(row).as_ref();
@@ -241,7 +240,7 @@ pub fn latency(subject: &Subject, rows: &[Row]) -> String {
     text
 }
 
-fn push_simulated(text: &mut String, rows: &[Row]) {
+fn push_simulated(text: &mut String, rows: &[PointResult]) {
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("**{SIMULATED}**\n\n"));
     }
@@ -254,15 +253,21 @@ mod tests {
     use crate::metrics::samples::{Ran, failed, point, run, sound};
     use crate::metrics::summary::{Context, summarize};
 
-    fn row(name: &str, ran: &Ran) -> Row {
+    fn row(name: &str, ran: &Ran) -> PointResult {
         let summary = summarize(&point(), ran, &ran.fold(), &Context::default());
-        Row { point: name.into(), deployment: String::new(), gpus: 0, summary }
+        PointResult {
+            point: name.into(),
+            series: "isl100_osl10".into(),
+            deployment: String::new(),
+            gpus: 0,
+            summary,
+        }
     }
 
-    fn page(rows: &[Row]) -> String {
-        let subject =
-            Subject { name: "name".into(), summary: "one line".into(), facts: Vec::new(), recipe: None };
-        summary(&subject, rows)
+    fn page(rows: &[PointResult]) -> String {
+        let header =
+            Header { name: "name".into(), summary: "one line".into(), facts: Vec::new(), recipe: None };
+        summary(&header, rows)
     }
 
     #[test]

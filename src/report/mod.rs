@@ -20,9 +20,11 @@ use chart::{Chart, Series};
 
 /// One measured load point.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct PointResult {
     /// Its folder or id.
     pub point: String,
+    /// Its name without the load; the same for points that differ in their load alone.
+    pub series: String,
     /// Its deployment, empty for the only one.
     pub deployment: String,
     /// GPUs of the deployment.
@@ -31,11 +33,12 @@ pub struct Row {
     pub summary: Summary,
 }
 
-impl Row {
+impl PointResult {
     /// The row of a load point of a plan.
     pub fn of(plan: &Plan, deployment: &Deployment, point: &LoadPoint, summary: Summary) -> Self {
         Self {
             point: plan.point_name(deployment, point),
+            series: deployment.named(&point.series()),
             deployment: deployment.id.clone(),
             gpus: deployment.gpus,
             summary,
@@ -44,12 +47,12 @@ impl Row {
 }
 
 /// Rows of the load points that an experiment has finished, in the order of its plan.
-pub fn finished(experiment: &Experiment) -> Vec<Row> {
+pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
     let Ok(plan) = experiment.plan() else { return Vec::new() };
     let row = |(deployment, point)| {
         let folder = plan.point_folder(deployment, point);
         let summary = summary_in(&experiment.point_dir(folder.as_deref()))?;
-        Some(Row::of(&plan, deployment, point, summary))
+        Some(PointResult::of(&plan, deployment, point, summary))
     };
     plan.points().filter_map(row).collect()
 }
@@ -62,7 +65,7 @@ pub fn summary_in(dir: &Path) -> Option<Summary> {
 
 /// What a report is about.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub struct Header {
     /// Title.
     pub name: String,
     /// One line below it.
@@ -73,7 +76,7 @@ pub struct Subject {
     pub recipe: Option<String>,
 }
 
-impl Subject {
+impl Header {
     /// A plan.
     pub fn of(plan: &Plan) -> Self {
         let mut gpus: Vec<String> =
@@ -86,6 +89,9 @@ impl Subject {
             ("GPUs", gpu_fact(&gpus, plan)),
         ];
         if let Some((deployment, point)) = plan.points().next() {
+            let urls: Vec<&str> =
+                deployment.url.iter().chain(&deployment.more_urls).map(String::as_str).collect();
+            facts.extend((!urls.is_empty()).then(|| ("URL", urls.join(", "))));
             for pool in &deployment.pools {
                 let p = pool.parallel;
                 let name = if deployment.is_disaggregated() { pool.name.as_str() } else { "parallel" };
@@ -131,30 +137,29 @@ pub fn load_fact(point: &LoadPoint) -> String {
 }
 
 /// Writes every report into an experiment directory.
-pub fn write(dir: &Path, subject: &Subject, rows: &[Row]) -> std::io::Result<()> {
+pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Result<()> {
     let put = |name: &str, text: &str| files::replace(&dir.join(name), text.as_bytes());
     put("summary.csv", &csv::summary(rows))?;
-    put("summary.md", &markdown::summary(subject, rows))?;
-    put("latency-ttft-summary.md", &markdown::latency(subject, rows))?;
+    put("summary.md", &markdown::summary(header, rows))?;
+    put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
     let charts = charts(rows);
     fs_err::create_dir_all(dir.join("plots"))?;
     for (name, chart) in &charts {
         put(&format!("plots/{name}.svg"), &chart.svg())?;
     }
-    let page = html::page(subject, rows, &charts).map_err(std::io::Error::other)?;
+    let page = html::page(header, rows, &charts).map_err(std::io::Error::other)?;
     put("report.html", &page)
 }
 
-/// Every chart these rows can fill, by file name. One point makes no line, so a lone point has no charts.
-pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
+/// Every chart these rows can fill, by file name. A lone point is a dot; a ramp has no one load to be drawn at.
+pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
     let mut charts = Vec::new();
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let x_label = if open { "requests/s" } else { "concurrency" };
     let mut add = |name, title: &str, unit: &str, figures: &[(&str, Figure)]| {
         let series: Vec<Series> =
             figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
-        let longest = series.iter().map(|series| series.points.len()).max().unwrap_or(0);
-        if longest >= 2 {
+        if !series.is_empty() {
             charts.push((
                 name,
                 Chart { title: title.into(), x_label: x_label.into(), y_label: unit.into(), series },
@@ -186,20 +191,20 @@ pub fn charts(rows: &[Row]) -> Vec<(&'static str, Chart)> {
 /// A figure of a summary; `None` where it does not apply.
 type Figure = fn(&Summary) -> Option<f64>;
 
-/// The load that is varied: the request rate of an open loop, else the concurrency.
+/// The constant load of a point: the request rate of an open loop, else the concurrency.
 pub(crate) fn load_of(summary: &Summary) -> Option<f64> {
-    summary.point.request_rate.or(summary.point.concurrency.map(f64::from))
+    let load = summary.point.request_rate.or(summary.point.concurrency.map(f64::from));
+    load.filter(|_| summary.stages.is_none())
 }
 
 /// A line for each set of rows that differ in their load alone.
-fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
+fn series(rows: &[PointResult], label: &str, figure: Figure) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
-    let groups: std::collections::BTreeSet<String> = rows.iter().map(group).collect();
+    let is_alone = rows.iter().all(|row| row.series == rows[0].series);
     for row in rows {
         let (Some(x), Some(y)) = (load_of(&row.summary), figure(&row.summary)) else { continue };
-        let group = if groups.len() > 1 { group(row) } else { String::new() };
-        let name =
-            [group.as_str(), label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let group = if is_alone { "" } else { &row.series };
+        let name = [group, label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push((x, y)),
             None => series.push(Series { name, points: vec![(x, y)] }),
@@ -209,14 +214,4 @@ fn series(rows: &[Row], label: &str, figure: Figure) -> Vec<Series> {
         series.points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     series
-}
-
-/// What identifies a row apart from its load.
-fn group(row: &Row) -> String {
-    let point = &row.summary.point;
-    let load = match point.request_rate {
-        Some(rate) => format!("_rate{rate}"),
-        None => format!("_con{}", point.concurrency.unwrap_or_default()),
-    };
-    row.point.replace(&load, "")
 }

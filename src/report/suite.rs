@@ -2,11 +2,11 @@
 
 use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};
-use super::{Row, csv};
+use super::{PointResult, csv};
 
 /// One experiment of a suite.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct JobResult {
     /// Recipe name.
     pub recipe: String,
     /// GPU type.
@@ -22,13 +22,13 @@ pub struct Part {
     /// Why it did not end well.
     pub failure: Option<String>,
     /// Its load points that were measured.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PointResult>,
 }
 
 /// Columns of the table beside the name. A longer name than fits beside them has a line of its own.
 const OTHER_COLUMNS: usize = 58;
 
-impl Part {
+impl JobResult {
     /// `quickstart (h100) STREAMING=false`
     pub fn name(&self) -> String {
         let gpu = if self.gpu == "none" { String::new() } else { format!(" ({})", self.gpu) };
@@ -50,19 +50,8 @@ impl Part {
     }
 }
 
-/// A point's name without the load, which has a column of its own.
-fn point(row: &Row) -> String {
-    let of = &row.summary.point;
-    let load = match (of.request_rate, of.concurrency) {
-        (Some(rate), _) => format!("_rate{rate}"),
-        (None, Some(concurrency)) => format!("_con{concurrency}"),
-        (None, None) => String::new(),
-    };
-    row.point.strip_suffix(&load).unwrap_or(&row.point).to_owned()
-}
-
 /// `64`, or `2.5/s` in an open loop.
-fn load(row: &Row) -> String {
+fn load(row: &PointResult) -> String {
     let of = &row.summary.point;
     match (of.request_rate, of.concurrency) {
         (Some(rate), _) => format!("{rate}/s"),
@@ -72,7 +61,7 @@ fn load(row: &Row) -> String {
 }
 
 /// Load, throughput, latencies and verdict of a point.
-fn figures(row: &Row) -> Vec<String> {
+fn figures(row: &PointResult) -> Vec<String> {
     let s = &row.summary;
     vec![
         load(row),
@@ -92,9 +81,9 @@ fn no_figures(state: &str) -> Vec<String> {
 }
 
 /// Says which figures are simulated.
-fn simulated(parts: &[Part]) -> Option<String> {
-    let is = |part: &&Part| part.rows.iter().any(|row| row.summary.simulated);
-    let names: Vec<String> = parts.iter().filter(is).map(Part::name).collect();
+fn simulated(parts: &[JobResult]) -> Option<String> {
+    let is = |part: &&JobResult| part.rows.iter().any(|row| row.summary.simulated);
+    let names: Vec<String> = parts.iter().filter(is).map(JobResult::name).collect();
     let measured = parts.iter().filter(|part| !part.rows.is_empty()).count();
     match names.len() {
         0 => None,
@@ -107,8 +96,8 @@ fn simulated(parts: &[Part]) -> Option<String> {
 }
 
 /// Why experiments did not end well, and why points are not plainly valid: a line each.
-fn reasons(parts: &[Part]) -> Vec<String> {
-    let of = |part: &Part| -> Vec<String> {
+fn reasons(parts: &[JobResult]) -> Vec<String> {
+    let of = |part: &JobResult| -> Vec<String> {
         let failure = part.reason().map(|reason| format!("{}: {reason}", part.name()));
         let verdicts = part.rows.iter().flat_map(|row| {
             let reasons = row.summary.verdict.reasons.iter();
@@ -121,7 +110,7 @@ fn reasons(parts: &[Part]) -> Vec<String> {
 
 /// For a terminal of this width: an experiment with one point is a line; one with several, or with a long name, has its name on a line
 /// above them.
-pub fn text(parts: &[Part], width: usize) -> String {
+pub fn text(parts: &[JobResult], width: usize) -> String {
     let widest = width.saturating_sub(OTHER_COLUMNS);
     let mut table = Table::new(["RECIPE", "CONC", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
     let mut above: Vec<Option<String>> = Vec::new();
@@ -135,7 +124,7 @@ pub fn text(parts: &[Part], width: usize) -> String {
         let one_line = lines == 1 && name.chars().count() <= widest;
         let mut head = (!one_line).then(|| name.clone());
         for row in &part.rows {
-            let shown = format!("  {}", point(row));
+            let shown = format!("  {}", row.series);
             match (one_line, shown.chars().count() <= widest) {
                 (true, _) => push(name.clone(), None, figures(row)),
                 (false, true) => push(shown, head.take(), figures(row)),
@@ -166,7 +155,7 @@ pub fn text(parts: &[Part], width: usize) -> String {
 }
 
 /// `summary.md`
-pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
+pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> String {
     let mut text = format!("# {name}\n\n");
     text.push_str(&summary.map(|summary| format!("{summary}\n\n")).unwrap_or_default());
     text.push_str(&simulated(parts).map(|line| format!("**{line}**\n\n")).unwrap_or_default());
@@ -185,7 +174,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
     for part in parts {
         let first = || vec![part.recipe.clone(), part.gpu.clone(), part.differs.join(" ")];
         for row in &part.rows {
-            table.push([first(), vec![point(row)], figures(row)].concat());
+            table.push([first(), vec![row.series.clone()], figures(row)].concat());
         }
         if let Some(state) = part.unfinished() {
             table.push([first(), vec!["-".to_owned()], no_figures(state)].concat());
@@ -199,7 +188,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
         }
     };
     list("Reasons", reasons(parts));
-    let place = |part: &Part| {
+    let place = |part: &JobResult| {
         let dir = if part.experiment.is_empty() { "-".into() } else { format!("`../{}`", part.experiment) };
         format!("{}: {dir} ({})", part.name(), part.state)
     };
@@ -209,7 +198,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[Part]) -> String {
 
 /// `summary.csv`: a row a load point, with the columns of an experiment's own behind those of the suite; an experiment
 /// without figures is a row of its own.
-pub fn csv(parts: &[Part]) -> String {
+pub fn csv(parts: &[JobResult]) -> String {
     let columns = csv::HEAD.split(',').count();
     let mut text = format!("recipe,gpu,differs,job,experiment,state,failure,{}\n", csv::HEAD);
     for part in parts {
@@ -235,7 +224,7 @@ mod tests {
     use crate::metrics::summary::{Context, summarize};
 
     /// A row of the sample point: 2 requests in flight, TTFT 50 ms, ITL 10 ms.
-    fn row(name: &str, simulated: bool) -> Row {
+    fn row(name: &str, simulated: bool) -> PointResult {
         let ran = run(sound());
         let mut point = sample();
         point.id = name.into();
@@ -245,11 +234,12 @@ mod tests {
             crate::metrics::verdict::Verdict { result: crate::metrics::Rating::Valid, reasons: vec![] };
         summary.throughput.output_tokens_per_s = 1_234.0;
         summary.throughput.output_tokens_per_s_per_gpu = Some(617.0);
-        Row { point: name.into(), deployment: String::new(), gpus: 2, summary }
+        let series = name.split("_con").next().unwrap_or_default().to_owned();
+        PointResult { point: name.into(), series, deployment: String::new(), gpus: 2, summary }
     }
 
-    fn part(recipe: &str, state: &str, rows: Vec<Row>) -> Part {
-        Part {
+    fn part(recipe: &str, state: &str, rows: Vec<PointResult>) -> JobResult {
+        JobResult {
             recipe: recipe.into(),
             gpu: "h100".into(),
             differs: Vec::new(),
@@ -261,7 +251,7 @@ mod tests {
         }
     }
 
-    fn parts() -> Vec<Part> {
+    fn parts() -> Vec<JobResult> {
         let mut failed = part("broken", "FAILED", Vec::new());
         failed.failure = Some("experiment x: server-0 died with exit 1:\n  | its log".into());
         let mut differs = part("small", "COMPLETED", vec![row("isl100_osl10_con2", true)]);
@@ -320,7 +310,7 @@ latencies in ms
             ),
         ];
         for (of, said) in table {
-            let parts: Vec<Part> =
+            let parts: Vec<JobResult> =
                 of.iter().map(|(name, is)| part(name, "COMPLETED", vec![row("p", *is)])).collect();
             let line = text(&parts, 80).lines().next().unwrap_or_default().to_owned();
             assert_eq!(line.starts_with("SIMULATED").then_some(line.as_str()), said);

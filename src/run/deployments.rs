@@ -16,14 +16,14 @@ use crate::metrics::summary::{Context, Summary};
 use crate::observe::Observers;
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
-use crate::report::{self, Row};
+use crate::report::{self, PointResult};
 
 /// A run that goes on.
 pub(super) struct Deployments<'a> {
     session: &'a Session,
     pub(super) supervisor: Supervisor,
     /// Every point with figures so far.
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<PointResult>,
     /// The container image once it is ready.
     pub(super) image: Option<JobImage>,
 }
@@ -64,14 +64,14 @@ impl<'a> Deployments<'a> {
     }
 
     /// Rows of a deployment all of whose points an earlier attempt finished.
-    fn kept(&self, deployment: &Deployment) -> Option<Vec<Row>> {
+    fn kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
         let Session { plan, experiment, events, .. } = self.session;
         let rows = deployment.points.iter().map(|point| {
             let folder = plan.point_folder(deployment, point);
             let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
-            Some(Row::of(plan, deployment, point, summary))
+            Some(PointResult::of(plan, deployment, point, summary))
         });
-        let rows: Vec<Row> = rows.collect::<Option<_>>()?;
+        let rows: Vec<PointResult> = rows.collect::<Option<_>>()?;
         for row in &rows {
             events.emit(Event::PointKept { point: row.point.clone() });
         }
@@ -138,7 +138,7 @@ impl<'a> Deployments<'a> {
             let name = plan.point_name(deployment, point);
             if let Some(summary) = report::summary_in(&dir) {
                 events.emit(Event::PointKept { point: name });
-                self.rows.push(Row::of(plan, deployment, point, summary));
+                self.rows.push(PointResult::of(plan, deployment, point, summary));
                 continue;
             }
             point::set_aside(&dir, folder.is_some())?;
@@ -157,7 +157,7 @@ impl<'a> Deployments<'a> {
                     output_tokens_per_s: summary.throughput.output_tokens_per_s,
                 }
             });
-            self.rows.push(Row::of(plan, deployment, point, summary));
+            self.rows.push(PointResult::of(plan, deployment, point, summary));
             self.session.report(&self.rows)?;
             if let Some(cut) = cut {
                 return Err(self.supervisor.failure_after(cut, || deployed.gone()));
@@ -180,7 +180,7 @@ impl<'a> Deployments<'a> {
         Measure {
             target: deployed.target.clone(),
             point: point.clone(),
-            dir: Some(dir.to_path_buf()),
+            dir: experiment.is_kept().then(|| dir.to_path_buf()),
             context: Context {
                 simulated: deployed.simulated,
                 gpus: (deployment.gpus > 0).then_some(deployment.gpus),

@@ -23,7 +23,7 @@ use crate::experiment::{EventLog, Experiment};
 use crate::load::LiveCounters;
 use crate::plan::{LoadPoint, Plan};
 use crate::prompts::TokenizerCache;
-use crate::report::{self, Row, Subject};
+use crate::report::{self, Header, PointResult};
 use deployments::Deployments;
 use point::PointError;
 pub use signals::Signals;
@@ -77,7 +77,7 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct RunEnd {
     /// Every point with figures, in plan order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PointResult>,
     /// Why it ended early.
     pub failure: Option<RunError>,
 }
@@ -119,10 +119,10 @@ impl Session {
     }
 
     /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
-    fn report(&self, rows: &[Row]) -> std::io::Result<()> {
+    fn report(&self, rows: &[PointResult]) -> std::io::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        report::write(self.experiment.dir(), &Subject::of(&self.plan), rows)
+        report::write(self.experiment.dir(), &Header::of(&self.plan), rows)
     }
 }

@@ -704,13 +704,13 @@ fn bench_without_sense() {
     let bench = |more: &[&str]| house.fails(["bench", "--model", "m"].iter().chain(more));
     says!(
         bench(&["--url", "not a url"]),
-        r#"error: --url: "not a url" is not an http:// or https:// address: relative URL without a base
-  expected: an address such as http://127.0.0.1:8000"#
+        r#"error: --url: found "not a url"
+  expected: a URL such as http://host:8000"#
     );
     says!(
         bench(&["--url", "ftp://h:1"]),
-        r#"error: --url: "ftp://h:1" is not an http:// or https:// address: the scheme is "ftp"
-  expected: an address such as http://127.0.0.1:8000"#
+        r#"error: --url: found "ftp://h:1"
+  expected: a URL such as http://host:8000"#
     );
     let url = ["--url", "http://127.0.0.1:1"];
     let with = |more: &[&str]| bench(&[&url[..], more].concat());
@@ -743,7 +743,17 @@ For more information, try '--help'."
     );
     says!(
         with(&["--header", "bad name: x"]),
-        r#"error: header "bad name" has a name or a value that HTTP does not allow"#
+        r#"error: --header bad name: "bad name" is no name of a header
+  expected: letters, digits, `-`, `_` and `.`"#
+    );
+    says!(
+        with(&["--header", "X-Note: a\nb"]),
+        r#"error: --header X-Note: header "X-Note" has a name or a value that HTTP does not allow"#
+    );
+    says!(
+        with(&["--header", "Authorization: Bearer sk-1"]),
+        "error: --header Authorization: a secret is given as env:NAME or file:PATH, not written out
+  next: put the whole value into a variable, and its name behind env:"
     );
     says!(
         with(&["--concurrency", "0"]),
@@ -761,7 +771,7 @@ For more information, try '--help'."
         with(&["--requests", "3", "--duration", "5s"]),
         "error: the argument '--requests <N>' cannot be used with '--duration <TIME>'
 
-Usage: tokmark bench --url <URL> --model <MODEL> --requests <N>
+Usage: tokmark bench --url <URL> --model <NAME> --requests <N>
 
 For more information, try '--help'."
     );
@@ -778,38 +788,40 @@ fn a_bench_that_cannot_reach_its_server_as_told() {
     let bench = |more: &[&str]| house.fails(["bench", "--model", "m"].iter().chain(more));
     says!(
         bench(&["--url", "http://127.0.0.1:1,127.0.0.1:2"]),
-        r#"error: --url: "127.0.0.1:2" is not an http:// or https:// address: relative URL without a base
-  expected: an address such as http://127.0.0.1:8000"#
+        r#"error: --url: found "127.0.0.1:2"
+  expected: a URL such as http://host:8000"#
     );
     says!(
         bench(&["--url", "http://127.0.0.1:1", "--url", "http://user:secret@h:2"]),
-        "error: --url: the URL of h holds a user name or password; give them as a header: Authorization, by reference
-  expected: an address such as http://127.0.0.1:8000"
+        r#"error: --url: a secret written out; it would end up in scripts and results
+  expected: a URL without user name and password
+  next: give deploy.connection.headers.Authorization = "env:NAME""#
     );
     let with = |more: &[&str]| bench(&[&["--url", "https://127.0.0.1:1"], more].concat());
     says!(
         with(&["--ca-file", "no.pem"]),
-        "error: CA file no.pem: No such file or directory (os error 2); expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
+        "error: --ca-file: CA file HOUSE/no.pem: No such file or directory (os error 2); expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
     );
     house.file("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     let message =
         house.run(["bench", "--model", "m", "--url", "https://127.0.0.1:1", "--ca-file", "key.pem"]).fails(2);
     says!(
-        message.stderr,
-        "error: CA file key.pem: a private key and no certificate; expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
+        house.plain(&message.stderr),
+        "error: --ca-file: CA file HOUSE/key.pem: a private key and no certificate; expected certificates in PEM (-----BEGIN CERTIFICATE-----)"
     );
     std::fs::remove_file(house.path().join("key.pem")).unwrap();
     says!(
         with(&["--ca-file", "ca.pem", "--insecure"]),
         "error: the argument '--ca-file <FILE>' cannot be used with '--insecure'
 
-Usage: tokmark bench --url <URL> --model <MODEL> --ca-file <FILE>
+Usage: tokmark bench --url <URL> --model <NAME> --ca-file <FILE>
 
 For more information, try '--help'."
     );
     says!(
         with(&["--insecure", "--proxy", "proxy"]),
-        "error: the proxy is no address: expected http://host:port or https://host:port"
+        r#"error: --proxy: found "proxy"
+  expected: off, environment, or a URL such as http://proxy:3128"#
     );
     says!(
         with(&["--api-key", "sk-written-out"]),
@@ -824,7 +836,7 @@ For more information, try '--help'."
     );
     says!(
         with(&["--insecure", "--endpoint", "completions", "--max-tokens-field", "max_completion_tokens"]),
-        "error: --max-tokens-field: found max_completion_tokens with --endpoint completions
+        "error: --max-tokens-field: found max_completion_tokens with the endpoint `completions`
   expected: max_tokens or auto: the completions endpoint knows no other"
     );
 }
@@ -913,6 +925,16 @@ fn bench_writes_into_no_used_folder() {
   next: give another folder; nothing is ever overwritten"
     );
     assert_eq!(house.read("o/records.jsonl"), before);
+    let many = [&args[..9], &["--out", "many", "--concurrency", "1,2"]].concat();
+    house.run(&many).succeeds();
+    let end = house.run(&many).fails(2);
+    assert!(end.stderr.contains("--out: many already holds a measurement"), "{}", end.stderr);
+    // Neither into a folder of points that has nothing else at its top, nor into one of them.
+    std::fs::remove_file(house.path().join("many/manifest.json")).unwrap();
+    for used in ["many", "many/isl4_osl2_con1"] {
+        let end = house.run([&args[..9], &["--out", used]].concat()).fails(2);
+        assert!(end.stderr.contains(&format!("--out: {used} already holds")), "{}", end.stderr);
+    }
 }
 
 #[test]

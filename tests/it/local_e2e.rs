@@ -547,6 +547,20 @@ fn bench_drives_both_endpoints_streaming_or_not() {
         }
     }
     assert!(!house.experiments().exists(), "a bench is no experiment");
+    let results = names(&house.path().join("results"));
+    assert_eq!(results.len(), 4, "without --out each has a folder named after the time: {results:?}");
+}
+
+#[test]
+fn bench_without_results_leaves_nothing() {
+    let house = House::new();
+    let sim = house.sim(&[]);
+    let before = names(house.path());
+    let end =
+        house.run(["bench", "--url", sim.url(), "--requests", "2", "--osl", "2", "--no-out"]).succeeds();
+    assert!(end.stdout.ends_with("results: not kept (--no-out)\n"), "{}", end.stdout);
+    assert_eq!(names(house.path()), before);
+    house.run(["bench", "--url", sim.url(), "--no-out", "--out", "o"]).fails(2);
 }
 
 #[test]
@@ -560,23 +574,27 @@ fn bench_with_several_points_writes_a_folder_each() {
         summaries.as_array().unwrap().iter().map(|summary| &summary["requests"]["total"]).collect();
     assert_eq!(totals, [5, 15]);
     let out = house.path().join("o");
-    assert_eq!(
-        names(&out),
-        [
-            "isl8_osl4_con1/",
-            "isl8_osl4_con3/",
-            "latency-ttft-summary.md",
-            "plots/",
-            "report.html",
-            "summary.csv",
-            "summary.md"
-        ]
-    );
-    let expected: Vec<&str> =
-        POINT_FILES.into_iter().filter(|file| *file != "deployment_config.json").collect();
-    assert_eq!(point_files(&out.join("isl8_osl4_con3")), expected);
+    const TOP: [&str; 11] = [
+        "events.jsonl",
+        "latency-ttft-summary.md",
+        "manifest.json",
+        "plan.json",
+        "plots/",
+        "recipe.toml",
+        "report.html",
+        "run/",
+        "server_logs/",
+        "summary.csv",
+        "summary.md",
+    ];
+    let mut several = [&TOP[..], &["isl8_osl4_con1/", "isl8_osl4_con3/", "telemetry/"]].concat();
+    several.sort_unstable();
+    assert_eq!(names(&out), several);
+    assert_eq!(point_files(&out.join("isl8_osl4_con3")), POINT_FILES);
     house.run(args.iter().chain(&["--out", "one"])).succeeds();
-    assert_eq!(point_files(&house.path().join("one")), expected, "one point: directly in the folder");
+    let mut one = [&TOP[..], &POINT_FILES, &["telemetry/"]].concat();
+    one.sort_unstable();
+    assert_eq!(point_files(&house.path().join("one")), one, "one point: directly in the folder");
     assert!(house.read("o/summary.md").contains(SIMULATED));
 }
 

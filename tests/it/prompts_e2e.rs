@@ -181,7 +181,7 @@ fn bad_prompts_are_named_before_anything_is_started() {
     says(&["--dataset", "doly:x"], &["--dataset", "dolly, sharegpt, openassistant, jsonl"]);
     says(&["--token-ids"], &["--token-ids: ", "with the endpoint `chat`"]);
     says(&["--length-range", "vllm:1.5"], &["--length-range", "0 to below 1"]);
-    says(&["--isl", "5", "--tokenizer", &format!("{FIXTURES}/tokenizer")], &["`load.isl`", "chat template"]);
+    says(&["--isl", "5", "--tokenizer", &format!("{FIXTURES}/tokenizer")], &["--isl: ", "chat template"]);
     says(&["./r.toml", "--isl", "5"], &["--set load.KEY=VALUE"]);
     says(&["--prefix-pool", "2"], &["--prefix-tokens"]);
     let sharegpt = format!("dolly:{FIXTURES}/prompts/sharegpt.json");

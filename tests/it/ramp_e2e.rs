@@ -108,7 +108,7 @@ fn a_ramp_shows_what_it_will_do() {
     let end = house.run(["run", "./r.toml", "--set", "load.duration=5"]).fails(2);
     assert!(end.stderr.contains("--set: `load.duration`: found beside load.stages"), "{}", end.stderr);
     let end = house.run(["bench", "--url", "http://127.0.0.1:1", "--stages", "5s:0"]).fails(2);
-    assert!(end.stderr.contains("--stages: found 0 in every stage"), "{}", end.stderr);
+    assert!(end.stderr.contains("--stages: found a concurrency of 0 in every stage"), "{}", end.stderr);
     house.assert_empty();
 }
 

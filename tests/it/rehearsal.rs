@@ -177,7 +177,7 @@ fn a_rehearsal_is_never_the_recipes_own_engine_unnoticed() {
         "1",
         "--rehearse",
     ]);
-    assert!(end.fails(2).stderr.contains("--rehearse: found with a verb that plans no recipe"));
+    assert!(end.fails(2).stderr.contains("unexpected argument '--rehearse'"));
 }
 
 #[test]

@@ -306,7 +306,10 @@ fn an_allocation_that_is_too_small_and_a_submission_from_within_one_are_told() {
     );
     let inside = |args: &[&str]| {
         let mut salloc = Command::new("salloc");
-        salloc.args(["-Q", "-N1", "--gres=gpu:1", env!("CARGO_BIN_EXE_tokmark"), "--site", &site]).args(args);
+        salloc
+            .args(["-Q", "-N1", "--gres=gpu:1", env!("CARGO_BIN_EXE_tokmark")])
+            .args(args)
+            .args(["--site", &site]);
         salloc.current_dir(lab.path("")).env("HOME", lab.path(""));
         said(&mut salloc)
     };

@@ -12,7 +12,7 @@ use super::planning;
 use super::printer::Printer;
 use crate::document::InputError;
 use crate::executor::slurm::Slurm;
-use crate::flags::Global;
+use crate::flags::{Global, HistoryFlags};
 use crate::history::{self, Entry, Job, Named, Statuses, Suite};
 use crate::report::table::Table;
 use crate::report::{self, closing};
@@ -24,29 +24,32 @@ use crate::slurm::JobId;
 pub struct JobsArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    /// As JSON
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: HistoryFlags,
 }
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every job and local run, newest first (the default)
+    /// List every job and local run, newest first (the default)
     List,
-    /// One job, or one suite: state, points, results
+    /// Show a job or a suite: state, points, results
     Show {
         /// Job id, experiment name, directory, `last`; a suite's name or directory, `last-suite`
         job: String,
     },
-    /// Logs of a job
+    /// Print a log of a job
     Log {
         /// Job id, experiment name, directory, or `last`
         job: String,
         /// Which log, e.g. bench, server-0, slurm [default: bench]
         log: Option<String>,
     },
-    /// Wait for a job's or a suite's end and pass on its (worst) exit code
+    /// Wait for a job or suite to end and exit with its (worst) code
     Wait {
         /// Job id, experiment name, directory, `last`; a suite's name or directory, `last-suite`
         job: String,

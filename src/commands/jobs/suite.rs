@@ -12,8 +12,8 @@ use crate::experiment::files;
 use crate::flags::VERSION;
 use crate::history::suite::{Member, Receipt};
 use crate::history::{Entry, Job, Standing, Statuses, Suite};
-use crate::report::suite::{self as page, Part};
-use crate::report::{self, Row};
+use crate::report::suite::{self as page, JobResult};
+use crate::report::{self, PointResult};
 use crate::slurm::JobId;
 use crate::workload::{self, file::SuiteFile};
 
@@ -45,7 +45,7 @@ pub(crate) struct Seen<'a> {
     job: Job,
     entry: Option<Entry>,
     standing: Standing,
-    rows: Vec<Row>,
+    rows: Vec<PointResult>,
 }
 
 /// How every member of a suite stands.
@@ -60,8 +60,8 @@ pub(crate) fn members<'a>(suite: &'a Suite, statuses: &Statuses) -> Vec<Seen<'a>
 }
 
 impl Seen<'_> {
-    fn shown(&self) -> Part {
-        Part {
+    fn shown(&self) -> JobResult {
+        JobResult {
             recipe: self.member.recipe.clone(),
             gpu: self.member.gpu.clone(),
             differs: self.member.differs.clone(),
@@ -102,7 +102,7 @@ impl Seen<'_> {
 pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
     let ids: Vec<JobId> = suite.jobs().iter().filter_map(Job::open_id).cloned().collect();
     let seen = members(suite, &super::statuses(printer, slurm, &ids).await);
-    let shown: Vec<Part> = seen.iter().map(Seen::shown).collect();
+    let shown: Vec<JobResult> = seen.iter().map(Seen::shown).collect();
     let ended = seen.iter().filter(|one| one.standing.has_ended()).count();
     if ended == seen.len() {
         write(suite, &shown)?;
@@ -141,7 +141,7 @@ pub(crate) fn conclude_here(
 
 /// The end of a suite: its table, its files, and the worst of its exit codes.
 pub(super) fn conclude(printer: Printer, suite: &Suite, seen: Vec<Seen<'_>>) -> anyhow::Result<()> {
-    let shown: Vec<Part> = seen.iter().map(Seen::shown).collect();
+    let shown: Vec<JobResult> = seen.iter().map(Seen::shown).collect();
     printer.json(&seen.iter().map(Seen::as_json).collect::<Vec<_>>())?;
     printer.text(&page::text(&shown, printer.width()))?;
     printer.line(format!("\nsuite: {}", suite.dir().display()))?;
@@ -151,7 +151,7 @@ pub(super) fn conclude(printer: Printer, suite: &Suite, seen: Vec<Seen<'_>>) -> 
 }
 
 /// The files of a suite that has ended.
-fn write(suite: &Suite, jobs: &[Part]) -> std::io::Result<()> {
+fn write(suite: &Suite, jobs: &[JobResult]) -> std::io::Result<()> {
     let receipt = &suite.receipt;
     let text = page::markdown(&receipt.name, receipt.summary.as_deref(), jobs);
     files::replace(&suite.dir().join("summary.md"), text.as_bytes())?;

@@ -12,7 +12,7 @@ use self::recipes::Filters;
 use super::planning;
 use super::printer::Printer;
 use crate::document::InputErrors;
-use crate::flags::Global;
+use crate::flags::{Global, SiteFlag};
 use crate::launcher::{self, Launcher};
 use crate::plan::choices::Choices;
 use crate::planner::scale::offered;
@@ -27,37 +27,43 @@ pub struct ListArgs {
     /// List launchers instead of recipes
     #[arg(long, conflicts_with = "workload")]
     launchers: bool,
-    /// What `submit -w` takes: workloads with their sizes, precisions and scales; all, or one
+    /// List what `submit -w` takes: all workloads, or one, with sizes, precisions and scales
     #[arg(short, long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     workload: Option<String>,
-    /// Recipes of models with this in their name
+    /// Only recipes for this GPU type or for any; with -w their offers on it
+    #[arg(long, value_name = "TYPE", conflicts_with = "launchers")]
+    gpu: Option<String>,
+    /// Only recipes whose model name contains TEXT
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
     model: Option<String>,
-    /// Recipes of launchers with this in their name
+    /// Only recipes whose launcher name contains TEXT
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
     engine: Option<String>,
-    /// Recipes with this in their source
+    /// Only recipes whose source contains TEXT
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["launchers", "workload"])]
     source: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: SiteFlag,
 }
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     match &args.workload {
-        Some(name) => workloads(printer, global, name),
+        Some(name) => workloads(printer, &Global { gpu: args.gpu.clone(), ..global.clone() }, name),
         None if args.launchers => launchers(printer),
-        None => recipes::run(printer, &filters(global, args)),
+        None => recipes::run(printer, &filters(args)),
     }
 }
 
 /// What is asked of the recipes; `--gpu` says here on which type they are to run.
-fn filters(global: &Global, args: &ListArgs) -> Filters {
+fn filters(args: &ListArgs) -> Filters {
     Filters {
-        gpu: global.gpu.clone(),
+        gpu: args.gpu.clone(),
         model: args.model.clone(),
         engine: args.engine.clone(),
         source: args.source.clone(),

@@ -15,7 +15,7 @@ use super::printer::Printer;
 use crate::deploy::{Place, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
-use crate::flags::Global;
+use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
 
@@ -25,21 +25,24 @@ pub struct RunArgs {
     /// Recipe: file, name or alias
     #[arg(required_unless_present = "file")]
     recipe: Option<String>,
-    /// A suite: every job of a file of [[job]] tables, one after the other
+    /// Run a suite: every [[job]] table of a file, one after the other
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
     file: Option<PathBuf>,
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
-    /// Do not end over the model's weights: say what is wrong with them and go on
+    /// Only warn about faulty model weights
     #[arg(long)]
     no_weights_check: bool,
-    /// On this machine, even inside a Slurm allocation
+    /// Run on this machine even inside a Slurm allocation
     #[arg(long)]
     local: bool,
-    /// Print the summaries as JSON instead of the table; of a suite its experiments
+    /// Print JSON instead of the table: the summaries, or a suite's experiments
     #[arg(long)]
     json: bool,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: ExperimentFlags,
 }
 
 /// Runs the verb. What can be known to fail is found before the experiment directory is made.

@@ -12,24 +12,44 @@ use crate::error;
 use crate::experiment::event::Listener;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment, files};
+use crate::metrics::Summary;
 use crate::plan::Plan;
-use crate::report::Row;
+use crate::report::{PointResult, closing};
 use crate::run::{RunError, Session, Signals};
 
 /// A run that ended.
 pub(crate) struct Conducted {
     plan: Plan,
     experiment: Experiment,
-    rows: Vec<Row>,
+    rows: Vec<PointResult>,
     /// How it ended. The error, if any, carries the exit code.
     pub(crate) end: anyhow::Result<()>,
 }
 
 impl Conducted {
-    /// Shows the results.
+    /// Shows the results; as JSON a list of summaries.
     pub(crate) fn show(self, printer: Printer) -> anyhow::Result<()> {
-        printer.json(&self.rows.iter().map(|row| &row.summary).collect::<Vec<_>>())?;
-        if !self.rows.is_empty() {
+        printer.json(&self.summaries())?;
+        self.finish(printer)
+    }
+
+    /// Shows the results of `bench`; as JSON the summary of a single point, or a list of several.
+    pub(crate) fn show_bench(self, printer: Printer) -> anyhow::Result<()> {
+        match self.summaries()[..] {
+            [only] => printer.json(only)?,
+            ref several => printer.json(&several)?,
+        }
+        self.finish(printer)
+    }
+
+    fn summaries(&self) -> Vec<&Summary> {
+        self.rows.iter().map(|row| &row.summary).collect()
+    }
+
+    fn finish(self, printer: Printer) -> anyhow::Result<()> {
+        if !self.experiment.is_kept() {
+            printer.line(format!("{}\nresults: not kept (--no-out)", closing::table(&self.rows)))?;
+        } else if !self.rows.is_empty() {
             results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
         }
         self.end.map_err(|failure| match failure.downcast_ref::<RunError>() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::document::{Document, InputError, InputErrors};
+use crate::flags::ExperimentFlags;
 use crate::slurm::options;
 use crate::workload::file::{self, SuiteFile};
 use crate::workload::{Order, Scales};
@@ -15,17 +16,16 @@ pub struct SubmitArgs {
     /// Recipe: file, name or alias
     #[arg(conflicts_with_all = ["workload", "file"])]
     recipe: Option<String>,
-    /// Set a variable: a knob of the recipe as that knob, any other in the servers' environment (repeatable)
+    /// Set a knob of the recipe, or any other variable in the servers' environment (repeatable)
     #[arg(long = "env", value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// Show the script and the sbatch call; submit nothing, write nothing
+    /// Show the script and the sbatch call without submitting or writing anything
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Wait for the end of the jobs and pass on the (worst) exit code
+    /// Wait for the jobs to end and exit with their (worst) code
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) wait: bool,
-    /// Do not look for the model's weights, image, tokenizer and prompt files on this machine; the job says what is wrong with
-    /// the weights and goes on
+    /// Skip weights, image, tokenizer and prompt files on this machine; the job only warns about faulty weights
     #[arg(long)]
     pub(super) no_weights_check: bool,
     /// Print the job as JSON; several as a list
@@ -36,13 +36,16 @@ pub struct SubmitArgs {
     order: OrderArgs,
     #[command(flatten)]
     slurm: SlurmArgs,
+    /// Shared with other verbs
+    #[command(flatten)]
+    pub flags: ExperimentFlags,
 }
 
 /// What to submit, the llmb way.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Workloads (a comma makes a list, a list makes a job for each)")]
 struct OrderArgs {
-    /// Workloads: names or aliases of recipes, also with _SIZE behind (see `tokmark list -w`)
+    /// Workloads: names or aliases of recipes, optionally with _SIZE at the end (see `tokmark list -w`)
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     workload: Vec<String>,
     /// Size of the model, e.g. 120b
@@ -54,22 +57,22 @@ struct OrderArgs {
     /// GPUs in all: scales the recipe offers [default: its own]
     #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["max_scale", "min_scale"])]
     scale: Vec<u32>,
-    /// Every offered scale up to N, largest first, and the largest one doubled by replicas
+    /// Every offered scale up to N, largest first; the largest is doubled with replicas up to N
     #[arg(long, value_name = "N")]
     max_scale: Option<u32>,
     /// Every offered scale from N on
     #[arg(long, value_name = "N")]
     min_scale: Option<u32>,
-    /// With --max-scale: only the scales the recipe lists
+    /// With --max-scale: do not double the largest scale
     #[arg(long)]
     exact_scales: bool,
-    /// Submit one workload even where precision or scale are not the recipe's; it runs as the recipe says
+    /// Submit one workload even if the recipe has another precision or scale; the recipe's are used
     #[arg(long)]
     force: bool,
     /// Submit each job this many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// A suite: jobs from a file of [[job]] tables
+    /// Submit a suite: a file of [[job]] tables
     #[arg(
         short, long, value_name = "FILE",
         conflicts_with_all = ["workload", "size", "dtype", "scale", "max_scale", "min_scale", "exact_scales", "force", "repeats"]
@@ -81,22 +84,22 @@ struct OrderArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for sbatch")]
 struct SlurmArgs {
-    /// Priority of the jobs, lowered by N
+    /// Lower the priority of the jobs by N
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     nice: Option<i64>,
-    /// Only these nodes
+    /// Use only these nodes
     #[arg(long, value_name = "NODES")]
     nodelist: Option<String>,
-    /// Not these nodes
+    /// Exclude these nodes
     #[arg(long, value_name = "NODES")]
     exclude: Option<String>,
-    /// In this reservation
+    /// Use this reservation
     #[arg(long, value_name = "NAME")]
     reservation: Option<String>,
-    /// Nodes in one block of the network
+    /// Ask for nodes in one block of the network
     #[arg(long, value_name = "N")]
     segment: Option<u32>,
-    /// One more option, e.g. --slurm-arg nodelist=node3 (repeatable)
+    /// Pass another option, e.g. --slurm-arg nodelist=node3 (repeatable)
     #[arg(long = "slurm-arg", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     slurm_args: Vec<String>,
 }

@@ -1,0 +1,60 @@
+//! Flags of `bench` and `prompts` as a layer over the recipe they start from.
+
+use serde::Serialize;
+
+use crate::document::{Document, InputError, InputErrors};
+use crate::plan::choices::Flag;
+use crate::recipe::find::RecipeFile;
+
+/// The recipe that the flags are laid over.
+const RECIPE: &str = include_str!("bench.toml");
+
+/// The recipe that the flags are laid over.
+pub(super) fn recipe() -> Result<RecipeFile, InputErrors> {
+    RecipeFile::parse(Document { file: "embedded:bench.toml".into(), text: RECIPE.to_owned() }, None)
+}
+
+/// The flags given so far, each with the key that it sets.
+#[derive(Debug, Default)]
+pub(super) struct FlagLayer {
+    flags: Vec<Flag>,
+    errors: Vec<InputError>,
+}
+
+impl FlagLayer {
+    /// Sets `key` to what `flag` was given; leaves it alone when that is nothing.
+    pub(super) fn set(&mut self, flag: &str, key: &str, value: Option<impl Serialize>) {
+        match value.map(toml::Value::try_from) {
+            Some(Ok(value)) => self.flags.push(Flag { flag: flag.into(), key: key.into(), value }),
+            Some(Err(error)) => self.errors.push(InputError::new(flag, error.to_string())),
+            None => {}
+        }
+    }
+
+    /// Sets `key` to `value` when a flag without a value was given.
+    pub(super) fn switch(&mut self, flag: &str, key: &str, given: bool, value: impl Serialize) {
+        self.set(flag, key, given.then_some(value));
+    }
+
+    /// Sets `key` to a list; a value that was given twice counts once.
+    pub(super) fn list<T: Serialize + PartialEq>(&mut self, flag: &str, key: &str, values: &[T]) {
+        let mut distinct: Vec<&T> = Vec::new();
+        values.iter().for_each(|value| {
+            if !distinct.contains(&value) {
+                distinct.push(value);
+            }
+        });
+        self.set(flag, key, (!distinct.is_empty()).then_some(distinct));
+    }
+
+    /// Records a value that no key can take.
+    pub(super) fn refuse(&mut self, error: InputError) {
+        self.errors.push(error);
+    }
+
+    /// All of them, or everything that is wrong with them.
+    pub(super) fn finish(self) -> Result<Vec<Flag>, InputErrors> {
+        InputErrors::check(self.errors)?;
+        Ok(self.flags)
+    }
+}
