@@ -30,6 +30,7 @@ pub struct Placement {
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
     /// Locks on ports of this machine, held as long as this lives.
+    #[expect(dead_code, reason = "held, never read")]
     pub leases: ports::Leases,
     /// Name of the container that was unpacked for the job.
     pub container_name: Option<String>,

@@ -127,6 +127,7 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 
 impl Measure {
     /// A measurement of nothing but a load point, which leaves no files.
+    #[cfg(test)]
     pub fn new(target: Target, point: LoadPoint) -> Self {
         Self {
             target,

@@ -220,7 +220,7 @@ proptest! {
                 prop_assert!(!nulls, "{} {}", tag, metric);
             }
             prop_assert_eq!(lines(&point, &run).len(), run.records.len());
-            let summary = crate::metrics::summarize(&point, &run, &run.fold(), &Default::default());
+            let summary = crate::metrics::summary::summarize(&point, &run, &run.fold(), &Default::default());
             let text = serde_json::to_string(&summary).expect("JSON");
             prop_assert!(serde_json::from_str::<crate::metrics::Summary>(&text).is_ok(), "{}", text);
         }
