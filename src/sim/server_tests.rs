@@ -47,11 +47,6 @@ impl SimHandle {
         self.address
     }
 
-    /// `http://HOST:PORT`.
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// Stops it and waits for the end. `None` when its thread failed.
     fn stop(mut self) -> Option<ServeEnd> {
         self.stop.cancel();
