@@ -10,7 +10,6 @@ pub mod init;
 pub mod jobs;
 pub mod list;
 pub mod node;
-mod output;
 mod planning;
 mod printer;
 mod progress;

@@ -116,7 +116,7 @@ impl Printer {
 }
 
 /// Writes to stdout. A reader that has gone is not an error.
-pub(super) fn write(text: &str) -> std::io::Result<()> {
+fn write(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::flag_layer::{self, FlagLayer};
+use super::planning;
+use super::printer::Printer;
 use super::prompt_args::{PromptArgs, natural};
-use super::{output, planning};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::flags::{Global, PlanFlags};
@@ -94,6 +95,7 @@ struct Made {
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
+    let printer = Printer::new(global, args.json);
     let made = make(global, args)?;
     if let Some(path) = &args.save {
         save(&made, path)?;
@@ -101,12 +103,12 @@ pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.plot {
         files::create_once(path, histogram_chart(&made).svg().as_bytes())?;
     }
-    if args.json {
-        return output::json(&as_json(&made, args));
+    if printer.is_json() {
+        return printer.json(&as_json(&made, args));
     }
-    let quiet = args.stats || args.count || args.save.is_some() || args.plot.is_some();
+    let shows_nothing = args.stats || args.count || args.save.is_some() || args.plot.is_some();
     let mut text = String::new();
-    if let Some(shown) = args.show.or((!quiet).then_some(SHOWN)) {
+    if let Some(shown) = args.show.or((!shows_nothing).then_some(SHOWN)) {
         text.push_str(&pages(&made, shown));
     }
     if args.stats {
@@ -117,10 +119,8 @@ pub fn run(global: &Global, args: &PromptsArgs) -> anyhow::Result<()> {
         let _ =
             writeln!(text, "{prompts} prompts, {tokens} prompt tokens, {answers} output tokens asked for");
     }
-    output::text(&text)?;
-    if !global.quiet {
-        notes(&made).iter().for_each(|note| output::note(note));
-    }
+    printer.text(&text)?;
+    notes(&made).iter().for_each(|note| printer.note(note));
     Ok(())
 }
 

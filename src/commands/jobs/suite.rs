@@ -40,7 +40,7 @@ pub(crate) fn create(
 }
 
 /// A member of a suite as it stands.
-pub(crate) struct Seen<'a> {
+pub(super) struct MemberStanding<'a> {
     member: &'a Member,
     job: Job,
     entry: Option<Entry>,
@@ -49,17 +49,17 @@ pub(crate) struct Seen<'a> {
 }
 
 /// How every member of a suite stands.
-pub(crate) fn members<'a>(suite: &'a Suite, statuses: &Statuses) -> Vec<Seen<'a>> {
+pub(super) fn standings<'a>(suite: &'a Suite, statuses: &Statuses) -> Vec<MemberStanding<'a>> {
     let look = |member: &'a Member| {
         let job = suite.job(member);
         let (entry, standing) = job.look(statuses);
         let rows = entry.as_ref().map(|entry| report::finished(&entry.experiment())).unwrap_or_default();
-        Seen { member, job, entry, standing: explained(standing), rows }
+        MemberStanding { member, job, entry, standing: explained(standing), rows }
     };
     suite.receipt.jobs.iter().map(look).collect()
 }
 
-impl Seen<'_> {
+impl MemberStanding<'_> {
     fn shown(&self) -> JobResult {
         JobResult {
             recipe: self.member.recipe.clone(),
@@ -101,15 +101,15 @@ impl Seen<'_> {
 /// Shows how a suite stands.
 pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
     let ids: Vec<JobId> = suite.jobs().iter().filter_map(Job::open_id).cloned().collect();
-    let seen = members(suite, &super::statuses(printer, slurm, &ids).await);
-    let shown: Vec<JobResult> = seen.iter().map(Seen::shown).collect();
-    let ended = seen.iter().filter(|one| one.standing.has_ended()).count();
-    if ended == seen.len() {
+    let standings = standings(suite, &super::statuses(printer, slurm, &ids).await);
+    let shown: Vec<JobResult> = standings.iter().map(MemberStanding::shown).collect();
+    let ended = standings.iter().filter(|one| one.standing.has_ended()).count();
+    if ended == standings.len() {
         write(suite, &shown)?;
     }
-    printer.json(&seen.iter().map(Seen::as_json).collect::<Vec<_>>())?;
+    printer.json(&standings.iter().map(MemberStanding::as_json).collect::<Vec<_>>())?;
     let receipt = &suite.receipt;
-    printer.line(format!("suite {}, {ended} of {} ended", receipt.name, seen.len()))?;
+    printer.line(format!("suite {}, {ended} of {} ended", receipt.name, standings.len()))?;
     if let Some(summary) = &receipt.summary {
         printer.line(format!("summary    {summary}"))?;
     }
@@ -128,26 +128,30 @@ pub(crate) fn conclude_here(
     suite: &Suite,
     ends: &[anyhow::Result<()>],
 ) -> anyhow::Result<()> {
-    let mut seen = members(suite, &Statuses::new());
-    for (one, end) in seen.iter_mut().zip(ends) {
+    let mut standings = standings(suite, &Statuses::new());
+    for (one, end) in standings.iter_mut().zip(ends) {
         one.standing = one.job.finished(one.entry.as_ref());
         if let Err(failure) = end {
             one.standing.exit = Some(error::exit_code(failure));
             one.standing.failure = Some(format!("{failure:#}"));
         }
     }
-    conclude(printer, suite, seen)
+    conclude(printer, suite, standings)
 }
 
 /// The end of a suite: its table, its files, and the worst of its exit codes.
-pub(super) fn conclude(printer: Printer, suite: &Suite, seen: Vec<Seen<'_>>) -> anyhow::Result<()> {
-    let shown: Vec<JobResult> = seen.iter().map(Seen::shown).collect();
-    printer.json(&seen.iter().map(Seen::as_json).collect::<Vec<_>>())?;
+pub(super) fn conclude(
+    printer: Printer,
+    suite: &Suite,
+    standings: Vec<MemberStanding<'_>>,
+) -> anyhow::Result<()> {
+    let shown: Vec<JobResult> = standings.iter().map(MemberStanding::shown).collect();
+    printer.json(&standings.iter().map(MemberStanding::as_json).collect::<Vec<_>>())?;
     printer.text(&page::text(&shown, printer.width()))?;
     printer.line(format!("\nsuite: {}", suite.dir().display()))?;
     write(suite, &shown)?;
-    let failures = seen.iter().filter_map(|one| Some((one.name(), one.standing.result().err()?.into())));
-    Ok(error::worst(&failures.collect::<Vec<_>>(), seen.len())?)
+    let failures = standings.iter().filter_map(|one| Some((one.name(), one.standing.result().err()?.into())));
+    Ok(error::worst(&failures.collect::<Vec<_>>(), standings.len())?)
 }
 
 /// The files of a suite that has ended.

@@ -58,7 +58,7 @@ pub(crate) async fn suite(printer: Printer, suite: &Suite, slurm: &Slurm) -> any
             Err(failure) => printer.error(format!("warning: {failure}")),
         }
     }
-    suite::conclude(printer, suite, suite::members(suite, &statuses))
+    suite::conclude(printer, suite, suite::standings(suite, &statuses))
 }
 
 fn note(printer: Printer, status: &JobStatus) {

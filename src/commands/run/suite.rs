@@ -77,7 +77,7 @@ pub(super) fn run(
         if let Err(failure) = &end {
             if error::exit_code(failure) == error::INTERRUPTED {
                 stopped = true;
-            } else if !global.quiet {
+            } else {
                 let text = format!("{failure:#}");
                 let first = text.lines().next().unwrap_or_default();
                 printer.note(format!("[{number}/{all}] failed: {first}"));

@@ -3,45 +3,28 @@
 
 mod args;
 mod preview;
+mod submission;
 
-use std::path::{Path, PathBuf};
+use serde_json::Value;
 
-use anyhow::Context;
-use serde_json::{Value, json};
-
-use super::jobs::{suite, wait};
 use super::planning;
 use super::printer::Printer;
 use super::run::allocation;
 use crate::document::{InputError, InputErrors};
-use crate::error::{self, Ended};
-use crate::executor::slurm::Slurm;
-use crate::experiment::{Experiment, Manifest, files};
 use crate::flags::Global;
-use crate::history::{self, Suite};
 use crate::plan::choices::Choices;
 use crate::recipe::find::{self, RecipeFile};
 use crate::render;
-use crate::run::Signals;
 use crate::site::SiteFile;
-use crate::slurm::{JobId, options};
-use crate::workload::file::SuiteFile;
+use crate::slurm::options;
 use crate::workload::{self, Job, Order, Task};
 pub use args::SubmitArgs;
+use submission::Submission;
 
 /// A job, ready for sbatch.
 struct Ready {
     job: Job,
     script: String,
-}
-
-/// What is submitted, and how.
-struct Submission<'a> {
-    args: &'a SubmitArgs,
-    ready: &'a [Ready],
-    suite: Option<&'a SuiteFile>,
-    /// Options for sbatch.
-    options: &'a [String],
 }
 
 /// Runs the verb. Nothing is submitted before everything was planned, checked and rendered.
@@ -131,174 +114,4 @@ fn check(
         }
     }
     InputErrors::check(errors)
-}
-
-impl Submission<'_> {
-    /// Submits the jobs one after the other, and waits for them with `--wait`.
-    async fn submit(&self, printer: Printer) -> anyhow::Result<()> {
-        let (args, slurm) = (self.args, Slurm::default());
-        let (mut jobs, mut values) = (Vec::new(), Vec::new());
-        for ready in self.ready {
-            let (id, experiment) = match submit(printer, &slurm, ready, self.options).await {
-                Ok(submitted) => submitted,
-                Err(error) if jobs.is_empty() => return Err(error),
-                Err(error) => {
-                    printer.json(&values)?;
-                    return Err(error.context(self.submitted_so_far(printer, &jobs)));
-                }
-            };
-            if printer.is_json() && args.wait {
-                printer.error(format!("submitted job {id}"));
-            }
-            printer.line(announcement(ready, &id, self.ready.len()))?;
-            let value = json!({"job": id, "experiment": experiment.dir()});
-            values.push(ready.job.as_json(value));
-            jobs.push(history::Job::submitted(id, experiment.dir().to_path_buf()));
-        }
-        let suite = self.keep_suite(printer, &jobs);
-        if let Some(suite) = suite.as_ref().filter(|_| printer.is_json()) {
-            printer.note(format!("suite: {}", suite.dir().display()));
-        }
-        further(printer, args, &jobs, suite.as_ref())?;
-        if args.wait {
-            return self.wait(printer, &slurm, &jobs, suite.as_ref()).await;
-        }
-        match values.as_slice() {
-            [only] if !args.is_list() => printer.json(only),
-            _ => printer.json(&values),
-        }
-    }
-
-    fn submitted_so_far(&self, printer: Printer, jobs: &[history::Job]) -> String {
-        let kept = self.keep_suite(printer, jobs);
-        let suite = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
-        format!("{} of {} jobs are submitted: {}{suite}", jobs.len(), self.ready.len(), ids(jobs).join(", "))
-    }
-
-    /// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this. Those that did not
-    /// get there belong to it too: without them it would seem to be complete.
-    fn keep_suite(&self, printer: Printer, jobs: &[history::Job]) -> Option<Suite> {
-        let ordered: Vec<&Job> = self.ready.iter().map(|ready| &ready.job).collect();
-        let place = |job: &history::Job| (job.id.as_ref().map(ToString::to_string), job.dir.clone());
-        let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
-        let places: Vec<_> = jobs.iter().map(place).chain(nowhere).take(ordered.len()).collect();
-        match suite::create(self.suite?, &ordered, &places, "submit") {
-            Ok(suite) => Some(suite),
-            Err(error) => {
-                printer.error(format!(
-                    "warning: the jobs are submitted, the suite's directory cannot be made: {error}"
-                ));
-                None
-            }
-        }
-    }
-
-    async fn wait(
-        &self,
-        printer: Printer,
-        slurm: &Slurm,
-        jobs: &[history::Job],
-        suite: Option<&Suite>,
-    ) -> anyhow::Result<()> {
-        let end = async {
-            match (suite, jobs) {
-                (Some(suite), _) => wait::suite(printer, suite, slurm).await,
-                (None, [job]) if !self.args.is_list() => wait::one(printer, job, slurm).await,
-                (None, jobs) => wait::several(printer, jobs, slurm).await,
-            }
-        };
-        let signals = Signals::listen()?;
-        tokio::select! {
-            biased;
-            _ = signals.first() => {
-                printer.error(still_running(jobs));
-                Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
-            }
-            end = end => end,
-        }
-    }
-}
-
-fn ids(jobs: &[history::Job]) -> Vec<&str> {
-    jobs.iter().filter_map(|job| job.id.as_ref()).map(JobId::as_str).collect()
-}
-
-/// What to do about jobs that this process no longer waits for.
-fn still_running(jobs: &[history::Job]) -> String {
-    match ids(jobs).as_slice() {
-        [job] => format!("job {job} goes on: tokmark jobs wait {job} | tokmark jobs cancel {job}"),
-        ids => format!("jobs {} go on: tokmark jobs wait ID | tokmark jobs cancel ID", ids.join(", ")),
-    }
-}
-
-/// Where the results will be, and what to do next.
-fn further(
-    printer: Printer,
-    args: &SubmitArgs,
-    jobs: &[history::Job],
-    suite: Option<&Suite>,
-) -> std::io::Result<()> {
-    let (results, next) = match (suite, jobs) {
-        (Some(suite), _) => {
-            let name = suite.id();
-            let next = format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}");
-            (format!("suite: {}", suite.dir().display()), next)
-        }
-        (None, [job]) => {
-            let id = ids(jobs).concat();
-            let next = format!("next: tokmark jobs wait {id} | tokmark jobs log {id}");
-            (format!("results: {}", job.dir.display()), next)
-        }
-        (None, jobs) => {
-            let folder = jobs.first().and_then(|job| job.dir.parent()).unwrap_or(Path::new(""));
-            (format!("results: {}", folder.display()), "next: tokmark jobs | tokmark jobs wait ID".to_owned())
-        }
-    };
-    printer.hint(results)?;
-    if args.wait { Ok(()) } else { printer.hint(next) }
-}
-
-/// `submitted job 3`, and with several of them what it is.
-fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
-    if all == 1 {
-        format!("submitted job {id}")
-    } else {
-        format!("submitted job {id}: {}", ready.job.describe())
-    }
-}
-
-/// Hands the script to sbatch and creates the experiment's skeleton. The job may have done so already.
-async fn submit(
-    printer: Printer,
-    slurm: &Slurm,
-    ready: &Ready,
-    options: &[String],
-) -> anyhow::Result<(JobId, Experiment)> {
-    let (plan, script) = (&ready.job.plan, ready.script.as_str());
-    let folder = Path::new(&plan.experiments);
-    let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
-    let is_new = !folder.exists();
-    fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
-    files::replace(&path, script.as_bytes())?;
-    let submitted = slurm.submit(&path, options).await;
-    fs_err::remove_file(&path)?;
-    if submitted.is_err() && is_new {
-        // Fails when another process uses it by now.
-        let _ = std::fs::remove_dir(folder);
-    }
-    let job = submitted?;
-    let experiment = Experiment::of_job(plan, job.as_str());
-    let skeleton = || -> std::io::Result<()> {
-        fs_err::create_dir_all(experiment.dir())?;
-        experiment.ensure(plan, Some(script))?;
-        experiment.link_output(job.as_str());
-        Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
-    };
-    // The job is in the queue: from here on nothing may look as if it were not.
-    if let Err(error) = skeleton() {
-        printer.error(format!(
-            "warning: job {job} is submitted, its directory will be made by the job itself: {error}"
-        ));
-    }
-    Ok((job, experiment))
 }
