@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokmark::internals::document::Document;
-use tokmark::internals::recipe::Recipe;
+use tokmark::internals::recipe::{Origin, Recipe};
 use tokmark::internals::recipe::layers::{Layers, assignment, split_path};
 
 fuzz_target!(|text: &str| {
@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
             let (Ok(table), Ok(mut layers)) = (document.table(), Layers::defaults()) else {
                 panic!("a recipe that is no table, or no defaults")
             };
-            layers.push(&table, &|key| document.at(key));
+            layers.push(&table, &|key| Origin::in_file(&document.file, &lines, key));
             if let Err(errors) = layers.finish() {
                 assert!(!errors.to_string().is_empty());
             }

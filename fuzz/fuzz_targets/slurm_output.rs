@@ -29,7 +29,7 @@ fuzz_target!(|text: &str| {
         let groups = gpu_groups(&survey.nodes, &survey.archs);
         let text = site_file(&survey, &groups, &Choice::default());
         let document = Document { file: "site.toml".into(), text };
-        SiteFile::of(document).expect("a site file");
+        SiteFile::parse(document).expect("a site file");
     }
     let _ = sacctmgr::parse(text);
     let _ = sacctmgr::parse_default(text, "user");
