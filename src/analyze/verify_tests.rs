@@ -195,7 +195,7 @@ fn a_simulated_result_is_never_compared_nor_shown_beside_the_figure() {
 }
 
 #[test]
-fn other_hardware_other_models_and_offline_figures_are_shown_and_not_compared() {
+fn other_hardware_models_and_offline_figures_are_not_compared() {
     let recipe = format!("{RECIPE}{}", figure(""));
     let on_b200 = Experiment::of(&recipe, "b200", &[]).line();
     says(&on_b200, Outcome::NotComparable, "published for h100, and this is b200");
@@ -210,7 +210,7 @@ fn other_hardware_other_models_and_offline_figures_are_shown_and_not_compared() 
 }
 
 #[test]
-fn an_offline_figure_without_a_point_is_shown_beside_the_points_of_its_lengths() {
+fn an_offline_figure_is_shown_beside_points_of_equal_lengths() {
     let recipe = RECIPE.replace("isl = 200", "isl = [200, 1000]").replace("[10, 20]", "10");
     let shown = Experiment::of(
         &format!("{recipe}{}", anywhere("isl = 1000\nosl = 100\noffline = true")),
@@ -279,7 +279,7 @@ fn streaming_is_as_the_figure_says_or_as_the_recipe_has_it() {
 }
 
 #[test]
-fn a_figure_without_a_point_is_about_every_point_with_its_conditions() {
+fn a_figure_without_a_point_applies_to_every_matching_point() {
     let lines = ran(&anywhere("")).verify().figures;
     let points: Vec<_> = lines.iter().map(|line| line.point.as_deref().unwrap()).collect();
     assert_eq!(points, [CON10, "isl200_osl100_con20"]);
@@ -321,7 +321,7 @@ fn another_number_of_gpus_matters_unless_the_metric_is_per_gpu() {
 }
 
 #[test]
-fn an_invalid_result_neither_reproduces_nor_refutes_and_a_suspect_one_is_compared() {
+fn an_invalid_result_is_not_compared_and_a_suspect_one_is() {
     let with = |result, measured| {
         let reasons = vec!["3 of 20 requests failed".to_owned()];
         ran(&figure("")).changed(CON10, |s| {
@@ -389,7 +389,7 @@ fn what_differs_is_told_with_where_it_came_from() {
 }
 
 #[test]
-fn a_load_that_is_not_the_recipes_is_not_compared_whatever_its_lengths() {
+fn a_load_other_than_the_recipes_is_not_compared() {
     let recipe = format!("{RECIPE}{}", figure(""));
     let line = Experiment::of(&recipe, "h100", &["load.length_range.vllm=0.5"]).line();
     says(&line, Outcome::NotComparable, "load.length_range.vllm is not the recipe's own (--set)");
@@ -439,7 +439,7 @@ fn a_copy_is_held_against_the_recipe_with_the_figures() {
 }
 
 #[test]
-fn another_deployment_or_another_load_is_not_compared_though_the_figure_does_not_state_them() {
+fn another_deployment_or_load_is_not_compared() {
     let why = |sets: &[&str]| {
         let line = Experiment::of(&format!("{RECIPE}{}", figure("")), "h100", sets).line();
         assert_eq!(line.outcome, Outcome::NotComparable, "{line:#?}");

@@ -358,7 +358,7 @@ mod tests {
 
     /// Debian's installer writes `127.0.1.1 HOST` into every /etc/hosts.
     #[test]
-    fn a_node_that_calls_itself_loopback_is_reached_at_the_address_others_know() {
+    fn a_node_known_to_itself_as_loopback_gets_its_routable_address() {
         let nodes = ["n1".to_owned(), "n2".to_owned()];
         let reports = [
             report(&[("n1", "127.0.1.1"), ("n2", "10.0.0.2")]),

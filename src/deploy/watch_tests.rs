@@ -24,7 +24,7 @@ fn watched(logs: &[&std::path::Path]) -> Watched {
 }
 
 #[test]
-fn the_first_fatal_line_is_reported_once_with_its_advice_and_the_lines_around_it() {
+fn the_first_fatal_line_is_reported_once_with_its_context() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server-0.log");
     let watched = watched(&[&path]);

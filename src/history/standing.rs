@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_an_experiment_stands_by_slurm_and_the_process_of_its_suite() {
+    fn without_an_experiment_slurm_and_the_suites_process_decide() {
         const MISSING: &str = "it left no experiment in /e/r_7";
         let table: [(bool, &str, bool, Expected); 6] = [
             (true, "", false, ("LOST", None, MISSING)),

@@ -286,7 +286,7 @@ fn a_server_that_refuses_everything_ends_the_point_too() {
 }
 
 #[test]
-fn idle_connections_the_server_closed_are_no_failures_and_no_resends() {
+fn idle_connections_closed_by_the_server_cause_no_failure() {
     // Warm-up: the server closes the connection of request 0 behind its answer, and only then answers request 1. The measured
     // phase finds one connection that is closed and one that is not.
     let server = Server::play(|n| match n {

@@ -117,7 +117,7 @@ fn data_parallel_ranks_are_numbered_through_the_nodes() {
 }
 
 #[test]
-fn a_process_for_each_rank_has_that_ranks_gpus_and_a_name_of_its_own() {
+fn each_rank_has_a_process_with_its_gpus_and_name() {
     let case = Case {
         pools: aggregated(2, 1, 4, 1),
         per_node: 4,
@@ -135,7 +135,7 @@ fn a_process_for_each_rank_has_that_ranks_gpus_and_a_name_of_its_own() {
 
 /// DeepSeek-R1 on GB200 as llmb-run starts it: six prefill replicas of four GPUs, one decode replica of eight: eight nodes.
 #[test]
-fn prefill_and_decode_take_nodes_of_their_own_when_they_do_not_fit_on_one() {
+fn prefill_and_decode_get_separate_nodes_when_one_is_too_small() {
     let pools = apart(parallel(4, 1, 1, 6), parallel(8, 1, 1, 1));
     let case = Case { launcher: "dynamo-trtllm", pools, per_node: 4, ..Case::default() };
     let layout = case.lay_out().unwrap();

@@ -139,7 +139,7 @@ fn a_second_signal_kills_the_servers_and_a_second_warning_does_not() {
 }
 
 #[test]
-fn a_second_signal_ends_the_writing_where_no_servers_are_to_be_stopped() {
+fn a_second_signal_ends_the_writing_when_no_server_runs() {
     let mut state = State { has_servers: false, ..run(false) };
     let steps = [Begin(Activity::Measuring), See(INT), Begin(Activity::Writing), See(INT)];
     assert_eq!(actions(&mut state, steps), ["SIGINT", "CutLoad", "SIGINT", "KillServers", "Abandon"]);
@@ -174,7 +174,7 @@ fn lost_connections_wait_for_their_reason() {
 }
 
 #[test]
-fn an_endpoint_that_is_unreachable_though_its_server_lives_ends_the_run() {
+fn an_unreachable_endpoint_ends_the_run_though_its_server_lives() {
     let steps =
         [Begin(Activity::Measuring), See(Notice::LoadEnded(UNREACHABLE)), See(Notice::Timer(Timer::Reason))];
     let state = check(false, steps, &["wait 10 s for Reason", "Abandon"]);
@@ -187,7 +187,7 @@ fn an_endpoint_that_is_unreachable_though_its_server_lives_ends_the_run() {
 }
 
 #[test]
-fn a_point_that_finished_in_the_instant_of_a_death_or_a_signal_is_finished() {
+fn a_point_finished_at_the_moment_of_a_death_is_finished() {
     let one = [Begin(Activity::Measuring), See(ended("server-0")), See(Notice::LoadEnded(WHOLE))];
     let other = [Begin(Activity::Measuring), See(Notice::LoadEnded(WHOLE)), See(ended("server-0"))];
     let mut state = check(false, one, &["server-0 ended by itself", "CutLoad"]);
@@ -205,7 +205,7 @@ fn a_point_that_finished_in_the_instant_of_a_death_or_a_signal_is_finished() {
 }
 
 #[test]
-fn servers_that_fail_a_moment_before_the_signal_of_a_cancelled_job_did_so_because_of_it() {
+fn servers_that_fail_just_before_a_cancellation_signal_are_no_failure() {
     let ends = |servers_failed| [See(Notice::RunEnded { servers_failed })];
     let mut state = check(true, ends(true), &["wait 1 s for Reason"]);
     assert_eq!(actions(&mut state, [See(TERM)]), ["SIGTERM", "wait 2 s for Servers", "Abandon"]);
@@ -218,7 +218,7 @@ fn servers_that_fail_a_moment_before_the_signal_of_a_cancelled_job_did_so_becaus
 }
 
 #[test]
-fn a_server_that_dies_after_a_signal_or_while_it_is_stopped_is_no_failure() {
+fn a_server_that_ends_while_it_is_stopped_is_no_failure() {
     let steps = [Begin(Activity::Measuring), See(INT), See(ended("server-0")), See(Notice::LoadEnded(CUT))];
     let state = check(false, steps, &["SIGINT", "CutLoad", "server-0 ended by itself"]);
     assert_eq!(state.cut(CUT), Some(Cut::Interrupted));

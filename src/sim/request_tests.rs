@@ -50,7 +50,7 @@ fn answer_lengths_are_deterministic() {
 }
 
 #[test]
-fn max_completion_tokens_wins_and_a_chat_defaults_to_the_remaining_context() {
+fn max_completion_tokens_wins_over_max_tokens() {
     let chat = |extra: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"a b"}}],"ignore_eos":true{extra}}}"#);
         parse(Endpoint::Chat, &body).expect("sound").output_tokens

@@ -360,7 +360,7 @@ fn requests_beyond_max_num_seqs_wait() {
 }
 
 #[test]
-fn stopping_ends_streams_with_an_error_event_and_unary_requests_with_500() {
+fn stopping_ends_streams_with_an_error_and_requests_with_500() {
     let server = server_with(Overrides { speed: Some(1.0), ..Overrides::default() }, Faults::default());
     let send = |stream: bool| {
         let mut client = Client::new(&server);

@@ -151,7 +151,7 @@ fn rises(earlier: f64, later: f64, percent: f64) {
 }
 
 #[test]
-fn a10g_counted_as_published_rises_peaks_and_is_over_saturated_at_200() {
+fn a10g_rises_peaks_and_is_over_saturated_at_200() {
     for (title, lengths) in [("as asked for", asked as Lengths), ("as answered", answered)] {
         let points = a10g(lengths, u64::MAX, WINDOWS_US);
         print_beside_published(title, &points);
@@ -198,7 +198,7 @@ fn a10g_has_the_published_latencies_without_being_fitted_to_them() {
 }
 
 #[test]
-fn h100_is_flat_once_the_kv_cache_is_full_and_the_queue_grows_instead() {
+fn h100_is_level_once_the_kv_cache_is_full() {
     let engine = Profile::find("h100").expect("embedded").engine(1);
     let users = [32, 64, 128, 256, 512, 1024, 1536];
     let points = users.map(|concurrency| {

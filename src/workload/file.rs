@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_has_the_name_it_says_or_its_files_and_paths_start_beside_it() {
+    fn a_suite_takes_its_name_from_the_file_and_paths_from_its_folder() {
         let job = "[[job]]\nrecipe = \"r.toml\"\n[[job]]\nworkload = [\"./w.toml\", \"quickstart\", \"/abs/r.toml\"]\n";
         let table = [
             ("nightly.toml", "", "nightly", None, "r.toml"),

@@ -71,7 +71,7 @@ fn filters_of_the_list_must_all_match() {
 }
 
 #[test]
-fn a_launcher_beside_this_folders_recipes_is_listed_instead_of_the_built_in_one() {
+fn a_launcher_in_this_folder_shadows_the_built_in_one() {
     let house = House::new();
     let text = "schema = 1\nname = \"NAME\"\nsummary = \"our NAME\"\n[endpoint]\nrole = \"server\"\nport = \"http\"\n[[role]]\nname = \"server\"\nplacement = \"head\"\nargv = [\"x\"]\nports = { http = 8000 }\n";
     house.file("launchers/mine.toml", &text.replace("NAME", "mine"));

@@ -98,7 +98,7 @@ fn modules_and_the_environment_come_after_the_sites_own_lines() {
 }
 
 #[test]
-fn what_the_site_says_of_memory_and_whole_nodes_is_a_default() {
+fn the_sites_memory_and_exclusive_are_defaults() {
     let house = House::new();
     let recipe = |slurm: &str| {
         house.recipe(&format!(

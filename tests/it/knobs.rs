@@ -140,7 +140,7 @@ fn set_and_env_options_win_over_the_jobs_environment() {
 }
 
 #[test]
-fn a_knob_that_an_option_overrules_is_said_to_have_no_effect() {
+fn a_knob_overruled_by_an_option_is_reported() {
     let house = house();
     let frozen = rendered(&house, &["--set", "load.isl=99"], &[]);
     let planned = again(&frozen, &[("ISL", "64"), ("STREAMING", "false")]).unwrap().unwrap();
@@ -186,7 +186,7 @@ fn nonsense_names_the_variable_and_says_that_it_is_the_jobs() {
 }
 
 #[test]
-fn relative_paths_start_at_the_recipes_folder_wherever_the_job_is() {
+fn relative_paths_start_at_the_folder_of_the_recipe() {
     let house = House::new();
     let dataset = "osl = 4\nprompts.dataset = { kind = \"jsonl\", path = \"p.jsonl\" }\n";
     let text = RECIPE.replace("isl = 16\n", "").replace("osl = 4\n", dataset);

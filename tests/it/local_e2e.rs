@@ -641,7 +641,7 @@ fn bench_interrupted_keeps_its_records() {
 }
 
 #[test]
-fn an_endpoint_that_already_runs_is_attached_to_and_left_alone() {
+fn a_running_endpoint_is_attached_to_and_left_running() {
     let house = House::new();
     let sim = house.sim(&["--model", "org/m"]);
     house.recipe(&format!(

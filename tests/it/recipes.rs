@@ -246,7 +246,7 @@ fn every_recipe_starts_what_it_did() {
 
 /// So one site shows every recipe.
 #[test]
-fn a_site_changes_nothing_but_the_container_and_the_paths_of_models() {
+fn a_site_changes_only_the_container_and_model_paths() {
     let settled = |rendered: &Rendered| -> Vec<String> {
         let inside = rendered.explained.iter().filter(|line| !line.starts_with("    container "));
         inside.map(|line| line.replace("/models/gpt-oss-120b", "openai/gpt-oss-120b")).collect()
@@ -284,7 +284,7 @@ fn the_plan_inside_a_script_is_the_plan_of_the_script() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_bytes_and_the_plan_that_is_shown() {
+fn the_same_input_gives_the_same_bytes_and_plan() {
     for_each_case(|house, case| {
         if case.site != SHOWN {
             return;

@@ -114,7 +114,7 @@ fn another_launcher_by_set_keeps_the_load() {
 }
 
 #[test]
-fn a_mistake_in_the_recipes_own_engine_is_found_in_a_rehearsal_too() {
+fn a_rehearsal_checks_the_options_of_the_real_engine() {
     let house = House::new();
     house.recipe(
         "summary = \"s\"\n[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"dynamo-trtllm\"\n\

@@ -77,7 +77,7 @@ const TWO_TYPES: &str = "n1|batch*|up|idle|1:00:00|8|1000|gpu:nvidia_h100_80gb_h
                          n3|batch*|up|idle|1:00:00|8|1000|gpu:b200:8|blackwell\n";
 
 #[test]
-fn init_of_two_typed_gpus_in_one_partition_with_pyxis_and_accounts() {
+fn init_finds_two_typed_gpus_in_a_partition_with_pyxis() {
     let lab = Lab::new(TWO_TYPES)
         .accounts("lab||normal|normal\nbench||normal|\n", "lab", "associations")
         .with("srun.help", PYXIS)
@@ -99,7 +99,7 @@ fn init_of_two_typed_gpus_in_one_partition_with_pyxis_and_accounts() {
 }
 
 #[test]
-fn init_of_untyped_gpus_on_aarch64_without_accounts_and_with_apptainer() {
+fn init_finds_untyped_gpus_on_aarch64_with_apptainer() {
     let nodes = "g1|rack*|up|idle|1:00:00|72|900000|gpu:4|gb200,nvl72\n\
                  g2|rack*|up|idle|1:00:00|72|900000|gpu:4|gb200,nvl72\n\
                  x1|rack*|up|idle|1:00:00|72|900000|gpu:8|h100\n";
@@ -170,7 +170,7 @@ fn init_says_what_it_could_not_know_and_takes_flags() {
 }
 
 #[test]
-fn a_partition_of_others_is_not_proposed_and_may_still_be_named() {
+fn a_partition_without_access_is_not_proposed() {
     let open = "n1|mine|up|idle|1:00|8|1|gpu:h100:8|x\n";
     let all =
         format!("{open}n2|theirs*|up|idle|1:00|8|1|gpu:b200:8|x\nn3|theirs*|up|idle|1:00|8|1|gpu:b200:8|x\n");
@@ -253,7 +253,7 @@ fn doctor_accepts_what_init_wrote() {
 }
 
 #[test]
-fn an_untyped_request_where_nodes_have_several_types_is_refused() {
+fn an_untyped_request_to_nodes_of_several_types_is_refused() {
     let said = "fail gres h100 the request names no GPU type, but nodes of batch have gpu:b200:8, gpu:nvidia_h100_80gb_hbm3:8";
     let found = "ok gres h100 8 GPUs on each of 2 nodes (gpu:nvidia_h100_80gb_hbm3:8)";
     let of_h100 = "gres_type = \"nvidia_h100_80gb_hbm3\"\nper_node = 8\n";

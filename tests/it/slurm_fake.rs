@@ -75,7 +75,7 @@ async fn one_squeue_for_all_and_one_sacct_for_those_gone() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_no_job_or_twice_about_living_ones() {
+async fn polling_asks_once_for_all_jobs_and_not_at_all_for_none() {
     let fake = FakeSlurm::new();
     assert!(slurm(&fake).poll(&[]).await.unwrap().is_empty());
     assert!(fake.calls().is_empty());

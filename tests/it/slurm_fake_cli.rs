@@ -114,7 +114,7 @@ fn without_slurm_submit_advises_run_and_leaves_nothing() {
 }
 
 #[test]
-fn without_slurm_jobs_still_tells_what_the_directories_say() {
+fn jobs_lists_experiment_directories_without_slurm() {
     let desk = Desk::new();
     let (code, _, err) = said(&mut desk.command(&["submit", "tiny.toml"]));
     assert_eq!(code, 0, "{err}");
@@ -266,7 +266,7 @@ fn a_knob_of_the_job_is_planned_in_the_job() {
 }
 
 #[test]
-fn a_run_inside_an_allocation_starts_steps_and_a_local_one_does_not() {
+fn only_a_run_inside_an_allocation_starts_steps() {
     let desk = Desk::new();
     desk.fake.job("7", &[("state", "RUNNING"), ("nodes", "localhost")]);
     let inside = |args: &[&str]| {

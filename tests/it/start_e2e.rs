@@ -89,7 +89,7 @@ fi"#;
 const LOADS: &str = r#"for part in 1 2 3 4 5 6 7 8; do echo "Loading weights: SIGN%" | sed "s/SIGN/$(( part * STEP ))/"; sleep 0.4; done"#;
 
 #[test]
-fn progress_in_the_log_extends_the_deadline_and_repeated_words_do_not() {
+fn new_progress_in_the_log_extends_the_deadline() {
     let deadlines = "startup_timeout = \"2s\"\nprogress_timeout = \"2s\"";
     let progress = "progress = ['Loading weights: \\d+%']";
     let moving = house(deadlines, &launcher(progress, &LOADS.replace("STEP", "10")));
@@ -111,7 +111,7 @@ fn progress_in_the_log_extends_the_deadline_and_repeated_words_do_not() {
 }
 
 #[test]
-fn a_fatal_line_of_a_set_ends_the_start_with_its_advice_though_the_process_lives() {
+fn a_fatal_line_ends_the_start_though_the_process_lives() {
     let lines = [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "raise tp"),
         ("RuntimeError: NCCL error: unhandled system error", "NCCL_DEBUG=INFO"),
@@ -153,7 +153,7 @@ ready = { log = { pattern = "now serv(ing|ed)" } }
 }
 
 #[test]
-fn replicas_share_the_load_and_each_has_a_log_and_metrics_of_its_own() {
+fn replicas_share_the_load_and_have_separate_logs_and_metrics() {
     let house = House::new();
     house.recipe(
         &recipe("replicas = 3\n[deploy.engine]\nspeed = 20\nprofile = \"quick\"")

@@ -89,7 +89,7 @@ fn a_recipe_that_does_not_start_is_a_row_beside_those_that_ran() {
 }
 
 #[test]
-fn a_suite_leaves_a_receipt_and_its_table_beside_the_experiments() {
+fn a_suite_writes_a_receipt_and_a_table() {
     let (house, end) = ran();
     let (suite, experiments) = split(&house);
     assert_eq!(experiments.len(), 3);
@@ -185,7 +185,7 @@ fn lose(house: &House, suite: &Path, number: usize) {
 }
 
 #[test]
-fn a_job_that_is_lost_while_the_suite_runs_is_a_failure_of_the_suite() {
+fn a_job_lost_while_the_suite_runs_fails_the_suite() {
     let house = House::new();
     recipe(&house, "slow", "", "concurrency = 2\nduration = \"4s\"");
     recipe(&house, "good", "", "requests = 4");
@@ -204,7 +204,7 @@ fn a_job_that_is_lost_while_the_suite_runs_is_a_failure_of_the_suite() {
 }
 
 #[test]
-fn an_interrupted_suite_has_its_table_though_a_directory_is_lost() {
+fn an_interrupted_suite_writes_its_table_without_a_lost_directory() {
     let house = House::new();
     let running = long_suite(&house);
     let (suite, _) = split(&house);
@@ -249,7 +249,7 @@ fn jobs_cancel_ends_a_suite_that_runs_here() {
 }
 
 #[test]
-fn all_that_is_wrong_in_a_suite_is_told_before_anything_is_made() {
+fn all_mistakes_of_a_suite_are_reported_before_anything_is_made() {
     let house = House::new();
     recipe(&house, "good", "", "requests = 4");
     house.file(

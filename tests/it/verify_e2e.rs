@@ -140,7 +140,7 @@ fn a_measured_run_reproduces_a_figure_or_does_not() {
 }
 
 #[test]
-fn each_of_several_experiments_is_verified_and_the_worst_decides() {
+fn verify_takes_several_experiments_and_the_worst_decides() {
     let house = House::new();
     let first = run(&house, &figure());
     measured(&first, 100.0);

@@ -202,7 +202,7 @@ fn what_a_recipe_does_not_have_is_refused_with_what_it_has() {
 }
 
 #[test]
-fn all_errors_of_all_jobs_are_told_and_none_is_submitted() {
+fn all_errors_of_all_jobs_are_reported_and_none_is_submitted() {
     let house = house();
     let error = house.fails(["submit", "-w", "flex-7b,nope,flex-70b", "-d", "fp8,int4", "--scale", "2,3"]);
     let problems = error.lines().filter(|line| !line.starts_with("  ")).collect::<Vec<_>>();
@@ -234,7 +234,7 @@ fn force_skips_the_checks_and_changes_nothing() {
 }
 
 #[test]
-fn a_scale_section_that_comes_to_another_number_is_an_error_everywhere() {
+fn a_scale_section_with_another_number_of_gpus_is_an_error() {
     let house = house();
     house.file("recipes/flex-7b.toml", &FLEX.replace("[scale.4.deploy]\ntp = 4", "[scale.4.deploy]\ntp = 3"));
     for args in [

@@ -66,7 +66,7 @@ fn a_stop_is_soft_and_reaches_the_tasks() {
 }
 
 #[test]
-fn who_ignores_term_is_killed_after_the_grace_and_named() {
+fn a_process_that_ignores_term_is_killed_after_the_grace() {
     let Some(lab) = Lab::new() else { return };
     lab.write("launchers/pair.toml", &launcher(r#"trap "" TERM"#));
     let recipe = lab.write("pair.toml", &pair("1s"));

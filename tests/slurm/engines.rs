@@ -49,7 +49,7 @@ const DYNAMO: &str = "launcher = \"dynamo-vllm\"";
 const IMAGE: &str = "\n[gpu.h100.container]\nimage = \"e:1\"\n";
 
 #[test]
-fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint_bare_and_contained() {
+fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint() {
     let Some(lab) = Lab::new() else { return };
     let text = recipe("launcher = \"vllm\"\ntp = 2\ndp = 4\nep = 8", "") + IMAGE;
     let recipe = lab.write("dp.toml", &text);
@@ -77,7 +77,7 @@ fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint_bare_and_contained(
 }
 
 #[test]
-fn prefill_and_decode_over_two_nodes_register_before_the_load_bare_and_contained() {
+fn prefill_and_decode_over_two_nodes_register_before_the_load() {
     let Some(lab) = Lab::new() else { return };
     let tables = "[deploy.settings]\nrouter_mode = \"kv\"\n[deploy.prefill]\ntp = 1\nreplicas = 2\n\
                   [deploy.decode]\ntp = 4\n[deploy.decode.env]\nSTAND_IN_DELAY = \"1\"";

@@ -179,7 +179,7 @@ async fn refusals_come_with_advice() {
 }
 
 #[tokio::test]
-async fn a_step_has_a_task_on_each_node_and_logs_where_it_was_told() {
+async fn a_step_has_a_task_on_each_node_and_logs_to_the_given_file() {
     let Some(cluster) = Cluster::new() else { return };
     let nodes = node_names(&cluster.slurm).await[..2].to_vec();
     let ask = "echo $SLURM_PROCID $(hostname) ${CUDA_VISIBLE_DEVICES:-none}";

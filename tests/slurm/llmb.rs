@@ -50,7 +50,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn a_knob_in_front_of_a_hand_sbatch_is_honoured_recorded_and_found_again() {
+fn a_knob_before_a_manual_sbatch_is_applied_and_recorded() {
     let Some(lab) = Lab::new() else { return };
     let recipe = lab.write("tiny.toml", &knobbed());
     lab.tokmark(&["render", &recipe, "-o", "job.sh"]).code(0);
@@ -107,7 +107,7 @@ fn a_knob_set_to_nonsense_ends_the_job_before_anything_is_made() {
 }
 
 #[test]
-fn a_knob_that_needs_more_than_the_job_has_is_refused_with_the_arithmetic() {
+fn a_knob_beyond_the_allocation_is_refused_with_the_arithmetic() {
     let Some(lab) = Lab::new() else { return };
     lab.write("launchers/gpus.toml", GPUS);
     let text = knobbed().replace("launcher = \"sim\"", "launcher = \"gpus\"");
@@ -295,7 +295,7 @@ fn a_run_inside_an_allocation_uses_it() {
 }
 
 #[test]
-fn an_allocation_that_is_too_small_and_a_submission_from_within_one_are_told() {
+fn an_allocation_that_is_too_small_is_named() {
     let Some(lab) = Lab::new() else { return };
     lab.write("launchers/gpus.toml", GPUS);
     let text = knobbed().replace("launcher = \"sim\"", "launcher = \"gpus\"");

@@ -125,7 +125,7 @@ fn a_text_with_fewer_bytes_than_tokens_needed_is_not_counted() {
 }
 
 #[test]
-fn a_prompt_that_comes_again_is_used_once_unless_repetitions_are_kept() {
+fn a_repeated_prompt_is_used_once_unless_repetitions_are_kept() {
     let mut file = file(["a", "b", "a", "c", "a", "b"].map(str::to_owned));
     let selection = select(&file.dataset, 5, 10, &mut words).unwrap();
     let mut found: Vec<u64> = selection.picked.iter().map(|picked| picked.number).collect();

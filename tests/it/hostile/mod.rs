@@ -133,7 +133,7 @@ fn the_documentation_shows_the_table() {
 }
 
 #[test]
-fn a_server_that_closes_behind_every_answer_costs_connections_and_nothing_else() {
+fn a_server_that_closes_after_each_answer_costs_connections_only() {
     let close = stream_closing();
     let server = Server::play(move |_| vec![send(&close), Step::Close]);
     let records = run(server.address, point(3, 30));
@@ -147,7 +147,7 @@ fn stream_closing() -> String {
 }
 
 #[test]
-fn an_idle_connection_that_the_server_closed_is_no_failure_and_no_second_request() {
+fn an_idle_connection_closed_by_the_server_costs_nothing() {
     // Warm-up: the connection of request 0 is closed behind its answer, and only then request 1 is answered. The measured
     // requests find one connection that is closed and one that is not.
     let server = Server::play(|n| match n {
@@ -160,7 +160,7 @@ fn an_idle_connection_that_the_server_closed_is_no_failure_and_no_second_request
 }
 
 #[test]
-fn a_request_that_was_written_into_a_used_connection_is_never_sent_twice() {
+fn a_request_on_a_reused_connection_is_never_sent_twice() {
     for end in [Step::Close, Step::Reset] {
         let server = Server::play(move |n| if n == 1 { vec![end.clone()] } else { good() });
         let records = run(server.address, point(1, 3));

@@ -248,7 +248,7 @@ fn an_overloaded_dynamo_has_a_status_line_of_its_own() {
 }
 
 #[test]
-fn a_server_that_announces_when_it_closes_is_driven_without_failures() {
+fn a_server_that_announces_its_close_causes_no_failures() {
     // llama-server: `Keep-Alive: timeout=5, max=100`, and here at most 3 requests on a connection, then the announced close.
     let body = super::rows::good_body();
     let answer = move |last: bool| {
