@@ -62,7 +62,7 @@ fn requests_leave_although_none_is_answered() {
     let server = Server::play(|_| [vec![Step::Together(10, 10)], good()].concat());
     let point = LoadPoint { stop: Stop::Requests(10), ..open_point(1000.0, Spacing::Constant) };
     let run = run(&server.target(), &point, 2);
-    assert_eq!((count(&run, Outcome::Ok), server.seen().max_in_flight), (10, 10));
+    assert_eq!((count(&run, Outcome::Ok), server.received().max_in_flight), (10, 10));
     let places: BTreeSet<u32> = run.records.iter().map(|record| record.worker).collect();
     assert_eq!(places, (0..10).collect());
 }
@@ -74,9 +74,9 @@ fn arrivals_at_the_limit_queue_and_their_wait_is_recorded() {
         Server::play(|n| if n < 2 { [vec![Step::Together(2, 40)], good()].concat() } else { good() });
     let point = LoadPoint { stop: Stop::Requests(40), ..capped(1e5, 2, WhenFull::Queue) };
     let run = run(&server.target(), &point, 1);
-    let seen = server.seen();
-    assert_eq!((count(&run, Outcome::Ok), seen.requests.len()), (40, 40));
-    assert!(seen.max_in_flight <= 2 && seen.connections <= 2, "{}", seen.max_in_flight);
+    let received = server.received();
+    assert_eq!((count(&run, Outcome::Ok), received.requests.len()), (40, 40));
+    assert!(received.max_in_flight <= 2 && received.connections <= 2, "{}", received.max_in_flight);
     assert_eq!(run.arrivals.unwrap(), Arrivals { total: 40, dropped: 0, unsent: 0, ..run.arrivals.unwrap() });
     // The third could not leave before one of the first two had ended, and keeps its own intended instant.
     let of = |id: u64| run.records.iter().find(|record| record.id == id).unwrap();
@@ -170,9 +170,9 @@ fn warmup_has_its_own_schedule_and_prompts() {
     let last_warm = warm.iter().map(|record| record.end_us).max().unwrap();
     assert!(last_warm <= run.window_start_us);
     // What was cut may still be on its way to the server.
-    let seen = server.seen().requests;
-    let bodies: BTreeSet<&String> = seen.iter().map(|(_, body)| body).collect();
-    assert_eq!(bodies.len(), seen.len(), "no prompt is sent twice");
+    let received = server.received().requests;
+    let bodies: BTreeSet<&String> = received.iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies.len(), received.len(), "no prompt is sent twice");
     let timed = LoadPoint { warmup_requests: 0, warmup_duration_s: Some(0.2), ..point };
     let run = self::run(&server.target(), &timed, 1);
     assert_eq!(run.arrivals.unwrap().total, 10);

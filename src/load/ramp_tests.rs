@@ -17,11 +17,16 @@ fn run(target: &Target, point: &LoadPoint, threads: usize) -> Driven {
 }
 
 /// Ends the run when `enough` of its requests have ended.
-fn run_until(server: &Server, point: &LoadPoint, threads: usize, enough: impl Fn(&Seen) -> bool) -> Driven {
+fn run_until(
+    server: &Server,
+    point: &LoadPoint,
+    threads: usize,
+    enough: impl Fn(&Received) -> bool,
+) -> Driven {
     let (counters, stop) = (LiveCounters::default(), CancellationToken::new());
     std::thread::scope(|scope| {
         let driver = scope.spawn(|| Driven::watched(&server.target(), point, threads, &counters, &stop));
-        while !enough(&server.seen()) {
+        while !enough(&server.received()) {
             std::thread::yield_now();
         }
         stop.cancel();
@@ -70,9 +75,10 @@ fn slots_start_as_the_ramp_rises_whatever_the_server_does() {
     for threads in [1, 3] {
         let server = Server::play(|_| [vec![Step::Together(8, 8)], good()].concat());
         let ramp = ramp("50ms:8,1h:8");
-        let run = run_until(&server, &closed(ramp.clone()), threads, |seen| seen.requests.len() >= 40);
+        let run =
+            run_until(&server, &closed(ramp.clone()), threads, |received| received.requests.len() >= 40);
         keeps_to(&run, &ramp);
-        assert_eq!(server.seen().max_in_flight, 8, "{threads} threads");
+        assert_eq!(server.received().max_in_flight, 8, "{threads} threads");
         assert!(run.records.iter().all(|r| [Outcome::Ok, Outcome::Cancelled].contains(&r.outcome)));
         let slots: BTreeSet<u32> = run.records.iter().map(|record| record.worker).collect();
         assert_eq!(slots, (0..8).collect());
@@ -109,8 +115,8 @@ fn at_every_instant_the_slots_of_the_ramp_are_busy_and_no_others() {
     }
     let ids: BTreeSet<u64> = run.records.iter().map(|record| record.id).collect();
     assert_eq!(ids, (0..run.records.len() as u64).collect(), "a number is given out once");
-    assert_eq!(server.seen().requests.len(), run.records.len());
-    assert!(server.seen().max_in_flight <= 6);
+    assert_eq!(server.received().requests.len(), run.records.len());
+    assert!(server.received().max_in_flight <= 6);
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn a_slot_that_is_off_ends_after_its_request() {
         _ => good(),
     });
     let ramp = Ramp { start: 3.0, ..ramp("300ms:3,20ms:0,20ms:0,1h:4:hold") };
-    let run = run_until(&server, &closed(ramp.clone()), 2, |seen| seen.requests.len() >= 20);
+    let run = run_until(&server, &closed(ramp.clone()), 2, |received| received.requests.len() >= 20);
     keeps_to(&run, &ramp);
     assert!(run.records.iter().all(|r| [Outcome::Ok, Outcome::Cancelled].contains(&r.outcome)));
     let held: Vec<&RequestRecord> = run.records.iter().filter(|record| record.id < 3).collect();
@@ -146,9 +152,10 @@ fn a_ramp_lasts_to_its_end_also_without_load() {
 fn stages_are_marked_and_a_cool_down_is_apart() {
     let server = Server::play(|_| good());
     let ramp = ramp("30ms:2:hold,30ms:4:hold,1h:1:hold:cool-down");
-    let cool =
-        |seen: &Seen| seen.requests.iter().filter(|(id, _)| id.starts_with("tokmark-p-cool_down-")).count();
-    let run = run_until(&server, &closed(ramp.clone()), 1, |seen| cool(seen) >= 3);
+    let cool = |received: &Received| {
+        received.requests.iter().filter(|(id, _)| id.starts_with("tokmark-p-cool_down-")).count()
+    };
+    let run = run_until(&server, &closed(ramp.clone()), 1, |received| cool(received) >= 3);
     let start = start_us(&run, &ramp);
     for record in &run.records {
         let at_us = record.sent_us - start;
@@ -167,7 +174,7 @@ fn stages_are_marked_and_a_cool_down_is_apart() {
     let measured = |record: &&RequestRecord| record.phase == Phase::Measure;
     let last = run.records.iter().filter(measured).map(|record| record.end_us).max();
     assert_eq!(last, (run.window_end_us > run.window_start_us).then_some(run.window_end_us));
-    assert_eq!(cool(&server.seen()), run.records.iter().filter(|r| r.phase == Phase::CoolDown).count());
+    assert_eq!(cool(&server.received()), run.records.iter().filter(|r| r.phase == Phase::CoolDown).count());
     let line = serde_json::to_value(&run.records[0]).unwrap();
     assert_eq!(line["stage"]["index"], run.records[0].stage.unwrap().index);
 }
@@ -259,7 +266,7 @@ fn a_ramp_is_drained_or_cut_at_its_end() {
 fn an_interrupt_in_mid_ramp_cuts_and_records() {
     for point in [closed(ramp("20ms:4,1h:4")), open(ramp("4ms:1000:hold,1h:0:hold"), None, WhenFull::Queue)] {
         let server = Server::play(|_| vec![head(), part(TOKEN), Step::Hold]);
-        let run = run_until(&server, &point, 2, |seen| seen.requests.len() == 4);
+        let run = run_until(&server, &point, 2, |received| received.requests.len() == 4);
         assert_eq!(
             (run.records.len(), run.interrupted, run.cut_at_end()),
             (4, true, 0),

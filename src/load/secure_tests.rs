@@ -23,12 +23,12 @@ fn fixture(name: &str) -> std::path::PathBuf {
 }
 
 /// Version and `Authorization` of each request.
-type Seen = Arc<Mutex<Vec<(Version, Option<String>)>>>;
+type Received = Arc<Mutex<Vec<(Version, Option<String>)>>>;
 
 /// A server on a thread of its own that streams a good answer to everything, over TLS and with HTTP/2 if asked for.
 struct Speaker {
     url: String,
-    seen: Seen,
+    received: Received,
     over: CancellationToken,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -39,20 +39,20 @@ impl Speaker {
         listener.set_nonblocking(true).unwrap();
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let (seen, over) = (Seen::default(), CancellationToken::new());
-        let (seen_there, over_there) = (Arc::clone(&seen), over.clone());
+        let (received, over) = (Received::default(), CancellationToken::new());
+        let (seen_there, over_there) = (Arc::clone(&received), over.clone());
         let acceptor = tls.then(|| acceptor(http));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 while let Some(Ok((stream, _))) = over_there.run_until_cancelled(listener.accept()).await {
-                    let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen_there));
+                    let (acceptor, received) = (acceptor.clone(), Arc::clone(&seen_there));
                     tokio::spawn(async move {
                         match acceptor {
-                            None => serve(stream, http, seen).await,
+                            None => serve(stream, http, received).await,
                             Some(acceptor) => match acceptor.accept(stream).await {
-                                Ok(stream) => serve(stream, http, seen).await,
+                                Ok(stream) => serve(stream, http, received).await,
                                 Err(_refused) => {}
                             },
                         }
@@ -60,7 +60,7 @@ impl Speaker {
                 }
             });
         });
-        Self { url, seen, over, thread: Some(thread) }
+        Self { url, received, over, thread: Some(thread) }
     }
 
     fn target(&self) -> Target {
@@ -92,10 +92,14 @@ fn acceptor(http: HttpVersion) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: HttpVersion, seen: Seen) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http: HttpVersion,
+    received: Received,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let key = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        seen.lock().unwrap().push((request.version(), key));
+        received.lock().unwrap().push((request.version(), key));
         let body = [TOKEN, TOKEN, TOKEN, TOKEN, FINISH, USAGE, DONE].concat();
         let answer = Response::builder().header("content-type", "text/event-stream");
         std::future::ready(answer.body(Full::new(Bytes::from(body))))
@@ -134,7 +138,7 @@ fn a_private_authority_is_trusted_when_its_file_is_given() {
         ..server.target()
     };
     assert_all(&run(&trusting), Outcome::Ok);
-    assert!(server.seen.lock().unwrap().iter().all(|(_, key)| key.as_deref() == Some("Bearer k")));
+    assert!(server.received.lock().unwrap().iter().all(|(_, key)| key.as_deref() == Some("Bearer k")));
     let by_name = Target { base_urls: vec![server.url.replace("127.0.0.1", "localhost")], ..trusting };
     assert_all(&run(&by_name), Outcome::Ok);
 }
@@ -144,12 +148,12 @@ fn any_certificate_passes_only_when_insecure() {
     let server = Speaker::start(HttpVersion::Http1, true);
     let insecure = Target { tls: Tls { ca_file: None, insecure: true }, ..server.target() };
     assert_all(&run(&insecure), Outcome::Ok);
-    let before = server.seen.lock().unwrap().len();
+    let before = server.received.lock().unwrap().len();
     let wrong =
         Target { tls: Tls { ca_file: Some(fixture("server.pem")), insecure: false }, ..server.target() };
     let checked = run(&wrong);
     assert!(checked.records.iter().all(|record| record.outcome != Outcome::Ok) || checked.records.is_empty());
-    assert_eq!(server.seen.lock().unwrap().len(), before, "a request reached a server nobody trusts");
+    assert_eq!(server.received.lock().unwrap().len(), before, "a request reached a server nobody trusts");
 }
 
 #[test]
@@ -162,8 +166,11 @@ fn http2_without_and_with_tls() {
             ..server.target()
         };
         assert_all(&run(&target), Outcome::Ok);
-        let seen = server.seen.lock().unwrap();
-        assert!(seen.len() == 6 && seen.iter().all(|(version, _)| *version == Version::HTTP_2), "{seen:?}");
+        let received = server.received.lock().unwrap();
+        assert!(
+            received.len() == 6 && received.iter().all(|(version, _)| *version == Version::HTTP_2),
+            "{received:?}"
+        );
     }
 }
 
@@ -174,7 +181,7 @@ fn http2_is_never_a_silent_http1() {
         let tls = Tls { ca_file: Some(fixture("ca.pem")), insecure: false };
         let target = Target { http: HttpVersion::Http2, tls, ..server.target() };
         assert!(run(&target).records.iter().all(|record| record.outcome != Outcome::Ok));
-        assert!(server.seen.lock().unwrap().is_empty());
+        assert!(server.received.lock().unwrap().is_empty());
     }
 }
 
@@ -187,7 +194,7 @@ fn a_proxy_is_used_when_set() {
     let target =
         Target { proxy: Proxy::Url(format!("http://{}", proxy.address)), ..Target::new(nobody, "m") };
     assert_all(&run(&target), Outcome::Ok);
-    assert_eq!(proxy.seen().requests.len(), 6);
+    assert_eq!(proxy.received().requests.len(), 6);
 }
 
 #[test]
@@ -244,6 +251,6 @@ fn several_servers_share_the_load_in_turn() {
         let base_urls = servers.iter().map(|server| server.url.clone()).collect();
         let target = Target { http, base_urls, ..servers[0].target() };
         assert_all(&run(&target), Outcome::Ok);
-        assert_eq!(servers.each_ref().map(|server| server.seen.lock().unwrap().len()), [2, 2, 2]);
+        assert_eq!(servers.each_ref().map(|server| server.received.lock().unwrap().len()), [2, 2, 2]);
     }
 }

@@ -114,7 +114,7 @@ pub(crate) enum Step {
 
 /// The requests that the scripted server received.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Received {
     pub(crate) connections: usize,
     pub(crate) closed: usize,
     /// `X-Request-Id` and body of each request, in order of arrival.
@@ -126,7 +126,7 @@ pub(crate) struct Seen {
 /// A server on a thread of its own that answers request `n` (from 0) with `script(n)` and keeps the connection.
 pub(crate) struct Server {
     pub(crate) address: std::net::SocketAddr,
-    seen: watch::Sender<Seen>,
+    received: watch::Sender<Received>,
     over: CancellationToken,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -138,8 +138,8 @@ impl Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, over) = (watch::Sender::new(Seen::default()), CancellationToken::new());
-        let (seen_there, over_there) = (seen.clone(), over.clone());
+        let (received, over) = (watch::Sender::new(Received::default()), CancellationToken::new());
+        let (seen_there, over_there) = (received.clone(), over.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -149,27 +149,27 @@ impl Server {
                     tokio::select! {
                         () = over_there.cancelled() => return,
                         accepted = listener.accept() => {
-                            seen_there.send_modify(|seen| seen.connections += 1);
+                            seen_there.send_modify(|received| received.connections += 1);
                             let stream = accepted.unwrap().0;
-                            let (script, seen) = (Arc::clone(&script), seen_there.clone());
+                            let (script, received) = (Arc::clone(&script), seen_there.clone());
                             tokio::spawn(async move {
-                                serve(stream, script, &seen).await;
-                                seen.send_modify(|seen| seen.closed += 1);
+                                serve(stream, script, &received).await;
+                                received.send_modify(|received| received.closed += 1);
                             });
                         }
                     }
                 }
             });
         });
-        Self { address, seen, over, thread: Some(thread) }
+        Self { address, received, over, thread: Some(thread) }
     }
 
     pub(crate) fn target(&self) -> Target {
         Target::new(format!("http://{}", self.address), "m")
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
+    pub(crate) fn received(&self) -> Received {
+        self.received.borrow().clone()
     }
 }
 
@@ -180,14 +180,14 @@ impl Drop for Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: &watch::Sender<Seen>) {
+async fn serve(mut stream: TcpStream, script: Arc<Script>, received: &watch::Sender<Received>) {
     while let Some(request) = read_request(&mut stream).await {
         let mut number = 0;
-        seen.send_modify(|seen| {
-            number = seen.requests.len();
-            seen.requests.push(request);
-            seen.in_flight += 1;
-            seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
+        received.send_modify(|received| {
+            number = received.requests.len();
+            received.requests.push(request);
+            received.in_flight += 1;
+            received.max_in_flight = received.max_in_flight.max(received.in_flight);
         });
         let mut landed = false;
         for step in script(number) {
@@ -197,18 +197,20 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: &watch::Sender<
                     let last = bytes.ends_with(b"0\r\n\r\n");
                     if last {
                         landed = true;
-                        seen.send_modify(|seen| seen.in_flight -= 1);
+                        received.send_modify(|received| received.in_flight -= 1);
                     }
                     if stream.write_all(&bytes).await.is_err() {
                         return;
                     }
                 }
                 Step::Together(at_once, in_all) => {
-                    let together = |seen: &Seen| seen.in_flight >= at_once || seen.requests.len() >= in_all;
-                    seen.subscribe().wait_for(together).await.unwrap();
+                    let together = |received: &Received| {
+                        received.in_flight >= at_once || received.requests.len() >= in_all
+                    };
+                    received.subscribe().wait_for(together).await.unwrap();
                 }
                 Step::Closed(count) => {
-                    seen.subscribe().wait_for(|seen| seen.closed >= count).await.unwrap();
+                    received.subscribe().wait_for(|received| received.closed >= count).await.unwrap();
                 }
                 Step::Hold => {
                     let _ = stream.read(&mut [0; 64]).await;
@@ -222,7 +224,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: &watch::Sender<
             }
         }
         if !landed {
-            seen.send_modify(|seen| seen.in_flight -= 1);
+            received.send_modify(|received| received.in_flight -= 1);
         }
     }
 }

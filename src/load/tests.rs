@@ -197,9 +197,9 @@ fn concurrency_is_exact_and_so_are_totals_over_threads() {
         steps
     });
     let run = run(&server.target(), &measured(total as u64, concurrency as u32), 2);
-    let seen = server.seen();
-    assert_eq!((run.records.len(), seen.requests.len()), (total, total));
-    assert_eq!((seen.max_in_flight, seen.connections), (concurrency, concurrency));
+    let received = server.received();
+    assert_eq!((run.records.len(), received.requests.len()), (total, total));
+    assert_eq!((received.max_in_flight, received.connections), (concurrency, concurrency));
     assert!(run.records.iter().all(|record| record.outcome == Outcome::Ok));
     let ids: BTreeSet<u64> = run.records.iter().map(|record| record.id).collect();
     assert_eq!(ids, (0..total as u64).collect());
@@ -211,7 +211,7 @@ fn concurrency_is_exact_and_so_are_totals_over_threads() {
 fn connections_are_reused_without_growing() {
     let server = Server::play(|_| good());
     run(&server.target(), &measured(400, 4), 1);
-    assert_eq!((server.seen().connections, server.seen().requests.len()), (4, 400));
+    assert_eq!((server.received().connections, server.received().requests.len()), (4, 400));
 }
 
 #[test]
@@ -219,12 +219,12 @@ fn warmup_comes_first_and_alone() {
     let server = Server::play(|_| good());
     let point = LoadPoint { warmup_requests: 6, ..measured(10, 3) };
     let run = run(&server.target(), &point, 2);
-    let ids: Vec<String> = server.seen().requests.into_iter().map(|(id, _)| id).collect();
+    let ids: Vec<String> = server.received().requests.into_iter().map(|(id, _)| id).collect();
     assert!(ids[..6].iter().all(|id| id.starts_with("tokmark-p-warmup-")), "{ids:?}");
     assert!(ids[6..].iter().all(|id| id.starts_with("tokmark-p-measure-")), "{ids:?}");
     let last_warm = run.records.iter().filter(|r| r.phase == Phase::Warmup).map(|r| r.end_us).max().unwrap();
     assert!(last_warm <= run.window_start_us && run.window_start_us <= run.window_end_us);
-    let bodies: BTreeSet<String> = server.seen().requests.into_iter().map(|(_, body)| body).collect();
+    let bodies: BTreeSet<String> = server.received().requests.into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies.len(), 16, "no prompt is sent twice");
 }
 
@@ -297,7 +297,10 @@ fn idle_connections_closed_by_the_server_cause_no_failure() {
     let point = LoadPoint { warmup_requests: 2, ..measured(2, 2) };
     let run = run(&server.target(), &point, 1);
     assert!(run.records.iter().all(|record| record.outcome == Outcome::Ok), "{:?}", run.records);
-    assert_eq!((run.records.len(), server.seen().requests.len(), server.seen().connections), (4, 4, 3));
+    assert_eq!(
+        (run.records.len(), server.received().requests.len(), server.received().connections),
+        (4, 4, 3)
+    );
 }
 
 #[tokio::test]
@@ -315,7 +318,7 @@ async fn probes_tell_ready_from_not_ready() {
     });
     let target = server.target();
     probe::one_token(&target, Endpoint::Chat, limit).await.unwrap();
-    assert!(server.seen().requests[0].1.contains("\"max_tokens\":1,\"stream\":false"));
+    assert!(server.received().requests[0].1.contains("\"max_tokens\":1,\"stream\":false"));
     let error = probe::one_token(&target, Endpoint::Chat, limit).await.unwrap_err();
     assert_eq!(error.to_string(), "HTTP 503: Loading model");
     assert!(probe::one_token(&target, Endpoint::Completions, limit).await.is_err());

@@ -58,7 +58,7 @@ fn a_server_that_counts_alike_is_asked_once() {
         salt: 3,
     };
     assert_eq!(calibrated.facts, facts);
-    let requests = server.seen().requests.iter().filter(|(_, body)| !body.is_empty()).count();
+    let requests = server.received().requests.iter().filter(|(_, body)| !body.is_empty()).count();
     assert_eq!(requests, 1);
 }
 
@@ -139,7 +139,7 @@ fn prompts_beyond_the_context_are_named_before_the_load() {
 fn a_cache_that_cannot_be_emptied_stops_the_point() {
     let good = Server::play(|_| whole("200 OK", "text/plain", ""));
     reset_cache(&good.target(), "/reset_prefix_cache").unwrap();
-    assert_eq!(good.seen().requests.len(), 1);
+    assert_eq!(good.received().requests.len(), 1);
     let bad = Server::play(|_| whole("404 Not Found", "text/plain", ""));
     let error = reset_cache(&bad.target(), "/flush").unwrap_err().to_string();
     assert!(error.contains("HTTP 404") && error.contains("VLLM_SERVER_DEV_MODE"), "{error}");

@@ -65,7 +65,7 @@ mod tests {
 
     /// What was POSTed; the model list is asked for as well.
     fn posted(server: &Server) -> Vec<(String, String)> {
-        server.seen().requests.iter().filter(|(_, body)| !body.is_empty()).cloned().collect()
+        server.received().requests.iter().filter(|(_, body)| !body.is_empty()).cloned().collect()
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn an_interrupted_ramp_is_set_aside_and_run_anew() {
     let stop = CancellationToken::new();
     let cut = std::thread::scope(|scope| {
         let run = scope.spawn(|| measure("20ms:2:hold,1h:3:hold").run(&LiveCounters::default(), &stop));
-        while server.seen().requests.len() < 20 {
+        while server.received().requests.len() < 20 {
             std::thread::yield_now();
         }
         stop.cancel();

@@ -105,8 +105,8 @@ pub type ReadAnswer = (Option<u16>, Vec<u8>, bool);
 /// # Errors
 /// How the bytes break the protocol.
 pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
-    struct Seen(ReadAnswer);
-    impl Sink for Seen {
+    struct Received(ReadAnswer);
+    impl Sink for Received {
         fn head(&mut self, _: Instant, head: &Head) {
             self.0.0 = Some(head.status);
         }
@@ -115,11 +115,11 @@ pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
             self.0.1.extend_from_slice(bytes);
         }
     }
-    let (mut response, mut seen) = (ResponseReader::default(), Seen((None, Vec::new(), false)));
+    let (mut response, mut received) = (ResponseReader::default(), Received((None, Vec::new(), false)));
     let at = Instant::now();
-    reads.iter().try_for_each(|read| response.take(at, read, &mut seen))?;
-    seen.0.2 = response.complete();
-    Ok(seen.0)
+    reads.iter().try_for_each(|read| response.take(at, read, &mut received))?;
+    received.0.2 = response.complete();
+    Ok(received.0)
 }
 
 /// The first head that is not an interim one, and the position behind it; `None`: more bytes are needed.
@@ -144,12 +144,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Debug, Default, PartialEq, Eq)]
-    struct Seen {
+    struct Received {
         status: Option<u16>,
         payload: Vec<u8>,
     }
 
-    impl Sink for Seen {
+    impl Sink for Received {
         fn head(&mut self, _: Instant, head: &Head) {
             assert_eq!(self.status.replace(head.status), None);
         }
@@ -159,11 +159,11 @@ mod tests {
         }
     }
 
-    fn read(pieces: &[&[u8]]) -> (Result<(), String>, ResponseReader, Seen) {
-        let (mut response, mut seen) = (ResponseReader::default(), Seen::default());
+    fn read(pieces: &[&[u8]]) -> (Result<(), String>, ResponseReader, Received) {
+        let (mut response, mut received) = (ResponseReader::default(), Received::default());
         let at = Instant::now();
-        let result = pieces.iter().try_for_each(|piece| response.take(at, piece, &mut seen));
-        (result, response, seen)
+        let result = pieces.iter().try_for_each(|piece| response.take(at, piece, &mut received));
+        (result, response, received)
     }
 
     const ANSWER: &str = concat!(
@@ -178,10 +178,10 @@ mod tests {
             cuts.extend([0, ANSWER.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &ANSWER.as_bytes()[pair[0]..pair[1]]).collect();
-            let (result, response, seen) = read(&pieces);
+            let (result, response, received) = read(&pieces);
             prop_assert_eq!(result, Ok(()));
             prop_assert!(response.reusable());
-            prop_assert_eq!(seen, Seen { status: Some(200), payload: b"hello!".to_vec() });
+            prop_assert_eq!(received, Received { status: Some(200), payload: b"hello!".to_vec() });
         }
 
         #[test]
@@ -193,10 +193,11 @@ mod tests {
 
     #[test]
     fn bytes_behind_the_answer_spoil_the_connection_only() {
-        let (result, response, seen) = read(&[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200"]);
+        let (result, response, received) =
+            read(&[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200"]);
         assert_eq!(result, Ok(()));
         assert!(response.complete() && !response.reusable());
-        assert_eq!(seen.payload, b"ok");
+        assert_eq!(received.payload, b"ok");
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn an_extension_that_one_server_refuses_is_sent_to_none() {
         ]
     );
     let bodies = |server: &Server| -> Vec<Value> {
-        server.seen().requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
+        server.received().requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
     };
     let (first, second) = (bodies(&strict), bodies(&other));
     assert_eq!((first.len(), second.len()), (2, 2));
@@ -122,7 +122,7 @@ fn an_extension_that_one_server_refuses_is_sent_to_none() {
 fn a_server_that_accepts_all_sees_one_request() {
     let server = Server::play(|_| good());
     let none = refused_extensions(&server.target(), &point(1), &CancellationToken::new()).unwrap();
-    assert_eq!((none, server.seen().requests.len()), (vec![], 1));
+    assert_eq!((none, server.received().requests.len()), (vec![], 1));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = Target::new(format!("http://{}", listener.local_addr().unwrap()), "m");
     drop(listener);
@@ -138,9 +138,9 @@ fn a_name_of_the_length_that_is_set_is_not_changed() {
     let server = Server::play(|_| whole("400 Bad Request", "text/plain", "max_tokens is not supported"));
     let asked = |max_tokens_field, endpoint| {
         let point = LoadPoint { max_tokens_field, endpoint, ignore_eos: false, streaming: false, ..point(1) };
-        let before = server.seen().requests.len();
+        let before = server.received().requests.len();
         assert_eq!(refused_extensions(&server.target(), &point, &CancellationToken::new()).unwrap(), []);
-        server.seen().requests.len() - before
+        server.received().requests.len() - before
     };
     assert_eq!(asked(MaxTokensField::MaxTokens, Endpoint::Chat), 1);
     assert_eq!(asked(MaxTokensField::Auto, Endpoint::Completions), 1);

@@ -38,13 +38,13 @@ pub(super) fn read(mut records: Records, see: &mut See<'_>) -> Result<ReadStats,
                 ));
             }
             None => match message(&mut record)? {
-                Message::Prompt(id, text) => open.add(record.number, id, text),
-                Message::Reply { parent, rank, text } => {
+                FlatMessage::Prompt(id, text) => open.add(record.number, id, text),
+                FlatMessage::Reply { parent, rank, text } => {
                     open.answer(&parent, rank, text);
                     None
                 }
-                Message::NoPrompt => Some((record.number, None)),
-                Message::Other => None,
+                FlatMessage::NoPrompt => Some((record.number, None)),
+                FlatMessage::Other => None,
             },
         };
         if let Some((number, sample)) = found
@@ -62,7 +62,7 @@ pub(super) fn read(mut records: Records, see: &mut See<'_>) -> Result<ReadStats,
 }
 
 /// One message of a flat file.
-enum Message {
+enum FlatMessage {
     /// The first of a tree: its number and text.
     Prompt(String, String),
     /// An answer to another.
@@ -73,7 +73,7 @@ enum Message {
     Other,
 }
 
-fn message(record: &mut Record) -> Result<Message, InputError> {
+fn message(record: &mut Record) -> Result<FlatMessage, InputError> {
     const EXPECTED: &str =
         "a message (message_id, parent_id, text, role) or a tree (message_tree_id, prompt) of OpenAssistant";
     for key in ["message_id", "text", "role"] {
@@ -94,10 +94,12 @@ fn message(record: &mut Record) -> Result<Message, InputError> {
     };
     let deleted = is_deleted(&record.fields) || text.trim().is_empty();
     Ok(match parent {
-        None if deleted || assistant => Message::NoPrompt,
-        None => Message::Prompt(id, text),
-        Some(parent) if assistant && !deleted => Message::Reply { parent, rank: rank(&record.fields), text },
-        Some(_) => Message::Other,
+        None if deleted || assistant => FlatMessage::NoPrompt,
+        None => FlatMessage::Prompt(id, text),
+        Some(parent) if assistant && !deleted => {
+            FlatMessage::Reply { parent, rank: rank(&record.fields), text }
+        }
+        Some(_) => FlatMessage::Other,
     })
 }
 

@@ -75,7 +75,7 @@ pub(super) fn read(
     let (mut number, mut places, mut rows) = (0, None, false);
     while table.read_byte_record(&mut cells).map_err(|error| stopped(&origin, number + 1, error))? {
         number += 1;
-        let line = Line { origin: &origin, number, cells: &cells };
+        let line = TableLine { origin: &origin, number, cells: &cells };
         if cells.iter().all(|cell| cell.trim_ascii().is_empty()) {
             continue;
         }
@@ -136,13 +136,13 @@ fn stopped(origin: &str, number: usize, error: csv::Error) -> InputError {
 }
 
 /// One line of a table.
-struct Line<'a> {
+struct TableLine<'a> {
     origin: &'a str,
     number: usize,
     cells: &'a csv::ByteRecord,
 }
 
-impl Line<'_> {
+impl TableLine<'_> {
     fn error(&self, problem: impl Into<String>) -> InputError {
         at(InputError::new(self.origin, problem), (self.number, 1))
     }
