@@ -139,7 +139,7 @@ impl Server {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (received, over) = (watch::Sender::new(Received::default()), CancellationToken::new());
-        let (seen_there, over_there) = (received.clone(), over.clone());
+        let (sender, stop) = (received.clone(), over.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -147,11 +147,11 @@ impl Server {
                 let script: Arc<Script> = Arc::new(script);
                 loop {
                     tokio::select! {
-                        () = over_there.cancelled() => return,
+                        () = stop.cancelled() => return,
                         accepted = listener.accept() => {
-                            seen_there.send_modify(|received| received.connections += 1);
+                            sender.send_modify(|received| received.connections += 1);
                             let stream = accepted.unwrap().0;
-                            let (script, received) = (Arc::clone(&script), seen_there.clone());
+                            let (script, received) = (Arc::clone(&script), sender.clone());
                             tokio::spawn(async move {
                                 serve(stream, script, &received).await;
                                 received.send_modify(|received| received.closed += 1);

@@ -9,12 +9,6 @@ use crate::recipe::alternatives::ARRIVALS;
 use crate::recipe::units::{OneOrMany, Rates};
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
-/// How long an open loop lasts when nothing says so, seconds: the shortest time that shows a queue that grows.
-const OPEN_LOOP_S: f64 = 60.0;
-
-/// Requests per unit of concurrency of a closed loop when nothing says so.
-const REQUESTS_PER_CONCURRENCY: u32 = 8;
-
 /// The arrivals of one combination of axis values.
 pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
     let errors = misplaced(load, blame);
@@ -179,9 +173,10 @@ pub(super) fn ends(
         (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
         (None, Some(requests), _) => Stop::Requests(requests),
         (None, None, Some(span)) => Stop::DurationS(span.seconds()),
-        (None, None, None) if matches!(arrival, Arrival::Trace { .. }) => Stop::TraceEnd,
-        (None, None, None) => per(load.requests_per_concurrency.unwrap_or(REQUESTS_PER_CONCURRENCY))
-            .map_or(Stop::DurationS(OPEN_LOOP_S), Stop::Requests),
+        // Only a trace has no default end.
+        (None, None, None) => {
+            load.requests_per_concurrency.and_then(per).map_or(Stop::TraceEnd, Stop::Requests)
+        }
     };
     let (key, empty) = match stop {
         Stop::Requests(requests) if load.requests.is_some() => ("load.requests", requests == 0),

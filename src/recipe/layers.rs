@@ -1,8 +1,7 @@
 //! Layers of a recipe laid over each other, each value remembering where it came from.
 //!
-//! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < a verb's own options <
-//! `--set`. A layer has been parsed alone and typed before it
-//! comes here, so that errors point into the right file; merging then works on plain tables.
+//! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < a verb's own options < `--set`. Each
+//! layer was parsed alone and typed before, so that errors point into the right file; merging then works on plain tables.
 
 use serde::Deserialize;
 use toml::Value;
@@ -19,14 +18,19 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Layers {
     table: toml::Table,
     origins: Origins,
+    /// The default end of a load, by the key of `[load]` that names its arrivals.
+    ends: toml::Table,
 }
 
 impl Layers {
     /// The embedded defaults.
     pub fn defaults() -> Result<Self, InputError> {
         let mut layers = Self::default();
-        let table: toml::Table = toml::from_str(DEFAULTS)
+        let mut table: toml::Table = toml::from_str(DEFAULTS)
             .map_err(|error| InputError::new("embedded defaults", error.message().to_owned()))?;
+        if let Some(Value::Table(ends)) = table.remove("end") {
+            layers.ends = ends;
+        }
         layers.push(&table, &|_| Origin::Default);
         Ok(layers)
     }
@@ -117,8 +121,23 @@ impl Layers {
         self.origins.retain(|key, _| *key != dotted && !key.starts_with(&below));
     }
 
+    /// Adds the default end of a load that no layer ends.
+    fn add_default_end(&mut self) {
+        let sets = |key: &&str| {
+            at(&self.table, &["load", key]).or_else(|| at(&self.table, &["sweep", "load", key])).is_some()
+        };
+        if ["requests", "requests_per_concurrency", "duration"].iter().any(sets) {
+            return;
+        }
+        let end = ["rate", "concurrency"].into_iter().find(sets).and_then(|key| self.ends.get(key));
+        if let Some(end) = end.cloned() {
+            self.push(&nest(&owned(&["load"]), end), &|_| Origin::Default);
+        }
+    }
+
     /// The merged recipe, its plain table, and the origin of each value by dotted key.
-    pub fn finish(self) -> Result<(Recipe, toml::Table, Origins), InputErrors> {
+    pub fn finish(mut self) -> Result<(Recipe, toml::Table, Origins), InputErrors> {
+        self.add_default_end();
         let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| {
             let mut explained = explain_message(error.message());
             explained.origin = "the merged recipe".into();
