@@ -20,13 +20,13 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
     }
     if let Some(stages) = &load.stages {
         return match staged(load, stages, blame)? {
-            Staged::Concurrency(ramp) => closed(load, Level::Ramp(ramp), blame),
+            Staged::Concurrency(ramp) => Ok(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
             Staged::Rate(ramp) => open(load, Level::Ramp(ramp), blame),
         };
     }
     match (&load.rate, &load.concurrency) {
         (Some(Rates(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), blame),
-        (None, Some(OneOrMany(list))) if list.len() == 1 => closed(load, Level::Constant(list[0]), blame),
+        (None, Some(OneOrMany(list))) if list.len() == 1 => Ok(Arrival::closed(list[0])),
         _ => Err(vec![
             blame
                 .at("load.concurrency", "missing")
@@ -38,64 +38,42 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
 /// Keys that have no meaning beside the one that names the arrivals.
 fn misplaced(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
     let keys = toml::Table::try_from(load).unwrap_or_default();
-    let has = |key: &str| match key.split_once('.') {
+    let has = |key: &&str| match key.split_once('.') {
         Some((table, key)) => keys.get(table).is_some_and(|table| table.get(key).is_some()),
-        None => keys.contains_key(key),
+        None => keys.contains_key(*key),
     };
     let at = |key: &str, problem: &str| blame.at(&format!("load.{key}"), problem);
     let Some((named, excluded)) = ARRIVALS.iter().find(|(key, _)| has(key)) else { return Vec::new() };
-    let errors = excluded.iter().filter(|key| has(key)).filter_map(|key| {
-        Some(match (*named, *key) {
-            ("stages", _) => {
-                let instead = match *key {
-                    "concurrency" | "rate" => "a value in each stage",
-                    "warmup_per_concurrency" => "warmup_requests or warmup_duration",
-                    _ => "the duration of each stage",
-                };
-                let next = format!("remove {key}, or the stages");
-                at(key, "found beside load.stages").expected(instead).next(next)
-            }
-            (_, "requests_per_concurrency" | "warmup_per_concurrency") => {
-                at(key, "found in an open loop").expected("a number of requests or a duration")
-            }
-            ("prompts.trace", _) => {
-                at(key, "found beside load.prompts.trace, which says when requests arrive")
-                    .next(format!("remove {key}; use max_concurrency to limit the requests in flight"))
-            }
-            (_, "start_concurrency" | "start_rate") => {
-                at(key, "found without stages").expected("[[load.stages]] that start there")
-            }
-            ("rate", "concurrency") => at("rate", "found beside load.concurrency")
-                .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
-                .next("remove one; use max_concurrency to limit an open loop"),
-            // `closed` names them: a ramp of the concurrency excludes them as well.
-            _ => return None,
-        })
+    let first = load.stages.iter().flatten().next();
+    let of_open_loops = match first.is_some_and(|stage| stage.concurrency.is_some()) {
+        true => "arrival max_concurrency when_full",
+        false => "",
+    };
+    let found = excluded.split(' ').chain(of_open_loops.split(' ')).filter(has);
+    let errors = found.map(|key| match (*named, key) {
+        ("rate" | "prompts.trace", "requests_per_concurrency" | "warmup_per_concurrency") => {
+            at(key, "found in an open loop").expected("a number of requests or a duration")
+        }
+        ("prompts.trace", _) => at(key, "found beside load.prompts.trace, which says when requests arrive")
+            .next(format!("remove {key}; use max_concurrency to limit the requests in flight")),
+        (_, "arrival" | "max_concurrency" | "when_full") => {
+            at(key, "found in a closed loop").expected("an open loop: load.rate in place of load.concurrency")
+        }
+        ("stages", _) => at(key, "found beside load.stages")
+            .expected(match key {
+                "concurrency" | "rate" => "a value in each stage",
+                "warmup_per_concurrency" => "warmup_requests or warmup_duration",
+                _ => "the duration of each stage",
+            })
+            .next(format!("remove {key}, or the stages")),
+        (_, "start_concurrency" | "start_rate") => {
+            at(key, "found without stages").expected("[[load.stages]] that start there")
+        }
+        _ => at("rate", "found beside load.concurrency")
+            .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
+            .next("remove one; use max_concurrency to limit an open loop"),
     });
     errors.collect()
-}
-
-/// Keys of an open loop have no place in a closed one.
-fn closed(
-    load: &LoadSection,
-    concurrency: Level<u32>,
-    blame: &Blame<'_>,
-) -> Result<Arrival, Vec<InputError>> {
-    let open_only = [
-        ("arrival", load.arrival.is_some()),
-        ("max_concurrency", load.max_concurrency.is_some()),
-        ("when_full", load.when_full.is_some()),
-    ];
-    let errors: Vec<InputError> = open_only
-        .into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(key, _)| {
-            blame
-                .at(&format!("load.{key}"), "found in a closed loop")
-                .expected("an open loop: load.rate in place of load.concurrency")
-        })
-        .collect();
-    if errors.is_empty() { Ok(Arrival::Closed { concurrency }) } else { Err(errors) }
 }
 
 fn open(load: &LoadSection, rate: Level<f64>, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {

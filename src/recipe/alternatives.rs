@@ -5,74 +5,33 @@
 //! other in one layer they are a mistake. Layers are merged as plain tables, because every value keeps its origin and axes
 //! are dotted keys, so the exclusions are a table of keys too.
 
-/// A key of `[load]`, and the keys below `[load]` that have no meaning beside it.
-pub type Alternative = (&'static str, &'static [&'static str]);
+/// A key of `[load]`, and the keys of `[load]` that have no meaning beside it, with blanks between them.
+pub type Alternative = (&'static str, &'static str);
 
 /// The four ways in which requests arrive; a layer names at most one of them.
 pub const ARRIVALS: [Alternative; 4] = [
     (
         "prompts.trace",
-        &[
-            "concurrency",
-            "rate",
-            "arrival",
-            "stages",
-            "start_concurrency",
-            "start_rate",
-            "requests_per_concurrency",
-            "warmup_per_concurrency",
-        ],
+        "concurrency rate arrival stages start_concurrency start_rate requests_per_concurrency warmup_per_concurrency",
     ),
-    (
-        "stages",
-        &[
-            "concurrency",
-            "rate",
-            "requests",
-            "requests_per_concurrency",
-            "duration",
-            "warmup_per_concurrency",
-        ],
-    ),
+    ("stages", "concurrency rate requests requests_per_concurrency duration warmup_per_concurrency"),
     (
         "rate",
-        &[
-            "concurrency",
-            "stages",
-            "start_concurrency",
-            "start_rate",
-            "requests_per_concurrency",
-            "warmup_per_concurrency",
-        ],
+        "concurrency stages start_concurrency start_rate requests_per_concurrency warmup_per_concurrency",
     ),
-    (
-        "concurrency",
-        &["rate", "stages", "start_concurrency", "start_rate", "arrival", "max_concurrency", "when_full"],
-    ),
+    ("concurrency", "rate stages start_concurrency start_rate arrival max_concurrency when_full"),
 ];
 
 /// The other questions. A key that excludes itself replaces the table of the layer below whole.
 pub(super) const OTHERS: [Alternative; 10] = [
-    ("arrival", &["arrival"]),
-    ("requests", &["requests_per_concurrency", "duration"]),
-    ("requests_per_concurrency", &["requests", "duration"]),
-    ("duration", &["requests", "requests_per_concurrency"]),
-    ("warmup_requests", &["warmup_per_concurrency", "warmup_duration"]),
-    ("warmup_per_concurrency", &["warmup_requests", "warmup_duration"]),
-    ("warmup_duration", &["warmup_requests", "warmup_per_concurrency"]),
-    ("mix", &["isl", "osl", "isl_stddev", "osl_stddev"]),
-    ("prompts.dataset", &["isl", "isl_stddev", "mix", "prompts.trace"]),
-    (
-        "prompts.trace",
-        &[
-            "isl",
-            "osl",
-            "isl_stddev",
-            "osl_stddev",
-            "mix",
-            "length_range",
-            "prompts.dataset",
-            "prompts.conversation",
-        ],
-    ),
+    ("arrival", "arrival"),
+    ("requests", "requests_per_concurrency duration"),
+    ("requests_per_concurrency", "requests duration"),
+    ("duration", "requests requests_per_concurrency"),
+    ("warmup_requests", "warmup_per_concurrency warmup_duration"),
+    ("warmup_per_concurrency", "warmup_requests warmup_duration"),
+    ("warmup_duration", "warmup_requests warmup_per_concurrency"),
+    ("mix", "isl osl isl_stddev osl_stddev"),
+    ("prompts.dataset", "isl isl_stddev mix prompts.trace"),
+    ("prompts.trace", "isl osl isl_stddev osl_stddev mix length_range prompts.dataset prompts.conversation"),
 ];

@@ -50,7 +50,7 @@ impl Layers {
             in_load.flatten().is_some() || axes.is_some_and(|axes| axes.get(key).is_some())
         };
         for (key, excluded) in ARRIVALS.iter().chain(&OTHERS) {
-            for other in excluded.iter().filter(|_| sets(key)) {
+            for other in excluded.split(' ').filter(|_| sets(key)) {
                 let path: Vec<&str> = other.split('.').collect();
                 self.remove(&[&["load"], path.as_slice()].concat());
                 self.remove(&["sweep", "load", other]);
