@@ -45,12 +45,16 @@ impl Layers {
     /// value.
     fn remove_replaced(&mut self, layer: &toml::Table) {
         let (load, axes) = (at(layer, &["load"]), at(layer, &["sweep", "load"]));
-        let sets = |key: &str| {
-            let in_load = key.split('.').try_fold(load, |table, part| Some(table?.get(part)));
-            in_load.flatten().is_some() || axes.is_some_and(|axes| axes.get(key).is_some())
+        let in_load = |key: &str| {
+            key.split('.').try_fold(load, |table, part| Some(table?.get(part))).flatten().is_some()
         };
         for (key, excluded) in ARRIVALS.iter().chain(&OTHERS) {
-            for other in excluded.split(' ').filter(|_| sets(key)) {
+            if in_load(key) && !key.contains('.') {
+                // It is listed where this layer has it.
+                self.remove(&["load", key]);
+            }
+            let sets = in_load(key) || axes.is_some_and(|axes| axes.get(key).is_some());
+            for other in excluded.split(' ').filter(|_| sets) {
                 let path: Vec<&str> = other.split('.').collect();
                 self.remove(&[&["load"], path.as_slice()].concat());
                 self.remove(&["sweep", "load", other]);
