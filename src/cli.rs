@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, doctor, exec, init, jobs, list, node, prompts, render, run, schema, show, sim, submit,
-    verify,
+    bench, check, doctor, exec, export, init, jobs, list, node, prompts, render, run, schema, show, sim,
+    submit, verify,
 };
 use crate::flags::{Global, VERSION, Verbosity};
 
@@ -53,6 +53,8 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Compare results with the recipe's published figures
     Verify(verify::VerifyArgs),
+    /// Write the records of an experiment in other tools' formats
+    Export(export::ExportArgs),
     /// Start the simulated engine, an OpenAI-compatible server without a GPU
     Sim(sim::SimArgs),
     /// Write a site file by asking the cluster
@@ -79,6 +81,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&global, &args),
         Command::Jobs(args) => jobs::run(&args.flags.over(global), &args),
         Command::Verify(args) => verify::run(&args.flags.over(global), &args),
+        Command::Export(args) => export::run(&args.flags.over(global), &args),
         Command::Sim(args) => sim::run(args),
         Command::Init(args) => init::run(&global, &args),
         Command::Doctor(args) => doctor::run(&args.flags.over(global), &args),

@@ -3,6 +3,7 @@
 use crate::deploy::DeployError;
 use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
+use crate::export::ExportError;
 use crate::load::{LoadError, TargetError};
 use crate::render::RenderError;
 use crate::run::RunError;
@@ -81,6 +82,12 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if usage {
         return Some(USAGE);
     }
+    if let Some(error) = error.downcast_ref::<ExportError>() {
+        return Some(match error {
+            ExportError::Input(_) => USAGE,
+            ExportError::Io(_) => INFRASTRUCTURE,
+        });
+    }
     if error.is::<GateFailed>() {
         return Some(GATE);
     }
@@ -101,7 +108,7 @@ pub fn run_code(error: &RunError) -> u8 {
 fn point_code(error: &PointError) -> u8 {
     match error {
         PointError::Load(_) | PointError::Input(_) => USAGE,
-        PointError::Io(_) => INFRASTRUCTURE,
+        PointError::Io(_) | PointError::Export(_) => INFRASTRUCTURE,
     }
 }
 

@@ -16,6 +16,7 @@ mod document;
 pub mod error;
 mod executor;
 mod experiment;
+mod export;
 mod flags;
 mod history;
 mod launcher;
@@ -72,10 +73,10 @@ pub mod internals {
             ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord, Usage,
         };
         pub mod dialects {
-            pub use crate::metrics::dialects::{ExportContext, Results};
+            pub use crate::metrics::dialects::{ExportContext, Results, in_order_of_sending};
             pub mod aiperf {
                 pub use crate::metrics::dialects::aiperf::{
-                    ExportContext, SummaryFiles, summary_files, write_inputs, write_jsonl,
+                    Export, ExportContext, SummaryFiles, write_inputs,
                 };
             }
             pub mod genai_perf {

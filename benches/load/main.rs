@@ -1,13 +1,14 @@
 //! What the load engine costs and how true its figures are, beside a floor: the least a client can do.
 //!
 //! `cargo bench --bench load` runs everything; `cargo bench --bench load -- cost` one part: `cost`, `pacing`, `streams`,
-//! `memory`, `start`. It needs two cores and measures on loopback alone: a token-exact server, the floor and `tokmark
-//! bench` are processes of their own, so that each one's CPU time is its own. Records, statistics and all exports are
-//! included in tokmark's. `docs/performance.md` has the bars and the figures.
+//! `memory`, `start`, `instructions`. It needs two cores and measures on loopback alone: a token-exact server, the floor and
+//! `tokmark bench` are processes of their own, so that each one's CPU time is its own. Records, statistics and AIPerf's
+//! export are included in tokmark's. `docs/performance.md` has the bars and the figures.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod floor;
+mod instructions;
 mod server;
 mod stats;
 
@@ -38,7 +39,9 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Some(part) => run(part),
-        None => ["cost", "pacing", "streams", "memory", "start"].into_iter().try_for_each(run),
+        None => {
+            ["cost", "pacing", "streams", "memory", "start", "instructions"].into_iter().try_for_each(run)
+        }
     }
 }
 
@@ -49,7 +52,8 @@ fn run(part: &str) -> anyhow::Result<()> {
         "streams" => streams(),
         "memory" => memory(),
         "start" => start(),
-        other => bail!("unknown part {other:?}: cost, pacing, streams, memory or start"),
+        "instructions" => instructions::run(),
+        other => bail!("unknown part {other:?}: cost, pacing, streams, memory, start or instructions"),
     }
 }
 
@@ -94,9 +98,15 @@ impl Server {
 
     fn command(&self, out: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokmark"));
-        command.args(["bench", "--url", &format!("http://{}", self.address), "--model", "m"]);
-        command.args(["--json", "--out"]).arg(out).args(args);
+        self.bench(&mut command, out);
+        command.args(args);
         command
+    }
+
+    /// The arguments of `tokmark bench` against this server.
+    fn bench(&self, command: &mut Command, out: &Path) {
+        command.args(["bench", "--url", &format!("http://{}", self.address), "--model", "m"]);
+        command.args(["--json", "--out"]).arg(out);
     }
 }
 

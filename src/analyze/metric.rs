@@ -117,7 +117,7 @@ pub fn value(summary: &Summary, path: &str, gpus: u32) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::samples::{point, run, sound};
+    use crate::metrics::fixtures::{point, run, sound};
     use crate::metrics::summary::{Context, summarize};
 
     fn summary(gpus: Option<u32>) -> Summary {

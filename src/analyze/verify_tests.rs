@@ -4,7 +4,7 @@ use super::*;
 use crate::document::{Document, InputErrors};
 use crate::launcher;
 use crate::metrics::Distribution;
-use crate::metrics::samples::{point, run, sound};
+use crate::metrics::fixtures::{point, run, sound};
 use crate::metrics::summary::{Context, summarize};
 use crate::metrics::verdict::Verdict;
 use crate::plan::choices::Choices;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::arrival_args::ArrivalArgs;
+use super::export::ExportOption;
 use super::flag_layer::{self, FlagLayer};
 use super::planning;
 use super::printer::Printer;
@@ -42,6 +43,8 @@ pub struct BenchArgs {
     /// Keep nothing
     #[arg(long, conflicts_with = "out")]
     no_out: bool,
+    #[command(flatten)]
+    exports: ExportOption,
     /// Print the summary as JSON and nothing else; of several points the array of them
     #[arg(long)]
     json: bool,
@@ -58,7 +61,9 @@ impl BenchArgs {
         self.arrival.lay(&mut layer);
         self.prompts.lay_with_lengths(&mut layer);
         layer.set("--seed", "load.seed", self.seed);
-        layer.finish()
+        let mut flags = layer.finish()?;
+        flags.extend(self.exports.flag());
+        Ok(flags)
     }
 }
 

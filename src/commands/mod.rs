@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod doctor;
 pub mod exec;
+pub mod export;
 mod flag_layer;
 pub mod init;
 pub mod jobs;

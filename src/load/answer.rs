@@ -277,8 +277,8 @@ impl Content {
                 self.first_output_us = Some(at_us);
             }
             chunk.for_each_text(|choice, text, is_output| {
-                self.keep(choice, text, is_output);
-                self.count(choice, text);
+                self.keep(choice, text.as_bytes(), is_output);
+                self.count(choice, text.as_bytes());
             });
         }
         if let Some(usage) = chunk.usage() {
@@ -289,22 +289,28 @@ impl Content {
         }
     }
 
-    fn keep(&mut self, choice: u64, text: &str, is_output: bool) {
+    /// `text` is valid UTF-8, here and in `count`; as bytes it need not be checked again for each event.
+    fn keep(&mut self, choice: u64, text: &[u8], is_output: bool) {
         let Some(kept) = self.text.as_mut().filter(|_| choice == 0) else { return };
+        let Ok(text) = std::str::from_utf8(text) else { return };
         if is_output { kept.push_str(text) } else { self.reasoning.push_str(text) }
     }
 
     /// Counts words across chunk borders: `"hel"`, `"lo wor"`, `"ld"` are two.
-    fn count(&mut self, choice: u64, text: &str) {
+    fn count(&mut self, choice: u64, text: &[u8]) {
         let Ok(choice) = usize::try_from(choice.min(255)) else { return };
         if self.inside_word.len() <= choice {
             self.inside_word.resize(choice + 1, false);
         }
         let Some(inside) = self.inside_word.get_mut(choice) else { return };
-        for letter in text.chars() {
-            let space = letter.is_whitespace();
+        let mut letter = |space: bool| {
             self.words += u64::from(!space && !*inside);
             *inside = !space;
+        };
+        if text.is_ascii() {
+            text.iter().for_each(|byte| letter(matches!(byte, b'\t'..=b'\r' | b' ')));
+        } else {
+            std::str::from_utf8(text).unwrap_or_default().chars().for_each(|c| letter(c.is_whitespace()));
         }
     }
 

@@ -143,7 +143,7 @@ impl Parser {
             }
         }
         let rest = self.buffer.get(self.scanned..)?;
-        let Some(offset) = line_break(rest) else {
+        let Some(offset) = memchr::memchr2(b'\n', b'\r', rest) else {
             self.scanned = self.buffer.len();
             return None;
         };
@@ -209,22 +209,6 @@ impl Parser {
         self.dispatched = true;
         Some(Event { name: &self.name, data: self.buffer.get(start..end).unwrap_or_default() })
     }
-}
-
-/// Position of the first CR or LF. Eight bytes at a time: this looks at every byte that is received.
-fn line_break(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xFF;
-    // The classic test for a zero byte; it may also mark bytes above a true one, never below (little endian).
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ (ONES * u64::from(b'\n'))) | zeros(word ^ (ONES * u64::from(b'\r')));
-        if found != 0 {
-            return Some(index * 8 + (found.trailing_zeros() / 8) as usize);
-        }
-    }
-    rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|offset| words.len() * 8 + offset)
 }
 
 #[cfg(test)]
@@ -359,11 +343,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_first_line_break_is_found(bytes in prop::collection::vec(prop_oneof![8..16_u8, 130..144_u8], 0..40)) {
-            prop_assert_eq!(line_break(&bytes), bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')));
-        }
-
         #[test]
         fn any_split_gives_the_same_events(
             mark in prop::sample::select(vec!["", "\u{feff}"]),

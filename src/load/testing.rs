@@ -39,6 +39,7 @@ pub(crate) fn point(concurrency: u32) -> LoadPoint {
         left_out: Vec::new(),
         scaled: None,
         prompts: crate::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::default(),
     }
 }

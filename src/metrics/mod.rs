@@ -2,19 +2,18 @@
 
 pub mod added_error;
 pub mod dialects;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod fold;
 pub mod gaps;
-mod part;
 pub mod prefix_cache;
 pub mod prompt_facts;
-mod reached;
 pub mod record;
-pub mod row;
-pub mod rows;
-#[cfg(test)]
-pub(crate) mod samples;
+pub mod request_figures;
+mod server_access;
 pub mod stages;
 pub mod stats;
+mod subset;
 pub mod summary;
 pub mod token_check;
 pub mod turns;

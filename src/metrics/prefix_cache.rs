@@ -1,6 +1,6 @@
 //! How much of the prompts a prefix cache answered, and how much of them it should have by plan.
 //!
-//! A prompt that the server has seen before costs it next to no prefill: its TTFT says nothing about one that it has not.
+//! A prompt that the server has seen before costs it next to no prefill, so its TTFT does not describe one that it has not.
 
 use super::record::{CacheCount, PointRun, RequestRecord};
 use serde::{Deserialize, Serialize};
@@ -32,10 +32,10 @@ pub enum CacheSource {
 }
 
 impl PrefixCache {
-    /// From the servers' counters, else from `usage`; `None` when neither tells.
+    /// From the servers' counters, else from `usage`; `None` when neither reports them.
     pub fn of(run: &PointRun, tally: &CacheTally) -> Option<Self> {
         let counters = run.prefix_cache.map(|count| (count, CacheSource::Counters));
-        let usage = || tally.told.then_some((tally.usage, CacheSource::Usage));
+        let usage = || tally.reported.then_some((tally.usage, CacheSource::Usage));
         let (CacheCount { queried, hit }, source) = counters.or_else(usage)?;
         let hit_rate = (queried > 0).then(|| hit as f64 / queried as f64);
         Some(Self { queried, hit, hit_rate, planned: tally.shared, source })
@@ -63,8 +63,8 @@ pub struct CacheTally {
     usage: CacheCount,
     /// By plan, of the records with `usage`.
     planned_with_usage: u64,
-    /// Whether any `usage` said how many tokens were cached. vLLM leaves the number out where it is 0.
-    told: bool,
+    /// Whether any `usage` reported cached tokens. vLLM leaves the number out where it is 0.
+    reported: bool,
 }
 
 impl CacheTally {
@@ -77,7 +77,7 @@ impl CacheTally {
             add(&mut self.planned_with_usage, record.isl_planned);
             add(&mut self.usage.queried, usage.prompt_tokens);
             add(&mut self.usage.hit, usage.cached_tokens.unwrap_or(0));
-            self.told |= usage.cached_tokens.is_some();
+            self.reported |= usage.cached_tokens.is_some();
         }
     }
 
@@ -99,8 +99,8 @@ impl CacheTally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{Ran, any_record, failed, record, run};
     use crate::metrics::record::{Outcome, Phase, Usage};
-    use crate::metrics::samples::{Ran, any_record, failed, record, run};
     use proptest::prelude::*;
 
     fn with_usage(prompt_tokens: u64, cached_tokens: Option<u64>, isl_shared: u64) -> RequestRecord {

@@ -1,4 +1,4 @@
-//! One request as it happened: what was asked, every instant that matters, how it ended.
+//! One request as it happened: what was sent, every instant that matters, how it ended.
 //!
 //! Records are the product: `load` writes them, everything else (summary, exports, reports) is a fold over them.
 
@@ -6,7 +6,6 @@ mod health;
 
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
-use std::io;
 
 /// Part of a load point a request belongs to. Only [`Phase::Measure`] enters any figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -198,7 +197,7 @@ pub struct RequestRecord {
     /// earlier turns. The most that a prefix cache should answer.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub isl_shared: u64,
-    /// Output tokens asked for.
+    /// Output tokens requested.
     pub osl_requested: u64,
     /// The server's own counts, when it sent them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,7 +215,7 @@ pub struct RequestRecord {
     pub osl_counted: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
-    /// HTTP status, once there was one.
+    /// HTTP status, once the head of the answer had arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// What went wrong, in the server's or the client's words (shortened).
@@ -242,45 +241,6 @@ impl RequestRecord {
             .iter()
             .zip(self.chunks_us.iter().skip(1))
             .map(|(before, after)| after.saturating_sub(*before))
-    }
-}
-
-/// What the summary and the exports walk again after the run: every record, as often as they like.
-pub trait Records {
-    /// Shows every record, warm-up included, in order of ending.
-    ///
-    /// # Errors
-    /// Those of `see`, and of reading the records.
-    fn each(&self, see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>) -> io::Result<()>;
-
-    /// Shows the records at `positions` in the order of ending, in the order given.
-    ///
-    /// # Errors
-    /// Those of `see`, and of reading the records; a position that there is not.
-    fn pick(
-        &self,
-        positions: &mut dyn Iterator<Item = u32>,
-        see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>,
-    ) -> io::Result<()>;
-}
-
-impl Records for Vec<RequestRecord> {
-    fn each(&self, see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>) -> io::Result<()> {
-        self.iter().try_for_each(see)
-    }
-
-    fn pick(
-        &self,
-        positions: &mut dyn Iterator<Item = u32>,
-        see: &mut dyn FnMut(&RequestRecord) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let at = |position: u32| {
-            self.get(position as usize).ok_or_else(|| io::Error::other(format!("no record {position}")))
-        };
-        for position in positions {
-            see(at(position)?)?;
-        }
-        Ok(())
     }
 }
 
@@ -317,7 +277,7 @@ pub enum Aborted {
     Unreachable {
         /// Failures in a row.
         failures: u64,
-        /// What the last one said.
+        /// The error of the last one.
         error: String,
     },
     /// Every request failed from the first one on.
@@ -326,7 +286,7 @@ pub enum Aborted {
         failures: u64,
         /// How the last one ended.
         outcome: Outcome,
-        /// What the last one said.
+        /// The error of the last one.
         error: String,
     },
 }
@@ -372,7 +332,7 @@ pub(super) fn per_s(count: u64, first_us: u64, last_us: u64) -> Option<f64> {
     (count >= 2 && span_s > 0.0).then(|| (count - 1) as f64 / span_s)
 }
 
-/// One load point as it ran. Its records went to whoever asked for them as they ended; none is kept here.
+/// One load point as it ran. Its records were handed on as requests ended; none is kept here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointRun {
     /// Wall-clock time of instant 0 of the records.
@@ -387,7 +347,7 @@ pub struct PointRun {
     pub interrupted: bool,
     /// The engine gave up by itself; requests in flight at that moment are `cancelled`.
     pub aborted: Option<Aborted>,
-    /// What the schedule asked for; `None` in a closed loop, which has none.
+    /// The scheduled arrivals; `None` in a closed loop, which has no schedule.
     pub arrivals: Option<Arrivals>,
     /// The servers' own counters of their prefix caches, their rise over the point, warm-up included; `None` when they tell
     /// none.

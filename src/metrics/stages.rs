@@ -1,16 +1,15 @@
 //! A ramp in figures, stage by stage.
 //!
 //! Latencies and counts are those of the requests sent in a stage (open loop: meant to be sent). Throughput is what came out
-//! while the stage lasted, whenever it was asked for: requests that ended, and tokens that arrived, in its window. With
-//! answers longer than a stage the two differ much, and only the second says what the server did under that load.
+//! while the stage lasted, whenever it was requested: requests that ended and tokens that arrived in its window. With
+//! answers longer than a stage the two differ much, and only the second shows what the server did under that load.
 
 use serde::{Deserialize, Serialize};
 
-use super::part::{Latencies, Part};
 use super::record::{Phase, RequestRecord};
-use super::row::Row;
-use super::rows::Rows;
+use super::request_figures::RequestFigures;
 use super::stats::Distribution;
+use super::subset::{Latencies, Subset};
 use super::summary::meets;
 use crate::plan::{LoadPoint, Ramp, Slo};
 
@@ -70,7 +69,7 @@ struct Tally {
     end_us: u64,
     from: f64,
     to: f64,
-    part: Part,
+    subset: Subset,
     /// Of the completed requests, those that met every SLO.
     good: u64,
     /// Requests that ended in the window.
@@ -88,17 +87,17 @@ impl StageFold {
         Some(Self { stages: tallies(ramp), slo: point.slo, streaming: point.streaming, start_us: None })
     }
 
-    /// Takes one record and its row, which is at `position` of all rows; those of a warm-up or a cool-down change nothing.
-    pub(crate) fn add(&mut self, record: &RequestRecord, row: &Row, position: u32) {
+    /// Adds the request at `position` of the fold; one of a warm-up or a cool-down changes nothing.
+    pub(crate) fn add(&mut self, record: &RequestRecord, request: &RequestFigures, position: u32) {
         let Some(mark) = record.stage.filter(|_| record.phase == Phase::Measure) else { return };
         let index = mark.index as usize;
         let Some(tally) = self.stages.get_mut(index) else { return };
         let start_us = *self.start_us.get_or_insert(mark.start_us.saturating_sub(tally.start_us));
-        tally.part.add(row, position);
-        if !row.counts() {
+        tally.subset.add(request, position);
+        if !request.counts() {
             return;
         }
-        let good = meets(row, &self.slo, self.streaming);
+        let good = meets(request, &self.slo, self.streaming);
         tally.good += u64::from(good);
         if let Some(tally) = self.during(record.end_us, start_us) {
             tally.ended += 1;
@@ -119,18 +118,18 @@ impl StageFold {
         self.stages.get_mut(index)
     }
 
-    /// The figures, stage by stage, from all rows.
-    pub(crate) fn figures(&self, rows: &Rows) -> Vec<StageFigures> {
-        self.stages.iter().map(|tally| self.figures_of(tally, rows)).collect()
+    /// The figures, stage by stage, from all requests.
+    pub(crate) fn figures(&self, all: &[RequestFigures]) -> Vec<StageFigures> {
+        self.stages.iter().map(|tally| self.figures_of(tally, all)).collect()
     }
 
-    fn figures_of(&self, tally: &Tally, rows: &Rows) -> StageFigures {
+    fn figures_of(&self, tally: &Tally, all: &[RequestFigures]) -> StageFigures {
         let (start_us, with_slo) = (self.start_us.unwrap_or(0), !self.slo.is_empty());
         let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
         let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
         let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
-        let (requests, completed) = (tally.part.requests(), tally.part.completed());
-        let Latencies { ttft_ms, itl_ms, e2e_ms } = tally.part.latencies(rows, self.streaming);
+        let (requests, completed) = (tally.subset.requests(), tally.subset.completed());
+        let Latencies { ttft_ms, itl_ms, e2e_ms } = tally.subset.latencies(all, self.streaming);
         StageFigures {
             name: tally.name.clone(),
             start_s: at_s(tally.start_us),
@@ -170,9 +169,9 @@ fn tallies(ramp: &Ramp) -> Vec<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{any_record, failed, point, record};
     use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, StageMark};
-    use crate::metrics::samples::{any_record, failed, point, record};
     use crate::plan::ramp::Shape;
     use crate::plan::{Arrival, Level, Stage};
     use proptest::prelude::*;

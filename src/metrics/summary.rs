@@ -7,9 +7,9 @@ use super::added_error::AddedError;
 use super::fold::Fold;
 use super::prefix_cache::PrefixCache;
 use super::prompt_facts::PromptFacts;
-pub use super::reached::{Connection, DroppedExtension, TlsCheck};
-use super::record::{ClientHealth, MachineHealth, Outcome, Phase, PointRun};
-use super::row::Row;
+use super::record::{ClientHealth, MachineHealth, Outcome, PointRun};
+use super::request_figures::RequestFigures;
+pub use super::server_access::{DroppedExtension, ServerAccess, TlsCheck};
 use super::stages::StageFigures;
 use super::stats::Distribution;
 use super::token_check::TokenCheck;
@@ -29,7 +29,7 @@ pub struct Context {
     pub simulated: bool,
     /// GPUs of the deployment, when known.
     pub gpus: Option<u32>,
-    /// Version that the engine says it has.
+    /// Version that the engine reports.
     pub engine_version: Option<String>,
 }
 
@@ -40,10 +40,14 @@ pub struct Summary {
     pub schema: u32,
     /// The answers came from the simulated engine: the figures say nothing about any hardware.
     pub simulated: bool,
-    /// Version that the engine said it has; `null` where it was not asked or did not say.
+    /// Version that the engine reported; `null` when it was not queried or did not report one.
     #[serde(default)]
     pub engine_version: Option<String>,
-    /// What was asked for.
+    /// Wall-clock time of instant 0 of the records, UTC; `null` in summaries of earlier versions.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub started_at: Option<jiff::Timestamp>,
+    /// The requested load.
     pub point: Point,
     /// How the measured requests ended.
     pub requests: Requests,
@@ -84,7 +88,7 @@ pub struct Summary {
     pub throughput: Throughput,
     /// What was offered, open loop only.
     pub offered: Offered,
-    /// The stages of a ramp, one after the other; `null` without a ramp. The figures above are those of all of them together.
+    /// The stages of a ramp, one after the other; `null` without a ramp. The figures above cover all stages.
     #[serde(default)]
     pub stages: Option<Vec<StageFigures>>,
     /// Conversations that began in the measured phase; `null` when every request stands alone.
@@ -94,7 +98,7 @@ pub struct Summary {
     /// of all of them together.
     #[serde(default)]
     pub turns: Vec<TurnFigures>,
-    /// What prefix caches answered of the prompts; `null` when nobody tells.
+    /// Prompt tokens that prefix caches supplied; `null` when neither servers nor `usage` report it.
     #[serde(default)]
     pub prefix_cache: Option<PrefixCache>,
     /// The server's count of output tokens held against the client's; `null` when no answer was counted by both.
@@ -105,9 +109,9 @@ pub struct Summary {
     /// Fields of a request that the server refused before the load, and that were left out of it.
     #[serde(default)]
     pub dropped_extensions: Vec<DroppedExtension>,
-    /// How the server was reached; `null` where nobody says.
+    /// How the server was reached; `null` when unknown.
     #[serde(default)]
-    pub connection: Option<Connection>,
+    pub connection: Option<ServerAccess>,
     /// How the prompts were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<PromptFacts>,
@@ -115,14 +119,14 @@ pub struct Summary {
     pub verdict: Verdict,
 }
 
-/// The load point as it was asked for.
+/// The requested load point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Point {
     /// Name of the point and of its folder.
     pub id: String,
-    /// Mean prompt length asked for, tokens; of prompts from a file the mean of those that were sent.
+    /// Requested mean prompt length, tokens; for prompts from a file, the mean of those sent.
     pub isl: u32,
-    /// Mean output length asked for, tokens; of prompts from a file the mean of those that were sent.
+    /// Requested mean output length, tokens; for prompts from a file, the mean of those sent.
     pub osl: u32,
     /// Requests in flight, of a ramp their highest number; in an open loop the most that may be, `null` without such a limit.
     pub concurrency: Option<u32>,
@@ -209,30 +213,31 @@ pub struct Client {
 
 /// The figures of one load point as it ran.
 pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Context) -> Summary {
-    let when = |applies: bool, value: fn(&Row) -> Option<f64>| {
+    let when = |applies: bool, value: fn(&RequestFigures) -> Option<f64>| {
         if applies { fold.distribution(value) } else { None }
     };
     let (streamed, open) = (point.streaming, run.arrivals.is_some());
-    let tps_per_user = when(streamed, Row::tokens_per_s);
+    let tps_per_user = when(streamed, RequestFigures::tokens_per_s);
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
         engine_version: context.engine_version.clone(),
+        started_at: Some(run.started_at),
         point: describe(point, fold),
         requests: requests(fold),
         duration_s: run.window_s(),
-        ttft_ms: when(streamed, Row::ttft_ms),
-        ttft_scheduled_ms: when(open && streamed, Row::ttft_scheduled_ms),
-        ttfo_ms: when(streamed, Row::ttfo_ms),
-        ttst_ms: when(streamed, Row::ttst_ms),
-        itl_ms: when(streamed, Row::itl_ms),
-        icl_ms: fold.gaps(Phase::Measure).distribution_ms().filter(|_| streamed),
-        decode_ms: when(streamed, Row::decode_ms),
+        ttft_ms: when(streamed, RequestFigures::ttft_ms),
+        ttft_scheduled_ms: when(open && streamed, RequestFigures::ttft_scheduled_ms),
+        ttfo_ms: when(streamed, RequestFigures::ttfo_ms),
+        ttst_ms: when(streamed, RequestFigures::ttst_ms),
+        itl_ms: when(streamed, RequestFigures::itl_ms),
+        icl_ms: fold.gaps().distribution_ms().filter(|_| streamed),
+        decode_ms: when(streamed, RequestFigures::decode_ms),
         tps_per_user,
-        e2e_ms: when(true, Row::e2e_ms),
-        e2e_scheduled_ms: when(open, Row::e2e_scheduled_ms),
-        isl: when(true, |row| Some(row.isl.into())),
-        osl: when(true, |row| Some(row.osl.into())),
+        e2e_ms: when(true, RequestFigures::e2e_ms),
+        e2e_scheduled_ms: when(open, RequestFigures::e2e_scheduled_ms),
+        isl: when(true, |request| Some(request.isl.into())),
+        osl: when(true, |request| Some(request.osl.into())),
         throughput: Throughput {
             output_tokens_per_s_per_user: tps_per_user.map(|speed| speed.avg),
             ..throughput(point, run, fold, context.gpus)
@@ -240,7 +245,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         offered: offered(run, fold),
         stages: fold.stages(),
         conversations: fold.turns().conversations(),
-        turns: fold.turns().figures(fold.rows(), streamed),
+        turns: fold.turns().figures(fold.requests(), streamed),
         prefix_cache: PrefixCache::of(run, fold.cache()),
         token_check: fold.counted().check(),
         client: client(&run.client),
@@ -253,8 +258,8 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
 
 fn describe(point: &LoadPoint, fold: &Fold) -> Point {
     // Lengths that a file decides are known once its prompts were sent.
-    let or_mean = |asked: u32, mean: f64| if asked > 0 { asked } else { mean.round() as u32 };
-    let answers: Vec<f64> = fold.good().map(|row| f64::from(row.osl_requested)).collect();
+    let or_mean = |requested: u32, mean: f64| if requested > 0 { requested } else { mean.round() as u32 };
+    let answers: Vec<f64> = fold.good().map(|request| f64::from(request.osl_requested)).collect();
     let mean_asked = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
     Point {
         id: point.id.clone(),
@@ -269,7 +274,7 @@ fn describe(point: &LoadPoint, fold: &Fold) -> Point {
 
 fn requests(fold: &Fold) -> Requests {
     let mut by_outcome: BTreeMap<Outcome, u64> = BTreeMap::new();
-    fold.measured().for_each(|row| *by_outcome.entry(row.outcome()).or_default() += 1);
+    fold.measured().for_each(|request| *by_outcome.entry(request.outcome).or_default() += 1);
     let total = by_outcome.values().sum();
     let completed = by_outcome.get(&Outcome::Ok).copied().unwrap_or(0);
     let by_outcome = by_outcome.into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect();
@@ -288,7 +293,7 @@ fn offered(run: &PointRun, fold: &Fold) -> Offered {
             unsent: None,
         };
     };
-    let mut lags = fold.values(fold.measured().map(Row::schedule_lag_ms));
+    let mut lags = fold.values(fold.measured().map(RequestFigures::schedule_lag_ms));
     Offered {
         requests_per_s: arrivals.rate_per_s(),
         schedule_lag_ms: Distribution::of(&mut lags),
@@ -303,10 +308,12 @@ fn offered(run: &PointRun, fold: &Fold) -> Offered {
 fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
-    let sum = |tokens: fn(&Row) -> u32| fold.good().map(|row| u64::from(tokens(row))).sum::<u64>() as f64;
-    let (isl, osl) = (sum(|row| row.isl), sum(|row| row.osl));
+    let sum = |tokens: fn(&RequestFigures) -> u32| {
+        fold.good().map(|request| u64::from(tokens(request))).sum::<u64>() as f64
+    };
+    let (isl, osl) = (sum(|request| request.isl), sum(|request| request.osl));
     let per_gpu = |amount| gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(amount) / f64::from(gpus));
-    let met = fold.good().filter(|row| meets(row, &point.slo, point.streaming)).count();
+    let met = fold.good().filter(|request| meets(request, &point.slo, point.streaming)).count();
     Throughput {
         requests_per_s: per_s(fold.good().count() as f64),
         output_tokens_per_s: per_s(osl),
@@ -319,12 +326,12 @@ fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>)
 }
 
 /// Whether a request meets every SLO that is set. A metric the request does not have (streaming off, OSL < 2) is not met.
-pub fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
+pub fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
     let within =
         |bound: Option<f64>, value: Option<f64>| bound.is_none_or(|bound| value.is_some_and(|v| v <= bound));
-    within(slo.ttft_ms, row.ttft_ms().filter(|_| streaming))
-        && within(slo.itl_ms, row.itl_ms().filter(|_| streaming))
-        && within(slo.e2e_ms, row.e2e_ms())
+    within(slo.ttft_ms, request.ttft_ms().filter(|_| streaming))
+        && within(slo.itl_ms, request.itl_ms().filter(|_| streaming))
+        && within(slo.e2e_ms, request.e2e_ms())
 }
 
 fn client(health: &ClientHealth) -> Client {
@@ -342,8 +349,8 @@ fn client(health: &ClientHealth) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::record::{Arrivals, CacheCount, RequestRecord, TurnMark};
-    use crate::metrics::samples::{Ran, failed, point, record, run, sound};
+    use crate::metrics::fixtures::{Ran, failed, point, record, run, sound};
+    use crate::metrics::record::{Arrivals, CacheCount, Phase, RequestRecord, TurnMark};
     use crate::metrics::verdict::Rating;
     use crate::plan::{Arrival, Level, Limit, Spacing, WhenFull};
 

@@ -63,9 +63,9 @@ impl CountTally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{failed, record};
     use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, Phase};
-    use crate::metrics::samples::{failed, record};
 
     #[test]
     fn worked_by_hand() {

@@ -3,13 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::part::{Latencies, Part};
 use super::record::{Phase, RequestRecord};
-use super::row::Row;
-use super::rows::Rows;
+use super::request_figures::RequestFigures;
 use super::stats::Distribution;
+use super::subset::{Latencies, Subset};
 
-/// Turns told apart; the last of them stands for all later ones as well.
+/// Turns kept apart; the last one includes all later ones.
 pub const MOST_TURNS: usize = 100;
 
 /// The measured requests of one turn of all conversations.
@@ -35,37 +34,37 @@ pub struct TurnFigures {
 
 /// Gathers the requests of each turn, in any order. Empty, and without memory, while no request belongs to a conversation.
 #[derive(Debug, Clone, Default)]
-pub struct TurnFold(Vec<Part>);
+pub struct TurnFold(Vec<Subset>);
 
 impl TurnFold {
-    /// Takes one record and its row, which is at `position` of all rows; those of a warm-up or a cool-down change nothing.
-    pub(super) fn add(&mut self, record: &RequestRecord, row: &Row, position: u32) {
+    /// Adds the request at `position` of the fold; one of a warm-up or a cool-down changes nothing.
+    pub(super) fn add(&mut self, record: &RequestRecord, request: &RequestFigures, position: u32) {
         let Some(mark) = record.turn.filter(|_| record.phase == Phase::Measure) else { return };
         let index = (mark.turn as usize).min(MOST_TURNS - 1);
         if self.0.len() <= index {
-            self.0.resize_with(index + 1, Part::default);
+            self.0.resize_with(index + 1, Subset::default);
         }
-        if let Some(part) = self.0.get_mut(index) {
-            part.add(row, position);
+        if let Some(subset) = self.0.get_mut(index) {
+            subset.add(request, position);
         }
     }
 
     /// Conversations that began in the measured phase; `None` without conversations.
     pub fn conversations(&self) -> Option<u64> {
-        self.0.first().map(Part::requests)
+        self.0.first().map(Subset::requests)
     }
 
-    /// The figures, turn by turn, from all rows; turns without a request are left out.
-    pub fn figures(&self, rows: &Rows, streamed: bool) -> Vec<TurnFigures> {
-        let asked = (0..).zip(&self.0).filter(|(_, part)| part.requests() > 0);
-        let figures = asked.map(|(turn, part)| {
-            let Latencies { ttft_ms, itl_ms, e2e_ms } = part.latencies(rows, streamed);
+    /// The figures, turn by turn, from all requests; turns without a request are left out.
+    pub fn figures(&self, all: &[RequestFigures], streamed: bool) -> Vec<TurnFigures> {
+        let sent = (0..).zip(&self.0).filter(|(_, subset)| subset.requests() > 0);
+        let figures = sent.map(|(turn, subset)| {
+            let Latencies { ttft_ms, itl_ms, e2e_ms } = subset.latencies(all, streamed);
             TurnFigures {
                 turn,
-                requests: part.requests(),
-                completed: part.completed(),
-                isl: part.mean(rows, |row| row.isl),
-                osl: part.mean(rows, |row| row.osl),
+                requests: subset.requests(),
+                completed: subset.completed(),
+                isl: subset.mean(all, |request| request.isl),
+                osl: subset.mean(all, |request| request.osl),
                 ttft_ms,
                 itl_ms,
                 e2e_ms,
@@ -78,9 +77,9 @@ impl TurnFold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{any_record, failed, record};
     use crate::metrics::fold::Fold;
     use crate::metrics::record::{Outcome, TurnMark};
-    use crate::metrics::samples::{any_record, failed, record};
     use proptest::prelude::*;
 
     fn turn(conversation: u64, turn: u32, record: RequestRecord) -> RequestRecord {
@@ -89,7 +88,7 @@ mod tests {
 
     fn turns<'a>(records: impl IntoIterator<Item = &'a RequestRecord>, streamed: bool) -> Vec<TurnFigures> {
         let fold = Fold::of(records);
-        fold.turns().figures(fold.rows(), streamed)
+        fold.turns().figures(fold.requests(), streamed)
     }
 
     #[test]

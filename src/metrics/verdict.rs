@@ -1,6 +1,6 @@
 //! Whether a load point may be believed: `valid`, `suspect` or `invalid`, with reasons that name the figures.
 //!
-//! *Invalid* means a figure of the summary says something else than its name; *suspect* means a reader must know the reason
+//! *Invalid* means that a figure is not what its name says; *suspect* means a reader must know the reason
 //! before using it. Each threshold is a constant with its why.
 
 pub mod client;
@@ -10,32 +10,32 @@ pub mod tokens;
 use self::client::ClientReason;
 use self::tokens::TokenReason;
 use super::fold::Fold;
-use super::record::{CountSource, Phase, PointRun};
-use super::row::Row;
+use super::record::{CountSource, PointRun};
+use super::request_figures::RequestFigures;
 use super::stats::percentile;
 use crate::plan::LoadPoint;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Above this share of failed requests the survivors are no longer a fair sample of the load that was asked for.
+/// Above this share of failed requests the survivors are no longer a fair sample of the load that was requested.
 pub const ERROR_RATE_SUSPECT: f64 = 0.01;
-/// Above this share the server ran under a visibly lighter load than the point's name says.
+/// Above this share the server ran under a visibly lighter load than the point's name states.
 pub const ERROR_RATE_INVALID: f64 = 0.10;
-/// With `ignore_eos` the answer must have the length asked for; 5 % is AIPerf's own mismatch threshold.
+/// With `ignore_eos` the answer must have the requested length; 5 % is AIPerf's own mismatch threshold.
 pub const OSL_REACHED: f64 = 0.95;
 /// A few short answers (stop strings, context limit) hardly move a mean, more do.
 pub const OSL_SHORT_SUSPECT: f64 = 0.05;
 /// When most answers are short, the point measured another output length.
 pub const OSL_SHORT_INVALID: f64 = 0.50;
 /// Chat templates and BOS add tokens; when prompts are off by more than 10 % of the plan on average, in either direction,
-/// prefill work is not what the recipe says.
+/// prefill work differs from the recipe's.
 pub const ISL_OFF_SUSPECT: f64 = 0.10;
 /// An answer of so many tokens in a single chunk was buffered on its way; shorter ones may well fit in one chunk.
 pub const ONE_CHUNK_MIN_OSL: u64 = 8;
 /// Share of such answers above which TTFT and ITL describe a buffer, not the server.
 pub const ONE_CHUNK_SUSPECT: f64 = 0.50;
 /// A decode step of a fast server takes 5 ms or more, and it looks at new requests once a step: arrivals shifted by less
-/// meet the same batch. What is sent later than this no longer arrives as the schedule says.
+/// meet the same batch. Later than this, requests no longer arrive on schedule.
 pub const SCHEDULE_LAG_SUSPECT_MS: f64 = 5.0;
 /// Latency near saturation is steep in the rate; 5 % less load can look like a much faster server.
 pub const RATE_OFF_SUSPECT: f64 = 0.05;
@@ -125,7 +125,7 @@ pub enum Reason {
         /// Completed requests.
         completed: u64,
     },
-    /// Answers shorter than asked for although `ignore_eos` is on.
+    /// Answers shorter than requested although `ignore_eos` is on.
     OslNotReached {
         /// Requests with less than [`OSL_REACHED`] of their output length.
         short: u64,
@@ -133,7 +133,7 @@ pub enum Reason {
         completed: u64,
         /// Their mean output length, tokens.
         mean: f64,
-        /// The mean asked for, tokens.
+        /// The requested mean, tokens.
         requested: f64,
     },
     /// Prompts have another length than planned.
@@ -145,7 +145,7 @@ pub enum Reason {
         /// Whether `mean` rests on the approximate count.
         approximate: bool,
     },
-    /// Streaming was asked for, answers came in one piece.
+    /// Streaming was requested, and answers came in one piece.
     NotStreamed {
         /// Answers of [`ONE_CHUNK_MIN_OSL`] or more tokens in one chunk.
         single: u64,
@@ -330,13 +330,13 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     found.extend(tokens::reasons(run, fold).into_iter().map(Reason::Tokens));
     found.extend(schedule(run, fold));
     let measured = fold.measured().count() as u64;
-    let gap_p50_ms = || fold.gaps(Phase::Measure).distribution_ms().map(|gaps| gaps.p50);
+    let gap_p50_ms = || fold.gaps().distribution_ms().map(|gaps| gaps.p50);
     let client = client::reasons(&run.client, run.window_s(), measured, gap_p50_ms);
     found.extend(client.into_iter().map(Reason::Client));
     found
 }
 
-/// Whether the load was the one that was asked for.
+/// Whether the load was the one that was requested.
 fn schedule(run: &PointRun, fold: &Fold) -> Vec<Reason> {
     let mut found = Vec::new();
     let (cut, total) = (fold.cut_at_end(run), fold.measured().count() as u64);
@@ -355,7 +355,7 @@ fn schedule(run: &PointRun, fold: &Fold) -> Vec<Reason> {
     {
         found.push(Reason::RateOff { sent, offered });
     }
-    let mut lags = fold.values(fold.measured().map(Row::schedule_lag_ms));
+    let mut lags = fold.values(fold.measured().map(RequestFigures::schedule_lag_ms));
     lags.sort_unstable_by(f64::total_cmp);
     let p99_ms = percentile(&lags, 99.0);
     if p99_ms > SCHEDULE_LAG_SUSPECT_MS {
@@ -376,19 +376,20 @@ fn completion(run: &PointRun, fold: &Fold, completed: u64) -> Option<Reason> {
 }
 
 fn zero_tokens(fold: &Fold, completed: u64) -> Option<Reason> {
-    fold.good().all(|row| row.osl == 0).then_some(Reason::ZeroTokens { completed })
+    fold.good().all(|request| request.osl == 0).then_some(Reason::ZeroTokens { completed })
 }
 
 /// Only counts that are no approximation are judged: one token a word is further off than the threshold.
 fn osl(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
-    let counted = || fold.good().filter(|row| row.osl_source() != CountSource::Approximate);
-    let is_short = |row: &&Row| f64::from(row.osl) < OSL_REACHED * f64::from(row.osl_requested);
+    let counted = || fold.good().filter(|request| request.osl_source != CountSource::Approximate);
+    let is_short =
+        |request: &&RequestFigures| f64::from(request.osl) < OSL_REACHED * f64::from(request.osl_requested);
     let (short, completed) = (counted().filter(is_short).count() as u64, counted().count() as u64);
     (point.ignore_eos && share(short, completed) > OSL_SHORT_SUSPECT).then(|| Reason::OslNotReached {
         short,
         completed,
-        mean: share(counted().map(|row| u64::from(row.osl)).sum(), completed),
-        requested: share(counted().map(|row| u64::from(row.osl_requested)).sum(), completed),
+        mean: share(counted().map(|request| u64::from(request.osl)).sum(), completed),
+        requested: share(counted().map(|request| u64::from(request.osl_requested)).sum(), completed),
     })
 }
 
@@ -398,21 +399,22 @@ fn isl(fold: &Fold) -> Option<Reason> {
     (prompts.mean_off() > ISL_OFF_SUSPECT * planned).then(|| Reason::IslOff {
         mean: prompts.mean_isl(),
         planned,
-        approximate: fold.good().any(|row| row.isl_source() == CountSource::Approximate),
+        approximate: fold.good().any(|request| request.isl_source == CountSource::Approximate),
     })
 }
 
 fn not_streamed(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
-    let long = || fold.good().filter(|row| u64::from(row.osl) >= ONE_CHUNK_MIN_OSL);
-    let single = long().filter(|row| row.in_one_chunk()).count() as u64;
+    let long = || fold.good().filter(|request| u64::from(request.osl) >= ONE_CHUNK_MIN_OSL);
+    let single = long().filter(|request| request.chunks == 1).count() as u64;
     let long = long().count() as u64;
     (point.streaming && share(single, long) > ONE_CHUNK_SUSPECT)
         .then_some(Reason::NotStreamed { single, long })
 }
 
 fn approximate(fold: &Fold, completed: u64) -> Option<Reason> {
-    let is_approximate =
-        |row: &&Row| [row.isl_source(), row.osl_source()].contains(&CountSource::Approximate);
+    let is_approximate = |request: &&RequestFigures| {
+        [request.isl_source, request.osl_source].contains(&CountSource::Approximate)
+    };
     let requests = fold.good().filter(is_approximate).count() as u64;
     (requests > 0).then_some(Reason::ApproximateCounts { requests, completed })
 }

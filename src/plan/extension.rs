@@ -42,6 +42,11 @@ impl Extension {
         }
     }
 
+    /// The extension of that path.
+    pub fn of_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|extension| extension.path() == path)
+    }
+
     /// The field that is sent in its place.
     pub fn replacement(self) -> Option<&'static str> {
         (self == Self::MaxTokens).then_some("max_completion_tokens")

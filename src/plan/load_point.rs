@@ -1,5 +1,6 @@
 //! One load on one deployment: what is sent, how fast, until when.
 
+use crate::recipe::export_format::ExportFormat;
 use serde::{Deserialize, Serialize};
 
 use super::extension::Extension;
@@ -324,6 +325,9 @@ pub struct LoadPoint {
     /// The share of the recipe's requests and time that is left of it: a load that was scaled down on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<f64>,
+    /// Other tools' formats that the results are written in, beside AIPerf's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exports: Vec<ExportFormat>,
     /// Merged into every request body, last.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,
@@ -363,6 +367,7 @@ impl LoadPoint {
             continuous_usage_stats: false,
             left_out: Vec::new(),
             scaled: None,
+            exports: Vec::new(),
             extra_body: serde_json::Map::new(),
         }
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::InputError;
 use crate::launcher::{Launcher, PoolName};
+pub use crate::recipe::export_format::ExportFormat;
 use crate::recipe::{Origin, Origins};
 pub use connection::Connection;
 pub use container::Container;

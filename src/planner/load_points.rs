@@ -116,6 +116,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         left_out: Vec::new(),
         scaled: None,
         prompts: prompts.clone(),
+        exports: load.exports.clone().unwrap_or_default(),
         extra_body: load.extra_body.clone(),
     })
 }

@@ -1,11 +1,11 @@
 //! What the user typed: a recipe file, section by section, every key optional.
 //!
-//! A recipe says what is measured and never where. The same types serve each layer (defaults, site, recipe, GPU
-//! section, knobs, `--set`), which is parsed alone and then merged by [`layers`]; [`find`] knows where recipes live.
+//! It says what is measured, never where. Every layer has these types; it is parsed alone, then merged by [`layers`].
 
 pub mod alternatives;
 pub mod connection;
 pub mod endpoint;
+pub mod export_format;
 mod extra_body;
 pub mod find;
 pub mod layers;
@@ -72,8 +72,7 @@ pub struct Recipe {
     /// What differs by GPU type. A recipe with such sections runs on these GPU types only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub gpu: BTreeMap<String, GpuSection>,
-    /// What differs by scale: number of GPUs in all → what is laid over, after the GPU section, with `--scale`. The scale that
-    /// the recipe itself comes to is always there.
+    /// What differs by scale: GPUs in all → what `--scale` lays over the GPU section. The recipe's own scale is always there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scale: BTreeMap<String, GpuSection>,
     /// Figures to reproduce.
@@ -316,6 +315,9 @@ pub struct LoadSection {
     /// Objectives for goodput.
     #[serde(skip_serializing_if = "SloSection::is_empty")]
     pub slo: SloSection,
+    /// Other tools' formats that the results are written in, beside AIPerf's, which always are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exports: Option<Vec<export_format::ExportFormat>>,
     /// Merged into every request body: a table, or JSON text where a field is to be `null`.
     #[schemars(schema_with = "extra_body::schema")]
     #[serde(deserialize_with = "extra_body::read", skip_serializing_if = "serde_json::Map::is_empty")]
@@ -408,8 +410,7 @@ pub struct GpuSection {
 pub struct Published {
     /// GPU type it was measured on.
     pub gpu: String,
-    /// Load point it belongs to, with its deployment in a server sweep, as its folder is called; default: every point with the
-    /// conditions below.
+    /// Load point it belongs to, by the name of its folder; default: every point with the conditions below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,
     /// Path in `summary.json`, e.g. `throughput.output_tokens_per_s_per_gpu`.

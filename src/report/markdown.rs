@@ -249,8 +249,8 @@ fn push_simulated(text: &mut String, rows: &[PointResult]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{Ran, failed, point, run, sound};
     use crate::metrics::record::{CacheCount, Outcome, TurnMark};
-    use crate::metrics::samples::{Ran, failed, point, run, sound};
     use crate::metrics::summary::{Context, summarize};
 
     fn row(name: &str, ran: &Ran) -> PointResult {

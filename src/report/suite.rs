@@ -220,7 +220,7 @@ pub fn csv(parts: &[JobResult]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::samples::{point as sample, run, sound};
+    use crate::metrics::fixtures::{point as sample, run, sound};
     use crate::metrics::summary::{Context, summarize};
 
     /// A row of the sample point: 2 requests in flight, TTFT 50 ms, ITL 10 ms.

@@ -4,7 +4,6 @@
 
 mod calibration;
 mod deployments;
-mod exports;
 pub mod point;
 mod preflight;
 mod records;

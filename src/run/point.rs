@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::calibration::{Calibrated, cache_count, reset_cache};
-use super::exports;
-use super::records::{RecordFile, RecordWriter};
+use super::records::RecordWriter;
 use super::refusals::Refusals;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
+use crate::export::{ExportError, PointFolder};
 use crate::load::{self, LiveCounters, Options, Target};
-use crate::metrics::dialects::{ExportContext, Results, aiperf};
+use crate::metrics::dialects::aiperf;
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
-use crate::plan::LoadPoint;
+use crate::plan::{ExportFormat, LoadPoint};
 use crate::prompts::{Prompts, TokenizerCache};
 
 /// What a point is measured with and for.
@@ -79,7 +79,6 @@ pub struct Driven {
     calibrated: Calibrated,
     run: PointRun,
     fold: Fold,
-    records: Option<RecordFile>,
     lost: bool,
 }
 
@@ -95,6 +94,9 @@ pub enum PointError {
     /// Files.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The records could not be read back for the exports, or the exports not be written.
+    #[error(transparent)]
+    Export(#[from] ExportError),
 }
 
 impl From<InputError> for PointError {
@@ -178,9 +180,9 @@ impl Measure {
         let mut run =
             load::drive(&measure.target, &measure.point, prompts, &options, progress, &mut sink, stop)?;
         run.prefix_cache = cached.and_then(|before| Some(cache_count(&measure.metrics_urls)?.since(before)));
-        let records = records.map(RecordWriter::close).transpose()?;
+        records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
-        Ok(Driven { measure, refusals, calibrated, run, fold, records, lost })
+        Ok(Driven { measure, refusals, calibrated, run, fold, lost })
     }
 }
 
@@ -196,7 +198,7 @@ impl Driven {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // The reason is named below; that the load was cut adds nothing to it.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
-        let Self { measure, refusals, calibrated, run, fold, records, .. } = self;
+        let Self { measure, refusals, calibrated, run, fold, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);
         summary.prompts = Some(calibrated.facts);
@@ -206,11 +208,15 @@ impl Driven {
         if cut == Some(Cut::ServerDied) {
             summary.verdict.invalidate("a server died during the measurement");
         }
-        if let (Some(dir), Some(records)) = (&measure.dir, &records) {
-            let results = Results { point: &measure.point, run: &run, fold: &fold, records };
+        // The exports need memory of their own.
+        drop(fold);
+        if let Some(dir) = &measure.dir {
             // After the load: making every prompt once more would keep the first request waiting.
             measure.write_inputs(dir, &calibrated.prompts)?;
-            measure.export(dir, &results, &summary, is_whole)?;
+            measure.export(dir, run.started_at, summary.requests.total, !is_whole)?;
+            // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
+            let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
+            files::create_once(&dir.join(name), pretty(&json!(summary)).as_bytes())?;
         }
         Ok(summary)
     }
@@ -228,25 +234,28 @@ impl Measure {
         Ok(())
     }
 
+    /// Writes AIPerf's files, and those the load point asks for.
     fn export(
         &self,
         dir: &Path,
-        results: &Results<'_>,
-        summary: &Summary,
-        is_whole: bool,
-    ) -> Result<(), PointError> {
-        let export = ExportContext {
-            model: &self.target.model,
-            url: &self.target.address(),
-            version: env!("CARGO_PKG_VERSION"),
+        started_at: jiff::Timestamp,
+        requests: u64,
+        cut: bool,
+    ) -> Result<(), ExportError> {
+        let folder = PointFolder {
+            dir: dir.to_owned(),
+            name: self.point.id.clone(),
+            point: self.point.clone(),
+            started_at,
+            model: self.target.model.clone(),
+            url: self.target.address(),
             simulated: self.context.simulated,
-            benchmark_id: &self.benchmark_id,
+            benchmark_id: self.benchmark_id.clone(),
+            cut,
+            counted: Some(requests),
+            is_fresh: true,
         };
-        exports::write(dir, results, &export)?;
-        let text = pretty(&json!(summary));
-        // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
-        let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
-        files::create_once(&dir.join(name), text.as_bytes())?;
+        folder.export(&[&[ExportFormat::Aiperf], self.point.exports.as_slice()].concat())?;
         Ok(())
     }
 }

@@ -5,14 +5,14 @@ use tokio_util::sync::CancellationToken;
 use super::point::{Measure, PointError};
 use crate::load::{self, Refusal, Target};
 use crate::metrics::Summary;
-use crate::metrics::summary::{Connection, DroppedExtension, TlsCheck};
+use crate::metrics::summary::{DroppedExtension, ServerAccess, TlsCheck};
 use crate::plan::{LoadPoint, Proxy};
 
 /// What the server refuses, and how it is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
     dropped: Vec<DroppedExtension>,
-    connection: Connection,
+    connection: ServerAccess,
 }
 
 impl Refusals {
@@ -41,14 +41,16 @@ impl Refusals {
     }
 }
 
-fn connection(target: &Target) -> Connection {
+fn connection(target: &Target) -> ServerAccess {
     let tls = target.base_urls.iter().any(|url| url.starts_with("https:"));
     let check = match (&target.tls.ca_file, target.tls.insecure) {
         (_, true) => TlsCheck::Unverified,
         (Some(_), false) => TlsCheck::CaFile,
         (None, false) => TlsCheck::System,
     };
-    Connection {
+    ServerAccess {
+        address: Some(target.address()),
+        model: Some(target.model.clone()),
         urls: u32::try_from(target.base_urls.len()).unwrap_or(u32::MAX),
         http_version: target.http,
         tls: tls.then_some(check),

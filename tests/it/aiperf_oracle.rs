@@ -7,10 +7,9 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tokmark::internals::metrics::dialects::Results;
 use tokmark::internals::metrics::dialects::aiperf::{self, ExportContext, SummaryFiles};
 use tokmark::internals::metrics::{
-    ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord, Usage,
+    ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord, Usage,
 };
 use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
@@ -97,14 +96,17 @@ impl Capture {
         serde_json::from_str(&fixture(self.name, "profile_export_aiperf.json")).expect("JSON")
     }
 
-    /// Shows this capture as a load point that was driven.
-    fn with_results<T>(&self, show: impl FnOnce(&Results<'_>) -> T) -> T {
-        let (point, run, records) = (self.point(), self.run(), self.records());
-        show(&Results { point: &point, run: &run, fold: &Fold::of(&records), records: &records })
+    /// The two summary files, and `profile_export.jsonl`.
+    fn files(&self) -> (SummaryFiles, String) {
+        let (point, run) = (self.point(), self.run());
+        let mut export = aiperf::Export::new(&point, run.started_at, Vec::new());
+        self.records().iter().for_each(|record| export.add(record).expect("line"));
+        let (files, lines) = export.finish(&run, &CONTEXT).expect("files");
+        (files, String::from_utf8(lines).expect("UTF-8"))
     }
 
     fn exported(&self) -> SummaryFiles {
-        self.with_results(|results| aiperf::summary_files(results, &CONTEXT).expect("files"))
+        self.files().0
     }
 
     fn exported_json(&self) -> Value {
@@ -197,6 +199,7 @@ impl Capture {
             left_out: Vec::new(),
             scaled: None,
             prompts: tokmark::internals::plan::PromptSpec::default(),
+            exports: Vec::new(),
             extra_body: Map::new(),
         }
     }
@@ -343,9 +346,7 @@ fn compare_row(name: &str, got: &str, want: &str) {
 }
 
 fn jsonl(capture: &Capture) -> Vec<Value> {
-    let mut out = Vec::new();
-    capture.with_results(|results| aiperf::write_jsonl(&mut out, results)).expect("write");
-    let text = String::from_utf8(out).expect("UTF-8");
+    let text = capture.files().1;
     assert!(text.ends_with('\n'));
     text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
 }

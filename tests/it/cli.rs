@@ -14,9 +14,9 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 14] = [
-    "list", "show", "check", "render", "submit", "run", "exec", "bench", "jobs", "verify", "sim", "init",
-    "doctor", "schema",
+const VERBS: [&str; 15] = [
+    "list", "show", "check", "render", "submit", "run", "exec", "bench", "jobs", "verify", "export", "sim",
+    "init", "doctor", "schema",
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use tokmark::internals::metrics::dialects::ExportContext;
 use tokmark::internals::metrics::dialects::genai_perf::{SummaryFiles, summary_files};
-use tokmark::internals::metrics::{CountSource, Fold, Outcome, Phase, RequestRecord};
+use tokmark::internals::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
 use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CONTEXT: ExportContext<'static> = ExportContext {
@@ -85,9 +85,20 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         left_out: Vec::new(),
         scaled: None,
         prompts: tokmark::internals::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::new(),
     };
-    summary_files(&point, &Fold::of(&records), &CONTEXT)
+    let run = PointRun {
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        window_start_us: 0,
+        window_end_us: 0,
+        client: ClientHealth::default(),
+        interrupted: false,
+        aborted: None,
+        arrivals: None,
+        prefix_cache: None,
+    };
+    summary_files(&point, &run, &Fold::of(&records), &CONTEXT)
 }
 
 /// Both files, cell by cell and key by key; `extra` are keys that the export leaves out on purpose.

@@ -75,38 +75,21 @@ fn csv(path: &Path) -> Vec<Vec<String>> {
     text.lines().map(cells).collect()
 }
 
-/// Files of a point, sorted. Two exports go by names that other tools read, with what was sent and when: they come last,
-/// by what they are.
-const POINT_FILES: [&str; 11] = [
+/// Files of a point, sorted.
+const POINT_FILES: [&str; 7] = [
     "deployment_config.json",
     "inputs.json",
     "profile_export.jsonl",
     "profile_export_aiperf.csv",
     "profile_export_aiperf.json",
-    "profile_export_genai_perf.csv",
-    "profile_export_genai_perf.json",
     "records.jsonl",
     "summary.json",
-    "vllm bench serve's .json",
-    "vllm-bench's .csv",
 ];
-
-fn point_files(dir: &Path) -> Vec<String> {
-    let stamped = regex::Regex::new(r"^(openai|chat|completions)-.*-\d{8}-\d{6}\.(json|csv)$").unwrap();
-    let name = |name: String| match stamped.captures(&name).map(|found| found[2].to_owned()).as_deref() {
-        Some("json") => "vllm bench serve's .json".to_owned(),
-        Some(_) => "vllm-bench's .csv".to_owned(),
-        None => name,
-    };
-    let mut files: Vec<String> = names(dir).into_iter().map(name).collect();
-    files.sort();
-    files
-}
 
 /// Every file of a point parses, agrees with the others, and says that it is simulated where it says anything.
 #[track_caller]
 fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
-    assert_eq!(point_files(dir), POINT_FILES);
+    assert_eq!(names(dir), POINT_FILES);
     let summary = house_json(&dir.join("summary.json"));
     let schema = house_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/summary.schema.json"));
     assert_eq!(keys(&summary), keys(&schema["properties"]));
@@ -590,11 +573,11 @@ fn bench_with_several_points_writes_a_folder_each() {
     let mut several = [&TOP[..], &["isl8_osl4_con1/", "isl8_osl4_con3/", "telemetry/"]].concat();
     several.sort_unstable();
     assert_eq!(names(&out), several);
-    assert_eq!(point_files(&out.join("isl8_osl4_con3")), POINT_FILES);
+    assert_eq!(names(&out.join("isl8_osl4_con3")), POINT_FILES);
     house.run(args.iter().chain(&["--out", "one"])).succeeds();
     let mut one = [&TOP[..], &POINT_FILES, &["telemetry/"]].concat();
     one.sort_unstable();
-    assert_eq!(point_files(&house.path().join("one")), one, "one point: directly in the folder");
+    assert_eq!(names(&house.path().join("one")), one, "one point: directly in the folder");
     assert!(house.read("o/summary.md").contains(SIMULATED));
 }
 

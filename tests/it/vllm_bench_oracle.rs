@@ -6,8 +6,8 @@
 use serde_json::Value;
 use std::path::PathBuf;
 use tokmark::internals::metrics::dialects::vllm_bench;
-use tokmark::internals::metrics::dialects::{ExportContext, Results};
-use tokmark::internals::metrics::{ClientHealth, CountSource, Fold, Outcome, Phase, PointRun, RequestRecord};
+use tokmark::internals::metrics::dialects::{ExportContext, Results, in_order_of_sending};
+use tokmark::internals::metrics::{ClientHealth, CountSource, Outcome, Phase, PointRun, RequestRecord};
 use tokmark::internals::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 
 const CAPTURES: [&str; 4] =
@@ -99,6 +99,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
     let mut records = records(theirs);
     // Records come in order of ending, not of sending.
     records.sort_by_key(|record| record.end_us);
+    let records = in_order_of_sending(&records);
     let run = PointRun {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         window_start_us: 0,
@@ -133,12 +134,13 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         left_out: Vec::new(),
         scaled: None,
         prompts: tokmark::internals::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::new(),
     };
     let context =
         ExportContext { model: "tiny-llama", url: "u", version: "0", simulated: false, benchmark_id: "b" };
     let mut out = Vec::new();
-    let results = Results { point: &point, run: &run, fold: &Fold::of(&records), records: &records };
+    let results = Results { point: &point, run: &run, records: &records };
     vllm_bench::write(&mut out, &results, &context).expect("write");
     serde_json::from_slice(&out).expect("JSON")
 }

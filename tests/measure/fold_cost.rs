@@ -110,6 +110,7 @@ fn point(requests: u64) -> LoadPoint {
         left_out: Vec::new(),
         scaled: None,
         prompts: tokmark::internals::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

@@ -49,6 +49,7 @@ fn point() -> LoadPoint {
         left_out: Vec::new(),
         scaled: None,
         prompts: tokmark::internals::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::export::ExportOption;
 use super::planning;
 use super::printer::Printer;
 use crate::deploy::{Place, ports, secrets};
@@ -37,6 +38,8 @@ pub struct RunArgs {
     /// Run on this machine even inside a Slurm allocation
     #[arg(long)]
     local: bool,
+    #[command(flatten)]
+    exports: ExportOption,
     /// Print JSON instead of the table: the summaries, or a suite's experiments
     #[arg(long)]
     json: bool,
@@ -49,17 +52,25 @@ pub struct RunArgs {
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     if let Some(file) = &args.file {
-        return suite::run(printer, global, file, args.local, args.no_weights_check);
+        return suite::run(printer, global, file, args.local, &args.chosen(global));
     }
     let recipe = args.recipe.as_deref().unwrap_or_default();
     let scale = args.scale.map(Scale::of);
-    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    let chosen = Choices { scale, ..args.chosen(global) };
     let plan = planning::plan_with(global, recipe, chosen)?.plan;
     check(global, &plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
     session::conduct(printer, plan, place, experiment)?.show(printer)
+}
+
+impl RunArgs {
+    fn chosen(&self, global: &Global) -> Choices {
+        let mut chosen = planning::chosen(global);
+        chosen.flags.extend(self.exports.flag());
+        Choices { no_weights_check: self.no_weights_check, ..chosen }
+    }
 }
 
 /// What this machine can check before anything is made.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{check, make, place, session};
 use crate::commands::jobs::suite;
 use crate::commands::printer::Printer;
-use crate::commands::{planning, submit};
+use crate::commands::submit;
 use crate::deploy::Place;
 use crate::document::{Document, InputErrors};
 use crate::error::{self, Ended};
@@ -33,11 +33,10 @@ pub(super) fn run(
     global: &Global,
     path: &Path,
     local: bool,
-    no_weights_check: bool,
+    base: &Choices,
 ) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
-    let base = Choices { no_weights_check, ..planning::chosen(global) };
-    let planned = submit::plan(global, &orders, &base)?;
+    let planned = submit::plan(global, &orders, base)?;
     let mut errors = Vec::new();
     for task in &planned {
         if let Err(InputErrors(problems)) = check(global, &task.plan) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::commands::export::ExportOption;
 use crate::document::{Document, InputError, InputErrors};
 use crate::flags::ExperimentFlags;
 use crate::slurm::options;
@@ -28,6 +29,8 @@ pub struct SubmitArgs {
     /// Skip weights, image, tokenizer and prompt files on this machine; the job only warns about faulty weights
     #[arg(long)]
     pub(super) no_weights_check: bool,
+    #[command(flatten)]
+    pub(super) exports: ExportOption,
     /// Print the job as JSON; several as a list
     #[arg(long)]
     pub(super) json: bool,

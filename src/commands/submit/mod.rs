@@ -32,8 +32,9 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
-    let base =
+    let mut base =
         Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+    base.flags.extend(args.exports.flag());
     let tasks = plan(global, &orders, &base)?;
     check(printer, global, args, &tasks, &options)?;
     let binary = planning::this_binary()?;

@@ -207,7 +207,7 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::samples::failed;
+    use crate::metrics::fixtures::failed;
 
     fn unconnected(error: &str) -> RequestRecord {
         RequestRecord { error: Some(error.to_owned()), ..failed(0, 0, Outcome::Connect) }

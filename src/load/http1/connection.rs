@@ -2,7 +2,7 @@
 //!
 //! All connections of a thread read into one buffer of that thread, so that a waiting stream holds no buffer of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -24,19 +24,15 @@ const STAMPED_EVERY: u32 = 16;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-    static READS: RefCell<Reads> = RefCell::default();
-}
-
-/// What a thread knows of its own reads.
-#[derive(Debug, Default)]
-struct Reads {
-    count: u32,
-    delay: ReadDelay,
+    /// Reads since the kernel was last asked.
+    static READS: Cell<u32> = const { Cell::new(0) };
+    /// How long bytes had lain in the socket, by the kernel.
+    static DELAY: RefCell<ReadDelay> = RefCell::default();
 }
 
 /// How long bytes had been readable before this thread stamped them, since it was last asked.
 pub(crate) fn take_read_delay() -> ReadDelay {
-    READS.take().delay
+    DELAY.take()
 }
 
 /// An open connection.
@@ -141,13 +137,13 @@ impl Stream {
         buffer: &mut [u8],
     ) -> Poll<io::Result<(usize, Instant)>> {
         if let Self::Plain(stream) = self
-            && READS.with_borrow(|reads| reads.count >= STAMPED_EVERY)
+            && READS.get() >= STAMPED_EVERY
         {
             return poll_compared(stream, context, buffer);
         }
         let count = ready!(self.poll_read(context, buffer))?;
         let at = Instant::now();
-        READS.with_borrow_mut(|reads| reads.count += 1);
+        READS.set(READS.get() + 1);
         Poll::Ready(Ok((count, at)))
     }
 
@@ -189,12 +185,10 @@ fn poll_compared(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Poll::Ready(Err(error)),
             Ok((count, arrived)) => {
-                READS.with_borrow_mut(|reads| {
-                    reads.count = 0;
-                    if let Some(delay_us) = arrived.and_then(|arrived| rx_stamp::delay_us(arrived, wall)) {
-                        reads.delay.add(delay_us);
-                    }
-                });
+                READS.set(0);
+                if let Some(delay_us) = arrived.and_then(|arrived| rx_stamp::delay_us(arrived, wall)) {
+                    DELAY.with_borrow_mut(|delay| delay.add(delay_us));
+                }
                 return Poll::Ready(Ok((count, at)));
             }
         }

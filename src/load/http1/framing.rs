@@ -127,6 +127,17 @@ impl Chunked {
                 self.at = if left == 0 { At::DataCr } else { At::Data(left) };
                 continue;
             }
+            // Nearly every line between two chunks is whole in one read and bare.
+            let bare = match self.at {
+                At::Size => bare_size_line(rest),
+                At::DataCr if rest.starts_with(b"\r\n") => Some((At::Size, 2)),
+                _ => None,
+            };
+            if let Some((at, length)) = bare {
+                self.at = at;
+                used += length;
+                continue;
+            }
             self.at = self.step(byte)?;
             used += 1;
         }
@@ -135,7 +146,6 @@ impl Chunked {
 
     /// Where one byte outside the payload leads. Bare LF ends a line too, as RFC 9112 §2.2 allows a reader to accept.
     fn step(&mut self, byte: u8) -> Result<At, BadFraming> {
-        let begins = |size: u64| if size == 0 { At::Trailer } else { At::Data(size) };
         Ok(match (self.at, byte) {
             (At::Size, _) => At::Digits(digit(byte).ok_or(BadFraming::Size(byte))?),
             (At::Digits(size) | At::Extension(size), b'\r') => At::SizeEnd(size),
@@ -163,6 +173,24 @@ impl Chunked {
         self.skipped += 1;
         if self.skipped > MAX_SKIPPED { Err(BadFraming::Skipped) } else { Ok(at) }
     }
+}
+
+/// What follows a size line.
+fn begins(size: u64) -> At {
+    if size == 0 { At::Trailer } else { At::Data(size) }
+}
+
+/// Where a size line without extensions leads, and its length; `None` when it has some, or is not whole.
+fn bare_size_line(bytes: &[u8]) -> Option<(At, usize)> {
+    let mut size = 0;
+    for (index, byte) in bytes.iter().take(16).enumerate() {
+        let Some(digit) = digit(*byte) else {
+            let ends = index > 0 && bytes.get(index..index + 2) == Some(b"\r\n");
+            return ends.then_some((begins(size), index + 2));
+        };
+        size = size * 16 + digit;
+    }
+    None
 }
 
 fn digit(byte: u8) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! The same records in other tools' definitions and file formats, so that their readers work on our results; and readers
 //! of their summaries, so that theirs can stand beside ours.
 //!
-//! Statistics come from the fold; only what lists every chunk or every error walks the records again.
+//! AIPerf's files, which every run writes, are made from a stream of records; the others hold the records in memory.
 
 pub mod aiperf;
 pub mod genai_perf;
@@ -9,48 +9,25 @@ pub mod read;
 pub mod vllm_bench;
 pub mod vllm_bench_csv;
 
-use crate::metrics::fold::Fold;
-use crate::metrics::record::{PointRun, Records, RequestRecord};
-use crate::metrics::row::Row;
+use crate::metrics::record::{Phase, PointRun, RequestRecord};
 use crate::plan::{Arrival, LoadPoint, Spacing};
-use std::io;
 
-/// A load point that was driven.
-#[derive(Clone, Copy)]
+/// A load point that was driven, with every measured request in memory.
+#[derive(Debug, Clone, Copy)]
 pub struct Results<'a> {
-    /// What was asked for.
+    /// The requested load.
     pub point: &'a LoadPoint,
     /// How it ran.
     pub run: &'a PointRun,
-    /// Its requests, folded up.
-    pub fold: &'a Fold,
-    /// The same requests in full.
-    pub records: &'a dyn Records,
+    /// The measured requests, see [`in_order_of_sending`].
+    pub records: &'a [&'a RequestRecord],
 }
 
-impl Results<'_> {
-    /// Shows the requests at these positions of the fold, in this order. Those for which `reread` holds are read again and
-    /// come with their record.
-    fn walk(
-        &self,
-        positions: &[u32],
-        reread: impl Fn(&Row) -> bool,
-        mut see: impl FnMut(&Row, Option<&RequestRecord>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let rows = || positions.iter().filter_map(|at| Some((*at, self.fold.rows().get(*at)?)));
-        let mut left = rows().map(|(_, row)| row);
-        let mut wanted = rows().filter(|(_, row)| reread(row)).map(|(at, _)| at);
-        self.records.pick(&mut wanted, &mut |record| {
-            for row in left.by_ref() {
-                if reread(row) {
-                    return see(row, Some(record));
-                }
-                see(row, None)?;
-            }
-            Ok(())
-        })?;
-        left.try_for_each(|row| see(row, None))
-    }
+/// The measured ones of `records`, in the order they were sent in.
+pub fn in_order_of_sending(records: &[RequestRecord]) -> Vec<&RequestRecord> {
+    let mut measured: Vec<_> = records.iter().filter(|record| record.phase == Phase::Measure).collect();
+    measured.sort_by_key(|record| record.id);
+    measured
 }
 
 /// What the exports need to know beside the load point and its records.

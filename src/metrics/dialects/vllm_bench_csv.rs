@@ -1,7 +1,7 @@
-//! The CSV of vllm-bench, a small asynchronous load generator (not vLLM's own `vllm bench serve`): one row per request.
+//! The CSV of vllm-bench, a small asynchronous load generator (not vLLM's own `vllm bench serve`): one request per request.
 //!
 //! Its documentation names the file, `<scenario>-cc<concurrency>-pref<prompt tokens>-max<output tokens>-<time>.csv`, says
-//! that there is a header and a row per request, and reads three columns: `ttft_ms`, `latency_ms` and `error`, which is
+//! that there is a header and a request per request, and reads three columns: `ttft_ms`, `latency_ms` and `error`, which is
 //! empty for a request that succeeded. Those are here under these names. The others (`request_id`, `start_s`,
 //! `prompt_tokens`, `output_tokens`, `status`) and the form of the time are ours. So are the definitions, as its own are
 //! not documented: those of our summary. Streaming off there is no TTFT and the cell is empty; a failed request has no
@@ -9,7 +9,7 @@
 
 use super::{Results, file_name_part, offered, time_stamp};
 use crate::metrics::record::{Outcome, PointRun, RequestRecord};
-use crate::metrics::row::Row;
+use crate::metrics::request_figures::RequestFigures;
 use crate::plan::LoadPoint;
 use std::io::{self, Write};
 
@@ -32,28 +32,23 @@ const COLUMNS: &str = "request_id,start_s,ttft_ms,latency_ms,prompt_tokens,outpu
 /// Writes a header and a line per measured request, in the order of sending. `error` is on one line whatever it was.
 ///
 /// # Errors
-/// Those of reading the records of failed requests and of `out`.
+/// Errors of `out`.
 pub fn write<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
     writeln!(out, "{COLUMNS}")?;
     let number = |value: Option<f64>| value.map(|value| format!("{value:.3}")).unwrap_or_default();
-    let is_good = |row: &Row| row.outcome() == Outcome::Ok;
-    let order = results.fold.in_order();
-    results.walk(
-        &order,
-        |row| !is_good(row),
-        |row, record| {
-            let start_s = row.sent_us.saturating_sub(results.run.window_start_us) as f64 / 1e6;
-            let ttft = number(row.ttft_ms().filter(|_| results.point.streaming));
-            let latency = number(row.e2e_ms().filter(|_| is_good(row)));
-            let status = record.map_or(row.status(), |record| record.status);
-            let status = status.map(|status| status.to_string()).unwrap_or_default();
-            let (id, isl, osl, error) = (row.id, row.isl, row.osl, record.map(error).unwrap_or_default());
-            writeln!(out, "{id},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}")
-        },
-    )
+    for record in results.records {
+        let request = RequestFigures::of(record);
+        let start_s = request.sent_us.saturating_sub(results.run.window_start_us) as f64 / 1e6;
+        let ttft = number(request.ttft_ms().filter(|_| results.point.streaming));
+        let latency = number(request.e2e_ms().filter(|_| request.outcome == Outcome::Ok));
+        let status = record.status.map(|status| status.to_string()).unwrap_or_default();
+        let (id, isl, osl, error) = (request.id, request.isl, request.osl, error(record));
+        writeln!(out, "{id},{start_s:.6},{ttft},{latency},{isl},{osl},{status},{error}")?;
+    }
+    Ok(())
 }
 
-/// Empty for a good request; else the outcome and what was said of it, quoted.
+/// Empty for a good request; else the outcome and the error, quoted.
 fn error(record: &RequestRecord) -> String {
     if record.outcome == Outcome::Ok {
         return String::new();
@@ -69,12 +64,14 @@ fn error(record: &RequestRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::dialects::in_order_of_sending;
+    use crate::metrics::fixtures::{Ran, failed, point, record, run, sound};
     use crate::metrics::record::Phase;
-    use crate::metrics::samples::{Ran, failed, point, record, run, sound};
 
     fn csv(point: &LoadPoint, ran: &Ran) -> String {
         let mut out = Vec::new();
-        let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+        let records = in_order_of_sending(&ran.records);
+        let results = Results { point, run: &ran.run, records: &records };
         write(&mut out, &results).expect("write");
         String::from_utf8(out).expect("UTF-8")
     }

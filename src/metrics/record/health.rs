@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Limits and losses over the measured window. What the machine does not tell (no cgroup, an old kernel) is `null`.
+/// Limits and losses over the measured window. `null` where the machine does not report it (no cgroup, an old kernel).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct MachineHealth {

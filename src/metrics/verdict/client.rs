@@ -241,7 +241,7 @@ impl fmt::Display for ClientReason {
 }
 
 /// Every reason on the client's side. `window_s` is the measured window, `requests` the number of measured requests;
-/// `gap_p50_ms`, the median gap between chunks, is only asked for when it matters.
+/// `gap_p50_ms`, the median gap between chunks, is only computed when it matters.
 pub fn reasons(
     health: &ClientHealth,
     window_s: f64,

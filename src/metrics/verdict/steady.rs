@@ -6,13 +6,13 @@
 //! medians of the first and the last third).
 
 use crate::metrics::fold::Fold;
-use crate::metrics::row::Row;
+use crate::metrics::request_figures::RequestFigures;
 use crate::plan::{Arrival, LoadPoint};
 
 /// Blocks the steady part is cut into. Their medians are what the test for a trend sees, so that requests which shared a
 /// batch do not count as independent.
 pub const BLOCKS: usize = 12;
-/// Fewer requests a block than this and nothing is said: the median of a block would be the luck of a batch.
+/// Fewer requests a block than this and the trend is not judged: the median of a block would be the luck of a batch.
 pub const MIN_PER_BLOCK: usize = 5;
 /// Standard deviations of the Mann–Kendall statistic: without a trend, one run in 370 reaches it.
 pub const UNSTEADY_Z: f64 = 3.0;
@@ -20,14 +20,14 @@ pub const UNSTEADY_Z: f64 = 3.0;
 pub const UNSTEADY_CHANGE: f64 = 0.25;
 
 /// Median latencies of the first and of the last third of the steady part, ms; `None` when they are alike, when the
-/// difference may be chance, or when there are too few requests to tell.
+/// difference may be chance, or when the requests are too few.
 pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
     if point.arrival.ramp().is_some() || matches!(point.arrival, Arrival::Trace { .. }) {
         // The load is meant to change.
         return None;
     }
     let steady = steady(fold);
-    let median = |rows: &[u32]| median(fold, rows);
+    let median = |positions: &[u32]| median(fold, positions);
     let each = steady.len() / BLOCKS;
     if each < MIN_PER_BLOCK {
         return None;
@@ -40,14 +40,14 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
         .then_some((early, late))
 }
 
-/// Positions of the rows with a latency, in the order of sending. As many requests as were sent before the first answer
+/// Positions of the requests with a latency, in the order of sending. As many requests as were sent before the first answer
 /// was complete are left out at either end: in a closed loop that is the concurrency, the first wave and the last one,
 /// which the server answers while others drop out.
 fn steady(fold: &Fold) -> Vec<u32> {
-    let Some(first_end) = fold.good().filter_map(Row::last_us).min() else { return Vec::new() };
-    let sent_us = |at: &u32| fold.rows().get(*at).map_or(0, |row| row.sent_us);
-    let mut sent: Vec<u32> = Vec::with_capacity(fold.rows().len());
-    let good = (0..).zip(fold.rows().iter()).filter(|(_, row)| row.counts() && row.has_content());
+    let Some(first_end) = fold.good().filter_map(RequestFigures::last_us).min() else { return Vec::new() };
+    let sent_us = |at: &u32| fold.requests().get(*at as usize).map_or(0, |request| request.sent_us);
+    let mut sent: Vec<u32> = Vec::with_capacity(fold.requests().len());
+    let good = (0..).zip(fold.requests()).filter(|(_, request)| request.counts() && request.has_content());
     sent.extend(good.map(|(position, _)| position));
     sent.sort_unstable_by_key(sent_us);
     let ends = sent.partition_point(|at| sent_us(at) < first_end);
@@ -56,10 +56,10 @@ fn steady(fold: &Fold) -> Vec<u32> {
     sent
 }
 
-/// The median E2E latency of these rows, ms.
-fn median(fold: &Fold, rows: &[u32]) -> f64 {
-    let latencies = rows.iter().filter_map(|at| fold.rows().get(*at)?.e2e_ms());
-    let mut sorted = Vec::with_capacity(rows.len());
+/// The median E2E latency of the requests at these positions, ms.
+fn median(fold: &Fold, positions: &[u32]) -> f64 {
+    let latencies = positions.iter().filter_map(|at| fold.requests().get(*at as usize)?.e2e_ms());
+    let mut sorted = Vec::with_capacity(positions.len());
     sorted.extend(latencies);
     sorted.sort_unstable_by(f64::total_cmp);
     crate::metrics::stats::percentile(&sorted, 50.0)
@@ -91,8 +91,8 @@ fn mann_kendall(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{point, record};
     use crate::metrics::record::RequestRecord;
-    use crate::metrics::samples::{point, record};
 
     /// A closed loop of `slots` requests in flight; request `i` takes `latency_ms(i)`.
     fn closed(slots: usize, count: u64, latency_ms: impl Fn(u64) -> f64) -> Fold {

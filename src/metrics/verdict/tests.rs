@@ -1,8 +1,8 @@
 //! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
 
 use super::*;
+use crate::metrics::fixtures::{Ran, failed, point, run, sound};
 use crate::metrics::record::{Arrivals, CacheCount, Outcome, Phase, RequestRecord};
-use crate::metrics::samples::{Ran, failed, point, run, sound};
 
 fn judged(ran: &Ran) -> Verdict {
     Verdict::of(&reasons(&point(), ran))
@@ -57,7 +57,7 @@ fn error_rates() {
         [(2, Rating::Valid), (3, Rating::Suspect), (20, Rating::Suspect), (21, Rating::Invalid)]
     {
         let mut records: Vec<_> =
-            (0..200).map(|id| crate::metrics::samples::record(id, 1_000 * id)).collect();
+            (0..200).map(|id| crate::metrics::fixtures::record(id, 1_000 * id)).collect();
         for record in records.iter_mut().take(failures) {
             *record = failed(record.id, record.sent_us, Outcome::Timeout);
         }

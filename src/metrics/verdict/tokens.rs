@@ -13,7 +13,7 @@ use std::fmt;
 pub const CACHE_EXCESS_SUSPECT: f64 = 0.01;
 /// A tenth of the prefill work left out moves TTFT by about as much as a faster GPU would.
 pub const CACHE_EXCESS_INVALID: f64 = 0.10;
-/// Below this many tokens, a few blocks, nothing is said: in a tiny run one of them is a large share.
+/// Below this many tokens, a few blocks, the share is not judged: in a tiny run one of them is a large share.
 pub const CACHE_EXCESS_MIN_TOKENS: u64 = 64;
 /// Generated text does not re-tokenize into the tokens it was generated from: with random weights a client counted 34 for 32
 /// (`research/real-servers.md` §9), and partial UTF-8 or special tokens never arrive as text. A server that counts chunks, which hold

@@ -4,8 +4,8 @@
 //! A port of AIPerf 0.13 `analysis/sweepline.py`, `sweepline_kv_cache.py` and `sweepline_stats.py`, on µs instead of ns.
 //! AIPerf holds wall-clock ns in an f64, which rounds instants to 256 ns; ours are exact.
 //!
-//! AIPerf builds every curve as arrays. Here the moments at which anything changes are put in order once, 32 bytes each, and
-//! one sweep over them gives every level at every instant; a figure is another sweep.
+//! AIPerf builds every curve as arrays. Here the instants at which anything changes are sorted once, those of requests and
+//! those of chunks apart, and a sweep over them gives every level at every instant; a figure is another sweep.
 
 /// One request as the curves see it; instants in µs.
 #[derive(Debug, Clone, Copy)]
@@ -104,94 +104,95 @@ fn per(amount: f64, users: f64) -> f64 {
     if users > 0.0 { amount / users } else { 0.0 }
 }
 
-/// What happens at a moment.
+/// What happens to a request at a moment.
 #[derive(Debug, Clone, Copy)]
 enum What {
     Start,
     First,
     End,
-    /// A chunk arrives.
-    Chunk,
 }
 
-/// 32 bytes: what a chunk changes is worked out once, since each figure is a sweep of its own.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     at: f64,
-    /// Change of the decode rate, of a chunk.
-    rate: f64,
-    /// Change of the tokens in flight, of a chunk.
-    held: f64,
     span: u32,
     what: What,
 }
 
-/// Every moment of a run, in order. `F` gives the span of a number.
-pub(super) struct Timeline<F> {
+/// What a chunk changes when it arrives.
+#[derive(Debug, Clone, Copy)]
+struct ChunkChange {
+    at: f64,
+    decode_rate: f64,
+    tokens_in_flight: f64,
+}
+
+/// Everything that changes a level, in order. `F` gives the span of a number.
+pub(super) struct Timeline<'a, F> {
     span: F,
-    /// With them, the curves follow every chunk; without, only starts, first tokens and ends.
-    chunks: Option<Chunks>,
+    /// With them, decode rate and tokens in flight follow every chunk; without, first tokens and ends alone.
+    chunks: Option<&'a Chunks>,
     moments: Vec<Moment>,
+    changes: Vec<ChunkChange>,
     peaks: Levels,
 }
 
-impl<F: Fn(u32) -> Span> Timeline<F> {
-    /// The timeline of the spans of these numbers.
-    pub(super) fn new(numbers: impl Iterator<Item = u32> + Clone, span: F, chunks: Option<Chunks>) -> Self {
-        let each = chunks.as_ref().map_or(0, |chunks| chunks.at.len());
-        let mut timeline = Self { span, chunks, moments: Vec::new(), peaks: Levels::default() };
-        let mut moments = Vec::with_capacity(3 * numbers.clone().count() + each);
-        for number in numbers {
-            let of = (timeline.span)(number);
-            let mut add = |what, at, rate, held| moments.push(Moment { at, rate, held, span: number, what });
-            add(What::Start, of.start, 0.0, 0.0);
+impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
+    /// The timeline of the spans numbered from 0 to `count`.
+    pub(super) fn new(count: u32, span: F, chunks: Option<&'a Chunks>) -> Self {
+        let mut moments = Vec::with_capacity(3 * count as usize);
+        let mut changes = Vec::with_capacity(chunks.map_or(0, |chunks| chunks.at.len()));
+        for number in 0..count {
+            let of = span(number);
+            let mut add = |what, at| moments.push(Moment { at, span: number, what });
+            add(What::Start, of.start);
             if let Some(first) = of.first {
-                add(What::First, first, 0.0, 0.0);
+                add(What::First, first);
             }
-            for (index, at) in timeline.chunks(number).iter().enumerate() {
-                let at = *at as f64;
-                let (rate, held) =
-                    (timeline.rate_change(number, index, &of), timeline.arriving(number, index, &of));
-                if at < of.end {
-                    add(What::Chunk, at, rate, held);
-                } else {
-                    // The tokens of a chunk at or past the end count just before it.
-                    add(What::Chunk, at, rate, 0.0);
-                    add(What::Chunk, of.end.next_down(), 0.0, held);
-                }
+            add(What::End, of.end);
+            if let Some(chunks) = chunks {
+                add_changes(&mut changes, &of, chunks.of(number), chunks.gaps_of(number));
             }
-            add(What::End, of.end, 0.0, 0.0);
         }
-        moments.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
-        timeline.moments = moments;
+        moments.sort_by(|a, b| a.at.total_cmp(&b.at));
+        // The chunks of a request are in order already: a merge sort has little to do.
+        changes.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let mut timeline = Self { span, chunks, moments, changes, peaks: Levels::default() };
         let mut peaks = Levels::default();
-        timeline.sweep(|_, levels| peaks.each(levels, |peak, level| *peak = peak.max(level.abs())));
+        timeline.sweep(true, |_, levels| peaks.each(levels, |peak, level| *peak = peak.max(level.abs())));
         timeline.peaks = peaks;
         timeline
     }
 
     fn chunks(&self, span: u32) -> &[u64] {
-        self.chunks.as_ref().map_or(&[], |chunks| chunks.of(span))
+        self.chunks.map_or(&[], |chunks| chunks.of(span))
     }
 
-    /// Shows the levels from each instant on at which any of them changes, in order.
-    fn sweep(&self, mut see: impl FnMut(f64, &Levels)) {
+    /// Shows the levels from each instant on at which any of them changes, in order; without `by_chunk`, decode rate and tokens
+    /// in flight are left alone.
+    fn sweep(&self, by_chunk: bool, mut see: impl FnMut(f64, &Levels)) {
         let mut levels = Levels::default();
         let mut moments = self.moments.iter().peekable();
-        while let Some(moment) = moments.next() {
-            self.apply(moment, &mut levels);
-            if moments.peek().is_none_or(|next| next.at > moment.at) {
-                see(moment.at, &levels);
+        let mut changes = if by_chunk { self.changes.iter() } else { [].iter() }.peekable();
+        loop {
+            let at = match (moments.peek(), changes.peek()) {
+                (None, None) => return,
+                (Some(moment), None) => moment.at,
+                (None, Some(change)) => change.at,
+                (Some(moment), Some(change)) => moment.at.min(change.at),
+            };
+            while let Some(moment) = moments.next_if(|moment| moment.at <= at) {
+                self.apply(moment, &mut levels);
             }
+            while let Some(change) = changes.next_if(|change| change.at <= at) {
+                levels.decode_rate += change.decode_rate;
+                levels.tokens_in_flight += change.tokens_in_flight;
+            }
+            see(at, &levels);
         }
     }
 
     fn apply(&self, moment: &Moment, levels: &mut Levels) {
-        if let What::Chunk = moment.what {
-            levels.decode_rate += moment.rate;
-            levels.tokens_in_flight += moment.held;
-            return;
-        }
         let of = (self.span)(moment.span);
         let by_chunk = self.chunks.is_some();
         match moment.what {
@@ -232,7 +233,6 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
                     }
                 }
             }
-            What::Chunk => {}
         }
     }
 
@@ -242,42 +242,30 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
         of.osl >= 1.0 && self.chunks(span).len() > 1
     }
 
-    fn arriving(&self, span: u32, index: usize, of: &Span) -> f64 {
-        let later = self.chunks(span).len().saturating_sub(1);
-        if index == 0 || of.osl < 1.0 { 0.0 } else { (of.osl - 1.0) / later as f64 }
-    }
-
-    /// All but the first token are spread evenly over the gaps between chunks that take any time
-    /// (`throughput_sweep_line_icl`): the rate after chunk `index` less the rate before it.
-    fn rate_change(&self, span: u32, index: usize, of: &Span) -> f64 {
-        let chunks = self.chunks(span);
-        let gaps = self.chunks.as_ref().map_or(0, |chunks| chunks.gaps_of(span));
-        if of.osl < 1.0 || gaps == 0 {
-            return 0.0;
-        }
-        let tokens_each = (of.osl - 1.0) / f64::from(gaps);
-        let after_chunk = |index: usize| match (chunks.get(index), chunks.get(index + 1)) {
-            (Some(from), Some(to)) => rate(*from as f64, *to as f64, tokens_each),
-            _ => 0.0,
-        };
-        after_chunk(index) - index.checked_sub(1).map_or(0.0, after_chunk)
-    }
-
-    /// Statistics over `window`, weighted by time (`compute_time_weighted_stats`); all zero when nothing is in it.
-    pub(super) fn over(&self, window: (f64, f64), value: impl Fn(&Levels) -> f64) -> Weighted {
-        self.while_active(window, value, |_| true)
+    /// Statistics over `window`, weighted by time (`compute_time_weighted_stats`); all zero when nothing is in it. `by_chunk`:
+    /// the value depends on decode rate or tokens in flight.
+    pub(super) fn over(
+        &self,
+        window: (f64, f64),
+        by_chunk: bool,
+        value: impl Fn(&Levels) -> f64,
+    ) -> Weighted {
+        self.while_active(window, by_chunk, value, |_| true)
     }
 
     /// The same over the parts of `window` that are `active` (`compute_active_weighted_stats`).
     pub(super) fn while_active(
         &self,
         (from, to): (f64, f64),
+        by_chunk: bool,
         value: impl Fn(&Levels) -> f64,
         active: impl Fn(&Levels) -> bool,
     ) -> Weighted {
         if self.moments.is_empty() || to <= from {
             return Weighted::default();
         }
+        let mut rounding = self.peaks;
+        rounding.each(&self.peaks, |limit, peak| *limit = ROUNDING * peak);
         let mut parts: Vec<(f64, f64)> = Vec::new();
         let (mut since, mut levels, mut joined) = (from, Levels::default(), false);
         let mut part = |until: f64, levels: &Levels| {
@@ -294,17 +282,44 @@ impl<F: Fn(u32) -> Span> Timeline<F> {
             }
             joined = is_active;
         };
-        self.sweep(|at, after| {
+        self.sweep(by_chunk, |at, after| {
             part(at, &levels);
             levels = *after;
-            levels.each(&self.peaks, |level, peak| {
-                if level.abs() < ROUNDING * peak {
+            levels.each(&rounding, |level, limit| {
+                if level.abs() < limit {
                     *level = 0.0;
                 }
             });
         });
         part(to, &levels);
-        Weighted::of(parts)
+        Weighted::of(&parts)
+    }
+}
+
+/// What the `chunks` of a request change. One token arrives with the first, the others evenly: over the other chunks for the
+/// tokens in flight (`tokens_in_flight_sweep_line_icl`), over the `gaps` that take any time for the decode rate
+/// (`throughput_sweep_line_icl`).
+fn add_changes(changes: &mut Vec<ChunkChange>, span: &Span, chunks: &[u64], gaps: u32) {
+    let others = if span.osl < 1.0 { 0.0 } else { span.osl - 1.0 };
+    let per_gap = if gaps == 0 { 0.0 } else { others / f64::from(gaps) };
+    let per_chunk = if chunks.len() > 1 { others / (chunks.len() - 1) as f64 } else { 0.0 };
+    let (mut rate_before, mut held) = (0.0, 0.0);
+    for (index, at) in chunks.iter().enumerate() {
+        let at = *at as f64;
+        let rate_after = chunks.get(index + 1).map_or(0.0, |next| rate(at, *next as f64, per_gap));
+        let decode_rate = rate_after - rate_before;
+        rate_before = rate_after;
+        let mut add = |at, decode_rate, tokens_in_flight| {
+            changes.push(ChunkChange { at, decode_rate, tokens_in_flight });
+        };
+        if at < span.end {
+            add(at, decode_rate, held);
+        } else {
+            // The tokens of a chunk at or past the end count just before it.
+            add(span.end.next_down(), 0.0, held);
+            add(at, decode_rate, 0.0);
+        }
+        held = per_chunk;
     }
 }
 
@@ -333,108 +348,195 @@ fn rate(from: f64, to: f64, tokens: f64) -> f64 {
     if to > from { tokens / (to - from) } else { 0.0 }
 }
 
+/// Values are sorted into so many ranges; only those that hold a percentile are put in order.
+const RANGES: usize = 1 << 10;
+
 impl Weighted {
     /// From `(value, duration)` parts.
-    fn of(mut parts: Vec<(f64, f64)>) -> Self {
-        parts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let (Some(&(min, _)), Some(&(max, _))) = (parts.first(), parts.last()) else {
+    fn of(parts: &[(f64, f64)]) -> Self {
+        let (mut min, mut max, mut total, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
+        for (value, duration) in parts {
+            (min, max) = (min.min(*value), max.max(*value));
+            (total, sum) = (total + duration, sum + value * duration);
+        }
+        if parts.is_empty() {
             return Self::default();
-        };
-        let total: f64 = parts.iter().map(|(_, duration)| duration).sum();
-        let avg = parts.iter().map(|(value, duration)| value * duration).sum::<f64>() / total;
-        let squares: f64 = parts.iter().map(|(value, duration)| duration * (value - avg).powi(2)).sum();
-        // The first value at which the share of time so far reaches the percentile (searchsorted, left).
-        let percentile = |share: f64| {
-            let mut elapsed = 0.0;
-            let reached = parts.iter().find(|(_, duration)| {
-                elapsed += duration;
-                elapsed / total >= share
-            });
-            reached.map_or(max, |(value, _)| *value)
-        };
-        let (p50, p90, p95, p99) = (percentile(0.50), percentile(0.90), percentile(0.95), percentile(0.99));
+        }
+        let avg = sum / total;
+        let scale = if max > min { RANGES as f64 / (max - min) } else { 0.0 };
+        // `as` saturates.
+        let range = |value: f64| (((value - min) * scale) as usize).min(RANGES - 1);
+        let (mut squares, mut durations) = (0.0, vec![0.0; RANGES]);
+        for (value, duration) in parts {
+            squares += duration * (value - avg) * (value - avg);
+            if let Some(sum) = durations.get_mut(range(*value)) {
+                *sum += duration;
+            }
+        }
+        let [p50, p90, p95, p99] = percentiles(parts, total, &durations, range);
         Self { avg, min, max, p50, p90, p95, p99, std: (squares / total).sqrt() }
     }
+}
+
+/// The first value, in order, at which the share of time so far reaches the percentile (searchsorted, left): p50, p90, p95,
+/// p99. `durations` is the time in each range, `range` the range of a value.
+fn percentiles(
+    parts: &[(f64, f64)],
+    total: f64,
+    durations: &[f64],
+    range: impl Fn(f64) -> usize,
+) -> [f64; 4] {
+    const SHARES: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
+    let last = durations.iter().rposition(|duration| *duration > 0.0).unwrap_or(0);
+    // The range in which each share is reached, and the time below it.
+    let reached = SHARES.map(|share| {
+        let mut below = 0.0;
+        for (index, duration) in durations.iter().enumerate().take(last) {
+            if (below + duration) / total >= share {
+                return (index, below);
+            }
+            below += duration;
+        }
+        (last, below)
+    });
+    let is_near = |value: f64| reached.iter().any(|(index, _)| *index == range(value));
+    let mut near: Vec<(f64, f64)> = parts.iter().copied().filter(|(value, _)| is_near(*value)).collect();
+    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    std::array::from_fn(|number| {
+        let (share, (index, mut elapsed)) = (SHARES[number], reached[number]);
+        let mut found = 0.0;
+        for (value, duration) in near.iter().filter(|(value, _)| range(*value) == index) {
+            (found, elapsed) = (*value, elapsed + duration);
+            if elapsed / total >= share {
+                break;
+            }
+        }
+        found
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// 100 prompt tokens over 0–10 µs, then 9 tokens until 30 µs.
     const SPAN: Span = Span { start: 0.0, first: Some(10.0), end: 30.0, isl: 100.0, osl: 9.0 };
 
-    /// The timeline of spans and their chunks.
-    fn timeline(spans: &[(Span, &[u64])]) -> Timeline<impl Fn(u32) -> Span + use<>> {
-        let spans: Vec<(Span, Vec<u64>)> =
-            spans.iter().map(|(span, chunks)| (*span, chunks.to_vec())).collect();
+    /// A timeline of spans and their chunks, shown to `check`.
+    fn with(spans: &[(Span, &[u64])], check: impl FnOnce(&Timeline<'_, &dyn Fn(u32) -> Span>)) {
         let mut chunks = Chunks::default();
         spans.iter().for_each(|(_, at)| chunks.push(at));
-        Timeline::new(0..spans.len() as u32, move |number| spans[number as usize].0, Some(chunks))
+        let span: &dyn Fn(u32) -> Span = &|number| spans[number as usize].0;
+        check(&Timeline::new(spans.len() as u32, span, Some(&chunks)));
     }
 
     fn close(got: f64, want: f64) {
         assert!((got - want).abs() < 1e-9, "{got} {want}");
     }
 
+    const CONCURRENCY: fn(&Levels) -> f64 = |levels| levels.concurrency;
+    const DECODE_RATE: fn(&Levels) -> f64 = |levels| levels.decode_rate;
+    const HELD: fn(&Levels) -> f64 = |levels| levels.tokens_in_flight;
+
     /// Chunks at 10, 20 and 30 µs carry 1 + 2 · 4 = 9 tokens.
     #[test]
     fn worked_by_hand() {
-        let curves = timeline(&[(SPAN, &[10, 20, 30])]);
-        let window = (0.0, 40.0);
-        let concurrency = curves.over(window, |levels| levels.concurrency);
-        assert_eq!(
-            (concurrency.min, concurrency.max, concurrency.p50, concurrency.p90),
-            (0.0, 1.0, 1.0, 1.0)
-        );
-        close(concurrency.avg, 30.0 / 40.0);
-        close(concurrency.std, (0.75_f64 * 0.25).sqrt());
-        close(curves.over(window, |levels| levels.decode_rate).avg, 8.0 / 40.0);
-        close(curves.over(window, |levels| levels.decode_rate).max, 4.0 / 10.0);
-        close(curves.over(window, |levels| levels.prefill_rate).avg, 100.0 / 40.0);
-        close(curves.over(window, |levels| levels.total_rate).avg, 108.0 / 40.0);
-        // 100 tokens for 10 µs, 101 for 10, 105 for 10 (the last 4 arrive with the end), none for 10
-        let held = curves.over(window, |levels| levels.tokens_in_flight);
-        close(held.avg, (1000.0 + 1010.0 + 1050.0) / 40.0);
-        close(held.max, 109.0);
-        // Active: only while a request decodes, 10–30.
-        let decoding = |levels: &Levels| levels.decode_concurrency > 0.0;
-        let active = curves.while_active(window, |levels| levels.decode_rate, decoding);
-        close(active.avg, 8.0 / 20.0);
-        close(active.std, 0.0);
+        with(&[(SPAN, &[10, 20, 30])], |curves| {
+            let window = (0.0, 40.0);
+            let over = |value: fn(&Levels) -> f64| curves.over(window, true, value);
+            let concurrency = over(CONCURRENCY);
+            assert_eq!(
+                (concurrency.min, concurrency.max, concurrency.p50, concurrency.p90),
+                (0.0, 1.0, 1.0, 1.0)
+            );
+            close(concurrency.avg, 30.0 / 40.0);
+            close(concurrency.std, (0.75_f64 * 0.25).sqrt());
+            assert_eq!(concurrency, curves.over(window, false, CONCURRENCY));
+            close(over(DECODE_RATE).avg, 8.0 / 40.0);
+            close(over(DECODE_RATE).max, 4.0 / 10.0);
+            close(over(|levels| levels.prefill_rate).avg, 100.0 / 40.0);
+            close(over(|levels| levels.total_rate).avg, 108.0 / 40.0);
+            // 100 tokens for 10 µs, 101 for 10, 105 for 10 (the last 4 arrive with the end), none for 10
+            close(over(HELD).avg, (1000.0 + 1010.0 + 1050.0) / 40.0);
+            close(over(HELD).max, 109.0);
+            // Active: only while a request decodes, 10–30.
+            let decoding = |levels: &Levels| levels.decode_concurrency > 0.0;
+            let active = curves.while_active(window, true, DECODE_RATE, decoding);
+            close(active.avg, 8.0 / 20.0);
+            close(active.std, 0.0);
+        });
     }
 
     #[test]
     fn ends_come_before_starts_at_the_same_instant() {
         let after = Span { start: 30.0, first: None, end: 60.0, isl: 0.0, osl: 0.0 };
-        let curves = timeline(&[(SPAN, &[10, 30]), (after, &[])]);
-        assert_eq!(curves.over((0.0, 60.0), |levels| levels.concurrency).max, 1.0);
+        with(&[(SPAN, &[10, 30]), (after, &[])], |curves| {
+            assert_eq!(curves.over((0.0, 60.0), true, CONCURRENCY).max, 1.0);
+        });
     }
 
     #[test]
     fn per_user_divides_by_the_users_present() {
-        let curves = timeline(&[(SPAN, &[10, 30]), (SPAN, &[10, 30])]);
-        close(curves.over((0.0, 30.0), |levels| levels.decode_rate).max, 0.8);
-        close(curves.over((0.0, 30.0), Levels::decode_rate_per_user).max, 0.4);
+        with(&[(SPAN, &[10, 30]), (SPAN, &[10, 30])], |curves| {
+            close(curves.over((0.0, 30.0), true, DECODE_RATE).max, 0.8);
+            close(curves.over((0.0, 30.0), true, Levels::decode_rate_per_user).max, 0.4);
+        });
     }
 
     #[test]
     fn without_chunks_the_timing_is_that_of_requests() {
-        let curves = Timeline::new(0..1, |_| SPAN, None);
-        close(curves.over((0.0, 30.0), |levels| levels.decode_rate).max, 8.0 / 20.0);
-        close(curves.over((0.0, 30.0), |levels| levels.tokens_in_flight).max, 109.0);
+        let curves = Timeline::new(1, |_| SPAN, None);
+        close(curves.over((0.0, 30.0), true, DECODE_RATE).max, 8.0 / 20.0);
+        close(curves.over((0.0, 30.0), true, HELD).max, 109.0);
     }
 
     #[test]
     fn chunks_of_one_instant_carry_no_rate() {
-        let curves = timeline(&[(SPAN, &[10, 10, 10])]);
-        assert_eq!(curves.over((0.0, 30.0), |levels| levels.decode_rate), Weighted::default());
+        with(&[(SPAN, &[10, 10, 10])], |curves| {
+            assert_eq!(curves.over((0.0, 30.0), true, DECODE_RATE), Weighted::default());
+        });
     }
 
     #[test]
     fn nothing_is_zero() {
-        assert_eq!(timeline(&[]).over((0.0, 10.0), |levels| levels.concurrency), Weighted::default());
-        let one = timeline(&[(SPAN, &[10])]);
-        assert_eq!(one.over((5.0, 5.0), |levels| levels.concurrency), Weighted::default());
+        with(&[], |curves| assert_eq!(curves.over((0.0, 10.0), true, CONCURRENCY), Weighted::default()));
+        with(&[(SPAN, &[10])], |curves| {
+            assert_eq!(curves.over((5.0, 5.0), true, CONCURRENCY), Weighted::default());
+        });
+    }
+
+    /// AIPerf's own way: all parts in order of their values.
+    fn sorted(mut parts: Vec<(f64, f64)>) -> Weighted {
+        parts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let total: f64 = parts.iter().map(|(_, duration)| duration).sum();
+        let avg = parts.iter().map(|(value, duration)| value * duration).sum::<f64>() / total;
+        let squares: f64 = parts.iter().map(|(value, duration)| duration * (value - avg).powi(2)).sum();
+        let percentile = |share: f64| {
+            let mut elapsed = 0.0;
+            let reached = parts.iter().find(|(_, duration)| {
+                elapsed += duration;
+                elapsed / total >= share
+            });
+            reached.map_or(parts[parts.len() - 1].0, |(value, _)| *value)
+        };
+        let (p50, p90, p95, p99) = (percentile(0.50), percentile(0.90), percentile(0.95), percentile(0.99));
+        let (min, max) = (parts[0].0, parts[parts.len() - 1].0);
+        Weighted { avg, min, max, p50, p90, p95, p99, std: (squares / total).sqrt() }
+    }
+
+    proptest! {
+        #[test]
+        fn statistics_are_those_of_the_sorted_parts(
+            parts in prop::collection::vec((0..2_000_u32, 1..50_u32), 1..400),
+            scale in prop::sample::select(vec![1.0, 1e-7, 1e9]),
+        ) {
+            let parts: Vec<(f64, f64)> =
+                parts.iter().map(|(value, duration)| (f64::from(*value) * scale, f64::from(*duration))).collect();
+            let (got, want) = (Weighted::of(&parts), sorted(parts));
+            prop_assert_eq!((got.min, got.max), (want.min, want.max));
+            prop_assert_eq!([got.p50, got.p90, got.p95, got.p99], [want.p50, want.p90, want.p95, want.p99]);
+            prop_assert!((got.avg - want.avg).abs() <= 1e-9 * want.avg && (got.std - want.std).abs() <= 1e-6 * want.avg);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::metrics::record::{Outcome, RequestRecord};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// AIPerf's `ErrorDetails`; absent fields are not written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,8 +18,46 @@ pub(super) fn error(record: &RequestRecord) -> Option<ErrorDetails> {
     details(record.outcome, record.error.as_deref())
 }
 
-/// The same of an outcome and what was said of it.
-pub(super) fn details(outcome: Outcome, error: Option<&str>) -> Option<ErrorDetails> {
+/// Distinct errors that are kept. Beyond that, as when each names its own request, only the outcome is counted.
+const MOST_ERRORS: usize = 1_000;
+
+/// How often each distinct error occurred, in order of first appearance.
+#[derive(Debug, Default)]
+pub(super) struct ErrorTally {
+    counts: Vec<(ErrorDetails, u64)>,
+    known: HashMap<(Outcome, Option<String>), usize>,
+}
+
+impl ErrorTally {
+    pub(super) fn add(&mut self, record: &RequestRecord) {
+        if record.outcome == Outcome::Ok {
+            return;
+        }
+        let mut key = (record.outcome, record.error.clone());
+        if self.known.len() >= MOST_ERRORS && !self.known.contains_key(&key) {
+            key.1 = None;
+        }
+        let Some(details) = details(key.0, key.1.as_deref()) else { return };
+        let index = *self.known.entry(key).or_insert_with(|| {
+            // Outcomes that differ may look the same in AIPerf's words.
+            let same = self.counts.iter().position(|(known, _)| *known == details);
+            same.unwrap_or_else(|| {
+                self.counts.push((details, 0));
+                self.counts.len() - 1
+            })
+        });
+        if let Some((_, count)) = self.counts.get_mut(index) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn counts(&self) -> &[(ErrorDetails, u64)] {
+        &self.counts
+    }
+}
+
+/// The same from the outcome and the error text.
+fn details(outcome: Outcome, error: Option<&str>) -> Option<ErrorDetails> {
     let (code, kind) = match outcome {
         Outcome::Ok => return None,
         Outcome::Http(status) => (Some(status), reason_phrase(status)),
@@ -53,5 +92,40 @@ pub(in crate::metrics::dialects) fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         _ => "HTTP error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::fixtures::{failed, record};
+
+    fn tally(records: impl Iterator<Item = RequestRecord>) -> ErrorTally {
+        let mut tally = ErrorTally::default();
+        records.for_each(|record| tally.add(&record));
+        tally
+    }
+
+    #[test]
+    fn errors_are_counted_in_order_of_appearance() {
+        let outcomes = [Outcome::Timeout, Outcome::Http(503), Outcome::Timeout];
+        let failed = outcomes.into_iter().map(|outcome| failed(0, 0, outcome));
+        let tally = tally([record(1, 0)].into_iter().chain(failed));
+        let counts = tally.counts().iter().map(|(details, count)| (details.code, *count));
+        assert_eq!(counts.collect::<Vec<_>>(), [(None, 2), (Some(503), 1)]);
+    }
+
+    #[test]
+    fn errors_that_all_differ_do_not_pile_up() {
+        let each = |id: u64| RequestRecord {
+            error: Some(format!("request {id}")),
+            ..failed(id, 0, Outcome::Http(500))
+        };
+        let tally = tally((0..5_000).map(each));
+        assert_eq!(tally.counts().len(), MOST_ERRORS + 1);
+        assert_eq!(
+            tally.counts().last().map(|(details, count)| (details.message.as_str(), *count)),
+            Some(("http_500", 4_000))
+        );
     }
 }

@@ -1,18 +1,16 @@
-//! `profile_export_aiperf.json`, schema 1.4: metrics, what was asked for, how it went.
+//! `profile_export_aiperf.json`, schema 1.4: metrics, the requested load, how it ended.
 //!
 //! A port of AIPerf 0.13 `exporters/metrics_json_exporter.py`; keys come in the order of its `JsonExportData`, metrics that
 //! model does not name at the end.
 
 use super::super::spacing;
-use super::errors::{ErrorDetails, details};
-use super::totals::{Metric, metrics};
-use super::{AIPERF_VERSION, ExportContext, Results, SCHEMA_VERSION};
-use crate::metrics::fold::Fold;
-use crate::metrics::record::{Phase, PointRun};
+use super::errors::ErrorTally;
+use super::totals::Metric;
+use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
+use crate::metrics::record::PointRun;
 use crate::plan::{Extension, LoadPoint, Spacing, Stop};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
-use std::io;
 
 /// The metrics `JsonExportData` names, in its order.
 const NAMED: [&str; 23] = [
@@ -43,11 +41,13 @@ const NAMED: [&str; 23] = [
 
 /// The JSON export of `measured`, indented by 2, without a final newline.
 pub(super) fn json(
+    point: &LoadPoint,
+    run: &PointRun,
     measured: &[Metric],
-    results: &Results<'_>,
+    warmup: Option<&[Metric]>,
+    errors: &ErrorTally,
     context: &ExportContext<'_>,
-) -> io::Result<String> {
-    let Results { point, run, fold, .. } = *results;
+) -> serde_json::Result<String> {
     let (named, others): (Vec<&Metric>, Vec<_>) =
         measured.iter().partition(|metric| NAMED.contains(&metric.tag.as_str()));
     let mut export = Map::new();
@@ -69,18 +69,19 @@ pub(super) fn json(
     if run.interrupted {
         put("incomplete_reason", json!("interrupted before the load point was complete"));
     }
-    put("error_summary", error_summary(fold));
+    put("error_summary", error_summary(errors));
     put("start_time", json!(start));
     put("end_time", json!(end));
-    if let Some(warmup) = warmup(results)? {
-        put("warmup_metrics", warmup);
+    if let Some(warmup) = warmup {
+        // They enter no other figure.
+        put("warmup_metrics", warmup.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect());
     }
     put("generator", json!(format!("tokmark {}", context.version)));
     put("simulated", json!(context.simulated));
     for metric in others {
         put(&metric.tag, statistics(metric));
     }
-    Ok(serde_json::to_string_pretty(&export)?)
+    serde_json::to_string_pretty(&export)
 }
 
 /// `JsonMetricResult`: statistics a metric does not have are absent, those that are infinite `null`.
@@ -199,24 +200,7 @@ fn run_info(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
 }
 
 /// Each distinct error of the measured requests and how often it happened, in order of first appearance.
-fn error_summary(fold: &Fold) -> Value {
-    let mut found: Vec<(ErrorDetails, u64)> = Vec::new();
-    for (outcome, error, times) in fold.errors() {
-        let Some(details) = details(*outcome, error.as_deref()) else { continue };
-        // Outcomes that differ may look the same in AIPerf's words.
-        match found.iter_mut().find(|(known, _)| *known == details) {
-            Some((_, count)) => *count += times,
-            None => found.push((details, *times)),
-        }
-    }
-    found.into_iter().map(|(details, count)| json!({"error_details": details, "count": count})).collect()
-}
-
-/// The metrics of the warm-up requests, which enter no other figure.
-fn warmup(results: &Results<'_>) -> io::Result<Option<Value>> {
-    let rows = || results.fold.of_phase(Phase::Warmup);
-    let (start, end) = (rows().map(|row| row.sent_us).min(), rows().map(|row| row.end_us).max());
-    let Some(window) = start.zip(end) else { return Ok(None) };
-    let metrics = metrics(results, Phase::Warmup, window)?;
-    Ok(Some(metrics.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect()))
+fn error_summary(errors: &ErrorTally) -> Value {
+    let counts = errors.counts().iter();
+    counts.map(|(details, count)| json!({"error_details": details, "count": count})).collect()
 }

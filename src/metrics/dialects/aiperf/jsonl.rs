@@ -2,28 +2,25 @@
 //!
 //! AIPerf 0.13 `MetricRecordInfo`: absent fields are not written, token counts stay integers, instants are wall-clock ns.
 
-use super::Results;
 use super::errors::{ErrorDetails, error};
+use super::requests::Request;
 use super::session_id;
-use super::totals::is_good;
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest};
-use crate::metrics::record::{Outcome, Phase, PointRun, RequestRecord, request_id};
-use crate::metrics::row::Row;
+use crate::metrics::record::{Outcome, Phase, RequestRecord, request_id};
 use crate::plan::LoadPoint;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::io::{self, Write};
 
-#[derive(Serialize)]
-struct Line {
+#[derive(serde::Serialize)]
+struct Line<'a> {
     metadata: Metadata,
-    metrics: Map<String, Value>,
+    metrics: Metrics<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorDetails>,
 }
 
 /// AIPerf's `MetricRecordMetadata`, the fields a single-turn request has.
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Metadata {
     session_num: u64,
     x_request_id: String,
@@ -51,31 +48,32 @@ struct Metadata {
     root_correlation_id: String,
 }
 
-/// Writes `profile_export.jsonl`, a line at a time. `x_request_id` is the `X-Request-Id` header the request was sent with.
-///
-/// # Errors
-/// Those of reading the records and of `out`.
-pub fn write_jsonl<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
-    let Results { point, run, fold, records } = *results;
-    let has_warmup = fold.of_phase(Phase::Warmup).next().is_some();
-    records.each(&mut |record| {
-        // AIPerf has no word for a phase behind the measured one.
-        if record.phase == Phase::CoolDown {
-            return Ok(());
-        }
-        let line = Line {
-            metadata: metadata(point, run, record, has_warmup),
-            metrics: metrics(point, record),
-            error: error(record),
-        };
-        serde_json::to_writer(&mut out, &line)?;
-        out.write_all(b"\n")
-    })
+/// Writes the line of a record. `x_request_id` is the `X-Request-Id` header the request was sent with.
+pub(super) fn write_line<W: Write>(
+    mut out: W,
+    point: &LoadPoint,
+    started_at: jiff::Timestamp,
+    has_warmup: bool,
+    record: &RequestRecord,
+    request: &Request,
+) -> io::Result<()> {
+    let line = Line {
+        metadata: metadata(point, started_at, record, has_warmup),
+        metrics: Metrics { streaming: point.streaming, record, request },
+        error: error(record),
+    };
+    serde_json::to_writer(&mut out, &line)?;
+    out.write_all(b"\n")
 }
 
-fn metadata(point: &LoadPoint, run: &PointRun, record: &RequestRecord, has_warmup: bool) -> Metadata {
+fn metadata(
+    point: &LoadPoint,
+    started_at: jiff::Timestamp,
+    record: &RequestRecord,
+    has_warmup: bool,
+) -> Metadata {
     let wall = |at_us: u64| {
-        let ns = run.started_at.as_nanosecond() + i128::from(at_us) * 1_000;
+        let ns = started_at.as_nanosecond() + i128::from(at_us) * 1_000;
         i64::try_from(ns).unwrap_or(i64::MAX)
     };
     let measured = record.phase == Phase::Measure;
@@ -107,24 +105,53 @@ fn metadata(point: &LoadPoint, run: &PointRun, record: &RequestRecord, has_warmu
     }
 }
 
-fn metrics(point: &LoadPoint, record: &RequestRecord) -> Map<String, Value> {
-    let row = Row::of(record);
-    if !is_good(&row) {
-        return entry(&FAILED_ISL, &row).into_iter().collect();
-    }
-    let applicable = PER_REQUEST.iter().filter(|of| of.scope.applies(point.streaming));
-    let mut found: Map<String, Value> = applicable.filter_map(|of| entry(of, &row)).collect();
-    let gaps: Vec<f64> = record.gaps_us().map(|gap| gap as f64 / 1e3).collect();
-    if point.streaming && !gaps.is_empty() {
-        let (tag, _, unit) = INTER_CHUNK_LATENCY;
-        found.insert(tag.to_owned(), json!({"value": gaps, "unit": unit}));
-    }
-    found
+/// The metrics of one request, each `{"value":…,"unit":…}`.
+struct Metrics<'a> {
+    streaming: bool,
+    record: &'a RequestRecord,
+    request: &'a Request,
 }
 
-fn entry(of: &PerRequest, row: &Row) -> Option<(String, Value)> {
-    let value = (of.value)(row).filter(|value| value.is_finite())?;
-    // Token counts are small and not negative, so the cast is exact.
-    let value = if of.whole { json!(value as u64) } else { json!(value) };
-    Some((of.tag.to_owned(), json!({"value": value, "unit": of.unit})))
+#[derive(serde::Serialize)]
+struct Entry<V> {
+    value: V,
+    unit: &'static str,
+}
+
+impl Serialize for Metrics<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { streaming, record, request } = *self;
+        let mut map = serializer.serialize_map(None)?;
+        if !request.is_good() {
+            entry(&mut map, &FAILED_ISL, request)?;
+            return map.end();
+        }
+        for metric in PER_REQUEST.iter().filter(|metric| metric.scope.applies(streaming)) {
+            entry(&mut map, metric, request)?;
+        }
+        if streaming && record.chunks_us.len() > 1 {
+            let (tag, _, unit) = INTER_CHUNK_LATENCY;
+            map.serialize_entry(tag, &Entry { value: GapsMs(record), unit })?;
+        }
+        map.end()
+    }
+}
+
+fn entry<M: SerializeMap>(map: &mut M, metric: &PerRequest, request: &Request) -> Result<(), M::Error> {
+    let unit = metric.unit;
+    match (metric.value)(request).filter(|value| value.is_finite()) {
+        None => Ok(()),
+        // Token counts are small and not negative, so the cast is exact.
+        Some(value) if metric.whole => map.serialize_entry(metric.tag, &Entry { value: value as u64, unit }),
+        Some(value) => map.serialize_entry(metric.tag, &Entry { value, unit }),
+    }
+}
+
+/// The gaps between the chunks of a request, ms.
+struct GapsMs<'a>(&'a RequestRecord);
+
+impl Serialize for GapsMs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.gaps_us().map(|gap| gap as f64 / 1e3))
+    }
 }

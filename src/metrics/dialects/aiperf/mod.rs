@@ -24,17 +24,20 @@ pub(super) mod errors;
 mod inputs;
 mod json;
 mod jsonl;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod totals;
 mod values;
 
-pub use super::{ExportContext, Results};
+pub use super::ExportContext;
 pub use inputs::write_inputs;
-pub use jsonl::write_jsonl;
 
-use crate::metrics::record::Phase;
-use std::io;
+use crate::metrics::record::{Phase, PointRun, RequestRecord};
+use crate::plan::LoadPoint;
+use errors::ErrorTally;
+use requests::{PhaseRequests, Request};
+use std::io::{self, Write};
 
 /// The AIPerf version whose formats are written.
 pub const AIPERF_VERSION: &str = "0.13.0";
@@ -51,14 +54,57 @@ pub struct SummaryFiles {
     pub json: String,
 }
 
-/// `profile_export_aiperf.csv` and `.json` of the measured requests; the metrics are computed once for both.
-///
-/// # Errors
-/// Those of reading the records.
-pub fn summary_files(results: &Results<'_>, context: &ExportContext<'_>) -> io::Result<SummaryFiles> {
-    let window = (results.run.window_start_us, results.run.window_end_us);
-    let measured = totals::metrics(results, Phase::Measure, window)?;
-    Ok(SummaryFiles { csv: csv::csv(&measured), json: json::json(&measured, results, context)? })
+/// The export of one load point, made from its records as they are read: a line of `profile_export.jsonl` at once, the other
+/// two files at the end.
+#[derive(Debug)]
+pub struct Export<'a, W> {
+    point: &'a LoadPoint,
+    started_at: jiff::Timestamp,
+    lines: W,
+    warmup: PhaseRequests,
+    measured: PhaseRequests,
+    errors: ErrorTally,
+}
+
+impl<'a, W: Write> Export<'a, W> {
+    /// Begins; `lines` receives `profile_export.jsonl`. `started_at` is the wall-clock time of instant 0 of the records.
+    pub fn new(point: &'a LoadPoint, started_at: jiff::Timestamp, lines: W) -> Self {
+        let phase = || PhaseRequests::new(point.streaming);
+        Self { point, started_at, lines, warmup: phase(), measured: phase(), errors: ErrorTally::default() }
+    }
+
+    /// Adds a record. Records come in order of ending.
+    ///
+    /// # Errors
+    /// Errors of writing the line.
+    pub fn add(&mut self, record: &RequestRecord) -> io::Result<()> {
+        let request = Request::of(record);
+        let phase = match record.phase {
+            Phase::Warmup => &mut self.warmup,
+            Phase::Measure => &mut self.measured,
+            // AIPerf has no word for a phase behind the measured one.
+            Phase::CoolDown => return Ok(()),
+        };
+        phase.add(record, request);
+        if record.phase == Phase::Measure {
+            self.errors.add(record);
+        }
+        // The warm-up ends before the first measured request is sent.
+        let has_warmup = !self.warmup.all().is_empty();
+        jsonl::write_line(&mut self.lines, self.point, self.started_at, has_warmup, record, &request)
+    }
+
+    /// The other two files, and what received the lines.
+    pub fn finish(
+        self,
+        run: &PointRun,
+        context: &ExportContext<'_>,
+    ) -> serde_json::Result<(SummaryFiles, W)> {
+        let metrics = totals::metrics(self.point, &self.measured, (run.window_start_us, run.window_end_us));
+        let warmup = self.warmup.window().map(|window| totals::metrics(self.point, &self.warmup, window));
+        let json = json::json(self.point, run, &metrics, warmup.as_deref(), &self.errors, context)?;
+        Ok((SummaryFiles { csv: csv::csv(&metrics), json }, self.lines))
+    }
 }
 
 /// The `conversation_id` of a request in `profile_export.jsonl` and its `session_id` in `inputs.json`.

@@ -1,8 +1,8 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
 
-use super::{ExportContext, Results, SummaryFiles, session_id, write_jsonl};
+use super::{Export, ExportContext, SummaryFiles, session_id};
+use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, Usage};
-use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo, Stop};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -15,28 +15,23 @@ const CONTEXT: ExportContext<'static> = ExportContext {
     benchmark_id: "b",
 };
 
-fn summary_files(point: &LoadPoint, ran: &Ran) -> SummaryFiles {
-    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
-    super::summary_files(&results, &CONTEXT).expect("files")
+fn exported(point: &LoadPoint, ran: &Ran) -> (SummaryFiles, Vec<u8>) {
+    let mut export = Export::new(point, ran.run.started_at, Vec::new());
+    ran.records.iter().for_each(|record| export.add(record).expect("line"));
+    export.finish(&ran.run, &CONTEXT).expect("files")
 }
 
 fn csv(point: &LoadPoint, ran: &Ran) -> String {
-    summary_files(point, ran).csv
+    exported(point, ran).0.csv
 }
 
 fn parsed(point: &LoadPoint, ran: &Ran) -> Value {
-    serde_json::from_str(&summary_files(point, ran).json).expect("JSON")
+    serde_json::from_str(&exported(point, ran).0.json).expect("JSON")
 }
 
 fn lines(point: &LoadPoint, ran: &Ran) -> Vec<Value> {
-    let mut out = Vec::new();
-    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
-    write_jsonl(&mut out, &results).expect("write");
-    String::from_utf8(out)
-        .expect("UTF-8")
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
+    let lines = String::from_utf8(exported(point, ran).1).expect("UTF-8");
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// The cells of the row `name`.

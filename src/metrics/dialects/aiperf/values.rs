@@ -2,8 +2,8 @@
 //!
 //! A port of AIPerf 0.13 `metrics/types/*`. Times are ms, lengths tokens, speeds tokens per second.
 
+use super::requests::Request;
 use crate::metrics::record::CountSource;
-use crate::metrics::row::Row;
 
 /// A metric with at most one value per successful request.
 pub(super) struct PerRequest {
@@ -15,7 +15,7 @@ pub(super) struct PerRequest {
     /// Written as an integer in `profile_export.jsonl`.
     pub whole: bool,
     /// `None`: not applicable to this request.
-    pub value: fn(&Row) -> Option<f64>,
+    pub value: fn(&Request) -> Option<f64>,
 }
 
 /// Where a metric applies, and whether failures get a view of their own.
@@ -55,12 +55,12 @@ const fn time(
     scope: Scope,
     tag: &'static str,
     header: &'static str,
-    value: fn(&Row) -> Option<f64>,
+    value: fn(&Request) -> Option<f64>,
 ) -> PerRequest {
     PerRequest { tag, header, unit: MS, scope, whole: false, value }
 }
 
-const fn tokens(tag: &'static str, header: &'static str, value: fn(&Row) -> Option<f64>) -> PerRequest {
+const fn tokens(tag: &'static str, header: &'static str, value: fn(&Request) -> Option<f64>) -> PerRequest {
     PerRequest { tag, header, unit: TOKENS, scope: Scope::Any, whole: true, value }
 }
 
@@ -69,40 +69,40 @@ const fn ratio(
     unit: &'static str,
     tag: &'static str,
     header: &'static str,
-    value: fn(&Row) -> Option<f64>,
+    value: fn(&Request) -> Option<f64>,
 ) -> PerRequest {
     PerRequest { tag, header, unit, scope, whole: false, value }
 }
 
 /// All of successful requests, by tag.
 pub(super) const PER_REQUEST: [PerRequest; 21] = [
-    time(Scope::StreamedAdjusted, "decode_duration", "Decode Duration", Row::decode_ms),
+    time(Scope::StreamedAdjusted, "decode_duration", "Decode Duration", |r| r.figures.decode_ms()),
     ratio(Scope::Any, PER_USER, "e2e_output_token_throughput", "E2E Output Token Throughput", |r| {
-        per_s(r.osl as f64, r.e2e_ms()?)
+        per_s(f64::from(r.figures.osl), r.figures.e2e_ms()?)
     }),
-    tokens("input_sequence_length", "Input Sequence Length", |r| Some(r.isl as f64)),
-    time(Scope::StreamedAdjusted, "inter_token_latency", "Inter Token Latency", Row::itl_ms),
+    tokens("input_sequence_length", "Input Sequence Length", |r| Some(f64::from(r.figures.isl))),
+    time(Scope::StreamedAdjusted, "inter_token_latency", "Inter Token Latency", |r| r.figures.itl_ms()),
     ratio(Scope::Any, PERCENT, "osl_mismatch_diff_pct", "OSL Mismatch Diff %", osl_mismatch_percent),
-    tokens("output_sequence_length", "Output Sequence Length", |r| Some(r.osl as f64)),
+    tokens("output_sequence_length", "Output Sequence Length", |r| Some(f64::from(r.figures.osl))),
     tokens("output_token_count", "Output Token Count", output_tokens),
     ratio(
         Scope::Streamed,
         PER_USER,
         "output_token_throughput_per_user",
         "Output Token Throughput Per User",
-        |r| per_s(1.0, r.itl_ms()?),
+        |r| per_s(1.0, r.figures.itl_ms()?),
     ),
     ratio(Scope::Streamed, PER_USER, "prefill_throughput_per_user", "Prefill Throughput Per User", |r| {
-        per_s(r.isl as f64, r.ttft_ms()?)
+        per_s(f64::from(r.figures.isl), r.figures.ttft_ms()?)
     }),
     tokens("reasoning_token_count", "Reasoning Token Count", reasoning_tokens),
-    time(Scope::AnyAdjusted, "request_latency", "Request Latency", Row::e2e_ms),
-    time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", Row::ttfo_ms),
-    time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", Row::ttft_ms),
-    time(Scope::Streamed, "time_to_second_token", "Time to Second Token", Row::ttst_ms),
-    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| {
-        Some(r.usage()?.completion_tokens as f64)
+    time(Scope::AnyAdjusted, "request_latency", "Request Latency", |r| r.figures.e2e_ms()),
+    time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", |r| {
+        r.figures.ttfo_ms()
     }),
+    time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", |r| r.figures.ttft_ms()),
+    time(Scope::Streamed, "time_to_second_token", "Time to Second Token", |r| r.figures.ttst_ms()),
+    tokens("usage_completion_tokens", "Usage Completion Tokens", |r| Some(r.usage?.completion_tokens as f64)),
     ratio(
         Scope::Any,
         PERCENT,
@@ -111,38 +111,39 @@ pub(super) const PER_REQUEST: [PerRequest; 21] = [
         completion_diff,
     ),
     tokens("usage_prompt_cache_read_tokens", "Usage Prompt Cache Read Tokens", |r| {
-        Some(r.usage()?.cached_tokens? as f64)
+        Some(r.usage?.cached_tokens? as f64)
     }),
-    tokens("usage_prompt_tokens", "Usage Prompt Tokens", |r| Some(r.usage()?.prompt_tokens as f64)),
+    tokens("usage_prompt_tokens", "Usage Prompt Tokens", |r| Some(r.usage?.prompt_tokens as f64)),
     ratio(Scope::Any, PERCENT, "usage_prompt_tokens_diff_pct", "Usage Prompt Diff %", prompt_diff),
     tokens("usage_reasoning_tokens", "Usage Reasoning Tokens", reasoning_tokens),
     tokens("usage_total_tokens", "Usage Total Tokens", |r| {
-        r.usage().map(|usage| usage.prompt_tokens as f64 + usage.completion_tokens as f64)
+        r.usage.map(|usage| usage.prompt_tokens as f64 + usage.completion_tokens as f64)
     }),
 ];
 
 /// Prompt tokens of failed requests, the only metric they have.
-pub(super) const FAILED_ISL: PerRequest =
-    tokens("error_isl", "Error Input Sequence Length", |r| (r.isl > 0).then_some(r.isl as f64));
+pub(super) const FAILED_ISL: PerRequest = tokens("error_isl", "Error Input Sequence Length", |r| {
+    (r.figures.isl > 0).then_some(f64::from(r.figures.isl))
+});
 
 /// `amount` per second over `time_ms`; AIPerf has no value when no time passed.
 fn per_s(amount: f64, time_ms: f64) -> Option<f64> {
     (time_ms > 0.0).then(|| amount / (time_ms / 1e3))
 }
 
-fn reasoning_tokens(row: &Row) -> Option<f64> {
-    Some(row.usage()?.reasoning_tokens? as f64)
+fn reasoning_tokens(request: &Request) -> Option<f64> {
+    Some(request.usage?.reasoning_tokens? as f64)
 }
 
 /// Generated tokens less reasoning, never below 0; absent when that leaves none.
-fn output_tokens(row: &Row) -> Option<f64> {
-    let output = row.osl as f64 - reasoning_tokens(row).unwrap_or(0.0);
+fn output_tokens(request: &Request) -> Option<f64> {
+    let output = f64::from(request.figures.osl) - reasoning_tokens(request).unwrap_or(0.0);
     (output > 0.0).then_some(output)
 }
 
-fn osl_mismatch_percent(row: &Row) -> Option<f64> {
-    let requested = row.osl_requested as f64;
-    (requested > 0.0).then(|| (row.osl as f64 - requested) / requested * 100.0)
+fn osl_mismatch_percent(request: &Request) -> Option<f64> {
+    let requested = f64::from(request.figures.osl_requested);
+    (requested > 0.0).then(|| (f64::from(request.figures.osl) - requested) / requested * 100.0)
 }
 
 /// How far the server's count is from the client's, percent of the client's; absent when there is only the server's.
@@ -151,12 +152,12 @@ fn difference(server: u64, client: u64, source: CountSource) -> Option<f64> {
         .then(|| (server as f64 - client as f64).abs() / client as f64 * 100.0)
 }
 
-fn prompt_diff(row: &Row) -> Option<f64> {
-    difference(row.usage()?.prompt_tokens, row.isl.into(), row.isl_source())
+fn prompt_diff(request: &Request) -> Option<f64> {
+    difference(request.usage?.prompt_tokens, request.figures.isl.into(), request.figures.isl_source)
 }
 
-fn completion_diff(row: &Row) -> Option<f64> {
-    difference(row.usage()?.completion_tokens, row.osl.into(), row.osl_source())
+fn completion_diff(request: &Request) -> Option<f64> {
+    difference(request.usage?.completion_tokens, request.figures.osl.into(), request.figures.osl_source)
 }
 
 /// AIPerf's thresholds of a wrong output length: 5 %, but never more than 50 tokens.
@@ -165,14 +166,15 @@ const OSL_MISMATCH: (f64, f64) = (0.05, 50.0);
 /// AIPerf's threshold of counts that disagree, percent.
 const COUNTS_DIFFER_PERCENT: f64 = 10.0;
 
-/// Whether the answer is too long or too short by AIPerf's thresholds; `None` when no length was asked for.
-pub(super) fn osl_mismatch(row: &Row) -> Option<bool> {
-    let allowed = (row.osl_requested as f64 * OSL_MISMATCH.0).min(OSL_MISMATCH.1);
-    (row.osl_requested > 0).then(|| row.osl.abs_diff(row.osl_requested) as f64 > allowed)
+/// Whether the answer is too long or too short by AIPerf's thresholds; `None` when no length was requested.
+pub(super) fn osl_mismatch(request: &Request) -> Option<bool> {
+    let allowed = (f64::from(request.figures.osl_requested) * OSL_MISMATCH.0).min(OSL_MISMATCH.1);
+    let (osl, requested) = (request.figures.osl, request.figures.osl_requested);
+    (requested > 0).then(|| f64::from(osl.abs_diff(requested)) > allowed)
 }
 
 /// Whether the server's and the client's counts disagree; `None` unless there are both of both.
-pub(super) fn counts_differ(row: &Row) -> Option<bool> {
-    let (prompt, completion) = (prompt_diff(row)?, completion_diff(row)?);
+pub(super) fn counts_differ(request: &Request) -> Option<bool> {
+    let (prompt, completion) = (prompt_diff(request)?, completion_diff(request)?);
     Some(prompt > COUNTS_DIFFER_PERCENT || completion > COUNTS_DIFFER_PERCENT)
 }

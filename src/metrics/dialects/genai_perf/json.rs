@@ -4,14 +4,20 @@
 
 use super::super::{ExportContext, offered};
 use super::values::{Metric, Value as Figure};
+use crate::metrics::record::PointRun;
 use crate::plan::{Endpoint, LoadPoint, Stop};
 use serde_json::{Map, Value, json};
 
 /// The JSON export, without a final newline.
-pub(super) fn json(metrics: &[Metric], point: &LoadPoint, context: &ExportContext<'_>) -> String {
+pub(super) fn json(
+    metrics: &[Metric],
+    point: &LoadPoint,
+    run: &PointRun,
+    context: &ExportContext<'_>,
+) -> String {
     let mut export: Map<String, Value> =
         metrics.iter().map(|metric| (metric.name.to_owned(), statistics(metric))).collect();
-    export.insert("input_config".to_owned(), input_config(point, context));
+    export.insert("input_config".to_owned(), input_config(point, run, context));
     // A map of strings and finite numbers: there is nothing in it that could fail to be written.
     serde_json::to_string_pretty(&export).unwrap_or_default()
 }
@@ -40,7 +46,7 @@ fn statistics(metric: &Metric) -> Value {
 }
 
 /// The load point in the words of genai-perf's configuration; what a load point does not know is absent.
-fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
+fn input_config(point: &LoadPoint, run: &PointRun, context: &ExportContext<'_>) -> Value {
     let kind = match point.endpoint {
         Endpoint::Chat => "chat",
         Endpoint::Completions => "completions",
@@ -85,6 +91,7 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
             "version": context.version,
             "benchmark_id": context.benchmark_id,
             "simulated": context.simulated,
+            "is_complete": !run.interrupted,
         },
     })
 }

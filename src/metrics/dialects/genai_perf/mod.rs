@@ -18,7 +18,8 @@
 //! - With an ITL objective its goodput pairs values of different requests as soon as one request has no ITL. Here a
 //!   request without the value does not meet the objective.
 //! - Where it divides by zero (no request, no time passed, ITL 0) and dies, here the value is absent.
-//! - `input_config` holds what our load points know, in its words, and one more key, `tokmark`, with `simulated` in it.
+//! - `input_config` holds what our load points know, in its words, and one more key, `tokmark`, with `simulated` and
+//!   `is_complete` in it.
 
 mod csv;
 mod json;
@@ -28,6 +29,7 @@ mod values;
 
 use super::ExportContext;
 use crate::metrics::fold::Fold;
+use crate::metrics::record::PointRun;
 use crate::plan::LoadPoint;
 
 /// The two files of a load point.
@@ -40,10 +42,15 @@ pub struct SummaryFiles {
 }
 
 /// Both files of the measured requests; the metrics are computed once.
-pub fn summary_files(point: &LoadPoint, fold: &Fold, context: &ExportContext<'_>) -> SummaryFiles {
+pub fn summary_files(
+    point: &LoadPoint,
+    run: &PointRun,
+    fold: &Fold,
+    context: &ExportContext<'_>,
+) -> SummaryFiles {
     let metrics = values::metrics(point, fold);
     SummaryFiles {
         csv: csv::csv(&metrics, point.streaming, !point.slo.is_empty()),
-        json: json::json(&metrics, point, context),
+        json: json::json(&metrics, point, run, context),
     }
 }

@@ -2,8 +2,8 @@
 //! Against genai-perf itself: `tests/it/genai_perf_oracle.rs`.
 
 use super::{ExportContext, summary_files};
+use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, RequestRecord};
-use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{LoadPoint, Slo};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -17,11 +17,11 @@ const CONTEXT: ExportContext<'static> = ExportContext {
 };
 
 fn csv(point: &LoadPoint, ran: &Ran) -> String {
-    summary_files(point, &ran.fold(), &CONTEXT).csv
+    summary_files(point, &ran.run, &ran.fold(), &CONTEXT).csv
 }
 
 fn json(point: &LoadPoint, ran: &Ran) -> Value {
-    serde_json::from_str(&summary_files(point, &ran.fold(), &CONTEXT).json).expect("JSON")
+    serde_json::from_str(&summary_files(point, &ran.run, &ran.fold(), &CONTEXT).json).expect("JSON")
 }
 
 fn names(csv: &str) -> Vec<&str> {

@@ -4,7 +4,7 @@
 
 use crate::metrics::fold::Fold;
 use crate::metrics::record::Outcome;
-use crate::metrics::row::Row;
+use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::stats::Distribution;
 use crate::plan::{LoadPoint, Slo};
 
@@ -26,19 +26,19 @@ pub(super) struct Metric {
 
 /// All metrics of the run that have a value, in the order of the JSON.
 pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
-    let good = || fold.good().filter(|row| row.has_content());
+    let good = || fold.good().filter(|request| request.has_content());
     let completed = good().count();
-    let ended = completed + fold.measured().filter(|row| row.outcome() == Outcome::Empty).count();
+    let ended = completed + fold.measured().filter(|request| request.outcome == Outcome::Empty).count();
     let duration_s = duration_s(fold);
     let per_s = |amount: f64| duration_s.map(|duration_s| amount / duration_s);
-    let tokens = || good().map(|row| f64::from(row.osl)).sum::<f64>();
-    let met = || good().filter(|row| meets(row, &point.slo, point.streaming)).count() as f64;
+    let tokens = || good().map(|request| f64::from(request.osl)).sum::<f64>();
+    let met = || good().filter(|request| meets(request, &point.slo, point.streaming)).count() as f64;
 
     let single = |name, unit, value: Option<f64>| {
         let value = Value::Single(value.filter(|value| value.is_finite())?);
         Some(Metric { name, unit, value })
     };
-    let spread = |name, unit, of: fn(&Row) -> Option<f64>| {
+    let spread = |name, unit, of: fn(&RequestFigures) -> Option<f64>| {
         let values = Distribution::of(&mut fold.values(good().filter_map(of)))?;
         Some(Metric { name, unit, value: Value::Spread(values) })
     };
@@ -56,8 +56,8 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
             .filter(|metric| matches!(metric.value, Value::Spread(itl) if itl.max > 0.0)),
         single("output_token_throughput", "tokens/sec", per_s(tokens())),
         streamed("output_token_throughput_per_user", "tokens/sec/user", tokens_per_s_and_user),
-        spread("output_sequence_length", "tokens", |row| Some(row.osl.into())),
-        spread("input_sequence_length", "tokens", |row| Some(row.isl.into())),
+        spread("output_sequence_length", "tokens", |request| Some(request.osl.into())),
+        spread("input_sequence_length", "tokens", |request| Some(request.isl.into())),
     ];
     found.into_iter().flatten().collect()
 }
@@ -65,41 +65,41 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
 /// First sent → last content of the requests that genai-perf would have kept (a good answer with text in it), seconds;
 /// `None` when no time passed.
 fn duration_s(fold: &Fold) -> Option<f64> {
-    let good = || fold.good().filter(|row| row.has_content());
-    let first = good().map(|row| row.sent_us).min()?;
-    let last = good().filter_map(Row::last_us).max()?;
+    let good = || fold.good().filter(|request| request.has_content());
+    let first = good().map(|request| request.sent_us).min()?;
+    let last = good().filter_map(RequestFigures::last_us).max()?;
     (last > first).then(|| (last - first) as f64 / 1e6)
 }
 
 const NS_PER_US: f64 = 1e3;
 const MS_PER_NS: f64 = 1.0 / 1e6;
 
-fn latency_ms(row: &Row) -> Option<f64> {
-    Some(elapsed_ns(row.sent_us, row.last_us()?) * MS_PER_NS)
+fn latency_ms(request: &RequestFigures) -> Option<f64> {
+    Some(elapsed_ns(request.sent_us, request.last_us()?) * MS_PER_NS)
 }
 
-fn ttft_ms(row: &Row) -> Option<f64> {
-    Some(elapsed_ns(row.sent_us, row.first_us()?) * MS_PER_NS)
+fn ttft_ms(request: &RequestFigures) -> Option<f64> {
+    Some(elapsed_ns(request.sent_us, request.first_us()?) * MS_PER_NS)
 }
 
-fn ttst_ms(row: &Row) -> Option<f64> {
-    Some(elapsed_ns(0, row.ttst_us()?) * MS_PER_NS)
+fn ttst_ms(request: &RequestFigures) -> Option<f64> {
+    Some(elapsed_ns(0, request.ttst_us()?) * MS_PER_NS)
 }
 
-fn itl_ms(row: &Row) -> Option<f64> {
-    Some(itl_ns(row)? * MS_PER_NS)
+fn itl_ms(request: &RequestFigures) -> Option<f64> {
+    Some(itl_ns(request)? * MS_PER_NS)
 }
 
 /// (latency − TTFT) / (tokens − 1), a whole number of ns, ties to even as Python rounds; needs two responses and two
 /// tokens.
-fn itl_ns(row: &Row) -> Option<f64> {
-    let (first, last) = (row.first_us()?, row.last_us()?);
-    let several = row.ttst_us().is_some() && row.osl > 1;
-    several.then(|| (elapsed_ns(first, last) / f64::from(row.osl - 1)).round_ties_even())
+fn itl_ns(request: &RequestFigures) -> Option<f64> {
+    let (first, last) = (request.first_us()?, request.last_us()?);
+    let several = request.ttst_us().is_some() && request.osl > 1;
+    several.then(|| (elapsed_ns(first, last) / f64::from(request.osl - 1)).round_ties_even())
 }
 
-fn tokens_per_s_and_user(row: &Row) -> Option<f64> {
-    let itl_s = itl_ns(row)? / 1e9;
+fn tokens_per_s_and_user(request: &RequestFigures) -> Option<f64> {
+    let itl_s = itl_ns(request)? / 1e9;
     (itl_s > 0.0).then(|| 1.0 / itl_s)
 }
 
@@ -108,11 +108,11 @@ fn elapsed_ns(from_us: u64, to_us: u64) -> f64 {
 }
 
 /// Every objective that is set has a value and keeps its bound.
-fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
+fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
     let within = |bound: Option<f64>, value: Option<f64>| {
         bound.is_none_or(|bound| value.is_some_and(|value| value <= bound))
     };
-    within(slo.ttft_ms, ttft_ms(row).filter(|_| streaming))
-        && within(slo.itl_ms, itl_ms(row).filter(|_| streaming))
-        && within(slo.e2e_ms, latency_ms(row))
+    within(slo.ttft_ms, ttft_ms(request).filter(|_| streaming))
+        && within(slo.itl_ms, itl_ms(request).filter(|_| streaming))
+        && within(slo.e2e_ms, latency_ms(request))
 }

@@ -1,7 +1,7 @@
 //! Summaries of other tools, read for comparison: AIPerf's `profile_export_aiperf.{json,csv}` of any version so far and
 //! genai-perf's `profile_export_genai_perf.{json,csv}`.
 //!
-//! Nothing is assumed of a file but what it says: columns are found by name, the tool by content. A metric goes by its tag
+//! Columns are found by name, the tool by content. A metric goes by its tag
 //! (`time_to_first_token`) in both formats. Pure: bytes in, figures out, whoever reads the file passes its name for the
 //! errors.
 
@@ -47,7 +47,7 @@ pub struct ForeignMetric {
 pub struct ForeignSummary {
     /// Who wrote it.
     pub tool: Tool,
-    /// The tool's version, when the file says it.
+    /// The tool's version, when the file has it.
     pub version: Option<String>,
     /// The metrics by tag.
     pub metrics: BTreeMap<String, ForeignMetric>,
@@ -80,7 +80,7 @@ pub enum ReadError {
         line: usize,
         /// Column of the fault.
         column: usize,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
     /// A value of a metric that is of the wrong kind.
@@ -153,7 +153,7 @@ pub enum ReadError {
     },
 }
 
-/// The summary in `bytes`, JSON or CSV. `file` is named in errors, and asked for the tool when the content does not tell.
+/// The summary in `bytes`, JSON or CSV. `file` is named in errors, and its name gives the tool when the content does not.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<ForeignSummary, ReadError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {

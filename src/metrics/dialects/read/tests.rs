@@ -2,9 +2,9 @@
 //! `tests/it/foreign_summaries.rs`.
 
 use super::{ReadError, Tool, parse};
-use crate::metrics::dialects::{ExportContext, Results, aiperf, genai_perf};
+use crate::metrics::dialects::{ExportContext, aiperf, genai_perf};
+use crate::metrics::fixtures::{failed, point, run, sound};
 use crate::metrics::record::Outcome;
-use crate::metrics::samples::{failed, point, run, sound};
 use crate::plan::{LoadPoint, Slo};
 use proptest::prelude::*;
 use std::path::Path;
@@ -22,9 +22,10 @@ fn our_own_exports_say_the_same_in_both_formats() {
     let mut records = sound();
     records[3] = failed(3, 1_600_000, Outcome::Timeout);
     let run = run(records);
-    let results = Results { point: &point, run: &run.run, fold: &run.fold(), records: &run.records };
-    let ai = aiperf::summary_files(&results, &CONTEXT).expect("files");
-    let genai = genai_perf::summary_files(&point, results.fold, &CONTEXT);
+    let mut export = aiperf::Export::new(&point, run.started_at, Vec::new());
+    run.records.iter().for_each(|record| export.add(record).expect("line"));
+    let ai = export.finish(&run, &CONTEXT).expect("files").0;
+    let genai = genai_perf::summary_files(&point, &run, &run.fold(), &CONTEXT);
     for (json, csv, tool) in [(ai.json, ai.csv, Tool::AiPerf), (genai.json, genai.csv, Tool::GenAiPerf)] {
         let json = parse(Path::new("a"), json.as_bytes()).expect("JSON");
         let csv = parse(Path::new("b"), csv.as_bytes()).expect("CSV");

@@ -17,7 +17,8 @@
 //! - Streaming off, a mode `vllm bench serve` does not have: `ttfts` are 0, `itls` empty, `max_output_tokens_per_s` is 0,
 //!   and of the statistics only `e2el` is there, as with `--percentile-metrics e2el`.
 //! - A window without length has throughput 0; vLLM divides by it.
-//! - Two keys stand where `--metadata` puts its own: `generator` and `simulated`.
+//! - Keys of ours stand where `--metadata` puts its own: `generator`, `simulated`, and `is_complete` (`"false"`) for a point
+//!   that was cut short.
 
 mod json;
 mod peaks;
@@ -29,7 +30,7 @@ pub use json::write;
 
 use super::{Results, file_name_of_model, offered, time_stamp};
 use crate::metrics::record::PointRun;
-use crate::metrics::row::Row;
+use crate::metrics::request_figures::RequestFigures;
 use crate::plan::{Endpoint, LoadPoint};
 
 /// `{backend}-{request_rate}qps[-concurrency{N}]-{base_model}-{YYYYmmdd-HHMMSS}.json`, the time of the start of the point.
@@ -51,8 +52,8 @@ fn backend(endpoint: Endpoint) -> &'static str {
 }
 
 /// vLLM's `success`: an answer with at least one chunk.
-fn succeeded(row: &Row) -> bool {
-    row.outcome() == crate::metrics::record::Outcome::Ok && row.has_content()
+fn succeeded(request: &RequestFigures) -> bool {
+    request.outcome == crate::metrics::record::Outcome::Ok && request.has_content()
 }
 
 /// Seconds between two instants; 0 when they are out of order.
@@ -61,20 +62,20 @@ fn seconds(from_us: u64, to_us: u64) -> f64 {
 }
 
 /// Sent → first content, seconds. 0 when there was none, as vLLM leaves it.
-fn ttft_s(row: &Row) -> f64 {
-    row.first_us().map_or(0.0, |first| seconds(row.sent_us, first))
+fn ttft_s(request: &RequestFigures) -> f64 {
+    request.first_us().map_or(0.0, |first| seconds(request.sent_us, first))
 }
 
 /// Sent → last content, seconds; 0 for a failed request.
-fn latency_s(row: &Row) -> f64 {
-    match row.last_us() {
-        Some(last) if succeeded(row) => seconds(row.sent_us, last),
+fn latency_s(request: &RequestFigures) -> f64 {
+    match request.last_us() {
+        Some(last) if succeeded(request) => seconds(request.sent_us, last),
         _ => 0.0,
     }
 }
 
 /// (E2EL − TTFT) / (output tokens − 1), seconds; `None` for one token or none.
-fn tpot_s(row: &Row) -> Option<f64> {
-    let (first, last) = (row.first_us()?, row.last_us()?);
-    (row.osl > 1).then(|| seconds(first, last) / f64::from(row.osl - 1))
+fn tpot_s(request: &RequestFigures) -> Option<f64> {
+    let (first, last) = (request.first_us()?, request.last_us()?);
+    (request.osl > 1).then(|| seconds(first, last) / f64::from(request.osl - 1))
 }

@@ -6,55 +6,35 @@
 use super::succeeded;
 use crate::metrics::fold::Fold;
 use crate::metrics::record::RequestRecord;
-use crate::metrics::row::Row;
+use crate::metrics::request_figures::RequestFigures;
 use std::collections::BTreeMap;
 
 const US_PER_S: u64 = 1_000_000;
-
-/// The instant seconds are counted from; `None` when no request succeeded.
-fn start_us(fold: &Fold) -> Option<u64> {
-    fold.measured().filter(|row| succeeded(row)).map(|row| row.sent_us).min()
-}
 
 fn second(start_us: u64, at: u64) -> u64 {
     at.saturating_sub(start_us) / US_PER_S
 }
 
-/// Chunks by second, for `max_output_tokens_per_s`, which counts chunks.
-#[derive(Debug)]
-pub(super) struct Chunks {
-    start_us: u64,
-    by_second: BTreeMap<u64, u64>,
-}
-
-impl Chunks {
-    pub(super) fn new(fold: &Fold) -> Self {
-        Self { start_us: start_us(fold).unwrap_or(0), by_second: BTreeMap::new() }
-    }
-
-    /// Counts the chunks of a request, unless it failed.
-    pub(super) fn add(&mut self, record: &RequestRecord) {
-        if succeeded(&Row::of(record)) {
-            for at in &record.chunks_us {
-                *self.by_second.entry(second(self.start_us, *at)).or_default() += 1;
-            }
-        }
-    }
-
-    /// Those of the busiest second; 0 when there was none.
-    pub(super) fn most(&self) -> u64 {
-        self.by_second.values().copied().max().unwrap_or(0)
-    }
+/// `max_output_tokens_per_s`, which counts the chunks of the good requests; 0 without any.
+pub(super) fn busiest_second(records: &[&RequestRecord]) -> u64 {
+    let good = || records.iter().filter(|record| succeeded(&RequestFigures::of(record)));
+    let Some(start) = good().map(|record| record.sent_us).min() else { return 0 };
+    let mut by_second: BTreeMap<u64, u64> = BTreeMap::new();
+    good().flat_map(|record| &record.chunks_us).for_each(|at| {
+        *by_second.entry(second(start, *at)).or_default() += 1;
+    });
+    by_second.values().copied().max().unwrap_or(0)
 }
 
 /// `max_concurrent_requests`; 0 when no request succeeded.
 pub(super) fn most_alive(fold: &Fold) -> u64 {
-    let Some(start) = start_us(fold) else { return 0 };
+    let sent = fold.measured().filter(|request| succeeded(request)).map(|request| request.sent_us);
+    let Some(start) = sent.min() else { return 0 };
     // How many requests more there are from this second on.
     let mut alive: BTreeMap<u64, i64> = BTreeMap::new();
-    for row in fold.measured().filter(|row| succeeded(row)) {
-        let first = second(start, row.sent_us);
-        let last = row.last_us().map_or(first, |last| second(start, last)).max(first);
+    for request in fold.measured().filter(|request| succeeded(request)) {
+        let first = second(start, request.sent_us);
+        let last = request.last_us().map_or(first, |last| second(start, last)).max(first);
         *alive.entry(first).or_default() += 1;
         *alive.entry(last + 1).or_default() -= 1;
     }
@@ -68,14 +48,11 @@ pub(super) fn most_alive(fold: &Fold) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{failed, record};
     use crate::metrics::record::Outcome;
-    use crate::metrics::samples::{failed, record};
 
     fn peaks(records: &[RequestRecord]) -> (u64, u64) {
-        let fold = Fold::of(records);
-        let mut chunks = Chunks::new(&fold);
-        records.iter().for_each(|record| chunks.add(record));
-        (chunks.most(), most_alive(&fold))
+        (busiest_second(&records.iter().collect::<Vec<_>>()), most_alive(&Fold::of(records)))
     }
 
     #[test]

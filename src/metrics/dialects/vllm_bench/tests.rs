@@ -2,9 +2,9 @@
 //! itself: `tests/it/vllm_bench_oracle.rs`.
 
 use super::{file_name, write};
-use crate::metrics::dialects::{ExportContext, Results};
+use crate::metrics::dialects::{ExportContext, Results, in_order_of_sending};
+use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, RequestRecord};
-use crate::metrics::samples::{Ran, any_record, failed, point, record, run, sound};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,7 +19,8 @@ const CONTEXT: ExportContext<'static> = ExportContext {
 
 fn text(point: &LoadPoint, ran: &Ran) -> String {
     let mut out = Vec::new();
-    let results = Results { point, run: &ran.run, fold: &ran.fold(), records: &ran.records };
+    let records = in_order_of_sending(&ran.records);
+    let results = Results { point, run: &ran.run, records: &records };
     write(&mut out, &results, &CONTEXT).expect("write");
     String::from_utf8(out).expect("UTF-8")
 }

@@ -4,8 +4,8 @@
 
 use super::{latency_s, succeeded, tpot_s, ttft_s};
 use crate::metrics::fold::Fold;
-use crate::metrics::record::{Phase, PointRun};
-use crate::metrics::row::Row;
+use crate::metrics::record::PointRun;
+use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::stats::Distribution;
 use crate::plan::{LoadPoint, Slo};
 
@@ -50,13 +50,13 @@ pub(super) struct Totals {
 }
 
 pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Totals {
-    let good = || fold.measured().filter(|row| succeeded(row));
+    let good = || fold.measured().filter(|request| succeeded(request));
     let duration = run.window_s();
     let per_s = |amount: f64| if duration > 0.0 { amount / duration } else { 0.0 };
-    let sum = |of: fn(&Row) -> u32| good().map(|row| u64::from(of(row))).sum::<u64>();
-    let (input, output) = (sum(|row| row.isl), sum(|row| row.osl));
+    let sum = |of: fn(&RequestFigures) -> u32| good().map(|request| u64::from(of(request))).sum::<u64>();
+    let (input, output) = (sum(|request| request.isl), sum(|request| request.osl));
     let completed = good().count();
-    let met = good().filter(|row| meets(row, &point.slo, point.streaming)).count();
+    let met = good().filter(|request| meets(request, &point.slo, point.streaming)).count();
     Totals {
         duration,
         completed: completed as u64,
@@ -72,29 +72,29 @@ pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Totals {
 
 /// Every objective that is set is met; the TPOT of an answer of one token is 0. Streaming off there is no TTFT and no TPOT
 /// to meet an objective with.
-fn meets(row: &Row, slo: &Slo, streaming: bool) -> bool {
+fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
     let within = |bound_ms: Option<f64>, applies: bool, value_s: f64| {
         bound_ms.is_none_or(|bound| applies && value_s <= bound / 1e3)
     };
-    within(slo.ttft_ms, streaming, ttft_s(row))
-        && within(slo.itl_ms, streaming, tpot_s(row).unwrap_or(0.0))
-        && within(slo.e2e_ms, true, latency_s(row))
+    within(slo.ttft_ms, streaming, ttft_s(request))
+        && within(slo.itl_ms, streaming, tpot_s(request).unwrap_or(0.0))
+        && within(slo.e2e_ms, true, latency_s(request))
 }
 
 /// The metrics with statistics, in the order of the file.
 pub(super) fn statistics(streaming: bool, fold: &Fold) -> Vec<(&'static str, Statistics)> {
-    let good = || fold.measured().filter(|row| succeeded(row));
-    let each = |of: fn(&Row) -> Option<f64>| {
+    let good = || fold.measured().filter(|request| succeeded(request));
+    let each = |of: fn(&RequestFigures) -> Option<f64>| {
         let values = good().filter_map(of).map(|seconds| seconds * 1e3);
         Statistics::of(Distribution::of(&mut fold.values(values)))
     };
     let mut found = Vec::new();
     if streaming {
-        found.push(("ttft", each(|row| Some(ttft_s(row)))));
+        found.push(("ttft", each(|request| Some(ttft_s(request)))));
         found.push(("tpot", each(tpot_s)));
         // The gaps of all requests, pooled. An answer without a chunk, which vLLM leaves out, has none.
-        found.push(("itl", Statistics::of(fold.gaps(Phase::Measure).distribution_ms())));
+        found.push(("itl", Statistics::of(fold.gaps().distribution_ms())));
     }
-    found.push(("e2el", each(|row| Some(latency_s(row)))));
+    found.push(("e2el", each(|request| Some(latency_s(request)))));
     found
 }

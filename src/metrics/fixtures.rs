@@ -29,6 +29,7 @@ pub(crate) fn point() -> LoadPoint {
         left_out: Vec::new(),
         scaled: None,
         prompts: crate::plan::PromptSpec::default(),
+        exports: Vec::new(),
         extra_body: serde_json::Map::new(),
     }
 }

@@ -7,7 +7,13 @@ use crate::plan::{Extension, HttpVersion};
 
 /// How the server was reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Connection {
+pub struct ServerAccess {
+    /// Addresses of the servers, joined by `, `; `null` in summaries of earlier versions.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Model name that the requests carried; `null` in summaries of earlier versions.
+    #[serde(default)]
+    pub model: Option<String>,
     /// URLs that shared the load.
     pub urls: u32,
     /// The version of HTTP that was spoken.
@@ -30,7 +36,7 @@ pub enum TlsCheck {
     Unverified,
 }
 
-/// A field that was not sent, because the server refused it when it was asked before the load.
+/// A field that was not sent, because the server refused it in the request before the load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DroppedExtension {
     /// The field of the request body, dotted.
@@ -38,24 +44,24 @@ pub struct DroppedExtension {
     /// The field that was sent in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<String>,
-    /// What the server said to it, in one line.
+    /// The server's error, in one line.
     pub said: String,
     /// What it means for the figures.
     pub effect: String,
 }
 
 impl DroppedExtension {
-    /// `extension`, which was refused with the words `said`, as one of `left_out`.
-    pub fn new(extension: Extension, said: &str, left_out: &[Extension]) -> Self {
+    /// `extension`, refused with this error, as one of `left_out`.
+    pub fn new(extension: Extension, error: &str, left_out: &[Extension]) -> Self {
         Self {
             field: extension.path().to_owned(),
             replaced_by: extension.replacement().map(str::to_owned),
-            said: said.to_owned(),
+            said: error.to_owned(),
             effect: extension.effect(left_out).to_owned(),
         }
     }
 
-    /// The reason of the verdict; `None` for a field that another one replaces, since the request still says the same.
+    /// The reason of the verdict; `None` for a field that another one replaces, since the request still means the same.
     pub fn reason(&self) -> Option<String> {
         let Self { field, said, effect, replaced_by } = self;
         replaced_by.is_none().then(|| {

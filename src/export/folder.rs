@@ -1,0 +1,210 @@
+//! The folder of a load point: which point it was, and what a run knew when it wrote the records.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::records::{ExportError, RECORDS};
+use crate::document::InputError;
+use crate::metrics::{Phase, Summary};
+use crate::plan::{Arrival, Extension, Length, Level, Limit, LoadPoint, Plan, Slo, Spacing, Stop};
+
+/// A load point that was driven.
+#[derive(Debug, Clone)]
+pub struct PointFolder {
+    /// Where its records are.
+    pub dir: PathBuf,
+    /// Its name in the experiment.
+    pub name: String,
+    /// What was asked for.
+    pub point: LoadPoint,
+    /// Wall-clock time of instant 0 of the records.
+    pub started_at: Timestamp,
+    /// Model name as sent to the server.
+    pub model: String,
+    /// Addresses of the servers, without credentials.
+    pub url: String,
+    /// The answers came from the simulated engine.
+    pub simulated: bool,
+    /// Name of the experiment or run.
+    pub benchmark_id: String,
+    /// It was cut short.
+    pub cut: bool,
+    /// Measured requests that the summary counts; `None` without a summary.
+    pub counted: Option<u64>,
+    /// The records were written just now, by the run that exports them: nothing there can be more complete.
+    pub is_fresh: bool,
+}
+
+/// How deep below an experiment records lie: `benchmark_logs/POINT/records.jsonl`.
+const DEPTH: usize = 3;
+
+/// Every load point in `dir`: an experiment, a folder that `bench` wrote, or the folder of one point. Attempts that were set
+/// aside are left out, unless `dir` is one.
+///
+/// # Errors
+/// There is none; a point that neither a plan nor a summary describes.
+pub fn find(dir: &Path) -> Result<Vec<PointFolder>, ExportError> {
+    let set_aside = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && entry.file_name().to_string_lossy().contains(".interrupted-")
+    };
+    let entries = walkdir::WalkDir::new(dir).max_depth(DEPTH).sort_by_file_name();
+    let entries = entries.into_iter().filter_entry(|entry| !set_aside(entry)).filter_map(Result::ok);
+    let records = entries.filter(|entry| entry.file_name() == RECORDS);
+    let folders: Vec<PathBuf> = records.filter_map(|entry| Some(entry.path().parent()?.to_owned())).collect();
+    if folders.is_empty() {
+        return Err(InputError::new(dir.display().to_string(), format!("no {RECORDS} in it or below it"))
+            .expected("an experiment, the folder of a load point, or a folder that `bench` wrote")
+            .next("`tokmark jobs list` shows the experiments")
+            .into());
+    }
+    folders.iter().map(|folder| PointFolder::of(folder)).collect()
+}
+
+impl PointFolder {
+    fn of(dir: &Path) -> Result<Self, ExportError> {
+        let dir = fs::canonicalize(dir)?;
+        let (finished, cut) = (summary(&dir, "summary.json"), summary(&dir, "summary.interrupted.json"));
+        let (is_finished, summary) = (finished.is_some(), finished.or(cut));
+        let exported = own_export(&dir);
+        let text = |path: &str| exported.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let (root, plan) = plan(&dir).unzip();
+        let folder = file_name(&dir);
+        let planned = plan.as_ref().and_then(|plan: &Plan| planned(plan, &folder));
+        let point = match (planned, &summary) {
+            (Some(point), _) => point,
+            (None, Some(summary)) => described(summary, &exported),
+            (None, None) => {
+                return Err(InputError::new(
+                    dir.display().to_string(),
+                    "nothing describes the load point of these records",
+                )
+                .expected("a plan.json above the folder, or a summary.json in it")
+                .into());
+            }
+        };
+        let left_out = summary.iter().flat_map(|summary| &summary.dropped_extensions);
+        let left_out = left_out.filter_map(|dropped| Extension::of_path(&dropped.field)).collect();
+        let access = summary.as_ref().and_then(|summary| summary.connection.as_ref());
+        let started_at = summary.as_ref().and_then(|summary| summary.started_at);
+        let started_at = match started_at.or_else(|| exported_start(&dir, &exported)) {
+            Some(started_at) => started_at,
+            None => estimated_start(&dir)?,
+        };
+        let urls = exported.pointer("/input_config/endpoint/urls").and_then(Value::as_array);
+        let urls = urls.map(|urls| urls.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+        Ok(Self {
+            name: if folder == "benchmark_logs" { point.id.clone() } else { folder },
+            point: LoadPoint { left_out, ..point },
+            started_at,
+            model: access
+                .and_then(|access| access.model.clone())
+                .or_else(|| text("/input_config/models/items/0/name"))
+                .or_else(|| plan.as_ref().map(|plan| plan.model.served_name.clone()))
+                .unwrap_or_default(),
+            url: access.and_then(|access| access.address.clone()).or(urls).unwrap_or_default(),
+            simulated: summary
+                .as_ref()
+                .map_or(plan.is_some_and(|plan| plan.simulated), |summary| summary.simulated),
+            benchmark_id: text("/benchmark_id").unwrap_or_else(|| file_name(root.as_deref().unwrap_or(&dir))),
+            cut: !is_finished,
+            counted: summary.map(|summary| summary.requests.total),
+            is_fresh: false,
+            dir,
+        })
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn summary(dir: &Path, name: &str) -> Option<Summary> {
+    json(&dir.join(name))
+}
+
+/// The JSON that a run exported in AIPerf's format; `null` when there is none of ours.
+fn own_export(dir: &Path) -> Value {
+    let export: Option<Value> = json(&dir.join("profile_export_aiperf.json"));
+    let is_own = |export: &Value| {
+        export.get("generator").and_then(Value::as_str).is_some_and(|by| by.starts_with("tokmark"))
+    };
+    export.filter(is_own).unwrap_or_default()
+}
+
+/// The nearest plan that can be read, at most [`DEPTH`] folders up, and its folder.
+fn plan(dir: &Path) -> Option<(PathBuf, Plan)> {
+    dir.ancestors().take(DEPTH).find_map(|root| Some((root.to_owned(), json(&root.join("plan.json"))?)))
+}
+
+/// The load point of the plan that this folder belongs to; that of a set-aside attempt has a suffix.
+fn planned(plan: &Plan, folder: &str) -> Option<LoadPoint> {
+    let folder = folder.split(".interrupted-").next().unwrap_or(folder);
+    let mut points = plan.points();
+    let found = points.find(|(deployment, point)| {
+        plan.point_folder(deployment, point).is_none_or(|planned| planned == folder)
+    });
+    found.map(|(_, point)| point.clone())
+}
+
+/// The load point as its summary describes it, with what the `exported` JSON adds: enough for every figure.
+fn described(summary: &Summary, exported: &Value) -> LoadPoint {
+    let point = &summary.point;
+    let limit = Limit { max_concurrency: point.concurrency, ..Limit::default() };
+    let arrival = match point.request_rate {
+        None => Arrival::closed(point.concurrency.unwrap_or(1)),
+        Some(rate) => Arrival::Open { rate: Level::Constant(rate), spacing: Spacing::Poisson, limit },
+    };
+    let slo = |tag: &str| exported.pointer(&format!("/input_config/slos/{tag}")).and_then(Value::as_f64);
+    LoadPoint {
+        id: point.id.clone(),
+        isl: Length::fixed(point.isl),
+        osl: Length::fixed(point.osl),
+        arrival,
+        endpoint: point.endpoint,
+        streaming: point.streaming,
+        seed: exported.pointer("/run_info/random_seed").and_then(Value::as_u64).unwrap_or(0),
+        slo: Slo {
+            ttft_ms: slo("time_to_first_token"),
+            itl_ms: slo("inter_token_latency"),
+            e2e_ms: slo("request_latency"),
+        },
+        ..LoadPoint::plain(1, Stop::Requests(summary.requests.total))
+    }
+}
+
+/// The start as our own AIPerf export tells it: its `start_time` is that of the first measured request, in UTC.
+fn exported_start(dir: &Path, exported: &Value) -> Option<Timestamp> {
+    let start: Timestamp = format!("{}Z", exported.get("start_time")?.as_str()?).parse().ok()?;
+    let mut first_us: Option<u64> = None;
+    let read = super::records::read(&dir.join(RECORDS), |record| {
+        if record.phase == Phase::Measure {
+            first_us = Some(first_us.map_or(record.sent_us, |first| first.min(record.sent_us)));
+        }
+        Ok(())
+    });
+    read.ok()?;
+    start.checked_sub(SignedDuration::from_micros(i64::try_from(first_us?).ok()?)).ok()
+}
+
+/// The start to about a second, where nothing tells it: the records were last written within a second of the end of the last
+/// request.
+fn estimated_start(dir: &Path) -> std::io::Result<Timestamp> {
+    const TAIL: u64 = 1 << 20;
+    let mut file = fs::File::open(dir.join(RECORDS))?;
+    let (metadata, mut tail) = (file.metadata()?, Vec::new());
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL)))?;
+    file.read_to_end(&mut tail)?;
+    let written = Timestamp::try_from(metadata.modified()?).map_err(std::io::Error::other)?;
+    let last =
+        tail.split(|byte| *byte == b'\n').rev().find_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let end_us = last.and_then(|record| record.get("end_us")?.as_i64()).unwrap_or(0);
+    Ok(written.checked_sub(SignedDuration::from_micros(end_us)).unwrap_or(written))
+}
