@@ -25,6 +25,9 @@ use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
 use crate::site::SiteFile;
 
+/// Folder of the results without `--out`, each in one of its own.
+const RESULTS: &str = "results";
+
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -73,7 +76,10 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
     let mut plan = plan(global, flags.clone())?;
     planning::check_connection(&plan, true)?;
     planning::check_prompts(&plan)?;
-    args.out.as_deref().map_or(Ok(()), refuse_used)?;
+    let folder = args.out.as_deref().unwrap_or(Path::new(RESULTS));
+    if !args.no_out {
+        refuse_used(folder)?;
+    }
     let listed = runtime()?.block_on(listed_model(&plan, args.target.model.is_some()))?;
     if let Some(model) = listed {
         flags.push(Flag { flag: "--url".into(), key: "model.name".into(), value: model.into() });
@@ -83,7 +89,7 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
     let experiment = match (&scratch, &args.out) {
         (Some(scratch), _) => Experiment::scratch(scratch.path()),
         (None, Some(out)) => Experiment::loose(out),
-        (None, None) => Experiment::loose_by_time(Path::new("results"), jiff::Timestamp::now())?,
+        (None, None) => Experiment::loose_by_time(folder, jiff::Timestamp::now())?,
     };
     let cannot = || format!("cannot write into {}", experiment.dir().display());
     experiment.ensure(&plan, None).with_context(cannot)?;
@@ -143,13 +149,13 @@ async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe
     }
 }
 
-/// A folder that holds a measurement, or several in folders of their own, is never written into again.
+/// Refuses a folder that holds a measurement, or several in folders of their own. Those of other runs do not count.
 fn refuse_used(dir: &Path) -> Result<(), InputErrors> {
-    let inner = walkdir::WalkDir::new(dir).max_depth(1).into_iter().filter_map(Result::ok);
-    let holds = |dir: &Path| {
-        ["manifest.json", "records.jsonl", "summary.json"].iter().any(|file| dir.join(file).exists())
-    };
-    if inner.map(walkdir::DirEntry::into_path).any(|dir| holds(&dir)) {
+    let is_run = |dir: &Path| dir.join("manifest.json").exists();
+    let has_point = |dir: &Path| ["records.jsonl", "summary.json"].iter().any(|file| dir.join(file).exists());
+    let inner = walkdir::WalkDir::new(dir).min_depth(1).max_depth(1).into_iter().filter_map(Result::ok);
+    let mut inner = inner.map(walkdir::DirEntry::into_path);
+    if is_run(dir) || has_point(dir) || inner.any(|point| has_point(&point) && !is_run(&point)) {
         return Err(InputError::new("--out", format!("{} already holds a measurement", dir.display()))
             .next("give another folder; nothing is ever overwritten")
             .into());

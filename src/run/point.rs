@@ -145,6 +145,7 @@ impl Measure {
     }
 
     /// Drives the load and writes the point's files; for whoever needs no reason why it was cut.
+    #[cfg(test)]
     pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
         self.drive(progress, stop)?.finish(None)
     }
