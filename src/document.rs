@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 /// Something wrong in what the user wrote: a file, a flag or a variable.
@@ -105,7 +106,7 @@ impl InputErrors {
 }
 
 /// A TOML file and the name it goes by in messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Path as the user knows it, or `embedded:NAME`.
     pub file: String,

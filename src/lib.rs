@@ -100,9 +100,7 @@ pub mod internals {
         pub mod scale {
             pub use crate::planner::scale::Allocated;
         }
-        pub mod sources {
-            pub use crate::planner::sources::{again, seen_in_job, without_effect};
-        }
+        pub use crate::planner::{knobs, plan_in_job};
     }
     pub mod prompts {
         pub use crate::prompts::{Learned, Prompts, TokenizerCache};

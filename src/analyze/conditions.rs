@@ -147,7 +147,8 @@ impl Ran<'_> {
         let has =
             |of: &Value, key: &str| key.split('.').try_fold(of, |value, part| value.get(part)).is_some();
         let own = self.figures.own.as_ref();
-        let is_lost = |key: &&&str| own.is_some_and(|own| has(own, key)) && !has(&self.plan.resolved, key);
+        let here = serde_json::to_value(&self.plan.recipe).unwrap_or_default();
+        let is_lost = |key: &&&str| own.is_some_and(|own| has(own, key)) && !has(&here, key);
         let lost =
             SHAPES.iter().filter(is_lost).map(|key| format!("the recipe has {key}, and it is not here"));
         changed.chain(lost).collect()

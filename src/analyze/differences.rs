@@ -59,7 +59,7 @@ impl Ran<'_> {
     fn software(&self, summary: &Summary) -> String {
         let image = self.plan.container.as_ref();
         let image = image.map_or("no container".to_owned(), |container| format!("image {}", container.image));
-        let (launcher, tokmark) = (&self.plan.launcher.name, &self.plan.tokmark);
+        let (launcher, tokmark) = (&self.plan.launcher().name, &self.plan.input.version);
         let engine = summary.engine_version.as_ref().map(|version| format!(" (engine {version})"));
         format!("{image}, launcher {launcher}{}, tokmark {tokmark}", engine.unwrap_or_default())
     }

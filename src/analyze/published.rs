@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::conditions::is_scaled;
 use super::metric;
-use crate::document::{Document, InputError, InputErrors, join, nearest};
+use crate::document::{InputError, InputErrors, join, nearest};
 use crate::plan::Plan;
 use crate::plan::choices::Choices;
 use crate::planner::resolve::resolve;
@@ -52,14 +52,13 @@ impl Figures {
             file: file.document.file.clone(),
             source: file.recipe.source.clone(),
             figures: figures(file)?,
-            own: own.ok().and_then(|own| serde_json::to_value(own.table).ok()),
+            own: own.ok().and_then(|own| serde_json::to_value(own.recipe).ok()),
         })
     }
 
     /// The figures that travel in a plan: those of the recipe it was made of.
     pub fn in_plan(plan: &Plan) -> Result<Self, InputErrors> {
-        let document = Document { file: plan.recipe.file.clone(), text: plan.recipe.text.clone() };
-        Self::of(&RecipeFile::parse(document, None)?, plan)
+        Self::of(&RecipeFile::parse(plan.input.recipe.clone(), None)?, plan)
     }
 }
 
@@ -221,7 +220,7 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
     let known = flat(own);
     let known = |key: &str| known.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
     let mut changes = Vec::new();
-    for (key, here) in flat(&plan.resolved) {
+    for (key, here) in flat(&serde_json::to_value(&plan.recipe).unwrap_or_default()) {
         let own = known(&key);
         if NO_MATTER.contains(&key.as_str()) || own.as_ref() == Some(&here) {
             continue;
@@ -233,7 +232,7 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
         let is_axis = AXES.contains(&key.as_str()) || key.starts_with("sweep.");
         let narrowed =
             [own.as_ref().filter(|_| is_axis), axis.as_ref()].iter().any(|list| is_within(&here, *list));
-        let from = plan.origins.get(&key).map_or_else(|| plan.recipe.file.clone(), ToString::to_string);
+        let from = plan.place_of(&key);
         changes.push(Change { key, own, here, from, narrowed });
     }
     changes

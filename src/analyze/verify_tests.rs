@@ -7,11 +7,10 @@ use crate::metrics::Distribution;
 use crate::metrics::fixtures::{point, run, sound};
 use crate::metrics::summary::{Context, summarize};
 use crate::metrics::verdict::Verdict;
+use crate::plan::PlanInput;
 use crate::plan::choices::Choices;
-use crate::planner::resolve::resolve;
-use crate::planner::sources::{self, Parts};
+use crate::planner;
 use crate::recipe::find::RecipeFile;
-use crate::site::SiteFile;
 
 /// ISL 200, OSL 100, whole answers, concurrency 10 and 20, on two GPUs of either type.
 const RECIPE: &str = r#"schema = 1
@@ -53,25 +52,19 @@ fn file(text: &str) -> RecipeFile {
 
 fn plan_of(file: &RecipeFile, gpu: &str, sets: &[&str]) -> Plan {
     let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-    let chosen = Choices { gpu: Some(gpu.into()), sets, ..Choices::default() };
-    let site = SiteFile::default();
-    let resolved = resolve(file, &site, &chosen).unwrap();
-    let name = resolved.recipe.deploy.launcher.clone().unwrap();
-    let launcher = launcher::find(&name, None, "t").unwrap();
-    let experiments = "/e".to_owned();
-    let version = "1.2.3".to_owned();
-    let parts = Parts {
-        file,
+    let choices = Choices { gpu: Some(gpu.into()), sets, ..Choices::default() };
+    let launcher = file.recipe.deploy.launcher.as_deref().unwrap();
+    let input = PlanInput {
+        recipe: file.document.clone(),
         folder: "/f".into(),
-        site: &site,
-        launcher: &launcher,
+        site: None,
+        launcher: launcher::find(launcher, None, "t").unwrap(),
         stand_in: None,
-        chosen,
-        resolved: &resolved,
-        experiments,
-        version,
+        choices,
+        experiments: "/e".into(),
+        version: "1.2.3".into(),
     };
-    sources::make(parts).unwrap()
+    planner::plan(&input).unwrap()
 }
 
 /// An experiment as it ends well: every point with 100 tokens/s, lengths reached, nothing against it.

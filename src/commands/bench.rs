@@ -23,6 +23,7 @@ use crate::flags::Global;
 use crate::load::{Target, probe};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
+use crate::prompts;
 use crate::site::SiteFile;
 
 /// Folder of the results without `--out`, each in one of its own.
@@ -74,8 +75,8 @@ impl BenchArgs {
 pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
     let mut flags = args.flags()?;
     let mut plan = plan(global, flags.clone())?;
-    planning::check_connection(&plan, true)?;
-    planning::check_prompts(&plan)?;
+    connection::check(&plan, true)?;
+    prompts::check::check(&plan)?;
     let folder = args.out.as_deref().unwrap_or(Path::new(RESULTS));
     if !args.no_out {
         refuse_used(folder)?;
@@ -100,8 +101,7 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
 
 fn plan(global: &Global, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
     let choices = Choices { flags, ..Choices::default() };
-    let planned = planning::plan_file(global, &SiteFile::default(), flag_layer::recipe()?, choices)?;
-    Ok(planned.plan)
+    planning::plan_file(global, &SiteFile::default(), &flag_layer::recipe()?, choices)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

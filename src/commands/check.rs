@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::planning::{self, Planned};
+use super::planning;
 use super::printer::Printer;
 use crate::document::InputErrors;
 use crate::flags::{Global, PlanFlags};
@@ -15,6 +15,7 @@ use crate::plan::choices::{Choices, Scale};
 use crate::planner::scale::is_size;
 use crate::recipe::find::{self, RecipeFile};
 use crate::site::SiteFile;
+use crate::{prompts, render, weights};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -44,11 +45,10 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let site = SiteFile::load(global.site.as_deref())?;
     let files = read(args)?;
     let plans = plan(global, &site, files)?;
-    collect(plans.iter().map(planning::check_templates))?;
-    let plans: Vec<Plan> = plans.into_iter().map(|planned| planned.plan).collect();
+    collect(plans.iter().map(render::check))?;
     let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
         plans.iter().partition(|plan| missing_file(plan).is_none());
-    collect(complete.into_iter().map(planning::check_prompts))?;
+    collect(complete.into_iter().map(prompts::check::check))?;
     let missing: BTreeSet<_> =
         wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
     for (recipe, file) in missing {
@@ -57,8 +57,8 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
         ));
     }
     if !args.no_weights_check {
-        let weights = plans.iter().map(|plan| planning::check_weights(global, plan));
-        collect(weights.chain(plans.iter().map(|plan| planning::check_image(global, plan))))?;
+        let weights = plans.iter().map(weights::check::folder);
+        collect(weights.chain(plans.iter().map(weights::check::container_image)))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
     let as_json = |plan: &Plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes});
@@ -82,7 +82,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
 
 /// The file of prompts that a shipped recipe wants and that is not here: the user's to fetch, and no mistake of the recipe.
 fn missing_file(plan: &Plan) -> Option<&str> {
-    let shipped = plan.recipe.file.starts_with(find::BUILT_IN);
+    let shipped = plan.input.recipe.file.starts_with(find::BUILT_IN);
     let mut files = plan.points().filter_map(|(_, point)| point.prompts.source.file());
     files.find(|file| shipped && !Path::new(file).exists())
 }
@@ -102,7 +102,7 @@ fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
 }
 
 /// Plans each recipe for the chosen GPU type, or for each it is written for.
-fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Planned>, InputErrors> {
+fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Plan>, InputErrors> {
     let mut results = Vec::new();
     for file in files {
         let written_for: Vec<String> = file.recipe.gpu.keys().cloned().collect();
@@ -112,15 +112,15 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
             None => written_for.into_iter().map(Some).collect(),
         };
         for gpu in gpus {
-            let chosen = Choices { gpu, ..planning::chosen(global) };
-            let own = planning::plan_file(global, site, file.clone(), chosen.clone());
+            let chosen = Choices { gpu, ..planning::choices(global) };
+            let own = planning::plan_file(global, site, &file, chosen.clone());
             // Other scales are sound or not; what is told is of the recipe's own. Sizes that were given are for that one alone.
-            if let Ok(planned) = &own
-                && !sizes_given(&planned.plan)
+            if let Ok(plan) = &own
+                && !sizes_given(plan)
             {
                 for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
                     let chosen = Choices { scale: Some(scale), ..chosen.clone() };
-                    results.extend(planning::plan_file(global, site, file.clone(), chosen).err().map(Err));
+                    results.extend(planning::plan_file(global, site, &file, chosen).err().map(Err));
                 }
             }
             results.push(own);

@@ -40,7 +40,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
     let mut plans: Vec<Plan> = Vec::new();
     for recipe in &args.recipes {
         match planning::plan(global, recipe, None) {
-            Ok(planned) => plans.push(planned.plan),
+            Ok(plan) => plans.push(plan),
             Err(errors) => findings.push(
                 Finding::fail("recipe", errors.to_string(), format!("tokmark check {recipe}")).about(recipe),
             ),

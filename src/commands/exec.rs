@@ -13,7 +13,8 @@ use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::flags::Global;
 use crate::plan::{Plan, SCHEMA};
-use crate::planner::sources;
+use crate::planner::{knobs, plan_in_job};
+use crate::prompts;
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -33,12 +34,12 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     let frozen = read_plan(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let allocation = runtime.block_on(this_allocation())?;
-    let plan = match sources::again(&frozen, &allocation::variable)? {
+    let plan = match plan_in_job(&frozen, &allocation::variable)? {
         Some(plan) => {
             plan.fits(&allocation::of_script(&allocation, &frozen))?;
-            let seen = sources::seen_in_job(&plan);
-            if !seen.is_empty() {
-                printer.error(format!("planned again with {} of the job's environment", seen.join(", ")));
+            let set = knobs::set_in_job(&plan);
+            if !set.is_empty() {
+                printer.error(format!("planned again with {} of the job's environment", set.join(", ")));
             }
             planning::warn_without_effect(printer, &plan);
             plan
@@ -52,7 +53,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     experiment.ensure(&plan, script.as_deref())?;
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
-    planning::check_prompts(&plan)?;
+    prompts::check::check(&plan)?;
     session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer)
 }
 

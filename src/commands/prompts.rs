@@ -19,7 +19,7 @@ use crate::metrics::dialects::aiperf;
 use crate::metrics::record::Phase;
 use crate::plan::choices::Choices;
 use crate::plan::{Endpoint, LoadPoint, Plan, Stop};
-use crate::prompts::{Content, Learned, PromptPlan, Prompts, TokenizerCache};
+use crate::prompts::{Content, Learned, PromptPlan, Prompts, TokenizerCache, check};
 use crate::report::chart::{Chart, Series};
 use crate::report::table::Table;
 use crate::site::SiteFile;
@@ -132,7 +132,7 @@ fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
         point.stop = Stop::Requests(requests);
     }
     let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default())
-        .map_err(|error| planning::prompts_error(&plan, error))?;
+        .map_err(|error| check::located(&plan, error))?;
     let count = match phase {
         Phase::Warmup => args.requests.unwrap_or(point.warmup_requests),
         Phase::Measure | Phase::CoolDown => prompts.planned(&point),
@@ -148,9 +148,9 @@ fn plan(global: &Global, args: &PromptsArgs) -> Result<Plan, InputErrors> {
     layer.set("--seed", "load.seed", args.seed);
     let Some(recipe) = &args.recipe else {
         args.prompts.lay_with_lengths(&mut layer);
-        let choices = Choices { flags: layer.finish()?, ..planning::chosen(global) };
+        let choices = Choices { flags: layer.finish()?, ..planning::choices(global) };
         let site = SiteFile::default();
-        return Ok(planning::plan_file(global, &site, flag_layer::recipe()?, choices)?.plan);
+        return planning::plan_file(global, &site, &flag_layer::recipe()?, choices);
     };
     args.prompts.lay(&mut layer);
     let flags = layer.finish()?;
@@ -160,7 +160,7 @@ fn plan(global: &Global, args: &PromptsArgs) -> Result<Plan, InputErrors> {
             .next("change the recipe's values with --set load.KEY=VALUE")
             .into());
     }
-    Ok(planning::plan_with(global, recipe, Choices { flags, ..planning::chosen(global) })?.plan)
+    planning::plan_with(global, recipe, Choices { flags, ..planning::choices(global) })
 }
 
 fn chosen_point<'a>(plan: &'a Plan, args: &PromptsArgs) -> Result<&'a LoadPoint, InputError> {

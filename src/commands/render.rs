@@ -41,12 +41,11 @@ pub struct RenderArgs {
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, false);
     let scale = args.scale.map(Scale::of);
-    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
-    let planned = planning::plan_with(global, &args.recipe, chosen)?;
-    let script = render::script(&planned.plan, &planning::this_binary()?, &[])?;
-    let explained = if args.explain { explain(&planned.plan)? } else { String::new() };
-    fs_err::create_dir_all(&planned.plan.experiments)
-        .context("cannot make the folder for the job's output")?;
+    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::choices(global) };
+    let plan = planning::plan_with(global, &args.recipe, chosen)?;
+    let script = render::script(&plan, &planning::this_binary()?, &[])?;
+    let explained = if args.explain { explain(&plan)? } else { String::new() };
+    fs_err::create_dir_all(&plan.input.experiments).context("cannot make the folder for the job's output")?;
     match &args.output {
         Some(path) => {
             files::replace(path, script.as_bytes())
@@ -94,7 +93,7 @@ fn explain(plan: &Plan) -> anyhow::Result<String> {
                 nodes.join(","),
                 process.tasks
             ));
-            let bare = plan.launcher.role(&process.role).is_some_and(|role| role.bare);
+            let bare = plan.launcher().role(&process.role).is_some_and(|role| role.bare);
             if let (Some(container), false) = (&plan.container, bare) {
                 let mounts: String =
                     container.mounts.iter().map(|mount| format!(", mount {mount}")).collect();

@@ -3,13 +3,14 @@
 use clap::Args;
 use serde_json::json;
 
-use super::planning::{self, Planned};
+use super::planning;
 use super::printer::Printer;
-use crate::document::join;
+use crate::document::{InputErrors, join};
 use crate::flags::{Global, PlanFlags};
+use crate::plan::Plan;
+use crate::planner::knobs;
 use crate::planner::scale::offered;
-use crate::planner::sources;
-use crate::recipe::Published;
+use crate::recipe::{Published, Recipe};
 use crate::report::table::Table;
 
 /// Arguments of `show`.
@@ -30,28 +31,28 @@ pub struct ShowArgs {
 
 /// Runs the verb.
 pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
-    let planned = planning::plan(global, &args.recipe, args.scale)?;
+    let plan = planning::plan(global, &args.recipe, args.scale)?;
+    let file: Recipe = plan.input.recipe.parse().map_err(InputErrors::from)?;
     let as_json = || {
         json!({
-            "name": planned.plan.name,
-            "file": planned.file.document.file,
-            "gpu": planned.plan.gpu,
-            "resolved": planned.plan.resolved,
-            "origins": planned.plan.origins,
-            "knobs": planned.resolved.recipe.knobs,
-            "job": planned.plan.job,
-            "deployments": planned.plan.deployments,
-            "scales": offered(&planned.file.recipe, planned.plan.scale()),
-            "environment": planned.plan.sources.as_ref().map(|sources| &sources.chosen.variables),
+            "name": plan.name,
+            "file": plan.input.recipe.file,
+            "gpu": plan.gpu,
+            "resolved": plan.recipe,
+            "origins": plan.origins,
+            "knobs": plan.recipe.knobs,
+            "job": plan.job,
+            "deployments": plan.deployments,
+            "scales": offered(&file, plan.scale()),
+            "environment": plan.input.choices.variables,
         })
     };
-    Printer::new(global, args.json).result(as_json, || page(&planned))
+    Printer::new(global, args.json).result(as_json, || page(&plan))
 }
 
-fn page(planned: &Planned) -> String {
-    let plan = &planned.plan;
+fn page(plan: &Plan) -> String {
     let mut text = format!("{}: {}\n", plan.name, plan.summary);
-    let recipe = &planned.resolved.recipe;
+    let recipe = &plan.recipe;
     for (name, value) in [("source", &recipe.source), ("notes", &recipe.notes)] {
         if let Some(value) = value {
             text.push_str(&format!("{name}: {}\n", value.trim_end()));
@@ -62,7 +63,7 @@ fn page(planned: &Planned) -> String {
     }
     let mut values = Table::new(["KEY", "VALUE", "FROM"]);
     let mut flat = Vec::new();
-    flatten(&plan.resolved, "", &mut flat);
+    flatten(&serde_json::to_value(recipe).unwrap_or_default(), "", &mut flat);
     let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
     for (key, value) in flat {
         let section = key.split(['.', '[']).next().unwrap_or_default();
@@ -74,22 +75,24 @@ fn page(planned: &Planned) -> String {
     }
     text.push_str(&format!("\n{}", values.text(&[0, 1, 2])));
     if !recipe.knobs.is_empty() {
-        let set = plan.sources.as_ref().map(|sources| &sources.chosen.variables);
-        let mut knobs = Table::new(["KNOB", "SETS", "NOW"]);
+        let mut table = Table::new(["KNOB", "SETS", "NOW"]);
         for (name, key) in &recipe.knobs {
-            let now = set.and_then(|set| set.get(name)).map(|seen| match sources::overrules(plan, name) {
-                Some(option) => format!("{} (no effect: {option} was given)", seen.value),
-                None => seen.value.clone(),
+            let now = plan.input.choices.variables.get(name).map(|variable| {
+                match knobs::overruled_by(plan, name) {
+                    Some(option) => format!("{} (no effect: {option} was given)", variable.value),
+                    None => variable.value.clone(),
+                }
             });
-            knobs.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
+            table.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
         }
-        text.push_str(&format!("\n{}", knobs.text(&[0, 1, 2])));
+        text.push_str(&format!("\n{}", table.text(&[0, 1, 2])));
     }
-    let made = plan.sources.as_ref().map(|sources| sources.directives.as_slice()).unwrap_or_default();
-    if !made.is_empty() {
-        let mut directives = Table::new(["DIRECTIVE", "FROM"]);
-        made.iter().for_each(|(directive, from)| directives.push(vec![directive.clone(), from.to_string()]));
-        text.push_str(&format!("\n{}", directives.text(&[0, 1])));
+    if !plan.job.from_variables.is_empty() {
+        let mut table = Table::new(["DIRECTIVE", "FROM"]);
+        for (directive, from) in &plan.job.from_variables {
+            table.push(vec![directive.clone(), from.to_string()]);
+        }
+        text.push_str(&format!("\n{}", table.text(&[0, 1])));
     }
     let open = plan.points().any(|(_, point)| point.request_rate().is_some());
     let load = if open { "ARRIVALS" } else { "CONCURRENCY" };

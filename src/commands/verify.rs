@@ -122,9 +122,7 @@ fn of_experiment(entry: &Entry, recipe: Option<&str>) -> anyhow::Result<Verified
 /// How to compare a run with the published figures; `None` when none are for it.
 pub(super) fn advice(plan: &Plan, rows: &[PointResult], dir: &Path) -> Option<String> {
     let is_simulated = plan.simulated || rows.is_empty() || rows.iter().any(|row| row.summary.simulated);
-    let figures = plan.resolved.get("published")?.as_array()?;
-    let is_ours = |figure: &serde_json::Value| figure["gpu"] == plan.gpu.kind.as_str();
-    if is_simulated || !figures.iter().any(is_ours) {
+    if is_simulated || !plan.recipe.published.iter().any(|figure| figure.gpu == plan.gpu.kind) {
         return None;
     }
     let dir = dir.display().to_string();

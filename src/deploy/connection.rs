@@ -1,9 +1,11 @@
 //! The target of the load: the endpoint's URLs with what the recipe says about the connection, secrets read.
 
+use std::collections::BTreeMap;
+
 use super::secrets;
-use crate::document::{InputError, join};
+use crate::document::{InputError, InputErrors, join};
 use crate::load::{Target, TargetError, Tls};
-use crate::plan::{Connection, Proxy};
+use crate::plan::{Connection, Plan, Proxy};
 
 /// The target of `urls` for a load of `model`.
 ///
@@ -34,6 +36,23 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
         .check()
         .map_err(|error| InputError::new("the connection", error.to_string()).key(key_of(&error)))?;
     Ok(target)
+}
+
+/// Checks the connections of a plan as far as this machine knows them. Secrets are read where the load runs: with
+/// `secrets` that is here.
+pub fn check(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
+    for deployment in &plan.deployments {
+        let mut connection = deployment.connection.clone();
+        if !secrets {
+            connection =
+                Connection { proxy: Proxy::Off, api_key: None, headers: BTreeMap::new(), ..connection };
+        }
+        // The URL of a server that is not started yet is unknown; any address of its kind does.
+        let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
+        let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
+        target(urls, &plan.model.served_name, &connection).map_err(|error| plan.locate(error))?;
+    }
+    Ok(())
 }
 
 fn key_of(error: &TargetError) -> String {

@@ -13,7 +13,7 @@ pub fn deployment_config(plan: &Plan, deployment: &Deployment, point: &LoadPoint
     let dp = |name| sizes(name).map_or(0, |sizes| sizes.dp * sizes.replicas);
     let apart = deployment.is_disaggregated();
     json!({
-        "kind": plan.launcher.name,
+        "kind": plan.launcher().name,
         "model": plan.model.name,
         "input_sequence_length": point.isl.mean,
         "output_sequence_length": point.osl.mean,

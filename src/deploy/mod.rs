@@ -127,7 +127,7 @@ impl<'a> Deployed<'a> {
             metrics_urls,
             setup,
             placement,
-            watcher: Watcher::new(&plan.launcher, Arc::clone(&deadline), report)?,
+            watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), report)?,
             deadline,
             processes: Vec::new(),
             began,
@@ -155,12 +155,12 @@ impl<'a> Deployed<'a> {
     /// dropped, what was started still runs: [`Self::stop`] ends it.
     pub async fn start(&mut self) -> Result<(), DeployError> {
         let Setup { plan, deployment, .. } = self.setup;
-        let roles = &plan.launcher.roles;
+        let roles = &plan.launcher().roles;
         let mut ready: BTreeSet<&str> = BTreeSet::new();
         for (index, role) in roles.iter().enumerate() {
             let of_role = || deployment.processes.iter().filter(|process| process.role == role.name);
             let waits: Vec<&Role> = match &role.after {
-                Some(names) => names.iter().filter_map(|name| plan.launcher.role(name)).collect(),
+                Some(names) => names.iter().filter_map(|name| plan.launcher().role(name)).collect(),
                 None => roles[..index].iter().filter(|earlier| !earlier.gpus).collect(),
             };
             for earlier in waits.into_iter().filter(|_| of_role().next().is_some()) {
@@ -176,7 +176,7 @@ impl<'a> Deployed<'a> {
             self.until_ready(role).await?;
         }
         let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
-        let spec = &plan.launcher.endpoint;
+        let spec = &plan.launcher().endpoint;
         self.simulated |= match deployment.is_awaited() {
             true => self.until(ready::endpoint(&self.target, spec, endpoint)).await?,
             false => ready::is_simulated(&self.target).await,
@@ -244,7 +244,7 @@ impl<'a> Deployed<'a> {
 
 /// Pages with the metrics of the endpoint's servers, and of roles that have their own.
 fn metrics_urls(setup: &Setup<'_>, placement: &Placement, urls: &[String]) -> Vec<String> {
-    let launcher = &setup.plan.launcher;
+    let launcher = setup.plan.launcher();
     let path = launcher.endpoint.metrics.as_ref();
     let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
     let own = setup.deployment.processes.iter().filter_map(|process| {

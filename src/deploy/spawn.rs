@@ -125,7 +125,7 @@ fn spawn_advice(plan: &Plan, place: &Place, reason: &std::io::Error) -> String {
     match (reason.kind(), place) {
         (std::io::ErrorKind::NotFound, Place::Local) => format!(
             "install the engine of launcher {:?}, or put its folder on PATH (site file: [env] PATH)",
-            plan.launcher.name
+            plan.launcher().name
         ),
         (std::io::ErrorKind::NotFound, Place::Allocation(_)) => {
             "srun must be on PATH of the compute node".into()

@@ -43,7 +43,8 @@ impl Setup<'_> {
 
     /// Names of the logs in a view.
     fn shown_in(&self, view: LogView) -> Vec<String> {
-        let shows = |role: &str| self.plan.launcher.role(role).is_some_and(|role| role.logs.contains(&view));
+        let shows =
+            |role: &str| self.plan.launcher().role(role).is_some_and(|role| role.logs.contains(&view));
         let shown = self.deployment.processes.iter().filter(|process| shows(&process.role));
         let in_steps = matches!(self.place, Place::Allocation(_));
         shown.flat_map(|process| step::log_names(process, in_steps)).collect()

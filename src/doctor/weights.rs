@@ -15,7 +15,7 @@ pub fn rows(plan: &Plan) -> Vec<Finding> {
 }
 
 fn of_weights(plan: &Plan) -> Option<Finding> {
-    if !plan.launcher.roles.iter().any(|role| role.gpus) {
+    if !plan.launcher().roles.iter().any(|role| role.gpus) {
         return None;
     }
     let Some(folder) = ModelFolder::of(plan) else {

@@ -59,20 +59,15 @@ pub struct Knob {
 
 /// Those of a plan. A secret among them is a reference: a plan with one written out cannot be.
 fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
-    let chosen = plan.sources.iter().map(|sources| &sources.chosen);
-    let mut knobs = BTreeMap::new();
-    for chosen in chosen {
-        for (name, seen) in &chosen.variables {
-            knobs.insert(
-                name.clone(),
-                Knob { value: seen.value.clone(), from: seen.origin(name).to_string() },
-            );
-        }
-        for (name, value) in &chosen.env {
-            knobs.insert(name.clone(), Knob { value: value.clone(), from: format!("--env {name}") });
-        }
-    }
-    knobs
+    let choices = &plan.input.choices;
+    let variables = choices.variables.iter().map(|(name, variable)| {
+        (name.clone(), Knob { value: variable.value.clone(), from: variable.origin(name).to_string() })
+    });
+    let env = choices
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), Knob { value: value.clone(), from: format!("--env {name}") }));
+    variables.chain(env).collect()
 }
 
 impl Manifest {
@@ -89,12 +84,12 @@ impl Manifest {
         });
         Self {
             schema: 1,
-            tokmark: plan.tokmark.clone(),
+            tokmark: plan.input.version.clone(),
             commit: env!("TOKMARK_COMMIT").into(),
             recipe: plan.name.clone(),
             gpu: plan.gpu.kind.clone(),
             model: plan.model.name.clone(),
-            launcher: plan.launcher.name.clone(),
+            launcher: plan.launcher().name.clone(),
             simulated: plan.simulated,
             job: job.map(str::to_owned),
             created_by: created_by.into(),

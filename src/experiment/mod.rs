@@ -43,13 +43,14 @@ pub struct Experiment {
 impl Experiment {
     /// The directory of a job: `<experiments>/<stem>_<id>`.
     pub fn of_job(plan: &Plan, id: &str) -> Self {
-        Self::whole(Path::new(&plan.experiments).join(format!("{}_{id}", plan.stem)))
+        Self::whole(Path::new(&plan.input.experiments).join(format!("{}_{id}", plan.experiment)))
     }
 
     /// A new directory for a run that has no job of its own: `<experiments>/<stem>_<place>-<UTC time>`, `place` being `local`
     /// or the job it runs inside of. It is made here so that two runs in one second do not share it.
     pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
-        fresh(Path::new(&plan.experiments), &format!("{}_{place}-", plan.stem), now).map(Self::whole)
+        fresh(Path::new(&plan.input.experiments), &format!("{}_{place}-", plan.experiment), now)
+            .map(Self::whole)
     }
 
     fn whole(dir: PathBuf) -> Self {
@@ -114,7 +115,7 @@ impl Experiment {
         for folder in [&self.server_logs(), &self.points] {
             fs::create_dir_all(folder)?;
         }
-        files::create_once(&self.path("recipe.toml"), plan.recipe.text.as_bytes())?;
+        files::create_once(&self.path("recipe.toml"), plan.input.recipe.text.as_bytes())?;
         let frozen = serde_json::to_string_pretty(plan).map_err(std::io::Error::other)?;
         files::create_once(&self.path("plan.json"), format!("{frozen}\n").as_bytes())?;
         if let Some(script) = script {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
-use super::{Fatal, Launcher};
+use super::{Fatal, Launcher, LauncherFile};
 use crate::document::{Document, InputError, InputErrors, nearest};
 use crate::recipe::find::{config_folder, toml_files};
 
@@ -99,21 +99,16 @@ fn stem(document: &Document) -> &str {
     name.strip_suffix(".toml").unwrap_or(name)
 }
 
-/// The launcher called `name`; `origin` says who asked for it.
-pub fn named(name: &str, beside: Option<&Path>, origin: &str) -> Result<Launcher, InputErrors> {
-    parse(&find(name, beside, origin)?)
-}
-
 /// The built-in launcher that stands in for any engine.
 pub fn standing_in() -> Option<Launcher> {
     embedded().filter_map(|document| parse(&document).ok()).find(|launcher| launcher.stand_in.is_some())
 }
 
-/// The file of the launcher called `name`.
-pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<Document, InputErrors> {
+/// The launcher called `name`; `origin` is where that name comes from, for messages.
+pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<LauncherFile, InputErrors> {
     let documents = all(beside);
     if let Some(document) = documents.iter().find(|document| stem(document) == name) {
-        return Ok(document.clone());
+        return Ok(LauncherFile { file: document.file.clone(), launcher: parse(document)? });
     }
     let mut names: Vec<&str> = documents.iter().map(stem).collect();
     names.sort_unstable();
@@ -160,7 +155,7 @@ ports = { http = 8000 }
 
     #[test]
     fn weights_that_an_engine_makes_up_are_known_by_its_option() {
-        let options = named("vllm", None, "r.toml").unwrap().options;
+        let options = find("vllm", None, "r.toml").unwrap().launcher.options;
         let makes_up = |engine: serde_json::Value| options.makes_up_weights(engine.as_object().unwrap());
         assert!(makes_up(serde_json::json!({"load_format": "dummy"})));
         assert!(makes_up(serde_json::json!({"load-format": "dummy", "dtype": "auto"})));
@@ -170,7 +165,7 @@ ports = { http = 8000 }
 
     #[test]
     fn an_unknown_launcher_names_the_nearest() {
-        let error = named("vlm", None, "r.toml").unwrap_err().to_string();
+        let error = find("vlm", None, "r.toml").unwrap_err().to_string();
         assert!(error.contains("did you mean `vllm`"), "{error}");
     }
 

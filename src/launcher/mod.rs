@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::recipe::MaxTokensField;
 pub use arg::Arg;
-pub use find::{all, find, named, parse, standing_in};
+pub use find::{all, find, parse, standing_in};
 pub use ports::PortSpec;
 pub use ready::{PagePort, Ready};
 pub use role::{LogView, Placement, PoolName, Role, Tasks};
@@ -229,6 +229,15 @@ pub struct Fatal {
     /// The start is tried once more with other ports: another process took one in the meantime.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retry_with_new_ports: bool,
+}
+
+/// A launcher and the file it was read from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LauncherFile {
+    /// The file, for messages.
+    pub file: String,
+    /// Its content.
+    pub launcher: Launcher,
 }
 
 impl Options {

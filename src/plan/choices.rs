@@ -1,4 +1,4 @@
-//! What a user chose beside the recipe: options and environment variables, as plain data that a plan can carry.
+//! Options and environment variables that change a recipe, as plain data.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::Origin;
 
-/// Choices beside the recipe.
+/// Options and environment variables that change a recipe.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Choices {
@@ -16,7 +16,7 @@ pub struct Choices {
     /// `--scale`: GPUs in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
-    /// Environment variables that say something: the recipe's knobs and sbatch's own, those that are set.
+    /// Environment variables that are set: knobs of the recipe, and sbatch's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, Variable>,
     /// `--env NAME=VALUE`, in order.
@@ -28,13 +28,13 @@ pub struct Choices {
     /// `--set key=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
-    /// `--scale-load`: share of the requests and of the time that is driven, above 0 and up to 1, which is all of it.
+    /// `--scale-load`: share of requests and time that is driven, above 0 and up to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_load: Option<f64>,
-    /// `--rehearse`: another engine in place of the recipe's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rehearsal: Option<Rehearsal>,
-    /// `--no-weights-check`: what is wrong with the weights is told, and ends nothing.
+    /// Another launcher runs in place of the recipe's: `--set`s of the launcher and of engine options are for that one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rehearse: bool,
+    /// `--no-weights-check`: wrong weights are a warning and end nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_weights_check: bool,
 }
@@ -50,22 +50,12 @@ pub struct Flag {
     pub value: toml::Value,
 }
 
-/// A recipe on an engine that stands in for its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rehearsal {
-    /// The launcher that stands in.
-    pub launcher: String,
-    /// `--set deploy.engine.NAME=VALUE`, in order: options of the engine that stands in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub engine: Vec<String>,
-}
-
-/// A scale that was asked for.
+/// A number of GPUs, as `--scale` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
-    /// GPUs in all; of an offered scale.
+    /// GPUs in all, at a scale that the recipe offers.
     pub gpus: u32,
-    /// How many times its replicas: 1, unless `--max-scale` asked for a multiple of it.
+    /// Its replicas times this: 1, or more with `--max-scale`.
     pub times: u32,
 }
 
@@ -81,46 +71,45 @@ impl Scale {
     }
 }
 
-/// The value of an environment variable, and where it was seen.
+/// The value of an environment variable, and where it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Its value; never empty: an empty variable counts as not set, as it does in `${NAME:-default}`.
     pub value: String,
-    /// Seen in the job, not when the script was rendered.
+    /// Read in the job, not when the script was rendered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_job: bool,
 }
 
 impl Variable {
-    /// How the user knows it: `$STREAMING`, `$STREAMING (job)`.
+    /// The origin of what it sets.
     pub fn origin(&self, name: &str) -> Origin {
         Origin::Variable { name: name.to_owned(), in_job: self.in_job }
     }
 }
 
-/// The key of a `--set key=value`.
-fn key_of(set: &str) -> &str {
-    set.split_once('=').map_or(set, |(key, _)| key).trim()
+/// A `--set` that is for the launcher which runs in place of the recipe's.
+fn is_for_stand_in(set: &str) -> bool {
+    let key = set.split_once('=').map_or(set, |(key, _)| key).trim();
+    key == "deploy.launcher" || key.starts_with("deploy.engine.")
 }
 
 impl Choices {
-    /// The value that the last `--set` of a key gives it.
+    /// The `--set`s for the recipe.
+    pub fn recipe_sets(&self) -> impl Iterator<Item = &String> {
+        self.sets.iter().filter(|set| !(self.rehearse && is_for_stand_in(set)))
+    }
+
+    /// The value that the last `--set` gives to a key.
     pub fn set(&self, key: &str) -> Option<&str> {
-        let last = self.sets.iter().rev().find(|set| key_of(set) == key)?;
-        last.split_once('=').map(|(_, value)| value.trim())
+        let pairs = self.sets.iter().rev().filter_map(|set| set.split_once('='));
+        pairs
+            .map(|(known, value)| (known.trim(), value.trim()))
+            .find(|(known, _)| *known == key)
+            .map(|(_, value)| value)
     }
 
-    /// Puts `launcher` in place of the recipe's own; `--set`s of engine options are for it.
-    pub fn rehearse(&mut self, launcher: &str) {
-        self.sets.retain(|set| key_of(set) != "deploy.launcher");
-        let sets = std::mem::take(&mut self.sets);
-        let (engine, others) = sets.into_iter().partition(|set| key_of(set).starts_with("deploy.engine."));
-        self.sets = others;
-        self.rehearsal = Some(Rehearsal { launcher: launcher.to_owned(), engine });
-    }
-
-    /// The same with `knobs` as the job sees them; `None` when it sees nothing new. What is not set in the job stays as it
-    /// was.
+    /// The same with the knobs that the job's environment sets; `None` when it sets nothing new.
     pub fn in_job(
         &self,
         knobs: &BTreeMap<String, String>,
@@ -140,15 +129,11 @@ impl Choices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
 
-    fn recipe() -> Recipe {
-        Recipe {
-            knobs: [("STREAMING", "load.streaming"), ("ISL", "load.isl")]
-                .map(|(name, key)| (name.to_owned(), key.to_owned()))
-                .into(),
-            ..Recipe::default()
-        }
+    fn knobs() -> BTreeMap<String, String> {
+        [("STREAMING", "load.streaming"), ("ISL", "load.isl")]
+            .map(|(name, key)| (name.to_owned(), key.to_owned()))
+            .into()
     }
 
     fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -156,36 +141,28 @@ mod tests {
     }
 
     #[test]
-    fn knobs_and_sbatchs_own_variables_are_taken_down_and_nothing_else() {
-        let mut chosen = Choices::default();
-        let pairs = [("STREAMING", "false"), ("ISL", ""), ("HOME", "/root"), ("SBATCH_PARTITION", "gpu")];
-        chosen.look(&recipe(), &env(&pairs));
-        let names: Vec<_> = chosen.variables.keys().collect();
-        assert_eq!(names, ["SBATCH_PARTITION", "STREAMING"], "an empty one is not set");
-    }
-
-    #[test]
-    fn a_rehearsal_takes_the_sets_that_are_for_its_engine() {
+    fn in_a_rehearsal_some_sets_are_for_the_other_engine() {
         let sets = ["deploy.engine.speed=20", "load.isl=8", "deploy.launcher  = sim", "deploy.tp=2"];
-        let mut chosen = Choices { sets: sets.map(str::to_owned).into(), ..Choices::default() };
-        assert_eq!(chosen.set("deploy.launcher"), Some("sim"));
-        chosen.rehearse("sim");
-        assert_eq!(chosen.sets, ["load.isl=8", "deploy.tp=2"]);
-        let engine = vec!["deploy.engine.speed=20".to_owned()];
-        assert_eq!(chosen.rehearsal, Some(Rehearsal { launcher: "sim".into(), engine }));
+        let mut choices = Choices { sets: sets.map(str::to_owned).into(), ..Choices::default() };
+        assert_eq!(choices.set("deploy.launcher"), Some("sim"));
+        assert_eq!(choices.recipe_sets().count(), 4);
+        choices.rehearse = true;
+        let left: Vec<_> = choices.recipe_sets().collect();
+        assert_eq!(left, ["load.isl=8", "deploy.tp=2"]);
     }
 
     #[test]
     fn a_job_that_sees_what_was_frozen_or_nothing_changes_nothing() {
-        let mut chosen = Choices::default();
-        chosen.look(&recipe(), &env(&[("STREAMING", "false")]));
-        let knobs = recipe().knobs;
+        let streaming = Variable { value: "false".into(), in_job: false };
+        let variables = [("STREAMING".to_owned(), streaming)].into();
+        let chosen = Choices { variables, ..Choices::default() };
+        let knobs = knobs();
         for pairs in [&[][..], &[("STREAMING", "false")], &[("STREAMING", ""), ("ISL", "")]] {
             assert_eq!(chosen.in_job(&knobs, &env(pairs)), None, "{pairs:?}");
         }
         let changed = chosen.in_job(&knobs, &env(&[("ISL", "64")])).unwrap();
         let origins: Vec<_> =
-            changed.variables.iter().map(|(name, seen)| seen.origin(name).to_string()).collect();
+            changed.variables.iter().map(|(name, variable)| variable.origin(name).to_string()).collect();
         assert_eq!(origins, ["$ISL (job)", "$STREAMING"]);
     }
 }

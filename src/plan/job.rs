@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Origin;
+
 /// A Slurm job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -15,6 +17,9 @@ pub struct Job {
     pub time_s: u64,
     /// `#SBATCH` directives without the `#SBATCH`, in order.
     pub directives: Vec<String>,
+    /// Directives that an environment variable of sbatch made, each with its variable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from_variables: Vec<(String, Origin)>,
     /// Shell lines before tokmark takes over.
     pub setup: Vec<String>,
     /// Environment modules loaded after `setup`.

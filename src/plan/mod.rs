@@ -8,6 +8,7 @@ mod connection;
 pub mod container;
 pub mod extension;
 pub mod facts;
+mod input;
 mod job;
 pub mod load_point;
 mod point_id;
@@ -16,19 +17,19 @@ pub mod port_map;
 pub mod process;
 pub mod prompts;
 pub mod ramp;
-pub mod sources;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::InputError;
-use crate::launcher::{Launcher, PoolName};
+use crate::launcher::PoolName;
 pub use crate::recipe::export_format::ExportFormat;
-use crate::recipe::{Origin, Origins};
+use crate::recipe::{Origin, Origins, Recipe};
 pub use connection::Connection;
 pub use container::Container;
 pub use extension::Extension;
+pub use input::PlanInput;
 pub use job::Job;
 pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, Level, Limit, LoadPoint, MaxTokensField, Proxy, Slo,
@@ -41,24 +42,22 @@ pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, 
 pub use ramp::{Leg, Ramp, Stage};
 
 /// Version of the plan format.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Everything one job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Version of the format.
     pub schema: u32,
-    /// Version of the tokmark that made it.
-    pub tokmark: String,
+    /// What it was made from, so that a job whose environment changes a knob can plan again.
+    pub input: PlanInput,
     /// Name of the recipe.
     pub name: String,
     /// Its one-line summary.
     pub summary: String,
-    /// The recipe file as written.
-    pub recipe: RecipeText,
-    /// The merged recipe.
-    pub resolved: serde_json::Value,
-    /// Where each value of `resolved` comes from, by dotted key.
+    /// The recipe with all layers merged.
+    pub recipe: Recipe,
+    /// Where each of its values comes from, by dotted key.
     pub origins: Origins,
     /// Results are simulated.
     pub simulated: bool,
@@ -66,10 +65,8 @@ pub struct Plan {
     pub gpu: Gpu,
     /// The model.
     pub model: Model,
-    /// Folder of the experiments, absolute.
-    pub experiments: String,
     /// Name of the experiment without the job id: `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`.
-    pub stem: String,
+    pub experiment: String,
     /// The Slurm job.
     pub job: Job,
     /// The container, when the site has a runtime for one.
@@ -77,22 +74,8 @@ pub struct Plan {
     /// Interface of the nodes whose IPv4 address processes are reached at; without it their names are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// The engine.
-    pub launcher: Launcher,
     /// Server configurations, one after the other.
     pub deployments: Vec<Deployment>,
-    /// What it was made from, so that a job whose environment sets a knob otherwise can plan again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sources: Option<sources::Sources>,
-}
-
-/// A file, verbatim: the recipe's, the site's, the launcher's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecipeText {
-    /// Where it was read from.
-    pub file: String,
-    /// Its text.
-    pub text: String,
 }
 
 /// GPUs of the plan.
@@ -119,6 +102,13 @@ pub struct Model {
     pub precision: Option<String>,
     /// Size of the weights, GiB.
     pub weights_gib: Option<f64>,
+}
+
+impl Model {
+    /// Whether its weights are given by a folder, not by a name that the engine looks up.
+    pub fn is_path(&self) -> bool {
+        ["/", "./", "../", "~"].iter().any(|start| self.path.starts_with(start))
+    }
 }
 
 /// One server configuration and the load points run on it.
@@ -207,6 +197,12 @@ impl Deployment {
         self.startup_timeout_s > 0.0 || !self.processes.is_empty()
     }
 
+    /// GPUs that one node must have.
+    pub fn gpus_on_a_node(&self) -> u32 {
+        let last = self.processes.iter().filter_map(|process| process.gpus.iter().max()).max();
+        last.map_or(0, |last| last + 1)
+    }
+
     /// Whether prefill and decode are apart.
     pub fn is_disaggregated(&self) -> bool {
         self.pool(PoolName::Prefill).is_some()
@@ -226,7 +222,7 @@ impl Plan {
 
     /// Where the value of a key comes from: its origin, else the recipe file.
     pub fn place_of(&self, key: &str) -> String {
-        self.origins.get(key).map_or_else(|| self.recipe.file.clone(), ToString::to_string)
+        self.origins.get(key).map_or_else(|| self.input.recipe.file.clone(), ToString::to_string)
     }
 
     /// Whether servers read weights from a folder: the model is given by one, a role has GPUs, and some pool does not make its
@@ -234,13 +230,13 @@ impl Plan {
     pub fn reads_weights(&self) -> bool {
         let mut pools = self.deployments.iter().flat_map(|deployment| &deployment.pools);
         self.model.is_path()
-            && self.launcher.roles.iter().any(|role| role.gpus)
-            && pools.any(|pool| !self.launcher.options.makes_up_weights(&pool.engine))
+            && self.launcher().roles.iter().any(|role| role.gpus)
+            && pools.any(|pool| !self.launcher().options.makes_up_weights(&pool.engine))
     }
 
-    /// Whether what is wrong with the weights shall be told and end nothing.
+    /// Whether wrong weights are a warning and end nothing.
     pub fn forgives_weights(&self) -> bool {
-        self.sources.as_ref().is_some_and(|sources| sources.chosen.no_weights_check)
+        self.input.choices.no_weights_check
     }
 
     /// GPUs in all: those of the largest deployment; 0 when nobody knows.
@@ -250,8 +246,7 @@ impl Plan {
 
     /// GPUs that one node must have.
     pub fn gpus_on_a_node(&self) -> u32 {
-        let processes = self.deployments.iter().flat_map(|deployment| &deployment.processes);
-        processes.filter_map(|process| process.gpus.iter().max()).max().map_or(0, |last| last + 1)
+        self.deployments.iter().map(Deployment::gpus_on_a_node).max().unwrap_or(0)
     }
 
     /// Load points of all deployments together.

@@ -1,6 +1,6 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
 
-use super::build::Blame;
+use super::parsed::Parsed;
 use super::stages::{Staged, staged};
 use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
@@ -10,25 +10,25 @@ use crate::recipe::units::{OneOrMany, Rates};
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
 /// The arrivals of one combination of axis values.
-pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
-    let errors = misplaced(load, blame);
+pub(super) fn arrival(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Arrival, Vec<InputError>> {
+    let errors = misplaced(load, parsed);
     if !errors.is_empty() {
         return Err(errors);
     }
     if load.prompts.trace.is_some() {
-        return Ok(Arrival::Trace { limit: limit(load, blame)? });
+        return Ok(Arrival::Trace { limit: limit(load, parsed)? });
     }
     if let Some(stages) = &load.stages {
-        return match staged(load, stages, blame)? {
+        return match staged(load, stages, parsed)? {
             Staged::Concurrency(ramp) => Ok(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
-            Staged::Rate(ramp) => open(load, Level::Ramp(ramp), blame),
+            Staged::Rate(ramp) => open(load, Level::Ramp(ramp), parsed),
         };
     }
     match (&load.rate, &load.concurrency) {
-        (Some(Rates(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), blame),
+        (Some(Rates(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), parsed),
         (None, Some(OneOrMany(list))) if list.len() == 1 => Ok(Arrival::closed(list[0])),
         _ => Err(vec![
-            blame
+            parsed
                 .at("load.concurrency", "missing")
                 .expected("concurrency (closed loop) or rate (open loop), a number or a list"),
         ]),
@@ -36,13 +36,13 @@ pub(super) fn arrival(load: &LoadSection, blame: &Blame<'_>) -> Result<Arrival, 
 }
 
 /// Keys that have no meaning beside the one that names the arrivals.
-fn misplaced(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
+fn misplaced(load: &LoadSection, parsed: &Parsed<'_>) -> Vec<InputError> {
     let keys = toml::Table::try_from(load).unwrap_or_default();
     let has = |key: &&str| match key.split_once('.') {
         Some((table, key)) => keys.get(table).is_some_and(|table| table.get(key).is_some()),
         None => keys.contains_key(*key),
     };
-    let at = |key: &str, problem: &str| blame.at(&format!("load.{key}"), problem);
+    let at = |key: &str, problem: &str| parsed.at(&format!("load.{key}"), problem);
     let Some((named, excluded)) = ARRIVALS.iter().find(|(key, _)| has(key)) else { return Vec::new() };
     let first = load.stages.iter().flatten().next();
     let of_open_loops = match first.is_some_and(|stage| stage.concurrency.is_some()) {
@@ -76,21 +76,21 @@ fn misplaced(load: &LoadSection, blame: &Blame<'_>) -> Vec<InputError> {
     errors.collect()
 }
 
-fn open(load: &LoadSection, rate: Level<f64>, blame: &Blame<'_>) -> Result<Arrival, Vec<InputError>> {
-    match (spacing(load.arrival.as_ref(), blame), limit(load, blame)) {
+fn open(load: &LoadSection, rate: Level<f64>, parsed: &Parsed<'_>) -> Result<Arrival, Vec<InputError>> {
+    match (spacing(load.arrival.as_ref(), parsed), limit(load, parsed)) {
         (Ok(spacing), Ok(limit)) => Ok(Arrival::Open { rate, spacing, limit }),
         (spacing, limit) => Err(spacing.err().into_iter().chain(limit.err().unwrap_or_default()).collect()),
     }
 }
 
-fn limit(load: &LoadSection, blame: &Blame<'_>) -> Result<Limit, Vec<InputError>> {
+fn limit(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Limit, Vec<InputError>> {
     let mut errors = Vec::new();
     if load.max_concurrency == Some(0) {
-        errors.push(blame.at("load.max_concurrency", "found 0").expected("1 or more"));
+        errors.push(parsed.at("load.max_concurrency", "found 0").expected("1 or more"));
     }
     if load.when_full.is_some() && load.max_concurrency.is_none() {
         errors.push(
-            blame
+            parsed
                 .at("load.when_full", "found without load.max_concurrency")
                 .expected("a limit to be full at"),
         );
@@ -101,7 +101,7 @@ fn limit(load: &LoadSection, blame: &Blame<'_>) -> Result<Limit, Vec<InputError>
     Ok(Limit { max_concurrency: load.max_concurrency, when_full: load.when_full.unwrap_or_default() })
 }
 
-fn spacing(section: Option<&ArrivalSection>, blame: &Blame<'_>) -> Result<Spacing, InputError> {
+fn spacing(section: Option<&ArrivalSection>, parsed: &Parsed<'_>) -> Result<Spacing, InputError> {
     let Some(section) = section else { return Ok(Spacing::Poisson) };
     match (section.constant, section.poisson, section.gamma) {
         (Some(_), None, None) => Ok(Spacing::Constant),
@@ -109,7 +109,7 @@ fn spacing(section: Option<&ArrivalSection>, blame: &Blame<'_>) -> Result<Spacin
         (None, None, Some(gamma)) if GAMMA_SHAPES.contains(&gamma.shape) => {
             Ok(Spacing::Gamma { shape: gamma.shape })
         }
-        (None, None, Some(gamma)) => Err(blame
+        (None, None, Some(gamma)) => Err(parsed
             .at("load.arrival.gamma.shape", format!("found {}", gamma.shape))
             .expected(format!("a number from {} to {}", GAMMA_SHAPES.start(), GAMMA_SHAPES.end()))),
         (constant, poisson, gamma) => {
@@ -120,7 +120,7 @@ fn spacing(section: Option<&ArrivalSection>, blame: &Blame<'_>) -> Result<Spacin
             ];
             let found: Vec<&str> = tables.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
             let found = if found.is_empty() { "no table".to_owned() } else { found.join(" and ") };
-            Err(blame.at("load.arrival", format!("found {found}")).expected(
+            Err(parsed.at("load.arrival", format!("found {found}")).expected(
                 "exactly one of [load.arrival.constant], [load.arrival.poisson], [load.arrival.gamma]",
             ))
         }
@@ -139,7 +139,7 @@ pub(super) struct Ends {
 pub(super) fn ends(
     load: &LoadSection,
     arrival: &Arrival,
-    blame: &Blame<'_>,
+    parsed: &Parsed<'_>,
 ) -> Result<Ends, Vec<InputError>> {
     let mut errors = Vec::new();
     let concurrency = match arrival {
@@ -163,14 +163,14 @@ pub(super) fn ends(
         Stop::TraceEnd => ("load.prompts.trace", false),
     };
     if empty {
-        errors.push(blame.at(key, "found 0: nothing would be sent").expected("more than 0"));
+        errors.push(parsed.at(key, "found 0: nothing would be sent").expected("more than 0"));
     }
     let at_end = match (load.at_end.unwrap_or_default(), load.drain_timeout) {
         (AtEndWord::Drain, limit) => AtEnd::Drain { limit_s: limit.map(|span| span.seconds()) },
         (AtEndWord::Cut, None) => AtEnd::Cut,
         (AtEndWord::Cut, Some(_)) => {
             errors.push(
-                blame
+                parsed
                     .at("load.drain_timeout", "found beside at_end = \"cut\"")
                     .expected("at_end = \"drain\""),
             );
@@ -197,11 +197,7 @@ mod tests {
     use crate::document::Document;
     use crate::plan::choices::Choices;
     use crate::plan::ramp::Shape;
-    use crate::plan::{LoadPoint, Plan, WhenFull};
-    use crate::planner::build::{Input, build};
-    use crate::planner::resolve::resolve;
-    use crate::recipe::find::RecipeFile;
-    use crate::site::SiteFile;
+    use crate::plan::{LoadPoint, Plan, PlanInput, WhenFull};
 
     /// The plan of a small recipe with this `[load]`, and these `--set`s.
     fn plan(load: &str, sets: &[&str]) -> Result<Plan, String> {
@@ -209,27 +205,18 @@ mod tests {
             "schema = 1\nname = \"r\"\nsummary = \"s\"\n[model]\nname = \"a/m\"\n\
              [deploy]\nlauncher = \"sim\"\n[load]\nisl = 8\nosl = 4\n{load}"
         );
-        let document = Document { file: "r.toml".into(), text };
-        let recipe = document.parse().map_err(|error| error.to_string())?;
-        let file = RecipeFile { document, folder: None, recipe };
-        let site = SiteFile::default();
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let chosen = Choices { gpu: Some("h100".into()), sets, ..Choices::default() };
-        let resolved = resolve(&file, &site, &chosen).map_err(|error| error.to_string())?;
-        let launcher = crate::launcher::named("sim", None, "r.toml").unwrap();
-        let (experiments, version) = ("/x".to_owned(), "0".to_owned());
-        let (rehearsal, scale_load) = (None, None);
-        let input = Input {
-            file: &file,
-            resolved: &resolved,
-            site: &site,
-            launcher,
-            experiments,
-            version,
-            rehearsal,
-            scale_load,
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        let input = PlanInput {
+            recipe: Document { file: "r.toml".into(), text },
+            folder: "/r".into(),
+            site: None,
+            launcher: crate::launcher::find("sim", None, "r.toml").unwrap(),
+            stand_in: None,
+            choices: Choices { gpu: Some("h100".into()), sets, ..Choices::default() },
+            experiments: "/x".into(),
+            version: "0".into(),
         };
-        build(input).map_err(|error| error.to_string())
+        crate::planner::plan(&input).map_err(|error| error.to_string())
     }
 
     fn points(load: &str, sets: &[&str]) -> Vec<LoadPoint> {
@@ -277,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_experiment_is_named_after_the_rates() {
-        let stem = |load: &str| plan(load, &[]).unwrap().stem.rsplit_once('_').unwrap().1.to_owned();
+        let stem = |load: &str| plan(load, &[]).unwrap().experiment.rsplit_once('_').unwrap().1.to_owned();
         assert_eq!(stem("rate = 12.5"), "rate12.5");
         assert_eq!(stem("rate = [4, 0.5, 2]"), "rate0.5-4");
         assert_eq!(stem("concurrency = [1, 64]"), "1-64");
@@ -319,8 +306,8 @@ mod tests {
         let set = ["load.stages=[{duration=\"1s\",rate=3}]"];
         let found = points("concurrency = 4", &set).remove(0);
         assert_eq!(found.id, "isl8_osl4_ramprate3");
-        assert_eq!(plan(load, &[]).unwrap().stem.rsplit_once('_').unwrap().1, "ramprate12.5");
-        assert_eq!(plan(STAGES, &[]).unwrap().stem.rsplit_once('_').unwrap().1, "ramp50");
+        assert_eq!(plan(load, &[]).unwrap().experiment.rsplit_once('_').unwrap().1, "ramprate12.5");
+        assert_eq!(plan(STAGES, &[]).unwrap().experiment.rsplit_once('_').unwrap().1, "ramp50");
     }
 
     #[test]

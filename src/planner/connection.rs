@@ -1,24 +1,23 @@
 //! How the load reaches the endpoint: its URLs and the `[deploy.connection]` section, checked.
 
-use super::build::Blame;
+use super::parsed::Parsed;
+use super::sections::{ConnectionKeys, Deploy};
 use crate::document::InputError;
-use crate::launcher::Launcher;
 use crate::plan::{Connection, Proxy};
-use crate::recipe::{ConnectionSection, DeploySection, secret};
+use crate::recipe::secret;
 
 /// The section as it is used; mistakes go to `errors`.
 pub(super) fn connection(
-    section: &ConnectionSection,
-    blame: &Blame<'_>,
+    section: &ConnectionKeys,
+    parsed: &Parsed<'_>,
     errors: &mut Vec<InputError>,
 ) -> Connection {
-    let at = |key: &str, problem: String| blame.at(&format!("deploy.connection.{key}"), problem);
-    let insecure = section.insecure.unwrap_or(false);
+    let at = |key: &str, problem: String| parsed.at(&format!("deploy.connection.{key}"), problem);
     if let Some(file) = &section.ca_file {
         if !file.starts_with('/') {
             errors.push(at("ca_file", format!("found {file:?}")).expected("an absolute path"));
         }
-        if insecure {
+        if section.insecure {
             errors.push(
                 at("insecure", "found beside ca_file".into())
                     .expected("one of them: trust the authorities in a file, or any certificate"),
@@ -36,14 +35,14 @@ pub(super) fn connection(
             errors.push(at(&format!("headers.{name}"), WRITTEN_OUT.into()).expected(reference));
         }
     }
-    if let Some(error) = section.proxy.as_ref().and_then(|proxy| wrong_proxy(proxy, &at)) {
+    if let Some(error) = wrong_proxy(&section.proxy, &at) {
         errors.push(error);
     }
     Connection {
-        http_version: section.http_version.unwrap_or_default(),
+        http_version: section.http_version,
         ca_file: section.ca_file.clone(),
-        insecure,
-        proxy: section.proxy.clone().unwrap_or_default(),
+        insecure: section.insecure,
+        proxy: section.proxy.clone(),
         api_key: section.api_key.clone(),
         headers: section.headers.clone(),
     }
@@ -69,16 +68,11 @@ fn wrong_proxy(proxy: &Proxy, at: &dyn Fn(&str, String) -> InputError) -> Option
 }
 
 /// The URLs of an endpoint that already runs: needed by a launcher that starts none, each a base URL, none twice.
-pub(super) fn urls(
-    launcher: &Launcher,
-    section: &DeploySection,
-    blame: &Blame<'_>,
-    errors: &mut Vec<InputError>,
-) -> Vec<String> {
+pub(super) fn urls(section: &Deploy, parsed: &Parsed<'_>, errors: &mut Vec<InputError>) -> Vec<String> {
     let Some(urls) = &section.url else {
-        if launcher.endpoint.url.is_some() {
+        if parsed.launcher().endpoint.url.is_some() {
             errors.push(
-                blame
+                parsed
                     .at("deploy.url", "missing")
                     .expected("the URL of the endpoint, e.g. http://127.0.0.1:8000")
                     .next("add it to the recipe, or give --set deploy.url=URL"),
@@ -89,17 +83,17 @@ pub(super) fn urls(
     for (index, text) in urls.0.iter().enumerate() {
         match http_url(text) {
             None => errors.push(
-                blame.at("deploy.url", format!("found {text:?}")).expected("a URL such as http://host:8000"),
+                parsed.at("deploy.url", format!("found {text:?}")).expected("a URL such as http://host:8000"),
             ),
             Some(url) if has_password(&url) => errors.push(
-                blame
+                parsed
                     .at("deploy.url", WRITTEN_OUT)
                     .expected("a URL without user name and password")
                     .next("give deploy.connection.headers.Authorization = \"env:NAME\""),
             ),
             Some(_) if urls.0[..index].contains(text) => {
                 errors
-                    .push(blame.at("deploy.url", format!("found {text:?} twice")).expected("each URL once"));
+                    .push(parsed.at("deploy.url", format!("found {text:?} twice")).expected("each URL once"));
             }
             Some(_) => {}
         }

@@ -1,26 +1,23 @@
 //! The container of a plan: the recipe's image in the site's runtime.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::build::{Blame, Input};
+use super::parsed::Parsed;
 use crate::document::InputErrors;
+use crate::plan::Container;
 use crate::plan::container::is_image_file;
-use crate::plan::{Container, Gpu};
 use crate::site::ContainerRuntime;
 
 /// The recipe's image, or the one the site has in its place. A relative path is taken from the file that names it, since a
 /// job may run in any folder.
-pub(super) fn container(
-    input: &Input<'_>,
-    gpu: &Gpu,
-    blame: &Blame<'_>,
-) -> Result<Option<Container>, InputErrors> {
-    let of_site = &input.site.site.container;
-    if of_site.runtime == ContainerRuntime::None || input.launcher.roles.iter().all(|role| role.bare) {
+pub(super) fn container(parsed: &Parsed<'_>) -> Result<Option<Container>, InputErrors> {
+    let (site, gpu) = (&parsed.site, &parsed.gpu);
+    let of_site = &site.site.container;
+    if of_site.runtime == ContainerRuntime::None || parsed.launcher().roles.iter().all(|role| role.bare) {
         return Ok(None);
     }
-    let Some(image) = input.resolved.recipe.container.image.clone() else {
-        return Err(blame
+    let Some(image) = parsed.resolved.recipe.container.image.clone() else {
+        return Err(parsed
             .at(
                 "container.image",
                 format!("the site runs servers in {:?} containers, and no image is named", of_site.runtime),
@@ -28,18 +25,18 @@ pub(super) fn container(
             .next(format!(
                 "add image to [gpu.{}.container] of the recipe, or set container.runtime = \"none\" in {}",
                 gpu.kind,
-                input.site.name()
+                site.name()
             ))
             .into());
     };
-    let replaced = input.site.site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned();
+    let replaced = site.site.gpus.get(&gpu.kind).and_then(|known| known.images.get(&image)).cloned();
     let folder = match &replaced {
-        Some(_) => input.site.folder(),
-        None => blame.folder().map(Path::to_path_buf),
+        Some(_) => site.folder().unwrap_or_default(),
+        None => PathBuf::from(&parsed.input.folder),
     };
     let mut image = replaced.unwrap_or(image);
     if is_image_file(&image) && image.starts_with('.') {
-        let joined = folder.unwrap_or_default().join(&image);
+        let joined = folder.join(&image);
         image = std::path::absolute(&joined).unwrap_or(joined).display().to_string();
     }
     Ok(Some(Container {

@@ -61,6 +61,7 @@ pub fn job(site: &Site, recipe: &SlurmSection, needs: &Needs<'_>) -> Job {
         nodes: needs.nodes,
         time_s,
         directives,
+        from_variables: Vec::new(),
         setup: of_site.setup.clone(),
         modules: site.bare.modules.clone(),
         venv: site.bare.venv.clone(),

@@ -39,7 +39,7 @@ impl Default for Case<'_> {
 
 impl Case<'_> {
     fn lay_out(&self) -> Result<Layout, Misfit> {
-        let launcher = launcher::named(self.launcher, None, "t").unwrap();
+        let launcher = launcher::find(self.launcher, None, "t").unwrap().launcher;
         let gpu = Gpu { kind: "h100".into(), per_node: self.per_node };
         let settings = settings(&launcher, self.settings);
         let parallel = self.pools[0].parallel;
@@ -179,7 +179,7 @@ fn nodes_set_apart_come_first_and_hold_no_worker() {
 
 #[test]
 fn a_dedicated_role_has_a_node_to_itself() {
-    let mut launcher = launcher::named("dynamo-vllm", None, "t").unwrap();
+    let mut launcher = launcher::find("dynamo-vllm", None, "t").unwrap().launcher;
     launcher.roles[0].placement = Placement::Dedicated;
     launcher.roles[0].when = None;
     let gpu = Gpu { kind: "h100".into(), per_node: 8 };
@@ -250,7 +250,7 @@ fn what_does_not_fit_is_told_with_the_arithmetic() {
         assert!(misfit.problem.contains(expected), "{}", misfit.problem);
         assert!(misfit.key.ends_with("tp"), "{}", misfit.key);
     }
-    let mut single = launcher::named("vllm", None, "t").unwrap();
+    let mut single = launcher::find("vllm", None, "t").unwrap().launcher;
     single.spans_nodes = false;
     let gpu = Gpu { kind: "h100".into(), per_node: 8 };
     let settings = settings(&single, &[]);

@@ -1,24 +1,26 @@
 //! Load points of a recipe: the product of its lists, each point checked.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 
 use super::arrival;
-use super::build::{Blame, Input, section, typed};
 use super::matrix::{combination_id, product};
+use super::parsed::Parsed;
 use super::prompts::{self, Asked, Said};
+use super::sections::RequestKeys;
 use crate::document::{InputError, InputErrors};
-use crate::plan::load_point::CONNECT_TIMEOUT_S;
 use crate::plan::{Endpoint, LoadPoint, MaxTokensField, Slo, point_id};
+use crate::recipe::LoadSection;
 use crate::recipe::units::OneOrMany;
-use crate::recipe::{LoadSection, Recipe};
 
 /// Load points: every list of lengths and concurrencies, and every axis of `[sweep.load]`.
-pub(super) fn points(
-    input: &Input<'_>,
-    recipe: &Recipe,
-    blame: &Blame<'_>,
+pub(super) fn load_points(
+    parsed: &Parsed<'_>,
+    model_folder: Option<String>,
 ) -> Result<Vec<LoadPoint>, InputErrors> {
-    let base = section(input, "load");
+    let recipe = &parsed.resolved.recipe;
+    let base = parsed.section("load");
     let mut axes = Table::new();
     let mut list = |key: &str, value: &Option<OneOrMany>| {
         let values =
@@ -31,7 +33,7 @@ pub(super) fn points(
     list("osl", &recipe.load.osl);
     let mut extra = recipe.sweep.load.clone();
     if extra.contains_key("stages") {
-        return Err(blame
+        return Err(parsed
             .at("sweep.load.stages", "found a list of ramps")
             .expected("one ramp a recipe, in [[load.stages]]")
             .into());
@@ -51,19 +53,20 @@ pub(super) fn points(
     axes.extend(extra.clone());
     axes.extend(load);
     let mut points: Vec<LoadPoint> = Vec::new();
-    for combination in product(&axes, "sweep.load").map_err(|error| blame.locate(error))? {
-        let load: LoadSection = typed(&base, &combination, "sweep.load", blame)?;
+    for combination in product(&axes, "sweep.load").map_err(|error| parsed.resolved.locate(error))? {
+        let load: LoadSection = parsed.typed(&base, &combination, "sweep.load")?;
+        let request: RequestKeys = parsed.typed(&base, &combination, "sweep.load")?;
         let others = combination
             .into_iter()
             .filter(|(key, value)| extra.contains_key(key) && !is_one_shape(key, value))
             .collect();
         let suffix = combination_id(&others);
-        let mut point = point(&load, blame)?;
+        let mut point = point(&load, &request, parsed, model_folder.clone())?;
         if !suffix.is_empty() {
             point.id = format!("{}_{suffix}", point.id);
         }
         if points.iter().any(|known| known.id == point.id) {
-            return Err(blame
+            return Err(parsed
                 .at("load", format!("two load points would be called {}", point.id))
                 .next("choose values of the axes that differ as file names")
                 .into());
@@ -78,17 +81,23 @@ fn is_one_shape(key: &str, value: &Value) -> bool {
     key == "mix" && value.as_array().is_some_and(|shapes| shapes.len() == 1)
 }
 
-fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors> {
-    let said = prompts::said(&asked(load, blame), &|key, problem| blame.at(&format!("load.{key}"), problem));
-    let arrival = arrival::arrival(load, blame);
-    let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, blame));
-    let (Ok(Said { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&said, &arrival, &ends) else {
-        let errors = said.err().into_iter().chain(arrival.err()).chain(ends.and_then(Result::err));
+fn point(
+    load: &LoadSection,
+    request: &RequestKeys,
+    parsed: &Parsed<'_>,
+    model_folder: Option<String>,
+) -> Result<LoadPoint, InputErrors> {
+    let sent = prompts::said(&asked(load, request, parsed, model_folder), &|key, problem| {
+        parsed.at(&format!("load.{key}"), problem)
+    });
+    let arrival = arrival::arrival(load, parsed);
+    let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, parsed));
+    let (Ok(Said { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&sent, &arrival, &ends) else {
+        let errors = sent.err().into_iter().chain(arrival.err()).chain(ends.and_then(Result::err));
         return Err(InputErrors(errors.flatten().collect()));
     };
-    let endpoint = load.endpoint.unwrap_or(Endpoint::Chat);
-    let max_tokens_field = max_tokens_field(load, endpoint, blame)?;
-    time_limits(load, blame)?;
+    let max_tokens_field = max_tokens_field(request, parsed)?;
+    time_limits(load, parsed)?;
     Ok(LoadPoint {
         id: point_id(*isl, *osl, prompts, arrival),
         isl: *isl,
@@ -98,21 +107,21 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
         warmup_requests: ends.warmup_requests,
         warmup_duration_s: ends.warmup_duration_s,
         at_end: ends.at_end,
-        endpoint,
-        streaming: load.streaming.unwrap_or(true),
-        ignore_eos: load.ignore_eos.unwrap_or(true),
-        seed: load.seed.unwrap_or(0),
+        endpoint: request.endpoint,
+        streaming: request.streaming,
+        ignore_eos: request.ignore_eos,
+        seed: request.seed,
         slo: Slo {
-            ttft_ms: load.slo.ttft.map(|span| span.millis()),
-            itl_ms: load.slo.itl.map(|span| span.millis()),
-            e2e_ms: load.slo.e2e.map(|span| span.millis()),
+            ttft_ms: request.slo.ttft.map(|span| span.millis()),
+            itl_ms: request.slo.itl.map(|span| span.millis()),
+            e2e_ms: request.slo.e2e.map(|span| span.millis()),
         },
-        request_timeout_s: load.request_timeout.map_or(600.0, |span| span.seconds()),
-        stall_timeout_s: load.stall_timeout.map_or(120.0, |span| span.seconds()),
-        connect_timeout_s: load.connect_timeout.map_or(CONNECT_TIMEOUT_S, |span| span.seconds()),
-        first_token_timeout_s: load.first_token_timeout.map(|span| span.seconds()),
+        request_timeout_s: request.request_timeout.seconds(),
+        stall_timeout_s: request.stall_timeout.seconds(),
+        connect_timeout_s: request.connect_timeout.seconds(),
+        first_token_timeout_s: request.first_token_timeout.map(|span| span.seconds()),
         max_tokens_field,
-        continuous_usage_stats: load.continuous_usage_stats.unwrap_or(false),
+        continuous_usage_stats: request.continuous_usage_stats,
         left_out: Vec::new(),
         scaled: None,
         prompts: prompts.clone(),
@@ -122,7 +131,7 @@ fn point(load: &LoadSection, blame: &Blame<'_>) -> Result<LoadPoint, InputErrors
 }
 
 /// A limit of 0 would fail every request.
-fn time_limits(load: &LoadSection, blame: &Blame<'_>) -> Result<(), InputError> {
+fn time_limits(load: &LoadSection, parsed: &Parsed<'_>) -> Result<(), InputError> {
     let limits = [
         ("request_timeout", load.request_timeout),
         ("connect_timeout", load.connect_timeout),
@@ -130,15 +139,20 @@ fn time_limits(load: &LoadSection, blame: &Blame<'_>) -> Result<(), InputError> 
         ("stall_timeout", load.stall_timeout),
     ];
     match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.seconds() <= 0.0)) {
-        Some((key, _)) => {
-            Err(blame.at(&format!("load.{key}"), "found 0: every request would fail").expected("more than 0"))
-        }
+        Some((key, _)) => Err(parsed
+            .at(&format!("load.{key}"), "found 0: every request would fail")
+            .expected("more than 0")),
         None => Ok(()),
     }
 }
 
-/// What is said of lengths and prompts.
-fn asked<'a>(load: &'a LoadSection, blame: &'a Blame<'_>) -> Asked<'a> {
+/// The keys about lengths and prompts.
+fn asked<'a>(
+    load: &'a LoadSection,
+    request: &RequestKeys,
+    parsed: &'a Parsed<'_>,
+    model_folder: Option<String>,
+) -> Asked<'a> {
     let one = |value: &Option<OneOrMany>| value.as_ref().and_then(|many| many.0.first().copied());
     Asked {
         isl: one(&load.isl),
@@ -148,24 +162,19 @@ fn asked<'a>(load: &'a LoadSection, blame: &'a Blame<'_>) -> Asked<'a> {
         range: load.length_range,
         mix: load.mix.as_deref().unwrap_or_default(),
         prompts: load.prompts.clone(),
-        endpoint: load.endpoint,
-        folder: blame.folder(),
-        model_folder: blame.model_folder(),
+        endpoint: Some(request.endpoint),
+        folder: Some(Path::new(&parsed.input.folder)),
+        model_folder,
     }
 }
 
-/// What the recipe says, else what the launcher knows of its engine.
-fn max_tokens_field(
-    load: &LoadSection,
-    endpoint: Endpoint,
-    blame: &Blame<'_>,
-) -> Result<MaxTokensField, InputError> {
-    let said = load.max_tokens_field.unwrap_or_default();
-    match (said, endpoint) {
-        (MaxTokensField::MaxCompletionTokens, Endpoint::Completions) => Err(blame
+/// The recipe's choice; with `auto` the launcher's.
+fn max_tokens_field(request: &RequestKeys, parsed: &Parsed<'_>) -> Result<MaxTokensField, InputError> {
+    match (request.max_tokens_field, request.endpoint) {
+        (MaxTokensField::MaxCompletionTokens, Endpoint::Completions) => Err(parsed
             .at("load.max_tokens_field", "found max_completion_tokens with the endpoint `completions`")
             .expected("max_tokens or auto: the completions endpoint knows no other")),
-        (MaxTokensField::Auto, Endpoint::Chat) => Ok(blame.launcher().endpoint.max_tokens_field),
-        (said, _) => Ok(said),
+        (MaxTokensField::Auto, Endpoint::Chat) => Ok(parsed.launcher().endpoint.max_tokens_field),
+        (field, _) => Ok(field),
     }
 }

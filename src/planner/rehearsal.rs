@@ -1,17 +1,16 @@
-//! Rehearsals: a load of which only a share is driven, and a deployment on an engine that stands in for the recipe's.
-//!
-//! Pure, like all of `plan`.
+//! Rehearsals: a share of the load, and servers of another engine in place of the recipe's.
 
+use serde::Deserialize;
 use serde_json::Value;
 use toml::Table;
 
-use crate::document::InputError;
-use crate::launcher::StandIn;
-use crate::plan::choices::Rehearsal;
+use super::parsed::Parsed;
+use super::sections::Deploy;
+use crate::document::{InputError, explain_message};
+use crate::launcher::Launcher;
 use crate::plan::prompts::{PromptKind, TokenizerSpec};
-use crate::plan::{Deployment, LoadPoint, Pool, Stop};
-use crate::recipe::DeploySection;
-use crate::recipe::layers::assignment;
+use crate::plan::{LoadPoint, Model, Pool, Stop};
+use crate::recipe::layers::{assignment, default_section};
 
 /// Fewest requests that are left of a load point which had more: below, not even a median says anything.
 const LEAST_REQUESTS: u64 = 10;
@@ -54,68 +53,67 @@ impl LoadPoint {
         self.warmup_duration_s = self.warmup_duration_s.map(|all| seconds(all, LEAST_STAGE_S));
         self.scaled = Some(share);
     }
-
-    /// The engine that stands in counts words, whatever the model's tokenizer is.
-    fn count_words(&mut self) {
-        self.prompts.tokenizer = TokenizerSpec::Builtin;
-        self.prompts.token_ids = false;
-    }
 }
 
-/// The load points of a rehearsal.
-pub(super) fn points(real: &Deployment) -> Vec<LoadPoint> {
-    let mut points = real.points.clone();
-    points.iter_mut().for_each(LoadPoint::count_words);
-    points
+/// The engine that stands in counts words, whatever the model's tokenizer is.
+pub(super) fn count_words(point: &mut LoadPoint) {
+    point.prompts.tokenizer = TokenizerSpec::Builtin;
+    point.prompts.token_ids = false;
 }
 
-/// The deployment that stands in for `real`, with a model on a GPU type, as a recipe would say it.
+/// `[deploy]` of the launcher that stands in for servers with these pools and this load.
 pub(super) fn section(
-    real: &Deployment,
-    (gpu, model): (&str, &str),
-    stand_in: &StandIn,
-    rehearsal: &Rehearsal,
-) -> Result<DeploySection, InputError> {
-    let (tp, replicas) = match real.pools.as_slice() {
+    pools: &[Pool],
+    points: &[LoadPoint],
+    parsed: &Parsed<'_>,
+    model: &Model,
+    launcher: &Launcher,
+) -> Result<Deploy, InputError> {
+    let Some(stand_in) = &launcher.stand_in else {
+        return Err(parsed.at("deploy.launcher", format!("launcher {:?} stands in for none", launcher.name)));
+    };
+    let (tp, replicas) = match pools {
         [only] => (only.parallel.gpus_per_replica(), only.parallel.replicas),
         pools => (pools.iter().map(Pool::gpus).sum(), 1),
     };
     let mut engine = Table::new();
     for (option, names) in &stand_in.options {
-        let needed = (stand_in.context.as_ref() == Some(option)).then(|| context(&real.points)).flatten();
+        let needed = (stand_in.context.as_ref() == Some(option)).then(|| context(points)).flatten();
         let per_rank = stand_in.per_rank.contains(option);
-        let said =
-            real.pools.iter().filter_map(|pool| said(pool, names, per_rank, real.pools.len() > 1)).max();
-        let value = match (said, needed) {
-            (Some(said), Some(needed)) => Some(said.min(needed)),
-            (said, needed) => said.or(needed),
+        let given = pools.iter().filter_map(|pool| option_of(pool, names, per_rank, pools.len() > 1)).max();
+        let value = match (given, needed) {
+            (Some(given), Some(needed)) => Some(given.min(needed)),
+            (given, needed) => given.or(needed),
         };
         if let Some(value) = value {
             engine.insert(option.clone(), toml::Value::Integer(i64::from(value)));
         }
     }
-    let profile = stand_in.gpus.get(gpu).unwrap_or(&stand_in.other_gpus);
-    let profile = stand_in.models.get(model).map_or(profile.clone(), |model| format!("{profile}/{model}"));
+    let profile = stand_in.gpus.get(&parsed.gpu.kind).unwrap_or(&stand_in.other_gpus);
+    let profile =
+        stand_in.models.get(&model.name).map_or(profile.clone(), |model| format!("{profile}/{model}"));
     engine.insert(stand_in.gpu_option.clone(), toml::Value::String(profile));
-    for set in &rehearsal.engine {
+    for set in &parsed.input.choices.sets {
         let (key, value) = set.split_once('=').unwrap_or((set, "true"));
+        if !key.trim().starts_with("deploy.engine.") {
+            continue;
+        }
         let layer = assignment(key.trim(), value, &format!("--set {set}"))?;
         let options =
             layer.get("deploy").and_then(|deploy| deploy.get("engine")).and_then(toml::Value::as_table);
         engine.extend(options.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
     }
-    Ok(DeploySection {
-        launcher: Some(rehearsal.launcher.clone()),
-        tp: Some(tp.max(1)),
-        replicas: Some(replicas),
-        engine,
-        ..DeploySection::default()
-    })
+    let mut section = default_section("deploy")?;
+    section.insert("launcher".into(), launcher.name.clone().into());
+    section.insert("tp".into(), i64::from(tp.max(1)).into());
+    section.insert("replicas".into(), i64::from(replicas).into());
+    section.insert("engine".into(), engine.into());
+    Deploy::deserialize(section).map_err(|error| parsed.resolved.locate(explain_message(error.message())))
 }
 
 /// The first of `names` that a pool has a whole number for; of all data-parallel ranks together where it is said for one, and of
 /// all replicas where they become one.
-fn said(pool: &Pool, names: &[String], per_rank: bool, merged: bool) -> Option<u32> {
+fn option_of(pool: &Pool, names: &[String], per_rank: bool, merged: bool) -> Option<u32> {
     let value = names.iter().find_map(|name| pool.engine.get(name).and_then(Value::as_u64))?;
     let value = u32::try_from(value).ok()?;
     let sizes = &pool.parallel;

@@ -1,7 +1,7 @@
 //! Which layers apply, in which order: defaults < site < recipe < GPU section < scale section < sbatch's variables <
 //! knobs < `--env` < a verb's own options < `--set`.
 //!
-//! Pure: the environment was taken down before, in [`Choices`].
+//! Environment variables were read before, into [`Choices`].
 
 use toml::Table;
 
@@ -29,6 +29,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Name of the launcher.
+    pub fn launcher(&self) -> &str {
+        self.recipe.deploy.launcher.as_deref().unwrap_or_default()
+    }
+
     /// An error about the value of a key, with the place that the value comes from.
     pub fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
         self.locate(InputError::new("", problem).key(key))
@@ -120,7 +125,7 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
     push_knobs(&mut layers, file, chosen, &mut errors);
     push_env(&mut layers, file, chosen, &mut errors);
     push_flags(&mut layers, &chosen.flags, &mut errors);
-    push_sets(&mut layers, &chosen.sets, &mut errors);
+    push_sets(&mut layers, chosen.recipe_sets(), &mut errors);
     InputErrors::check(errors)?;
     let (recipe, table, origins) = layers.finish()?;
     Ok(Resolved { recipe, table, origins, gpu, document: file.document.clone() })
@@ -260,7 +265,7 @@ fn push_flags(layers: &mut Layers, flags: &[Flag], errors: &mut Vec<InputError>)
     });
 }
 
-fn push_sets(layers: &mut Layers, sets: &[String], errors: &mut Vec<InputError>) {
+fn push_sets<'a>(layers: &mut Layers, sets: impl Iterator<Item = &'a String>, errors: &mut Vec<InputError>) {
     for set in sets {
         let origin = format!("--set {set}");
         let Some((key, value)) = set.split_once('=') else {

@@ -3,12 +3,13 @@
 //!
 //! Source: sbatch(1), "INPUT ENVIRONMENT VARIABLES".
 
+use std::collections::BTreeMap;
+
 use toml::Table;
 
 use crate::document::InputError;
 use crate::plan::Job;
 use crate::plan::choices::{Choices, Variable};
-use crate::plan::sources::Made;
 use crate::recipe::layers::assignment;
 use crate::recipe::{Origin, Recipe};
 
@@ -44,18 +45,12 @@ pub fn names<'a>() -> impl Iterator<Item = &'a str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
-impl Choices {
-    /// Takes down the variables of `env` that matter to `recipe`.
-    pub fn look(&mut self, recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) {
-        let names = recipe.knobs.keys().map(String::as_str).chain(names());
-        for name in names {
-            if let Some(value) =
-                env(name).map(|value| value_of(name, value)).filter(|value| !value.is_empty())
-            {
-                self.variables.insert(name.to_owned(), Variable { value, in_job: false });
-            }
-        }
-    }
+/// The environment variables that change a recipe: its knobs and sbatch's own, if they are set.
+pub fn variables(recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, Variable> {
+    let names = recipe.knobs.keys().map(String::as_str).chain(names());
+    let values = names.filter_map(|name| Some((name, value_of(name, env(name)?))));
+    let set = values.filter(|(_, value)| !value.is_empty());
+    set.map(|(name, value)| (name.to_owned(), Variable { value, in_job: false })).collect()
 }
 
 /// What a variable says. An empty SBATCH_EXCLUSIVE is what sbatch takes for a plain `--exclusive`.
@@ -115,11 +110,7 @@ pub fn time_s(text: &str) -> Option<u64> {
 }
 
 /// Puts the options of the variables in place of the job's directives. `gpus_per_node` is what the plan needs.
-pub(super) fn apply(
-    job: &mut Job,
-    chosen: &Choices,
-    gpus_per_node: u32,
-) -> Result<Vec<Made>, Vec<InputError>> {
+pub(super) fn apply(job: &mut Job, chosen: &Choices, gpus_per_node: u32) -> Result<(), Vec<InputError>> {
     let (mut made, mut errors) = (Vec::new(), Vec::new());
     for (name, kind, value) in set(chosen) {
         let flag = match kind {
@@ -154,7 +145,8 @@ pub(super) fn apply(
     }
     // Two that ask for GPUs replace each other: only the last one is in the script.
     made.retain(|(directive, _)| job.directives.contains(directive));
-    if errors.is_empty() { Ok(made) } else { Err(errors) }
+    job.from_variables = made;
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// Refuses fewer GPUs than the plan needs: `4`, `h100:4`, `gpu:4`, `gpu:h100:4`.
@@ -211,9 +203,21 @@ mod tests {
         let mut job = job(&Site::default(), &SlurmSection::default(), &needs);
         job.directives = directives.iter().map(|line| (*line).to_owned()).collect();
         match apply(&mut job, &chosen(variables), 4) {
-            Ok(_) => Ok(job.directives),
+            Ok(()) => Ok(job.directives),
             Err(errors) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         }
+    }
+
+    #[test]
+    fn knobs_and_sbatchs_own_variables_are_read_and_no_others() {
+        let knobs = ["STREAMING", "ISL"].map(|name| (name.to_owned(), "load.isl".to_owned())).into();
+        let recipe = Recipe { knobs, ..Recipe::default() };
+        let set = [("STREAMING", "false"), ("ISL", ""), ("HOME", "/root"), ("SBATCH_PARTITION", "gpu")];
+        let env =
+            |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let read = variables(&recipe, &env);
+        let names: Vec<_> = read.keys().collect();
+        assert_eq!(names, ["SBATCH_PARTITION", "STREAMING"], "an empty one is not set");
     }
 
     #[test]

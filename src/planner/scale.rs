@@ -98,15 +98,18 @@ pub fn offered(recipe: &Recipe, base: u32) -> Vec<u32> {
     scales
 }
 
-/// Checks that a plan has as many GPUs as the scale that was asked for.
-pub(super) fn check(plan: &Plan, file: &RecipeFile, scale: Scale) -> Result<(), InputErrors> {
-    if plan.scale() == scale.total() {
-        return Ok(());
-    }
-    let largest = plan.deployments.iter().max_by_key(|deployment| deployment.gpus);
+/// Checks that the deployments have as many GPUs as the scale.
+pub(super) fn check(
+    scale: Option<Scale>,
+    file: &RecipeFile,
+    deployments: &[Deployment],
+) -> Result<(), InputErrors> {
+    let largest = deployments.iter().max_by_key(|deployment| deployment.gpus);
+    let gpus = largest.map_or(0, |largest| largest.gpus);
+    let Some(scale) = scale.filter(|scale| scale.total() != gpus) else { return Ok(()) };
     let comes_to = largest.map(arithmetic).unwrap_or_default();
     let key = format!("scale.{}", scale.gpus);
-    if plan.scale() == 0 {
+    if gpus == 0 {
         return Err(InputError::new(
             format!("--scale {}", scale.gpus),
             "nobody says how many GPUs the endpoint has",
@@ -122,10 +125,10 @@ pub(super) fn check(plan: &Plan, file: &RecipeFile, scale: Scale) -> Result<(), 
             .next("correct the sizes in this section: GPU counts are derived from them")
             .into());
     }
-    let offered: Vec<String> = offered(&file.recipe, plan.scale()).iter().map(ToString::to_string).collect();
+    let offered: Vec<String> = offered(&file.recipe, gpus).iter().map(ToString::to_string).collect();
     Err(InputError::new(
         format!("--scale {}", scale.gpus),
-        format!("recipe {:?} does not have this scale", plan.name),
+        format!("recipe {:?} does not have this scale", file.name()),
     )
     .expected(format!("{}{}: {comes_to}", if offered.len() > 1 { "one of " } else { "" }, offered.join(", ")))
     .next(format!("choose one of them, or add [{key}] to the recipe"))

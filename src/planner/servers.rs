@@ -3,16 +3,18 @@
 use serde_json::{Map, Value, json};
 use toml::Table;
 
-use super::build::{Blame, json_map};
+use super::deployments::json_map;
 use super::layout::{Layout, lay_out};
 use super::packing::{Apart, Misfit};
+use super::parsed::Parsed;
+use super::sections::Deploy;
 use crate::document::{InputError, nearest};
 use crate::launcher::{Arg, Launcher, PoolName};
 use crate::plan::facts::Facts;
-use crate::plan::{Gpu, Parallel, Pool};
-use crate::recipe::{DeploySection, PoolSection, secret};
+use crate::plan::{Parallel, Pool};
+use crate::recipe::{PoolSection, secret};
 
-/// What a section says of the servers.
+/// The servers of a deployment.
 pub(super) struct Servers {
     pub(super) parallel: Parallel,
     pub(super) pools: Vec<Pool>,
@@ -20,58 +22,53 @@ pub(super) struct Servers {
     pub(super) layout: Layout,
 }
 
-/// Reads the servers of `[deploy]`; `site_env` is laid under their environment.
+/// The servers of `[deploy]` on a launcher. The site's environment is laid under theirs.
 pub(super) fn servers(
-    section: &DeploySection,
-    site_env: &std::collections::BTreeMap<String, String>,
-    gpu: &Gpu,
-    blame: &Blame<'_>,
+    section: &Deploy,
+    launcher: &Launcher,
+    parsed: &Parsed<'_>,
 ) -> Result<Servers, Vec<InputError>> {
-    let launcher = blame.launcher();
+    let gpu = &parsed.gpu;
     let mut errors = Vec::new();
-    let parallel = parallel(section, blame, &mut errors);
-    let mut env = site_env.clone();
+    let parallel = parallel(section, parsed, &mut errors);
+    let mut env = parsed.site.site.env.clone();
     env.extend(section.env.clone());
-    let pools = pools(section, &parallel, &env, blame, &mut errors);
+    let pools = pools(section, launcher, &parallel, &env, parsed, &mut errors);
     for pool in &pools {
         let prefix = prefix(pool.name);
         if pool.parallel.replicas > launcher.max_replicas {
             let found = format!("found {}", pool.parallel.replicas);
-            errors.push(blame.at(&format!("deploy.{prefix}replicas"), found).expected(format!(
+            errors.push(parsed.at(&format!("deploy.{prefix}replicas"), found).expected(format!(
                 "at most {} replicas behind launcher {:?}",
                 launcher.max_replicas, launcher.name
             )));
         }
     }
     for (prefix, engine) in engines(section) {
-        errors.extend(unknown_options(launcher, prefix, engine, blame));
+        errors.extend(unknown_options(launcher, prefix, engine, parsed));
     }
     for pool in &pools {
         let missing = launcher.options.needed.iter().filter(|option| !pool.engine.contains_key(*option));
         errors.extend(missing.map(|option| {
             let at = format!("deploy.{}engine.{option}", prefix(pool.name));
-            blame.at(&at, format!("missing, and launcher {:?} needs it", launcher.name))
+            parsed.at(&at, format!("missing, and launcher {:?} needs it", launcher.name))
         }));
     }
-    let settings = settings(launcher, &section.settings, blame, &mut errors);
+    let settings = settings(launcher, &section.settings, parsed, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
     let facts = Facts { parallel: &parallel, pools: &pools, settings: &settings, gpu, nodes: 1, url: None };
-    let apart = Apart {
-        client: section.client_node.unwrap_or(false),
-        head: section.head_node.unwrap_or(false),
-        colocate: section.colocate,
-    };
+    let apart = Apart { client: section.client_node, head: section.head_node, colocate: section.colocate };
     match lay_out(launcher, &facts, gpu, apart) {
         Ok(layout) => Ok(Servers { layout, parallel, pools, settings }),
-        Err(misfit) => Err(vec![misfitting(misfit, blame)]),
+        Err(misfit) => Err(vec![misfitting(misfit, parsed)]),
     }
 }
 
-fn misfitting(misfit: Misfit, blame: &Blame<'_>) -> InputError {
+fn misfitting(misfit: Misfit, parsed: &Parsed<'_>) -> InputError {
     let key = if misfit.key.is_empty() { "deploy.launcher".into() } else { format!("deploy.{}", misfit.key) };
-    let error = blame.at(&key, misfit.problem);
+    let error = parsed.at(&key, misfit.problem);
     if misfit.next.is_empty() { error } else { error.next(misfit.next) }
 }
 
@@ -84,29 +81,29 @@ fn prefix(pool: PoolName) -> String {
 
 /// One pool, or prefill and decode.
 fn pools(
-    section: &DeploySection,
+    section: &Deploy,
+    launcher: &Launcher,
     parallel: &Parallel,
     env: &std::collections::BTreeMap<String, String>,
-    blame: &Blame<'_>,
+    parsed: &Parsed<'_>,
     errors: &mut Vec<InputError>,
 ) -> Vec<Pool> {
-    let launcher = blame.launcher();
     let engine = json_map(&section.engine);
     let both = [(PoolName::Prefill, &section.prefill), (PoolName::Decode, &section.decode)];
-    let said: Vec<_> = both.iter().filter(|(_, pool)| pool.is_some()).collect();
-    if said.is_empty() {
+    let given: Vec<_> = both.iter().filter(|(_, pool)| pool.is_some()).collect();
+    if given.is_empty() {
         return vec![Pool { name: PoolName::Aggregated, parallel: *parallel, engine, env: env.clone() }];
     }
-    if let [(only, _)] = said.as_slice() {
+    if let [(only, _)] = given.as_slice() {
         let missing = if *only == PoolName::Prefill { "decode" } else { "prefill" };
         errors.push(
-            blame
+            parsed
                 .at(&format!("deploy.{}", only.as_str()), format!("without [deploy.{missing}]"))
                 .expected("both, or neither for aggregated serving"),
         );
     } else if !launcher.disaggregates() {
         errors.push(
-            blame
+            parsed
                 .at(
                     "deploy.prefill",
                     format!("launcher {:?} does not serve prefill and decode apart", launcher.name),
@@ -116,7 +113,7 @@ fn pools(
     }
     if parallel.replicas > 1 {
         errors.push(
-            blame
+            parsed
                 .at("deploy.replicas", format!("found {} beside prefill and decode", parallel.replicas))
                 .expected("deploy.prefill.replicas and deploy.decode.replicas"),
         );
@@ -149,7 +146,7 @@ fn pools(
     };
     let mut pools = Vec::new();
     for (zero, mut pool) in both.iter().map(pool) {
-        errors.extend(zero.iter().map(|key| blame.at(key, "found 0").expected("1 or more")));
+        errors.extend(zero.iter().map(|key| parsed.at(key, "found 0").expected("1 or more")));
         for size in [
             &mut pool.parallel.tp,
             &mut pool.parallel.pp,
@@ -165,11 +162,10 @@ fn pools(
 }
 
 /// The sizes, each at least 1.
-fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputError>) -> Parallel {
-    let mut size = |key: &str, value: Option<u32>| {
-        let value = value.unwrap_or(1);
+fn parallel(section: &Deploy, parsed: &Parsed<'_>, errors: &mut Vec<InputError>) -> Parallel {
+    let mut size = |key: &str, value: u32| {
         if value == 0 {
-            errors.push(blame.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
+            errors.push(parsed.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
         }
         value.max(1)
     };
@@ -178,7 +174,7 @@ fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputEr
         pp: size("pp", section.pp),
         dp: size("dp", section.dp),
         ep: size("ep", section.ep),
-        attention_dp: section.attention_dp.unwrap_or(false),
+        attention_dp: section.attention_dp,
         replicas: size("replicas", section.replicas),
     }
 }
@@ -187,13 +183,13 @@ fn parallel(section: &DeploySection, blame: &Blame<'_>, errors: &mut Vec<InputEr
 fn settings(
     launcher: &Launcher,
     chosen: &Table,
-    blame: &Blame<'_>,
+    parsed: &Parsed<'_>,
     errors: &mut Vec<InputError>,
 ) -> Map<String, Value> {
     let names = || launcher.settings.keys().map(String::as_str);
     for key in chosen.keys().filter(|key| !launcher.settings.contains_key(*key)) {
         let at = format!("deploy.settings.{key}");
-        let error = blame.at(&at, format!("launcher {:?} has no such setting", launcher.name));
+        let error = parsed.at(&at, format!("launcher {:?} has no such setting", launcher.name));
         let known = names().collect::<Vec<_>>().join(", ");
         let error = if known.is_empty() {
             error.expected("no settings")
@@ -212,12 +208,14 @@ fn settings(
         let at = format!("deploy.settings.{name}");
         if std::mem::discriminant(value) != std::mem::discriminant(&setting.default) {
             errors.push(
-                blame.at(&at, format!("found {value}")).expected(format!("a value like {}", setting.default)),
+                parsed
+                    .at(&at, format!("found {value}"))
+                    .expected(format!("a value like {}", setting.default)),
             );
         }
         let text = value.as_str().unwrap_or_default();
         if !setting.values.is_empty() && !setting.values.iter().any(|known| known == text) {
-            let error = blame
+            let error = parsed
                 .at(&at, format!("found {value}"))
                 .expected(format!("one of {}", setting.values.join(", ")));
             errors.push(match nearest(text, setting.values.iter().map(String::as_str)) {
@@ -231,7 +229,12 @@ fn settings(
 }
 
 /// Engine options a launcher's templates would silently ignore.
-fn unknown_options(launcher: &Launcher, prefix: &str, engine: &Table, blame: &Blame<'_>) -> Vec<InputError> {
+fn unknown_options(
+    launcher: &Launcher,
+    prefix: &str,
+    engine: &Table,
+    parsed: &Parsed<'_>,
+) -> Vec<InputError> {
     let takes_flags =
         launcher.roles.iter().flat_map(|role| &role.argv).any(|arg| matches!(arg, Arg::Options { .. }));
     if takes_flags {
@@ -242,7 +245,7 @@ fn unknown_options(launcher: &Launcher, prefix: &str, engine: &Table, blame: &Bl
     unknown
         .map(|key| {
             let at = format!("deploy.{prefix}engine.{key}");
-            let error = blame.at(&at, format!("launcher {:?} has no such option", launcher.name));
+            let error = parsed.at(&at, format!("launcher {:?} has no such option", launcher.name));
             let error = if known.is_empty() {
                 error.expected("no engine options")
             } else {
@@ -257,21 +260,21 @@ fn unknown_options(launcher: &Launcher, prefix: &str, engine: &Table, blame: &Bl
 }
 
 /// The tables of engine options, by the prefix of their key.
-fn engines(section: &DeploySection) -> Vec<(&'static str, &Table)> {
+fn engines(section: &Deploy) -> Vec<(&'static str, &Table)> {
     let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
     let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.engine)));
     std::iter::once(("", &section.engine)).chain(of_pools).collect()
 }
 
 /// Secrets written out in a recipe.
-pub(super) fn written_secrets(section: &DeploySection, blame: &Blame<'_>) -> Vec<InputError> {
+pub(super) fn written_secrets(section: &Deploy, parsed: &Parsed<'_>) -> Vec<InputError> {
     let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
     let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.env)));
     let sections: Vec<_> = std::iter::once(("", &section.env)).chain(of_pools).collect();
     let mut errors = Vec::new();
     for (prefix, env) in sections {
         for name in env.iter().filter(|(name, value)| is_written(name, value)).map(|(name, _)| name) {
-            let error = blame.at(&format!("deploy.{prefix}env.{name}"), WRITTEN);
+            let error = parsed.at(&format!("deploy.{prefix}env.{name}"), WRITTEN);
             errors.push(error.expected(by_reference(name)));
         }
     }
@@ -279,7 +282,7 @@ pub(super) fn written_secrets(section: &DeploySection, blame: &Blame<'_>) -> Vec
         for key in secret_keys(engine, "") {
             let at = format!("deploy.{prefix}engine.{key}");
             errors.push(
-                blame
+                parsed
                     .at(&at, "a secret among engine options, which become arguments and files that anybody can read")
                     .expected("the engine's environment variable for it")
                     .next("set it below deploy.env, by reference: NAME = \"env:NAME\" or \"file:/path\""),

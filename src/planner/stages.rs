@@ -1,6 +1,6 @@
 //! A ramp from the stages of `[load]`, every mistake in them reported at once.
 
-use super::build::Blame;
+use super::parsed::Parsed;
 use crate::document::InputError;
 use crate::plan::{Ramp, Stage};
 use crate::recipe::{LoadSection, StageSection};
@@ -18,16 +18,16 @@ pub(super) enum Staged {
 pub(super) fn staged(
     load: &LoadSection,
     stages: &[StageSection],
-    blame: &Blame<'_>,
+    parsed: &Parsed<'_>,
 ) -> Result<Staged, Vec<InputError>> {
     let mut errors = Vec::new();
     let Some(first) = stages.first() else {
-        return Err(vec![blame.at("load.stages", "found an empty list").expected("one stage or more")]);
+        return Err(vec![parsed.at("load.stages", "found an empty list").expected("one stage or more")]);
     };
     let by_rate = first.rate.is_some();
     let (kind, other) = if by_rate { ("rate", "concurrency") } else { ("concurrency", "rate") };
     for (number, stage) in (1..).zip(stages) {
-        let at = |problem: String| blame.at(&format!("load.stages[{number}]"), problem);
+        let at = |problem: String| parsed.at(&format!("load.stages[{number}]"), problem);
         match (stage.concurrency, stage.rate) {
             (Some(_), Some(_)) => errors.push(
                 at("found concurrency and rate".into()).expected("one of them, the same in all stages"),
@@ -50,7 +50,7 @@ pub(super) fn staged(
     }
     if first.cool_down {
         errors.push(
-            blame
+            parsed
                 .at("load.stages[1].cool_down", "found true: no stage would be measured")
                 .expected("false in the first stage"),
         );
@@ -61,7 +61,7 @@ pub(super) fn staged(
     };
     if let Some(key) = wrong_start {
         errors.push(
-            blame
+            parsed
                 .at(&format!("load.{key}"), format!("found beside stages of a {kind}"))
                 .expected(format!("start_{kind}")),
         );
@@ -77,7 +77,7 @@ pub(super) fn staged(
     let ramp = Ramp { start: start.unwrap_or(0.0), stages: stages.collect() };
     if errors.is_empty() && ramp.peak() <= 0.0 {
         errors.push(
-            blame
+            parsed
                 .at("load.stages", format!("found a {kind} of 0 in every stage: nothing would be sent"))
                 .expected("a value above 0 somewhere"),
         );

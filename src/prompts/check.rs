@@ -6,16 +6,31 @@ use super::counter::Learned;
 use super::source::Prompts;
 use super::tokenizer::{TokenizerCache, file_of};
 use crate::document::{InputError, InputErrors};
-use crate::plan::{LoadPoint, TokenizerSpec};
+use crate::plan::{LoadPoint, Plan, TokenizerSpec};
 
 /// Prepares the prompts of each load point once, and compares their lengths with the context in the model's `config.json`.
 ///
 /// # Errors
 /// Every mistake in files, tokenizers and lengths; one that several points share is reported once.
-pub fn check<'a>(
+pub fn check(plan: &Plan) -> Result<(), InputErrors> {
+    let points = plan.points().map(|(_, point)| point);
+    let errors = problems(points, &TokenizerCache::default()).into_iter().map(|error| located(plan, error));
+    InputErrors::check(errors.collect())
+}
+
+/// Adds the place of the value to an error about prompts that is about a value of the recipe, not about a file of its own.
+pub fn located(plan: &Plan, error: InputError) -> InputError {
+    if error.key.is_none() {
+        return error;
+    }
+    let problem = format!("{} of {}", error.problem, error.origin);
+    plan.locate(InputError { problem, ..error })
+}
+
+pub(super) fn problems<'a>(
     points: impl Iterator<Item = &'a LoadPoint>,
     tokenizers: &TokenizerCache,
-) -> Result<(), InputErrors> {
+) -> Vec<InputError> {
     let mut seen: Vec<&LoadPoint> = Vec::new();
     let mut errors: Vec<InputError> = Vec::new();
     for point in points {
@@ -35,7 +50,7 @@ pub fn check<'a>(
             errors.push(error);
         }
     }
-    InputErrors::check(errors)
+    errors
 }
 
 fn fits(point: &LoadPoint, (isl, osl): (u32, u32)) -> Result<(), InputError> {

@@ -13,6 +13,15 @@ use crate::document::{InputError, InputErrors, explain_message, join};
 /// Values of every recipe that says nothing else.
 const DEFAULTS: &str = include_str!("defaults.toml");
 
+/// A section of a recipe in which nothing but the defaults is set.
+pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
+    let mut layers = Layers::defaults()?;
+    match layers.table.remove(name) {
+        Some(Value::Table(table)) => Ok(table),
+        _ => Ok(toml::Table::new()),
+    }
+}
+
 /// Layers merged so far.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {

@@ -52,7 +52,13 @@ impl std::str::FromStr for Span {
 
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0 < 1.0 && self.0 > 0.0 { write!(f, "{}ms", self.0 * 1e3) } else { write!(f, "{}s", self.0) }
+        let whole = |unit: f64| self.0 > 0.0 && self.0 % unit == 0.0;
+        match self.0 {
+            seconds if seconds > 0.0 && seconds < 1.0 => write!(f, "{}ms", seconds * 1e3),
+            seconds if whole(3600.0) => write!(f, "{}h", seconds / 3600.0),
+            seconds if whole(60.0) => write!(f, "{}m", seconds / 60.0),
+            seconds => write!(f, "{seconds}s"),
+        }
     }
 }
 

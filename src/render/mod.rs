@@ -2,6 +2,7 @@
 //!
 //! Values reach a shell only through the `sh` filter, and a process only as whole arguments.
 
+mod check;
 mod script;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::plan::process::insert_process;
 use crate::plan::{Deployment, Plan, Process};
 pub use crate::template::quote;
 use crate::template::{self, Context};
+pub use check::check;
 pub use script::{directive, script};
 
 /// A template that does not render.
@@ -26,6 +28,16 @@ pub enum RenderError {
     Template {
         /// Which template.
         what: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A template of a launcher.
+    #[error("launcher {launcher}: {key}: {problem}")]
+    Launcher {
+        /// Name of the launcher.
+        launcher: String,
+        /// Key of the template.
+        key: String,
         /// What is wrong.
         problem: String,
     },
@@ -112,7 +124,7 @@ impl Addresses {
 /// The port of the endpoint when the user fixed it: process, port name, number.
 pub fn fixed_port(plan: &Plan, deployment: &Deployment) -> Option<(String, String, u16)> {
     let first = *serving(plan, deployment).first()?;
-    Some((first.name.clone(), plan.launcher.endpoint.port.clone()?, deployment.port?))
+    Some((first.name.clone(), plan.launcher().endpoint.port.clone()?, deployment.port?))
 }
 
 /// Processes that serve the endpoint, in order.
@@ -120,7 +132,7 @@ fn serving<'a>(plan: &Plan, deployment: &'a Deployment) -> Vec<&'a Process> {
     let of_role = |role: &str| -> Vec<&'a Process> {
         deployment.processes.iter().filter(|process| process.role == role && !process.follows).collect()
     };
-    plan.launcher.endpoint_roles().map(of_role).find(|found| !found.is_empty()).unwrap_or_default()
+    plan.launcher().endpoint_roles().map(of_role).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// A process ready to be spawned.
@@ -146,12 +158,23 @@ pub struct Placed<'a> {
 }
 
 impl Placed<'_> {
+    /// An error in a template of the launcher.
+    fn wrong(&self, key: &str, problem: String) -> RenderError {
+        let launcher = self.plan.launcher().name.clone();
+        RenderError::Launcher { launcher, key: key.to_owned(), problem }
+    }
+
+    /// Renders a template of the launcher.
+    fn render(&self, key: &str, template: &str, context: &Context) -> Result<String, RenderError> {
+        template::expand(template, context, false).map_err(|problem| self.wrong(key, problem))
+    }
+
     /// Renders one process.
     pub fn process(&self, process: &Process) -> Result<Spawn, RenderError> {
         let Self { plan, deployment, addresses } = *self;
-        let what = |part: &str| format!("launcher {}: role.{}.{part}", plan.launcher.name, process.role);
-        let Some(role) = plan.launcher.role(&process.role) else {
-            return Err(RenderError::Template { what: what("lookup"), problem: "no such role".into() });
+        let key = |part: &str| format!("role.{}.{part}", process.role);
+        let Some(role) = plan.launcher().role(&process.role) else {
+            return Err(self.wrong(&key("lookup"), "no such role".into()));
         };
         let mut context = self.context(process.pool);
         insert_process(&mut context, process);
@@ -174,21 +197,18 @@ impl Placed<'_> {
         context.insert("files", &paths);
         let mut files = Vec::new();
         for (name, template) in &role.files {
-            let text = render(&what(&format!("files.{name}")), template, &context)?;
+            let text = self.render(&key(&format!("files.{name}")), template, &context)?;
             files.push((paths.get(name).cloned().unwrap_or_default(), text));
         }
         let mut argv = if role.gpus { deployment.prefix.clone() } else { Vec::new() };
-        argv.extend(Argv { placed: self, process, what: &what("argv") }.of(role, &context)?);
+        argv.extend(Argv { placed: self, process, key: &key("argv") }.of(role, &context)?);
         let mut env = BTreeMap::new();
-        let mut templates = if role.common_env { plan.launcher.env.clone() } else { BTreeMap::new() };
+        let mut templates = if role.common_env { plan.launcher().env.clone() } else { BTreeMap::new() };
         templates.extend(role.env.clone());
         for (name, template) in &templates {
-            let part = if role.env.contains_key(name) {
-                what(&format!("env.{name}"))
-            } else {
-                format!("launcher {}: env.{name}", plan.launcher.name)
-            };
-            let value = render(&part, template, &context)?;
+            let at = format!("env.{name}");
+            let at = if role.env.contains_key(name) { key(&at) } else { at };
+            let value = self.render(&at, template, &context)?;
             if !value.is_empty() {
                 env.insert(name.clone(), value);
             }
@@ -203,10 +223,8 @@ impl Placed<'_> {
         let Some(when) = &page.when else { return Ok(true) };
         let mut context = self.context(process.pool);
         insert_process(&mut context, process);
-        template::truth(when, &context).map_err(|problem| RenderError::Template {
-            what: format!("launcher {}: role.{}.metrics.when", self.plan.launcher.name, process.role),
-            problem,
-        })
+        template::truth(when, &context)
+            .map_err(|problem| self.wrong(&format!("role.{}.metrics.when", process.role), problem))
     }
 
     /// A role's rule of readiness with its templates worked out for one process.
@@ -215,10 +233,10 @@ impl Placed<'_> {
         if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
             let mut context = self.context(process.pool);
             insert_process(&mut context, process);
-            let what = format!("launcher {}: role.{}.ready.http", self.plan.launcher.name, process.role);
+            let key = format!("role.{}.ready.http", process.role);
             let values = entries.values_mut().flatten();
             for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {
-                *text = render(&what, text, &context)?;
+                *text = self.render(&key, text, &context)?;
             }
         }
         Ok(rule)
@@ -227,21 +245,18 @@ impl Placed<'_> {
     /// The endpoint's URLs: one, or several that share the load.
     pub fn endpoint_urls(&self) -> Result<Vec<String>, RenderError> {
         let Self { plan, deployment, addresses } = *self;
-        if let Some(template) = &plan.launcher.endpoint.url {
-            let url = render("endpoint.url", template, &self.context(None))?;
+        if let Some(template) = &plan.launcher().endpoint.url {
+            let url = self.render("endpoint.url", template, &self.context(None))?;
             return Ok(vec![url]);
         }
-        let port = plan.launcher.endpoint.port.as_deref().unwrap_or_default();
+        let port = plan.launcher().endpoint.port.as_deref().unwrap_or_default();
         let urls = serving(plan, deployment).into_iter().filter_map(|process| {
             let address = addresses.processes.get(&process.name)?;
             Some(format!("http://{}:{}", address.host, address.ports.get(port)?))
         });
         let urls: Vec<String> = urls.collect();
         if urls.is_empty() {
-            return Err(RenderError::Template {
-                what: "endpoint".into(),
-                problem: "no process serves it".into(),
-            });
+            return Err(self.wrong("endpoint", "no process serves it".into()));
         }
         Ok(urls)
     }
@@ -338,11 +353,11 @@ fn place_of(process: &Process, addresses: &Addresses) -> Value {
     })
 }
 
-/// Whose argv it is.
+/// The argv of a process.
 struct Argv<'a> {
     placed: &'a Placed<'a>,
     process: &'a Process,
-    what: &'a str,
+    key: &'a str,
 }
 
 impl Argv<'_> {
@@ -350,11 +365,11 @@ impl Argv<'_> {
         let mut argv = Vec::new();
         for arg in &role.argv {
             match arg {
-                Arg::One(template) => argv.push(render(self.what, template, context)?),
+                Arg::One(template) => argv.push(self.placed.render(self.key, template, context)?),
                 Arg::When { when, args } => {
                     let there = self.truth(when, context)?;
                     for template in args.iter().filter(|_| there) {
-                        argv.push(render(self.what, template, context)?);
+                        argv.push(self.placed.render(self.key, template, context)?);
                     }
                 }
                 Arg::Each { each, args } => {
@@ -363,7 +378,7 @@ impl Argv<'_> {
                         let mut context = context.clone();
                         context.insert("item", item);
                         for template in args {
-                            argv.push(render(self.what, template, &context)?);
+                            argv.push(self.placed.render(self.key, template, &context)?);
                         }
                     }
                 }
@@ -378,15 +393,14 @@ impl Argv<'_> {
     }
 
     fn truth(&self, expression: &str, context: &Context) -> Result<bool, RenderError> {
-        template::truth(expression, context)
-            .map_err(|problem| RenderError::Template { what: self.what.to_owned(), problem })
+        template::truth(expression, context).map_err(|problem| self.placed.wrong(self.key, problem))
     }
 
     fn flags(&self, except: &[String]) -> Vec<String> {
         let pool = self.process.pool.and_then(|pool| self.placed.deployment.pool(pool));
         let engine = pool.map_or(&self.placed.deployment.engine, |pool| &pool.engine);
         let given = engine.iter().filter(|(name, _)| !except.contains(&name.replace('-', "_")));
-        given.flat_map(|(name, value)| flag(&self.placed.plan.launcher.options, name, value)).collect()
+        given.flat_map(|(name, value)| flag(&self.placed.plan.launcher().options, name, value)).collect()
     }
 }
 

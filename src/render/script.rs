@@ -11,7 +11,7 @@ const JOB: &str = include_str!("../../templates/job.sbatch.tera");
 /// The sbatch script of a plan. `tokmark` is the absolute path of the binary; `extra` are more directives, which win
 /// over the plan's because they come later.
 pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, RenderError> {
-    let output = format!("{}/slurm-%j.out", plan.experiments.replace('%', "%%"));
+    let output = format!("{}/slurm-%j.out", plan.input.experiments.replace('%', "%%"));
     let mut directives = plan.job.directives.clone();
     directives.push(format!("--output={output}"));
     directives.extend(extra.iter().cloned());
@@ -19,12 +19,12 @@ pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, Re
     let frozen = serde_json::to_string_pretty(plan)
         .map_err(|error| RenderError::Template { what: "plan".into(), problem: error.to_string() })?;
     let mut context = Context::new();
-    context.insert("version", &plan.tokmark);
+    context.insert("version", &plan.input.version);
     context.insert("name", &plan.name);
     context.insert("summary", &plan.summary);
-    context.insert("recipe_file", &plan.recipe.file);
-    context.insert("stem", &plan.stem);
-    context.insert("experiments", &plan.experiments);
+    context.insert("recipe_file", &plan.input.recipe.file);
+    context.insert("experiment", &plan.experiment);
+    context.insert("experiments", &plan.input.experiments);
     context.insert("directives", &directives);
     context.insert("setup", &plan.job.setup);
     context.insert("modules", &plan.job.modules);

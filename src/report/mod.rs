@@ -85,7 +85,7 @@ impl Header {
         let mut facts = vec![
             ("recipe", plan.name.clone()),
             ("model", plan.model.name.clone()),
-            ("launcher", plan.launcher.name.clone()),
+            ("launcher", plan.launcher().name.clone()),
             ("GPUs", gpu_fact(&gpus, plan)),
         ];
         if let Some((deployment, point)) = plan.points().next() {
@@ -102,12 +102,12 @@ impl Header {
             }
             facts.push(("load", load_fact(point)));
         }
-        facts.push(("tokmark", plan.tokmark.clone()));
+        facts.push(("tokmark", plan.input.version.clone()));
         Self {
             name: plan.name.clone(),
             summary: plan.summary.clone(),
             facts,
-            recipe: Some(plan.recipe.text.clone()),
+            recipe: Some(plan.input.recipe.text.clone()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `shard` reads one file's header, `index` the list of expected files, `folder` checks a folder, `metadata` configuration and
 //! tokenizer, `image` images. Only headers are read, never the data, so 163 files take a moment. Nothing here prints or knows Slurm.
 
+pub mod check;
 mod folder;
 pub mod image;
 mod index;

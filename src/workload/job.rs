@@ -44,10 +44,9 @@ impl Job {
     /// Its size, variables and keys that were chosen.
     fn settings(&self) -> Vec<String> {
         let mut settings = vec![self.gpus()];
-        if let Some(sources) = &self.plan.sources {
-            settings.extend(sources.chosen.env.iter().map(|(name, value)| format!("{name}={value}")));
-            settings.extend(sources.chosen.sets.iter().cloned());
-        }
+        let choices = &self.plan.input.choices;
+        settings.extend(choices.env.iter().map(|(name, value)| format!("{name}={value}")));
+        settings.extend(choices.sets.iter().cloned());
         settings
     }
 

@@ -398,6 +398,6 @@ impl<'a> Choice<'a> {
         let comes_to = largest.map(arithmetic).unwrap_or_default();
         error
             .expected(format!("{} (its own: {comes_to})", known.join(", ")))
-            .next(format!("choose one of them, or add a [scale.N] section to {}", own.recipe.file))
+            .next(format!("choose one of them, or add a [scale.N] section to {}", own.input.recipe.file))
     }
 }

@@ -9,7 +9,7 @@ use crate::support::house::House;
 use proptest::prelude::*;
 use tokmark::internals::plan::Plan;
 use tokmark::internals::planner::scale::Allocated;
-use tokmark::internals::planner::sources;
+use tokmark::internals::planner::{knobs, plan_in_job};
 use tokmark::internals::recipe::Origin;
 use tokmark::internals::render;
 
@@ -63,7 +63,7 @@ fn rendered(house: &House, args: &[&str], env: &[(&str, &str)]) -> Plan {
 
 fn again(plan: &Plan, env: &[(&str, &str)]) -> Result<Option<Plan>, String> {
     let env: BTreeMap<&str, &str> = env.iter().copied().collect();
-    sources::again(plan, &|name| env.get(name).map(|value| (*value).to_owned()))
+    plan_in_job(plan, &|name| env.get(name).map(|value| (*value).to_owned()))
         .map_err(|errors| errors.to_string())
 }
 
@@ -79,7 +79,7 @@ fn without_notes(plan: &Plan) -> String {
             *in_job = false;
         }
     }
-    for seen in plan.sources.as_mut().unwrap().chosen.variables.values_mut() {
+    for seen in plan.input.choices.variables.values_mut() {
         seen.in_job = false;
     }
     serde_json::to_string_pretty(&plan).unwrap()
@@ -120,7 +120,7 @@ fn nothing_new_changes_nothing() {
     }
     let other = again(&frozen, &[("STREAMING", "false")]).unwrap().unwrap();
     assert_eq!(other.origins["load.isl"].to_string(), "$ISL", "what was set when it was rendered stays");
-    assert_eq!(other.stem, frozen.stem);
+    assert_eq!(other.experiment, frozen.experiment);
     assert_eq!(again(&other, &[("STREAMING", "false")]).unwrap(), None, "a requeued job finds its own again");
 }
 
@@ -144,9 +144,9 @@ fn a_knob_overruled_by_an_option_is_reported() {
     let house = house();
     let frozen = rendered(&house, &["--set", "load.isl=99"], &[]);
     let planned = again(&frozen, &[("ISL", "64"), ("STREAMING", "false")]).unwrap().unwrap();
-    assert_eq!(sources::seen_in_job(&planned), ["STREAMING=false"]);
+    assert_eq!(knobs::set_in_job(&planned), ["STREAMING=false"]);
     let said = "ISL (job) has no effect: --set load.isl was given";
-    assert_eq!(sources::without_effect(&planned), [format!("${said}")]);
+    assert_eq!(knobs::without_effect(&planned), [format!("${said}")]);
     let args = ["show", "./r.toml", "--gpu", "h100", "--set", "load.isl=99"];
     let shown = house.run_with(args, &[("ISL", "64")]).succeeds();
     assert_eq!(shown.stderr, "warning: $ISL has no effect: --set load.isl was given\n");
@@ -161,14 +161,6 @@ fn a_knob_overruled_by_an_option_is_reported() {
     let env = house.run_with(args, &[("ISL", "64")]).succeeds();
     assert!(env.stderr.contains("warning: $ISL has no effect: --env ISL was given"), "{}", env.stderr);
     assert!(!env.stderr.contains("--set"), "{}", env.stderr);
-}
-
-#[test]
-fn a_plan_made_without_sources_runs_as_it_is() {
-    let house = house();
-    let mut frozen = rendered(&house, &[], &[]);
-    frozen.sources = None;
-    assert_eq!(again(&frozen, &[("ISL", "64")]).unwrap(), None);
 }
 
 #[test]
@@ -234,7 +226,7 @@ proptest! {
         for (at, text) in texts.iter().enumerate() {
             plan.deployments[0].engine.insert(format!("e{at}"), text.clone().into());
             plan.deployments[0].env.insert(format!("E{at}"), text.clone());
-            plan.sources.as_mut().unwrap().chosen.env.push((format!("E{at}"), text.clone()));
+            plan.input.choices.env.push((format!("E{at}"), text.clone()));
         }
         let script = render::script(&plan, "/bin/true", &[]).unwrap();
         // The script as it is, but for the last line: it prints the plan instead of running it.

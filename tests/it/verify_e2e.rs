@@ -41,7 +41,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 fn measured(dir: &Path, tokens_per_s: f64) {
     edit(&dir.join("plan.json"), |plan| {
         plan["simulated"] = json!(false);
-        plan["tokmark"] = json!("9.9.9");
+        plan["input"]["version"] = json!("9.9.9");
     });
     edit(&dir.join("benchmark_logs/summary.json"), |summary| {
         summary["simulated"] = json!(false);

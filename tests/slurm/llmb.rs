@@ -79,8 +79,8 @@ fn a_knob_before_a_manual_sbatch_is_applied_and_recorded() {
     )));
     let mut hand: Value = json(&by_hand_job.read("plan.json").replace(" (job)", ""));
     for knob in ["ISL", "STREAMING", "CONCURRENCY"] {
-        assert_eq!(hand["sources"]["chosen"]["variables"][knob]["in_job"], true, "{knob}");
-        hand["sources"]["chosen"]["variables"][knob].as_object_mut().unwrap().remove("in_job");
+        assert_eq!(hand["input"]["choices"]["variables"][knob]["in_job"], true, "{knob}");
+        hand["input"]["choices"]["variables"][knob].as_object_mut().unwrap().remove("in_job");
     }
     assert_eq!(hand, json(&std::fs::read_to_string(submitted.join("plan.json")).unwrap()));
 
@@ -175,7 +175,7 @@ fn a_workload_by_size_precision_and_scale_repeated() {
     assert_ne!(ids[0], ids[1], "independent jobs");
     let plan = json(&job(&lab, "tiny_16_4_auto_1-2", ids[1]).read("plan.json"));
     assert_eq!(
-        (&plan["deployments"][0]["gpus"], &plan["sources"]["chosen"]["scale"]["gpus"]),
+        (&plan["deployments"][0]["gpus"], &plan["input"]["choices"]["scale"]["gpus"]),
         (&2.into(), &2.into())
     );
     let said =

@@ -35,7 +35,7 @@ pub(crate) fn create(
         differs,
     });
     let receipt = Receipt::now(&file.name, file.summary.as_deref(), created_by, VERSION, members.collect());
-    let folder = jobs.first().map(|job| PathBuf::from(&job.plan.experiments)).unwrap_or_default();
+    let folder = jobs.first().map(|job| PathBuf::from(&job.plan.input.experiments)).unwrap_or_default();
     Suite::create(&folder, receipt, &file.text)
 }
 

@@ -149,9 +149,9 @@ fn offers(
     };
     let mut offers: Vec<Offer> = Vec::new();
     for gpu in gpus {
-        let chosen = Choices { gpu: gpu.clone(), ..planning::chosen(global) };
-        let plan = match planning::plan_file(global, site, file.clone(), chosen) {
-            Ok(planned) => planned.plan,
+        let chosen = Choices { gpu: gpu.clone(), ..planning::choices(global) };
+        let plan = match planning::plan_file(global, site, file, chosen) {
+            Ok(plan) => plan,
             Err(InputErrors(problems)) => {
                 errors.extend(problems);
                 continue;

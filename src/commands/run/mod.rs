@@ -13,12 +13,13 @@ use clap::Args;
 use super::export::ExportOption;
 use super::planning;
 use super::printer::Printer;
-use crate::deploy::{Place, ports, secrets};
+use crate::deploy::{Place, connection, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
 use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
+use crate::{prompts, weights};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -57,8 +58,8 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let recipe = args.recipe.as_deref().unwrap_or_default();
     let scale = args.scale.map(Scale::of);
     let chosen = Choices { scale, ..args.chosen(global) };
-    let plan = planning::plan_with(global, recipe, chosen)?.plan;
-    check(global, &plan)?;
+    let plan = planning::plan_with(global, recipe, chosen)?;
+    check(&plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
@@ -67,20 +68,20 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
 
 impl RunArgs {
     fn chosen(&self, global: &Global) -> Choices {
-        let mut chosen = planning::chosen(global);
+        let mut chosen = planning::choices(global);
         chosen.flags.extend(self.exports.flag());
         Choices { no_weights_check: self.no_weights_check, ..chosen }
     }
 }
 
 /// What this machine can check before anything is made.
-fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
+fn check(plan: &Plan) -> Result<(), InputErrors> {
     if !plan.forgives_weights() {
         // The run itself warns of what may be wrong.
-        planning::examine_weights(global, [plan])?;
+        weights::check::folders([plan])?;
     }
-    planning::check_connection(plan, true)?;
-    planning::check_prompts(plan)?;
+    connection::check(plan, true)?;
+    prompts::check::check(plan)?;
     for deployment in &plan.deployments {
         let pools = deployment.pools.iter().map(|pool| &pool.env);
         for env in std::iter::once(&deployment.env).chain(pools) {
@@ -94,7 +95,7 @@ fn check(global: &Global, plan: &Plan) -> Result<(), InputErrors> {
 fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::Result<Experiment> {
     let job = place.job().map(ToString::to_string);
     let experiment = Experiment::by_time(plan, job.as_deref().unwrap_or("local"), now)
-        .with_context(|| format!("cannot make an experiment directory in {}", plan.experiments))?;
+        .with_context(|| format!("cannot make an experiment directory in {}", plan.input.experiments))?;
     experiment.ensure(plan, None)?;
     Manifest::now(plan, job.as_deref(), "run").create(experiment.dir())?;
     Ok(experiment)
@@ -109,7 +110,7 @@ fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
         }
         if let Some(large) = plan.deployments.iter().find(|deployment| deployment.nodes > 1) {
             return Err(InputError::new(
-                &plan.recipe.file,
+                &plan.input.recipe.file,
                 format!("needs {} nodes, and this machine is one", large.nodes),
             )
             .key("deploy")

@@ -39,7 +39,7 @@ pub(super) fn run(
     let planned = submit::plan(global, &orders, base)?;
     let mut errors = Vec::new();
     for task in &planned {
-        if let Err(InputErrors(problems)) = check(global, &task.plan) {
+        if let Err(InputErrors(problems)) = check(&task.plan) {
             errors.extend(problems);
         }
     }

@@ -5,11 +5,10 @@ mod args;
 mod preview;
 mod submission;
 
-use serde_json::Value;
-
 use super::planning;
 use super::printer::Printer;
 use super::run::allocation;
+use crate::deploy::connection;
 use crate::document::{InputError, InputErrors};
 use crate::flags::Global;
 use crate::plan::choices::Choices;
@@ -18,6 +17,7 @@ use crate::render;
 use crate::site::SiteFile;
 use crate::slurm::options;
 use crate::workload::{self, Job, Order, Task};
+use crate::{prompts, weights};
 pub use args::SubmitArgs;
 use submission::Submission;
 
@@ -33,10 +33,10 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
     let mut base =
-        Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::chosen(global) };
+        Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::choices(global) };
     base.flags.extend(args.exports.flag());
     let tasks = plan(global, &orders, &base)?;
-    check(printer, global, args, &tasks, &options)?;
+    check(printer, args, &tasks, &options)?;
     let binary = planning::this_binary()?;
     let mut ready: Vec<Ready> = Vec::new();
     for job in jobs(printer, tasks) {
@@ -63,9 +63,9 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
 pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     workload::tasks(orders, &find::all(), base, &|file: &RecipeFile, chosen| {
-        let planned = planning::plan_file(global, &site, file.clone(), chosen)?;
-        planning::check_templates(&planned)?;
-        Ok(planned.plan)
+        let plan = planning::plan_file(global, &site, file, chosen)?;
+        render::check(&plan)?;
+        Ok(plan)
     })
 }
 
@@ -79,19 +79,11 @@ pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
 }
 
 /// What this machine can check before the jobs run.
-fn check(
-    printer: Printer,
-    global: &Global,
-    args: &SubmitArgs,
-    tasks: &[Task],
-    options: &[String],
-) -> Result<(), InputErrors> {
+fn check(printer: Printer, args: &SubmitArgs, tasks: &[Task], options: &[String]) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     for Task { plan, .. } in tasks {
-        let knobs = plan.resolved.get("knobs").and_then(Value::as_object);
-        for name in
-            options::exported(options).into_iter().filter(|name| knobs.is_some_and(|k| k.contains_key(*name)))
-        {
+        let exported = options::exported(options);
+        for name in exported.into_iter().filter(|name| plan.recipe.knobs.contains_key(*name)) {
             let error = InputError::new(
                 "--slurm-arg export",
                 format!("sets the knob {name}, which also names the experiment"),
@@ -102,14 +94,14 @@ fn check(
             continue;
         }
         let checks = [
-            planning::check_image(global, plan),
-            planning::check_connection(plan, false),
-            planning::check_prompts(plan),
+            weights::check::container_image(plan),
+            connection::check(plan, false),
+            prompts::check::check(plan),
         ];
         errors.extend(checks.into_iter().filter_map(Result::err).flat_map(|InputErrors(problems)| problems));
     }
     if !args.no_weights_check {
-        match planning::examine_weights(global, tasks.iter().map(|task| &task.plan)) {
+        match weights::check::folders(tasks.iter().map(|task| &task.plan)) {
             Ok(remarks) => remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}"))),
             Err(InputErrors(problems)) => errors.extend(problems),
         }

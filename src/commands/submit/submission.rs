@@ -168,7 +168,7 @@ async fn submit(
     options: &[String],
 ) -> anyhow::Result<(JobId, Experiment)> {
     let (plan, script) = (&ready.job.plan, ready.script.as_str());
-    let folder = Path::new(&plan.experiments);
+    let folder = Path::new(&plan.input.experiments);
     let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
     let is_new = !folder.exists();
     fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
