@@ -14,7 +14,7 @@ use crate::recipe::units::{MAX_RATE, Span};
 #[derive(Debug, Args)]
 pub(super) struct ArrivalArgs {
     /// Requests in flight: a number, or a list for one load point each [default: 1]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "open", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["rate", "rate_stages", "trace"], value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Vec<u32>,
     /// Arrivals per second (open loop) instead of a concurrency: a number, or a list for one load point each
     #[arg(long, value_name = "LIST", group = "open", value_delimiter = ',', value_parser = rate)]
@@ -43,7 +43,7 @@ pub(super) struct ArrivalArgs {
     #[arg(long, value_name = "N", group = "stop", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
     requests: Option<u64>,
     /// Stop after this many requests per unit of concurrency [default: 8]
-    #[arg(long, value_name = "K", group = "stop", conflicts_with = "open", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", group = "stop", conflicts_with_all = ["rate", "trace"], value_parser = clap::value_parser!(u32).range(1..))]
     requests_per_concurrency: Option<u32>,
     /// Send for this long [default with --rate: 60s]
     #[arg(long, value_name = "TIME", group = "stop")]

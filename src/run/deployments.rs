@@ -48,7 +48,10 @@ impl<'a> Deployments<'a> {
             if self.image.is_none() {
                 self.supervisor.during(Activity::Preparing, preflight::weights(session)).await?;
             }
-            session.events.emit(Event::Deploying { deployment: deployment.id.clone(), number, of });
+            // An endpoint that runs elsewhere is not deployed.
+            if !deployment.processes.is_empty() {
+                session.events.emit(Event::Deploying { deployment: deployment.id.clone(), number, of });
+            }
             let image = match &self.image {
                 Some(image) => image.clone(),
                 None => {
