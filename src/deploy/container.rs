@@ -23,6 +23,13 @@ pub struct JobImage {
     pub image: Option<String>,
 }
 
+impl JobImage {
+    /// The imported file, or the image as the site names it.
+    pub(super) fn file_or_reference(&self, container: &Container) -> String {
+        self.image.clone().unwrap_or_else(|| container.image.clone())
+    }
+}
+
 /// Makes the image ready on every node of the allocation. On this machine servers run bare, and nothing is to be done.
 /// Dropping the future ends the tools.
 ///
@@ -42,7 +49,7 @@ pub async fn prepare(
         let file = import(container, Path::new(folder), &logs.join("image.log"), events).await?;
         ready.image = Some(file.display().to_string());
     }
-    let image = ready.image.clone().unwrap_or_else(|| container.image.clone());
+    let image = ready.file_or_reference(container);
     if is_file(&image) {
         verify(Path::new(&image)).map_err(|problem| DeployError::Image {
             image: image.clone(),

@@ -15,7 +15,7 @@ use super::{DeployError, Place, Setup, log, ports, spawn};
 use crate::document::InputError;
 use crate::node::{self, PortQuery, Query, Report};
 use crate::plan::port_map::{self, NoPort, PortMap};
-use crate::plan::{Container, Deployment, Process};
+use crate::plan::{Deployment, Process};
 use crate::render::{self, Address, Addresses, Placed};
 use crate::slurm::srun;
 
@@ -32,21 +32,12 @@ pub struct Placement {
     /// Locks on ports of this machine, held as long as this lives.
     #[expect(dead_code, reason = "held, never read")]
     pub leases: ports::Leases,
-    /// Name of the container that was unpacked for the job.
-    pub container_name: Option<String>,
-    /// The imported image, when the site imports images.
-    pub imported: Option<String>,
 }
 
 impl Placement {
     /// The deployment with its addresses, as templates see it.
     pub fn placed<'a>(&'a self, setup: &Setup<'a>) -> Placed<'a> {
         Placed { plan: setup.plan, deployment: setup.deployment, addresses: &self.addresses }
-    }
-
-    /// The image processes run in.
-    pub fn image(&self, container: &Container) -> String {
-        self.imported.clone().unwrap_or_else(|| container.image.clone())
     }
 }
 
@@ -55,7 +46,7 @@ impl Placement {
 /// # Errors
 /// Too few nodes, nodes that do not answer, GPUs that are not there, no free port.
 pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placement, DeployError> {
-    let Setup { plan, deployment, place, folders, image, tokmark, .. } = setup;
+    let Setup { plan, deployment, place, folders, tokmark, .. } = setup;
     let nodes = place.nodes();
     if nodes.len() < deployment.nodes as usize {
         return Err(DeployError::TooFewNodes { have: nodes.len(), need: deployment.nodes });
@@ -114,8 +105,6 @@ pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placemen
         },
         visible,
         leases,
-        container_name: image.name.clone(),
-        imported: image.image.clone(),
     })
 }
 

@@ -7,8 +7,7 @@ use super::place::visible_gpus;
 use super::placement::Placement;
 use super::{Place, Setup};
 use crate::launcher::Role;
-use crate::plan::Process;
-use crate::plan::{Container, Deployment, Plan};
+use crate::plan::{Container, Deployment, Plan, Process};
 use crate::render::{Addresses, Spawn};
 use crate::site::ContainerRuntime;
 use crate::slurm::srun;
@@ -94,15 +93,15 @@ impl Start<'_> {
     }
 
     fn pyxis(&self, container: &Container) -> srun::Container {
-        let prepared = self.placement.container_name.clone();
+        let unpacked = self.setup.image.name.clone();
         let mut flags = container.options.clone();
         if !container.mount_home {
             flags.insert(0, "--no-container-mount-home".into());
         }
         srun::Container {
-            image: prepared.is_none().then(|| self.placement.image(container)),
+            image: unpacked.is_none().then(|| self.setup.image.file_or_reference(container)),
             // A step of its own beside those that run: joined, its mounts (and enroot's for MPI) would not apply.
-            name: prepared.map(|name| format!("{name}:no_exec")),
+            name: unpacked.map(|name| format!("{name}:no_exec")),
             mounts: mounts(self.setup.plan, &self.placement.addresses, &container.mounts),
             env: self.forwarded(container),
             flags,
@@ -136,7 +135,7 @@ impl Start<'_> {
             argv.extend(["--bind".into(), mount]);
         }
         argv.extend(container.options.iter().cloned());
-        argv.push(self.placement.image(container));
+        argv.push(self.setup.image.file_or_reference(container));
         if !self.role.unset.is_empty() {
             argv.push("env".into());
             argv.extend(self.role.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));

@@ -263,9 +263,11 @@ impl Supervisor {
         }
     }
 
-    /// Stops something while watching.
+    /// Stops servers while watching. What their watchers report later concerns nobody.
     pub(super) async fn stopping<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        self.watch(Activity::Stopping, work).await
+        let done = self.watch(Activity::Stopping, work).await;
+        self.state.attempt += 1;
+        done
     }
 
     async fn watch<T>(&mut self, activity: Activity, work: impl Future<Output = T>) -> Option<T> {
