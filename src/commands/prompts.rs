@@ -277,8 +277,9 @@ fn save(made: &Made, path: &std::path::Path) -> anyhow::Result<()> {
     }
     files::create_once_with(path, |mut out| match kind {
         "json" => {
-            let payloads =
-                made.each().map(|plan| (aiperf::session_id(made.phase, plan.id), made.body(&plan)));
+            let payloads = made.each().map(|plan| {
+                (aiperf::session_id(made.phase, plan.id), made.body(&plan).to_string().into_bytes())
+            });
             aiperf::write_inputs(out, payloads)
         }
         "jsonl" => made.each().try_for_each(|plan| {

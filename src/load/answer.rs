@@ -303,15 +303,18 @@ impl Content {
             self.inside_word.resize(choice + 1, false);
         }
         let Some(inside) = self.inside_word.get_mut(choice) else { return };
+        let (mut words, mut within) = (0, *inside);
         let mut letter = |space: bool| {
-            self.words += u64::from(!space && !*inside);
-            *inside = !space;
+            words += u64::from(!space & !within);
+            within = !space;
         };
         if text.is_ascii() {
-            text.iter().for_each(|byte| letter(matches!(byte, b'\t'..=b'\r' | b' ')));
+            text.iter().for_each(|byte| letter((*byte == b' ') | byte.wrapping_sub(b'\t').lt(&5)));
         } else {
             std::str::from_utf8(text).unwrap_or_default().chars().for_each(|c| letter(c.is_whitespace()));
         }
+        *inside = within;
+        self.words += words;
     }
 
     fn end_of_stream(&self, done: bool, strange_lines: u64) -> End {

@@ -44,7 +44,8 @@ pub fn request_body(point: &LoadPoint, model: &str, prompt: &PromptPlan) -> Vec<
         set(Extension::StreamOptions.key(), options.into());
     }
     merge(&mut body, &point.extra_body);
-    Value::Object(body).to_string().into_bytes()
+    // A map of strings and values can be written.
+    serde_json::to_vec(&body).unwrap_or_default()
 }
 
 /// The field that bounds the output. The completions endpoint knows one only.

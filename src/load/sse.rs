@@ -143,7 +143,12 @@ impl Parser {
             }
         }
         let rest = self.buffer.get(self.scanned..)?;
-        let Some(offset) = memchr::memchr2(b'\n', b'\r', rest) else {
+        let offset = match rest.first() {
+            // The blank line behind an event.
+            Some(b'\n' | b'\r') => Some(0),
+            _ => memchr::memchr2(b'\n', b'\r', rest),
+        };
+        let Some(offset) = offset else {
             self.scanned = self.buffer.len();
             return None;
         };
@@ -170,7 +175,7 @@ impl Parser {
             self.dispatched = true;
             return self.data.is_some();
         }
-        let colon = line.iter().position(|byte| *byte == b':');
+        let colon = if line.starts_with(b"data:") { Some(4) } else { memchr::memchr(b':', line) };
         let field = line.get(..colon.unwrap_or(line.len())).unwrap_or_default();
         let value = match colon {
             Some(at) if line.get(at + 1) == Some(&b' ') => start + at + 2,

@@ -6,13 +6,13 @@
 use super::stats::{Distribution, PERCENTILES};
 use std::collections::BTreeMap;
 
-/// Gaps shorter than this, about a second, are counted in an array; the rare longer ones in a map.
-const DENSE_US: usize = 1 << 20;
+/// Gaps shorter than this, about an eighth of a second, are counted in an array; the rare longer ones in a map.
+const DENSE_US: usize = 1 << 17;
 
 /// How often each gap occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// By µs; as long as the longest gap below [`DENSE_US`] made it, at most 8 MiB.
+    /// By µs; as long as the longest gap below [`DENSE_US`] made it, at most 1 MiB.
     dense: Vec<u64>,
     sparse: BTreeMap<u64, u64>,
     count: u64,

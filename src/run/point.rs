@@ -226,10 +226,10 @@ impl Driven {
 impl Measure {
     fn write_inputs(&self, dir: &Path, prompts: &Prompts) -> Result<(), PointError> {
         let requests = prompts.planned(&self.point);
-        let payloads = (0..requests).filter_map(|id| {
+        let payloads = (0..requests).map(|id| {
             let prompt = prompts.plan(Phase::Measure, id);
             let body = load::body::request_body(&self.point, &self.target.model, &prompt);
-            Some((aiperf::session_id(Phase::Measure, id), serde_json::from_slice(&body).ok()?))
+            (aiperf::session_id(Phase::Measure, id), body)
         });
         files::create_once_with(&dir.join("inputs.json"), |out| aiperf::write_inputs(out, payloads))?;
         Ok(())

@@ -415,7 +415,10 @@ fn inputs_are_written_as_aiperf_writes_them() {
     let theirs = fixture("vllm-chat", "inputs.json");
     let file: Value = serde_json::from_str(&theirs).expect("JSON");
     let sessions = file["data"].as_array().expect("sessions").iter().map(|session| {
-        (session["session_id"].as_str().expect("id").to_owned(), session["payloads"][0].clone())
+        (
+            session["session_id"].as_str().expect("id").to_owned(),
+            session["payloads"][0].to_string().into_bytes(),
+        )
     });
     let mut ours = Vec::new();
     aiperf::write_inputs(&mut ours, sessions).expect("write");

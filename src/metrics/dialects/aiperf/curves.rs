@@ -7,6 +7,8 @@
 //! AIPerf builds every curve as arrays. Here the instants at which anything changes are sorted once, those of requests and
 //! those of chunks apart, and a sweep over them gives every level at every instant; a figure is another sweep.
 
+use super::weighted::Weighted;
+
 /// One request as the curves see it; instants in µs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -44,19 +46,6 @@ impl Chunks {
     fn gaps_of(&self, span: u32) -> u32 {
         self.ends.get(span as usize).map_or(0, |(_, gaps)| *gaps)
     }
-}
-
-/// Time-weighted statistics of a curve over a window.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Weighted {
-    pub avg: f64,
-    pub min: f64,
-    pub max: f64,
-    pub p50: f64,
-    pub p90: f64,
-    pub p95: f64,
-    pub p99: f64,
-    pub std: f64,
 }
 
 /// Residues of cancelling rates below this part of the peak are rounding, not load.
@@ -127,14 +116,24 @@ struct ChunkChange {
     tokens_in_flight: f64,
 }
 
+/// The levels that follow every chunk, from an instant on.
+#[derive(Debug, Clone, Copy)]
+struct ChunkLevels {
+    at: f64,
+    decode_rate: f64,
+    decode_concurrency: f64,
+    tokens_in_flight: f64,
+}
+
 /// Everything that changes a level, in order. `F` gives the span of a number.
 pub(super) struct Timeline<'a, F> {
     span: F,
     /// With them, decode rate and tokens in flight follow every chunk; without, first tokens and ends alone.
     chunks: Option<&'a Chunks>,
     moments: Vec<Moment>,
-    changes: Vec<ChunkChange>,
-    peaks: Levels,
+    by_chunk: Vec<ChunkLevels>,
+    /// What lies below is rounding.
+    least: Levels,
 }
 
 impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
@@ -155,28 +154,20 @@ impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
             }
         }
         moments.sort_by(|a, b| a.at.total_cmp(&b.at));
-        // The chunks of a request are in order already: a merge sort has little to do.
-        changes.sort_by(|a, b| a.at.total_cmp(&b.at));
-        let mut timeline = Self { span, chunks, moments, changes, peaks: Levels::default() };
-        let mut peaks = Levels::default();
-        timeline.sweep(true, |_, levels| peaks.each(levels, |peak, level| *peak = peak.max(level.abs())));
-        timeline.peaks = peaks;
+        let (by_chunk, least) = (Vec::with_capacity(changes.len()), Levels::default());
+        let mut timeline = Self { span, chunks, moments, by_chunk, least };
+        timeline.merge(&in_order(&changes));
         timeline
     }
 
-    fn chunks(&self, span: u32) -> &[u64] {
-        self.chunks.map_or(&[], |chunks| chunks.of(span))
-    }
-
-    /// Shows the levels from each instant on at which any of them changes, in order; without `by_chunk`, decode rate and tokens
-    /// in flight are left alone.
-    fn sweep(&self, by_chunk: bool, mut see: impl FnMut(f64, &Levels)) {
-        let mut levels = Levels::default();
-        let mut moments = self.moments.iter().peekable();
-        let mut changes = if by_chunk { self.changes.iter() } else { [].iter() }.peekable();
+    /// Works out the levels that follow the chunks, and how large each level gets.
+    fn merge(&mut self, changes: &[ChunkChange]) {
+        let (mut levels, mut peaks, mut by_chunk) =
+            (Levels::default(), Levels::default(), std::mem::take(&mut self.by_chunk));
+        let (mut moments, mut changes) = (self.moments.iter().peekable(), changes.iter().peekable());
         loop {
             let at = match (moments.peek(), changes.peek()) {
-                (None, None) => return,
+                (None, None) => break,
                 (Some(moment), None) => moment.at,
                 (None, Some(change)) => change.at,
                 (Some(moment), Some(change)) => moment.at.min(change.at),
@@ -188,7 +179,62 @@ impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
                 levels.decode_rate += change.decode_rate;
                 levels.tokens_in_flight += change.tokens_in_flight;
             }
-            see(at, &levels);
+            peaks.each(&levels, |peak, level| *peak = peak.max(level.abs()));
+            if self.chunks.is_some() {
+                let Levels { decode_rate, decode_concurrency, tokens_in_flight, .. } = levels;
+                by_chunk.push(ChunkLevels { at, decode_rate, decode_concurrency, tokens_in_flight });
+            }
+        }
+        self.least.each(&peaks, |least, peak| *least = ROUNDING * peak);
+        for levels in &mut by_chunk {
+            if levels.decode_rate.abs() < self.least.decode_rate {
+                levels.decode_rate = 0.0;
+            }
+            if levels.tokens_in_flight.abs() < self.least.tokens_in_flight {
+                levels.tokens_in_flight = 0.0;
+            }
+        }
+        self.by_chunk = by_chunk;
+    }
+
+    fn chunks(&self, span: u32) -> &[u64] {
+        self.chunks.map_or(&[], |chunks| chunks.of(span))
+    }
+
+    /// Values and durations of what follows every chunk, over the parts of the window that are active.
+    fn chunk_parts(
+        &self,
+        (from, to): (f64, f64),
+        value: impl Fn(&Levels) -> f64,
+        active: impl Fn(&Levels) -> bool,
+    ) -> Vec<(f64, f64)> {
+        let mut parts = Vec::with_capacity(self.by_chunk.len() + 1);
+        let mut part = |since: f64, until: f64, levels: &Levels| {
+            let duration = until.min(to) - since.max(from);
+            if duration > 0.0 && active(levels) {
+                parts.push((value(levels), duration));
+            }
+        };
+        let first = self.by_chunk.first().map_or(to, |first| first.at);
+        part(from, first, &Levels::default());
+        let ends = self.by_chunk.iter().skip(1).map(|next| next.at).chain([to]);
+        for (levels, end) in self.by_chunk.iter().zip(ends) {
+            let ChunkLevels { at, decode_rate, decode_concurrency, tokens_in_flight } = *levels;
+            let levels = Levels { decode_rate, decode_concurrency, tokens_in_flight, ..Levels::default() };
+            part(at, end, &levels);
+        }
+        parts
+    }
+
+    /// Shows the levels from each instant on at which any of them changes, in order.
+    fn sweep(&self, mut see: impl FnMut(f64, &Levels)) {
+        let mut levels = Levels::default();
+        let mut moments = self.moments.iter().peekable();
+        while let Some(moment) = moments.next() {
+            self.apply(moment, &mut levels);
+            if moments.peek().is_none_or(|next| next.at > moment.at) {
+                see(moment.at, &levels);
+            }
         }
     }
 
@@ -264,8 +310,9 @@ impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
         if self.moments.is_empty() || to <= from {
             return Weighted::default();
         }
-        let mut rounding = self.peaks;
-        rounding.each(&self.peaks, |limit, peak| *limit = ROUNDING * peak);
+        if by_chunk && self.chunks.is_some() {
+            return Weighted::of(&self.chunk_parts((from, to), value, active));
+        }
         let mut parts: Vec<(f64, f64)> = Vec::new();
         let (mut since, mut levels, mut joined) = (from, Levels::default(), false);
         let mut part = |until: f64, levels: &Levels| {
@@ -282,11 +329,11 @@ impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
             }
             joined = is_active;
         };
-        self.sweep(by_chunk, |at, after| {
+        self.sweep(|at, after| {
             part(at, &levels);
             levels = *after;
-            levels.each(&rounding, |level, limit| {
-                if level.abs() < limit {
+            levels.each(&self.least, |level, least| {
+                if level.abs() < least {
                     *level = 0.0;
                 }
             });
@@ -323,6 +370,47 @@ fn add_changes(changes: &mut Vec<ChunkChange>, span: &Span, chunks: &[u64], gaps
     }
 }
 
+/// The changes by their instants: sorted into ranges of about four, then each range.
+fn in_order(changes: &[ChunkChange]) -> Vec<ChunkChange> {
+    let Some(first) = changes.first() else { return Vec::new() };
+    let (min, max) = changes.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), change| {
+        (min.min(change.at), max.max(change.at))
+    });
+    let ranges = changes.len() / 4 + 1;
+    let scale = if max > min { ranges as f64 / (max - min) } else { 0.0 };
+    // `as` saturates.
+    let range = |change: &ChunkChange| (((change.at - min) * scale) as usize).min(ranges - 1);
+    let mut ends = vec![0_usize; ranges];
+    changes.iter().for_each(|change| {
+        if let Some(count) = ends.get_mut(range(change)) {
+            *count += 1;
+        }
+    });
+    let mut total = 0;
+    for end in &mut ends {
+        total += *end;
+        *end = total;
+    }
+    let mut sorted = vec![*first; changes.len()];
+    let mut starts = ends;
+    for change in changes.iter().rev() {
+        let start = starts.get_mut(range(change));
+        if let Some(place) = start.and_then(|start| {
+            *start -= 1;
+            sorted.get_mut(*start)
+        }) {
+            *place = *change;
+        }
+    }
+    for (index, start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).copied().unwrap_or(changes.len());
+        if let Some(range) = sorted.get_mut(*start..end) {
+            range.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
+        }
+    }
+    sorted
+}
+
 impl Span {
     /// All but the first token spread over first token → end, per µs.
     fn decode_rate(&self) -> f64 {
@@ -346,73 +434,6 @@ impl Span {
 /// `tokens` over from → to, per µs; 0 when that takes no time.
 fn rate(from: f64, to: f64, tokens: f64) -> f64 {
     if to > from { tokens / (to - from) } else { 0.0 }
-}
-
-/// Values are sorted into so many ranges; only those that hold a percentile are put in order.
-const RANGES: usize = 1 << 10;
-
-impl Weighted {
-    /// From `(value, duration)` parts.
-    fn of(parts: &[(f64, f64)]) -> Self {
-        let (mut min, mut max, mut total, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
-        for (value, duration) in parts {
-            (min, max) = (min.min(*value), max.max(*value));
-            (total, sum) = (total + duration, sum + value * duration);
-        }
-        if parts.is_empty() {
-            return Self::default();
-        }
-        let avg = sum / total;
-        let scale = if max > min { RANGES as f64 / (max - min) } else { 0.0 };
-        // `as` saturates.
-        let range = |value: f64| (((value - min) * scale) as usize).min(RANGES - 1);
-        let (mut squares, mut durations) = (0.0, vec![0.0; RANGES]);
-        for (value, duration) in parts {
-            squares += duration * (value - avg) * (value - avg);
-            if let Some(sum) = durations.get_mut(range(*value)) {
-                *sum += duration;
-            }
-        }
-        let [p50, p90, p95, p99] = percentiles(parts, total, &durations, range);
-        Self { avg, min, max, p50, p90, p95, p99, std: (squares / total).sqrt() }
-    }
-}
-
-/// The first value, in order, at which the share of time so far reaches the percentile (searchsorted, left): p50, p90, p95,
-/// p99. `durations` is the time in each range, `range` the range of a value.
-fn percentiles(
-    parts: &[(f64, f64)],
-    total: f64,
-    durations: &[f64],
-    range: impl Fn(f64) -> usize,
-) -> [f64; 4] {
-    const SHARES: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
-    let last = durations.iter().rposition(|duration| *duration > 0.0).unwrap_or(0);
-    // The range in which each share is reached, and the time below it.
-    let reached = SHARES.map(|share| {
-        let mut below = 0.0;
-        for (index, duration) in durations.iter().enumerate().take(last) {
-            if (below + duration) / total >= share {
-                return (index, below);
-            }
-            below += duration;
-        }
-        (last, below)
-    });
-    let is_near = |value: f64| reached.iter().any(|(index, _)| *index == range(value));
-    let mut near: Vec<(f64, f64)> = parts.iter().copied().filter(|(value, _)| is_near(*value)).collect();
-    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    std::array::from_fn(|number| {
-        let (share, (index, mut elapsed)) = (SHARES[number], reached[number]);
-        let mut found = 0.0;
-        for (value, duration) in near.iter().filter(|(value, _)| range(*value) == index) {
-            (found, elapsed) = (*value, elapsed + duration);
-            if elapsed / total >= share {
-                break;
-            }
-        }
-        found
-    })
 }
 
 #[cfg(test)]
@@ -445,18 +466,18 @@ mod tests {
         with(&[(SPAN, &[10, 20, 30])], |curves| {
             let window = (0.0, 40.0);
             let over = |value: fn(&Levels) -> f64| curves.over(window, true, value);
-            let concurrency = over(CONCURRENCY);
+            let by_request = |value: fn(&Levels) -> f64| curves.over(window, false, value);
+            let concurrency = by_request(CONCURRENCY);
             assert_eq!(
                 (concurrency.min, concurrency.max, concurrency.p50, concurrency.p90),
                 (0.0, 1.0, 1.0, 1.0)
             );
             close(concurrency.avg, 30.0 / 40.0);
             close(concurrency.std, (0.75_f64 * 0.25).sqrt());
-            assert_eq!(concurrency, curves.over(window, false, CONCURRENCY));
             close(over(DECODE_RATE).avg, 8.0 / 40.0);
             close(over(DECODE_RATE).max, 4.0 / 10.0);
-            close(over(|levels| levels.prefill_rate).avg, 100.0 / 40.0);
-            close(over(|levels| levels.total_rate).avg, 108.0 / 40.0);
+            close(by_request(|levels| levels.prefill_rate).avg, 100.0 / 40.0);
+            close(by_request(|levels| levels.total_rate).avg, 108.0 / 40.0);
             // 100 tokens for 10 µs, 101 for 10, 105 for 10 (the last 4 arrive with the end), none for 10
             close(over(HELD).avg, (1000.0 + 1010.0 + 1050.0) / 40.0);
             close(over(HELD).max, 109.0);
@@ -472,7 +493,7 @@ mod tests {
     fn ends_come_before_starts_at_the_same_instant() {
         let after = Span { start: 30.0, first: None, end: 60.0, isl: 0.0, osl: 0.0 };
         with(&[(SPAN, &[10, 30]), (after, &[])], |curves| {
-            assert_eq!(curves.over((0.0, 60.0), true, CONCURRENCY).max, 1.0);
+            assert_eq!(curves.over((0.0, 60.0), false, CONCURRENCY).max, 1.0);
         });
     }
 
@@ -506,37 +527,14 @@ mod tests {
         });
     }
 
-    /// AIPerf's own way: all parts in order of their values.
-    fn sorted(mut parts: Vec<(f64, f64)>) -> Weighted {
-        parts.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let total: f64 = parts.iter().map(|(_, duration)| duration).sum();
-        let avg = parts.iter().map(|(value, duration)| value * duration).sum::<f64>() / total;
-        let squares: f64 = parts.iter().map(|(value, duration)| duration * (value - avg).powi(2)).sum();
-        let percentile = |share: f64| {
-            let mut elapsed = 0.0;
-            let reached = parts.iter().find(|(_, duration)| {
-                elapsed += duration;
-                elapsed / total >= share
-            });
-            reached.map_or(parts[parts.len() - 1].0, |(value, _)| *value)
-        };
-        let (p50, p90, p95, p99) = (percentile(0.50), percentile(0.90), percentile(0.95), percentile(0.99));
-        let (min, max) = (parts[0].0, parts[parts.len() - 1].0);
-        Weighted { avg, min, max, p50, p90, p95, p99, std: (squares / total).sqrt() }
-    }
-
     proptest! {
         #[test]
-        fn statistics_are_those_of_the_sorted_parts(
-            parts in prop::collection::vec((0..2_000_u32, 1..50_u32), 1..400),
-            scale in prop::sample::select(vec![1.0, 1e-7, 1e9]),
-        ) {
-            let parts: Vec<(f64, f64)> =
-                parts.iter().map(|(value, duration)| (f64::from(*value) * scale, f64::from(*duration))).collect();
-            let (got, want) = (Weighted::of(&parts), sorted(parts));
-            prop_assert_eq!((got.min, got.max), (want.min, want.max));
-            prop_assert_eq!([got.p50, got.p90, got.p95, got.p99], [want.p50, want.p90, want.p95, want.p99]);
-            prop_assert!((got.avg - want.avg).abs() <= 1e-9 * want.avg && (got.std - want.std).abs() <= 1e-6 * want.avg);
+        fn changes_come_in_order(instants in prop::collection::vec(prop_oneof![0..50_u32, any::<u32>()], 0..200)) {
+            let change = |at: &u32| ChunkChange { at: f64::from(*at), decode_rate: 0.0, tokens_in_flight: 0.0 };
+            let got: Vec<f64> = in_order(&instants.iter().map(change).collect::<Vec<_>>()).iter().map(|c| c.at).collect();
+            let mut want: Vec<f64> = instants.iter().map(|at| f64::from(*at)).collect();
+            want.sort_by(f64::total_cmp);
+            prop_assert_eq!(got, want);
         }
     }
 }

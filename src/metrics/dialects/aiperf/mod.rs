@@ -29,6 +29,7 @@ mod requests;
 mod tests;
 mod totals;
 mod values;
+mod weighted;
 
 pub use super::ExportContext;
 pub use inputs::write_inputs;

@@ -2,9 +2,10 @@
 //!
 //! A port of AIPerf 0.13 `metrics/accumulator.py`, `derived_latency.py` and the derived metrics of `metrics/types/*`.
 
-use super::curves::{Levels, Span, Timeline, Weighted};
+use super::curves::{Levels, Span, Timeline};
 use super::requests::{PhaseRequests, Request};
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest, counts_differ, osl_mismatch};
+use super::weighted::Weighted;
 use crate::metrics::record::ms;
 use crate::metrics::stats::{Distribution, PERCENTILES};
 use crate::metrics::summary::meets;
