@@ -258,7 +258,7 @@ mod tests {
         report
     }
 
-    /// Answers that arrived as the clock of this machine said 1000 s.
+    /// Answers that arrived when this machine's clock was at 1000 s.
     fn answer(reports: &[Report], stderr: &str, code: i32) -> Answer {
         let at = UNIX_EPOCH + Duration::from_secs(1000);
         let lines = reports.iter().map(|report| (at, serde_json::to_string(report).unwrap()));

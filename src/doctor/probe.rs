@@ -265,9 +265,9 @@ mod tests {
         let site = site(
             "[slurm]\nmem = \"0\"\n[gpus.h100]\nper_node = 4\nmem = \"9G\"\n[defaults.slurm]\ntime = \"00:05:00\"\n",
         );
-        let asked = directives(&site, Some("h100")).join(" ");
+        let requested = directives(&site, Some("h100")).join(" ");
         for part in ["--nodes=1", "--mem=9G", "--gres=gpu:4", "--exclusive", "--time=00:05:00"] {
-            assert!(asked.split(' ').any(|word| word == part), "{part} in {asked}");
+            assert!(requested.split(' ').any(|word| word == part), "{part} in {requested}");
         }
         assert!(!directives(&site, None).iter().any(|word| word.contains("gpu")));
     }

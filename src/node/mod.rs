@@ -87,7 +87,7 @@ pub struct Report {
     pub cuda_visible_devices: Option<String>,
     /// Its IPv4 addresses.
     pub addresses: Vec<Address>,
-    /// IPv4 address of the interface asked for; `None` if it has none, or the query names no interface.
+    /// IPv4 address of the interface in the query; `None` if it has none, or the query names no interface.
     pub address: Option<String>,
     /// First IPv4 address of each name in the query; `None` for a name it cannot resolve.
     pub resolved: BTreeMap<String, Option<String>>,

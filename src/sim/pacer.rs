@@ -19,11 +19,11 @@ pub(super) struct Pacer {
 impl Pacer {
     /// Starts the thread; it ends when the pacer is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
-        let (deadlines, asked) = channel::<Instant>();
+        let (deadlines, received) = channel::<Instant>();
         let rung = Arc::new(Notify::new());
         let bell = Arc::clone(&rung);
         std::thread::Builder::new().name("tokmark-sim-pacer".into()).spawn(move || {
-            for deadline in asked {
+            for deadline in received {
                 std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
                 bell.notify_one();
             }

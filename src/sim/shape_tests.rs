@@ -99,8 +99,8 @@ fn normal(nth: u64, purpose: u64, mean: f64, stddev: f64) -> u32 {
     (mean + stddev * (sum - 6.0)).round().max(1.0) as u32
 }
 
-/// As asked for: 200 ± 20 and 100 ± 10 tokens.
-fn asked(nth: u64) -> (u32, u32) {
+/// Requested lengths: 200 ± 20 and 100 ± 10 tokens.
+fn requested(nth: u64) -> (u32, u32) {
     (normal(nth, 1, 200.0, 20.0), normal(nth, 2, 100.0, 10.0))
 }
 
@@ -152,7 +152,7 @@ fn rises(earlier: f64, later: f64, percent: f64) {
 
 #[test]
 fn a10g_rises_peaks_and_is_over_saturated_at_200() {
-    for (title, lengths) in [("as asked for", asked as Lengths), ("as answered", answered)] {
+    for (title, lengths) in [("as requested", requested as Lengths), ("as answered", answered)] {
         let points = a10g(lengths, u64::MAX, WINDOWS_US);
         print_beside_published(title, &points);
         let rate = points.each_ref().map(Measured::tokens_per_s);
@@ -171,7 +171,7 @@ fn a10g_rises_peaks_and_is_over_saturated_at_200() {
 #[test]
 fn a10g_counted_to_the_last_request_keeps_its_plateau() {
     // The fall is in the counting: with 5 requests for each in flight, all of them waited for, there is none.
-    let points = a10g(asked, 5, u64::MAX);
+    let points = a10g(requested, 5, u64::MAX);
     print_beside_published("all requests", &points);
     let rate = points.each_ref().map(Measured::tokens_per_s);
     for pair in rate[..4].windows(2) {

@@ -66,8 +66,8 @@ mod tests {
             ),
             ("Welcome\n", &[]),
         ];
-        for (said, expected) in table {
-            assert_eq!(parse_mpi(said), expected, "{said}");
+        for (output, expected) in table {
+            assert_eq!(parse_mpi(output), expected, "{output}");
         }
     }
 

@@ -150,9 +150,9 @@ mod tests {
             (&[], &[""], "not an option of sbatch"),
             (&[], &["=5"], "not an option of sbatch"),
         ];
-        for (named, raw, said) in table {
+        for (named, raw, expected) in table {
             let error = given(named, raw).unwrap_err();
-            assert!(error.contains(said), "{said} in {error}");
+            assert!(error.contains(expected), "{expected} in {error}");
         }
         let error = given(&[], &["wrap=x", "hold", "hold"]).unwrap_err();
         assert!(error.contains("wrap") && error.contains("given twice"), "{error}");

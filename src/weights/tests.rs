@@ -1,4 +1,4 @@
-//! Folders that are whole or not: a small model is written, one thing about it is changed, and what is said of it is read.
+//! Each test writes a small model folder, changes one thing in it, and compares the findings.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
