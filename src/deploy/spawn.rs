@@ -1,4 +1,4 @@
-//! Starting one process, as a child here or a step in the allocation.
+//! Starts one process, as a child here or a step in the allocation.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -126,7 +126,7 @@ impl Watched {
         self.logs.iter().map(|(path, start)| Follow::new(path, *start)).collect()
     }
 
-    /// An end that nobody asked for, with the last lines of the log that tells most: of several tasks the one that wrote last.
+    /// The error of an unexpected end, with the last lines of the most telling log: of several tasks the one that wrote last.
     fn died(&self, status: &str) -> DeployError {
         let written = |path: &PathBuf| std::fs::metadata(path).ok().filter(|m| m.len() > 0)?.modified().ok();
         let tasks = self.logs.iter().skip(1).map(|(path, _)| path);

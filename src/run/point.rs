@@ -46,7 +46,7 @@ pub struct Measure {
 /// How a load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadEnd {
-    /// It was told to stop before its own end.
+    /// It was stopped before its own end.
     pub cut: bool,
     /// Requests lost their connection, or it was given up.
     pub lost: bool,
@@ -66,7 +66,7 @@ impl LoadEnd {
 pub enum Cut {
     /// A server died.
     ServerDied,
-    /// A signal asked for the end.
+    /// A signal arrived.
     Interrupted,
     /// The endpoint does not listen any more, though no server was seen to end.
     Unreachable,
@@ -85,7 +85,7 @@ pub struct Driven {
 /// Why a point gave no summary.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// What was asked for cannot be sent, or not to this server.
+    /// The load point cannot be sent, or not to this server.
     #[error(transparent)]
     Input(#[from] InputErrors),
     /// The load engine.

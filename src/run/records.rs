@@ -77,7 +77,7 @@ impl RecordWriter {
         Ok(Self { shared, flusher, path: path.to_owned() })
     }
 
-    /// Takes a record. What goes wrong is told by [`RecordWriter::close`].
+    /// Takes a record. [`RecordWriter::close`] returns what went wrong.
     pub(super) fn write(&self, record: &RequestRecord) {
         let mut state = self.shared.state();
         let before = state.buffer.len();

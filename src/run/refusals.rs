@@ -65,7 +65,7 @@ mod tests {
     use crate::load::testing::{Server, good, point, whole};
     use crate::metrics::Rating;
 
-    /// What was POSTed; the model list is asked for as well.
+    /// What was POSTed; GET requests of the model list are left out.
     fn posted(server: &Server) -> Vec<(String, String)> {
         server.received().requests.iter().filter(|(_, body)| !body.is_empty()).cloned().collect()
     }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!((summary.requests.completed, summary.dropped_extensions.len()), (2, 1));
         assert_eq!(summary.dropped_extensions[0].field, "ignore_eos");
         let sent = posted(&server);
-        assert_eq!(sent.len(), 4, "asked twice, then the load");
+        assert_eq!(sent.len(), 4, "two probes, then the load");
         assert!(
             sent[2..].iter().all(|(_, body)| !body.contains("ignore_eos") && body.contains("min_tokens"))
         );

@@ -82,7 +82,7 @@ pub(super) enum Action {
     Wait(Timer, Duration),
 }
 
-/// Grace of the servers once Slurm has told a job to end. It kills what is left after KillWait, 30 s by default and
+/// Grace of the servers once Slurm ends a job. Slurm kills what is left after KillWait, 30 s by default and
 /// shorter on many sites, and the end must be written before.
 const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
 
@@ -263,7 +263,7 @@ impl Supervisor {
         }
     }
 
-    /// Stops servers while watching. What their watchers report later concerns nobody.
+    /// Stops servers while watching. Later reports of their watchers are ignored.
     pub(super) async fn stopping<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let done = self.watch(Activity::Stopping, work).await;
         self.state.attempt += 1;
@@ -292,7 +292,7 @@ impl Supervisor {
         done
     }
 
-    /// Whether a signal asked for the end.
+    /// Whether a signal has arrived.
     pub(super) fn is_interrupted(&mut self) -> bool {
         self.catch_up();
         self.state.signalled
@@ -312,7 +312,7 @@ impl Supervisor {
         }
     }
 
-    /// The failure of the whole run. Servers that failed while a signal asked for the end did so because of it.
+    /// The failure of the whole run. If a signal arrived too, it explains why servers failed.
     pub(super) async fn conclude(&mut self, failure: Option<RunError>) -> Option<RunError> {
         let servers_failed = matches!(failure, Some(RunError::Deploy(_)));
         self.settle(Notice::RunEnded { servers_failed }).await;
