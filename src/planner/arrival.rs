@@ -1,7 +1,7 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
 
 use super::parsed::Parsed;
-use super::stages::{Staged, staged};
+use super::stages::ramp;
 use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, Spacing, Stop};
@@ -19,9 +19,11 @@ pub(super) fn arrival(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Arrival
         return Ok(Arrival::Trace { limit: limit(load, parsed)? });
     }
     if let Some(stages) = &load.stages {
-        return match staged(load, stages, parsed)? {
-            Staged::Concurrency(ramp) => Ok(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
-            Staged::Rate(ramp) => open(load, Level::Ramp(ramp), parsed),
+        let ramp = ramp(load, stages, parsed)?;
+        let by_rate = stages.first().is_some_and(|stage| stage.rate.is_some());
+        return match by_rate {
+            true => open(load, Level::Ramp(ramp), parsed),
+            false => Ok(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
         };
     }
     match (&load.rate, &load.concurrency) {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::arrival;
 use super::matrix::{combination_id, product};
 use super::parsed::Parsed;
-use super::prompts::{self, Asked, Said};
+use super::prompts::{self, PromptKeys, ResolvedPrompts};
 use super::sections::RequestKeys;
 use crate::document::{InputError, InputErrors};
 use crate::plan::{Endpoint, LoadPoint, MaxTokensField, Slo, point_id};
@@ -87,12 +87,14 @@ fn point(
     parsed: &Parsed<'_>,
     model_folder: Option<String>,
 ) -> Result<LoadPoint, InputErrors> {
-    let sent = prompts::said(&asked(load, request, parsed, model_folder), &|key, problem| {
-        parsed.at(&format!("load.{key}"), problem)
-    });
+    let sent =
+        prompts::resolve_prompts(&prompt_keys(load, request, parsed, model_folder), &|key, problem| {
+            parsed.at(&format!("load.{key}"), problem)
+        });
     let arrival = arrival::arrival(load, parsed);
     let ends = arrival.as_ref().ok().map(|arrival| arrival::ends(load, arrival, parsed));
-    let (Ok(Said { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&sent, &arrival, &ends) else {
+    let (Ok(ResolvedPrompts { isl, osl, prompts }), Ok(arrival), Some(Ok(ends))) = (&sent, &arrival, &ends)
+    else {
         let errors = sent.err().into_iter().chain(arrival.err()).chain(ends.and_then(Result::err));
         return Err(InputErrors(errors.flatten().collect()));
     };
@@ -147,14 +149,14 @@ fn time_limits(load: &LoadSection, parsed: &Parsed<'_>) -> Result<(), InputError
 }
 
 /// The keys about lengths and prompts.
-fn asked<'a>(
+fn prompt_keys<'a>(
     load: &'a LoadSection,
     request: &RequestKeys,
     parsed: &'a Parsed<'_>,
     model_folder: Option<String>,
-) -> Asked<'a> {
+) -> PromptKeys<'a> {
     let one = |value: &Option<OneOrMany>| value.as_ref().and_then(|many| many.0.first().copied());
-    Asked {
+    PromptKeys {
         isl: one(&load.isl),
         isl_stddev: load.isl_stddev.unwrap_or(0),
         osl: one(&load.osl),

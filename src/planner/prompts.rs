@@ -1,4 +1,4 @@
-//! From the keys of `[load]` that say what is sent to a [`PromptSpec`] and lengths, with every mistake found on the way.
+//! Prompts and lengths of a load point from the keys of `[load]`, with every mistake found on the way.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ use crate::recipe::prompts::{
 /// Turns of a conversation when nothing says so.
 const TURNS: u32 = 4;
 
-/// What was asked for, as written. Keys below are those of `[load]`.
+/// The keys of `[load]` about prompts and lengths.
 #[derive(Debug, Clone, Default)]
-pub struct Asked<'a> {
+pub struct PromptKeys<'a> {
     /// `isl`
     pub isl: Option<u32>,
     /// `isl_stddev`
@@ -38,9 +38,9 @@ pub struct Asked<'a> {
     pub model_folder: Option<String>,
 }
 
-/// What a load point sends.
+/// The prompts of a load point and their lengths.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub struct ResolvedPrompts {
     /// Prompt length; 0 where a file decides.
     pub isl: Length,
     /// Output length; 0 where a file decides.
@@ -52,19 +52,19 @@ pub struct Said {
 /// Names the place of a key that is wrong.
 pub type At<'a> = &'a dyn Fn(&str, String) -> InputError;
 
-/// What `asked` comes to.
+/// Prompts and lengths from their keys.
 ///
 /// # Errors
 /// Every mistake there is.
-pub fn said(asked: &Asked<'_>, at: At<'_>) -> Result<Said, Vec<InputError>> {
+pub fn resolve_prompts(keys: &PromptKeys<'_>, at: At<'_>) -> Result<ResolvedPrompts, Vec<InputError>> {
     let mut errors = Vec::new();
-    let section = &asked.prompts;
-    let source = source(asked, at, &mut errors);
-    let (isl, osl, mix) = lengths(asked, &source, at, &mut errors);
+    let section = &keys.prompts;
+    let source = source(keys, at, &mut errors);
+    let (isl, osl, mix) = lengths(keys, &source, at, &mut errors);
     let conversation =
-        section.conversation.as_ref().map(|section| conversation(section, asked, isl, at, &mut errors));
+        section.conversation.as_ref().map(|section| conversation(section, keys, isl, at, &mut errors));
     let prefix = section.prefix.as_ref().map(|section| prefix(section, at, &mut errors)).unwrap_or_default();
-    let is_chat = asked.endpoint.unwrap_or(Endpoint::Chat) == Endpoint::Chat;
+    let is_chat = keys.endpoint.unwrap_or(Endpoint::Chat) == Endpoint::Chat;
     let is_synthetic = matches!(source, PromptKind::Synthetic(_));
     let token_ids = section.token_ids.unwrap_or(false);
     let mut clash = |key: &str, found: &str, expected: &str| {
@@ -111,7 +111,7 @@ pub fn said(asked: &Asked<'_>, at: At<'_>) -> Result<Said, Vec<InputError>> {
         return Err(errors);
     }
     let prompts = PromptSpec {
-        tokenizer: tokenizer(asked),
+        tokenizer: tokenizer(keys),
         source,
         mix,
         token_ids,
@@ -121,37 +121,37 @@ pub fn said(asked: &Asked<'_>, at: At<'_>) -> Result<Said, Vec<InputError>> {
         conversation,
         reset_cache: section.reset_cache.clone(),
     };
-    Ok(Said { isl, osl, prompts })
+    Ok(ResolvedPrompts { isl, osl, prompts })
 }
 
-fn tokenizer(asked: &Asked<'_>) -> TokenizerSpec {
-    match (asked.prompts.tokenizer.as_deref(), &asked.model_folder) {
+fn tokenizer(keys: &PromptKeys<'_>) -> TokenizerSpec {
+    match (keys.prompts.tokenizer.as_deref(), &keys.model_folder) {
         (Some("builtin"), _) | (None, None) => TokenizerSpec::Builtin,
         (Some("o200k_harmony"), _) => TokenizerSpec::O200kHarmony,
-        (Some(path), _) => TokenizerSpec::File { path: absolute(path, asked) },
+        (Some(path), _) => TokenizerSpec::File { path: absolute(path, keys) },
         (None, Some(folder)) => TokenizerSpec::Model { folder: folder.clone() },
     }
 }
 
 /// A job runs in another folder than the one it was submitted from.
-fn absolute(path: &str, asked: &Asked<'_>) -> String {
-    let joined = asked.folder.map_or_else(|| Path::new(path).to_owned(), |folder| folder.join(path));
+fn absolute(path: &str, keys: &PromptKeys<'_>) -> String {
+    let joined = keys.folder.map_or_else(|| Path::new(path).to_owned(), |folder| folder.join(path));
     std::path::absolute(&joined).unwrap_or(joined).display().to_string()
 }
 
-fn source(asked: &Asked<'_>, at: At<'_>, errors: &mut Vec<InputError>) -> PromptKind {
-    if asked.prompts.dataset.is_some() && asked.prompts.trace.is_some() {
+fn source(keys: &PromptKeys<'_>, at: At<'_>, errors: &mut Vec<InputError>) -> PromptKind {
+    if keys.prompts.dataset.is_some() && keys.prompts.trace.is_some() {
         errors.push(
             at("prompts.trace", "found beside prompts.dataset".into())
                 .expected("one of them: whose words, or whose lengths and arrivals"),
         );
     }
-    let of_dataset = asked.prompts.dataset.as_ref().and_then(|section| dataset(section, asked, at, errors));
-    let of_trace = asked.prompts.trace.as_ref().and_then(|section| trace(section, asked, at, errors));
+    let of_dataset = keys.prompts.dataset.as_ref().and_then(|section| dataset(section, keys, at, errors));
+    let of_trace = keys.prompts.trace.as_ref().and_then(|section| trace(section, keys, at, errors));
     match (of_dataset, of_trace) {
         (Some(dataset), _) => PromptKind::Dataset(dataset),
         (None, Some(trace)) => PromptKind::Trace(trace),
-        (None, None) => PromptKind::Synthetic(asked.prompts.style.unwrap_or_default()),
+        (None, None) => PromptKind::Synthetic(keys.prompts.style.unwrap_or_default()),
     }
 }
 
@@ -177,7 +177,7 @@ fn kind_and_path<K: Copy>(
 
 fn dataset(
     section: &DatasetSection,
-    asked: &Asked<'_>,
+    keys: &PromptKeys<'_>,
     at: At<'_>,
     errors: &mut Vec<InputError>,
 ) -> Option<Dataset> {
@@ -193,17 +193,17 @@ fn dataset(
     }
     Some(Dataset {
         kind,
-        path: absolute(&path, asked),
+        path: absolute(&path, keys),
         min_tokens: section.min_tokens,
         max_tokens: section.max_tokens,
         dedupe: section.dedupe.unwrap_or(true),
-        own_lengths: asked.osl.is_none(),
+        own_lengths: keys.osl.is_none(),
     })
 }
 
 fn trace(
     section: &TraceSection,
-    asked: &Asked<'_>,
+    keys: &PromptKeys<'_>,
     at: At<'_>,
     errors: &mut Vec<InputError>,
 ) -> Option<Trace> {
@@ -220,7 +220,7 @@ fn trace(
     }
     Some(Trace {
         kind,
-        path: absolute(&path, asked),
+        path: absolute(&path, keys),
         speedup,
         start_s: section.start.map_or(0.0, |span| span.seconds()),
         max_isl: section.max_isl,
@@ -230,16 +230,16 @@ fn trace(
 }
 
 fn lengths(
-    asked: &Asked<'_>,
+    keys: &PromptKeys<'_>,
     source: &PromptKind,
     at: At<'_>,
     errors: &mut Vec<InputError>,
 ) -> (Length, Length, Vec<WeightedShape>) {
     let nothing = (Length::fixed(0), Length::fixed(0), Vec::new());
     let given = |key: &'static str, set: bool| set.then_some(key);
-    let isl_keys = [given("isl", asked.isl.is_some()), given("isl_stddev", asked.isl_stddev > 0)];
-    let osl_keys = [given("osl", asked.osl.is_some()), given("osl_stddev", asked.osl_stddev > 0)];
-    let both = [given("length_range", asked.range.is_some()), given("mix", !asked.mix.is_empty())];
+    let isl_keys = [given("isl", keys.isl.is_some()), given("isl_stddev", keys.isl_stddev > 0)];
+    let osl_keys = [given("osl", keys.osl.is_some()), given("osl_stddev", keys.osl_stddev > 0)];
+    let both = [given("length_range", keys.range.is_some()), given("mix", !keys.mix.is_empty())];
     let mut beside = |keys: &[Option<&str>], what: &str| {
         for key in keys.iter().flatten() {
             errors.push(
@@ -255,37 +255,37 @@ fn lengths(
         }
         PromptKind::Dataset(_) => {
             beside(&[&isl_keys[..], &both[1..]].concat(), "prompts.dataset");
-            let osl = asked.osl.map_or(Length::fixed(0), |osl| Length::normal(osl, asked.osl_stddev));
-            return (Length::fixed(0), ranged(osl, asked.range, at, errors), Vec::new());
+            let osl = keys.osl.map_or(Length::fixed(0), |osl| Length::normal(osl, keys.osl_stddev));
+            return (Length::fixed(0), ranged(osl, keys.range, at, errors), Vec::new());
         }
-        // The file that decides was not said in full, which was told.
-        PromptKind::Synthetic(_) if asked.prompts.dataset.is_some() || asked.prompts.trace.is_some() => {
+        // The file that decides is incomplete, which is an error above.
+        PromptKind::Synthetic(_) if keys.prompts.dataset.is_some() || keys.prompts.trace.is_some() => {
             return nothing;
         }
-        PromptKind::Synthetic(_) if !asked.mix.is_empty() => {
+        PromptKind::Synthetic(_) if !keys.mix.is_empty() => {
             beside(&[&isl_keys[..], &osl_keys].concat(), "mix");
         }
         PromptKind::Synthetic(_) => {}
     }
     let shape =
         |(isl, isl_stddev): (u32, u32), (osl, osl_stddev): (u32, u32), errors: &mut Vec<InputError>| {
-            let isl = ranged(Length::normal(isl, isl_stddev), asked.range, at, errors);
-            (isl, ranged(Length::normal(osl, osl_stddev), asked.range, at, errors))
+            let isl = ranged(Length::normal(isl, isl_stddev), keys.range, at, errors);
+            (isl, ranged(Length::normal(osl, osl_stddev), keys.range, at, errors))
         };
-    if asked.mix.is_empty() {
-        let (Some(isl), Some(osl)) = (asked.isl, asked.osl) else {
-            for (key, value) in [("isl", asked.isl), ("osl", asked.osl)] {
+    if keys.mix.is_empty() {
+        let (Some(isl), Some(osl)) = (keys.isl, keys.osl) else {
+            for (key, value) in [("isl", keys.isl), ("osl", keys.osl)] {
                 if value.is_none() {
                     errors.push(at(key, "missing".into()).expected("a number of tokens, or a list of them"));
                 }
             }
             return nothing;
         };
-        let (isl, osl) = shape((isl, asked.isl_stddev), (osl, asked.osl_stddev), errors);
+        let (isl, osl) = shape((isl, keys.isl_stddev), (osl, keys.osl_stddev), errors);
         return (isl, osl, Vec::new());
     }
     let mut shapes = Vec::new();
-    for (number, one) in asked.mix.iter().enumerate() {
+    for (number, one) in keys.mix.iter().enumerate() {
         let weight = one.weight.unwrap_or(1.0);
         let (isl_stddev, osl_stddev) = (one.isl_stddev.unwrap_or(0), one.osl_stddev.unwrap_or(0));
         let (isl, osl) = shape((one.isl, isl_stddev), (one.osl, osl_stddev), errors);
@@ -340,7 +340,7 @@ fn ranged(length: Length, range: Option<RangeSection>, at: At<'_>, errors: &mut 
 
 fn conversation(
     section: &ConversationSection,
-    asked: &Asked<'_>,
+    keys: &PromptKeys<'_>,
     isl: Length,
     at: At<'_>,
     errors: &mut Vec<InputError>,
@@ -353,7 +353,7 @@ fn conversation(
         Some(mean) => Length::normal(mean, section.turn_isl_stddev.unwrap_or(0)),
         None => isl,
     };
-    if let (Some(most), Some(first)) = (section.max_context, asked.isl.max(asked.osl))
+    if let (Some(most), Some(first)) = (section.max_context, keys.isl.max(keys.osl))
         && most < first
     {
         errors.push(

@@ -5,21 +5,12 @@ use crate::document::InputError;
 use crate::plan::{Ramp, Stage};
 use crate::recipe::{LoadSection, StageSection};
 
-/// What changes over time.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Staged {
-    /// Requests in flight.
-    Concurrency(Ramp),
-    /// Arrivals per second.
-    Rate(Ramp),
-}
-
-/// The ramp of `load`, which has `stages`.
-pub(super) fn staged(
+/// The ramp of `load`, which has `stages`: of the rate if the first stage has one, else of the concurrency.
+pub(super) fn ramp(
     load: &LoadSection,
     stages: &[StageSection],
     parsed: &Parsed<'_>,
-) -> Result<Staged, Vec<InputError>> {
+) -> Result<Ramp, Vec<InputError>> {
     let mut errors = Vec::new();
     let Some(first) = stages.first() else {
         return Err(vec![parsed.at("load.stages", "found an empty list").expected("one stage or more")]);
@@ -85,5 +76,5 @@ pub(super) fn staged(
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(if by_rate { Staged::Rate(ramp) } else { Staged::Concurrency(ramp) })
+    Ok(ramp)
 }
