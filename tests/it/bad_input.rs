@@ -471,7 +471,7 @@ fn bad_assignments() {
     );
     says!(run(&good(), &["--set", "load.concurency=3"]),
 "error: --set load.concurency=3: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
   next: did you mean `concurrency`?"
 );
     says!(
@@ -515,7 +515,7 @@ fn a_knob_for_a_key_that_is_none() {
     house.is_untouched();
     says!(end.stderr,
 "error: $CONCURRENCY: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
   next: did you mean `concurrency`?"
 );
 }
