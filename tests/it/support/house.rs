@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use super::eventually;
+use super::{eventually, eventually_within};
 
 /// A test's own folder and the tokmark in it.
 pub(crate) struct House {
@@ -120,7 +121,8 @@ impl House {
     ) -> End {
         let mut command = self.tokmark(args);
         command.envs(env.iter().copied());
-        Running::of(command).finish()
+        // Whole measurements are among them, which take minutes on a busy machine.
+        Running::of(command).finish_within(Duration::from_secs(600))
     }
 
     /// Runs a `tokmark` that must end with exit code 2 and leave nothing behind; gives its stderr with `HOUSE` for the
@@ -241,8 +243,13 @@ impl Running {
 
     /// Waits for its end, which is near.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> End {
-        let status = eventually("the end of a tokmark", || self.child.try_wait().unwrap());
+    pub(crate) fn finish(self) -> End {
+        self.finish_within(Duration::from_secs(120))
+    }
+
+    #[track_caller]
+    fn finish_within(mut self, limit: Duration) -> End {
+        let status = eventually_within(limit, "the end of a tokmark", || self.child.try_wait().unwrap());
         End {
             code: status.code(),
             stdout: std::fs::read_to_string(self.out.path()).unwrap(),

@@ -8,7 +8,7 @@ pub(crate) mod house;
 mod wait;
 pub(crate) mod weights;
 
-pub(crate) use wait::eventually;
+pub(crate) use wait::{eventually, eventually_within};
 
 /// A folder that drives the tools in `tests/it/support/fake-slurm`; its files are described in `fake.bash` there.
 pub(crate) struct FakeSlurm {
