@@ -29,8 +29,14 @@ pub struct ExportArgs {
     /// Load points, by the names of their folders [default: all]
     #[arg(value_name = "POINT")]
     points: Vec<String>,
-    /// Format to write (repeatable)
-    #[arg(long = "as", value_name = "FORMAT", required = true, value_delimiter = ',')]
+    /// Format to write: aiperf, genai-perf, vllm or vllm-bench (repeatable)
+    #[arg(
+        long = "as",
+        value_name = "FORMAT",
+        required = true,
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     formats: Vec<ExportFormat>,
     /// Print what was written as JSON
     #[arg(long)]
@@ -43,8 +49,8 @@ pub struct ExportArgs {
 /// `--export` of the verbs that run recipes.
 #[derive(Debug, Default, Args)]
 pub struct ExportOption {
-    /// Also write the results in this format, beside AIPerf's (repeatable)
-    #[arg(long = "export", value_name = "FORMAT", value_delimiter = ',')]
+    /// Also write the results as genai-perf, vllm or vllm-bench (repeatable)
+    #[arg(long = "export", value_name = "FORMAT", value_delimiter = ',', hide_possible_values = true)]
     formats: Vec<ExportFormat>,
 }
 
