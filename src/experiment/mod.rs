@@ -132,7 +132,12 @@ impl Experiment {
     /// Reads `plan.json`.
     pub fn plan(&self) -> std::io::Result<Plan> {
         let text = fs::read_to_string(self.path("plan.json"))?;
-        serde_json::from_str(&text)
-            .map_err(|error| std::io::Error::other(format!("{}: {error}", self.path("plan.json").display())))
+        serde_json::from_str(&text).map_err(|error| {
+            let file = self.path("plan.json");
+            std::io::Error::other(format!(
+                "{}: not a plan of this version: {error}; read it with the tokmark that made it",
+                file.display()
+            ))
+        })
     }
 }
