@@ -175,9 +175,10 @@ fn choose_gpu(
         }
     };
     if !in_recipe.is_empty() && !in_recipe.contains(&gpu.as_str()) {
+        let source = if asked.is_some() { String::new() } else { format!(" ({origin})") };
         return Err(InputError::new(
             file.document.at("gpu"),
-            format!("nothing for GPU type {gpu:?} ({origin})"),
+            format!("nothing for GPU type {gpu:?}{source}"),
         )
         .key(format!("gpu.{gpu}"))
         .expected(format!("one of {}", in_recipe.join(", ")))

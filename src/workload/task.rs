@@ -186,7 +186,6 @@ fn located(order: &Order, mut error: InputError) -> InputError {
     let file = order.origin.split(':').next().unwrap_or_default();
     if !file.is_empty() && !error.origin.starts_with(file) {
         error.origin = format!("{}: {}", order.origin, error.origin);
-        error.problem = error.problem.replace("(--gpu)", "(the job's)");
     }
     error
 }

@@ -133,7 +133,7 @@ fn an_unknown_gpu_type() {
 fn a_recipe_without_a_value_for_the_chosen_gpu() {
     says!(
         run(&format!("{}[gpu.h100.container]\nimage = \"x\"\n", good()), &["--gpu", "b200"]),
-        r#"error: ./r.toml:10: `gpu.b200`: nothing for GPU type "b200" (--gpu)
+        r#"error: ./r.toml:10: `gpu.b200`: nothing for GPU type "b200"
   expected: one of h100
   next: choose --gpu h100, or add a [gpu.b200] section"#
     );
