@@ -1,5 +1,7 @@
 //! The command line: names, help and types. What a verb does is in `commands`.
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
@@ -65,6 +67,32 @@ pub enum Command {
     Schema(schema::SchemaArgs),
 }
 
+/// Shared flags that take a value.
+const WITH_VALUE: [&str; 5] = ["--site", "--set", "--experiments", "--gpu", "--scale-load"];
+
+/// The arguments with the shared flags before the verb (`tokmark --site s.toml run …`) moved behind it, because each verb
+/// declares the ones that it uses.
+pub fn shared_flags_behind_verb(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let (mut at, mut shared) = (1, Vec::new());
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
+        let (name, inline) = arg.split_once('=').map_or((arg, false), |(name, _)| (name, true));
+        let taken = match (WITH_VALUE.contains(&name), inline) {
+            (true, false) => 2,
+            (true, true) => 1,
+            (false, _) => usize::from(arg == "--rehearse"),
+        };
+        if taken == 0 {
+            at += 1;
+        } else {
+            shared.extend(args.drain(at..(at + taken).min(args.len())));
+        }
+    }
+    let behind = (at + 1).min(args.len());
+    args.splice(behind..behind, shared);
+    args
+}
+
 /// Does what the command line asks for.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let global = Global::from(cli.verbosity);
@@ -86,5 +114,28 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => init::run(&global, &args),
         Command::Doctor(args) => doctor::run(&args.flags.over(global), &args),
         Command::Schema(args) => schema::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_flags_may_stand_before_the_verb() {
+        let moved = |line: &str| {
+            let args = shared_flags_behind_verb(line.split(' ').map(OsString::from));
+            args.join(" ".as_ref()).into_string().expect("text")
+        };
+        for (given, expected) in [
+            ("t run r --site s", "t run r --site s"),
+            ("t --site s -q --set=a=1 run r --gpu x", "t -q run --site s --set=a=1 r --gpu x"),
+            ("t --rehearse run r", "t run --rehearse r"),
+            ("t -v jobs wait 1", "t -v jobs wait 1"),
+            ("t --site", "t --site"),
+            ("t --help", "t --help"),
+        ] {
+            assert_eq!(moved(given), expected, "{given}");
+        }
     }
 }

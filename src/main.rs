@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokmark::cli::{Cli, dispatch};
+use tokmark::cli::{Cli, dispatch, shared_flags_behind_verb};
 use tokmark::error;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(shared_flags_behind_verb(std::env::args_os()));
     match dispatch(cli) {
         Ok(()) => ExitCode::from(error::OK),
         Err(failure) => {
