@@ -20,7 +20,7 @@ fn jobs_tells_the_state_before_during_and_after() {
     };
     row("PENDING");
     let none = lab.tokmark(&["jobs", "log", &job.id]).code(2);
-    assert!(none.err.contains("no log is there yet"), "{}", none.err);
+    assert!(none.err.contains("no log exists yet"), "{}", none.err);
     crate::lab::slurm(&["scontrol", "release", &job.id]);
     job.until_point(2);
     row("RUNNING: isl16_osl750_con1 (2/2)");

@@ -27,8 +27,8 @@ pub struct RunArgs {
     /// Recipe: file, name or alias
     #[arg(required_unless_present = "file")]
     recipe: Option<String>,
-    /// Run a suite: every [[job]] table of a file, one after the other
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
+    // As `help`, because rustdoc takes the brackets for a link.
+    #[arg(short, long, help = "Run a suite: every [[job]] table of a file, one after the other", value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
     file: Option<PathBuf>,
     /// GPUs in all: one of the scales the recipe offers [default: its own]
     #[arg(long, value_name = "N")]

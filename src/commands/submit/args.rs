@@ -75,8 +75,9 @@ struct OrderArgs {
     /// Submit each job this many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Submit a suite: a file of [[job]] tables
+    // As `help`, because rustdoc takes the brackets for a link.
     #[arg(
+        help = "Submit a suite: a file of [[job]] tables",
         short, long, value_name = "FILE",
         conflicts_with_all = ["workload", "size", "dtype", "scale", "max_scale", "min_scale", "exact_scales", "force", "repeats"]
     )]
