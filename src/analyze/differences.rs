@@ -7,11 +7,11 @@ use super::published::{Figure, Place};
 use super::verify::{Difference, Ran};
 use crate::metrics::{Rating, Summary};
 
-/// A mean length that is off by more than this is told, percent.
+/// A mean length that is off by more than this is named, percent.
 const LENGTH_TOLD: f64 = 0.5;
 
 impl Ran<'_> {
-    /// What differs, or may: software is told in any case, because nobody can compare versions in words.
+    /// What differs, or may: software is named in any case, because versions cannot be compared as words.
     pub(super) fn differences(
         &self,
         figure: &Figure,

@@ -16,7 +16,7 @@ use crate::plan::Plan;
 /// What came of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Reproduction {
     /// Within tolerance, or better.
     Reproduced,
     /// Outside of it.
@@ -27,7 +27,7 @@ pub enum Outcome {
     NotMeasured,
 }
 
-impl Outcome {
+impl Reproduction {
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ pub struct Difference {
 
 /// A published figure held against one load point.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Line {
+pub struct ComparedFigure {
     /// Place of the figure in the recipe, from 1.
     pub number: usize,
     /// GPU type it was published for.
@@ -62,7 +62,7 @@ pub struct Line {
     /// The load point; `null` where none of them is meant alone.
     pub point: Option<String>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: Reproduction,
     /// The published value.
     pub published: f64,
     /// The measured one; never of a simulated result.
@@ -110,7 +110,7 @@ pub struct Verification {
     /// The results are simulated.
     pub simulated: bool,
     /// One line a figure and load point.
-    pub figures: Vec<Line>,
+    pub figures: Vec<ComparedFigure>,
     /// Their sum.
     pub counts: Counts,
 }
@@ -120,7 +120,7 @@ pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summa
     let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
     let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
     let ran = Ran { figures, plan, summaries, changes, simulated };
-    let lines: Vec<Line> = figures.figures.iter().flat_map(|figure| ran.lines(figure)).collect();
+    let lines: Vec<ComparedFigure> = figures.figures.iter().flat_map(|figure| ran.lines(figure)).collect();
     let count = |outcome| lines.iter().filter(|line| line.outcome == outcome).count();
     Verification {
         recipe: figures.recipe.clone(),
@@ -129,10 +129,10 @@ pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summa
         gpu: plan.gpu.kind.clone(),
         simulated,
         counts: Counts {
-            reproduced: count(Outcome::Reproduced),
-            not_reproduced: count(Outcome::NotReproduced),
-            not_comparable: count(Outcome::NotComparable),
-            not_measured: count(Outcome::NotMeasured),
+            reproduced: count(Reproduction::Reproduced),
+            not_reproduced: count(Reproduction::NotReproduced),
+            not_comparable: count(Reproduction::NotComparable),
+            not_measured: count(Reproduction::NotMeasured),
         },
         figures: lines,
     }
@@ -149,7 +149,7 @@ pub(super) struct Ran<'a> {
 
 impl Ran<'_> {
     /// A line for each load point that the figure is about; one without a point when it is about none.
-    fn lines(&self, figure: &Figure) -> Vec<Line> {
+    fn lines(&self, figure: &Figure) -> Vec<ComparedFigure> {
         let published = &figure.published;
         let forbidden = self.forbidden(figure);
         let named = places_called(self.plan, published.point.as_deref());
@@ -172,7 +172,7 @@ impl Ran<'_> {
         if let (Some(name), []) = (&published.point, named.as_slice()) {
             let names: Vec<String> = places(self.plan).map(|place| place.name).collect();
             let reason = format!("no load point {name} was run, but {}", listed(&names));
-            return vec![line(figure, None, Outcome::NotMeasured, vec![reason])];
+            return vec![line(figure, None, Reproduction::NotMeasured, vec![reason])];
         }
         let loads = self.concurrencies(figure);
         let at_load = |place: &&Place<'_>| {
@@ -182,7 +182,7 @@ impl Ran<'_> {
         if at_load.is_empty() {
             let loads: Vec<String> = loads.iter().map(u64::to_string).collect();
             let reason = format!("no load point with concurrency {} was run", listed(&loads));
-            return vec![line(figure, None, Outcome::NotMeasured, vec![reason])];
+            return vec![line(figure, None, Reproduction::NotMeasured, vec![reason])];
         }
         let asked: Vec<_> =
             at_load.into_iter().map(|place| (place, self.asked_otherwise(figure, place))).collect();
@@ -200,12 +200,12 @@ impl Ran<'_> {
         }
     }
 
-    fn judge(&self, figure: &Figure, place: &Place<'_>) -> Line {
+    fn judge(&self, figure: &Figure, place: &Place<'_>) -> ComparedFigure {
         let published = &figure.published;
         let point = Some(place.name.clone());
         let Some(summary) = self.summaries.get(&place.name) else {
             let reason = "the load point has no readable summary: it was not run to its end".to_owned();
-            return line(figure, point, Outcome::NotMeasured, vec![reason]);
+            return line(figure, point, Reproduction::NotMeasured, vec![reason]);
         };
         let mut reasons = not_reached(place, summary);
         if summary.verdict.result == Rating::Invalid {
@@ -222,7 +222,7 @@ impl Ran<'_> {
                 _ => "",
             };
             let reason = format!("the result has no {}{why}", published.metric);
-            return line(figure, point, Outcome::NotMeasured, vec![reason]);
+            return line(figure, point, Reproduction::NotMeasured, vec![reason]);
         };
         let percent = (measured / published.value - 1.0) * 100.0;
         let is_better = match metric::better(&published.metric) {
@@ -245,8 +245,9 @@ impl Ran<'_> {
         if summary.verdict.result == Rating::Suspect {
             reasons.push(format!("the result is suspect: {}", summary.verdict.reasons.join("; ")));
         }
-        let outcome = if is_within || is_better { Outcome::Reproduced } else { Outcome::NotReproduced };
-        Line {
+        let outcome =
+            if is_within || is_better { Reproduction::Reproduced } else { Reproduction::NotReproduced };
+        ComparedFigure {
             measured: Some(measured),
             difference_percent: Some(percent),
             differences: self.differences(figure, place, summary),
@@ -255,19 +256,29 @@ impl Ran<'_> {
     }
 
     /// A line that compares nothing, with the measured figure where there is one; never with a simulated one.
-    fn not_comparable(&self, figure: &Figure, place: Option<&Place<'_>>, reasons: Vec<String>) -> Line {
+    fn not_comparable(
+        &self,
+        figure: &Figure,
+        place: Option<&Place<'_>>,
+        reasons: Vec<String>,
+    ) -> ComparedFigure {
         let summary = place.and_then(|place| self.summaries.get(&place.name)).filter(|_| !self.simulated);
         let gpus = place.map_or(0, |place| place.deployment.gpus);
         let measured = summary.and_then(|summary| metric::value(summary, &figure.published.metric, gpus));
         let point = place.map(|place| place.name.clone()).or_else(|| figure.published.point.clone());
-        Line { measured, ..line(figure, point, Outcome::NotComparable, reasons) }
+        ComparedFigure { measured, ..line(figure, point, Reproduction::NotComparable, reasons) }
     }
 }
 
 /// A line without a measurement.
-fn line(figure: &Figure, point: Option<String>, outcome: Outcome, reasons: Vec<String>) -> Line {
+fn line(
+    figure: &Figure,
+    point: Option<String>,
+    outcome: Reproduction,
+    reasons: Vec<String>,
+) -> ComparedFigure {
     let published = &figure.published;
-    Line {
+    ComparedFigure {
         number: figure.number,
         gpu: published.gpu.clone(),
         metric: published.metric.clone(),

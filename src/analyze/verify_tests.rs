@@ -104,7 +104,7 @@ impl Experiment {
     }
 
     #[track_caller]
-    fn line(&self) -> Line {
+    fn line(&self) -> ComparedFigure {
         let lines = self.verify().figures;
         assert_eq!(lines.len(), 1, "{lines:#?}");
         lines[0].clone()
@@ -119,19 +119,19 @@ fn ran(figures: &str) -> Experiment {
 const CON10: &str = "isl200_osl100_con10";
 
 #[track_caller]
-fn says(line: &Line, outcome: Outcome, reason: &str) {
+fn says(line: &ComparedFigure, outcome: Reproduction, reason: &str) {
     assert_eq!((line.outcome, line.reasons.join("; ").as_str()), (outcome, reason), "{line:#?}");
-    let compares = matches!(outcome, Outcome::Reproduced | Outcome::NotReproduced);
+    let compares = matches!(outcome, Reproduction::Reproduced | Reproduction::NotReproduced);
     assert_eq!(line.difference_percent.is_some(), compares, "{line:#?}");
 }
 
 #[test]
 fn within_tolerance_is_reproduced_and_the_bound_itself_counts() {
     for (measured, percent, outcome) in [
-        (100.0, 0.0, Outcome::Reproduced),
-        (90.0, -10.0, Outcome::Reproduced),
-        (110.0, 10.0, Outcome::Reproduced),
-        (89.9, -10.1, Outcome::NotReproduced),
+        (100.0, 0.0, Reproduction::Reproduced),
+        (90.0, -10.0, Reproduction::Reproduced),
+        (110.0, 10.0, Reproduction::Reproduced),
+        (89.9, -10.1, Reproduction::NotReproduced),
     ] {
         let line = ran(&figure("")).changed(CON10, |s| s.throughput.output_tokens_per_s = measured).line();
         assert_eq!((line.outcome, line.measured), (outcome, Some(measured)));
@@ -140,7 +140,7 @@ fn within_tolerance_is_reproduced_and_the_bound_itself_counts() {
     }
     let strict =
         ran(&figure("tolerance = \"0.5 %\"")).changed(CON10, |s| s.throughput.output_tokens_per_s = 99.0);
-    says(&strict.line(), Outcome::NotReproduced, "1.0 % below the published figure, tolerance 0.5 %");
+    says(&strict.line(), Reproduction::NotReproduced, "1.0 % below the published figure, tolerance 0.5 %");
 }
 
 #[test]
@@ -151,21 +151,26 @@ fn better_than_published_is_reproduced_and_said() {
         (
             "throughput.output_tokens_per_s",
             80.0,
-            Outcome::Reproduced,
+            Reproduction::Reproduced,
             "25.0 % above the published figure, tolerance 10 %",
         ),
         // 140 ms against 200 and 100
-        ("e2e_ms.avg", 200.0, Outcome::Reproduced, "30.0 % below the published figure, tolerance 10 %"),
-        ("e2e_ms.avg", 100.0, Outcome::NotReproduced, "40.0 % above the published figure, tolerance 10 %"),
+        ("e2e_ms.avg", 200.0, Reproduction::Reproduced, "30.0 % below the published figure, tolerance 10 %"),
+        (
+            "e2e_ms.avg",
+            100.0,
+            Reproduction::NotReproduced,
+            "40.0 % above the published figure, tolerance 10 %",
+        ),
         // A count is not better for being higher.
         (
             "requests.total",
             10.0,
-            Outcome::NotReproduced,
+            Reproduction::NotReproduced,
             "100.0 % above the published figure, tolerance 10 %",
         ),
     ] {
-        let tail = if outcome == Outcome::Reproduced { better } else { "" };
+        let tail = if outcome == Reproduction::Reproduced { better } else { "" };
         says(&ran(&with_metric(metric, published, "")).line(), outcome, &format!("{reason}{tail}"));
     }
 }
@@ -179,24 +184,24 @@ fn a_simulated_result_is_never_compared_nor_shown_beside_the_figure() {
     for experiment in [by_plan, by_summary] {
         let verification = experiment.verify();
         assert!(verification.simulated);
-        says(&verification.figures[0], Outcome::NotComparable, reason);
+        says(&verification.figures[0], Reproduction::NotComparable, reason);
         assert_eq!(verification.figures[0].measured, None);
     }
     let mut far = ran(&figure("")).changed(CON10, |s| s.throughput.output_tokens_per_s = 1.0);
     far.plan.simulated = true;
-    says(&far.line(), Outcome::NotComparable, reason);
+    says(&far.line(), Reproduction::NotComparable, reason);
 }
 
 #[test]
 fn other_hardware_models_and_offline_figures_are_not_compared() {
     let recipe = format!("{RECIPE}{}", figure(""));
     let on_b200 = Experiment::of(&recipe, "b200", &[]).line();
-    says(&on_b200, Outcome::NotComparable, "published for h100, and this is b200");
+    says(&on_b200, Reproduction::NotComparable, "published for h100, and this is b200");
     assert_eq!(on_b200.measured, Some(100.0));
     let other_model = Experiment::of(&recipe, "h100", &["model.name=org/n"]).line();
-    says(&other_model, Outcome::NotComparable, "published for the model org/m, and this is org/n");
+    says(&other_model, Reproduction::NotComparable, "published for the model org/m, and this is org/n");
     let offline = ran(&figure("offline = true")).line();
-    says(&offline, Outcome::NotComparable, "an offline figure, measured without a server in between");
+    says(&offline, Reproduction::NotComparable, "an offline figure, measured without a server in between");
     assert_eq!(offline.measured, Some(100.0));
     let both = Experiment::of(&format!("{RECIPE}{}", figure("offline = true")), "b200", &[]).line();
     assert_eq!(both.reasons.len(), 2);
@@ -211,26 +216,26 @@ fn an_offline_figure_is_shown_beside_points_of_equal_lengths() {
         &[],
     );
     let line = shown.line();
-    says(&line, Outcome::NotComparable, "an offline figure, measured without a server in between");
+    says(&line, Reproduction::NotComparable, "an offline figure, measured without a server in between");
     assert_eq!((line.point.as_deref(), line.measured), (Some("isl1000_osl100_con10"), Some(100.0)));
 }
 
 #[test]
 fn a_value_of_nought_is_no_figure_yet() {
     let line = ran(&with_metric("throughput.output_tokens_per_s", 0.0, "")).line();
-    says(&line, Outcome::NotComparable, "the recipe names no figure yet (value = 0)");
+    says(&line, Reproduction::NotComparable, "the recipe names no figure yet (value = 0)");
 }
 
 #[test]
 fn other_lengths_than_the_published_are_not_compared() {
     let line = ran(&figure("isl = 1024\nosl = 100")).line();
-    says(&line, Outcome::NotComparable, "published with ISL 1024, and this is ISL 200");
-    assert_eq!(ran(&figure("isl = 200\nosl = 100")).line().outcome, Outcome::Reproduced);
+    says(&line, Reproduction::NotComparable, "published with ISL 1024, and this is ISL 200");
+    assert_eq!(ran(&figure("isl = 200\nosl = 100")).line().outcome, Reproduction::Reproduced);
     // No point has them: said once, with each reason.
     let line = ran(&anywhere("isl = 1024\nosl = 1024")).line();
     says(
         &line,
-        Outcome::NotComparable,
+        Reproduction::NotComparable,
         "published with ISL 1024, and this is ISL 200; published with OSL 1024, and this is OSL 100",
     );
     assert_eq!(line.point, None);
@@ -240,10 +245,13 @@ fn other_lengths_than_the_published_are_not_compared() {
 fn lengths_that_were_not_reached_are_not_compared() {
     let mean = |tokens: f64| Some(Distribution { avg: tokens, ..Distribution::default() });
     let short = ran(&figure("")).changed(CON10, |s| s.osl = mean(94.9)).line();
-    says(&short, Outcome::NotComparable, "OSL not reached: 94.9 on average for 100.0 asked for");
+    says(&short, Reproduction::NotComparable, "OSL not reached: 94.9 on average for 100.0 asked for");
     let long = ran(&figure("")).changed(CON10, |s| s.isl = mean(211.0)).line();
-    says(&long, Outcome::NotComparable, "ISL not reached: 211.0 on average for 200.0 asked for");
-    assert_eq!(ran(&figure("")).changed(CON10, |s| s.osl = mean(95.0)).line().outcome, Outcome::Reproduced);
+    says(&long, Reproduction::NotComparable, "ISL not reached: 211.0 on average for 200.0 asked for");
+    assert_eq!(
+        ran(&figure("")).changed(CON10, |s| s.osl = mean(95.0)).line().outcome,
+        Reproduction::Reproduced
+    );
 }
 
 #[test]
@@ -255,20 +263,23 @@ fn a_range_of_lengths_is_reached_by_its_own_mean() {
         let experiment = Experiment::of(&format!("{recipe}{}", figure("isl = 200\nosl = 100")), "h100", &[]);
         experiment.changed(CON10, |s| (s.isl, s.osl) = (mean(isl), mean(osl))).line()
     };
-    assert_eq!(of(180.0, 90.0).outcome, Outcome::Reproduced);
+    assert_eq!(of(180.0, 90.0).outcome, Reproduction::Reproduced);
     let full = of(200.0, 90.0);
-    says(&full, Outcome::NotComparable, "ISL not reached: 200.0 on average for 180.0 asked for");
+    says(&full, Reproduction::NotComparable, "ISL not reached: 200.0 on average for 180.0 asked for");
 }
 
 #[test]
 fn streaming_is_as_the_figure_says_or_as_the_recipe_has_it() {
     let line = ran(&figure("streaming = true")).line();
-    says(&line, Outcome::NotComparable, "published with streaming on, and here it is off");
+    says(&line, Reproduction::NotComparable, "published with streaming on, and here it is off");
     let recipe = format!("{RECIPE}{}", figure(""));
     let line = Experiment::of(&recipe, "h100", &["load.streaming=true"]).line();
-    says(&line, Outcome::NotComparable, "the recipe has streaming off, and here it is on");
+    says(&line, Reproduction::NotComparable, "the recipe has streaming off, and here it is on");
     let stated = format!("{RECIPE}{}", figure("streaming = true"));
-    assert_eq!(Experiment::of(&stated, "h100", &["load.streaming=true"]).line().outcome, Outcome::Reproduced);
+    assert_eq!(
+        Experiment::of(&stated, "h100", &["load.streaming=true"]).line().outcome,
+        Reproduction::Reproduced
+    );
 }
 
 #[test]
@@ -278,31 +289,31 @@ fn a_figure_without_a_point_applies_to_every_matching_point() {
     assert_eq!(points, [CON10, "isl200_osl100_con20"]);
     assert_eq!(ran(&anywhere("concurrency = 20")).line().point.as_deref(), Some("isl200_osl100_con20"));
     let none = ran(&anywhere("concurrency = 64")).line();
-    says(&none, Outcome::NotMeasured, "no load point with concurrency 64 was run");
+    says(&none, Reproduction::NotMeasured, "no load point with concurrency 64 was run");
     // Conditions that only the recipe states hold as well.
     let recipe = format!("{RECIPE}{}", anywhere(""));
     let line = Experiment::of(&recipe, "h100", &["load.concurrency=30"]).line();
-    says(&line, Outcome::NotMeasured, "no load point with concurrency 10, 20 was run");
+    says(&line, Reproduction::NotMeasured, "no load point with concurrency 10, 20 was run");
     let line = Experiment::of(&recipe, "h100", &["load.concurrency=20", "load.osl=50"]).line();
-    says(&line, Outcome::NotComparable, "the recipe has OSL 100, and this is OSL 50");
+    says(&line, Reproduction::NotComparable, "the recipe has OSL 100, and this is OSL 50");
     let ramp = "load.stages=[{ duration = \"60s\", concurrency = 20 }]";
     let line = Experiment::of(&recipe, "h100", &[ramp]).line();
-    says(&line, Outcome::NotMeasured, "no load point with concurrency 10, 20 was run");
+    says(&line, Reproduction::NotMeasured, "no load point with concurrency 10, 20 was run");
 }
 
 #[test]
 fn a_point_that_names_another_concurrency_is_not_compared() {
     let line = ran(&figure("concurrency = 20")).line();
-    says(&line, Outcome::NotComparable, "published with concurrency 20, and this is 10");
+    says(&line, Reproduction::NotComparable, "published with concurrency 20, and this is 10");
 }
 
 #[test]
 fn another_number_of_gpus_matters_unless_the_metric_is_per_gpu() {
     let line = ran(&figure("gpus = 8")).line();
-    says(&line, Outcome::NotComparable, "published on 8 GPUs, and this is 2 GPUs");
+    says(&line, Reproduction::NotComparable, "published on 8 GPUs, and this is 2 GPUs");
     let per_gpu = with_metric("throughput.output_tokens_per_s_per_gpu", 50.0, "gpus = 8");
     let line = ran(&per_gpu).line();
-    assert_eq!((line.outcome, line.measured), (Outcome::Reproduced, Some(50.0)));
+    assert_eq!((line.outcome, line.measured), (Reproduction::Reproduced, Some(50.0)));
     assert!(line.differences.iter().any(|d| d.what == "GPUs" && d.here == "2 GPUs"), "{line:#?}");
     // An older summary without the figure: 120 tokens/s on two GPUs.
     let total = with_metric("throughput.total_tokens_per_s_per_gpu", 60.0, "");
@@ -323,16 +334,16 @@ fn an_invalid_result_is_not_compared_and_a_suspect_one_is() {
         })
     };
     let reason = "the result is invalid: 3 of 20 requests failed";
-    says(&with(Rating::Invalid, 100.0).line(), Outcome::NotComparable, reason);
-    says(&with(Rating::Invalid, 1.0).line(), Outcome::NotComparable, reason);
+    says(&with(Rating::Invalid, 100.0).line(), Reproduction::NotComparable, reason);
+    says(&with(Rating::Invalid, 1.0).line(), Reproduction::NotComparable, reason);
     let suspect = with(Rating::Suspect, 50.0).line();
     let reason =
         "50.0 % below the published figure, tolerance 10 %; the result is suspect: 3 of 20 requests failed";
-    says(&suspect, Outcome::NotReproduced, reason);
+    says(&suspect, Reproduction::NotReproduced, reason);
     assert!(suspect.differences.iter().any(|d| d.what == "verdict"));
     says(
         &with(Rating::Suspect, 100.0).line(),
-        Outcome::Reproduced,
+        Reproduction::Reproduced,
         "the result is suspect: 3 of 20 requests failed",
     );
 }
@@ -342,16 +353,16 @@ fn what_was_not_run_is_not_measured() {
     let recipe = format!("{RECIPE}{}", figure(""));
     let line = Experiment::of(&recipe, "h100", &["load.concurrency=20"]).line();
     let reason = format!("no load point {CON10} was run, but isl200_osl100_con20");
-    says(&line, Outcome::NotMeasured, &reason);
+    says(&line, Reproduction::NotMeasured, &reason);
     let mut cut = ran(&figure(""));
     cut.summaries.clear();
     says(
         &cut.line(),
-        Outcome::NotMeasured,
+        Reproduction::NotMeasured,
         "the load point has no readable summary: it was not run to its end",
     );
     let line = ran(&with_metric("ttft_ms.p99", 20.0, "")).changed(CON10, |s| s.ttft_ms = None).line();
-    says(&line, Outcome::NotMeasured, "the result has no ttft_ms.p99: streaming is off");
+    says(&line, Reproduction::NotMeasured, "the result has no ttft_ms.p99: streaming is off");
 }
 
 #[test]
@@ -367,10 +378,10 @@ fn what_differs_is_told_with_where_it_came_from() {
         s.throughput.output_tokens_per_s = 50.0;
     });
     let line = experiment.line();
-    let told: Vec<(&str, Option<&str>, &str)> =
+    let reported: Vec<(&str, Option<&str>, &str)> =
         line.differences.iter().map(|d| (d.what.as_str(), d.published.as_deref(), d.here.as_str())).collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("software", Some("vLLM 0.9"), "no container, launcher vllm, tokmark 1.2.3"),
             ("lengths", Some("ISL 200 OSL 100"), "ISL 200.0 OSL 97.0 on average"),
@@ -385,13 +396,13 @@ fn what_differs_is_told_with_where_it_came_from() {
 fn a_load_other_than_the_recipes_is_not_compared() {
     let recipe = format!("{RECIPE}{}", figure(""));
     let line = Experiment::of(&recipe, "h100", &["load.length_range.vllm=0.5"]).line();
-    says(&line, Outcome::NotComparable, "load.length_range.vllm is not the recipe's own (--set)");
+    says(&line, Reproduction::NotComparable, "load.length_range.vllm is not the recipe's own (--set)");
     let ramp =
         RECIPE.replace("concurrency = [10, 20]", "stages = [{ duration = \"60s\", concurrency = 20 }]");
     let recipe = format!("{ramp}{}", anywhere(""));
-    assert_eq!(Experiment::of(&recipe, "h100", &[]).line().outcome, Outcome::Reproduced);
+    assert_eq!(Experiment::of(&recipe, "h100", &[]).line().outcome, Reproduction::Reproduced);
     let line = Experiment::of(&recipe, "h100", &["load.concurrency=20"]).line();
-    says(&line, Outcome::NotComparable, "the recipe has load.stages, and it is not here");
+    says(&line, Reproduction::NotComparable, "the recipe has load.stages, and it is not here");
 }
 
 #[test]
@@ -413,10 +424,10 @@ fn the_place_of_a_file_is_a_difference_and_no_reason() {
         })
     };
     let near = of(62_000).line();
-    assert_eq!(near.outcome, Outcome::Reproduced, "3 % from 64,000: {near:#?}");
+    assert_eq!(near.outcome, Reproduction::Reproduced, "3 % from 64,000: {near:#?}");
     assert!(near.differences.iter().any(|d| d.what == "load.prompts.trace.path"), "{near:#?}");
     let far = of(60_000).line();
-    says(&far, Outcome::NotComparable, "published with ISL 64000, and this is ISL 60000");
+    says(&far, Reproduction::NotComparable, "published with ISL 64000, and this is ISL 60000");
 }
 
 #[test]
@@ -426,7 +437,10 @@ fn a_copy_is_held_against_the_recipe_with_the_figures() {
     let per_gpu = with_metric("throughput.output_tokens_per_s_per_gpu", 50.0, "");
     let figures = Figures::of(&file(&format!("{RECIPE}{per_gpu}")), &experiment.plan).unwrap();
     let verification = verify(&figures, &experiment.plan, &experiment.summaries);
-    assert_eq!((verification.recipe.as_str(), verification.figures[0].outcome), ("r", Outcome::Reproduced));
+    assert_eq!(
+        (verification.recipe.as_str(), verification.figures[0].outcome),
+        ("r", Reproduction::Reproduced)
+    );
     let tp = verification.figures[0].differences.iter().find(|d| d.what == "deploy.tp").unwrap();
     assert_eq!((tp.published.as_deref(), tp.here.as_str()), (Some("2"), "4 (r.toml:8)"));
 }
@@ -435,7 +449,7 @@ fn a_copy_is_held_against_the_recipe_with_the_figures() {
 fn another_deployment_or_load_is_not_compared() {
     let why = |sets: &[&str]| {
         let line = Experiment::of(&format!("{RECIPE}{}", figure("")), "h100", sets).line();
-        assert_eq!(line.outcome, Outcome::NotComparable, "{line:#?}");
+        assert_eq!(line.outcome, Reproduction::NotComparable, "{line:#?}");
         line.reasons.join("; ")
     };
     assert_eq!(why(&["deploy.tp=4"]), "deploy.tp is not the recipe's own (--set)");
@@ -458,7 +472,7 @@ fn a_part_of_a_mix_or_of_a_ramp_is_another_load() {
         let figure = anywhere("streaming = true");
         let line = Experiment::of(&format!("{recipe}{figure}"), "h100", &[set]).line();
         let reason = format!("{key} is not the recipe's own (--set)");
-        assert!(line.outcome == Outcome::NotComparable && line.reasons.contains(&reason), "{line:#?}");
+        assert!(line.outcome == Reproduction::NotComparable && line.reasons.contains(&reason), "{line:#?}");
     }
 }
 
@@ -572,5 +586,8 @@ fn points_of_a_server_sweep_are_named_with_their_deployment() {
     let recipe =
         format!("{RECIPE}[sweep.server]\ntp = [1, 2]\n{}", figure("").replace("isl200", "tp2_isl200"));
     let line = Experiment::of(&recipe, "h100", &[]).line();
-    assert_eq!((line.outcome, line.point.as_deref()), (Outcome::Reproduced, Some("tp2_isl200_osl100_con10")));
+    assert_eq!(
+        (line.outcome, line.point.as_deref()),
+        (Reproduction::Reproduced, Some("tp2_isl200_osl100_con10"))
+    );
 }

@@ -114,7 +114,7 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
         for gpu in gpus {
             let chosen = Choices { gpu, ..planning::choices(global) };
             let own = planning::plan_file(global, site, &file, chosen.clone());
-            // Other scales are sound or not; what is told is of the recipe's own. Sizes that were given are for that one alone.
+            // Other scales are only checked; the notes are about the scale of the recipe. Sizes that were given apply to it alone.
             if let Ok(plan) = &own
                 && !sizes_given(plan)
             {

@@ -13,12 +13,12 @@ use crate::report::table::Table;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Printer {
     json: bool,
-    level: Level,
+    level: NoteLevel,
 }
 
 /// How much goes to stderr.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+enum NoteLevel {
     Quiet,
     #[default]
     Normal,
@@ -32,9 +32,9 @@ impl Printer {
     /// As the options ask for; `json` is the verb's own `--json`.
     pub(crate) fn new(global: &Global, json: bool) -> Self {
         let level = match (global.quiet, global.verbose) {
-            (true, _) => Level::Quiet,
-            (_, true) => Level::Verbose,
-            _ => Level::Normal,
+            (true, _) => NoteLevel::Quiet,
+            (_, true) => NoteLevel::Verbose,
+            _ => NoteLevel::Normal,
         };
         Self { json, level }
     }
@@ -81,19 +81,19 @@ impl Printer {
 
     /// What to do next, on stdout; nothing with `--json` or `-q`.
     pub(crate) fn hint(self, line: impl Display) -> std::io::Result<()> {
-        if self.level == Level::Quiet { Ok(()) } else { self.line(line) }
+        if self.level == NoteLevel::Quiet { Ok(()) } else { self.line(line) }
     }
 
     /// A line on stderr; nothing with `-q`.
     pub(crate) fn note(self, line: impl Display) {
-        if self.level > Level::Quiet {
+        if self.level > NoteLevel::Quiet {
             self.error(line);
         }
     }
 
     /// A line on stderr with `-v`.
     pub(crate) fn detail(self, line: impl Display) {
-        if self.level > Level::Normal {
+        if self.level > NoteLevel::Normal {
             self.error(line);
         }
     }
@@ -105,7 +105,7 @@ impl Printer {
 
     /// Whether notes are shown.
     pub(crate) fn is_quiet(self) -> bool {
-        self.level == Level::Quiet
+        self.level == NoteLevel::Quiet
     }
 
     /// Columns of the terminal.

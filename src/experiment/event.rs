@@ -198,7 +198,7 @@ impl EventLog {
         let stamped = Stamped { at: jiff::Timestamp::now(), event };
         if let Ok(mut line) = serde_json::to_string(&stamped) {
             line.push('\n');
-            let _lost = (&self.file).write_all(line.as_bytes());
+            let _ = (&self.file).write_all(line.as_bytes());
         }
         (self.listener)(&stamped);
     }

@@ -126,7 +126,7 @@ impl Experiment {
 
     /// `slurm.out` leads to the job's own output beside the directory, which Slurm writes.
     pub fn link_output(&self, job: &str) {
-        let _there = std::os::unix::fs::symlink(format!("../slurm-{job}.out"), self.path("slurm.out"));
+        let _ = std::os::unix::fs::symlink(format!("../slurm-{job}.out"), self.path("slurm.out"));
     }
 
     /// Reads `plan.json`.

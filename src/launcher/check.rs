@@ -75,14 +75,14 @@ impl Launcher {
     /// Settings that templates read and nobody declared: in a condition they would silently be false.
     fn unknown_settings(&self, findings: &mut Findings<'_>) {
         let Ok(reads) = Regex::new(r"\bsettings\.([A-Za-z0-9_]+)") else { return };
-        let mut told = std::collections::BTreeSet::new();
+        let mut reported = std::collections::BTreeSet::new();
         for (number, line) in findings.document.text.lines().enumerate() {
             let code = line.split_once('#').map_or(line, |(code, _)| code);
             if code.trim_start().starts_with('[') {
                 continue;
             }
             for name in reads.captures_iter(code).filter_map(|found| found.get(1)) {
-                if !self.settings.contains_key(name.as_str()) && told.insert(name.as_str().to_owned()) {
+                if !self.settings.contains_key(name.as_str()) && reported.insert(name.as_str().to_owned()) {
                     let origin = format!("{}:{}", findings.document.file, number + 1);
                     let key = format!("settings.{}", name.as_str());
                     let known = self.settings.keys().cloned().collect::<Vec<_>>().join(", ");

@@ -4,7 +4,7 @@ use crate::plan::Job;
 use crate::recipe::SlurmSection;
 use crate::site::{Arch, Site, SiteGpu};
 
-/// Seconds before the time limit at which the job is told to wrap up.
+/// Seconds before the time limit at which Slurm signals the job to wrap up.
 const WARNING_S: u64 = 120;
 
 /// What the plan knows when it asks for a job.

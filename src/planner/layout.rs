@@ -202,7 +202,7 @@ fn of_pool(
 }
 
 /// A process of a replica.
-struct Part {
+struct ReplicaShare {
     nodes: Vec<u32>,
     gpus: Vec<u32>,
     dp_rank: u32,
@@ -210,7 +210,7 @@ struct Part {
 }
 
 /// How a replica is cut into processes.
-fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Part>, Misfit> {
+fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<ReplicaShare>, Misfit> {
     let gpus = |from: u32, count: u32| -> Vec<u32> { (from..from + count).collect() };
     let dp = pool.parallel.dp;
     let rank_gpus = pool.parallel.tp.saturating_mul(pool.parallel.pp).max(1);
@@ -221,7 +221,7 @@ fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Part>, Mis
             }
             // Ranks that fit on a node; one that spans nodes is the same on each of them.
             let local = if place.gpus_each == 0 { dp } else { (place.gpus_each / rank_gpus).clamp(1, dp) };
-            let node = |(at, node): (usize, &u32)| Part {
+            let node = |(at, node): (usize, &u32)| ReplicaShare {
                 nodes: vec![*node],
                 gpus: gpus(place.first_gpu, place.gpus_each),
                 dp_rank: (at as u32 * local) % dp,
@@ -236,7 +236,7 @@ fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Part>, Mis
                 return Err(uneven(pool, each, place.gpus_each));
             }
             let per_node = place.gpus_each.checked_div(each).unwrap_or(count).max(1);
-            let part = |at: u32| Part {
+            let part = |at: u32| ReplicaShare {
                 nodes: place
                     .nodes
                     .get((at / per_node) as usize)
@@ -254,7 +254,7 @@ fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Part>, Mis
             };
             (0..count).map(part).collect()
         }
-        _ => vec![Part {
+        _ => vec![ReplicaShare {
             nodes: if role.gpus {
                 place.nodes.clone()
             } else {

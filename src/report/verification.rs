@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};
-use crate::analyze::verify::{Difference, Line, Outcome, Verification};
+use crate::analyze::verify::{ComparedFigure, Difference, Reproduction, Verification};
 
 /// Columns of the table beside the load point.
 const OTHER_COLUMNS: usize = 50;
@@ -34,7 +34,7 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
 }
 
 /// A table for each metric, with the same columns in all of them, the load point at most `widest` of them.
-fn tables(lines: &[Line], widest: usize) -> String {
+fn tables(lines: &[ComparedFigure], widest: usize) -> String {
     const HEAD: [&str; 5] = ["LOAD POINT", "PUBLISHED", "MEASURED", "DIFFERENCE", "OUTCOME"];
     let mut text = String::new();
     for (metric, of_metric) in grouped(lines, |line| Some(line.metric.clone())) {
@@ -67,9 +67,9 @@ fn shortened(name: &str, widest: usize) -> String {
 }
 
 /// Figures that were not reproduced one by one, with their differences; the others grouped by reason.
-fn remarks(lines: &[Line]) -> String {
+fn remarks(lines: &[ComparedFigure]) -> String {
     let mut text = String::new();
-    for line in lines.iter().filter(|line| line.outcome == Outcome::NotReproduced) {
+    for line in lines.iter().filter(|line| line.outcome == Reproduction::NotReproduced) {
         let point = line.point.as_ref().map(|point| format!(" of {point}")).unwrap_or_default();
         text.push_str(&format!("! not reproduced: {}{point}\n", line.metric));
         line.reasons.iter().for_each(|reason| text.push_str(&format!("    {reason}\n")));
@@ -77,10 +77,10 @@ fn remarks(lines: &[Line]) -> String {
             text.push_str(&format!("    {}\n", describe(difference)));
         }
     }
-    let differs = |line: &&Line| {
+    let differs = |line: &&ComparedFigure| {
         let differences = line.differences.iter().filter(|difference| difference.what != "software");
         let text: String = differences.map(|difference| format!("    {}\n", describe(difference))).collect();
-        (line.outcome == Outcome::Reproduced && !text.is_empty()).then_some(text)
+        (line.outcome == Reproduction::Reproduced && !text.is_empty()).then_some(text)
     };
     for (differs, lines) in grouped(lines, differs) {
         text.push_str(&format!(
@@ -88,9 +88,9 @@ fn remarks(lines: &[Line]) -> String {
             times(lines.len())
         ));
     }
-    for outcome in [Outcome::Reproduced, Outcome::NotComparable, Outcome::NotMeasured] {
-        let of_outcome: Vec<&Line> = lines.iter().filter(|line| line.outcome == outcome).collect();
-        let reasons = |line: &&Line| (!line.reasons.is_empty()).then(|| line.reasons.join("; "));
+    for outcome in [Reproduction::Reproduced, Reproduction::NotComparable, Reproduction::NotMeasured] {
+        let of_outcome: Vec<&ComparedFigure> = lines.iter().filter(|line| line.outcome == outcome).collect();
+        let reasons = |line: &&ComparedFigure| (!line.reasons.is_empty()).then(|| line.reasons.join("; "));
         for (reasons, lines) in grouped(of_outcome, reasons) {
             text.push_str(&format!("{}: {reasons}{}\n", outcome.words(), times(lines.len())));
         }
@@ -134,10 +134,10 @@ fn times(number: usize) -> String {
 fn sum(verification: &Verification) -> String {
     let counts = verification.counts;
     let all = [
-        (counts.reproduced, Outcome::Reproduced),
-        (counts.not_reproduced, Outcome::NotReproduced),
-        (counts.not_comparable, Outcome::NotComparable),
-        (counts.not_measured, Outcome::NotMeasured),
+        (counts.reproduced, Reproduction::Reproduced),
+        (counts.not_reproduced, Reproduction::NotReproduced),
+        (counts.not_comparable, Reproduction::NotComparable),
+        (counts.not_measured, Reproduction::NotMeasured),
     ];
     let counted = all.into_iter().filter(|(count, _)| *count > 0);
     counted.map(|(count, outcome)| format!("{count} {}", outcome.words())).collect::<Vec<_>>().join(", ")

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::metadata::{Metadata, absent, small_file};
 use super::shard::{self, Fault, Shard};
-use super::{Found, GIB, ModelFolder, counted, index, listed, size};
+use super::{GIB, ModelFolder, WeightsFound, counted, index, listed, size};
 use crate::document::InputError;
 use crate::prompts::TokenizerCache;
 
@@ -43,9 +43,9 @@ const OTHERS: [&str; 20] = [
 const UNFINISHED: [&str; 3] = ["incomplete", "part", "aria2"];
 
 /// Checks a folder. It never fails: an unreadable file is an error like any other.
-pub fn examine(model: &ModelFolder, tokenizers: &TokenizerCache) -> Found {
+pub fn examine(model: &ModelFolder, tokenizers: &TokenizerCache) -> WeightsFound {
     let folder = Path::new(&model.folder);
-    let mut check = Check { model, folder, found: Found::default(), whole: BTreeMap::new() };
+    let mut check = Check { model, folder, found: WeightsFound::default(), whole: BTreeMap::new() };
     match names(folder) {
         Ok(Names::File) => check.found.remarks.push(format!("{} is a file: not checked", model.folder)),
         Ok(Names::Folder { names, folders }) => check.all(&names, &folders, tokenizers),
@@ -100,7 +100,7 @@ fn names(folder: &Path) -> Result<Names, String> {
 struct Check<'a> {
     model: &'a ModelFolder,
     folder: &'a Path,
-    found: Found,
+    found: WeightsFound,
     /// Complete files by name.
     whole: BTreeMap<String, Shard>,
 }

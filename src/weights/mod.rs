@@ -79,7 +79,7 @@ impl ModelFolder {
 
 /// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Found {
+pub struct WeightsFound {
     /// Complete files with weights.
     pub shards: usize,
     /// Their bytes.
@@ -92,7 +92,7 @@ pub struct Found {
     pub remarks: Vec<String>,
 }
 
-impl Found {
+impl WeightsFound {
     /// `15 shards, 60.8 GiB, whole`
     pub fn words(&self) -> String {
         let figures = format!("{}, {}", counted(self.shards, "shard"), size(self.bytes));
@@ -118,8 +118,8 @@ impl From<&ModelFolder> for WeightsQuery {
     }
 }
 
-impl From<Found> for WeightsReport {
-    fn from(found: Found) -> Self {
+impl From<WeightsFound> for WeightsReport {
+    fn from(found: WeightsFound) -> Self {
         Self {
             found: found.words(),
             problems: found.problems.iter().map(one_line).collect(),

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::sample::{INDEX, SHARDS, cut, model, shard};
-use super::{Found, ModelFolder, examine};
+use super::{ModelFolder, WeightsFound, examine};
 use crate::prompts::TokenizerCache;
 
 const INDEX_NAME: &str = "model.safetensors.index.json";
@@ -38,7 +38,7 @@ impl Folder {
         ModelFolder { folder, model: "org/m".into(), weights_gib: None, may_be_inside: false }
     }
 
-    fn found(&self) -> Found {
+    fn found(&self) -> WeightsFound {
         examine(&self.subject(), &TokenizerCache::default())
     }
 
@@ -72,7 +72,7 @@ fn a_whole_folder() {
     assert_eq!((found.problems.as_slice(), found.remarks.as_slice()), (&[][..], &[][..]));
     assert_eq!((found.shards, found.bytes), (2, (FIRST + SECOND) as u64));
     assert_eq!(found.words(), format!("2 shards, {} bytes, whole", FIRST + SECOND));
-    let large = Found { shards: 15, bytes: 65_248_893_184, examined: true, ..Found::default() };
+    let large = WeightsFound { shards: 15, bytes: 65_248_893_184, examined: true, ..WeightsFound::default() };
     assert_eq!(large.words(), "15 shards, 60.8 GiB, whole");
 }
 

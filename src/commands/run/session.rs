@@ -121,7 +121,7 @@ fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listen
         };
         let line = format!("{} {text}\n", stamped.at);
         // A full disk must not end the run.
-        let _lost = (&bench).write_all(line.as_bytes());
+        let _ = (&bench).write_all(line.as_bytes());
         let about_servers = matches!(
             stamped.event,
             Event::Deploying { .. }
@@ -131,7 +131,7 @@ fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listen
                 | Event::Stopped { .. }
         );
         if about_servers {
-            let _lost = (&start).write_all(line.as_bytes());
+            let _ = (&start).write_all(line.as_bytes());
         }
     }))
 }
