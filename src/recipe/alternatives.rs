@@ -1,11 +1,11 @@
 //! Which keys of `[load]` exclude each other.
 //!
-//! The format lets a recipe answer one question with different keys: how requests arrive, when the load ends, how long its
-//! warm-up is, where lengths come from. A layer that sets one of them replaces the others of the layers below; beside each
-//! other in one layer they are a mistake. Layers are merged as plain tables, because every value keeps its origin and axes
-//! are dotted keys, so the exclusions are a table of keys too.
+//! Several keys can set how requests arrive, when the load ends, how long its warm-up is, and where lengths come from. A
+//! layer that sets one of them removes the alternatives from lower layers; two of them in one layer are an error. Layers are
+//! merged as plain tables, because every value keeps its origin and axes are dotted keys, so the exclusions are a table of
+//! keys too.
 
-/// A key of `[load]`, and the keys of `[load]` that have no meaning beside it, with blanks between them.
+/// A key of `[load]`, and the keys of `[load]` that it excludes, separated by blanks.
 pub type Alternative = (&'static str, &'static str);
 
 /// The four ways in which requests arrive; a layer names at most one of them.
@@ -22,7 +22,7 @@ pub const ARRIVALS: [Alternative; 4] = [
     ("concurrency", "rate stages start_concurrency start_rate arrival max_concurrency when_full"),
 ];
 
-/// The other questions. A key that excludes itself replaces the table of the layer below whole.
+/// The other exclusions. A key that excludes itself replaces the whole table of the layer below.
 pub(super) const OTHERS: [Alternative; 10] = [
     ("arrival", "arrival"),
     ("requests", "requests_per_concurrency duration"),

@@ -1,4 +1,4 @@
-//! The connection to the server: where it is, which HTTP, whom to trust, which proxy, which name of the length limit.
+//! How to connect to the server: URLs, HTTP version, trusted authorities, proxy, field of the length limit.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,19 +13,20 @@ pub struct ConnectionSection {
     /// `"1.1"` (default) or `"2"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_version: Option<HttpVersion>,
-    /// PEM file of the authorities to trust in place of the system's, an absolute path where the load runs.
+    /// PEM file of the authorities to trust instead of the system's: an absolute path on the machine that sends the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
     /// Accept any certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure: Option<bool>,
-    /// `off` (default), `environment` (`HTTPS_PROXY` and its like), or a URL. With a password only as `env:NAME` or `file:PATH`.
+    /// `off` (default), `environment` (`HTTPS_PROXY` and similar), or a URL. Write a URL with a password as `env:NAME` or
+    /// `file:PATH`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
     /// Bearer token, as `env:NAME` or `file:PATH`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
-    /// Headers of every request. Secrets only as `env:NAME` or `file:PATH`.
+    /// Headers of every request. Write secrets as `env:NAME` or `file:PATH`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
 }
@@ -36,12 +37,12 @@ impl ConnectionSection {
     }
 }
 
-/// One URL or several: text, commas between them, or a list.
+/// One URL or several: text separated by commas, or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Urls(pub Vec<String>);
 
 impl Urls {
-    /// The URLs in `text`, which has commas between them.
+    /// Splits `text` at commas.
     pub fn split(text: &str) -> Self {
         Self(text.split(',').map(|url| url.trim().to_owned()).collect())
     }
@@ -91,14 +92,15 @@ impl JsonSchema for Urls {
     }
 }
 
-/// The version of HTTP that is spoken.
+/// HTTP version of the requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HttpVersion {
     /// HTTP/1.1: one connection per request in flight.
     #[default]
     #[serde(rename = "1.1")]
     Http1,
-    /// HTTP/2: requests share a connection. Without TLS by prior knowledge, with TLS by ALPN; never a silent HTTP/1.1.
+    /// HTTP/2: requests share a connection. Uses prior knowledge without TLS and ALPN with TLS; never falls back to
+    /// HTTP/1.1.
     #[serde(rename = "2")]
     Http2,
 }
@@ -107,7 +109,7 @@ pub enum HttpVersion {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MaxTokensField {
-    /// As the launcher says, else `max_tokens`; `max_completion_tokens` where a chat server refuses that.
+    /// The launcher's field, else `max_tokens`, or `max_completion_tokens` if a chat server refuses `max_tokens`.
     #[default]
     Auto,
     /// `max_tokens`.
@@ -116,17 +118,17 @@ pub enum MaxTokensField {
     MaxCompletionTokens,
 }
 
-/// Through which proxy requests go.
+/// Proxy of the requests.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Proxy {
-    /// None, whatever the environment holds.
+    /// No proxy, even if the environment names one.
     #[default]
     Off,
-    /// The one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name.
+    /// The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` select.
     Environment,
-    /// Every request through this one, in a recipe a URL or a reference to one: `http://` or `https://`, a user name and
-    /// password allowed. Never shown.
+    /// This proxy for every request: an `http://` or `https://` URL, optionally with user name and password; in a recipe
+    /// also a reference to one. Never shown.
     Url(String),
 }
 

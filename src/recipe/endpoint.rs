@@ -1,8 +1,8 @@
-//! Which endpoint of the OpenAI API is driven: a word of the recipe that goes through to the requests.
+//! The endpoint of the OpenAI API that receives the load, from the recipe to the requests.
 
 use serde::{Deserialize, Serialize};
 
-/// The OpenAI-compatible endpoint that is driven.
+/// The OpenAI-compatible endpoint that receives the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {

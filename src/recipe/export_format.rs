@@ -1,4 +1,4 @@
-//! The formats of other tools that results can be written in.
+//! Formats of other tools in which results can be written.
 
 use serde::{Deserialize, Serialize};
 

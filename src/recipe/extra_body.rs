@@ -1,4 +1,4 @@
-//! `load.extra_body`: a table, or JSON text, which can say `null` where TOML cannot.
+//! `load.extra_body`: a table, or JSON text, because TOML has no `null`.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};

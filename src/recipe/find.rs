@@ -1,4 +1,4 @@
-//! Recipes by file, by name or by alias: the embedded ones, `./recipes`, and `~/.config/tokmark/recipes`.
+//! Finds recipes by file, name or alias: embedded, in `./recipes`, and in `~/.config/tokmark/recipes`.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ impl RecipeFile {
         Ok(file)
     }
 
-    /// What a recipe file needs beside correct types.
+    /// Errors that types cannot catch.
     fn problems(&self) -> Vec<InputError> {
         let recipe = &self.recipe;
         let at = |key: &str, problem: &str| InputError::new(self.document.at(key), problem).key(key);
@@ -71,19 +71,19 @@ impl RecipeFile {
     }
 }
 
-/// The number of GPUs that a `[scale.N]` is for, when N is one, written in the only way.
+/// GPUs of `[scale.N]`; `None` unless N is a positive number without leading zeros.
 pub fn scale_of(key: &str) -> Option<u32> {
     key.parse().ok().filter(|scale: &u32| *scale > 0 && scale.to_string() == key)
 }
 
-/// Whether it may name a recipe or a suite.
+/// Whether `name` is valid for a recipe or a suite.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// Folders searched for recipes beside the embedded ones, nearest first.
+/// Folders to search before the embedded recipes, nearest first.
 pub fn folders() -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("recipes")];
     folders.extend(config_folder().map(|config| config.join("recipes")));
@@ -99,8 +99,8 @@ pub fn config_folder() -> Option<PathBuf> {
     Some(base.join("tokmark"))
 }
 
-/// Every recipe there is, by name; a file on disk shadows an embedded one of the same name. Files that do not parse
-/// come back as errors beside the good ones.
+/// All recipes, sorted by name; a file on disk shadows an embedded recipe of the same name. Also the errors of files that do
+/// not parse.
 pub fn all() -> (Vec<RecipeFile>, Vec<InputError>) {
     let mut found: Vec<RecipeFile> = Vec::new();
     let mut errors = Vec::new();
@@ -121,7 +121,7 @@ pub fn all() -> (Vec<RecipeFile>, Vec<InputError>) {
     (found, errors)
 }
 
-/// How the name of an embedded file begins.
+/// Prefix of embedded files' names.
 pub const BUILT_IN: &str = "embedded:";
 
 /// The embedded recipe files.
@@ -138,7 +138,7 @@ pub fn embedded() -> Vec<Document> {
         .collect()
 }
 
-/// `*.toml` in a folder, sorted; a folder that is not there holds none.
+/// `*.toml` in a folder, sorted; none if the folder is missing.
 pub fn toml_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = walkdir::WalkDir::new(folder)
         .max_depth(2)

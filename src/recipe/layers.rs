@@ -1,7 +1,7 @@
-//! Layers of a recipe laid over each other, each value remembering where it came from.
+//! Merges the layers of a recipe and keeps the origin of each value.
 //!
 //! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < a verb's own options < `--set`. Each
-//! layer was parsed alone and typed before, so that errors point into the right file; merging then works on plain tables.
+//! layer was parsed and type-checked alone, so that errors name the right file; merging works on plain tables.
 
 use serde::Deserialize;
 use toml::Value;
@@ -10,10 +10,10 @@ use super::alternatives::{ARRIVALS, OTHERS};
 use super::{Origin, Origins, Recipe};
 use crate::document::{InputError, InputErrors, explain_message, join};
 
-/// Values of every recipe that says nothing else.
+/// The lowest layer of every recipe.
 const DEFAULTS: &str = include_str!("defaults.toml");
 
-/// A section of a recipe in which nothing but the defaults is set.
+/// A recipe section with only the defaults.
 pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
     let mut layers = Layers::defaults()?;
     match layers.table.remove(name) {
@@ -27,7 +27,7 @@ pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
 pub struct Layers {
     table: toml::Table,
     origins: Origins,
-    /// The default end of a load, by the key of `[load]` that names its arrivals.
+    /// Default end of a load, by its arrival key: `rate` or `concurrency`.
     ends: toml::Table,
 }
 
@@ -50,8 +50,7 @@ impl Layers {
         merge(&mut self.table, layer, "", origin, &mut self.origins);
     }
 
-    /// Removes what `layer` replaces: the keys that one of its own excludes, and an axis below `sweep` whose key now has one
-    /// value.
+    /// Removes what `layer` replaces: the keys that its keys exclude, and axes below `sweep` whose key now has one value.
     fn remove_replaced(&mut self, layer: &toml::Table) {
         let (load, axes) = (at(layer, &["load"]), at(layer, &["sweep", "load"]));
         let in_load = |key: &str| {
@@ -59,7 +58,7 @@ impl Layers {
         };
         for (key, excluded) in ARRIVALS.iter().chain(&OTHERS) {
             if in_load(key) && !key.contains('.') {
-                // It is listed where this layer has it.
+                // The merge inserts it again, at this layer's position.
                 self.remove(&["load", key]);
             }
             let sets = in_load(key) || axes.is_some_and(|axes| axes.get(key).is_some());
@@ -79,8 +78,8 @@ impl Layers {
         }
     }
 
-    /// One `key=value` of an environment variable as a layer of its own. An engine's option has no type but the one of the
-    /// value that the recipe gives it: a text where it has a number is a typo that only the engine would find.
+    /// One `key=value` of an environment variable as a layer. Engine options and body fields have no declared type, so the
+    /// recipe's value sets it; otherwise only the engine would find a typo such as text for a number.
     pub fn assignment(&self, path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
         let layer = assignment(path, value, origin)?;
         let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
@@ -107,14 +106,14 @@ impl Layers {
             .expected(format!("{kind}, as the recipe's own {said}")))
     }
 
-    /// The value a key has so far, or the first one of its axis.
+    /// Current value of a key, or the first value of its axis.
     fn example(&self, keys: &[&str]) -> Option<&Value> {
         let axes = at(&self.table, &["sweep", "server"]);
         let axis = || axes?.get(keys.get(1..)?.join("."))?.as_array()?.first();
         at(&self.table, keys).or_else(axis)
     }
 
-    /// The whole number that a key has so far.
+    /// Current value of a key, or the first value of its axis, if it is a whole number.
     pub fn integer(&self, keys: &[&str]) -> Option<i64> {
         self.example(keys)?.as_integer()
     }
@@ -134,7 +133,7 @@ impl Layers {
         self.origins.retain(|key, _| *key != dotted && !key.starts_with(&below));
     }
 
-    /// Adds the default end of a load that no layer ends.
+    /// Adds the default end of a load if no layer sets one.
     fn add_default_end(&mut self) {
         let sets = |key: &&str| {
             at(&self.table, &["load", key]).or_else(|| at(&self.table, &["sweep", "load", key])).is_some()
@@ -209,8 +208,8 @@ pub fn split_path(path: &str) -> Result<Vec<String>, String> {
     Ok(keys)
 }
 
-/// One `key=value` as a layer of its own, typed. `origin` is how the user knows it (`--set x=y`, `$STREAMING`).
-/// A value that is no TOML value, or not one of the key's type, is taken as text, or as a list without its brackets.
+/// One `key=value` as a typed layer; errors name `origin` (`--set x=y`, `$STREAMING`). A value that is not valid TOML or not
+/// of the key's type is read as text, else as a list without brackets.
 pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
     let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
     let text = Value::String(value.to_owned());
@@ -242,7 +241,7 @@ pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, 
     Err(explained)
 }
 
-/// One key with its value as a layer of its own; `origin` is how the user knows it (`--isl`).
+/// One key and its value as a layer; errors name `origin` (`--isl`).
 pub fn layer_of(path: &str, value: Value, origin: &str) -> Result<toml::Table, InputError> {
     let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
     let layer = nest(&keys, value);
@@ -281,7 +280,6 @@ fn nest(keys: &[String], value: Value) -> toml::Table {
 mod tests {
     use super::*;
 
-    /// A layer called `name`.
     fn from(name: &str) -> Origin {
         Origin::Flag(name.to_owned())
     }

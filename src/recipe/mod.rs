@@ -1,6 +1,6 @@
-//! What the user typed: a recipe file, section by section, every key optional.
+//! The types of a recipe file, section by section; every key is optional.
 //!
-//! It says what is measured, never where. Every layer has these types; it is parsed alone, then merged by [`layers`].
+//! A recipe describes what to measure, not where. Each layer is parsed alone into these types, then merged by [`layers`].
 
 pub mod alternatives;
 pub mod connection;
@@ -45,7 +45,7 @@ pub struct Recipe {
     /// The question the recipe answers, in one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Other names it is known by.
+    /// Other names of the recipe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// Where the configuration was published.
@@ -60,19 +60,20 @@ pub struct Recipe {
     pub deploy: DeploySection,
     /// The load.
     pub load: LoadSection,
-    /// Axes.
+    /// Axes to sweep.
     pub sweep: SweepSection,
-    /// Environment variables this recipe honours: name → dotted key.
+    /// Environment variables that set keys of this recipe: name → dotted key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub knobs: BTreeMap<String, String>,
-    /// What the job needs of Slurm.
+    /// Slurm options of the job.
     pub slurm: SlurmSection,
     /// The container image.
     pub container: ContainerSection,
-    /// What differs by GPU type. A recipe with such sections runs on these GPU types only.
+    /// Values by GPU type. A recipe with such sections runs only on these types.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub gpu: BTreeMap<String, GpuSection>,
-    /// What differs by scale: GPUs in all → what `--scale` lays over the GPU section. The recipe's own scale is always there.
+    /// Values by scale: total GPUs → section that `--scale` lays over the GPU section. The recipe's own scale needs no
+    /// section.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scale: BTreeMap<String, GpuSection>,
     /// Figures to reproduce.
@@ -87,10 +88,10 @@ pub struct ModelSection {
     /// Name as its publisher writes it, e.g. `openai/gpt-oss-120b`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Name the server is asked for; default: `name`.
+    /// Model name in the API. Default: `name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served_name: Option<String>,
-    /// Parameter count as people write it, e.g. `120b`.
+    /// Parameter count, e.g. `120b`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Weight precision, e.g. `mxfp4`, `fp8`, `bf16`.
@@ -99,7 +100,7 @@ pub struct ModelSection {
     /// Size of the weights, GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_gib: Option<f64>,
-    /// Folder with the weights; usually given by the site. Default: the name, which the engine resolves itself.
+    /// Folder with the weights; usually the site sets it. Default: `name`, which the engine resolves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -108,7 +109,7 @@ pub struct ModelSection {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeploySection {
-    /// Which launcher starts the engine.
+    /// Launcher that starts the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launcher: Option<String>,
     /// Tensor-parallel size.
@@ -129,23 +130,23 @@ pub struct DeploySection {
     /// Independent copies of the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
-    /// Disaggregated serving: the workers that prefill. Given together with `decode`.
+    /// Disaggregated serving: the workers that prefill. Requires `decode`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill: Option<PoolSection>,
     /// Disaggregated serving: the workers that decode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode: Option<PoolSection>,
-    /// The launcher's own choices, by the names it gives them (`tokmark list --launchers`), e.g. `router_mode`.
+    /// Settings that the launcher declares (`tokmark list --launchers`), e.g. `router_mode`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub settings: toml::Table,
-    /// Put before the command of every process with GPUs, e.g. `["numactl", "-m", "0,1"]`.
+    /// Words before the command of every process with GPUs, e.g. `["numactl", "-m", "0,1"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Vec<String>>,
-    /// A node of its own for the load, with no server on it.
+    /// Send the load from a separate node without servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_node: Option<bool>,
-    /// A node of its own for frontends and discovery, with no GPU worker on it.
+    /// Run frontends and discovery on a separate node without GPU workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_node: Option<bool>,
     /// Whether prefill and decode may share a node. Default: only when all of them fit on one.
@@ -154,31 +155,32 @@ pub struct DeploySection {
     /// Port of the endpoint. Default: a free one near the launcher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// URL of an endpoint that already runs (launcher `attach`), or several alike that share the load.
+    /// URL of a running endpoint (launcher `attach`), or of several equal ones that share the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<Urls>,
     /// How the load reaches the endpoint.
     #[serde(skip_serializing_if = "ConnectionSection::is_empty")]
     pub connection: ConnectionSection,
-    /// How long the servers may take until the first token. 0 with the launcher `attach`: do not wait for one.
+    /// Longest wait until the servers generate a first token. With the launcher `attach`, 0 means not to wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<Span>,
-    /// How long the servers get from each sign of progress in their logs, beyond `startup_timeout`. Default: 10 min.
+    /// Each progress line in the servers' logs extends the startup deadline to at least this long from then. Default: 10
+    /// min.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_timeout: Option<Span>,
-    /// Seconds between TERM and KILL when the servers are stopped.
+    /// Time between TERM and KILL when the servers are stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<Span>,
-    /// The engine's own options, by the engine's own names.
+    /// Engine options, by the engine's names.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub engine: toml::Table,
-    /// Environment of the servers. `env:NAME` and `file:PATH` are read where they run, never written down.
+    /// Environment of the servers. `env:NAME` and `file:PATH` are read on the servers' nodes and never stored.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
 
-/// `[deploy.prefill]` and `[deploy.decode]`: sizes left out are those of `[deploy]`, but for `replicas`, which is 1.
+/// `[deploy.prefill]` and `[deploy.decode]`. Missing sizes default to those of `[deploy]`, `replicas` to 1.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSection {
@@ -225,10 +227,10 @@ pub struct LoadSection {
     /// Standard deviation of the output length, tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub osl_stddev: Option<u32>,
-    /// Lengths drawn evenly around `isl` and `osl`; exactly one of its keys.
+    /// Lengths drawn uniformly around `isl` and `osl`; set exactly one key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length_range: Option<RangeSection>,
-    /// Several shapes in one load, in place of `isl` and `osl`.
+    /// Several shapes in one load; instead of `isl` and `osl`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mix: Option<Vec<MixSection>>,
     /// Where prompts come from and what they share.
@@ -240,7 +242,7 @@ pub struct LoadSection {
     /// Arrivals per second (open loop); instead of `concurrency`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rates>,
-    /// A ramp: its stages, one after the other; instead of `concurrency` and `rate`.
+    /// Stages of a ramp, in order; instead of `concurrency` and `rate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<StageSection>>,
     /// Ramp: requests in flight at its start. Default: 0.
@@ -249,13 +251,13 @@ pub struct LoadSection {
     /// Ramp: arrivals per second at its start. Default: 0.
     #[serde(deserialize_with = "ramp::rate_or_none", skip_serializing_if = "Option::is_none")]
     pub start_rate: Option<f64>,
-    /// Open loop: how arrivals are spaced; exactly one of its tables. Default: `poisson`.
+    /// Open loop: how arrivals are spaced; set exactly one table. Default: `poisson`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrival: Option<ArrivalSection>,
-    /// Open loop: most requests in flight.
+    /// Open loop: limit of requests in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
-    /// Open loop: what happens to an arrival that finds `max_concurrency` in flight. Default: `queue`.
+    /// Open loop, at `max_concurrency`: queue the arrival or drop it. Default: `queue`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
     /// Stop after this many requests; in an open loop after this many arrivals.
@@ -270,16 +272,16 @@ pub struct LoadSection {
     /// What happens to requests in flight at the end: `drain` (default) or `cut`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_end: Option<AtEndWord>,
-    /// Cut what is still in flight after draining for this long. Default: the time limit of each request is the bound.
+    /// Cut requests still in flight after draining this long. Default: drain until each request's time limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Span>,
     /// Requests before the measured window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_requests: Option<u64>,
-    /// The same, per unit of concurrency.
+    /// Warm-up requests per unit of concurrency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_per_concurrency: Option<u32>,
-    /// Warm-up for this long instead of a number of requests.
+    /// Length of the warm-up; instead of a number of requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_duration: Option<Span>,
     /// Whether answers are streamed.
@@ -288,7 +290,7 @@ pub struct LoadSection {
     /// `chat` or `completions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
-    /// Ask for exactly the output length.
+    /// Request exactly the output length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
     /// Seed of prompts and lengths.
@@ -303,7 +305,7 @@ pub struct LoadSection {
     /// Longest wait for a connection, name resolution and TLS included. Default: 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Span>,
-    /// Longest wait for the first content chunk, from the send on. Default: none but `request_timeout`.
+    /// Longest wait from sending to the first content chunk. Default: only `request_timeout` limits it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_timeout: Option<Span>,
     /// Field that bounds the output length: `auto` (default), `max_tokens` or `max_completion_tokens`.
@@ -315,10 +317,10 @@ pub struct LoadSection {
     /// Objectives for goodput.
     #[serde(skip_serializing_if = "SloSection::is_empty")]
     pub slo: SloSection,
-    /// Other tools' formats that the results are written in, beside AIPerf's, which always are.
+    /// Formats of other tools to write results in, besides AIPerf's, which is always written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exports: Option<Vec<export_format::ExportFormat>>,
-    /// Merged into every request body: a table, or JSON text where a field is to be `null`.
+    /// Fields merged into every request body: a table, or JSON text if a field must be `null`.
     #[schemars(schema_with = "extra_body::schema")]
     #[serde(deserialize_with = "extra_body::read", skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,
@@ -353,7 +355,7 @@ pub struct SweepSection {
     #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub server: toml::Table,
-    /// Axes on one live deployment: key below `load` → list of values.
+    /// Axes that share one deployment: key below `load` → list of values.
     #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub load: toml::Table,
@@ -366,10 +368,10 @@ pub struct SlurmSection {
     /// Time limit of the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Span>,
-    /// Whole nodes.
+    /// Allocate whole nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<bool>,
-    /// Memory of each node, as Slurm writes it (`0` = all).
+    /// Memory per node in Slurm's notation (`0` = all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<String>,
     /// More `#SBATCH` directives, without the `#SBATCH`.
@@ -381,12 +383,12 @@ pub struct SlurmSection {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ContainerSection {
-    /// Image, as the container runtime names it; used when the site has a container runtime.
+    /// Image in the container runtime's notation; ignored at a site without a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }
 
-/// `[gpu.TYPE]`: laid over the recipe when that GPU type is chosen; `[scale.N]`: when that scale is.
+/// `[gpu.TYPE]` and `[scale.N]`: laid over the recipe when that GPU type or scale is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuSection {
@@ -410,14 +412,14 @@ pub struct GpuSection {
 pub struct Published {
     /// GPU type it was measured on.
     pub gpu: String,
-    /// Load point it belongs to, by the name of its folder; default: every point with the conditions below.
+    /// Folder name of its load point. Default: every point that meets the conditions below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,
     /// Path in `summary.json`, e.g. `throughput.output_tokens_per_s_per_gpu`.
     pub metric: String,
     /// The published value, in the unit of the metric.
     pub value: f64,
-    /// How far a measurement may be off, e.g. `10%`; default: 10%.
+    /// Allowed deviation of a measurement, e.g. `10%`. Default: 10%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<String>,
     /// Prompt length of the published run, tokens.
@@ -438,10 +440,10 @@ pub struct Published {
     /// Software it was measured with, e.g. `Dynamo 1.3, vLLM 0.23`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<String>,
-    /// Measured without a server in between: shown beside a measurement, never compared with it.
+    /// Measured without a server; shown next to a measurement, never compared with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub offline: bool,
-    /// What else a reader should know of it.
+    /// Further notes for readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Where it was published.

@@ -1,16 +1,16 @@
-//! Words of an open loop: how arrivals are spaced, what a full house does, how a load point ends.
+//! Keys of an open loop: how arrivals are spaced, what happens at the concurrency limit, how a load point ends.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[load.arrival]`: exactly one of these tables.
+/// `[load.arrival]`: set exactly one of these tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArrivalSection {
     /// Every gap is 1 / rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constant: Option<NoOptions>,
-    /// Exponential gaps: independent users.
+    /// Exponentially distributed gaps, as from independent users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poisson: Option<NoOptions>,
     /// Gamma-distributed gaps.
@@ -31,24 +31,24 @@ pub struct GammaSection {
     pub shape: f64,
 }
 
-/// `at_end`
+/// What happens to requests in flight when the load ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AtEndWord {
-    /// Requests in flight may end.
+    /// Wait until they finish.
     #[default]
     Drain,
-    /// They are cut and recorded as `cancelled`.
+    /// Cut them and record them as `cancelled`.
     Cut,
 }
 
-/// What happens to an arrival that finds the most allowed requests in flight.
+/// What happens to an arrival at the limit of requests in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// It waits for a free place, first come first served; the wait counts in the scheduled latencies.
+    /// It waits for a free slot, in order of arrival; scheduled latencies include the wait.
     #[default]
     Queue,
-    /// It is not sent, and counted as dropped.
+    /// It is not sent and counts as dropped.
     Drop,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::line_of;
 
-/// Where a value comes from. It is shown and stored as people know it: `default`, `r.toml:3`, `$ISL (job)`, `--set`.
+/// Where a value comes from; shown and stored as `default`, `r.toml:3`, `$ISL (job)`, `--set`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum Origin {
@@ -20,7 +20,7 @@ pub enum Origin {
         /// The line of the key, or of the nearest key above it.
         line: Option<usize>,
     },
-    /// An environment variable: a knob of the recipe, or one of sbatch's own.
+    /// An environment variable: a knob of the recipe, or a variable of sbatch.
     Variable {
         /// Its name.
         name: String,
@@ -36,12 +36,12 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The place of `key` in a file, by the lines of its keys.
+    /// The origin of `key` in a file with these lines of keys.
     pub fn in_file(file: &str, lines: &BTreeMap<String, usize>, key: &str) -> Self {
         Self::File { file: file.to_owned(), line: line_of(lines, key) }
     }
 
-    /// Whether the user gave it beside the files: by an option or a variable.
+    /// Whether an option or a variable set it, not a file.
     pub fn is_given(&self) -> bool {
         !matches!(self, Self::Default | Self::File { .. })
     }

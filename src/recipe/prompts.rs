@@ -19,14 +19,14 @@ pub struct PromptSection {
     /// Send token numbers in place of text; the endpoint `completions` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<bool>,
-    /// Begin each prompt with words that no other request begins with. Default: true.
+    /// Begin each prompt with unique words. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<bool>,
-    /// Stirs those first words. Default: 0 on servers that the run starts itself, else drawn for each run.
+    /// Salt of these unique words. Default: 0 if the run starts the servers, else random for each run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salt: Option<u64>,
-    /// Path that is POSTed to before each load point, to empty the prefix cache: `/reset_prefix_cache` (vLLM),
-    /// `/flush_cache` (SGLang).
+    /// Path to POST to before each load point, which empties the prefix cache: `/reset_prefix_cache` (vLLM), `/flush_cache`
+    /// (SGLang).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_cache: Option<String>,
     /// Real prompts from a file.
@@ -35,7 +35,7 @@ pub struct PromptSection {
     /// A recorded trace: lengths, arrivals and shared blocks from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSection>,
-    /// What requests share on purpose.
+    /// Prefixes that requests share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<PrefixSection>,
     /// Several turns with growing context.
@@ -64,10 +64,10 @@ pub enum Style {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSection {
-    /// Its format; needed.
+    /// Format; required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<DatasetKind>,
-    /// The file; needed.
+    /// File; required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Shortest prompt that is used, tokens.
@@ -76,12 +76,12 @@ pub struct DatasetSection {
     /// Longest prompt that is used, tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Use a prompt once that occurs several times. Default: true.
+    /// Use each distinct prompt only once. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedupe: Option<bool>,
 }
 
-/// Format of a file of prompts, as its publisher writes it.
+/// Format of a prompt file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetKind {
@@ -128,16 +128,16 @@ impl TraceKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSection {
-    /// Its format; needed.
+    /// Format; required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<TraceKind>,
-    /// The file; needed.
+    /// File; required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Its clock runs this many times as fast. Default: 1.
+    /// Run its clock this many times as fast. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<f64>,
-    /// Time of it that is left out at its start.
+    /// Skip this much time at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Span>,
     /// Longer prompts are cut to this many tokens.
@@ -152,7 +152,8 @@ pub struct TraceSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceKind {
-    /// Mooncake JSONL: `timestamp` (ms; without one a request is due at once), `input_length`, `output_length`, `hash_ids` of blocks of 512 tokens.
+    /// Mooncake JSONL: `timestamp` (ms; a request without one is due at once), `input_length`, `output_length`, `hash_ids`
+    /// of blocks of 512 tokens.
     Mooncake,
     /// BurstGPT CSV: `Timestamp` (s), `Request tokens`, `Response tokens`.
     Burstgpt,
@@ -164,7 +165,7 @@ pub enum TraceKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixSection {
-    /// Tokens of a system prompt that all requests have.
+    /// Tokens of a system prompt that all requests share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_tokens: Option<u32>,
     /// Prefixes in a pool.
@@ -188,7 +189,7 @@ pub struct ConversationSection {
     /// Turns, standard deviation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turns_stddev: Option<u32>,
-    /// Tokens of the user's messages after the first. Default: `isl`, which is the first prompt's.
+    /// Tokens of each user message after the first. Default: `isl`, the length of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn_isl: Option<u32>,
     /// Their standard deviation.
@@ -200,12 +201,12 @@ pub struct ConversationSection {
     /// Its standard deviation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub think_time_stddev: Option<Span>,
-    /// Prompt and answer together never exceed this many tokens: older turns are left out.
+    /// Limit of prompt plus answer, tokens; older turns are left out to meet it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_context: Option<u32>,
 }
 
-/// `[load.length_range]`: lengths drawn evenly around the nominal ones L; exactly one of its keys.
+/// `[load.length_range]`: lengths drawn uniformly around the nominal length L; set exactly one key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RangeSection {
@@ -217,7 +218,7 @@ pub struct RangeSection {
     pub sa_bench: Option<f64>,
 }
 
-/// `[[load.mix]]`: one shape of several in one load.
+/// `[[load.mix]]`: one of several shapes in a load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixSection {
@@ -231,7 +232,7 @@ pub struct MixSection {
     /// Standard deviation of the output length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub osl_stddev: Option<u32>,
-    /// How often it occurs beside the others. Default: 1.
+    /// Relative frequency. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
 }

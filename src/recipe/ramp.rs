@@ -1,4 +1,4 @@
-//! Stages of a ramp as people write them: `[[load.stages]]`.
+//! `[[load.stages]]`: the stages of a ramp.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -12,7 +12,7 @@ pub enum Shape {
     /// In a straight line from where the last stage ended.
     #[default]
     Linear,
-    /// At once; it stays there for the whole stage.
+    /// At once, and stays there for the whole stage.
     Hold,
 }
 
@@ -35,7 +35,7 @@ pub struct StageSection {
     /// How the load gets there. Default: `linear`.
     #[serde(default)]
     pub shape: Shape,
-    /// Driven and recorded, and left out of the figures; only at the end of the ramp. Default: false.
+    /// Run and record this stage but leave it out of the figures; only at the end of the ramp. Default: false.
     #[serde(default)]
     pub cool_down: bool,
 }

@@ -1,13 +1,13 @@
-//! Which values are secrets, and how one is written without being written down.
+//! Which values are secrets, and how a file refers to one without containing it.
 
-/// Whether a value is read where it is used: `env:NAME`, `file:PATH`.
+/// Whether a value is a reference that is read where it is used: `env:NAME`, `file:PATH`.
 pub fn is_reference(value: &str) -> bool {
     value.starts_with("env:") || value.starts_with("file:")
 }
 
-/// Whether a variable's name says that its value is a secret.
+/// Whether a variable's name marks its value as a secret.
 pub fn is_secret_name(name: &str) -> bool {
-    // gpt-oss without internet needs TIKTOKEN_ENCODINGS_BASE, a folder.
+    // TIKTOKEN_ENCODINGS_BASE is a folder, which gpt-oss needs without internet.
     let name = name.to_uppercase().replace("TIKTOKEN", "");
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"]
         .iter()
@@ -16,7 +16,7 @@ pub fn is_secret_name(name: &str) -> bool {
         && !name.contains("TOKENS")
 }
 
-/// Whether a header's name says that its value is a secret.
+/// Whether a header's name marks its value as a secret.
 pub fn is_secret_header(name: &str) -> bool {
     let name = name.to_lowercase().replace('-', "_");
     is_secret_name(&name)
@@ -24,7 +24,7 @@ pub fn is_secret_header(name: &str) -> bool {
         || ["authorization", "cookie"].iter().any(|word| name.contains(word))
 }
 
-/// A value as it may be shown: references as they are, a literal secret masked.
+/// The value to show: a literal secret becomes `***`, a reference stays.
 pub fn shown<'a>(name: &str, value: &'a str) -> &'a str {
     if is_secret_name(name) && !is_reference(value) { "***" } else { value }
 }

@@ -1,12 +1,11 @@
-//! Values people write with a unit or as a list: durations, tolerances, one or many.
+//! Values with a unit or as a list: durations, rates, one or many numbers.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time, kept as seconds; written `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"01:00:00"` or as a number of
-/// seconds.
+/// A duration in seconds, written `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"01:00:00"` or as a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Span(pub f64);
 
@@ -169,7 +168,7 @@ impl JsonSchema for OneOrMany {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rates(pub Vec<f64>);
 
-/// Largest rate, per second: beyond it a µs no longer tells two arrivals apart.
+/// Largest rate, per second. Above it, gaps are shorter than 1 µs.
 pub const MAX_RATE: f64 = 1e6;
 
 impl Serialize for Rates {

@@ -1,4 +1,4 @@
-//! Where it runs: the cluster's partitions, GPU types, container runtime, model paths. A recipe never names any of it.
+//! Site files: a cluster's partitions, GPU types, container runtime and model paths, which recipes leave out.
 
 mod sections;
 
@@ -23,15 +23,15 @@ pub struct Site {
     pub schema: Option<u32>,
     /// Name of the cluster.
     pub name: Option<String>,
-    /// GPU type used when `--gpu` is not given.
+    /// GPU type without `--gpu`.
     pub gpu: Option<String>,
     /// Folder of the experiments; default `./experiments`.
     pub experiments: Option<String>,
     /// How jobs are submitted.
     pub slurm: SiteSlurm,
-    /// How servers are contained.
+    /// Containers of the servers.
     pub container: SiteContainer,
-    /// What the job's shell loads before servers start, mostly where they run bare.
+    /// What the job's shell loads before servers start, mainly for servers without containers.
     pub bare: SiteBare,
     /// How the processes of a deployment reach each other.
     pub network: SiteNetwork,
@@ -64,7 +64,7 @@ pub struct SiteDefaults {
     pub slurm: SlurmSection,
 }
 
-/// GPUs of a node where the site does not say: NVIDIA's reference systems (HGX, GB200 NVL72 compute tray) and AWS G5.
+/// GPUs per node unless the site sets them, from NVIDIA's reference systems (HGX, GB200 NVL72 compute tray) and AWS G5.
 const KNOWN_GPUS: [(&str, u32); 8] = [
     ("a10g", 1),
     ("a100", 8),
@@ -76,7 +76,7 @@ const KNOWN_GPUS: [(&str, u32); 8] = [
     ("gb300", 4),
 ];
 
-/// The known GPU type that a name speaks of: `h100` in `nvidia_h100_80gb_hbm3`, `gb200` (not `b200`) in `GB200-NVL72`.
+/// The known GPU type in a name: `h100` in `nvidia_h100_80gb_hbm3`, `gb200` (not `b200`) in `GB200-NVL72`.
 pub fn known_gpu(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let begins = |at: usize| !name[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
@@ -84,18 +84,18 @@ pub fn known_gpu(name: &str) -> Option<&'static str> {
     KNOWN_GPUS.iter().map(|(known, _)| *known).filter(|known| spoken(known)).max_by_key(|known| known.len())
 }
 
-/// A site and where it was read from.
+/// A site and its file.
 #[derive(Debug, Clone, Default)]
 pub struct SiteFile {
-    /// The file; `None` when there is none and everything is default.
+    /// The file; `None` if everything is default.
     pub document: Option<Document>,
     /// Its content.
     pub site: Site,
 }
 
 impl SiteFile {
-    /// The given file, else `$TOKMARK_SITE`, `./site.toml`, `~/.config/tokmark/site.toml`, else defaults. A file that
-    /// is there but wrong is an error, never a silent default.
+    /// Loads the given file, else `$TOKMARK_SITE`, `./site.toml`, `~/.config/tokmark/site.toml`, else defaults. A faulty
+    /// file is an error and never replaced by defaults.
     pub fn load(given: Option<&Path>) -> Result<Self, InputErrors> {
         let named = given.map(Path::to_path_buf).or_else(|| {
             std::env::var_os("TOKMARK_SITE").filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -119,7 +119,7 @@ impl SiteFile {
     /// The site that a document describes.
     ///
     /// # Errors
-    /// Every mistake of the first class that has any.
+    /// The first syntax or type error, else a wrong schema version, else every other problem.
     pub fn parse(document: Document) -> Result<Self, InputErrors> {
         let site: Site = document.parse()?;
         if site.schema != Some(1) {
@@ -139,14 +139,14 @@ impl SiteFile {
         Path::new(&document.file).parent().map(Path::to_path_buf)
     }
 
-    /// Where the site names the image that stands for `image` on nodes with `gpu`, if it does: place and key.
+    /// Place and key of the image that the site uses for `image` on nodes with `gpu`, if it names one.
     pub fn place_of_image(&self, gpu: &str, image: &str) -> Option<(String, String)> {
         self.site.gpus.get(gpu)?.images.get(image)?;
         let key = join(&format!("gpus.{gpu}.images"), image);
         Some((self.document.as_ref()?.at(&key), key))
     }
 
-    /// Where the site says where a model's weights are: place and key.
+    /// Place and key of a model's weights folder in the site file.
     pub fn place_of_model(&self, gpu: &str, model: &str) -> (String, String) {
         let own = self.site.gpus.get(gpu).is_some_and(|known| known.models.contains_key(model));
         let section = if own { format!("gpus.{gpu}.models") } else { "models".to_owned() };
@@ -160,7 +160,7 @@ impl SiteFile {
     }
 }
 
-/// What a site file needs beside correct types.
+/// Errors that types cannot catch.
 fn problems(document: &Document, site: &Site) -> Vec<InputError> {
     let at = |key: String, problem: String| InputError::new(document.at(&key), problem).key(key);
     let mut errors = Vec::new();
@@ -186,7 +186,7 @@ fn problems(document: &Document, site: &Site) -> Vec<InputError> {
 }
 
 impl Site {
-    /// GPUs of a node of this type; `None` when nobody says.
+    /// GPUs per node of this type; `None` if unknown.
     pub fn gpus_per_node(&self, gpu: &str) -> Option<u32> {
         self.gpus
             .get(gpu)
@@ -194,7 +194,7 @@ impl Site {
             .or_else(|| KNOWN_GPUS.iter().find(|(name, _)| *name == gpu).map(|(_, count)| *count))
     }
 
-    /// Every GPU type that can be named here.
+    /// GPU types of the site and the known ones, sorted.
     pub fn gpu_types(&self) -> Vec<String> {
         let mut types: Vec<String> = self.gpus.keys().cloned().collect();
         types.extend(KNOWN_GPUS.iter().map(|(name, _)| (*name).to_owned()));
@@ -203,7 +203,7 @@ impl Site {
         types
     }
 
-    /// Where the weights of `model` lie on nodes with `gpu`.
+    /// Folder of the weights of `model` on nodes with `gpu`.
     pub fn model_path(&self, gpu: &str, model: &str) -> Option<&str> {
         let by_gpu = self.gpus.get(gpu).and_then(|known| known.models.get(model));
         by_gpu.or_else(|| self.models.get(model)).map(String::as_str)

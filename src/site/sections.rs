@@ -1,4 +1,4 @@
-//! The sections of a site file that say how its Slurm, its nodes and its containers are asked for things.
+//! Sections of a site file for Slurm, nodes and containers.
 
 use std::collections::BTreeMap;
 
@@ -24,25 +24,25 @@ pub struct SiteSlurm {
     /// `--constraint`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constraint: Option<String>,
-    /// How GPUs are asked for. Default: `gres`.
+    /// How jobs request GPUs. Default: `gres`.
     pub gres: GresDialect,
-    /// Whole nodes, where the recipe does not say. Default: true.
+    /// Allocate whole nodes, unless the recipe sets it. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<bool>,
-    /// Memory of each node as Slurm writes it (`0` = all), where the recipe does not say.
+    /// Memory per node in Slurm's notation (`0` = all), unless the recipe sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<String>,
-    /// MPI type for `srun --mpi`, where a launcher asks for one.
+    /// MPI type for `srun --mpi`, for launchers that use MPI.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mpi: Option<String>,
     /// More `#SBATCH` directives, without the `#SBATCH`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directives: Vec<String>,
-    /// Shell lines run in the job before tokmark takes over, e.g. `module use /sw/modules`.
+    /// Shell lines that the job runs before tokmark, e.g. `module use /sw/modules`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
-    /// Variables that nested `srun` steps must not see, beside those tokmark always clears. A `*` at the end stands for
-    /// any rest: `SBATCH_*`.
+    /// Variables to clear for nested `srun` steps, besides those that tokmark always clears. A final `*` matches any rest:
+    /// `SBATCH_*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clear_env: Vec<String>,
     /// More options of every `srun` step, e.g. `--network=no_vni`.
@@ -50,7 +50,7 @@ pub struct SiteSlurm {
     pub srun: Vec<String>,
 }
 
-/// How a site's Slurm is asked for GPUs.
+/// How jobs of a site request GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GresDialect {
@@ -66,7 +66,7 @@ pub enum GresDialect {
 }
 
 impl GresDialect {
-    /// The option that asks for `count` GPUs of a node, of a type by its name in GRES.
+    /// The option that requests `count` GPUs per node; `kind` is the type's name in GRES.
     pub fn option(self, kind: &str, count: u32) -> Option<String> {
         match self {
             _ if count == 0 => None,
@@ -87,16 +87,16 @@ pub struct SiteContainer {
     /// `SOURCE:TARGET[:OPTIONS]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
-    /// Folder, on a file system every node sees, where images of a registry are imported once. Without it the runtime
-    /// pulls them itself, on each node.
+    /// Folder on a shared file system, into which registry images are imported once. Without it the runtime pulls them on
+    /// each node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
-    /// Show the user's home folder inside. Default: false.
+    /// Mount the user's home folder. Default: false.
     pub mount_home: bool,
-    /// More variables whose value inside is the host's, beside those of the servers' own environment.
+    /// More variables to pass from the host into the container, besides the servers' environment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// More options of the runtime, as they are.
+    /// More options, passed to the runtime unchanged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// Unpack an image once for each job and node, and share it between steps (pyxis: a named container). Default: true.
@@ -131,7 +131,7 @@ pub enum ContainerRuntime {
 }
 
 impl ContainerRuntime {
-    /// As a site file writes it.
+    /// The name in a site file.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -157,12 +157,12 @@ pub struct SiteBare {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteNetwork {
-    /// Interface of the nodes, e.g. `ib0`: processes are reached at its IPv4 address instead of at the node's name.
+    /// Network interface of the nodes, e.g. `ib0`: processes connect to its IPv4 address instead of the node's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
 }
 
-/// `[binary]` of a site: where the tokmark binary of an architecture is. The job picks by the node it runs on.
+/// `[binary]` of a site: the tokmark binary of each architecture. The job picks that of its node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteBinary {
@@ -174,7 +174,7 @@ pub struct SiteBinary {
     pub aarch64: Option<String>,
 }
 
-/// Architecture of a node's CPU, as `uname -m` says it.
+/// CPU architecture of a node, as `uname -m` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Arch {
     /// `x86_64`
@@ -186,7 +186,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// As `uname -m` says it.
+    /// The name that `uname -m` prints.
     pub fn name(self) -> &'static str {
         match self {
             Self::X86 => "x86_64",
@@ -195,11 +195,11 @@ impl Arch {
     }
 }
 
-/// `[gpus.TYPE]` of a site. What it says wins over `[slurm]`.
+/// `[gpus.TYPE]` of a site; overrides `[slurm]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteGpu {
-    /// GPUs of a node.
+    /// GPUs per node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
     /// Partition of these nodes.
@@ -220,23 +220,23 @@ pub struct SiteGpu {
     /// Name of the type in GRES, when it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gres_type: Option<String>,
-    /// Nodes of one NVLink domain, e.g. 18 for NVL72: jobs ask for segments (`--segment`) of the greatest number of
-    /// nodes that divides theirs and fits into a domain.
+    /// Nodes per NVLink domain, e.g. 18 for NVL72. Jobs request segments (`--segment`) of the largest size that divides
+    /// their nodes and fits into a domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_per_domain: Option<u32>,
-    /// Memory of each node as Slurm writes it, where the recipe does not say.
+    /// Memory per node in Slurm's notation, unless the recipe sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<String>,
     /// More `#SBATCH` directives, after those of `[slurm]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directives: Vec<String>,
-    /// Architecture of these nodes; without it they are taken to be like the login node.
+    /// Architecture of these nodes. Default: that of the login node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<Arch>,
     /// Folder of a model's weights on these nodes, by model name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, String>,
-    /// Image to use in place of the recipe's, by the recipe's image name.
+    /// Image to use instead, by the recipe's image name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
 }
