@@ -1,4 +1,4 @@
-//! What forbids to compare a figure with a load point: another GPU, another load, lengths that were not reached.
+//! Reasons not to compare a figure with a load point: another GPU, another load, lengths that were not reached.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::metrics::Summary;
 use crate::plan::{Arrival, Length, Level, Plan, Spread};
 use crate::planner::scale::is_size;
 
-/// A length is reached when its mean is as near as this, percent. 5 % is AIPerf's own mismatch threshold.
+/// Largest deviation of a mean length that still counts as reached, percent. 5 % is AIPerf's own mismatch threshold.
 pub(super) const LENGTH_OFF: f64 = 5.0;
 
 /// Whether a plan sends less than the whole load of its recipe.
@@ -18,7 +18,7 @@ pub(super) fn is_scaled(plan: &Plan) -> bool {
 }
 
 impl Ran<'_> {
-    /// What forbids every comparison with the figure.
+    /// Reasons that rule out every comparison with the figure.
     pub(super) fn forbidden(&self, figure: &Figure) -> Vec<String> {
         let published = &figure.published;
         let mut reasons = Vec::new();
@@ -49,19 +49,20 @@ impl Ran<'_> {
         reasons
     }
 
-    /// What the load point was asked for otherwise than the published run. What the figure does not say, the recipe does.
+    /// How the load point's settings differ from the published run. The recipe fills in what the figure does not
+    /// state.
     pub(super) fn asked_otherwise(&self, figure: &Figure, place: &Place<'_>) -> Vec<String> {
         let (published, summary) = (&figure.published, self.summaries.get(&place.name));
         let mut reasons = Vec::new();
         let mut lengths = |name: &str, key: &str, stated: Option<u32>, asked: Length, sent: Option<u32>| {
-            // A point's name says its lengths; without one the recipe does.
+            // If the figure names a point, that name fixes the lengths; otherwise the recipe does.
             let wanted = match stated {
                 None if published.point.is_some() => Vec::new(),
                 stated => stated.map_or_else(|| self.own_numbers(key), |stated| vec![u64::from(stated)]),
             };
             let here = if asked.mean > 0 { Some(asked.mean) } else { sent };
             let Some(here) = here.filter(|_| !wanted.is_empty()) else { return };
-            // Lengths that a file decides are not met to the token.
+            // Lengths from a file need only be near.
             let near = |wanted: &u64| asked.mean == 0 && is_near(f64::from(here), *wanted as f64, LENGTH_OFF);
             if !wanted.iter().any(|wanted| *wanted == u64::from(here) || near(wanted)) {
                 let wanted: Vec<String> = wanted.iter().map(u64::to_string).collect();
@@ -110,13 +111,13 @@ impl Ran<'_> {
         reasons
     }
 
-    /// Sizes of the servers that are not the recipe's own.
+    /// Server sizes that differ from the recipe's.
     fn resized(&self) -> impl Iterator<Item = String> + '_ {
         let changes = self.changes.iter().filter(|change| is_size(&change.key) && !change.narrowed);
         changes.map(|change| format!("{} is not the recipe's own ({})", change.key, change.from))
     }
 
-    /// Shapes of the load that are not the recipe's own, and that no condition of a figure can state.
+    /// Load settings that differ from the recipe's and that a figure cannot state as a condition.
     fn reshaped(&self) -> Vec<String> {
         const SHAPES: [&str; 16] = [
             "load.mix",
@@ -136,7 +137,7 @@ impl Ran<'_> {
             "load.extra_body",
             "load.prompts.prefix",
         ];
-        // Where a file lies differs from place to place; what is in it shows in the lengths.
+        // A file's path differs between machines; its content shows in the lengths.
         let is_shape = |key: &str| {
             let below = |shape: &&str| key == *shape || key.starts_with(&format!("{shape}."));
             SHAPES.iter().any(below) && !key.ends_with(".path")
@@ -154,7 +155,7 @@ impl Ran<'_> {
         changed.chain(lost).collect()
     }
 
-    /// Concurrencies that a figure without a point is about; empty: any.
+    /// Concurrencies that a figure without a point applies to; empty: any.
     pub(super) fn concurrencies(&self, figure: &Figure) -> Vec<u64> {
         match (&figure.published.point, figure.published.concurrency) {
             (Some(_), _) => Vec::new(),
@@ -163,7 +164,7 @@ impl Ran<'_> {
         }
     }
 
-    /// The numbers that the recipe itself has for a key of the load; empty where it says none.
+    /// The numbers that the recipe itself gives for a key of the load; empty if it gives none.
     fn own_numbers(&self, key: &str) -> Vec<u64> {
         let Some(own) = &self.figures.own else { return Vec::new() };
         let mut numbers = Vec::new();
@@ -176,14 +177,14 @@ impl Ran<'_> {
         numbers
     }
 
-    /// Whether the recipe itself streams; `None` when it does both.
+    /// Whether the recipe itself streams; `None` if it sweeps both.
     fn own_streaming(&self) -> Option<bool> {
         let own = self.figures.own.as_ref()?;
         own["load"]["streaming"].as_bool().filter(|_| own["sweep"]["load"]["streaming"].is_null())
     }
 }
 
-/// Requests in flight, where the load keeps them there.
+/// Requests in flight, if the load keeps them constant or a trace bounds them.
 pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
     match &place.point.arrival {
         Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(u64::from(*concurrency)),
@@ -192,9 +193,9 @@ pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
     }
 }
 
-/// Lengths that were asked for and not reached.
+/// Requested lengths that were not reached.
 pub(super) fn not_reached(place: &Place<'_>, summary: &Summary) -> Vec<String> {
-    // The prompts of later turns hold those before: their length follows from the answers.
+    // Later turns contain the earlier ones, so their prompt length depends on the answers.
     let grows = place.point.prompts.conversation.is_some();
     let lengths = [
         ("ISL", place.point.isl, summary.point.isl, summary.isl.filter(|_| !grows)),
@@ -208,7 +209,7 @@ pub(super) fn not_reached(place: &Place<'_>, summary: &Summary) -> Vec<String> {
     missed.collect()
 }
 
-/// The mean that lengths should have; of lengths that a file decides that of those sent.
+/// The expected mean length; if a file decides the lengths, the mean of those sent.
 fn expected(asked: Length, sent: u32) -> f64 {
     match asked.spread {
         Spread::Uniform { low, high } => f64::midpoint(f64::from(low), f64::from(high)),
@@ -217,7 +218,7 @@ fn expected(asked: Length, sent: u32) -> f64 {
     }
 }
 
-/// Whether `found` is within so many percent of `expected`.
+/// Whether `found` is within `percent` of `expected`.
 pub(super) fn is_near(found: f64, expected: f64, percent: f64) -> bool {
     (found - expected).abs() <= expected.abs() * percent / 100.0
 }

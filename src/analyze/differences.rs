@@ -1,4 +1,4 @@
-//! What differs between a published run and a measured one, as far as both are known.
+//! Lists known differences between a published run and a measured one.
 
 use serde_json::Value;
 
@@ -7,11 +7,11 @@ use super::published::{Figure, Place};
 use super::verify::{Difference, Ran};
 use crate::metrics::{Rating, Summary};
 
-/// A mean length that is off by more than this is named, percent.
+/// Report a mean length that is off by more than this, percent.
 const LENGTH_TOLD: f64 = 0.5;
 
 impl Ran<'_> {
-    /// What differs, or may: software is named in any case, because versions cannot be compared as words.
+    /// Actual and possible differences. Always includes the software, because versions cannot be compared as text.
     pub(super) fn differences(
         &self,
         figure: &Figure,
@@ -55,7 +55,7 @@ impl Ran<'_> {
         differences
     }
 
-    /// What is known of the software here.
+    /// What is known of the software of this run.
     fn software(&self, summary: &Summary) -> String {
         let image = self.plan.container.as_ref();
         let image = image.map_or("no container".to_owned(), |container| format!("image {}", container.image));

@@ -1,30 +1,30 @@
-//! A metric by its path in `summary.json`: which there are, its value, and which way is better.
+//! Metrics by their path in `summary.json`: which paths exist, their values, and whether higher is better.
 //!
-//! The paths are read off the schema of the file, so that none is known here that is not written there.
+//! The paths come from the schema of the file, so this list cannot drift from it.
 
 use serde_json::Value;
 
 use crate::document::nearest;
 use crate::metrics::Summary;
 
-/// What TPOT is called in `summary.json`: the same figure under vLLM's name.
+/// TPOT and its path in `summary.json`: vLLM's name for the same figure.
 const TPOT: (&str, &str) = ("tpot_ms", "itl_ms");
 
-/// Ends the name of a figure that is divided by the number of GPUs.
+/// Suffix of figures that are divided by the number of GPUs.
 const PER_GPU: &str = "_per_gpu";
 
-/// Which way a metric is better.
+/// Whether higher values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     /// Throughput, speed per user.
     Higher,
-    /// Latencies, failures, the time it took.
+    /// Latencies, failures, durations.
     Lower,
-    /// Lengths and counts: off is off.
+    /// Lengths and counts: any deviation is bad.
     Neither,
 }
 
-/// Every path of `summary.json` that leads to a number, in the order of the file; `*` stands for any name.
+/// Every path in `summary.json` that leads to a number, in file order; `*` matches any name.
 pub fn paths() -> Vec<String> {
     let schema = schemars::schema_for!(Summary).to_value();
     let mut found = Vec::new();
@@ -34,7 +34,7 @@ pub fn paths() -> Vec<String> {
     found
 }
 
-/// Lists are left out: their items have no name.
+/// Collects paths below `path`. Skips lists: their items have no name.
 fn walk(schema: &Value, definitions: &Value, path: &str, found: &mut Vec<String>) {
     if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
         return walk(&definitions[name], definitions, path, found);
@@ -58,7 +58,7 @@ fn walk(schema: &Value, definitions: &Value, path: &str, found: &mut Vec<String>
     }
 }
 
-/// The path as `summary.json` has it: TPOT is ITL there.
+/// The path in `summary.json`: TPOT is stored as ITL.
 fn written(path: &str) -> String {
     match path.strip_prefix(TPOT.0) {
         Some(rest) if rest.starts_with('.') => format!("{}{rest}", TPOT.1),
@@ -66,7 +66,7 @@ fn written(path: &str) -> String {
     }
 }
 
-/// Whether `summary.json` has a number there.
+/// Whether `summary.json` has a number at this path.
 pub fn is_known(path: &str, known: &[String]) -> bool {
     let path = written(path);
     let parts: Vec<&str> = path.split('.').collect();
@@ -77,7 +77,7 @@ pub fn is_known(path: &str, known: &[String]) -> bool {
     })
 }
 
-/// The path that was probably meant.
+/// The path that the user probably meant.
 pub fn meant<'a>(path: &str, known: &'a [String]) -> Option<&'a str> {
     let names = || known.iter().map(String::as_str);
     nearest(path, names())
@@ -85,12 +85,11 @@ pub fn meant<'a>(path: &str, known: &'a [String]) -> Option<&'a str> {
         .or_else(|| names().find(|name| !path.is_empty() && name.starts_with(path)))
 }
 
-/// Whether it is a figure for each GPU.
+/// Whether the figure is per GPU.
 pub fn is_per_gpu(path: &str) -> bool {
     path.ends_with(PER_GPU)
 }
 
-/// Which way is better.
 pub fn better(path: &str) -> Better {
     let first = path.split('.').next().unwrap_or_default();
     match first {
@@ -103,7 +102,7 @@ pub fn better(path: &str) -> Better {
     }
 }
 
-/// The value; `None` where it does not apply. A figure for each GPU that the summary lacks is worked out from `gpus`.
+/// The value; `None` if it does not apply. Computes a missing per-GPU figure from `gpus`.
 pub fn value(summary: &Summary, path: &str, gpus: u32) -> Option<f64> {
     let written = written(path);
     let file = serde_json::to_value(summary).ok()?;
@@ -179,7 +178,7 @@ mod tests {
 
     #[test]
     fn values_by_path() {
-        // 20 answers of 10 tokens in 3.94 s: the last is sent at 3.8 s and takes 140 ms.
+        // 20 answers of 10 tokens in 3.94 s: the last one starts at 3.8 s and takes 140 ms.
         let with = summary(Some(4));
         assert_eq!(value(&with, "throughput.output_tokens_per_s_per_gpu", 9), Some(200.0 / 3.94 / 4.0));
         assert_eq!(value(&with, "tpot_ms.avg", 1), Some(10.0));

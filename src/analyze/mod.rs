@@ -1,6 +1,6 @@
-//! What measurements say beside each other: measured figures against published ones.
+//! Compares measured figures with published ones.
 //!
-//! Pure: plans, recipes and summaries in, judgements out.
+//! Pure: takes plans, recipes and summaries, and returns judgements.
 
 mod conditions;
 mod differences;

@@ -1,4 +1,4 @@
-//! The published figures of a recipe: checked, with what the recipe itself says of their conditions.
+//! The published figures of a recipe, checked, and the conditions that the recipe itself gives for them.
 
 use serde_json::Value;
 
@@ -12,38 +12,35 @@ use crate::recipe::Published;
 use crate::recipe::find::RecipeFile;
 use crate::site::SiteFile;
 
-/// How far a measurement may be off when the figure does not say, percent.
+/// Default tolerance, percent.
 pub const TOLERANCE: f64 = 10.0;
 
 /// A published figure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// Its place in the recipe, from 1.
+    /// Its number in the recipe, from 1.
     pub number: usize,
-    /// What the recipe says.
+    /// The figure as the recipe states it.
     pub published: Published,
-    /// How far a measurement may be off, percent.
+    /// Largest accepted deviation of a measurement, percent.
     pub tolerance: f64,
 }
 
-/// The published figures of a recipe, and the recipe as it is without anybody's choices.
+/// The published figures of a recipe, and the recipe without any user's choices.
 #[derive(Debug, Clone)]
 pub struct Figures {
-    /// Name of the recipe.
     pub recipe: String,
-    /// Its file.
     pub file: String,
-    /// Where its configuration was published.
+    /// Source of the recipe's configuration.
     pub source: Option<String>,
-    /// The figures.
     pub figures: Vec<Figure>,
-    /// The recipe resolved for the GPU type of the plan, without site, options and variables; `None` when it is not written for
-    /// that type.
+    /// The recipe resolved for the plan's GPU type, without site, options and variables; `None` if it does not
+    /// support that type.
     pub own: Option<Value>,
 }
 
 impl Figures {
-    /// The figures of `file`, for what was run as `plan`.
+    /// The figures of `file`, for a run of `plan`.
     pub fn of(file: &RecipeFile, plan: &Plan) -> Result<Self, InputErrors> {
         let gpu = (!file.recipe.gpu.is_empty()).then(|| plan.gpu.kind.clone());
         let own = resolve(file, &SiteFile::default(), &Choices { gpu, ..Choices::default() });
@@ -56,14 +53,14 @@ impl Figures {
         })
     }
 
-    /// The figures that travel in a plan: those of the recipe it was made of.
+    /// The figures of the recipe in the plan.
     pub fn in_plan(plan: &Plan) -> Result<Self, InputErrors> {
         Self::of(&RecipeFile::parse(plan.input.recipe.clone(), None)?, plan)
     }
 }
 
-/// Checks the figures of a recipe that was planned: each by itself, and whether the plan has the points they name. A plan that a
-/// user changed may lack some of them; then nothing is measured, and nothing is wrong.
+/// Checks each figure, and that the plan has the load points that figures name. A plan that a user changed may lack
+/// some; such figures are not measured, and that is no mistake.
 pub fn check(file: &RecipeFile, plan: &Plan) -> Result<(), InputErrors> {
     if file.recipe.published.is_empty() {
         return Ok(());
@@ -90,7 +87,7 @@ pub fn check(file: &RecipeFile, plan: &Plan) -> Result<(), InputErrors> {
     InputErrors::check(errors)
 }
 
-/// Names in a row, and how many more there are.
+/// Lists the first names, and how many follow.
 pub(super) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -102,7 +99,7 @@ fn at(file: &RecipeFile, number: usize, key: &str, problem: String) -> InputErro
     InputError::new(file.document.at(&key), problem).key(key)
 }
 
-/// Every figure by itself; all mistakes at once.
+/// Checks every figure by itself and reports all mistakes at once.
 fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
     let known = if file.recipe.published.is_empty() { Vec::new() } else { metric::paths() };
     let (mut figures, mut errors) = (Vec::new(), Vec::new());
@@ -152,16 +149,15 @@ fn tolerance(said: Option<&str>) -> Option<f64> {
 /// A load point of a plan.
 #[derive(Debug, Clone)]
 pub(super) struct Place<'a> {
-    /// As its folder is called.
+    /// Name of its folder.
     pub(super) name: String,
-    /// Its deployment.
     pub(super) deployment: &'a crate::plan::Deployment,
-    /// The point.
     pub(super) point: &'a crate::plan::LoadPoint,
 }
 
 impl Place<'_> {
-    /// Whether a figure means it by this name: the folder's, or the point's own where there is only one deployment.
+    /// Whether a figure's point name means this point: its folder's name, its id after the deployment's, or its id
+    /// alone if there is only one deployment.
     fn is_called(&self, name: &str, plan: &Plan) -> bool {
         let id = &self.point.id;
         name == self.name
@@ -178,37 +174,38 @@ pub(super) fn places(plan: &Plan) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
-/// Those that a figure means by a name.
+/// The load points that a figure's point name means.
 pub(super) fn places_called<'a>(plan: &'a Plan, name: Option<&str>) -> Vec<Place<'a>> {
     places(plan).filter(|place| name.is_none_or(|name| place.is_called(name, plan))).collect()
 }
 
-/// A value that is not the recipe's own.
+/// A value that differs from the recipe's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Dotted key.
     pub key: String,
-    /// What the recipe says, when it says something.
+    /// The recipe's value, if it has one.
     pub own: Option<Value>,
-    /// What was run.
+    /// The value in this run.
     pub here: Value,
-    /// Where that came from.
+    /// Origin of the value in this run.
     pub from: String,
-    /// One or some of the values that the recipe has a list of.
+    /// The run uses one or some values of a list in the recipe.
     pub narrowed: bool,
 }
 
-/// Sections that say what is measured.
+/// Sections that define what is measured.
 const MEASURED: [&str; 5] = ["model", "deploy", "load", "sweep", "container"];
 
-/// Keys that no figure depends on.
+/// Keys that do not affect any figure.
 const NO_MATTER: [&str; 4] =
     ["deploy.port", "deploy.startup_timeout", "deploy.progress_timeout", "deploy.stop_grace"];
 
-/// Lists of a load of which each value is a load point. Any other list is one value: a part of a ramp is another ramp.
+/// Lists of a load whose items are separate load points. Any other list is one value: part of a ramp is a different
+/// ramp.
 const AXES: [&str; 4] = ["load.isl", "load.osl", "load.concurrency", "load.rate"];
 
-/// What a plan has otherwise than the recipe `own`, in the order of the plan.
+/// Values in which a plan differs from the recipe `own`, in plan order.
 pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
     let flat = |of: &Value| {
         let mut flat = Vec::new();
@@ -238,7 +235,7 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
     changes
 }
 
-/// Whether `value` is in `list`, or all of its items are.
+/// Whether `list` contains `value`, or all of its items.
 fn is_within(value: &Value, list: Option<&Value>) -> bool {
     let Some(Value::Array(list)) = list else { return false };
     match value {

@@ -1,7 +1,7 @@
-//! Whether a published figure was reproduced: measured against published, within tolerance, and only what can be compared.
+//! Decides whether a published figure was reproduced: within tolerance, and only if the two can be compared.
 //!
-//! A figure is judged for each load point it is about. What forbids a comparison is asked first, and a simulated result
-//! forbids every one.
+//! Judges a figure at each load point it applies to. Reasons against a comparison come first; a simulated result
+//! rules out every comparison.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,22 @@ use super::published::{Change, Figure, Figures, Place, changes, listed, places, 
 use crate::metrics::{Rating, Summary};
 use crate::plan::Plan;
 
-/// What came of a figure.
+/// The outcome for a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reproduction {
     /// Within tolerance, or better.
     Reproduced,
-    /// Outside of it.
+    /// Outside the tolerance.
     NotReproduced,
-    /// Something forbids the comparison.
+    /// Something rules out the comparison.
     NotComparable,
-    /// There is nothing to compare.
+    /// Nothing to compare.
     NotMeasured,
 }
 
 impl Reproduction {
-    /// In words.
+    /// The outcome in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Reproduced => "reproduced",
@@ -39,83 +39,77 @@ impl Reproduction {
     }
 }
 
-/// What differs between the published run and this one, or may.
+/// An actual or possible difference between the published run and this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// `software`, `lengths`, `GPUs`, `verdict`, or a key of the recipe.
     pub what: String,
-    /// There, as far as it is known.
+    /// In the published run, if known.
     pub published: Option<String>,
-    /// Here.
+    /// In this run.
     pub here: String,
 }
 
-/// A published figure held against one load point.
+/// A published figure compared with one load point.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ComparedFigure {
-    /// Place of the figure in the recipe, from 1.
+    /// Number of the figure in the recipe, from 1.
     pub number: usize,
     /// GPU type it was published for.
     pub gpu: String,
     /// Path in `summary.json`.
     pub metric: String,
-    /// The load point; `null` where none of them is meant alone.
+    /// The load point; `null` if no single one applies.
     pub point: Option<String>,
-    /// What came of it.
     pub outcome: Reproduction,
     /// The published value.
     pub published: f64,
-    /// The measured one; never of a simulated result.
+    /// The measured value; never from a simulated result.
     pub measured: Option<f64>,
-    /// Measured against published, percent; of figures that were compared.
+    /// Deviation from the published value, percent; only if compared.
     pub difference_percent: Option<f64>,
-    /// How far it may be off, percent.
+    /// Tolerance, percent.
     pub tolerance_percent: f64,
-    /// Why, in words.
+    /// Reasons for the outcome, in words.
     pub reasons: Vec<String>,
-    /// What differs; of figures that were compared.
+    /// Differences between the runs; only if compared.
     pub differences: Vec<Difference>,
     /// Software of the published run.
     pub software: Option<String>,
-    /// What the recipe says of the figure beside that.
+    /// The recipe's note on the figure.
     pub note: Option<String>,
-    /// Where it was published.
+    /// Source of the figure.
     pub source: String,
 }
 
-/// How many figures came out how.
+/// Number of figures per outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Reproduced.
     pub reproduced: usize,
-    /// Not reproduced.
     pub not_reproduced: usize,
-    /// Not comparable.
     pub not_comparable: usize,
-    /// Not measured.
     pub not_measured: usize,
 }
 
-/// An experiment against published figures.
+/// The comparison of an experiment with published figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
     /// Recipe of the figures.
     pub recipe: String,
-    /// Its file.
     pub file: String,
-    /// Where its configuration was published.
+    /// Source of the recipe's configuration.
     pub source: Option<String>,
-    /// GPU type of the experiment; `none` when nobody named one.
+    /// GPU type of the experiment; `none` if none was chosen.
     pub gpu: String,
     /// The results are simulated.
     pub simulated: bool,
-    /// One line a figure and load point.
+    /// One entry per figure and load point.
     pub figures: Vec<ComparedFigure>,
-    /// Their sum.
+    /// Outcomes of all entries.
     pub counts: Counts,
 }
 
-/// Holds what was measured against the figures; `summaries` by the names of the load points.
+/// Compares the figures with `summaries`, which are keyed by load point name.
 pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summary>) -> Verification {
     let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
     let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
@@ -138,7 +132,7 @@ pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summa
     }
 }
 
-/// What ran, beside what was published.
+/// A run and the figures to compare it with.
 pub(super) struct Ran<'a> {
     pub(super) figures: &'a Figures,
     pub(super) plan: &'a Plan,
@@ -148,13 +142,13 @@ pub(super) struct Ran<'a> {
 }
 
 impl Ran<'_> {
-    /// A line for each load point that the figure is about; one without a point when it is about none.
+    /// One entry per load point that the figure applies to, or one without a point.
     fn lines(&self, figure: &Figure) -> Vec<ComparedFigure> {
         let published = &figure.published;
         let forbidden = self.forbidden(figure);
         let named = places_called(self.plan, published.point.as_deref());
         if !forbidden.is_empty() {
-            // Beside the load points that it would be about, when it could be compared.
+            // Show the load points that the figure would apply to.
             let shown: Vec<&Place<'_>> = match named.as_slice() {
                 [only] => vec![only],
                 several => {
@@ -230,7 +224,7 @@ impl Ran<'_> {
             Better::Lower => percent < 0.0,
             Better::Neither => false,
         };
-        // A hair for what division leaves behind.
+        // Tolerate floating-point error of the division.
         let is_within = percent.abs() <= figure.tolerance + 1e-9;
         let mut reasons = Vec::new();
         if !is_within {
@@ -255,7 +249,7 @@ impl Ran<'_> {
         }
     }
 
-    /// A line that compares nothing, with the measured figure where there is one; never with a simulated one.
+    /// An entry without a comparison; includes the measured value if known and not simulated.
     fn not_comparable(
         &self,
         figure: &Figure,
@@ -270,7 +264,7 @@ impl Ran<'_> {
     }
 }
 
-/// A line without a measurement.
+/// An entry without a measurement.
 fn line(
     figure: &Figure,
     point: Option<String>,

@@ -1,4 +1,4 @@
-//! Each rule by itself: one published figure, one experiment, values worked by hand.
+//! Tests each rule by itself: one published figure, one experiment, values worked by hand.
 
 use super::*;
 use crate::document::{Document, InputErrors};
@@ -12,7 +12,7 @@ use crate::plan::choices::Choices;
 use crate::planner;
 use crate::recipe::find::RecipeFile;
 
-/// ISL 200, OSL 100, whole answers, concurrency 10 and 20, on two GPUs of either type.
+/// ISL 200, OSL 100, no streaming, concurrency 10 and 20, two GPUs of either type.
 const RECIPE: &str = r#"schema = 1
 name = "r"
 source = "a page"
@@ -30,7 +30,7 @@ streaming = false
 [gpu.b200]
 "#;
 
-/// A figure of 100 tokens/s with concurrency 10, then the keys of `more`.
+/// A figure of 100 tokens/s at concurrency 10, plus the keys in `more`.
 fn figure(more: &str) -> String {
     with_metric("throughput.output_tokens_per_s", 100.0, more)
 }
@@ -67,7 +67,7 @@ fn plan_of(file: &RecipeFile, gpu: &str, sets: &[&str]) -> Plan {
     planner::plan(&input).unwrap()
 }
 
-/// An experiment as it ends well: every point with 100 tokens/s, lengths reached, nothing against it.
+/// A successful experiment: 100 tokens/s at every point, lengths reached, a valid verdict.
 struct Experiment {
     plan: Plan,
     summaries: BTreeMap<String, Summary>,
@@ -111,7 +111,7 @@ impl Experiment {
     }
 }
 
-/// The recipe with these figures, run as it is.
+/// The recipe with these figures, run unchanged.
 fn ran(figures: &str) -> Experiment {
     Experiment::of(&format!("{RECIPE}{figures}"), "h100", &[])
 }
@@ -162,7 +162,7 @@ fn better_than_published_is_reproduced_and_said() {
             Reproduction::NotReproduced,
             "40.0 % above the published figure, tolerance 10 %",
         ),
-        // A count is not better for being higher.
+        // A higher count is not better.
         (
             "requests.total",
             10.0,
@@ -231,7 +231,7 @@ fn other_lengths_than_the_published_are_not_compared() {
     let line = ran(&figure("isl = 1024\nosl = 100")).line();
     says(&line, Reproduction::NotComparable, "published with ISL 1024, and this is ISL 200");
     assert_eq!(ran(&figure("isl = 200\nosl = 100")).line().outcome, Reproduction::Reproduced);
-    // No point has them: said once, with each reason.
+    // No point matches: one line with each reason.
     let line = ran(&anywhere("isl = 1024\nosl = 1024")).line();
     says(
         &line,
@@ -290,7 +290,7 @@ fn a_figure_without_a_point_applies_to_every_matching_point() {
     assert_eq!(ran(&anywhere("concurrency = 20")).line().point.as_deref(), Some("isl200_osl100_con20"));
     let none = ran(&anywhere("concurrency = 64")).line();
     says(&none, Reproduction::NotMeasured, "no load point with concurrency 64 was run");
-    // Conditions that only the recipe states hold as well.
+    // Conditions that only the recipe states also apply.
     let recipe = format!("{RECIPE}{}", anywhere(""));
     let line = Experiment::of(&recipe, "h100", &["load.concurrency=30"]).line();
     says(&line, Reproduction::NotMeasured, "no load point with concurrency 10, 20 was run");
@@ -315,7 +315,7 @@ fn another_number_of_gpus_matters_unless_the_metric_is_per_gpu() {
     let line = ran(&per_gpu).line();
     assert_eq!((line.outcome, line.measured), (Reproduction::Reproduced, Some(50.0)));
     assert!(line.differences.iter().any(|d| d.what == "GPUs" && d.here == "2 GPUs"), "{line:#?}");
-    // An older summary without the figure: 120 tokens/s on two GPUs.
+    // An older summary lacks the figure: 120 tokens/s on two GPUs.
     let total = with_metric("throughput.total_tokens_per_s_per_gpu", 60.0, "");
     let older = ran(&total).changed(CON10, |s| {
         s.throughput.total_tokens_per_s = 120.0;
@@ -485,7 +485,7 @@ fn the_counts_are_those_of_the_lines() {
     assert_eq!(counts, expected);
 }
 
-/// The mistakes of a recipe with one figure, whose lines are `published`.
+/// The mistakes of a recipe with one figure that has the lines `published`.
 fn mistakes(published: &str) -> String {
     let file = file(&format!("{RECIPE}[[published]]\n{published}\nsource = \"s\"\n"));
     super::super::published::check(&file, &plan_of(&file, "h100", &[]))
@@ -557,7 +557,7 @@ fn mistakes_in_figures_are_found_when_the_recipe_is_checked() {
     ] {
         assert_eq!(mistakes(&good.replace(found, instead)), message);
     }
-    // All at once, but the point is asked of a sound figure only.
+    // Reports all mistakes at once, but checks the point of a sound figure only.
     assert_eq!(
         mistakes(&good.replace("3.5", "-1").replace("5%", "5").replace("h100", "a100"))
             .matches("r.toml")

@@ -1,14 +1,14 @@
-//! Workloads: recipes by their names and aliases, with the `_<size>` that llmb writes after one.
+//! Finds workloads: recipes by name or alias, with the `_<size>` suffix that llmb uses.
 
 use crate::document::{InputError, nearest};
 use crate::recipe::find::RecipeFile;
 
-/// The recipes a workload's name stands for.
+/// The recipes that a workload's name matches.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// One, or several that share an alias and differ in size or precision.
+    /// One recipe, or several that share an alias and differ in size or precision.
     pub recipes: Vec<RecipeFile>,
-    /// The size written behind its name.
+    /// The size suffix of the name.
     pub size: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub fn names(file: &RecipeFile) -> impl Iterator<Item = &str> {
     std::iter::once(file.name()).chain(file.recipe.aliases.iter().map(String::as_str))
 }
 
-/// `120b`, `1.5b`, `1t`, as llmb writes them.
+/// Whether `text` is a size as llmb writes it: `120b`, `1.5b`, `1t`.
 fn is_size(text: &str) -> bool {
     let number = text.strip_suffix(['b', 't', 'B', 'T']).unwrap_or_default();
     number.parse::<f64>().is_ok() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')

@@ -1,4 +1,4 @@
-//! A suite file: `[[job]]` tables in TOML, each an order. A list is an axis.
+//! Parses a suite file: TOML with one `[[job]]` table per order. A list in it is an axis.
 
 use std::path::Path;
 
@@ -9,31 +9,28 @@ use super::order::{Order, Scales};
 use crate::document::{Document, InputError, InputErrors, join};
 use crate::recipe::find::is_name;
 
-/// What a suite file says of itself.
+/// The header of a suite file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuiteFile {
-    /// Its name; by default the file's.
+    /// Name of the suite; by default derived from the file's name.
     pub name: String,
-    /// What it is for, in one line.
+    /// What the suite is for, in one line.
     pub summary: Option<String>,
-    /// The file, verbatim.
+    /// The file's text, verbatim.
     pub text: String,
 }
 
-/// The file.
+/// The file as TOML.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Jobs {
     /// Version of the format: 1.
     #[serde(default)]
     schema: Option<u32>,
-    /// What the suite is called.
     #[serde(default)]
     name: Option<String>,
-    /// What it is for, in one line.
     #[serde(default)]
     summary: Option<String>,
-    /// The jobs.
     #[serde(default)]
     job: Vec<Job>,
 }
@@ -53,7 +50,7 @@ struct Job {
     set: Table,
 }
 
-/// One value, or a list of them.
+/// One value or a list of values.
 #[derive(Debug)]
 struct List<T>(Vec<T>);
 
@@ -75,7 +72,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     }
 }
 
-/// The suite of a file, and its orders.
+/// Parses the suite and its orders.
 pub fn parse(document: &Document) -> Result<(SuiteFile, Vec<Order>), InputErrors> {
     let jobs: Jobs = document.parse().map_err(|error| {
         let of_llmb = [".yaml", ".yml", ".txt"].iter().any(|end| document.file.ends_with(end));
@@ -105,7 +102,7 @@ pub fn parse(document: &Document) -> Result<(SuiteFile, Vec<Order>), InputErrors
     Ok((SuiteFile { name, summary: jobs.summary, text: document.text.clone() }, orders))
 }
 
-/// A name from a file's: `My jobs.toml` is the suite `my-jobs`.
+/// Derives the suite's name from the file's: `My jobs.toml` becomes `my-jobs`.
 fn name_of(file: &str) -> String {
     let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
     let plain = |c: char| if is_name(&format!("a{c}")) { c } else { '-' };
@@ -114,7 +111,7 @@ fn name_of(file: &str) -> String {
     if name.is_empty() { "suite".to_owned() } else { name.to_owned() }
 }
 
-/// The order of the `number`th job.
+/// The order of job `number`.
 fn order(document: &Document, number: usize, job: Job, errors: &mut Vec<InputError>) -> Order {
     let at = |key: &str| document.at(&format!("job[{number}].{key}"));
     match (&job.recipe, job.workload.0.is_empty()) {
@@ -158,7 +155,7 @@ fn order(document: &Document, number: usize, job: Job, errors: &mut Vec<InputErr
     }
 }
 
-/// A recipe given by a relative path lies relative to the file that names it.
+/// A relative recipe path starts at the folder of the suite file.
 fn beside(document: &Document, recipe: String) -> String {
     let folder = Path::new(&document.file).parent().filter(|folder| !folder.as_os_str().is_empty());
     let is_path = recipe.contains('/') || recipe.ends_with(".toml");
@@ -170,19 +167,19 @@ fn beside(document: &Document, recipe: String) -> String {
     }
 }
 
-/// Dotted keys of a table, with their values.
+/// Calls `found` for each value of a table with its dotted key.
 fn flatten(table: &Table, prefix: &str, found: &mut dyn FnMut(String, &Value)) {
     for (key, value) in table {
         match value {
             Value::Table(inner) => flatten(inner, &join(prefix, key), found),
-            // A quoted key is a dotted one already.
+            // A quoted top-level key is already dotted.
             value if prefix.is_empty() => found(key.clone(), value),
             value => found(join(prefix, key), value),
         }
     }
 }
 
-/// The values of an axis, each as one would write it behind `--set key=` or `--env NAME=`. A list in the list is one value.
+/// The values of an axis, each as text for `--set key=` or `--env NAME=`. A nested list is one value.
 fn texts(value: &Value) -> Vec<String> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),

@@ -5,18 +5,17 @@ use serde_json::{Value, json};
 use super::Task;
 use crate::plan::Plan;
 
-/// One of several jobs.
+/// One job of a submission.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its plan.
     pub plan: Plan,
-    /// `2/3` of its repeats; `None` when it is the only one.
+    /// `2/3` for the second of three repeats; `None` without repeats.
     pub number: Option<(u32, u32)>,
-    /// How it differs from the others of its order.
+    /// How it differs from the other jobs of its order.
     pub differs: Vec<String>,
 }
 
-/// The jobs of tasks, in order.
+/// Expands tasks into jobs, in order.
 pub fn jobs(tasks: Vec<Task>) -> Vec<Job> {
     let repeated = |task: Task| {
         (1..=task.repeats).map(move |number| Job {
@@ -28,7 +27,7 @@ pub fn jobs(tasks: Vec<Task>) -> Vec<Job> {
     tasks.into_iter().flat_map(repeated).collect()
 }
 
-/// How each job differs from the others of the same recipe and GPU type, whatever `[[job]]` they are of.
+/// How each job differs from the others of the same recipe and GPU type, in whatever `[[job]]` they are.
 pub fn differences(jobs: &[&Job]) -> Vec<Vec<String>> {
     let of_job = |job: &&Job| {
         let alike = |other: &&&Job| other.plan.name == job.plan.name && other.plan.gpu == job.plan.gpu;
@@ -41,7 +40,7 @@ pub fn differences(jobs: &[&Job]) -> Vec<Vec<String>> {
 }
 
 impl Job {
-    /// Its size, variables and keys that were chosen.
+    /// Its size and its chosen variables and keys.
     fn settings(&self) -> Vec<String> {
         let mut settings = vec![self.gpus()];
         let choices = &self.plan.input.choices;
@@ -69,7 +68,7 @@ impl Job {
         words.join(", ")
     }
 
-    /// As `submit --json` prints it, with further keys in front.
+    /// The object that `submit --json` prints: the keys of `value`, then those of the job.
     pub fn as_json(&self, mut value: Value) -> Value {
         let plan = &self.plan;
         value["recipe"] = json!(plan.name);

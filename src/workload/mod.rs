@@ -1,5 +1,5 @@
-//! Submission the llmb way: a workload by its name, its size, its precision and its number of GPUs, one job for each
-//! combination, or a file of such jobs. All of it is planned before anything is submitted.
+//! Submission as in llmb: a workload by name, size, precision and number of GPUs, with one job per combination, or a
+//! file of such jobs. tokmark plans every job before it submits the first.
 
 pub mod catalogue;
 pub mod file;
@@ -16,8 +16,8 @@ use crate::plan::Plan;
 use crate::plan::choices::Choices;
 use crate::recipe::find::RecipeFile;
 
-/// Plans a recipe with what was chosen.
+/// Plans a recipe with the given choices.
 pub type Planner<'a> = &'a dyn Fn(&RecipeFile, Choices) -> Result<Plan, InputErrors>;
 
-/// Most jobs of one submission; more is a typo.
+/// Most jobs of one submission; more is probably a typo.
 const MAX_JOBS: usize = 1000;

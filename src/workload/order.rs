@@ -1,55 +1,52 @@
-//! One order: what the options of a command, or a `[[job]]` of a file, ask for, before any recipe was looked at.
+//! One order: what a command's options or a `[[job]]` request, before any recipe is read.
 
 use crate::document::InputError;
 
-/// An order. Each list is an axis: a job for each combination.
+/// An order. Each list is an axis; each combination becomes a job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Order {
     /// `jobs.toml:3`, or empty on the command line.
     pub origin: String,
-    /// A recipe by file, name or alias; in place of workloads.
+    /// A recipe by file, name or alias, in place of workloads.
     pub recipe: Option<String>,
     /// Workloads by name.
     pub workloads: Vec<String>,
-    /// Size of the model.
     pub size: Option<String>,
-    /// Precisions; none: the recipe's own.
+    /// Precisions; empty: the recipe's own.
     pub dtypes: Vec<String>,
-    /// Numbers of GPUs.
     pub scales: Scales,
-    /// GPU types; none: the site's.
+    /// GPU types; empty: the site's.
     pub gpus: Vec<String>,
-    /// How many jobs of each.
+    /// Number of jobs per combination.
     pub repeats: u32,
-    /// `--env`: variables and the values each of them takes.
+    /// `--env`: variables, each with its values.
     pub env: Vec<(String, Vec<String>)>,
-    /// `--set`: keys and the values each of them takes.
+    /// `--set`: keys, each with its values.
     pub sets: Vec<(String, Vec<String>)>,
-    /// Run what the recipe has even where precision and scale say otherwise.
+    /// Run the recipe as it is, even if precision or scale do not match.
     pub force: bool,
 }
 
-/// Which scales.
+/// Which numbers of GPUs to run on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Scales {
     /// The recipe's own.
     #[default]
     Own,
-    /// These.
     These(Vec<u32>),
-    /// Every one offered between two bounds; with multiples of the largest one unless `exact`.
+    /// Every offered scale between two bounds; with an upper bound also doublings of the largest one, unless `exact`.
     Within {
-        /// At least.
+        /// Lower bound.
         min: Option<u32>,
-        /// At most.
+        /// Upper bound.
         max: Option<u32>,
-        /// Only those the recipe offers.
+        /// Exclude doublings.
         exact: bool,
     },
 }
 
 impl Order {
-    /// Name of a value in messages: an option, or a key of the file.
+    /// Name of a value in messages: the option, or the job in the file.
     pub fn place(&self, option: &str) -> String {
         if self.origin.is_empty() { format!("--{option}") } else { self.origin.clone() }
     }
@@ -60,7 +57,7 @@ impl Order {
         if self.origin.is_empty() { error } else { error.key(option) }
     }
 
-    /// What is wrong with the order itself.
+    /// Mistakes in the order itself.
     pub fn problems(&self) -> Vec<InputError> {
         let mut errors = Vec::new();
         let mut once = |option: &str, values: &[String]| {

@@ -1,4 +1,4 @@
-//! From an order to its jobs, planned. Every mistake of every job is found before the first one is submitted.
+//! Plans the jobs of an order. Finds every mistake in every job before the first one is submitted.
 
 use super::order::{Order, Scales};
 use super::{MAX_JOBS, Planner, catalogue};
@@ -8,23 +8,22 @@ use crate::plan::choices::{Choices, Scale};
 use crate::planner::scale::{arithmetic, offered};
 use crate::recipe::find::{self, RecipeFile};
 
-/// A job, planned.
+/// A planned job.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Its plan.
     pub plan: Plan,
-    /// How it differs from the others of its order, e.g. `STREAMING=false`.
+    /// How it differs from the other tasks of its order, e.g. `STREAMING=false`.
     pub differs: Vec<String>,
-    /// How many of it.
+    /// Number of jobs.
     pub repeats: u32,
-    /// What the user should know about it.
+    /// Remarks for the user.
     pub remarks: Vec<String>,
 }
 
-/// Every recipe that was found, and every recipe file that does not parse.
+/// Every recipe found, and the error of every recipe file that does not parse.
 pub type Recipes = (Vec<RecipeFile>, Vec<InputError>);
 
-/// The tasks of all orders, or all errors of all of them. `base` is what the options of every verb choose.
+/// Plans the tasks of all orders, or returns all errors. `base` holds the options shared by all verbs.
 pub fn tasks(
     orders: &[Order],
     recipes: &Recipes,
@@ -83,7 +82,7 @@ fn of_order(
     Ok(tasks)
 }
 
-/// The recipes a name stands for, and the size they are asked for in.
+/// The recipes that a name matches, and the requested size.
 struct Candidates {
     recipes: Vec<RecipeFile>,
     size: Option<String>,
@@ -97,7 +96,7 @@ fn candidates(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Cand
         return Ok(Candidates { recipes: vec![file], size: order.size.clone() });
     }
     let workload = catalogue::find(name, all, &order.place("workload")).map_err(|error| {
-        // The workload may be in a file that does not parse.
+        // A file that does not parse may contain the workload.
         InputErrors(std::iter::once(error).chain(broken.iter().cloned()).collect())
     })?;
     match (&order.size, workload.size) {
@@ -108,7 +107,7 @@ fn candidates(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Cand
         (asked, written) => {
             let size = asked.clone().or(written);
             let mut recipes = workload.recipes;
-            // One that says another size need not be planned, which may fail for reasons of its own.
+            // Skip recipes of another size: planning them could fail for unrelated reasons.
             let may_be = |file: &RecipeFile| match (&size, &file.recipe.model.size) {
                 (Some(size), Some(known)) => same(size, known),
                 _ => true,
@@ -121,7 +120,7 @@ fn candidates(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Cand
     }
 }
 
-/// Says which job of a file names a recipe that is not there. What is wrong within a recipe stays the recipe's.
+/// Names the job whose recipe or workload cannot be found. Errors inside a recipe keep the recipe's location.
 fn named_by(order: &Order, name: &str, mut error: InputError) -> InputError {
     if !order.origin.is_empty() && error.origin == name && error.line.is_none() && error.key.is_none() {
         let key = if order.recipe.is_some() { "recipe" } else { "workload" };
@@ -132,7 +131,7 @@ fn named_by(order: &Order, name: &str, mut error: InputError) -> InputError {
     error
 }
 
-/// Sizes and precisions are written in both cases.
+/// Compares sizes or precisions, which people write in either case.
 fn same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
@@ -170,7 +169,7 @@ fn choices(order: &Order, base: &Choices) -> Result<Vec<Choices>, InputErrors> {
     Ok(found)
 }
 
-/// Values of the axes with more than one.
+/// Values of the axes that have more than one.
 fn differences(order: &Order, chosen: &Choices) -> Vec<String> {
     let several = |axes: &[(String, Vec<String>)], name: &str| {
         axes.iter().any(|(known, values)| known == name && values.len() > 1)
@@ -181,7 +180,7 @@ fn differences(order: &Order, chosen: &Choices) -> Vec<String> {
     env.map(|(name, value)| format!("{name}={value}")).chain(sets.cloned()).collect()
 }
 
-/// Says which job of a file an option's error is about.
+/// Names the job in the file whose option caused the error.
 fn located(order: &Order, mut error: InputError) -> InputError {
     let file = order.origin.split(':').next().unwrap_or_default();
     if !file.is_empty() && !error.origin.starts_with(file) {
@@ -190,7 +189,7 @@ fn located(order: &Order, mut error: InputError) -> InputError {
     error
 }
 
-/// One workload with one choice of everything but precision and scale.
+/// One workload with all choices but precision and scale.
 struct Choice<'a> {
     order: &'a Order,
     name: &'a str,
@@ -237,7 +236,7 @@ fn of_choice(choice: &Choice<'_>) -> Result<Vec<Task>, Vec<InputError>> {
 
 type Planned<'a> = (&'a RecipeFile, Plan);
 
-/// `a, b`, each once, in order.
+/// Joins distinct values in order: `a, b`.
 fn each_once<'a>(values: impl Iterator<Item = &'a str>) -> String {
     let mut found: Vec<&str> = Vec::new();
     for value in values {
@@ -249,7 +248,7 @@ fn each_once<'a>(values: impl Iterator<Item = &'a str>) -> String {
 }
 
 impl<'a> Choice<'a> {
-    /// Where the chosen GPU type counts, its name.
+    /// ` on <GPU type>`, if the type matters.
     fn on(&self, plan: &Plan) -> String {
         if plan.gpu.kind == "none" { String::new() } else { format!(" on {}", plan.gpu.kind) }
     }
@@ -270,7 +269,7 @@ impl<'a> Choice<'a> {
         Ok(found)
     }
 
-    /// The one recipe with a precision, and a remark when it has another one and that was forced.
+    /// The only recipe with this precision. If `force` overrides a mismatch, adds a remark.
     fn of_dtype<'p>(
         &self,
         planned: &'p [Planned<'a>],
@@ -317,7 +316,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// The tasks of one recipe, one for each scale.
+    /// Plans a recipe once per scale.
     fn scaled(
         &self,
         file: &RecipeFile,
@@ -368,7 +367,7 @@ impl<'a> Choice<'a> {
                 for scale in scales.into_iter().filter(|scale| (least..=most).contains(&scale.total())) {
                     match at(scale) {
                         Ok(plan) => tasks.push(task(plan, None)),
-                        // A multiple that cannot be was not asked for by name.
+                        // The user did not name this multiple, so its failure is ignored.
                         Err(_) if scale.times > 1 => {}
                         Err(InputErrors(problems)) => errors.extend(problems),
                     }
