@@ -1,4 +1,4 @@
-//! `telemetry/client.jsonl`: CPU, memory, descriptors of tokmark itself, and how the load stands.
+//! `telemetry/client.jsonl`: CPU, memory and descriptors of tokmark itself, and the progress of the load.
 //!
 //! Source of the process figures: proc(5).
 

@@ -1,6 +1,6 @@
-//! Samples the servers' metrics and the client itself once a second while a load point runs.
+//! Samples the servers' metrics and the client itself once a second during a load point.
 //!
-//! Nothing here may disturb the measurement or end it: a scrape that fails is a line that says so.
+//! Sampling must neither disturb nor end the measurement: a failed scrape writes its error as a line.
 
 mod client;
 pub mod prefix_cache;
@@ -18,7 +18,7 @@ use crate::load::LiveCounters;
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Observers of one load point; dropping them ends them.
+/// Observers of one load point; dropping them stops them.
 #[derive(Debug)]
 pub struct Observers {
     stop: CancellationToken,
@@ -26,7 +26,7 @@ pub struct Observers {
 }
 
 impl Observers {
-    /// Starts sampling into `folder`: `client.jsonl`, and `server_metrics.jsonl` when there are metrics pages.
+    /// Starts sampling into `folder`: `client.jsonl`, and `server_metrics.jsonl` if there are metrics pages.
     pub fn start(
         folder: &Path,
         point: &str,
@@ -44,7 +44,7 @@ impl Observers {
         Ok(Self { stop, tasks })
     }
 
-    /// Takes the last sample and ends.
+    /// Takes the last sample and stops.
     pub async fn finish(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -53,7 +53,7 @@ impl Observers {
     }
 }
 
-/// Waits for the next sample; `false` when this is the last one.
+/// Waits for the next sample; `false` if it is the last one.
 async fn next(stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,

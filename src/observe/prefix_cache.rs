@@ -1,6 +1,6 @@
-//! The servers' own counters of their prefix caches.
+//! Reads the servers' own counters of their prefix caches.
 //!
-//! Counters only rise: [`CacheCount::since`] of two counts is what a load point did.
+//! Counters only rise: [`CacheCount::since`] gives the difference over a load point.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::prometheus::{self, Sample};
 use crate::load::probe;
 use crate::metrics::record::CacheCount;
 
-/// Limit of one page. It is fetched right before and after a load point, which waits for it; a page takes milliseconds.
+/// Time limit for one page. A load point waits for the pages before and after it; a page takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A pair of counters.
 struct Counters {
-    /// Prompt tokens looked up.
+    /// Counts prompt tokens looked up.
     queried: &'static str,
-    /// Of those, found; absent while there are none (SGLang).
+    /// Counts tokens found; SGLang omits it until the first hit.
     hit: &'static str,
 }
 
-/// Counters of the engines themselves, tokens; of those on a page the first pair counts. `external_prefix_cache_*` (vLLM) is no
-/// part of it: it counts blocks that come from another server, which the decode side of a disaggregated pair always does.
-/// Nor is `gpu_prefix_cache_*`, which counted blocks in some versions and tokens in others.
+/// Counters of the engines, in tokens; the first pair on a page counts. Excludes vLLM's `external_prefix_cache_*`,
+/// which counts blocks from another server, as the decode side of a disaggregated pair always gets them, and
+/// `gpu_prefix_cache_*`, which counted blocks in some versions and tokens in others.
 /// Sources: `vllm/v1/metrics/loggers.py`, `sglang/srt/metrics/collector.py`, `tests/fixtures/metrics`.
 const ENGINES: [Counters; 3] = [
     Counters { queried: "vllm:prefix_cache_queries_total", hit: "vllm:prefix_cache_hits_total" },
@@ -31,14 +31,14 @@ const ENGINES: [Counters; 3] = [
     Counters { queried: "sglang:prompt_tokens_total", hit: "sglang:cached_tokens_total" },
 ];
 
-/// Sums of histograms over requests that a frontend has from its workers' answers (Dynamo 1.6). They count the same tokens
-/// as the engines behind it, so they only count where no engine has its own.
+/// Sums of a frontend's histograms over its workers' answers (Dynamo 1.6). They count the same tokens as the engines
+/// behind it, so they apply only if no engine has counters of its own.
 const FRONTENDS: [Counters; 1] = [Counters {
     queried: "dynamo_frontend_input_sequence_tokens_sum",
     hit: "dynamo_frontend_cached_tokens_sum",
 }];
 
-/// The counters on these Prometheus pages, added up over all servers and label sets; `None` when no page has any.
+/// Adds up the counters on these Prometheus pages over all servers and label sets; `None` if no page has any.
 pub fn on_pages<Page: AsRef<str>>(pages: &[Page]) -> Option<CacheCount> {
     let pages: Vec<Vec<Sample>> = pages.iter().map(|page| prometheus::parse(page.as_ref())).collect();
     added_up(&pages, &ENGINES).or_else(|| added_up(&pages, &FRONTENDS))
@@ -59,15 +59,15 @@ fn added_up(pages: &[Vec<Sample>], known: &[Counters]) -> Option<CacheCount> {
     })
 }
 
-/// The sum over all label sets of one name; `None` when the page does not have it.
+/// The sum of one name over all label sets; `None` if the page lacks it.
 fn sum(page: &[Sample], name: &str) -> Option<u64> {
     let values = page.iter().filter(|sample| sample.name == name && sample.value.is_finite());
-    // `as` saturates, and takes what is below 0 for 0.
+    // `as` saturates, and turns negative values into 0.
     values.map(|sample| sample.value).reduce(|a, b| a + b).map(|sum| sum as u64)
 }
 
-/// The counters of the servers with these metrics pages, now. `None` when none tells, and when a page cannot be had: a sum that
-/// misses a server at one end of a load point is no count.
+/// The current counters of the servers with these metrics pages. `None` if no page has counters or any page is
+/// unavailable: a sum that misses a server would be wrong.
 pub async fn count(urls: &[String]) -> Option<CacheCount> {
     let mut fetching = JoinSet::new();
     for url in urls {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
-    /// A page captured from a real server, without histogram buckets and what has no tokens or caches in its name.
+    /// A page captured from a real server, without histogram buckets and names unrelated to tokens or caches.
     fn captured(name: &str) -> String {
         let path = format!("{}/tests/fixtures/metrics/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         std::fs::read_to_string(path).unwrap()
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(on_pages(&[odd]), counted(0, 0));
     }
 
-    /// The address of a server that gives each of `answers` to one connection, and then is gone.
+    /// The address of a server that answers one connection with each of `answers`, then closes.
     fn served(answers: Vec<(u16, String)>) -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/metrics", listener.local_addr().unwrap());

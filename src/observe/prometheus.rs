@@ -1,4 +1,4 @@
-//! The Prometheus text format, as far as samples go: `name{label="value"} 1.5`.
+//! Parses the samples of the Prometheus text format: `name{label="value"} 1.5`.
 //!
 //! Source: "Exposition formats" of the Prometheus documentation, text format 0.0.4.
 
@@ -7,14 +7,14 @@
 pub struct Sample {
     /// Metric name.
     pub name: String,
-    /// Labels, in the order of the page.
+    /// Labels, in page order.
     pub labels: Vec<(String, String)>,
-    /// Value; may be infinite or not a number.
+    /// Value; may be infinite or NaN.
     pub value: f64,
 }
 
 impl Sample {
-    /// `name{label="value",…}`, without the labels every series of a server shares.
+    /// `name{label="value",…}`, without the labels that every series of a server shares.
     pub fn key(&self) -> String {
         let labels: Vec<String> = self
             .labels
@@ -26,7 +26,7 @@ impl Sample {
     }
 }
 
-/// Samples of a page; lines that are none are skipped.
+/// Parses the samples of a page, and skips all other lines.
 pub fn parse(page: &str) -> Vec<Sample> {
     page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
 }
@@ -42,7 +42,7 @@ fn sample(line: &str) -> Option<Sample> {
     (!name.is_empty()).then(|| Sample { name: name.to_owned(), labels, value })
 }
 
-/// Labels up to the closing brace, and what follows it.
+/// Parses labels up to the closing brace; also returns the rest of the text.
 fn labels(mut text: &str) -> Option<(Vec<(String, String)>, &str)> {
     let mut labels = Vec::new();
     loop {

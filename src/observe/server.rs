@@ -1,6 +1,6 @@
 //! `telemetry/server_metrics.jsonl`: the server's Prometheus page, one line a second.
 //!
-//! Histogram buckets and creation times are left out: sums and counts give the same over a window, in a tenth of the bytes.
+//! Omits histogram buckets and creation times: sums and counts give the same over a window, in a tenth of the bytes.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::prometheus::{self, Sample};
 use super::{append, next};
 use crate::load::probe;
 
-/// Limit of one scrape.
+/// Time limit for one scrape.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A first line before the load, one a second, and one after it, so that counters have both ends.
+/// Writes one line before the load, one a second during it, and one after it, so that counters have both ends.
 pub(super) async fn sample(file: std::fs::File, point: String, url: String, stop: CancellationToken) {
     let mut more = true;
     loop {
