@@ -1,6 +1,6 @@
-//! What happens during a run, as typed events: the contract between the run and everyone who watches it.
+//! Typed events of a run: the contract between the run and its observers.
 //!
-//! `events.jsonl` holds every event; the terminal shows the same ones.
+//! `events.jsonl` holds every event; the terminal shows the same events.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -24,10 +24,10 @@ pub enum Event {
         host: String,
         /// Nodes of the allocation.
         nodes: Vec<String>,
-        /// How often Slurm requeued the job before.
+        /// How often Slurm has requeued the job.
         restarts: u32,
     },
-    /// The model's folder was looked through: its shards are whole, or what is wrong was forgiven.
+    /// The weights folder was checked: its shards are complete, or the user chose to ignore problems.
     WeightsExamined {
         /// The folder, as this machine sees it.
         folder: String,
@@ -35,63 +35,57 @@ pub enum Event {
         found: String,
         /// Seconds it took.
         seconds: f64,
-        /// What may be wrong, and what was not looked at.
+        /// Possible problems, and what was not checked.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
     },
-    /// The model's folder cannot be looked through from here.
+    /// The weights folder cannot be checked from this machine.
     WeightsSkipped {
-        /// The folder.
         folder: String,
-        /// Why.
         reason: String,
     },
     /// A container image is imported from its registry.
     ImageImporting {
-        /// The image.
         image: String,
-        /// The file it becomes.
+        /// File that the import creates.
         file: String,
     },
     /// A container is unpacked on the nodes.
     ContainerPreparing {
-        /// The image.
         image: String,
-        /// How many nodes.
+        /// Number of nodes.
         nodes: usize,
     },
-    /// A port was taken between looking and listening: the servers are started once more with other ports.
+    /// Another process took a port before a server listened on it: the servers start once more, on other ports.
     PortsTaken {
-        /// Who found its port taken, and how it said so.
+        /// Which process found its port taken, and its message.
         problem: String,
     },
     /// Servers of a deployment are being started.
     Deploying {
-        /// Deployment, empty for the only one.
+        /// Deployment; empty if it is the only one.
         deployment: String,
-        /// Deployment number from 1, and how many there are.
+        /// Deployment number, from 1.
         number: usize,
-        /// How many deployments there are.
+        /// Number of deployments.
         of: usize,
     },
     /// A process was started.
     ProcessStarted {
-        /// Its name.
         process: String,
-        /// Where.
+        /// Host it runs on.
         host: String,
         /// Process id of the child, or of its srun.
         pid: u32,
-        /// Its log, within the experiment.
+        /// Its log, relative to the experiment.
         log: String,
     },
     /// A process ended.
     ProcessEnded {
-        /// Its name.
         process: String,
         /// `exit 3`, `signal 9`.
         status: String,
-        /// It ended because it was stopped.
+        /// Whether tokmark stopped it.
         expected: bool,
     },
     /// The endpoint generated a token.
@@ -105,83 +99,82 @@ pub enum Event {
     PointStarted {
         /// Its folder or id.
         point: String,
-        /// Number from 1 over the whole plan.
+        /// Number within the whole plan, from 1.
         number: usize,
-        /// How many there are.
+        /// Number of load points.
         of: usize,
     },
-    /// A load point was finished by an earlier attempt.
+    /// An earlier attempt already finished this load point.
     PointKept {
         /// Its folder or id.
         point: String,
     },
-    /// A load point ended and its files are written.
+    /// A load point ended, and its files are written.
     PointFinished {
         /// Its folder or id.
         point: String,
         /// `valid`, `suspect`, `invalid`.
         verdict: String,
-        /// Requests that ended well, and all.
+        /// Requests that succeeded.
         completed: u64,
         /// All requests.
         total: u64,
         /// Output tokens per second.
         output_tokens_per_s: f64,
     },
-    /// A load point was cut short, by a signal or a dead server; it will be measured again.
+    /// A signal or a dead server cut a load point short; it will be measured again.
     PointCut {
         /// Its folder or id.
         point: String,
-        /// Requests that ended well, and all.
+        /// Requests that succeeded.
         completed: u64,
         /// All requests.
         total: u64,
     },
     /// Servers are being stopped.
     Stopping {
-        /// Deployment, empty for the only one.
+        /// Deployment; empty if it is the only one.
         deployment: String,
     },
     /// All servers are gone.
     Stopped {
-        /// Deployment, empty for the only one.
+        /// Deployment; empty if it is the only one.
         deployment: String,
         /// Seconds it took.
         seconds: f64,
-        /// Processes that had to be killed.
+        /// Processes that needed a KILL.
         killed: Vec<String>,
     },
     /// A signal asked to wrap up.
     Interrupted {
-        /// Which one.
+        /// Name of the signal.
         signal: String,
     },
-    /// The run ends here because of this.
+    /// An error ends the run.
     Failed {
         /// The whole message.
         message: String,
     },
-    /// The end.
+    /// The run ended.
     Finished {
         /// Exit code of tokmark.
         exit_code: u8,
     },
 }
 
-/// An event and when it happened.
+/// An event with its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// UTC.
+    /// Time, UTC.
     pub at: jiff::Timestamp,
-    /// What.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Told of every event.
+/// Callback that receives every event.
 pub type Listener = Box<dyn Fn(&Stamped) + Send + Sync>;
 
-/// Writes `events.jsonl` and tells a listener.
+/// Writes `events.jsonl` and calls a listener.
 pub struct EventLog {
     file: std::fs::File,
     listener: Listener,
@@ -193,7 +186,7 @@ impl EventLog {
         Ok(Self { file: files::append(&dir.join("events.jsonl"))?, listener })
     }
 
-    /// Records one event. A full disk must not end the run, so a failed write only reaches the listener.
+    /// Records one event. A failed write still reaches the listener, because a full disk must not end the run.
     pub fn emit(&self, event: Event) {
         let stamped = Stamped { at: jiff::Timestamp::now(), event };
         if let Ok(mut line) = serde_json::to_string(&stamped) {
@@ -204,7 +197,7 @@ impl EventLog {
     }
 }
 
-/// Events of an experiment; lines that are not events (a torn last line) are skipped.
+/// Reads the events of an experiment. Skips lines that are not events, such as a torn last line.
 pub fn read(dir: &Path) -> Vec<Stamped> {
     let text = std::fs::read_to_string(dir.join("events.jsonl")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

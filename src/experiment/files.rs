@@ -1,11 +1,11 @@
-//! Writing so that a reader never sees half a file and nothing is lost.
+//! Writes files so that a reader never sees half a file and no data is lost.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-/// A name beside `path` that no other process uses.
+/// A temporary name beside `path` that no other process uses.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".{name}.{}.{}.tmp", gethost(), std::process::id()))
@@ -21,12 +21,12 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Creates `path` with `bytes`, whole, unless it is there already. Returns whether this call created it.
+/// Creates `path` with `bytes` in one step, unless it exists. Returns whether this call created it.
 pub fn create_once(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
     create_once_with(path, |out| out.write_all(bytes))
 }
 
-/// The same for a file that need not fit in memory: `fill` writes it through a buffer.
+/// Like [`create_once`], for content that need not fit in memory: `fill` writes it through a buffer.
 pub fn create_once_with(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<fs::File>) -> std::io::Result<()>,
@@ -39,7 +39,7 @@ pub fn create_once_with(
     fill(&mut out)?;
     out.flush()?;
     out.get_ref().sync_all()?;
-    // A hard link fails when the name is taken, a rename would replace it.
+    // A hard link fails if the name exists; a rename would replace the file.
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     match linked {
@@ -49,7 +49,7 @@ pub fn create_once_with(
     }
 }
 
-/// Puts a derived file in place, replacing an older version of it in one step.
+/// Writes a derived file, and replaces an older version in one step.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = temporary(path);
     write_synced(&temporary, bytes)?;

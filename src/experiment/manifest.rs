@@ -1,6 +1,6 @@
 //! `manifest.json`: identity and provenance of an experiment, written once.
 //!
-//! What changes later (states, results) is in `events.jsonl`.
+//! `events.jsonl` holds what changes later (states, results).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use crate::plan::Plan;
 
-/// Identity and provenance.
+/// Identity and provenance of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format: 1.
     pub schema: u32,
     /// Version of tokmark that created the directory.
     pub tokmark: String,
-    /// Commit it was built from.
+    /// Commit that this tokmark was built from.
     pub commit: String,
     /// Recipe name.
     pub recipe: String,
@@ -32,13 +32,13 @@ pub struct Manifest {
     /// Id of the Slurm job it ran in; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// `submit`, `exec` or `run`; a `run` with a job ran inside an allocation that was there.
+    /// `submit`, `exec` or `run`; a `run` with a job ran inside an existing allocation.
     pub created_by: String,
-    /// When.
+    /// Time of creation.
     pub created_at: jiff::Timestamp,
-    /// Where.
+    /// Host that created it.
     pub host: String,
-    /// Environment variables that set a value, and the `--env` options: the recipe's knobs and sbatch's own.
+    /// Environment variables that set a value (knobs and sbatch's own) and the `--env` options.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub knobs: BTreeMap<String, Knob>,
     /// Command line that created it.
@@ -48,16 +48,15 @@ pub struct Manifest {
     pub slurm: BTreeMap<String, String>,
 }
 
-/// A value that came from outside of recipe and site.
+/// A value from outside the recipe and the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Knob {
-    /// The value.
     pub value: String,
     /// `$STREAMING`, `$STREAMING (job)`, `--env STREAMING`.
     pub from: String,
 }
 
-/// Those of a plan. A secret among them is a reference: a plan with one written out cannot be.
+/// The knobs of a plan. A secret is always a reference, because a plan cannot contain a written-out one.
 fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
     let choices = &plan.input.choices;
     let variables = choices.variables.iter().map(|(name, variable)| {
@@ -71,12 +70,13 @@ fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
 }
 
 impl Manifest {
-    /// The job that the experiment is all of; a run inside somebody's allocation is not to be judged or ended by it.
+    /// The job that runs only this experiment. A run inside somebody's allocation has none, so that it is never
+    /// judged or ended by that job.
     pub fn own_job(&self) -> Option<&str> {
         self.job.as_deref().filter(|_| self.created_by != "run")
     }
 
-    /// A manifest of this moment.
+    /// A manifest with the current time.
     pub fn now(plan: &Plan, job: Option<&str>, created_by: &str) -> Self {
         let slurm = std::env::vars().filter(|(name, _)| {
             name.starts_with("SLURM_")
@@ -101,13 +101,13 @@ impl Manifest {
         }
     }
 
-    /// Writes it, unless there is one.
+    /// Writes the manifest, unless it exists.
     pub fn create(&self, dir: &Path) -> std::io::Result<bool> {
         let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
         files::create_once(&dir.join("manifest.json"), format!("{text}\n").as_bytes())
     }
 
-    /// Reads it.
+    /// Reads the manifest.
     pub fn read(dir: &Path) -> std::io::Result<Self> {
         let text = fs_err::read_to_string(dir.join("manifest.json"))?;
         serde_json::from_str(&text).map_err(std::io::Error::other)

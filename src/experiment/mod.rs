@@ -1,7 +1,7 @@
-//! One directory that holds everything: what was asked, what ran, every log, every request, the report.
+//! One directory with everything: the request, the plan, every log, every request record, the report.
 //!
-//! Nothing in it is overwritten: files are created whole or not at all, logs and records only grow, and a part that
-//! was cut short is moved aside before it is run again. The reports at the top are derived and may be made anew.
+//! Nothing is overwritten: files are created whole or not at all, logs and records only grow, and an interrupted part
+//! is moved aside before it runs again. The reports at the top are derived and can be regenerated.
 
 pub mod event;
 pub mod files;
@@ -15,7 +15,7 @@ use crate::plan::Plan;
 pub use event::{Event, EventLog};
 pub use manifest::Manifest;
 
-/// Makes a directory `<folder>/<start><UTC time>` that nobody else has: the second one of a second ends in `-2`.
+/// Creates a unique directory `<folder>/<start><UTC time>`; the second one in the same second ends in `-2`.
 pub(crate) fn fresh(folder: &Path, start: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -46,8 +46,8 @@ impl Experiment {
         Self::whole(Path::new(&plan.input.experiments).join(format!("{}_{id}", plan.experiment)))
     }
 
-    /// A new directory for a run that has no job of its own: `<experiments>/<stem>_<place>-<UTC time>`, `place` being `local`
-    /// or the job it runs inside of. It is made here so that two runs in one second do not share it.
+    /// A new directory for a run without its own job: `<experiments>/<stem>_<place>-<UTC time>`; `place` is `local`
+    /// or the surrounding job. Creates it at once, so that two runs in one second do not share it.
     pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
         fresh(Path::new(&plan.input.experiments), &format!("{}_{place}-", plan.experiment), now)
             .map(Self::whole)
@@ -57,7 +57,7 @@ impl Experiment {
         Self { points: dir.join("benchmark_logs"), dir, is_kept: true }
     }
 
-    /// A directory of `bench`: a point's files lie directly in it, those of several in a folder each.
+    /// A directory of `bench`: the files of a single point lie directly in it, several points get a folder each.
     pub fn loose(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), points: dir.to_owned(), is_kept: true }
     }
@@ -67,7 +67,7 @@ impl Experiment {
         Ok(Self::loose(&fresh(folder, "", now)?))
     }
 
-    /// A temporary directory for a run of which nothing is kept.
+    /// A temporary directory for a run that keeps nothing.
     pub fn scratch(dir: &Path) -> Self {
         Self { is_kept: false, ..Self::loose(dir) }
     }
@@ -79,12 +79,11 @@ impl Experiment {
         if is_loose { Self::loose(&whole.dir) } else { whole }
     }
 
-    /// Whether anything of it stays; without that a point needs no files.
+    /// Whether its files are kept; if not, a point needs no files.
     pub fn is_kept(&self) -> bool {
         self.is_kept
     }
 
-    /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -94,7 +93,7 @@ impl Experiment {
         self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// A file or folder in it.
+    /// Path of a file or folder in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -104,13 +103,13 @@ impl Experiment {
         self.path("server_logs")
     }
 
-    /// `benchmark_logs`, or a point's folder in it; in a loose directory that directory or a folder in it.
+    /// `benchmark_logs` or a point's folder in it; in a loose directory, the directory itself or a folder in it.
     pub fn point_dir(&self, folder: Option<&str>) -> PathBuf {
         folder.map_or_else(|| self.points.clone(), |folder| self.points.join(folder))
     }
 
-    /// Creates what is missing of the skeleton: folders, `recipe.toml`, `plan.json`, and the script when there is one.
-    /// Submission and job start both call this and neither waits for the other.
+    /// Creates the missing parts of the skeleton: folders, `recipe.toml`, `plan.json`, and the script if there is
+    /// one. Submission and job start both call this, and neither waits for the other.
     pub fn ensure(&self, plan: &Plan, script: Option<&str>) -> std::io::Result<()> {
         for folder in [&self.server_logs(), &self.points] {
             fs::create_dir_all(folder)?;
@@ -124,7 +123,7 @@ impl Experiment {
         Ok(())
     }
 
-    /// `slurm.out` leads to the job's own output beside the directory, which Slurm writes.
+    /// Links `slurm.out` to the job's output, which Slurm writes beside the directory.
     pub fn link_output(&self, job: &str) {
         let _ = std::os::unix::fs::symlink(format!("../slurm-{job}.out"), self.path("slurm.out"));
     }

@@ -1,4 +1,4 @@
-//! The experiments of a folder: directories with a manifest.
+//! Finds the experiments in a folder: directories with a manifest.
 
 use std::path::{Path, PathBuf};
 
@@ -13,26 +13,23 @@ use crate::slurm::JobId;
 /// An experiment on disk.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its directory.
     pub dir: PathBuf,
-    /// Its manifest.
     pub manifest: Manifest,
-    /// Its events.
     pub events: Vec<Stamped>,
 }
 
-/// How far a run came, by its own events alone.
+/// How far a run got, according to its own events only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Nothing ran yet.
     NotStarted,
     /// It runs, or never wrote its end.
     Running {
-        /// What it last began.
+        /// The step it last began.
         doing: String,
-        /// Host and process id of tokmark.
+        /// Host of tokmark.
         host: String,
-        /// Process id.
+        /// Process id of tokmark.
         pid: u32,
     },
     /// It ended with this exit code.
@@ -45,28 +42,28 @@ impl Entry {
         self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Its directory, with what lies where in it.
+    /// Its directory as an [`Experiment`].
     pub fn experiment(&self) -> Experiment {
         Experiment::at(&self.dir)
     }
 
-    /// The Slurm job that is this experiment alone.
+    /// The Slurm job that runs only this experiment.
     pub fn own_job(&self) -> Option<JobId> {
         self.manifest.own_job()?.parse().ok()
     }
 
-    /// The same, unless its own files say how it ended.
+    /// The same, unless the experiment's files already record a final end.
     pub fn open_job(&self) -> Option<JobId> {
         self.own_job().filter(|_| self.may_change())
     }
 
-    /// Whether Slurm may know more than its own files. An interrupted job may have been requeued, and Slurm knows why it was
-    /// interrupted.
+    /// Whether Slurm may know more than the experiment's files. An interrupted job may have been requeued, and Slurm
+    /// knows why it was interrupted.
     pub fn may_change(&self) -> bool {
         !matches!(self.progress(), Progress::Ended(code) if code != error::INTERRUPTED)
     }
 
-    /// How far it came.
+    /// How far it got.
     pub fn progress(&self) -> Progress {
         let mut progress = Progress::NotStarted;
         for stamped in &self.events {
@@ -84,7 +81,7 @@ impl Entry {
         progress
     }
 
-    /// Message of the failure that ended it; one that came before a restart has not.
+    /// Message of the failure that ended it. A failure before a restart does not count.
     pub fn failure(&self) -> Option<&str> {
         let last = self.events.iter().rev();
         let attempt = last.take_while(|stamped| !matches!(stamped.event, Event::Started { .. }));
@@ -96,7 +93,7 @@ impl Entry {
             .next()
     }
 
-    /// As `jobs --json` prints it.
+    /// The object that `jobs --json` prints.
     pub fn as_json(&self, standing: &Standing) -> Value {
         let manifest = &self.manifest;
         let (done, all) = self.points();
@@ -116,7 +113,7 @@ impl Entry {
         })
     }
 
-    /// Points finished, of how many.
+    /// Finished points and all points.
     pub fn points(&self) -> (usize, usize) {
         let done =
             self.events.iter().filter(|stamped| matches!(stamped.event, Event::PointFinished { .. })).count();
@@ -138,7 +135,7 @@ fn doing_now(event: &Event) -> Option<String> {
     }
 }
 
-/// Every experiment in `folder`, newest first; none when the folder does not exist.
+/// Every experiment in `folder`, newest first; empty if the folder does not exist.
 pub fn all(folder: &Path) -> Vec<Entry> {
     let mut entries: Vec<Entry> = walkdir::WalkDir::new(folder)
         .min_depth(1)
@@ -152,13 +149,13 @@ pub fn all(folder: &Path) -> Vec<Entry> {
     entries
 }
 
-/// The experiment in `dir`, if it holds one.
+/// The experiment in `dir`, if there is one.
 pub fn at(dir: &Path) -> Option<Entry> {
     let manifest = Manifest::read(dir).ok()?;
     Some(Entry { dir: dir.to_path_buf(), manifest, events: event::read(dir) })
 }
 
-/// The experiment a user named: a directory, the last part of its path, a job id, or `last` for the newest.
+/// The experiment that a user named by directory, last part of its path, job id, or `last` for the newest.
 pub(super) fn named(folder: &Path, name: &str) -> Option<Entry> {
     if name == "last" {
         return all(folder).into_iter().next();

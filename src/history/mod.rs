@@ -1,5 +1,5 @@
-//! What was run: the experiments and suites of a folder, and how each of them stands. One answer for every verb, from what it
-//! wrote itself, what Slurm says of its job and whether its process lives.
+//! Experiments and suites in a folder, and the state of each. Every verb gets the same answer, derived from the run's
+//! own files, Slurm's view of its job, and whether its process lives.
 
 mod entry;
 pub mod process;
@@ -16,16 +16,16 @@ pub use watch::{Job, Statuses, statuses, wait_all};
 
 use crate::document::InputError;
 
-/// What a name stands for.
+/// What a user's name refers to.
 #[derive(Debug)]
 pub enum Named {
     /// An experiment.
     Experiment(Box<Entry>),
-    /// Several that were ordered together.
+    /// Several experiments that were ordered together.
     Suite(Suite),
 }
 
-/// The experiment or suite that a user named.
+/// Finds the experiment or suite that a user named.
 pub fn find(folder: &Path, name: &str) -> Result<Named, InputError> {
     let experiment = entry::named(folder, name).map(|entry| Named::Experiment(Box::new(entry)));
     experiment.or_else(|| suite::named(folder, name).map(Named::Suite)).ok_or_else(|| {

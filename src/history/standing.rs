@@ -1,4 +1,4 @@
-//! How a job or a local run stands, as one pure function.
+//! Derives the state of a job or a local run, in one pure function.
 
 use std::path::{Path, PathBuf};
 
@@ -6,33 +6,33 @@ use super::{Entry, Progress};
 use crate::error::{self, Ended};
 use crate::slurm::{JobState, JobStatus};
 
-/// What lies in the directory of a job or a local run.
+/// What is in the directory of a job or a local run.
 #[derive(Debug, Clone, Copy)]
 pub enum Found<'a> {
     /// Its experiment.
     Experiment(&'a Entry),
-    /// Nothing: lost, or not made yet.
+    /// Nothing: lost, or not created yet.
     Nothing {
         /// Where the experiment should be.
         dir: &'a Path,
-        /// It has a Slurm job of its own.
+        /// Whether it has a Slurm job of its own.
         has_job: bool,
     },
-    /// It never reached the queue.
+    /// The job never reached the queue.
     NotSubmitted,
 }
 
-/// How a job or a local run stands. One that may still go on has neither `exit` nor `failure`; one whose end is unknown has a
-/// `failure` alone.
+/// The state of a job or a local run. While it may continue, `exit` and `failure` are `None`; if its end is unknown,
+/// only `failure` is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// For people: Slurm's word, `RUNNING: starting servers`, `COMPLETED`, `INVALID`, `LOST` …
+    /// For people: Slurm's state, `RUNNING: starting servers`, `COMPLETED`, `INVALID`, `LOST` …
     pub state: String,
-    /// Why it did not end well.
+    /// Why it failed.
     pub failure: Option<String>,
     /// The exit code it ended with.
     pub exit: Option<u8>,
-    /// Output of its job, when nothing else explains the failure.
+    /// Output file of its job, if nothing else explains the failure.
     pub output: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ impl Standing {
         Self { state: state.into(), failure: Some(failure.into()), exit: None, output: None }
     }
 
-    /// Whether it goes on, or may.
+    /// Whether it continues or may continue.
     pub fn is_open(&self) -> bool {
         self.exit.is_none() && self.failure.is_none()
     }
@@ -60,7 +60,7 @@ impl Standing {
         self.exit.is_some()
     }
 
-    /// How it ended; `Ok` while it goes on.
+    /// Its result; `Ok` while it continues.
     pub fn result(&self) -> Result<(), Ended> {
         match &self.failure {
             None => Ok(()),
@@ -71,9 +71,9 @@ impl Standing {
     }
 }
 
-/// How a job or a local run stands, from what lies in its directory, what Slurm says of its own job, and whether the process that
-/// runs it, or will, lives. What it wrote itself counts most. An interruption is the exception: the job may have been requeued, or
-/// Slurm knows why it was interrupted.
+/// Derives the state from the directory, Slurm's status of its own job, and whether the process that runs it, or
+/// will, lives. Its own events take precedence, except for an interruption: the job may have been requeued, and Slurm
+/// knows why it was interrupted.
 pub fn standing(found: Found<'_>, status: Option<&JobStatus>, is_alive: bool) -> Standing {
     match found {
         Found::Experiment(entry) => of_experiment(entry, status, is_alive),
@@ -113,7 +113,7 @@ fn of_experiment(entry: &Entry, status: Option<&JobStatus>, is_alive: bool) -> S
     }
 }
 
-/// A job that ended before tokmark wrote so.
+/// A job that ended before tokmark recorded an end.
 fn cut_off(entry: &Entry, status: &JobStatus) -> Standing {
     let reason = status.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
     let failure = format!("the job ended {}{reason} before tokmark wrote its own end", status.state);
@@ -135,7 +135,7 @@ fn of_nothing(dir: &Path, has_job: bool, status: Option<&JobStatus>, is_alive: b
     }
 }
 
-/// The end that a run wrote itself, in a word.
+/// One word for an exit code that a run recorded.
 fn word(code: u8) -> &'static str {
     match code {
         error::OK => "COMPLETED",
@@ -182,10 +182,10 @@ mod tests {
         (!state.is_empty()).then(|| JobStatus::new("7".parse().unwrap(), JobState::parse(state)))
     }
 
-    /// State, exit code, the failure's beginning.
+    /// State, exit code, start of the failure.
     type Expected = (&'static str, Option<u8>, &'static str);
 
-    /// A name, the events of the experiment, and how the job stands for each state in Slurm; none is the empty one.
+    /// A name, the events of the experiment, and the expected result for each Slurm state; empty: unknown to Slurm.
     type Case<'a> = (&'a str, Vec<Event>, &'a [(&'a str, Expected)]);
 
     #[track_caller]

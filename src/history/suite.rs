@@ -1,5 +1,5 @@
-//! A suite: experiments that were ordered together, and where each of them is. Its directory lies beside theirs; in place of a
-//! manifest it holds a receipt, written once.
+//! Suites: experiments that were ordered together. A suite's directory lies beside theirs, and holds a receipt,
+//! written once, in place of a manifest.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::experiment::{files, fresh};
 /// Version of the receipt's format.
 const SCHEMA: u32 = 1;
 
-/// `suite.json`: what was ordered, and what it became.
+/// `suite.json`: the order and the experiments it became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Version of the format: 1.
@@ -22,15 +22,15 @@ pub struct Receipt {
     /// What it is for, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Version of tokmark that wrote it.
+    /// Version of the tokmark that wrote it.
     pub tokmark: String,
     /// `submit` or `run`.
     pub created_by: String,
-    /// When.
+    /// Time of creation.
     pub created_at: jiff::Timestamp,
-    /// Where.
+    /// Host that created it.
     pub host: String,
-    /// Process that runs them one after the other; absent for Slurm jobs.
+    /// Process that runs the experiments one by one; absent for Slurm jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Its experiments, in the order of the file.
@@ -43,7 +43,7 @@ pub struct Member {
     /// Id of its Slurm job; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Name of its directory, beside the suite's; absent for a job that was never submitted.
+    /// Name of its directory, beside the suite's; absent if the job was never submitted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub experiment: String,
     /// Recipe name.
@@ -52,13 +52,13 @@ pub struct Member {
     pub gpu: String,
     /// Model name.
     pub model: String,
-    /// What tells it from the others of its `[[job]]`, e.g. `STREAMING=false`, `2/3`.
+    /// How it differs from the others of its `[[job]]`, e.g. `STREAMING=false`, `2/3`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
 }
 
 impl Receipt {
-    /// The receipt of a suite that this process submits, or runs until its own end.
+    /// The receipt of a suite that this process submits or runs.
     pub fn now(
         name: &str,
         summary: Option<&str>,
@@ -84,12 +84,11 @@ impl Receipt {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
     dir: PathBuf,
-    /// Its receipt.
     pub receipt: Receipt,
 }
 
 impl Suite {
-    /// Makes a new one in the folder of the experiments: `<name>_<UTC time>/` with the file, verbatim, and the receipt.
+    /// Creates `<name>_<UTC time>/` in the folder of the experiments, with the suite file, verbatim, and the receipt.
     pub fn create(folder: &Path, receipt: Receipt, file: &str) -> std::io::Result<Self> {
         let dir = fresh(folder, &format!("{}_", receipt.name), receipt.created_at)?;
         files::create_once(&dir.join("suite.toml"), file.as_bytes())?;
@@ -98,51 +97,51 @@ impl Suite {
         Ok(Self { dir, receipt })
     }
 
-    /// The suite in `dir`, when it is one.
+    /// The suite in `dir`, if there is one.
     pub fn at(dir: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(dir.join("suite.json")).ok()?;
         let receipt: Receipt = serde_json::from_str(&text).ok()?;
         Some(Self { dir: std::path::absolute(dir).ok()?, receipt })
     }
 
-    /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Last part of its path, unique in its folder.
+    /// Last part of its path; unique in its folder.
     pub fn id(&self) -> String {
         self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Whether one of its jobs never reached the queue: the submission stopped before it. One of a `run` needs no id.
+    /// Whether a member never reached the queue because the submission stopped before it. Members of a `run` need no
+    /// job id.
     pub fn is_unsubmitted(&self, member: &Member) -> bool {
         self.receipt.pid.is_none() && member.job.is_none()
     }
 
-    /// One of its members as a job to look at.
+    /// The job of a member.
     pub fn job(&self, member: &Member) -> Job {
         let runner = self.receipt.pid.map(|pid| (self.receipt.host.clone(), pid));
         Job {
             dir: self.dir.with_file_name(&member.experiment),
-            // A suite that runs inside an allocation is not that job.
+            // A suite that runs inside an allocation does not own that job.
             id: member.job.as_deref().filter(|_| runner.is_none()).and_then(|id| id.parse().ok()),
             runner,
             is_submitted: !self.is_unsubmitted(member),
         }
     }
 
-    /// All of its members as jobs, in order.
+    /// The jobs of all members, in order.
     pub fn jobs(&self) -> Vec<Job> {
         self.receipt.jobs.iter().map(|member| self.job(member)).collect()
     }
 
-    /// Its experiments that exist.
+    /// Its existing experiments.
     pub fn entries(&self) -> Vec<Entry> {
         self.jobs().iter().filter_map(Job::entry).collect()
     }
 
-    /// Its members without an experiment, a line each: `good load.isl=9: it left no experiment in …`.
+    /// One line per member without an experiment: `good load.isl=9: it left no experiment in …`.
     pub fn missing(&self) -> Vec<String> {
         let line = |member: &Member| {
             let job = self.job(member);
@@ -154,8 +153,8 @@ impl Suite {
     }
 }
 
-/// The suite a user named: a directory, the last part of its path, or its name, which means the newest one of it;
-/// `last-suite` is the newest of all.
+/// The suite that a user named by directory, last part of its path, or suite name (the newest with that name).
+/// `last-suite` means the newest of all.
 pub(super) fn named(folder: &Path, name: &str) -> Option<Suite> {
     let exact = Suite::at(Path::new(name)).or_else(|| Suite::at(&folder.join(name)));
     exact.or_else(|| {

@@ -1,4 +1,4 @@
-//! Looking at a job or a local run, and waiting for its end.
+//! Inspects a job or a local run, and waits for its end.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::slurm::{JobId, JobStatus};
 /// Status of jobs by id.
 pub type Statuses = BTreeMap<JobId, JobStatus>;
 
-/// Status of these jobs, as far as Slurm knows them. On a machine without Slurm, none.
+/// The statuses of these jobs, as far as Slurm knows them; empty on a machine without Slurm.
 pub async fn statuses(slurm: &Slurm, ids: &[JobId]) -> Result<Statuses, SlurmError> {
     match slurm.poll(ids).await {
         Err(SlurmError::NotFound { .. }) => Ok(Statuses::new()),
@@ -22,27 +22,27 @@ pub async fn statuses(slurm: &Slurm, ids: &[JobId]) -> Result<Statuses, SlurmErr
     }
 }
 
-/// A job or a local run: where its experiment is or will be, and who runs it.
+/// A job or a local run: where its experiment is or will be, and what runs it.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Directory of its experiment.
     pub dir: PathBuf,
     /// Its own Slurm job.
     pub id: Option<JobId>,
-    /// Host and process that will run it, when it has no job of its own: those of its suite.
+    /// Host and process id of the suite that will run it, if it has no job of its own.
     pub runner: Option<(String, u32)>,
     /// Whether it reached the queue.
     pub is_submitted: bool,
 }
 
-/// How long the last events may take over a shared file system once a job is gone.
+/// Longest delay of the last events on a shared file system after a job ends.
 const LAG: Duration = Duration::from_secs(5);
 
-/// Time between two looks into a directory.
+/// Time between two checks of a directory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Job {
-    /// The job in whose directory an experiment lies.
+    /// The job of an existing experiment.
     pub fn of(entry: &Entry) -> Self {
         Self { dir: entry.dir.clone(), id: entry.own_job(), runner: None, is_submitted: true }
     }
@@ -52,24 +52,24 @@ impl Job {
         Self { dir, id: Some(id), runner: None, is_submitted: true }
     }
 
-    /// Its id, unless its experiment says how it ended.
+    /// Its id, unless the experiment's files already record a final end.
     pub fn open_id(&self) -> Option<&JobId> {
         self.id.as_ref().filter(|_| self.entry().is_none_or(|entry| entry.may_change()))
     }
 
-    /// Its experiment, when it is there. A job that was not submitted has none, whatever lies in the folder.
+    /// Its experiment, if it exists. A job that was not submitted has none, whatever the folder contains.
     pub fn entry(&self) -> Option<Entry> {
         if self.is_submitted { at(&self.dir) } else { None }
     }
 
-    /// Its experiment and how it stands now.
+    /// Its experiment and its current state.
     pub fn look(&self, statuses: &Statuses) -> (Option<Entry>, Standing) {
         let entry = self.entry();
         let standing = self.standing(entry.as_ref(), statuses);
         (entry, standing)
     }
 
-    /// Why it has no experiment.
+    /// Why the experiment is missing.
     pub fn missing(&self) -> Option<String> {
         self.finished(None).failure
     }
@@ -82,12 +82,12 @@ impl Job {
         }
     }
 
-    /// How it stands with this experiment once the process that ran it is done with it.
+    /// Its state once the process that ran it has finished.
     pub fn finished(&self, entry: Option<&Entry>) -> Standing {
         standing(self.found(entry), None, false)
     }
 
-    /// How it stands with this experiment.
+    /// Its state, given its experiment.
     pub fn standing(&self, entry: Option<&Entry>, statuses: &Statuses) -> Standing {
         let is_alive = match entry.map(Entry::progress) {
             Some(Progress::Running { host, pid, .. }) => process::is_alive(&host, pid),
@@ -96,7 +96,7 @@ impl Job {
         standing(self.found(entry), self.id.as_ref().and_then(|id| statuses.get(id)), is_alive)
     }
 
-    /// Waits for its end. `on_change` gets each status of its Slurm job that differs from the last one.
+    /// Waits for its end. Calls `on_change` with each new status of its Slurm job.
     pub async fn wait(
         &self,
         slurm: &Slurm,
@@ -120,7 +120,7 @@ impl Job {
     }
 }
 
-/// Waits for the end of several jobs at once. In their order, the last status of each, or why Slurm does not answer.
+/// Waits for the end of several jobs at once. Returns, in job order, the last statuses or why Slurm does not answer.
 pub async fn wait_all<F>(
     jobs: &[Job],
     slurm: &Slurm,
