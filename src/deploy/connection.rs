@@ -1,4 +1,4 @@
-//! The target of the load: the endpoint's URLs with what the recipe says about the connection, secrets read.
+//! Builds the target of the load: the endpoint's URLs plus the recipe's connection settings, with secrets read.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::document::{InputError, InputErrors, join};
 use crate::load::{Target, TargetError, Tls};
 use crate::plan::{Connection, Plan, Proxy};
 
-/// The target of `urls` for a load of `model`.
+/// Builds the target for `urls` and `model`.
 ///
 /// # Errors
-/// A reference that points nowhere, a CA file without a certificate, a header HTTP does not allow.
+/// A reference that cannot be read, a CA file without a certificate, a header that HTTP forbids.
 pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result<Target, InputError> {
     let read = |key: &str, value: &String| {
         secrets::read(value)
@@ -38,8 +38,8 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
     Ok(target)
 }
 
-/// Checks the connections of a plan as far as this machine knows them. Secrets are read where the load runs: with
-/// `secrets` that is here.
+/// Checks the connections of a plan as far as this machine can. `secrets`: the load runs on this machine, so read the secrets
+/// too.
 pub fn check(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
     for deployment in &plan.deployments {
         let mut connection = deployment.connection.clone();
@@ -47,7 +47,7 @@ pub fn check(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
             connection =
                 Connection { proxy: Proxy::Off, api_key: None, headers: BTreeMap::new(), ..connection };
         }
-        // The URL of a server that is not started yet is unknown; any address of its kind does.
+        // The URL of an unstarted server is unknown; any address of the same kind will do.
         let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
         let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
         target(urls, &plan.model.served_name, &connection).map_err(|error| plan.locate(error))?;

@@ -1,4 +1,4 @@
-//! The container image of a job: imported once, verified, unpacked once on each node.
+//! The container image of a job: imported and verified once, unpacked once per node.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,12 +14,12 @@ use crate::site::ContainerRuntime;
 use crate::slurm::srun;
 use crate::weights::image::verify;
 
-/// The image as the job's processes use it.
+/// The image in the form that the job's processes use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobImage {
-    /// Name of the container that was unpacked for the job; steps use it in place of the image.
+    /// Name of the container unpacked for the job; steps use it instead of the image.
     pub name: Option<String>,
-    /// The image file it was imported to.
+    /// The imported image file.
     pub image: Option<String>,
 }
 
@@ -30,11 +30,11 @@ impl JobImage {
     }
 }
 
-/// Makes the image ready on every node of the allocation. On this machine servers run bare, and nothing is to be done.
-/// Dropping the future ends the tools.
+/// Makes the image ready on every node of the allocation. A local run needs none, because its servers run bare. Dropping the
+/// future ends the tools.
 ///
 /// # Errors
-/// An import that fails, a file that is no whole image, a runtime that cannot start it; with what the tools printed.
+/// A failed import, an incomplete image file, a runtime that cannot start the image; with the tools' output.
 pub async fn prepare(
     plan: &Plan,
     place: &Place,
@@ -59,8 +59,8 @@ pub async fn prepare(
         })?;
     }
     if container.runtime == ContainerRuntime::Pyxis && container.reuse {
-        // pyxis takes any container of that name: another run in the allocation may want another image, and an attempt that
-        // was cut may have unpacked half of this one.
+        // pyxis reuses any container of that name, but another run in the allocation may want another image, and an interrupted
+        // attempt may have left half of this one.
         let name = place.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         events.emit(Event::ContainerPreparing { image: image.clone(), nodes: allocation.nodes.len() });
         let container = unpacked(container, &image, &name);
@@ -70,8 +70,8 @@ pub async fn prepare(
     Ok(ready)
 }
 
-/// Removes the container from the nodes. Where pyxis keeps containers beyond a job (`container_scope=global`) each would stay
-/// there, tens of gigabytes; elsewhere nothing is left to remove, and that is no failure.
+/// Removes the container from the nodes. Where pyxis keeps containers beyond the job (`container_scope=global`), each would
+/// occupy tens of gigabytes; elsewhere a failed removal does no harm.
 pub async fn remove(plan: &Plan, place: &Place, image: &JobImage, logs: &Path) {
     let (Some(name), Place::Allocation(allocation)) = (&image.name, place) else { return };
     let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
@@ -84,12 +84,12 @@ pub async fn remove(plan: &Plan, place: &Place, image: &JobImage, logs: &Path) {
     let _ = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }
 
-/// Whether an image is a file and not a registry's reference.
+/// Whether an image is a file rather than a registry reference.
 fn is_file(image: &str) -> bool {
     image.starts_with('/') || image.starts_with("./")
 }
 
-/// The file an image is imported to: its reference with every character that a name cannot hold replaced.
+/// Name of the file an image is imported to: its reference, with characters that file names cannot hold replaced.
 pub fn file_name(image: &str, runtime: ContainerRuntime) -> String {
     let extension = if runtime == ContainerRuntime::Apptainer { "sif" } else { "sqsh" };
     let plain = image.trim_start_matches("docker://");
@@ -100,7 +100,7 @@ pub fn file_name(image: &str, runtime: ContainerRuntime) -> String {
     format!("{safe}.{extension}")
 }
 
-/// A file in the making; dropped, it is removed.
+/// An unfinished file; removed on drop.
 struct PartFile(PathBuf);
 
 impl Drop for PartFile {
@@ -109,7 +109,7 @@ impl Drop for PartFile {
     }
 }
 
-/// Imports an image once: a second run waits for the lock of the first one and finds the file.
+/// Imports an image once: a second run waits for the first one's lock, then finds the file.
 async fn import(
     container: &Container,
     folder: &Path,
@@ -139,7 +139,7 @@ async fn import(
     Ok(target)
 }
 
-/// The lock of an image file, waited for.
+/// Waits for the lock of an image file.
 async fn lock(target: &Path) -> Result<Flock<std::fs::File>, DeployError> {
     let path = format!("{}.lock", target.display());
     loop {
@@ -153,7 +153,7 @@ async fn lock(target: &Path) -> Result<Flock<std::fs::File>, DeployError> {
     }
 }
 
-/// How a runtime imports: enroot for pyxis, apptainer itself.
+/// The import command: enroot for pyxis, otherwise apptainer.
 fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     let file = file.display().to_string();
     let plain = container.image.trim_start_matches("docker://");
@@ -167,7 +167,7 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// srun's container that is unpacked from an image under a name, which later steps use.
+/// The srun container options that unpack an image under a name for later steps.
 fn unpacked(container: &Container, image: &str, name: &str) -> srun::Container {
     let mut flags = container.options.clone();
     if !container.mount_home {
@@ -202,7 +202,7 @@ async fn unpack(
     })
 }
 
-/// Runs a tool to its end with its output in `log`.
+/// Runs a tool to completion and writes its output to `log`.
 async fn run(argv: &[String], clear_env: &[String], log: &Path) -> Result<(), String> {
     let file = files::append(log).map_err(|error| error.to_string())?;
     let errors = file.try_clone().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! How long a start may take: until a fixed moment, and for a while after each new sign of progress in the logs.
+//! The deadline of a start: a fixed moment, extended by each new sign of progress in the logs.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ready::Probe;
 use crate::plan::Deployment;
 
-/// What the last probe of a start gets at least.
+/// Least time that the last probe of a start gets.
 const LAST_PROBE: Duration = Duration::from_millis(500);
 
 /// The deadline of a start; the watchers of the processes extend it.
@@ -24,30 +24,30 @@ struct Signs {
     last: Option<(Instant, String)>,
 }
 
-/// The deadline as it stands now.
+/// A snapshot of the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// When it passes.
+    /// When the deadline passes.
     pub(super) at: Instant,
-    /// The key of the recipe that sets it.
+    /// Recipe key that sets the deadline.
     pub(super) key: &'static str,
-    /// The last sign of progress.
+    /// Last sign of progress.
     pub(super) sign: Option<String>,
 }
 
 impl Deadline {
-    /// The deadline of a deployment whose first process was started at `began`.
+    /// The deadline of a deployment whose first process started at `began`.
     pub(super) fn new(deployment: &Deployment, began: Instant) -> Self {
         let at = began + Duration::from_secs_f64(deployment.startup_timeout_s);
         Self::of(at, Duration::from_secs_f64(deployment.progress_timeout_s))
     }
 
-    /// A deadline at a moment, or this long after the last sign of progress.
+    /// A deadline at a fixed moment, or this long after the last sign of progress, whichever is later.
     pub(super) fn of(at: Instant, after_progress: Duration) -> Self {
         Self { at, after_progress, signs: Mutex::default() }
     }
 
-    /// Extends the deadline by a sign of progress; the same words of the same process count once.
+    /// Extends the deadline after a sign of progress; the same text of the same process counts once.
     pub(super) fn note(&self, process: &str, sign: &str, now: Instant) {
         let Ok(mut signs) = self.signs.lock() else { return };
         if signs.seen.insert(format!("{process}\0{sign}")) {
@@ -55,7 +55,7 @@ impl Deadline {
         }
     }
 
-    /// The deadline with what was noted until now.
+    /// The deadline, extended by all progress so far.
     pub(super) fn standing(&self) -> Standing {
         let last = self.signs.lock().ok().and_then(|signs| signs.last.clone());
         match last {
@@ -66,7 +66,7 @@ impl Deadline {
         }
     }
 
-    /// Tries a probe again and again until it succeeds. When the deadline passes before, gives what the last answer lacked.
+    /// Retries a probe until it succeeds. If the deadline passes first, returns what was still missing at the last try.
     pub(super) async fn until<T>(&self, mut probe: impl Probe<T>) -> Result<T, String> {
         let mut pause = Duration::from_millis(50);
         let mut missing = "nothing answered in time".to_owned();

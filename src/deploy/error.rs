@@ -1,4 +1,4 @@
-//! Why servers did not come up, or died, with the log lines that show it.
+//! Why servers failed to start or died, with the log lines that prove it.
 
 use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
@@ -10,7 +10,7 @@ pub enum DeployError {
     /// Something the user can change before anything starts: a taken port, a missing path, a missing secret.
     #[error("{0}")]
     Input(InputError),
-    /// The weights are not whole: every file that is wrong.
+    /// The weights are incomplete: every bad file.
     #[error("{0}")]
     Weights(InputErrors),
     /// The program could not be started.
@@ -18,7 +18,7 @@ pub enum DeployError {
     Spawn {
         /// Process name.
         process: String,
-        /// argv\[0\].
+        /// `argv[0]`.
         program: String,
         /// The system's reason.
         reason: std::io::Error,
@@ -69,7 +69,7 @@ pub enum DeployError {
         /// Log excerpts by process.
         logs: Vec<(String, String)>,
     },
-    /// The endpoint stopped listening while its processes live on, or it is none of ours.
+    /// The endpoint stopped listening although its processes live, or tokmark did not start it.
     #[error("nobody listens at {url} any more\n{}  next: see why the server closed its port", logs_text(.logs))]
     Gone {
         /// The endpoint.
@@ -109,19 +109,19 @@ pub enum DeployError {
         /// Nodes of the deployment.
         need: u32,
     },
-    /// A template of the launcher.
+    /// A template of the launcher failed.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// Slurm.
+    /// Slurm failed.
     #[error(transparent)]
     Slurm(#[from] SlurmError),
-    /// Files.
+    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 impl DeployError {
-    /// Whether other ports may help.
+    /// Whether a retry with other ports may help.
     pub fn wants_new_ports(&self) -> bool {
         matches!(self, Self::Fatal { new_ports: true, .. })
     }

@@ -1,12 +1,12 @@
-//! Reading logs that are being written: the last lines, and each new line once.
+//! Reads growing logs: the last lines, or each new line once.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// How much of a log's end is looked at for an excerpt.
+/// How much of a log's end is searched for an excerpt.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// The last `lines` lines that are not blank, without terminal escapes.
+/// The last `lines` non-blank lines, without terminal escapes.
 pub fn tail(path: &Path, lines: usize) -> String {
     let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
@@ -22,7 +22,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// A line without terminal escapes, carriage returns and trailing blanks, at most 400 characters.
+/// A line without terminal escapes, carriage returns and trailing whitespace, cut to 400 characters.
 pub fn plain(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut characters = line.chars();
@@ -42,7 +42,7 @@ pub fn plain(line: &str) -> String {
     text.trim_end().chars().take(400).collect()
 }
 
-/// Whether a line of the file after its first `from` bytes matches.
+/// Whether any line after the first `from` bytes of the file matches.
 pub fn contains(path: &Path, from: u64, pattern: &regex::Regex) -> bool {
     let Ok(mut file) = std::fs::File::open(path) else { return false };
     let mut bytes = Vec::new();
@@ -61,12 +61,12 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Follows `path` from its first `offset` bytes on.
+    /// Follows `path`, skipping its first `offset` bytes.
     pub fn new(path: &Path, offset: u64) -> Self {
         Self { path: path.to_path_buf(), offset, partial: Vec::new() }
     }
 
-    /// Lines completed since the last call; `last` also gives a line that has no end yet.
+    /// Lines completed since the last call; with `last` also an unterminated final line.
     pub fn lines(&mut self, last: bool) -> Vec<String> {
         let mut bytes = Vec::new();
         if let Ok(mut file) = std::fs::File::open(&self.path)

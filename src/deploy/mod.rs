@@ -1,8 +1,8 @@
-//! Inside the allocation: starts the servers of a deployment, watches them from the first second, waits until one
-//! generates a token, and stops them in order.
+//! Runs inside the allocation: starts the servers of a deployment, watches them from the first second, waits until one generates
+//! a token, and stops them in order.
 //!
-//! Nothing here waits for signals or for the death of a server: watchers report over a [`Report`], and whoever runs a
-//! deployment drops what it was waiting for.
+//! This room waits neither for signals nor for a server's death: watchers report through a [`Report`], and the caller drops the
+//! future it was waiting for.
 
 pub mod connection;
 pub mod container;
@@ -48,7 +48,7 @@ pub struct Folders {
     pub run: PathBuf,
     /// Logs of the processes.
     pub logs: PathBuf,
-    /// File that collects what was started, as lines a person may paste.
+    /// File that collects the start commands, ready to paste.
     pub commands: PathBuf,
     /// Prefix of log names, to keep the deployments of one experiment apart.
     pub prefix: String,
@@ -69,7 +69,7 @@ impl Folders {
     }
 }
 
-/// What a deployment is started with.
+/// Everything a start needs.
 pub struct Setup<'a> {
     /// The plan.
     pub plan: &'a Plan,
@@ -87,15 +87,15 @@ pub struct Setup<'a> {
     pub events: &'a EventLog,
 }
 
-/// A deployment whose processes run or are being started.
+/// A deployment whose processes are running or starting.
 pub struct Deployed<'a> {
-    /// What the load is sent to: the endpoint, all its URLs.
+    /// Target of the load: all URLs of the endpoint.
     pub target: Target,
-    /// The plan or the endpoint itself says that it is simulated.
+    /// The plan or the endpoint declares itself simulated.
     pub simulated: bool,
-    /// Version that its engine reports.
+    /// Version reported by the engine.
     pub engine_version: Option<String>,
-    /// Pages with its servers' metrics: those of the endpoint first.
+    /// URLs of the servers' metrics pages, those of the endpoint first.
     pub metrics_urls: Vec<String>,
     setup: &'a Setup<'a>,
     placement: Placement,
@@ -106,7 +106,7 @@ pub struct Deployed<'a> {
 }
 
 impl<'a> Deployed<'a> {
-    /// A deployment at its placement, none of its processes started. `began` is when its first attempt began.
+    /// A deployment at its placement, before any process starts. `began`: when its first attempt began.
     pub fn new(
         setup: &'a Setup<'a>,
         placement: Placement,
@@ -139,20 +139,20 @@ impl<'a> Deployed<'a> {
         self.target.base_urls.first().cloned().unwrap_or_default()
     }
 
-    /// Whether its servers were started here, and so have served nobody else before.
+    /// Whether this run started the servers, so that nobody else has used them before.
     pub fn is_own(&self) -> bool {
         !self.processes.is_empty()
     }
 
-    /// Ports that were chosen for its processes, without the one a user fixed.
+    /// Ports that tokmark chose, without the one that the user fixed.
     pub fn chosen_ports(&self) -> BTreeSet<u16> {
         let all =
             self.placement.addresses.processes.values().flat_map(|address| address.ports.values().copied());
         all.filter(|port| self.setup.deployment.port != Some(*port)).collect()
     }
 
-    /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. When this fails or is
-    /// dropped, what was started still runs: [`Self::stop`] ends it.
+    /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. If this fails or is
+    /// dropped, started processes keep running until [`Self::stop`].
     pub async fn start(&mut self) -> Result<(), DeployError> {
         let Setup { plan, deployment, .. } = self.setup;
         let roles = &plan.launcher().roles;
@@ -187,7 +187,7 @@ impl<'a> Deployed<'a> {
         Ok(())
     }
 
-    /// Waits until every process of a role that does not follow another is ready by the role's rule.
+    /// Waits until every process of a role is ready by the role's rule; processes that follow another one are skipped.
     async fn until_ready(&self, role: &Role) -> Result<(), DeployError> {
         let Some(rule) = &role.ready else { return Ok(()) };
         let all = &self.setup.deployment.processes;
@@ -209,7 +209,7 @@ impl<'a> Deployed<'a> {
         Ok(())
     }
 
-    /// Tries a probe until it succeeds or the deadline of the start passes.
+    /// Retries a probe until it succeeds or the start's deadline passes.
     async fn until<T>(&self, probe: impl ready::Probe<T>) -> Result<T, DeployError> {
         self.deadline.until(probe).await.map_err(|waiting| {
             let deadline::Standing { key, sign, .. } = self.deadline.standing();
@@ -224,25 +224,25 @@ impl<'a> Deployed<'a> {
             .collect()
     }
 
-    /// The error for an endpoint that does not listen any more though no process was seen to end.
+    /// The error for an endpoint that stopped listening although no process was seen to end.
     pub fn gone(&self) -> DeployError {
         DeployError::Gone { url: self.url(), logs: self.excerpts() }
     }
 
-    /// Stops everything in reverse order: TERM, grace, KILL. Returns the names of those that had to be killed. Cancelling
-    /// `hurry` takes away the grace.
+    /// Stops everything in reverse order: TERM, grace, KILL. Returns the names of killed processes. Cancelling `hurry` skips the
+    /// grace.
     pub async fn stop(mut self, hurry: &CancellationToken) -> Vec<String> {
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
         let grace = Duration::from_secs_f64(self.setup.deployment.stop_grace_s);
         let killed = stop::all(processes, self.setup.place, grace, hurry).await;
-        // On this node; a head role on another node leaves its folder to that node's own cleaning.
+        // Removes the folder on this node; a head role elsewhere leaves its folder to that node's own cleanup.
         let _ = std::fs::remove_dir_all(&self.placement.addresses.scratch_dir);
         killed
     }
 }
 
-/// Pages with the metrics of the endpoint's servers, and of roles that have their own.
+/// Metrics pages of the endpoint's servers and of roles that have their own.
 fn metrics_urls(setup: &Setup<'_>, placement: &Placement, urls: &[String]) -> Vec<String> {
     let launcher = setup.plan.launcher();
     let path = launcher.endpoint.metrics.as_ref();

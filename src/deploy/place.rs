@@ -12,18 +12,18 @@ pub enum Place {
     Allocation(Box<Allocation>),
 }
 
-/// A Slurm allocation seen from within.
+/// A Slurm allocation seen from inside.
 #[derive(Debug, Clone)]
 pub struct Allocation {
     /// The job.
     pub job: JobId,
     /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
-    /// tokmark runs on the first of them, not elsewhere (the login node, under salloc).
+    /// Whether tokmark runs on the first node rather than elsewhere (on the login node, under salloc).
     pub on_first: bool,
-    /// Process id of a run that is not the job itself: others may run in it at the same time.
+    /// Process id of a run that is not the job itself; several such runs may share the job.
     pub run: Option<u32>,
-    /// How often it was requeued.
+    /// How often Slurm requeued the job.
     pub restarts: u32,
     /// Slurm.
     pub slurm: Slurm,
@@ -48,7 +48,7 @@ impl Place {
         }
     }
 
-    /// A word no other run of this user has at the same time.
+    /// An identifier that no concurrent run of this user shares.
     pub fn run_id(&self) -> String {
         match self {
             Self::Allocation(allocation) => {
@@ -59,7 +59,7 @@ impl Place {
         }
     }
 
-    /// Name of a process's step, by which it is found again; no other run in the job has it.
+    /// Name of a process's Slurm step, unique in the job; used to look the step up.
     pub fn step_name(&self, process: &str) -> String {
         match self {
             Self::Allocation(allocation) => {
@@ -69,7 +69,7 @@ impl Place {
         }
     }
 
-    /// Whether tokmark runs on the first node, and so knows it without asking.
+    /// Whether tokmark runs on the first node, and so need not query it.
     pub fn is_on_first(&self) -> bool {
         match self {
             Self::Local => true,
@@ -77,14 +77,13 @@ impl Place {
         }
     }
 
-    /// Whether a node is the one tokmark runs on.
+    /// Whether tokmark runs on this node.
     pub fn is_here(&self, node: &str) -> bool {
         self.is_on_first() && self.nodes().first().is_some_and(|first| first == node)
     }
 }
 
-/// The GPUs that numbers 0, 1 … of a process stand for: those this process may itself use, when something already
-/// narrowed them.
+/// Maps GPU numbers 0, 1 … of a process to actual ones; if visibility is already restricted, only to those this process may use.
 pub fn visible_gpus(numbers: &[u32], inherited: Option<&str>) -> String {
     let narrowed: Vec<&str> = inherited
         .map(|list| list.split(',').map(str::trim).filter(|gpu| !gpu.is_empty()).collect())

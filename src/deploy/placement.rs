@@ -1,7 +1,7 @@
-//! Where each process of a deployment runs, decided in the job: addresses of the nodes, free ports, visible GPUs.
+//! Decides inside the job where each process of a deployment runs: node addresses, free ports, visible GPUs.
 //!
-//! One step runs `tokmark node` on each other node; answers and error output go to separate files, so that neither is mistaken
-//! for the other.
+//! One step runs `tokmark node` on every other node. Answers and error output go to separate files, so that they cannot be mixed
+//! up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -29,7 +29,7 @@ pub struct Placement {
     pub addresses: Addresses,
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
-    /// Locks on ports of this machine, held as long as this lives.
+    /// Locks on ports of this machine, held until drop.
     #[expect(dead_code, reason = "held, never read")]
     pub leases: ports::Leases,
 }
@@ -44,7 +44,7 @@ impl Placement {
 /// Decides addresses and ports.
 ///
 /// # Errors
-/// Too few nodes, nodes that do not answer, GPUs that are not there, no free port.
+/// Too few nodes, a node that does not answer, missing GPUs, no free port.
 pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placement, DeployError> {
     let Setup { plan, deployment, place, folders, tokmark, .. } = setup;
     let nodes = place.nodes();
@@ -108,13 +108,13 @@ pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placemen
     })
 }
 
-/// Whether a port of this node can be listened on, on whatever address: in a job a server may use any of them.
+/// Whether a server could listen on a port of this node; in a job on any address, because a server may use any.
 fn is_bindable(place: &Place, host: &str, port: u16) -> bool {
     let everywhere = || TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_ok();
     TcpListener::bind((host, port)).is_ok() && (matches!(place, Place::Local) || everywhere())
 }
 
-/// Every port that was given to a process.
+/// Every port assigned to a process.
 fn chosen(deployment: &Deployment, map: &PortMap) -> BTreeSet<u16> {
     let of_process = |process: &Process| -> Vec<u16> {
         let ports = map.get(&process.name);
@@ -180,7 +180,8 @@ fn addresses(
             addresses.push((ip.clone(), ip));
             continue;
         }
-        // A host often calls itself 127.0.1.1: another node knows better, and where they disagree the name is no address.
+        // A host often resolves itself to 127.0.1.1. Another node knows better; if they disagree, the name cannot serve as
+        // address.
         let other = if at == 0 { reports.get(1) } else { reports.first() };
         let resolved = |report: &Report| report.resolved.get(node).cloned().flatten();
         let ip = resolved(other.unwrap_or(report)).ok_or_else(|| {
@@ -194,7 +195,7 @@ fn addresses(
     Ok(addresses)
 }
 
-/// Whether every process finds its GPUs. Where nothing narrows what is visible, nothing is known.
+/// Whether every process finds its GPUs. Unknown unless something restricts the visible ones.
 fn enough_gpus(
     deployment: &Deployment,
     nodes: &[String],
@@ -246,7 +247,7 @@ fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet
         .collect()
 }
 
-/// One question for each kind of port, with more answers than processes, since kinds may meet.
+/// One query per kind of port. Each asks for more ports than processes, because kinds may overlap.
 fn questions(processes: &[Process], spread: u16) -> Vec<PortQuery> {
     let mut kinds: BTreeMap<(u16, u16, u16), u16> = BTreeMap::new();
     for need in processes.iter().flat_map(|process| process.ports.values()) {
@@ -263,7 +264,7 @@ fn questions(processes: &[Process], spread: u16) -> Vec<PortQuery> {
         .collect()
 }
 
-/// Asks every node about itself.
+/// Queries every node.
 async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result<Vec<Report>, DeployError> {
     let Setup { plan, deployment, folders, tokmark, .. } = setup;
     let query = Query {
@@ -305,7 +306,7 @@ async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result
         let report = read_report(Path::new(&path));
         reports.push(report.ok_or_else(|| failed(format!("no answer from {node} in {path}"), &printed))?);
     }
-    // Slurm places tasks in the allocation's order; a node that answers for another would swap addresses.
+    // Slurm places tasks in the allocation's order; an answer from the wrong node would swap addresses.
     for (node, report) in nodes.iter().zip(&reports) {
         let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
         let known = report.node.as_deref().unwrap_or(&report.host);
@@ -316,7 +317,7 @@ async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result
     Ok(reports)
 }
 
-/// The report in a file that may hold other lines: a site's task prolog prints to the same place.
+/// Finds the report in a file that may hold other lines, because a site's task prolog prints to the same file.
 fn read_report(path: &Path) -> Option<Report> {
     let text = std::fs::read_to_string(path).ok()?;
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok())

@@ -1,4 +1,4 @@
-//! Ports: the one a user fixed, and where a job begins to look for free ones.
+//! Ports: the one the user fixed, and where a job starts looking for free ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -12,11 +12,11 @@ use crate::document::InputError;
 use crate::plan::Plan;
 use crate::plan::port_map::SEARCH;
 
-/// How far from the preferred ports this job looks. Jobs that share nodes start at different ports: on other nodes none
-/// can be tried, and on this one two jobs may find the same one free.
+/// How far above the preferred ports this job looks. Jobs that share nodes start at different ports, because ports of other nodes
+/// cannot be reserved, and on this one two jobs may find the same port free.
 pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
     const JOBS: u64 = 50;
-    // `--exclusive=user` and its like still share the node, and so do two runs in one allocation.
+    // `--exclusive=user` and similar still share the node, as do two runs in one allocation.
     let exclusive = |directive: &String| directive == "--exclusive";
     let Place::Allocation(allocation) = place else { return 0 };
     let number = match allocation.run {
@@ -29,9 +29,9 @@ pub(super) fn spread(plan: &Plan, place: &Place) -> u16 {
     u16::try_from(number * u64::from(SEARCH) / JOBS).unwrap_or(0)
 }
 
-/// Ports of this machine that this process has reserved, each with a lock file. Without it another tokmark could find the same port
-/// free before the server listens, and measure the wrong server. The lock ends with the process, however that ends. The file is
-/// named by the port alone, because a job knows the machine by the node's name and a local run by its address.
+/// Ports of this machine that this process has reserved, each by a lock file. Without it another tokmark could find the same port
+/// free before the server listens, and measure the wrong server. The kernel releases the lock when the process ends. The file
+/// name holds only the port, because a job knows the machine by node name and a local run by address.
 #[derive(Debug, Default)]
 pub struct Leases(BTreeMap<u16, Option<Flock<File>>>);
 
@@ -50,30 +50,30 @@ impl Leases {
         true
     }
 
-    /// Gives back all but these.
+    /// Releases all other ports.
     pub fn keep(&mut self, ports: &BTreeSet<u16>) {
         self.0.retain(|port, _| ports.contains(port));
     }
 }
 
-/// The file whose lock stands for a port, in a folder that every user may write to.
+/// Opens the lock file of a port, in a folder that every user may write to.
 fn file(port: u16) -> Option<File> {
     let folder = std::env::temp_dir().join("tokmark-ports");
     if std::fs::DirBuilder::new().mode(0o1777).create(&folder).is_ok() {
-        // The process's umask took bits away.
+        // The umask removed bits.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         let _ = std::fs::set_permissions(&folder, open);
     }
     let path = folder.join(port.to_string());
-    // Another user's file is opened for reading: a lock needs no more, and in such a folder the kernel lets nobody open a
-    // file of somebody else for writing.
+    // Open another user's file for reading, which suffices for a lock: in a sticky folder the kernel refuses to open it for
+    // writing.
     File::open(&path)
         .or_else(|_| OpenOptions::new().create_new(true).append(true).mode(0o644).open(&path))
         .or_else(|_| File::open(&path))
         .ok()
 }
 
-/// Checks a port the user fixed.
+/// Checks that the port the user fixed is free.
 pub fn must_be_free(host: &str, port: u16) -> Result<u16, DeployError> {
     match TcpListener::bind((host, port)) {
         Ok(_) => Ok(port),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_port_is_reserved_until_it_is_given_back() {
-        // Ports that nobody looks for.
+        // Ports that no test looks for.
         let [a, b, c] = [3, 4, 5];
         let (mut one, mut other) = (Leases::default(), Leases::default());
         assert!(one.take(a) && one.take(a) && one.take(b));

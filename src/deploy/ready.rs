@@ -1,5 +1,5 @@
-//! Readiness: a health path is not enough. Dynamo's answers 200 without any worker, so workers are counted, the model must
-//! be listed and a token must come.
+//! Readiness. A health path is not enough, because Dynamo's answers 200 without any worker: also count workers, require the model
+//! in the list, and generate one token.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
 use crate::render::Address;
 
-/// Something tried again and again until it succeeds; its error is what is still missing.
+/// Something to retry until it succeeds; its error names what is still missing.
 pub trait Probe<T> {
     /// Tries once.
     fn attempt(&mut self) -> impl Future<Output = Result<T, String>>;
@@ -31,7 +31,7 @@ impl<T, F: AsyncFnMut() -> Result<T, String>> Probe<T> for F {
 /// Limit of one connection attempt or health request.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Limit of the one-token request: the first one may compile kernels.
+/// Limit of the one-token request, because the first one may compile kernels.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A process whose readiness is probed.
@@ -39,13 +39,13 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Probed<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its address, or that of the role which knows of it.
+    /// Its address, or that of the role that reports about it.
     pub address: &'a Address,
-    /// Its logs from where it was started.
+    /// Its logs, each with its length at the start.
     pub logs: &'a [(PathBuf, u64)],
 }
 
-/// Whether a process is ready by its rule, the templates of which are worked out.
+/// Whether a process is ready by its rule, whose templates are already rendered.
 pub async fn look(ready: &Ready, probed: &Probed<'_>) -> Result<(), String> {
     let name = probed.name;
     let port_of = |port: &String| probed.address.ports.get(port).copied().unwrap_or_default();
@@ -108,7 +108,7 @@ fn satisfies(
     Ok(())
 }
 
-/// Whether an entry of a list is one of those that count.
+/// Whether a list entry counts.
 fn counts(entry: &Value, entries: &BTreeMap<String, Vec<String>>) -> bool {
     entries.iter().all(|(field, allowed)| {
         let found = entry.get(field).unwrap_or(&Value::Null);
@@ -125,8 +125,8 @@ fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
     }
 }
 
-/// Whether every server of the endpoint is healthy, lists the model (where it lists any) and generates a token. Gives whether one calls itself
-/// simulated.
+/// Whether every server of the endpoint is healthy, lists the model (if it lists any) and generates a token. Returns whether any
+/// server declares itself simulated.
 pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoint) -> impl Probe<bool> + 'a {
     async move || {
         let mut simulated = false;
@@ -137,7 +137,7 @@ pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoi
     }
 }
 
-/// Whether a server of the endpoint calls itself simulated. One that lists no models does not.
+/// Whether a server of the endpoint declares itself simulated. A server that lists no models does not.
 pub async fn is_simulated(target: &Target) -> bool {
     for server in target.each() {
         let models = probe::models(&server, PROBE_TIMEOUT).await.unwrap_or_default();
@@ -148,10 +148,10 @@ pub async fn is_simulated(target: &Target) -> bool {
     false
 }
 
-/// Longest version that is written down, in characters: a server may send anything.
+/// Longest recorded version, in characters, because a server may send anything.
 const VERSION_LENGTH: usize = 80;
 
-/// The version that the first server of the endpoint reports, where the launcher knows the path.
+/// The version reported by the endpoint's first server, if the launcher has its path.
 pub async fn version(target: &Target, spec: &EndpointSpec) -> Option<String> {
     let server = target.each().next()?;
     let page = probe::page(&server, spec.version.as_deref()?, PROBE_TIMEOUT).await.ok()?;
@@ -189,7 +189,7 @@ async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Resu
 mod tests {
     use super::*;
 
-    /// Dynamo 1.6's `/health` with a frontend's own endpoints beside those of two decode workers and one prefill worker.
+    /// Dynamo 1.6's `/health`: a frontend's own endpoints, two decode workers and one prefill worker.
     const HEALTH: &str = r#"{"status":"healthy","instances":[
         {"component":"backend","endpoint":"generate","instance_id":1},
         {"component":"backend","endpoint":"generate","instance_id":2},

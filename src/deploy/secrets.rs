@@ -1,17 +1,17 @@
-//! Values by reference: `env:NAME` and `file:PATH` are read where a server starts and go nowhere else.
+//! Secrets by reference: `env:NAME` and `file:PATH` are read where a server starts, and never stored.
 
 use std::collections::BTreeMap;
 
 use crate::document::InputError;
 
-/// Reads what the references point to; other values stay as they are.
+/// Resolves the references; keeps other values.
 pub fn resolve(env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InputError> {
     env.iter()
         .map(|(name, value)| Ok((name.clone(), read(value).map_err(|error| error.key(name.clone()))?)))
         .collect()
 }
 
-/// What a reference points to; any other value as it is.
+/// The value behind a reference; any other value unchanged.
 pub fn read(value: &str) -> Result<String, InputError> {
     let wrong = |problem: String| InputError::new("the environment", format!("found {value:?}: {problem}"));
     if let Some(variable) = value.strip_prefix("env:") {

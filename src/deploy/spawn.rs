@@ -1,4 +1,4 @@
-//! Starts one process, as a child here or a step in the allocation.
+//! Starts one process: a local child, or a step in the allocation.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,7 +23,7 @@ use crate::slurm::srun;
 /// A process that was started.
 #[derive(Debug)]
 pub struct Running {
-    /// Its name; of the Slurm step too.
+    /// Its name, also that of its Slurm step.
     pub name: String,
     /// Its role; processes of one role are stopped together.
     pub role: String,
@@ -31,7 +31,7 @@ pub struct Running {
     pub pid: u32,
     /// Its logs, each with its length when it was started.
     pub logs: Vec<(PathBuf, u64)>,
-    /// The task that watches it, done once it has ended and that is reported.
+    /// The watching task, done once the process has ended and its end is reported.
     pub watching: JoinHandle<()>,
 }
 
@@ -100,7 +100,8 @@ pub(super) fn start(
     Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, logs, watching })
 }
 
-/// Takes out what srun must not see: what always misleads it, and what the site names (`PREFIX*` is every such name).
+/// Removes variables that srun must not see: those that always mislead it, and those the site lists (`PREFIX*` matches every such
+/// name).
 pub(super) fn clear(command: &mut Command, of_site: &[String]) {
     for name in srun::CLEARED_ENV {
         command.env_remove(name);
@@ -134,7 +135,7 @@ fn spawn_advice(plan: &Plan, place: &Place, reason: &std::io::Error) -> String {
     }
 }
 
-/// What people may paste to repeat a start: environment and argv, quoted, secrets masked.
+/// A start as a shell line to paste: environment and argv, quoted, secrets masked.
 pub fn shell_line(argv: &[String], env: &BTreeMap<String, String>) -> String {
     let mut words: Vec<String> =
         env.iter().map(|(name, value)| format!("{name}={}", quote(secret::shown(name, value)))).collect();

@@ -1,4 +1,4 @@
-//! The argv a process is executed with: the role's own, in a container and a step where it runs in an allocation.
+//! Builds the argv of a process: the role's own, wrapped in a container and a step inside an allocation.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use crate::slurm::srun;
 pub struct Start<'a> {
     /// The deployment it belongs to.
     pub setup: &'a Setup<'a>,
-    /// Where everything is.
+    /// Addresses, ports and GPUs.
     pub placement: &'a Placement,
     /// Its role.
     pub role: &'a Role,
-    /// Itself.
+    /// The process.
     pub process: &'a Process,
-    /// What it is started with.
+    /// Its rendered start.
     pub spawn: &'a Spawn,
 }
 
 impl Start<'_> {
-    /// Its logs: its own, or srun's and one for each task. Two ranks never share one.
+    /// Its own log, or srun's and one per task. Two ranks never share one.
     pub fn logs(&self) -> Vec<PathBuf> {
         log_names(self.process, self.in_steps()).iter().map(|name| self.setup.folders.log(name)).collect()
     }
@@ -36,7 +36,7 @@ impl Start<'_> {
         matches!(self.setup.place, Place::Allocation(_))
     }
 
-    /// The whole argv; `log` is its own log.
+    /// The whole argv; `log` is the process's own log.
     pub fn argv(&self, log: &Path) -> Vec<String> {
         if !self.in_steps() {
             return self.spawn.argv.clone();
@@ -74,7 +74,7 @@ impl Start<'_> {
                 ContainerRuntime::Pyxis => step.container = Some(self.pyxis(container)),
                 ContainerRuntime::Apptainer => {
                     step.argv = self.apptainer(container);
-                    // The image's own variables come back inside.
+                    // The image restores its own variables inside.
                     step.unset.clear();
                 }
             }
@@ -82,7 +82,7 @@ impl Start<'_> {
         step.to_argv()
     }
 
-    /// `CUDA_VISIBLE_DEVICES`, when the process does not have all of its node's GPUs.
+    /// `CUDA_VISIBLE_DEVICES`, unless the process has all GPUs of its node.
     fn gpus(&self) -> Option<String> {
         let node = *self.process.nodes.first()?;
         let visible = self.placement.visible.get(node as usize).and_then(Option::as_deref);
@@ -100,7 +100,7 @@ impl Start<'_> {
         }
         srun::Container {
             image: unpacked.is_none().then(|| self.setup.image.file_or_reference(container)),
-            // A step of its own beside those that run: joined, its mounts (and enroot's for MPI) would not apply.
+            // Starts a separate step: joining a running one would not apply its mounts (nor enroot's for MPI).
             name: unpacked.map(|name| format!("{name}:no_exec")),
             mounts: mounts(self.setup.plan, &self.placement.addresses, &container.mounts),
             env: self.forwarded(container),
@@ -109,13 +109,13 @@ impl Start<'_> {
         }
     }
 
-    /// Variables whose value inside is the host's.
+    /// Variables that keep the host's value inside the container.
     fn forwarded(&self, container: &Container) -> Vec<String> {
         self.spawn.env.keys().chain(&container.env).cloned().collect()
     }
 
-    /// More variables for srun so that those of `env` and of the site reach the inside: apptainer lets the image's own win,
-    /// unless they come as `APPTAINERENV_NAME`. Never in an argv.
+    /// More variables for srun, so that `env` and the site's variables reach the inside: apptainer prefers the image's values
+    /// unless they are set as `APPTAINERENV_NAME`. Never in an argv.
     pub fn wrapped_env(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let contained = self.setup.plan.container.as_ref().filter(|container| {
             container.runtime == ContainerRuntime::Apptainer && self.in_steps() && !self.role.bare
@@ -153,8 +153,8 @@ pub fn log_names(process: &Process, in_steps: bool) -> Vec<String> {
     std::iter::once(own.clone()).chain(of_tasks).collect()
 }
 
-/// The site's mounts, and what an engine reads and writes where the site's do not show it anyway: rendered files, logs,
-/// and weights given by path.
+/// The site's mounts, plus everything an engine reads or writes that they do not cover: rendered files, logs, and weights given
+/// by path.
 pub(super) fn mounts(plan: &Plan, addresses: &Addresses, of_site: &[String]) -> Vec<String> {
     let shown = |path: &Path| {
         let targets = of_site.iter().filter_map(|mount| mount.split(':').nth(1));
@@ -173,7 +173,7 @@ pub(super) fn mounts(plan: &Plan, addresses: &Addresses, of_site: &[String]) -> 
     mounts
 }
 
-/// Whether another process on the same node has GPUs too.
+/// Whether another process on the same node uses GPUs.
 fn shares_its_node(deployment: &Deployment, process: &Process) -> bool {
     let on = |other: &Process| other.nodes.iter().any(|node| process.nodes.contains(node));
     deployment.processes.iter().any(|other| other != process && !other.gpus.is_empty() && on(other))

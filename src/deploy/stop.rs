@@ -1,7 +1,7 @@
-//! Ordered teardown: TERM, grace, KILL; nothing is left behind.
+//! Ordered teardown: TERM, grace, KILL; leaves nothing behind.
 //!
-//! An srun that gets SIGTERM kills its tasks outright, so inside an allocation the signal goes to the step, by the
-//! step's own id. Steps started at one moment get their numbers in any order: the id is looked up by name.
+//! An srun that gets SIGTERM kills its tasks outright, so inside an allocation the signal goes to the step, by step id. Slurm
+//! numbers steps started at one moment in any order, so the id is looked up by name.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::Place;
 use super::spawn::Running;
 
-/// Stops `processes` role by role, in the order given; those of one role end side by side, so that a hundred stubborn
-/// workers take one grace and not a hundred. Returns the names of those that had to be killed. Once `hurry` is
-/// cancelled no process gets any grace.
+/// Stops `processes` role by role, in the given order. Processes of one role stop in parallel, so that a hundred stubborn workers
+/// take one grace. Returns the names of killed processes. Cancelling `hurry` skips the grace.
 pub async fn all(
     processes: Vec<Running>,
     place: &Place,
@@ -36,7 +35,7 @@ pub async fn all(
     killed
 }
 
-/// Stops one process. Returns its name when it had to be killed.
+/// Stops one process. Returns its name if it had to be killed.
 async fn one(
     mut process: Running,
     place: Place,
@@ -57,7 +56,7 @@ async fn one(
         if !ended {
             killed = Some(process.name.clone());
             if hurry.is_cancelled() && matches!(place, Place::Allocation(_)) {
-                // Slurm does not signal steps of a job that it is ending, but srun kills its tasks when it gets the signal.
+                // Slurm does not signal steps of a job that it is ending, but srun kills its tasks when signalled.
                 let _ = killpg(group(&process), Signal::SIGTERM);
                 ended_within(&mut process, Duration::from_secs(1)).await;
             } else {
@@ -66,7 +65,7 @@ async fn one(
             }
         }
     }
-    // The child is gone; what it left in its process group goes too, and a stuck srun with it.
+    // The child has ended; kill what it left in its process group, and a stuck srun.
     let _ = killpg(group(&process), Signal::SIGKILL);
     group_gone(&process).await;
     killed
@@ -80,8 +79,8 @@ async fn ended_within(process: &mut Running, limit: Duration) -> bool {
     process.watching.is_finished() || tokio::time::timeout(limit, &mut process.watching).await.is_ok()
 }
 
-/// Waits until no process of the group lives, for at most two seconds. The dead may stay in the process table for longer,
-/// until their new parent collects them.
+/// Waits until no process of the group lives, for at most two seconds. Zombies may stay in the process table longer, until their
+/// new parent collects them.
 async fn group_gone(process: &Running) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while killpg(group(process), None).is_ok() && group_lives(process.pid) && Instant::now() < deadline {
@@ -100,7 +99,7 @@ fn group_lives(group: u32) -> bool {
     })
 }
 
-/// Sends a signal to the tasks of a process: to its group here, to its step in an allocation.
+/// Signals the tasks of a process: its group on this machine, its step in an allocation.
 async fn signal(process: &Running, place: &Place, signal: Signal) {
     if let Place::Allocation(allocation) = place {
         let steps = allocation.slurm.steps(&allocation.job).await.unwrap_or_default();
@@ -111,7 +110,7 @@ async fn signal(process: &Running, place: &Place, signal: Signal) {
                 return;
             }
         }
-        // No step yet, or Slurm does not answer: srun itself is all that can be stopped.
+        // The step does not exist yet, or Slurm does not answer: only srun itself can be stopped.
     }
     let _ = killpg(group(process), signal);
 }

@@ -1,4 +1,4 @@
-//! `output_server.log` and `output_workers.log`: the logs of all processes that a launcher shows under one name.
+//! `output_server.log` and `output_workers.log`: all logs that a launcher shows under one name.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ const VIEWS: [(LogView, &str); 2] =
     [(LogView::Server, "output_server.log"), (LogView::Workers, "output_workers.log")];
 
 impl Setup<'_> {
-    /// Links a view to the only log in it, so that people can follow it from the start.
+    /// Links a view to its log if it has only one, so that users can follow it from the start.
     pub fn link_logs(&self) {
         for (view, name) in VIEWS {
             let link = self.folders.log(name);
@@ -20,7 +20,7 @@ impl Setup<'_> {
         }
     }
 
-    /// Puts a view of several logs together once their processes have ended.
+    /// Concatenates the logs of a view once their processes have ended.
     ///
     /// # Errors
     /// The view cannot be written.

@@ -1,4 +1,4 @@
-//! Watches one process from its first moment: its end, fatal lines in its logs, signs of progress.
+//! Watches one process from its start: its end, fatal log lines, signs of progress.
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -27,7 +27,7 @@ pub enum Notice {
         process: String,
         /// `exit 3`, `signal 9`.
         status: String,
-        /// Its end as an error, unless a fatal line was reported before.
+        /// The end as an error, unless a fatal line was already reported.
         error: Option<Box<DeployError>>,
     },
 }
@@ -66,7 +66,7 @@ impl Watcher {
         })
     }
 
-    /// Watches a child until it has ended and its last lines are read.
+    /// Watches a child until it has ended and its last log lines are read.
     pub(super) async fn watch(self, mut child: Child, watched: Watched) {
         let mut logs = watched.follow();
         let mut failed = false;
@@ -76,7 +76,7 @@ impl Watcher {
                 () = tokio::time::sleep(LOG_PERIOD) => failed |= self.read(&mut logs, false, &watched, failed),
             }
         };
-        // What a dying process wrote last may reach the file a moment after it is gone.
+        // A dying process's last output may reach the file a moment later.
         tokio::time::sleep(LOG_PERIOD).await;
         failed |= self.read(&mut logs, true, &watched, failed);
         let status = status.map_or_else(|error| error.to_string(), describe);
@@ -84,7 +84,7 @@ impl Watcher {
         (self.report)(Notice::Ended { process: watched.name, status, error });
     }
 
-    /// Reads new lines and reports the first fatal one, unless one was `reported` before. Returns whether it did.
+    /// Reads new lines and reports the first fatal one, unless one was already `reported`. Returns whether it reported one.
     fn read(&self, logs: &mut [Follow], last: bool, watched: &Watched, mut reported: bool) -> bool {
         let before = reported;
         for (follow, (path, _)) in logs.iter_mut().zip(&watched.logs) {
@@ -126,7 +126,7 @@ impl Watched {
         self.logs.iter().map(|(path, start)| Follow::new(path, *start)).collect()
     }
 
-    /// The error of an unexpected end, with the last lines of the most telling log: of several tasks the one that wrote last.
+    /// The error of an unexpected end, with the tail of the most informative log: of several tasks, the one that wrote last.
     fn died(&self, status: &str) -> DeployError {
         let written = |path: &PathBuf| std::fs::metadata(path).ok().filter(|m| m.len() > 0)?.modified().ok();
         let tasks = self.logs.iter().skip(1).map(|(path, _)| path);

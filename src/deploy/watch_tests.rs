@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use super::*;
 
-/// A watcher whose reports are kept, and one fatal pattern.
+/// A watcher that keeps its reports, with one fatal pattern.
 fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
     let reports = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&reports);
@@ -60,7 +60,7 @@ fn a_death_shows_the_log_that_tells_most() {
         text.starts_with("server-0 ended by itself (signal 9) on node1\n  | one\n  | two\n  log: "),
         "{text}"
     );
-    // Of several tasks the one that wrote something, and srun's last words below it.
+    // The task that wrote something, with srun's last lines below.
     let srun = file("worker-1.log", "srun: error\n");
     let tasks = [file("worker-1.0.log", ""), file("worker-1.1.log", "Traceback\n")];
     let text = watched(&[&srun, &tasks[0], &tasks[1]]).died("exit 1").to_string();

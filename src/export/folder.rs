@@ -1,4 +1,4 @@
-//! The folder of a load point: which point it was, and what a run knew when it wrote the records.
+//! The folder of a load point: identifies the point and recovers what the run knew when it wrote the records.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::document::InputError;
 use crate::metrics::{Phase, Summary};
 use crate::plan::{Arrival, Extension, Length, Level, Limit, LoadPoint, Plan, Slo, Spacing, Stop};
 
-/// A load point that was driven.
+/// A driven load point.
 #[derive(Debug, Clone)]
 pub struct PointFolder {
     /// Where its records are.
     pub dir: PathBuf,
     /// Its name in the experiment.
     pub name: String,
-    /// What was asked for.
+    /// The requested load.
     pub point: LoadPoint,
     /// Wall-clock time of instant 0 of the records.
     pub started_at: Timestamp,
@@ -31,22 +31,22 @@ pub struct PointFolder {
     pub simulated: bool,
     /// Name of the experiment or run.
     pub benchmark_id: String,
-    /// It was cut short.
+    /// Whether it was cut short.
     pub cut: bool,
     /// Measured requests that the summary counts; `None` without a summary.
     pub counted: Option<u64>,
-    /// The records were written just now, by the run that exports them: nothing there can be more complete.
+    /// Whether this run has just written the records, so that nothing in the folder can be more complete.
     pub is_fresh: bool,
 }
 
-/// How deep below an experiment records lie: `benchmark_logs/POINT/records.jsonl`.
+/// Records lie at most this deep below an experiment: `benchmark_logs/POINT/records.jsonl`.
 const DEPTH: usize = 3;
 
-/// Every load point in `dir`: an experiment, a folder that `bench` wrote, or the folder of one point. Attempts that were set
-/// aside are left out, unless `dir` is one.
+/// Finds every load point in `dir`: an experiment, a folder written by `bench`, or the folder of one point. Skips attempts that
+/// were set aside, unless `dir` is one.
 ///
 /// # Errors
-/// There is none; a point that neither a plan nor a summary describes.
+/// No load point; a point that neither a plan nor a summary describes.
 pub fn find(dir: &Path) -> Result<Vec<PointFolder>, ExportError> {
     let set_aside = |entry: &walkdir::DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().contains(".interrupted-")
@@ -130,7 +130,7 @@ fn summary(dir: &Path, name: &str) -> Option<Summary> {
     json(&dir.join(name))
 }
 
-/// The JSON that a run exported in AIPerf's format; `null` when there is none of ours.
+/// The JSON that a run exported in AIPerf's format; `null` without one written by tokmark.
 fn own_export(dir: &Path) -> Value {
     let export: Option<Value> = json(&dir.join("profile_export_aiperf.json"));
     let is_own = |export: &Value| {
@@ -139,12 +139,12 @@ fn own_export(dir: &Path) -> Value {
     export.filter(is_own).unwrap_or_default()
 }
 
-/// The nearest plan that can be read, at most [`DEPTH`] folders up, and its folder.
+/// The nearest readable plan, at most [`DEPTH`] folders up, and its folder.
 fn plan(dir: &Path) -> Option<(PathBuf, Plan)> {
     dir.ancestors().take(DEPTH).find_map(|root| Some((root.to_owned(), json(&root.join("plan.json"))?)))
 }
 
-/// The load point of the plan that this folder belongs to; that of a set-aside attempt has a suffix.
+/// The plan's load point for this folder; the folder of a set-aside attempt has a suffix.
 fn planned(plan: &Plan, folder: &str) -> Option<LoadPoint> {
     let folder = folder.split(".interrupted-").next().unwrap_or(folder);
     let mut points = plan.points();
@@ -154,7 +154,7 @@ fn planned(plan: &Plan, folder: &str) -> Option<LoadPoint> {
     found.map(|(_, point)| point.clone())
 }
 
-/// The load point as its summary describes it, with what the `exported` JSON adds: enough for every figure.
+/// The load point rebuilt from its summary and the `exported` JSON: enough for every figure.
 fn described(summary: &Summary, exported: &Value) -> LoadPoint {
     let point = &summary.point;
     let limit = Limit { max_concurrency: point.concurrency, ..Limit::default() };
@@ -180,7 +180,7 @@ fn described(summary: &Summary, exported: &Value) -> LoadPoint {
     }
 }
 
-/// The start as our own AIPerf export tells it: its `start_time` is that of the first measured request, in UTC.
+/// The start according to our own AIPerf export, whose `start_time` is that of the first measured request, in UTC.
 fn exported_start(dir: &Path, exported: &Value) -> Option<Timestamp> {
     let start: Timestamp = format!("{}Z", exported.get("start_time")?.as_str()?).parse().ok()?;
     let mut first_us: Option<u64> = None;
@@ -194,8 +194,8 @@ fn exported_start(dir: &Path, exported: &Value) -> Option<Timestamp> {
     start.checked_sub(SignedDuration::from_micros(i64::try_from(first_us?).ok()?)).ok()
 }
 
-/// The start to about a second, where nothing tells it: the records were last written within a second of the end of the last
-/// request.
+/// The start to within about a second, if nothing records it: the records were last written within a second of the last request's
+/// end.
 fn estimated_start(dir: &Path) -> std::io::Result<Timestamp> {
     const TAIL: u64 = 1 << 20;
     let mut file = fs::File::open(dir.join(RECORDS))?;

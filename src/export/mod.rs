@@ -1,4 +1,4 @@
-//! Writes the records of a load point in other tools' formats, beside the records: at the end of a run, and later by the verb
+//! Writes the records of a load point in other tools' formats, next to the records: at the end of a run, and later by the verb
 //! `export`.
 
 mod folder;
@@ -24,20 +24,20 @@ use crate::plan::ExportFormat;
 pub struct Exported {
     /// Names of the files written.
     pub written: Vec<String>,
-    /// Names of files that were there already. An incomplete result replaces no file.
+    /// Names of files that already existed. An incomplete result replaces no file.
     pub kept: Vec<String>,
-    /// Measured requests in them.
+    /// Measured requests in the files.
     pub requests: u64,
-    /// Why the result is incomplete; `None` when it is whole. The files carry the mark where their format has a place for it.
+    /// Why the result is incomplete; `None` if it is complete. The files carry the mark if their format has a place for it.
     pub incomplete: Option<String>,
 }
 
 impl PointFolder {
-    /// Writes the files of these formats. Names depend on the point and on its start alone: writing them again replaces them.
+    /// Writes the files of these formats. Names depend only on the point and its start, so writing again replaces the files.
     ///
     /// # Errors
-    /// A line of the records that is no record; files.
-    // Called once a point. `cargo bench --bench load -- instructions` counts what runs inside it.
+    /// An invalid line in the records; a file operation that fails.
+    // Called once per point. `cargo bench --bench load -- instructions` counts what runs inside it.
     #[inline(never)]
     pub fn export(&self, formats: &[ExportFormat]) -> Result<Exported, ExportError> {
         let wants = |format| formats.contains(&format);
@@ -176,7 +176,7 @@ impl Files<'_> {
     }
 }
 
-/// A file under a temporary name, removed again unless it is put in place.
+/// A file under a temporary name, removed on drop unless it was moved into place.
 struct Draft {
     out: BufWriter<fs::File>,
     temporary: PathBuf,
@@ -190,7 +190,7 @@ impl Draft {
         Ok(Self { out, temporary, name: name.to_owned() })
     }
 
-    /// Puts it in place in one step, replacing an older version.
+    /// Moves the file into place in one step, replacing an older version.
     fn place(mut self) -> io::Result<()> {
         self.out.flush()?;
         self.out.get_ref().sync_all()?;
@@ -214,7 +214,7 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It is gone already when the file was put in place.
+        // Already gone if the file was moved into place.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }

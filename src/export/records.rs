@@ -1,4 +1,4 @@
-//! Reads `records.jsonl` from one end to the other, one record at a time.
+//! Reads `records.jsonl` sequentially, one record at a time.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
@@ -13,11 +13,11 @@ pub const RECORDS: &str = "records.jsonl";
 
 const READ_BUFFER: usize = 256 << 10;
 
-/// Shows every record of `path`, in order of ending. Gives false when the last line is torn, as a crash leaves it; a torn line
-/// is left out.
+/// Passes every record of `path` to `see`, in order of ending. Returns false if the last line is torn, as a crash leaves it;
+/// skips that line.
 ///
 /// # Errors
-/// Errors of `see` and of reading; a line that is no record.
+/// Errors from `see` and from reading; an invalid line.
 pub fn read(path: &Path, mut see: impl FnMut(RequestRecord) -> io::Result<()>) -> Result<bool, ExportError> {
     let mut file = BufReader::with_capacity(READ_BUFFER, fs::File::open(path)?);
     let mut line = Vec::new();
@@ -44,10 +44,10 @@ pub fn read(path: &Path, mut see: impl FnMut(RequestRecord) -> io::Result<()>) -
 /// Why a load point was not exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The folder is not that of a load point, or a line of its records is no record.
+    /// The folder belongs to no load point, or a line of its records is invalid.
     #[error(transparent)]
     Input(InputErrors),
-    /// Files.
+    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

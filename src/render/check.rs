@@ -1,13 +1,13 @@
-//! Whether every template of a plan renders, before anything is made for it.
+//! Checks that every template of a plan renders, before anything is created.
 
 use super::{Addresses, Placed, RenderError, script};
 use crate::document::{InputError, InputErrors};
 use crate::plan::Plan;
 
-/// Renders everything with made-up hosts.
+/// Renders everything with sample addresses.
 ///
 /// # Errors
-/// Templates that do not render, with their file and key.
+/// Templates that do not render, with file and key.
 pub fn check(plan: &Plan) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     let mut note =
@@ -32,7 +32,7 @@ pub fn check(plan: &Plan) -> Result<(), InputErrors> {
     InputErrors::check(errors)
 }
 
-/// Adds the file that the template is in.
+/// Adds the template's file.
 fn located(plan: &Plan, error: RenderError) -> InputError {
     let recipe = &plan.input.recipe.file;
     match error {

@@ -1,4 +1,4 @@
-//! The tera environment: job scripts, argv, config files, reports. Every template renders here and nowhere else.
+//! The tera environment for job scripts, argv, config files and reports. Every template renders here.
 //!
 //! Values reach a shell only through the `sh` filter, and a process only as whole arguments.
 
@@ -23,7 +23,7 @@ pub use script::{directive, script};
 /// A template that does not render.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The template engine's own words.
+    /// The template engine failed.
     #[error("{what}: {problem}")]
     Template {
         /// Which template.
@@ -41,14 +41,14 @@ pub enum RenderError {
         /// What is wrong.
         problem: String,
     },
-    /// A value that cannot be written where it belongs.
+    /// A value that cannot be written in its place.
     #[error("{what}: found {found:?}, expected {expected}")]
     Value {
         /// Which value.
         what: String,
         /// What was found.
         found: String,
-        /// What would have been right.
+        /// What would be valid.
         expected: String,
     },
 }
@@ -58,7 +58,7 @@ fn render(what: &str, template: &str, context: &Context) -> Result<String, Rende
         .map_err(|problem| RenderError::Template { what: what.to_owned(), problem })
 }
 
-/// Renders an HTML page with `value` as its context; every value is escaped unless the template says `safe`.
+/// Renders an HTML page with `value` as its context; escapes every value unless the template marks it `safe`.
 pub fn html(what: &str, template: &str, value: &impl Serialize) -> Result<String, RenderError> {
     let context = Context::from_serialize(value)
         .map_err(|error| RenderError::Template { what: what.into(), problem: error.to_string() })?;
@@ -66,18 +66,18 @@ pub fn html(what: &str, template: &str, value: &impl Serialize) -> Result<String
         .map_err(|problem| RenderError::Template { what: what.into(), problem })
 }
 
-/// Where one process is: the address of its first node and its ports.
+/// The address of one process: its first node and its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Address {
-    /// Address other processes and the client reach it at: the node's name, or the address of the site's interface.
+    /// Address for other processes and the client: the node's name, or the address of the site's network interface.
     pub host: String,
-    /// The same as an IPv4 address, for engines that take no name.
+    /// The same as an IPv4 address, for engines that accept no name.
     pub ip: String,
     /// Ports by name.
     pub ports: BTreeMap<String, u16>,
 }
 
-/// What is known only where the job runs: paths, names, and where each process listens.
+/// What is known only where the job runs: paths, names, and the address of each process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
     /// Path of the tokmark binary.
@@ -86,9 +86,9 @@ pub struct Addresses {
     pub run_dir: String,
     /// Folder of the logs.
     pub log_dir: String,
-    /// Folder on the node's own disk, for what must not wait for a shared file system.
+    /// Folder on the node's own disk, for files that must not wait for a shared file system.
     pub scratch_dir: String,
-    /// A word no other run has, for names that must not meet another's: namespaces, stores.
+    /// A string that no other run uses, for names that must be unique: namespaces, stores.
     pub run_id: String,
     /// Names of the nodes, in order.
     pub nodes: Vec<String>,
@@ -97,7 +97,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Sample addresses with the preferred ports: what `check` and `render --explain` show before a job runs.
+    /// Sample addresses with the preferred ports, for `check` and `render --explain`.
     pub fn sample(plan: &Plan, deployment: &Deployment) -> Self {
         let nodes: Vec<String> = (1..=deployment.nodes).map(|n| format!("node{n}")).collect();
         let fixed = fixed_port(plan, deployment);
@@ -121,7 +121,7 @@ impl Addresses {
     }
 }
 
-/// The port of the endpoint when the user fixed it: process, port name, number.
+/// The endpoint's port if the user fixed it: process, port name, number.
 pub fn fixed_port(plan: &Plan, deployment: &Deployment) -> Option<(String, String, u16)> {
     let first = *serving(plan, deployment).first()?;
     Some((first.name.clone(), plan.launcher().endpoint.port.clone()?, deployment.port?))
@@ -138,22 +138,22 @@ fn serving<'a>(plan: &Plan, deployment: &'a Deployment) -> Vec<&'a Process> {
 /// A process ready to be spawned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spawn {
-    /// Program and arguments, whole and verbatim.
+    /// Program and arguments, verbatim.
     pub argv: Vec<String>,
-    /// Environment to set. Values may be references (`env:NAME`, `file:PATH`), read only when it starts.
+    /// Environment to set. Values may be references (`env:NAME`, `file:PATH`), resolved only at the start.
     pub env: BTreeMap<String, String>,
-    /// Files to write before: path and content.
+    /// Files to write before the start: path and content.
     pub files: Vec<(String, String)>,
 }
 
-/// A deployment whose addresses are known: what its templates see.
+/// A deployment with known addresses, as its templates see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Placed<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// One of its deployments.
     pub deployment: &'a Deployment,
-    /// Where everything is.
+    /// Addresses and ports.
     pub addresses: &'a Addresses,
 }
 
@@ -218,7 +218,7 @@ impl Placed<'_> {
         Ok(Spawn { argv, env, files })
     }
 
-    /// Whether a process has the page that its role names.
+    /// Whether a process serves the page that its role names.
     pub fn has_page(&self, process: &Process, page: &PagePort) -> Result<bool, RenderError> {
         let Some(when) = &page.when else { return Ok(true) };
         let mut context = self.context(process.pool);
@@ -227,7 +227,7 @@ impl Placed<'_> {
             .map_err(|problem| self.wrong(&format!("role.{}.metrics.when", process.role), problem))
     }
 
-    /// A role's rule of readiness with its templates worked out for one process.
+    /// A role's readiness rule with its templates rendered for one process.
     pub fn ready(&self, process: &Process, rule: &Ready) -> Result<Ready, RenderError> {
         let mut rule = rule.clone();
         if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
@@ -261,7 +261,7 @@ impl Placed<'_> {
         Ok(urls)
     }
 
-    /// What the templates of a deployment see, but for the process itself.
+    /// The template context of a deployment, without the process itself.
     fn context(&self, pool: Option<crate::launcher::PoolName>) -> Context {
         let Self { plan, deployment, addresses } = *self;
         let facts = Facts {
@@ -305,7 +305,7 @@ impl Placed<'_> {
     }
 }
 
-/// `host:port` of the first process of each role and pool, by its name and the port's.
+/// `host:port` of the first process of each role and pool, keyed by its name and the port's.
 fn peers(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value> {
     let mut peers = Map::new();
     for process in &deployment.processes {
@@ -323,7 +323,7 @@ fn peers(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value> {
     peers
 }
 
-/// Processes that follow no other, by role and by pool.
+/// The processes that follow no other, by role and by pool.
 fn replicas(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value> {
     let mut replicas = Map::new();
     for process in deployment.processes.iter().filter(|process| !process.follows) {
@@ -339,7 +339,7 @@ fn replicas(deployment: &Deployment, addresses: &Addresses) -> Map<String, Value
     replicas
 }
 
-/// A process as other processes' templates see it.
+/// A process in the form that other processes' templates see.
 fn place_of(process: &Process, addresses: &Addresses) -> Value {
     let address = addresses.processes.get(&process.name);
     json!({
@@ -404,8 +404,8 @@ impl Argv<'_> {
     }
 }
 
-/// One engine option as the engine's command line writes it: `true` is the bare flag, `false` its `--no-` form or
-/// nothing, a list repeats its values, a table is JSON.
+/// One engine option in the engine's command-line syntax: `true` becomes the bare flag, `false` its `--no-` form or nothing, a
+/// list repeats its values, a table becomes JSON.
 fn flag(options: &Options, name: &str, value: &Value) -> Vec<String> {
     let name = match options.spelling {
         Spelling::Kebab => name.replace('_', "-"),

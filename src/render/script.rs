@@ -8,8 +8,8 @@ use crate::template::Context;
 
 const JOB: &str = include_str!("../../templates/job.sbatch.tera");
 
-/// The sbatch script of a plan. `tokmark` is the absolute path of the binary; `extra` are more directives, which win
-/// over the plan's because they come later.
+/// The sbatch script of a plan. `tokmark` is the absolute path of the binary; `extra` directives come last and so override the
+/// plan's.
 pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, RenderError> {
     let output = format!("{}/slurm-%j.out", plan.input.experiments.replace('%', "%%"));
     let mut directives = plan.job.directives.clone();
@@ -36,7 +36,7 @@ pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, Re
     render("job.sbatch", JOB, &context)
 }
 
-/// A directive as sbatch reads it: words with blanks or quotes are quoted; a line break would end it.
+/// A directive in sbatch's syntax: quotes values with blanks or quotes, and rejects line breaks, which would end it.
 pub fn directive(line: &str) -> Result<String, RenderError> {
     if line.contains(['\n', '\r', '\0']) {
         return Err(RenderError::Value {

@@ -1,4 +1,4 @@
-//! One chart model and its SVG: lines over concurrency, direct labels, nothing from outside.
+//! A chart model and its SVG: lines over concurrency, labelled directly, without external resources.
 
 use super::table::number;
 
@@ -27,13 +27,13 @@ pub struct Series {
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 62.0;
-/// Room for the names beside the lines.
+/// Room for the line labels.
 const RIGHT: f64 = 100.0;
-/// The same where the only line has no name.
+/// The same if the only line is unnamed.
 const RIGHT_BARE: f64 = 24.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 46.0;
-/// Colours that stay apart for colour-blind readers (Okabe and Ito, 2008), darkest first.
+/// Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), darkest first.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 
 impl Chart {
@@ -119,7 +119,7 @@ impl Chart {
     }
 }
 
-/// A number at an axis: whole ones without decimals.
+/// An axis label; whole numbers without decimals.
 fn tick_text(value: f64) -> String {
     let text = number(value);
     match text.split_once('.') {
@@ -128,7 +128,7 @@ fn tick_text(value: f64) -> String {
     }
 }
 
-/// Names beside the last points, moved apart where they would overlap.
+/// Labels beside the last points, moved apart if they would overlap.
 fn push_labels(svg: &mut String, mut labels: Vec<(f64, &str, &str)>, x: f64) {
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut lowest = f64::NEG_INFINITY;
@@ -147,7 +147,7 @@ fn push_labels(svg: &mut String, mut labels: Vec<(f64, &str, &str)>, x: f64) {
 struct XScale {
     low: f64,
     high: f64,
-    /// Where the axis ends in the picture.
+    /// Position of the axis's end in the picture.
     end: f64,
     log: bool,
     ticks: Vec<f64>,
@@ -183,7 +183,7 @@ fn nice_top(value: f64) -> f64 {
         .unwrap_or(value)
 }
 
-/// XML text.
+/// Escapes text for XML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,8 +1,8 @@
-//! The table that ends a run on the terminal.
+//! The table printed at the end of a run.
 
 use super::{PointResult, markdown};
 
-/// A row a load point, and below it the stages of ramps, the client's own error and every reason of a verdict.
+/// A row per load point; below it the stages of ramps, the client's own error and every verdict reason.
 pub fn table(rows: &[PointResult]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {

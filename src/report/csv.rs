@@ -1,4 +1,4 @@
-//! `summary.csv`: one row a load point, every headline figure, empty where a figure does not apply.
+//! `summary.csv`: one row per load point with every headline figure, empty if a figure does not apply.
 
 use super::PointResult;
 use crate::metrics::stats::Distribution;
@@ -62,7 +62,7 @@ pub(super) fn line(row: &PointResult) -> String {
     cells.join(",")
 }
 
-/// RFC 4180.
+/// Quotes a cell as RFC 4180 requires.
 pub(super) fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

@@ -1,4 +1,4 @@
-//! `report.html`: one file, no script, nothing loaded from outside.
+//! `report.html`: one self-contained file without scripts.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `summary.md` and `latency-ttft-summary.md`, and the table that ends a run on the terminal.
+//! `summary.md` and `latency-ttft-summary.md`, and their parts for the table printed at the end of a run.
 
 use super::table::{Table, maybe, number};
 use super::{Header, PointResult, load_of};
@@ -7,10 +7,10 @@ use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::Distribution;
 use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 
-/// What every page says first about simulated results.
+/// The first line of every page about simulated results.
 pub const SIMULATED: &str = "SIMULATED: these figures come from a simulated engine, not from a GPU.";
 
-/// The headline table: one row a point.
+/// The headline table: one row per point.
 pub fn headline(rows: &[PointResult]) -> Table {
     let plain = differ_in_load_alone(rows);
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
@@ -54,7 +54,7 @@ pub fn headline(rows: &[PointResult]) -> Table {
     table
 }
 
-/// The stages of every point that has a ramp: the point, and a row a stage.
+/// The stages of every point with a ramp: the point, and a table with one row per stage.
 pub fn stages(rows: &[PointResult]) -> Vec<(String, Table)> {
     let staged = rows.iter().filter_map(|row| Some((row, row.summary.stages.as_ref()?)));
     staged.map(|(row, stages)| (row.point.clone(), stage_table(stages))).collect()
@@ -93,7 +93,7 @@ fn latency_cells(latencies: [&Option<Distribution>; 3]) -> impl Iterator<Item = 
     latencies.map(cells).into_iter().flatten()
 }
 
-/// The turns of every point with conversations: the point, and a row a turn.
+/// The turns of every point with conversations: the point, and a table with one row per turn.
 pub fn turns(rows: &[PointResult]) -> Vec<(String, Table)> {
     let talked = rows.iter().filter(|row| !row.summary.turns.is_empty());
     talked.map(|row| (row.point.clone(), turn_table(&row.summary.turns))).collect()
@@ -118,7 +118,7 @@ fn turn_table(turns: &[TurnFigures]) -> Table {
     table
 }
 
-/// What prefix caches answered, and the server's count of tokens against the client's: a line a point and figure.
+/// What prefix caches answered, and the server's token count against the client's: a line per point and figure.
 pub fn tokens(rows: &[PointResult]) -> Vec<String> {
     let of = |row: &PointResult| {
         let cache = row.summary.prefix_cache.map(|cache| {
@@ -138,7 +138,7 @@ pub fn tokens(rows: &[PointResult]) -> Vec<String> {
 pub const STAGES: &str =
     "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
 
-/// Whether the constant load of each point is enough to tell them apart.
+/// Whether points differ only in their constant load.
 fn differ_in_load_alone(rows: &[PointResult]) -> bool {
     let mut loads: Vec<f64> = rows.iter().filter_map(|row| load_of(&row.summary)).collect();
     loads.sort_unstable_by(f64::total_cmp);
@@ -146,7 +146,7 @@ fn differ_in_load_alone(rows: &[PointResult]) -> bool {
     loads.len() == rows.len() && rows.iter().all(|row| row.series == rows[0].series)
 }
 
-/// Reasons of every point that is not plainly valid, one a line; a reason that all of several points have is said once.
+/// The verdict reasons of every point that is not valid, one per line; a reason that several points share appears once.
 pub fn reasons(rows: &[PointResult]) -> Vec<String> {
     let of = |row: &PointResult| row.summary.verdict.reasons.clone();
     let common: Vec<String> = match rows {
@@ -164,7 +164,7 @@ pub fn reasons(rows: &[PointResult]) -> Vec<String> {
     every.chain(own).collect()
 }
 
-/// What the client added to its time stamps, at the point where it added most.
+/// What the client added to its time stamps, at the worst point.
 pub fn added_error(rows: &[PointResult]) -> Option<String> {
     let errors = rows.iter().filter_map(|row| row.summary.client.added_error_ms);
     errors.max_by(|a, b| a.p99.total_cmp(&b.p99)).map(|error| error.to_string())
@@ -293,7 +293,7 @@ mod tests {
         let mut records = sound();
         records[3] = failed(3, records[3].sent_us, Outcome::Timeout);
         for (record, at) in records.iter_mut().zip(0..) {
-            // Conversations of two turns; those of the second are long ones.
+            // Conversations of two turns; the second turns have high numbers.
             record.turn = Some(TurnMark { conversation: at / 2, turn: if at % 2 == 0 { 0 } else { 120 } });
             (record.isl, record.isl_shared) = if at % 2 == 0 { (100, 0) } else { (1_250, 60) };
             record.osl_counted = Some(11);

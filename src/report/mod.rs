@@ -1,6 +1,6 @@
-//! From summaries to pages people read: tables, CSV, SVG charts, one self-contained HTML file.
+//! Turns summaries into pages for people: tables, CSV, SVG charts, one self-contained HTML file.
 //!
-//! Reports never need the cluster: they are a pure function of the plan and the summaries, and may be made anew.
+//! Reports are a pure function of the plan and the summaries, so they need no cluster and can be rewritten at any time.
 
 pub mod chart;
 pub mod closing;
@@ -23,9 +23,9 @@ use chart::{Chart, Series};
 pub struct PointResult {
     /// Its folder or id.
     pub point: String,
-    /// Its name without the load; the same for points that differ in their load alone.
+    /// Its name without the load; shared by points that differ only in load.
     pub series: String,
-    /// Its deployment, empty for the only one.
+    /// Its deployment; empty if it is the only one.
     pub deployment: String,
     /// GPUs of the deployment.
     pub gpus: u32,
@@ -63,7 +63,7 @@ pub fn summary_in(dir: &Path) -> Option<Summary> {
     serde_json::from_str(&text).ok()
 }
 
-/// What a report is about.
+/// The head of a report.
 #[derive(Debug, Clone)]
 pub struct Header {
     /// Title.
@@ -77,7 +77,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// A plan.
+    /// The head for a plan.
     pub fn of(plan: &Plan) -> Self {
         let mut gpus: Vec<String> =
             plan.deployments.iter().map(|deployment| deployment.gpus.to_string()).collect();
@@ -112,7 +112,7 @@ impl Header {
     }
 }
 
-/// How many GPUs of which type, as far as anybody said.
+/// Number and type of the GPUs, as far as known.
 fn gpu_fact(counts: &[String], plan: &Plan) -> String {
     let counts = counts.join(" / ");
     match (counts.as_str(), plan.gpu.kind.as_str()) {
@@ -151,7 +151,7 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("report.html", &page)
 }
 
-/// Every chart these rows can fill, by file name. A lone point is a dot; a ramp has no one load to be drawn at.
+/// Every chart that these rows can fill, by file name. A lone point becomes a dot; a ramp has no single load, so it is left out.
 pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
     let mut charts = Vec::new();
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
@@ -188,7 +188,7 @@ pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
     charts
 }
 
-/// A figure of a summary; `None` where it does not apply.
+/// Reads a figure of a summary; `None` if it does not apply.
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// The constant load of a point: the request rate of an open loop, else the concurrency.
@@ -197,7 +197,7 @@ pub(crate) fn load_of(summary: &Summary) -> Option<f64> {
     load.filter(|_| summary.stages.is_none())
 }
 
-/// A line for each set of rows that differ in their load alone.
+/// One line per set of rows that differ only in load.
 fn series(rows: &[PointResult], label: &str, figure: Figure) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     let is_alone = rows.iter().all(|row| row.series == rows[0].series);

@@ -1,4 +1,4 @@
-//! The one table that a suite ends in: for a terminal, as `summary.md`, as `summary.csv`.
+//! The final table of a suite: for a terminal, as `summary.md`, as `summary.csv`.
 
 use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};
@@ -11,21 +11,21 @@ pub struct JobResult {
     pub recipe: String,
     /// GPU type.
     pub gpu: String,
-    /// What tells it from the others, e.g. `STREAMING=false`.
+    /// What distinguishes it from the others, e.g. `STREAMING=false`.
     pub differs: Vec<String>,
     /// Id of its Slurm job.
     pub job: Option<String>,
-    /// Name of its directory; empty when it has none.
+    /// Name of its directory; empty if it has none.
     pub experiment: String,
     /// `COMPLETED`, `FAILED`, `PENDING` …
     pub state: String,
-    /// Why it did not end well.
+    /// Why it did not succeed.
     pub failure: Option<String>,
-    /// Its load points that were measured.
+    /// Its measured load points.
     pub rows: Vec<PointResult>,
 }
 
-/// Columns of the table beside the name. A longer name than fits beside them has a line of its own.
+/// Columns of the table beside the name. A name too long to fit gets its own line.
 const OTHER_COLUMNS: usize = 58;
 
 impl JobResult {
@@ -36,14 +36,14 @@ impl JobResult {
         format!("{}{gpu}{differs}", self.recipe)
     }
 
-    /// The state, where the verdicts of its points do not say it.
+    /// The state, unless the verdicts of its points imply it.
     fn unfinished(&self) -> Option<&str> {
         let state = self.state.split(':').next().unwrap_or_default();
         let said = ["COMPLETED", "INVALID"].contains(&state) && !self.rows.is_empty();
         (!said).then_some(state)
     }
 
-    /// First line of why it did not end well, when its points do not say it.
+    /// First line of the failure, unless its points explain it.
     fn reason(&self) -> Option<String> {
         let failure = self.failure.as_ref().filter(|_| self.unfinished().is_some())?;
         Some(failure.lines().next().unwrap_or_default().trim_end_matches(':').to_owned())
@@ -73,14 +73,14 @@ fn figures(row: &PointResult) -> Vec<String> {
     ]
 }
 
-/// Figures of what has none, and the state in place of a verdict.
+/// The cells of an experiment without figures: the state instead of a verdict.
 fn no_figures(state: &str) -> Vec<String> {
     let mut cells = vec!["-".to_owned(); 5];
     cells.push(state.to_owned());
     cells
 }
 
-/// Says which figures are simulated.
+/// Names the experiments with simulated figures.
 fn simulated(parts: &[JobResult]) -> Option<String> {
     let is = |part: &&JobResult| part.rows.iter().any(|row| row.summary.simulated);
     let names: Vec<String> = parts.iter().filter(is).map(JobResult::name).collect();
@@ -95,7 +95,7 @@ fn simulated(parts: &[JobResult]) -> Option<String> {
     }
 }
 
-/// Why experiments did not end well, and why points are not plainly valid: a line each.
+/// Why experiments failed and points are not valid, one line each.
 fn reasons(parts: &[JobResult]) -> Vec<String> {
     let of = |part: &JobResult| -> Vec<String> {
         let failure = part.reason().map(|reason| format!("{}: {reason}", part.name()));
@@ -108,8 +108,8 @@ fn reasons(parts: &[JobResult]) -> Vec<String> {
     parts.iter().flat_map(of).collect()
 }
 
-/// For a terminal of this width: an experiment with one point is a line; one with several, or with a long name, has its name on a line
-/// above them.
+/// The table for a terminal of this width. An experiment takes one line; with several points or a long name, its name goes on a
+/// line above them.
 pub fn text(parts: &[JobResult], width: usize) -> String {
     let widest = width.saturating_sub(OTHER_COLUMNS);
     let mut table = Table::new(["RECIPE", "CONC", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
@@ -196,8 +196,8 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
     text
 }
 
-/// `summary.csv`: a row a load point, with the columns of an experiment's own behind those of the suite; an experiment
-/// without figures is a row of its own.
+/// `summary.csv`: one row per load point, with the suite's columns before the experiment's; an experiment without figures gets
+/// one row.
 pub fn csv(parts: &[JobResult]) -> String {
     let columns = csv::HEAD.split(',').count();
     let mut text = format!("recipe,gpu,differs,job,experiment,state,failure,{}\n", csv::HEAD);
@@ -223,7 +223,7 @@ mod tests {
     use crate::metrics::fixtures::{point as sample, run, sound};
     use crate::metrics::summary::{Context, summarize};
 
-    /// A row of the sample point: 2 requests in flight, TTFT 50 ms, ITL 10 ms.
+    /// A row for the sample point: 2 requests in flight, TTFT 50 ms, ITL 10 ms.
     fn row(name: &str, simulated: bool) -> PointResult {
         let ran = run(sound());
         let mut point = sample();

@@ -28,7 +28,7 @@ impl Table {
         (0..self.head.len()).map(width).collect()
     }
 
-    /// For a terminal: `left` columns are aligned left, the others right.
+    /// The table for a terminal: `left` columns are left-aligned, the others right.
     pub fn text(&self, left: &[usize]) -> String {
         let widths = self.widths();
         let line = |cells: &[String]| {
@@ -46,7 +46,7 @@ impl Table {
         text
     }
 
-    /// As a Markdown table.
+    /// The table in Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let mut text = line(self.head.clone());
@@ -59,7 +59,7 @@ impl Table {
     }
 }
 
-/// A number for people: three significant digits and more before the point, thousands apart.
+/// Formats a number for people: few decimals, thousands separators.
 pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 100.0 || v == 0.0 => 0,
@@ -80,7 +80,7 @@ pub fn number(value: f64) -> String {
     if fraction.is_empty() { format!("{sign}{grouped}") } else { format!("{sign}{grouped}.{fraction}") }
 }
 
-/// The same, `N/A` when the figure does not apply.
+/// The same; `N/A` if the figure does not apply.
 pub fn maybe(value: Option<f64>) -> String {
     value.map_or_else(|| "N/A".to_owned(), number)
 }

@@ -6,10 +6,10 @@ use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};
 use crate::analyze::verify::{ComparedFigure, Difference, Reproduction, Verification};
 
-/// Columns of the table beside the load point.
+/// Columns of the table besides the load point.
 const OTHER_COLUMNS: usize = 50;
 
-/// One experiment, `width` columns wide: a table for each metric, remarks below it, sources, the sum.
+/// The page of one experiment, `width` columns wide: a table per metric, remarks, sources, the totals.
 pub fn page(experiment: &Path, verification: &Verification, width: usize) -> String {
     let on = match verification.gpu.as_str() {
         "none" => String::new(),
@@ -33,7 +33,7 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
     text
 }
 
-/// A table for each metric, with the same columns in all of them, the load point at most `widest` of them.
+/// A table per metric, all with the same column widths; the load point takes at most `widest` columns.
 fn tables(lines: &[ComparedFigure], widest: usize) -> String {
     const HEAD: [&str; 5] = ["LOAD POINT", "PUBLISHED", "MEASURED", "DIFFERENCE", "OUTCOME"];
     let mut text = String::new();
@@ -55,7 +55,7 @@ fn tables(lines: &[ComparedFigure], widest: usize) -> String {
     text
 }
 
-/// A name without its middle when it is longer than `widest`.
+/// Cuts the middle out of a name longer than `widest`.
 fn shortened(name: &str, widest: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= widest {
@@ -100,7 +100,7 @@ fn remarks(lines: &[ComparedFigure]) -> String {
     text
 }
 
-/// A difference in words. A key with a dot is a key of the recipe.
+/// A difference in words. A `what` with a dot is a recipe key.
 fn describe(Difference { what, published, here }: &Difference) -> String {
     match (published, what.contains('.')) {
         (Some(own), true) => format!("{what}: {here}, in the recipe {own}"),
@@ -110,7 +110,7 @@ fn describe(Difference { what, published, here }: &Difference) -> String {
     }
 }
 
-/// Items grouped by a word, in the order of first occurrence, without the items that have none.
+/// Groups items by a word in order of first occurrence; drops items without one.
 fn grouped<T>(
     items: impl IntoIterator<Item = T>,
     word: impl Fn(&T) -> Option<String>,

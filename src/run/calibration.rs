@@ -1,5 +1,5 @@
-//! Makes the prompts of a load point fit the server: before the load it is tried how the server counts tokens, and what cannot
-//! fit is an error before anything is measured.
+//! Fits the prompts of a load point to the server: learns how the server counts tokens, and rejects prompts that cannot fit
+//! before anything is measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::observe::prefix_cache;
 use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
 use crate::prompts::{Content, Counter, Learned, Message, Prompts, Role};
 
-/// Longest wait for one of these answers.
+/// Longest wait for one of the server's answers.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Texts that tokenizers cut in different ways: words, digits, punctuation, other scripts, a symbol beyond the 16-bit plane.
+/// Texts that tokenizers split differently: words, digits, punctuation, other scripts, a symbol beyond the 16-bit plane.
 const TELLING: [&str; 2] = [
     "Tokenizers differ: 1234567 naïve façades, don't they?",
     "東京 means \"eastern capital\"; x += 3.14159 * y[i]; 🙂 Straße, Привет, and a rather long sentence of plain words at its end.",
 ];
 
-/// Prompts that fit the server, and their facts for the summary.
+/// Prompts fitted to the server, and their facts for the summary.
 #[derive(Debug)]
 pub(super) struct Calibrated {
     pub(super) prompts: Arc<Prompts>,
@@ -32,7 +32,7 @@ pub(super) struct Calibrated {
 }
 
 impl Calibrated {
-    /// Asks the server how it counts and makes the prompts ready. Blocks.
+    /// Learns how the server counts, then prepares the prompts. Blocks.
     pub(super) fn make(measure: &Measure, stop: &CancellationToken) -> Result<Self, PointError> {
         let point = &measure.point;
         let counter = Counter::new(point, &measure.tokenizers)?;
@@ -68,7 +68,8 @@ impl Calibrated {
     }
 }
 
-/// Tokens the server counts beyond those known here; `None` when nothing is to be learnt, or it reports no count.
+/// Tokens that the server counts beyond the client's own count; `None` if there is nothing to learn or the server reports no
+/// count.
 async fn learn(target: &Target, point: &LoadPoint, counter: &Counter) -> Result<Option<Learned>, InputError> {
     if !counter.is_exact() {
         return Ok(None);
@@ -85,7 +86,7 @@ async fn learn(target: &Target, point: &LoadPoint, counter: &Counter) -> Result<
             return Ok(None);
         };
         off.push((i64::from(known), counted.cast_signed()));
-        // One text that is counted alike is proof enough.
+        // One text with equal counts is proof enough.
         if i64::from(known) == counted.cast_signed() {
             break;
         }
@@ -109,7 +110,7 @@ async fn learn(target: &Target, point: &LoadPoint, counter: &Counter) -> Result<
     Ok(Some(learned))
 }
 
-/// Tokens the server counts for a further pair of messages beyond what is known.
+/// Tokens that the server adds for a further pair of messages.
 async fn pair(target: &Target, point: &LoadPoint, counter: &Counter, each: i64) -> i64 {
     let message = |role, text: &str| Message::new(role, text);
     let [first, second] = TELLING;
@@ -125,7 +126,7 @@ async fn pair(target: &Target, point: &LoadPoint, counter: &Counter, each: i64) 
     }
 }
 
-/// The shortest context of the servers' models, where they list it.
+/// The shortest context of the servers' models, if the servers list it.
 async fn context(target: &Target) -> Option<u32> {
     let mut shortest = None;
     for server in target.each().collect::<Vec<_>>() {
@@ -136,7 +137,7 @@ async fn context(target: &Target) -> Option<u32> {
     shortest
 }
 
-/// Prompts that are longer than the model's context would fail one by one.
+/// Rejects prompts longer than the model's context, which would fail one by one.
 fn fits(prompts: &Prompts, point: &LoadPoint, context: Option<u32>) -> Result<(), InputError> {
     let Some(context) = context else { return Ok(()) };
     let (isl, osl) = prompts.longest(point);
@@ -156,7 +157,7 @@ fn fits(prompts: &Prompts, point: &LoadPoint, context: Option<u32>) -> Result<()
         .next(advice))
 }
 
-/// Empties the prefix caches of all servers of the target.
+/// Empties the prefix caches of all servers.
 pub(super) fn reset_cache(target: &Target, path: &str) -> Result<(), PointError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for server in target.each().collect::<Vec<_>>() {
@@ -177,7 +178,7 @@ pub(super) fn reset_cache(target: &Target, path: &str) -> Result<(), PointError>
     Ok(())
 }
 
-/// The servers' counters of their prefix caches now.
+/// Reads the servers' prefix-cache counters.
 pub(super) fn cache_count(urls: &[String]) -> Option<CacheCount> {
     if urls.is_empty() {
         return None;

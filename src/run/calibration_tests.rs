@@ -1,4 +1,4 @@
-//! Servers that count otherwise than the tokenizer, and models with a short context.
+//! Servers whose count differs from the tokenizer's, and models with a short context.
 
 use super::*;
 use crate::load::testing::{Server, whole};
@@ -8,7 +8,7 @@ use crate::prompts::TokenizerCache;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizer");
 
-/// A server that reports these counts, one after the other.
+/// A server that reports these counts in turn.
 fn counts(tokens: &'static [u64]) -> Server {
     Server::play(move |n| {
         let counted = tokens.get(n).copied().unwrap_or(0);
@@ -40,7 +40,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
     Calibrated::make(&measure, &CancellationToken::new()).map_err(|error| error.to_string())
 }
 
-/// What the tiny tokenizer and its template make of the two texts.
+/// The two texts as the tiny tokenizer and its template count them.
 fn known() -> [u64; 2] {
     let counter = Counter::new(&point(), &TokenizerCache::default()).unwrap();
     TELLING.map(|text| u64::from(counter.count(&Content::plain(Endpoint::Chat, text)).unwrap()))
@@ -87,7 +87,7 @@ fn a_server_that_does_not_count_leaves_the_tokenizer_alone() {
     let calibrated = make(&counts(&[0, 0]), point()).unwrap();
     assert_eq!(calibrated.facts.template, Some(TemplateSource::Known));
     assert_eq!(calibrated.prompts.plan(crate::metrics::Phase::Measure, 0).isl, 100);
-    // Without the template nobody knows what is around the messages.
+    // Without the template the tokens around the messages are unknown.
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(format!("{FOLDER}/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
     let mut bare = point();

@@ -1,4 +1,4 @@
-//! The course of a run: its deployments and their load points, one after the other.
+//! Runs the deployments of a plan and their load points, one after the other.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
 use crate::report::{self, PointResult};
 
-/// A run that goes on.
+/// A run in progress.
 pub(super) struct Deployments<'a> {
     session: &'a Session,
     pub(super) supervisor: Supervisor,
-    /// Every point with figures so far.
+    /// Every point measured so far.
     pub(super) rows: Vec<PointResult>,
-    /// The container image once it is ready.
+    /// The container image, once ready.
     pub(super) image: Option<JobImage>,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Deployments<'a> {
             if self.image.is_none() {
                 self.supervisor.during(Activity::Preparing, preflight::weights(session)).await?;
             }
-            // An endpoint that runs elsewhere is not deployed.
+            // An endpoint that runs elsewhere needs no start.
             if !deployment.processes.is_empty() {
                 session.events.emit(Event::Deploying { deployment: deployment.id.clone(), number, of });
             }
@@ -66,7 +66,7 @@ impl<'a> Deployments<'a> {
         Ok(())
     }
 
-    /// Rows of a deployment all of whose points an earlier attempt finished.
+    /// Rows of a deployment whose points an earlier attempt has all finished.
     fn kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
         let Session { plan, experiment, events, .. } = self.session;
         let rows = deployment.points.iter().map(|point| {
@@ -81,7 +81,7 @@ impl<'a> Deployments<'a> {
         Some(rows)
     }
 
-    /// One deployment: up, measured, down.
+    /// Starts, measures and stops one deployment.
     async fn deployment(&mut self, deployment: &Deployment, image: JobImage) -> Result<(), RunError> {
         let Session { plan, place, experiment, tokmark, events, .. } = self.session;
         let folders = Folders::of(deployment, experiment.dir(), experiment.server_logs());
@@ -99,7 +99,7 @@ impl<'a> Deployments<'a> {
         measured
     }
 
-    /// Starts the servers of a deployment. A port that was taken after it was found free is chosen anew, once.
+    /// Starts the servers of a deployment. If another process takes a chosen port in the meantime, chooses new ports once.
     async fn start<'s>(&mut self, setup: &'s Setup<'s>) -> Result<Deployed<'s>, RunError> {
         let began = Instant::now();
         let mut avoid = BTreeSet::new();
@@ -123,7 +123,7 @@ impl<'a> Deployments<'a> {
         }
     }
 
-    /// Stops servers; gives the names of those that had to be killed.
+    /// Stops servers; returns the names of killed processes.
     async fn stop(&mut self, deployed: Deployed<'_>) -> Vec<String> {
         let hurry = self.supervisor.hurry.clone();
         self.supervisor.stopping(deployed.stop(&hurry)).await.unwrap_or_default()
@@ -197,7 +197,7 @@ impl<'a> Deployments<'a> {
         }
     }
 
-    /// Drives one point. Gives the summary and, when it was cut short, by what.
+    /// Drives one point. Returns the summary and what cut the point short, if anything.
     async fn point(&mut self, name: &str, measure: Measure) -> Result<(Summary, Option<Cut>), RunError> {
         let progress = LiveCounters::default();
         let live =
@@ -218,7 +218,7 @@ impl<'a> Deployments<'a> {
     }
 }
 
-/// Runs what blocks, beside the task that watches.
+/// Runs blocking work on its own thread, so that the watching task continues.
 async fn on_a_thread<T: Send + 'static, E: Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, RunError>

@@ -1,6 +1,6 @@
-//! One plan from start to end: each deployment brought up, its load points driven, everything stopped, the report made.
+//! Runs one plan from start to end: starts each deployment, drives its load points, stops everything, writes the report.
 //!
-//! The same path inside an allocation and on this machine; only the [`Place`] differs.
+//! Allocations and local runs take the same path; only the [`Place`] differs.
 
 mod calibration;
 mod deployments;
@@ -28,7 +28,7 @@ use point::PointError;
 pub use signals::Signals;
 use supervisor::Supervisor;
 
-/// The load point that is being measured, for a display.
+/// The load point being measured, for display.
 #[derive(Debug, Clone)]
 pub struct LivePoint {
     /// Its folder or id.
@@ -41,33 +41,33 @@ pub struct LivePoint {
 
 /// A run.
 pub struct Session {
-    /// What to do.
+    /// The plan to run.
     pub plan: Plan,
-    /// Where.
+    /// Where the processes run.
     pub place: Place,
     /// Where the results go.
     pub experiment: Experiment,
     /// Path of this binary.
     pub tokmark: String,
-    /// Everything that happens.
+    /// The event log.
     pub events: Arc<EventLog>,
     live: watch::Sender<Option<LivePoint>>,
     tokenizers: TokenizerCache,
 }
 
-/// Why a run ended before its plan did.
+/// Why a run ended before its plan was done.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The servers.
+    /// The servers failed.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// The load.
+    /// The load failed.
     #[error(transparent)]
     Point(#[from] PointError),
-    /// Files.
+    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A signal.
+    /// A signal arrived.
     #[error("interrupted; what was measured until then is kept")]
     Interrupted,
 }
@@ -94,13 +94,12 @@ impl Session {
         Self { plan, place, experiment, tokmark, events, live, tokenizers: TokenizerCache::default() }
     }
 
-    /// The load point that is being measured, as it changes.
+    /// The load point being measured, as it changes.
     pub fn live(&self) -> watch::Receiver<Option<LivePoint>> {
         self.live.subscribe()
     }
 
-    /// Runs the plan until it is done, fails, or a signal asks for the end. A failure comes together with everything that was
-    /// measured before.
+    /// Runs the plan until it is done, fails, or a signal arrives. A failure comes with everything measured before it.
     pub async fn run(&self, signals: Signals) -> RunEnd {
         let supervisor = Supervisor::new(self.place.job().is_some(), Arc::clone(&self.events));
         let forwarding = supervisor.forward(signals);
@@ -117,7 +116,7 @@ impl Session {
         RunEnd { rows, failure: failure.or(reported.map(RunError::from)) }
     }
 
-    /// Reports at the top of the directory, made anew after every point so that a crash loses nothing.
+    /// Rewrites the reports at the top of the directory after every point, so that a crash loses nothing.
     fn report(&self, rows: &[PointResult]) -> std::io::Result<()> {
         if rows.is_empty() {
             return Ok(());

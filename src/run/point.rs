@@ -20,42 +20,42 @@ use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::{ExportFormat, LoadPoint};
 use crate::prompts::{Prompts, TokenizerCache};
 
-/// What a point is measured with and for.
+/// Everything needed to measure one point.
 #[derive(Debug, Clone)]
 pub struct Measure {
     /// The endpoint.
     pub target: Target,
     /// The point.
     pub point: LoadPoint,
-    /// Folder of its files; `None` writes none.
+    /// Folder of its files; `None` writes no files.
     pub dir: Option<PathBuf>,
-    /// Simulated, GPUs.
+    /// Whether the engine is simulated, and the number of GPUs.
     pub context: Context,
     /// Name of the experiment or run, for the exports.
     pub benchmark_id: String,
-    /// Stirs the first words of the prompts, unless the point has a salt of its own.
+    /// Salt for the first words of the prompts, unless the point sets its own.
     pub salt: u64,
-    /// Tokenizers that were loaded for other points.
+    /// Tokenizers that earlier points loaded.
     pub tokenizers: TokenizerCache,
-    /// Metrics pages of the servers, for the counters of their prefix caches.
+    /// Metrics pages of the servers, to read their prefix-cache counters.
     pub metrics_urls: Vec<String>,
-    /// `deployment_config.json`, when there is a deployment to describe.
+    /// `deployment_config.json`, if there is a deployment to describe.
     pub deployment: Option<Value>,
 }
 
 /// How a load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadEnd {
-    /// It was stopped before its own end.
+    /// The load was stopped before its end.
     pub cut: bool,
-    /// Requests lost their connection, or it was given up.
+    /// Requests lost their connection, or the load was given up.
     pub lost: bool,
-    /// It was given up because the endpoint does not listen any more.
+    /// The load was given up because the endpoint stopped listening.
     pub unreachable: bool,
 }
 
 impl LoadEnd {
-    /// It ended by itself, and no connection was lost.
+    /// The load ended by itself and lost no connection.
     pub fn is_whole(self) -> bool {
         !self.cut && !self.lost
     }
@@ -68,7 +68,7 @@ pub enum Cut {
     ServerDied,
     /// A signal arrived.
     Interrupted,
-    /// The endpoint does not listen any more, though no server was seen to end.
+    /// The endpoint stopped listening although no server was seen to end.
     Unreachable,
 }
 
@@ -82,19 +82,19 @@ pub struct Driven {
     lost: bool,
 }
 
-/// Why a point gave no summary.
+/// Why a point has no summary.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// The load point cannot be sent, or not to this server.
+    /// The load point cannot be sent at all, or not to this server.
     #[error(transparent)]
     Input(#[from] InputErrors),
-    /// The load engine.
+    /// The load engine failed.
     #[error(transparent)]
     Load(#[from] load::LoadError),
-    /// Files.
+    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The records could not be read back for the exports, or the exports not be written.
+    /// Reading the records back or writing the exports failed.
     #[error(transparent)]
     Export(#[from] ExportError),
 }
@@ -105,7 +105,7 @@ impl From<InputError> for PointError {
     }
 }
 
-/// Moves what an interrupted attempt left out of the way: `NAME` becomes `NAME.interrupted-N`.
+/// Moves the files of an interrupted attempt aside: `NAME` becomes `NAME.interrupted-N`.
 pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
     if !dir.join("records.jsonl").exists() {
         return Ok(());
@@ -128,7 +128,7 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 }
 
 impl Measure {
-    /// A measurement of nothing but a load point, which leaves no files.
+    /// A measurement of a bare load point, without files.
     #[cfg(test)]
     pub fn new(target: Target, point: LoadPoint) -> Self {
         Self {
@@ -144,14 +144,14 @@ impl Measure {
         }
     }
 
-    /// Drives the load and writes the point's files; for whoever needs no reason why it was cut.
+    /// Drives the load and writes the point's files, without a reason for a cut.
     #[cfg(test)]
     pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
         self.drive(progress, stop)?.finish(None)
     }
 
-    /// Asks the server what it refuses, and drives the load without it. Blocks; meant for a thread of its own. Every record is in
-    /// its file when this returns.
+    /// Learns what the server refuses, and drives the load without it. Blocks, so give it a thread of its own. When it returns,
+    /// every record is in its file.
     pub fn drive(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Driven, PointError> {
         let (measure, refusals) = Refusals::reach(self, stop)?;
         let calibrated = Calibrated::make(&measure, stop)?;
@@ -197,7 +197,7 @@ impl Driven {
     /// Computes the figures and writes the point's files. Blocks.
     pub fn finish(mut self, cut: Option<Cut>) -> Result<Summary, PointError> {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
-        // The reason is named below; that the load was cut adds nothing to it.
+        // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
         let Self { measure, refusals, calibrated, run, fold, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
@@ -209,13 +209,13 @@ impl Driven {
         if cut == Some(Cut::ServerDied) {
             summary.verdict.invalidate("a server died during the measurement");
         }
-        // The exports need memory of their own.
+        // Frees the memory for the exports.
         drop(fold);
         if let Some(dir) = &measure.dir {
-            // After the load: making every prompt once more would keep the first request waiting.
+            // Only after the load, because making every prompt again before it would delay the first request.
             measure.write_inputs(dir, &calibrated.prompts)?;
             measure.export(dir, run.started_at, summary.requests.total, !is_whole)?;
-            // The summary comes last: a folder with one is whole. A point that was cut short will be run again.
+            // Write the summary last, because a folder that has one counts as whole. A point that was cut short runs again.
             let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
             files::create_once(&dir.join(name), pretty(&json!(summary)).as_bytes())?;
         }
@@ -235,7 +235,7 @@ impl Measure {
         Ok(())
     }
 
-    /// Writes AIPerf's files, and those the load point asks for.
+    /// Writes AIPerf's files and those the load point requests.
     fn export(
         &self,
         dir: &Path,

@@ -1,6 +1,6 @@
-//! Checks the weights before any server is started, on a node where the servers will read them.
+//! Checks the weights before any server starts, on a node where the servers will read them.
 //!
-//! One node does it, for all: model folders are on file systems that nodes share.
+//! One node checks for all, because model folders are on shared file systems.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::weights::{self, ModelFolder};
 /// Examines the weights of a session's plan.
 ///
 /// # Errors
-/// They are not whole, and the plan does not forgive that.
+/// Incomplete weights, unless the plan tolerates them.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
     let Some(subject) = ModelFolder::of(&session.plan) else { return Ok(()) };
     if let Some(reason) = why_not(session, &subject) {
@@ -36,7 +36,7 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
     Ok(())
 }
 
-/// Why a folder that is not there proves nothing.
+/// Why a missing folder proves nothing.
 fn why_not(session: &Session, subject: &ModelFolder) -> Option<&'static str> {
     let is_contained = session.place.job().is_some();
     if subject.exists() {

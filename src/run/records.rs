@@ -1,7 +1,7 @@
 //! Writes `records.jsonl` as requests end; `export::records` reads it.
 //!
-//! Records gather in a buffer and go to the file every 64 KiB, and at the latest after a second, on a thread that does
-//! nothing else: a crash of tokmark loses a second at most, and the threads that drive load never wait for a disk.
+//! A separate thread writes buffered records every 64 KiB, and at least once a second: a crash of tokmark loses at most a second,
+//! and the threads that drive load never wait for a disk.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use crate::experiment::files;
 use crate::metrics::record::RequestRecord;
 
-/// What gathers before it is written.
+/// Bytes that gather before a write.
 const BATCH: usize = 64 << 10;
 
-/// How long a record may wait to be written.
+/// Longest time that a record waits to be written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
-/// A `records.jsonl` that grows.
+/// A growing `records.jsonl`.
 pub(super) struct RecordWriter {
     shared: Arc<Shared>,
     flusher: Option<std::thread::JoinHandle<()>>,
@@ -33,7 +33,7 @@ struct Shared {
 struct State {
     file: File,
     buffer: Vec<u8>,
-    /// The first thing that went wrong. Nothing is written after it: a gap in the middle would not be seen.
+    /// The first error. Nothing is written after it, because a gap in the middle would go unnoticed.
     failed: Option<io::Error>,
     closed: bool,
 }
@@ -54,7 +54,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what waits, once a second, until the file is closed.
+    /// Flushes once a second until the file is closed.
     fn keep_flushed(&self) {
         let mut state = self.state();
         while !state.closed {
@@ -66,7 +66,7 @@ impl Shared {
 }
 
 impl RecordWriter {
-    /// Opens `path` to write at its end.
+    /// Opens `path` for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = files::append(path)?;
         let state = State { file, buffer: Vec::with_capacity(2 * BATCH), failed: None, closed: false };
@@ -77,7 +77,7 @@ impl RecordWriter {
         Ok(Self { shared, flusher, path: path.to_owned() })
     }
 
-    /// Takes a record. [`RecordWriter::close`] returns what went wrong.
+    /// Takes a record; [`RecordWriter::close`] returns any error.
     pub(super) fn write(&self, record: &RequestRecord) {
         let mut state = self.shared.state();
         let before = state.buffer.len();
@@ -92,7 +92,7 @@ impl RecordWriter {
         }
     }
 
-    /// Writes what is left.
+    /// Writes the rest.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.stop();
         let failed = self.shared.state().failed.take();
@@ -109,7 +109,7 @@ impl RecordWriter {
         drop(state);
         self.shared.closing.notify_all();
         if let Some(flusher) = self.flusher.take() {
-            // It does not panic; if it did, nothing would be missing but its last flush, which was made above.
+            // A panic of the flusher would lose only its last flush, which was made above.
             let _ = flusher.join();
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     fn what_was_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.jsonl");
-        // More than one batch, and lines of several lengths.
+        // More than one batch, and lines of different lengths.
         let mut records: Vec<_> = (0..2_000).map(|id| record(id, id * 7_919)).collect();
         records.iter_mut().step_by(3).for_each(|record| record.chunks_us.truncate(2));
         let writer = RecordWriter::open(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What a server refuses is left out before the load, and noted in the summary.
+//! Leaves out of the load what the server refuses, and notes it in the summary.
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,7 +8,7 @@ use crate::metrics::Summary;
 use crate::metrics::summary::{DroppedExtension, ServerAccess, TlsCheck};
 use crate::plan::{LoadPoint, Proxy};
 
-/// What the server refuses, and how it is reached.
+/// What the server refuses, and how it was reached.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
     dropped: Vec<DroppedExtension>,
@@ -16,7 +16,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Tries what the server accepts; gives the measurement without what it refuses.
+    /// Tries what the server accepts; returns the measurement without the refused fields.
     pub(super) fn reach(measure: Measure, stop: &CancellationToken) -> Result<(Measure, Self), PointError> {
         let refused = load::refused_extensions(&measure.target, &measure.point, stop)?;
         let several = measure.target.base_urls.len() > 1;
@@ -31,7 +31,7 @@ impl Refusals {
         Ok((Measure { point, ..measure }, refusals))
     }
 
-    /// Writes it into the summary.
+    /// Notes the refusals in the summary.
     pub(super) fn note(self, summary: &mut Summary) {
         for reason in self.dropped.iter().filter_map(DroppedExtension::reason) {
             summary.verdict.suspect(reason);
@@ -65,7 +65,7 @@ mod tests {
     use crate::load::testing::{Server, good, point, whole};
     use crate::metrics::Rating;
 
-    /// What was POSTed; GET requests of the model list are left out.
+    /// The POSTed requests; GET requests of the model list are left out.
     fn posted(server: &Server) -> Vec<(String, String)> {
         server.received().requests.iter().filter(|(_, body)| !body.is_empty()).cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! A ramp that was interrupted and is run again: what is kept, what is set aside, what stands in the end.
+//! Resuming an interrupted ramp: what is kept, what is set aside, what the result holds.
 
 use tokio_util::sync::CancellationToken;
 

@@ -1,4 +1,4 @@
-//! Signals that ask this process to end, for every verb.
+//! The signals that end this process, shared by every verb.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -6,14 +6,14 @@ use std::task::Poll;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Who asks this process to end.
+/// A request to end this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT: Ctrl-C.
     Interrupt,
     /// SIGTERM: `scancel`, `tokmark jobs cancel`, a shutdown.
     Terminate,
-    /// SIGHUP: the terminal is gone. It counts as SIGTERM.
+    /// SIGHUP: the terminal closed. Treated as SIGTERM.
     Hangup,
     /// SIGUSR1: Slurm warns that the time limit is near.
     TimeLimit,
@@ -30,12 +30,12 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Listens for [`Signal`]s as long as it lives.
+/// Listens for [`Signal`]s until dropped.
 #[derive(Debug)]
 pub struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
 
 impl Signals {
-    /// Begins to listen; needs a runtime. Under `nohup` SIGHUP stays ignored.
+    /// Starts listening; needs a runtime. Under `nohup` SIGHUP stays ignored.
     ///
     /// # Errors
     /// The operating system refuses a handler.
@@ -54,7 +54,7 @@ impl Signals {
     /// The next signal.
     pub async fn next(&mut self) -> Signal {
         poll_fn(|context| {
-            // All are polled until one has something, so that each can wake this task.
+            // Poll all of them until one is ready, so that each can wake this task.
             let mut arrived = self
                 .0
                 .iter_mut()
@@ -64,12 +64,12 @@ impl Signals {
         .await
     }
 
-    /// The first signal. A second one ends this process at once.
+    /// Waits for the first signal. A second one ends this process at once.
     pub async fn first(mut self) -> Signal {
         let first = self.next().await;
         tokio::spawn(async move {
             self.next().await;
-            // 130, as a shell reports a process that SIGINT ended.
+            // 130 is what a shell reports after SIGINT.
             std::process::exit(128 + SignalKind::interrupt().as_raw_value());
         });
         first

@@ -1,4 +1,4 @@
-//! Whatever happens during a run reaches one task over one channel, and one function without side effects decides what follows.
+//! Every event of a run reaches one task through one channel, and one pure function decides what follows.
 //!
 //! ```text
 //! signals ──┐
@@ -6,8 +6,8 @@
 //! timers ───┘
 //! ```
 //!
-//! The course of a run is plain code in `deployments`: it hands each piece of work to [`Supervisor::during`], which watches
-//! until the work is done or given up.
+//! `deployments` holds the course of a run as plain code: it passes each piece of work to [`Supervisor::during`], which watches
+//! until the work is done or abandoned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,54 +25,54 @@ use crate::experiment::{Event, EventLog};
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// A signal asks for the end.
+    /// A signal arrived.
     Signal(Signal),
-    /// A watcher of the servers that were started in an attempt reports.
+    /// A watcher reported about servers started in this attempt.
     Server(u32, deploy::Notice),
-    /// A load has ended: by itself, or because it was cut.
+    /// A load ended by itself or because it was cut.
     LoadEnded(LoadEnd),
-    /// All is stopped. Whether a failure of the servers ended the run.
+    /// Everything is stopped.
     RunEnded {
-        /// A failure of the servers is what ended it.
+        /// Whether a failure of the servers ended the run.
         servers_failed: bool,
     },
     /// A timer ran out.
     Timer(Timer),
 }
 
-/// What is waited for at most until a moment.
+/// What a timer limits the wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// The reason why connections were lost or servers failed.
     Reason,
-    /// The servers' own end after Slurm has ended the whole job.
+    /// The end of the servers after Slurm has ended the whole job.
     Servers,
 }
 
-/// What the run does at the moment.
+/// What the run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Activity {
-    /// Nothing that could be given up.
+    /// Nothing that could be abandoned.
     #[default]
     Between,
-    /// Something that can be given up at any moment: checks, images, ports, the start of servers.
+    /// Work that can be abandoned at any moment: checks, images, ports, starting servers.
     Preparing,
-    /// A load is driven; when it is cut it ends by itself soon.
+    /// A load is running; after a cut it ends by itself soon.
     Measuring,
-    /// The figures of a load are computed and written.
+    /// The figures of a load are being computed and written.
     Writing,
-    /// A load lost connections, or servers failed, and the reason is not yet known.
+    /// A load lost connections or servers failed, and the reason is still unknown.
     AwaitingReason,
-    /// Servers are being stopped.
+    /// Servers are stopping.
     Stopping,
 }
 
-/// What is to be done.
+/// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
     /// Record an event.
     Emit(Event),
-    /// Give up what is being waited for.
+    /// Abandon the current work.
     Abandon,
     /// Cut the load.
     CutLoad,
@@ -82,35 +82,35 @@ pub(super) enum Action {
     Wait(Timer, Duration),
 }
 
-/// Grace of the servers once Slurm ends a job. Slurm kills what is left after KillWait, 30 s by default and
-/// shorter on many sites, and the end must be written before.
+/// Grace for the servers once Slurm ends the job. Slurm kills what is left after KillWait (30 s by default, shorter on many
+/// sites), and the end must be recorded before that.
 const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
 
-/// Slurm signals the steps of a job that it ends, and the job's own script a moment later.
+/// Slurm signals the steps of a job that it ends, and the job's script a moment later.
 const SIGNAL_AFTER_STEPS: Duration = Duration::from_secs(1);
 
-/// The end of a server, or Slurm's signal, is known soon after its connections broke.
+/// A server's end or Slurm's signal becomes known soon after its connections broke.
 const END_AFTER_LOST_CONNECTIONS: Duration = Duration::from_secs(3);
 
-/// A dying server closes its port some time before it is gone.
+/// A dying server closes its port some time before it ends.
 const END_AFTER_CLOSED_PORT: Duration = Duration::from_secs(10);
 
-/// What is known of a run.
+/// State of a run.
 #[derive(Debug, Default)]
 pub(super) struct State {
     in_job: bool,
     activity: Activity,
-    /// Which start of servers is the present one; reports of earlier ones come too late to matter.
+    /// Number of the current start of servers; reports of earlier ones are ignored.
     attempt: u32,
-    /// Servers were started here.
+    /// Whether this run started servers.
     has_servers: bool,
     signalled: bool,
-    /// How the first server failed, unless a signal came before.
+    /// How the first server failed, unless a signal came first.
     death: Option<DeployError>,
 }
 
 impl State {
-    /// Records what happened and decides what to do. The first cause counts: the death of a server after a signal changes nothing.
+    /// Records what happened and decides what to do. The first cause counts: a server's death after a signal changes nothing.
     pub(super) fn decide(&mut self, notice: Notice) -> Vec<Action> {
         match notice {
             Notice::Signal(signal) => self.signal(signal),
@@ -177,12 +177,12 @@ impl State {
         patience.map(|patience| Action::Wait(Timer::Reason, patience)).into_iter().collect()
     }
 
-    /// Whether nothing new may begin.
+    /// Whether nothing new may start.
     fn is_over(&self) -> bool {
         self.signalled || self.death.is_some()
     }
 
-    /// Begins an activity, unless the run is over. Servers are stopped and results written in any case.
+    /// Starts an activity unless the run is over. Stopping servers and writing results always start.
     fn begin(&mut self, activity: Activity) -> bool {
         let may = !self.is_over() || matches!(activity, Activity::Stopping | Activity::Writing);
         if may {
@@ -201,7 +201,7 @@ impl State {
         }
     }
 
-    /// Why the run must end, for whoever has to end it.
+    /// Why the run must end.
     fn failure(&mut self) -> RunError {
         match self.death.take() {
             Some(error) if !self.signalled => RunError::Deploy(error),
@@ -217,7 +217,7 @@ pub(super) struct Supervisor {
     notices: UnboundedReceiver<Notice>,
     timers: BTreeMap<Timer, Instant>,
     events: Arc<EventLog>,
-    /// Cancelled to cut the present load.
+    /// Cancelled to cut the current load.
     load: CancellationToken,
     /// Cancelled to kill the servers instead of waiting for them.
     pub(super) hurry: CancellationToken,
@@ -231,13 +231,13 @@ impl Supervisor {
         Self { state, sender, notices, timers: BTreeMap::new(), events, load, hurry }
     }
 
-    /// Passes signals on, as long as the task that this gives is not aborted.
+    /// Forwards signals until the returned task is aborted.
     pub(super) fn forward(&self, mut signals: Signals) -> tokio::task::JoinHandle<()> {
         let sender = self.sender.clone();
         tokio::spawn(async move { while sender.send(Notice::Signal(signals.next().await)).is_ok() {} })
     }
 
-    /// Where the watchers of a new start report to.
+    /// A report channel for the watchers of a new start.
     pub(super) fn new_attempt(&mut self, has_servers: bool) -> Report {
         self.state.attempt += 1;
         self.state.has_servers = has_servers;
@@ -245,13 +245,13 @@ impl Supervisor {
         Arc::new(move |notice| drop(sender.send(Notice::Server(attempt, notice))))
     }
 
-    /// What cuts the next load.
+    /// The token that cuts the next load.
     pub(super) fn new_load(&mut self) -> CancellationToken {
         self.load = CancellationToken::new();
         self.load.clone()
     }
 
-    /// Does a piece of work while watching. Its error, or the reason why it was not begun or was given up.
+    /// Runs a piece of work while watching. Returns its error, or the reason why it was not started or was abandoned.
     pub(super) async fn during<T, E: Into<RunError>>(
         &mut self,
         activity: Activity,
@@ -263,7 +263,7 @@ impl Supervisor {
         }
     }
 
-    /// Stops servers while watching. Later reports of their watchers are ignored.
+    /// Stops servers while watching; ignores later reports of their watchers.
     pub(super) async fn stopping<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let done = self.watch(Activity::Stopping, work).await;
         self.state.attempt += 1;
@@ -298,7 +298,7 @@ impl Supervisor {
         self.state.signalled
     }
 
-    /// What cut a load that has ended. Where its connections broke, the reason is awaited for a little.
+    /// What cut the load that ended. After lost connections, waits briefly for the reason.
     pub(super) async fn cut(&mut self, end: LoadEnd) -> Option<Cut> {
         self.settle(Notice::LoadEnded(end)).await;
         self.state.cut(end)
@@ -319,7 +319,7 @@ impl Supervisor {
         if servers_failed && self.is_interrupted() { Some(RunError::Interrupted) } else { failure }
     }
 
-    /// Reports something and waits for the reason as long as that decides.
+    /// Reports an event and waits for the reason as long as one is pending.
     async fn settle(&mut self, notice: Notice) {
         self.catch_up();
         self.handle(notice);
@@ -332,14 +332,14 @@ impl Supervisor {
         self.timers.remove(&Timer::Reason);
     }
 
-    /// Handles what was reported and not yet looked at.
+    /// Handles all pending reports.
     fn catch_up(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             self.handle(notice);
         }
     }
 
-    /// Decides and acts. Whether what is being waited for is given up.
+    /// Decides and acts. Returns whether the current work is abandoned.
     fn handle(&mut self, notice: Notice) -> bool {
         let mut abandoned = false;
         for action in self.state.decide(notice) {
@@ -357,7 +357,7 @@ impl Supervisor {
     }
 }
 
-/// The next thing that happens.
+/// Waits for the next event.
 async fn next(notices: &mut UnboundedReceiver<Notice>, timers: &mut BTreeMap<Timer, Instant>) -> Notice {
     let first = timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
     let ring = async {

@@ -16,7 +16,7 @@ fn ended(process: &str) -> Notice {
     Notice::Server(1, Server::Ended { process: process.to_owned(), status, error })
 }
 
-/// A fatal line in the log of a process that lives on.
+/// A fatal line in the log of a process that still lives.
 fn fatal(process: &str) -> Notice {
     Notice::Server(1, Server::Fatal(Box::new(died(process))))
 }
@@ -31,19 +31,19 @@ const TERM: Notice = Notice::Signal(Signal::Terminate);
 const HUP: Notice = Notice::Signal(Signal::Hangup);
 const USR1: Notice = Notice::Signal(Signal::TimeLimit);
 
-/// What a run goes through.
+/// One step of a run.
 enum Step {
     Begin(Activity),
     See(Notice),
 }
 use Step::{Begin, See};
 
-/// A run on this machine or in a job, with servers of its own.
+/// A run that starts its own servers, locally or in a job.
 fn run(in_job: bool) -> State {
     State { in_job, attempt: 1, has_servers: true, ..State::default() }
 }
 
-/// Every action in a word or two; of the events the names.
+/// Every action in a word or two; events by name.
 fn actions(state: &mut State, steps: impl IntoIterator<Item = Step>) -> Vec<String> {
     let mut words = Vec::new();
     for step in steps {
@@ -158,15 +158,15 @@ fn the_servers_of_a_cancelled_job_get_two_seconds() {
 #[test]
 fn lost_connections_wait_for_their_reason() {
     let lost = |end| [Begin(Activity::Measuring), See(Notice::LoadEnded(end))];
-    // The server's end comes a moment later.
+    // The server ends a moment later.
     let mut state = check(false, lost(LOST), &["wait 3 s for Reason"]);
     assert_eq!(actions(&mut state, [See(ended("server-0"))]), ["server-0 ended by itself", "Abandon"]);
     assert_eq!(state.cut(LOST), Some(Cut::ServerDied));
-    // Slurm's signal comes a moment later.
+    // Slurm signals a moment later.
     let mut state = check(true, lost(LOST), &["wait 3 s for Reason"]);
     assert_eq!(actions(&mut state, [See(TERM)]), ["SIGTERM", "wait 2 s for Servers", "Abandon"]);
     assert_eq!(state.cut(LOST), Some(Cut::Interrupted));
-    // Nothing comes: the failed requests speak for themselves, and the run goes on.
+    // Nothing follows: the failed requests are the result, and the run goes on.
     let mut state = check(false, lost(LOST), &["wait 3 s for Reason"]);
     let later = [See(Notice::Timer(Timer::Reason)), Begin(Activity::Writing)];
     assert_eq!(actions(&mut state, later), ["Abandon"]);
@@ -179,7 +179,7 @@ fn an_unreachable_endpoint_ends_the_run_though_its_server_lives() {
         [Begin(Activity::Measuring), See(Notice::LoadEnded(UNREACHABLE)), See(Notice::Timer(Timer::Reason))];
     let state = check(false, steps, &["wait 10 s for Reason", "Abandon"]);
     assert_eq!(state.cut(UNREACHABLE), Some(Cut::Unreachable));
-    // Servers that were not started here cannot be seen to end.
+    // Servers that this run did not start cannot be seen to end.
     let mut attached = State { has_servers: false, ..run(false) };
     let steps = [Begin(Activity::Measuring), See(Notice::LoadEnded(UNREACHABLE))];
     assert_eq!(actions(&mut attached, steps), Vec::<String>::new());
