@@ -1,4 +1,4 @@
-//! Flags of `bench` about how requests arrive and when a load point ends.
+//! Flags of `bench` for how requests arrive and when a load point ends.
 
 use clap::Args;
 use toml::Table;
@@ -98,7 +98,7 @@ fn spacing(text: &str) -> Result<Spacing, String> {
     }
 }
 
-/// The key of an objective below `load.slo`, and its limit.
+/// Parses an objective into its key below `load.slo` and its limit.
 fn objective(text: &str) -> Result<(&'static str, Span), String> {
     let (name, limit) =
         text.split_once(':').ok_or_else(|| format!("{text:?} is not name:limit, e.g. ttft:500ms"))?;
@@ -112,14 +112,14 @@ fn objective(text: &str) -> Result<(&'static str, Span), String> {
 }
 
 impl ArrivalArgs {
-    /// Lays the flags over a recipe.
+    /// Applies the flags to a recipe.
     pub(super) fn lay(&self, layer: &mut FlagLayer) {
         layer.list("--concurrency", "load.concurrency", &self.concurrency);
         layer.list("--rate", "load.rate", &self.rate);
         layer.set("--stages", "load.stages", self.stages.as_ref().map(|ramp| stages(ramp, false)));
         layer.set("--rate-stages", "load.stages", self.rate_stages.as_ref().map(|ramp| stages(ramp, true)));
         match self.stages_from {
-            // A fraction stays one, for the recipe to refuse.
+            // Keep a fraction, so that the recipe rejects it.
             Some(from) if self.stages.is_some() && from.fract() == 0.0 => {
                 layer.set("--stages-from", "load.start_concurrency", Some(from as i64));
             }

@@ -1,5 +1,5 @@
-//! `tokmark bench --url URL`: measures a running OpenAI-compatible endpoint. The flags are laid over a recipe; from there on it
-//! is a run like any other.
+//! `tokmark bench --url URL`: measures a running OpenAI-compatible endpoint. The flags override a recipe; from there it is a run
+//! like any other.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::plan::choices::{Choices, Flag};
 use crate::prompts;
 use crate::site::SiteFile;
 
-/// Folder of the results without `--out`, each in one of its own.
+/// Results without `--out` go to a new folder below this one.
 const RESULTS: &str = "results";
 
 /// Arguments of `bench`.
@@ -57,7 +57,7 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// The flags as keys of the recipe.
+    /// Turns the flags into recipe keys.
     fn flags(&self) -> Result<Vec<Flag>, InputErrors> {
         let mut layer = FlagLayer::default();
         self.target.lay(&mut layer);
@@ -71,7 +71,7 @@ impl BenchArgs {
     }
 }
 
-/// Runs the verb. What can be known to fail is found before anything is written.
+/// Runs the verb. Reports every foreseeable failure before writing anything.
 pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
     let mut flags = args.flags()?;
     let mut plan = plan(global, flags.clone())?;
@@ -108,7 +108,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// The only model that the servers list, unless it was `named`; then a server that lists none is fine.
+/// The only model that the servers list. If the user `named` one, servers that list none are accepted.
 async fn listed_model(plan: &Plan, named: bool) -> anyhow::Result<Option<String>> {
     let mut found: Option<String> = None;
     for deployment in &plan.deployments {
@@ -133,7 +133,7 @@ async fn listed_model(plan: &Plan, named: bool) -> anyhow::Result<Option<String>
     Ok(found)
 }
 
-/// The models a server lists; `None` when it lists none and need not.
+/// The models that a server lists; `None` if it lists none and the user `named` one.
 async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe::Model>>> {
     match probe::models(server, Duration::from_secs(10)).await {
         Ok(models) => Ok(Some(models)),
@@ -149,7 +149,7 @@ async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe
     }
 }
 
-/// Refuses a folder that holds a measurement, or several in folders of their own. Those of other runs do not count.
+/// Rejects a folder that holds a measurement of a `bench`, directly or in one folder per point. Those of other runs do not count.
 fn refuse_used(dir: &Path) -> Result<(), InputErrors> {
     let is_run = |dir: &Path| dir.join("manifest.json").exists();
     let has_point = |dir: &Path| ["records.jsonl", "summary.json"].iter().any(|file| dir.join(file).exists());

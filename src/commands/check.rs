@@ -1,4 +1,4 @@
-//! `tokmark check`: everything that can be known before a job runs, with made-up hosts.
+//! `tokmark check`: checks everything that can be known before a job runs, with sample addresses.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,9 +37,8 @@ pub struct CheckArgs {
     pub flags: PlanFlags,
 }
 
-/// Runs the verb. The first class of error ends it, after all errors of that class were found: files that do not
-/// parse, then plans that cannot be, then templates that do not render, then prompts, then weights
-/// and images that are not there.
+/// Runs the verb. Reports all errors of the first class that has any: files that do not parse, impossible plans, templates that
+/// do not render, prompts, missing weights and images.
 pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
@@ -80,7 +79,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The file of prompts that a shipped recipe wants and that is not here: the user's to fetch, and no mistake of the recipe.
+/// The prompt file that a shipped recipe needs and this machine lacks. The user has to fetch it, so the recipe is not at fault.
 fn missing_file(plan: &Plan) -> Option<&str> {
     let shipped = plan.input.recipe.file.starts_with(find::BUILT_IN);
     let mut files = plan.points().filter_map(|(_, point)| point.prompts.source.file());
@@ -101,7 +100,7 @@ fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
     collect(args.recipes.iter().map(|recipe| find::named(recipe)))
 }
 
-/// Plans each recipe for the chosen GPU type, or for each it is written for.
+/// Plans each recipe for the chosen GPU type, or for each type it is written for.
 fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Plan>, InputErrors> {
     let mut results = Vec::new();
     for file in files {
@@ -114,7 +113,8 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
         for gpu in gpus {
             let chosen = Choices { gpu, ..planning::choices(global) };
             let own = planning::plan_file(global, site, &file, chosen.clone());
-            // Other scales are only checked; the notes are about the scale of the recipe. Sizes that were given apply to it alone.
+            // Other scales are only checked, because the notes concern the recipe's own scale and explicit sizes apply to it
+            // alone.
             if let Ok(plan) = &own
                 && !sizes_given(plan)
             {
@@ -129,7 +129,7 @@ fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<
     collect(results.into_iter())
 }
 
-/// Whether the servers are not as large as the recipe says.
+/// Whether explicit sizes override the recipe's servers.
 fn sizes_given(plan: &Plan) -> bool {
     plan.origins.iter().any(|(key, origin)| (is_size(key) || key.ends_with(".ep")) && origin.is_given())
 }
@@ -141,7 +141,7 @@ fn collect<T>(results: impl Iterator<Item = Result<T, InputErrors>>) -> Result<V
     for result in results {
         match result {
             Ok(value) => values.push(value),
-            // The same mistake shows on every GPU type.
+            // Drop mistakes that repeat for every GPU type.
             Err(InputErrors(problems)) => {
                 problems.into_iter().for_each(|problem| {
                     if !errors.contains(&problem) {

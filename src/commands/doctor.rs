@@ -1,4 +1,4 @@
-//! `tokmark doctor`: checks that the site file fits the cluster; a table or JSON, and an exit code.
+//! `tokmark doctor`: checks the site file against the cluster; prints a table or JSON, and sets an exit code.
 
 use clap::Args;
 
@@ -32,7 +32,7 @@ pub struct DoctorArgs {
     pub flags: ExperimentFlags,
 }
 
-/// Runs the verb. Exit code 2 after a failed check, 3 if Slurm does not answer.
+/// Runs the verb. Exits with 2 after a failed check, with 3 if Slurm does not answer.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
@@ -93,7 +93,7 @@ fn site_file(site: &SiteFile) -> Finding {
     }
 }
 
-/// A line per finding, followed by what to do.
+/// One line per finding, followed by the advice.
 fn table(findings: &[Finding]) -> String {
     let about = |finding: &Finding| finding.about.clone().unwrap_or_default();
     let width = |of: &dyn Fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `tokmark exec`: the inside of an allocation, called by the job script's last line.
+//! `tokmark exec`: runs inside an allocation, called by the last line of the job script.
 
 use std::path::PathBuf;
 
@@ -27,8 +27,8 @@ pub struct ExecArgs {
     script: Option<PathBuf>,
 }
 
-/// Runs the verb. A knob that the job's environment sets otherwise than the script was rendered with changes the plan
-/// before anything is made or started.
+/// Runs the verb. If the job's environment sets a knob differently from the script, the plan changes before anything is created
+/// or started.
 pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, false);
     let frozen = read_plan(args)?;
@@ -73,7 +73,7 @@ fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// The allocation this process is in; in a job script tokmark runs on its first node.
+/// The allocation of this process; a job script runs tokmark on its first node.
 async fn this_allocation() -> anyhow::Result<Allocation> {
     let (id, list) = allocation::of_environment().ok_or_else(|| {
         InputError::new("exec", "not inside a Slurm job: SLURM_JOB_ID is not set")

@@ -1,4 +1,4 @@
-//! `tokmark export EXPERIMENT [POINT…] --as FORMAT`: records in other tools' formats; and `--export` of the verbs that run
+//! `tokmark export EXPERIMENT [POINT…] --as FORMAT` writes records in other tools' formats; also `--export` of the verbs that run
 //! recipes.
 
 use std::path::{Path, PathBuf};
@@ -55,14 +55,14 @@ pub struct ExportOption {
 }
 
 impl ExportOption {
-    /// The key of the recipe that it stands for; `None` when it was not given.
+    /// The recipe key that the option sets; `None` without the option.
     pub(super) fn flag(&self) -> Option<Flag> {
         let value = toml::Value::try_from(&self.formats).ok().filter(|_| !self.formats.is_empty())?;
         Some(Flag { flag: "--export".into(), key: "load.exports".into(), value })
     }
 }
 
-/// Runs the verb. Every point is found before the first file is written.
+/// Runs the verb. Finds every point before writing the first file.
 pub fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let folders = chosen(export::find(&directory(global, &args.experiment)?)?, &args.points)?;
@@ -95,7 +95,7 @@ fn as_json((folder, result): &(&PointFolder, Exported)) -> serde_json::Value {
     })
 }
 
-/// The directory a user named, or that of the experiment.
+/// The directory that the user named, or that of the named experiment.
 fn directory(global: &Global, name: &str) -> anyhow::Result<PathBuf> {
     let dir = Path::new(name);
     if dir.is_dir() {
@@ -114,7 +114,7 @@ fn directory(global: &Global, name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The folders of the load points a user named; without names, all.
+/// The folders of the load points that the user named; all without names.
 fn chosen(folders: Vec<PointFolder>, names: &[String]) -> Result<Vec<PointFolder>, InputError> {
     if names.is_empty() {
         return Ok(folders);
@@ -133,7 +133,7 @@ fn chosen(folders: Vec<PointFolder>, names: &[String]) -> Result<Vec<PointFolder
     names.iter().map(find).collect()
 }
 
-/// Relative to the working directory where it lies below it.
+/// The path relative to the working directory if it lies below it.
 fn shown(path: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|here| here.canonicalize()).ok();
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).to_owned()

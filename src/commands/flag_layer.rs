@@ -1,4 +1,4 @@
-//! Flags of `bench` and `prompts` as a layer over the recipe they start from.
+//! Flags of `bench` and `prompts` as a layer over a base recipe.
 
 use serde::Serialize;
 
@@ -6,15 +6,15 @@ use crate::document::{Document, InputError, InputErrors};
 use crate::plan::choices::Flag;
 use crate::recipe::find::RecipeFile;
 
-/// The recipe that the flags are laid over.
+/// Text of the base recipe.
 const RECIPE: &str = include_str!("bench.toml");
 
-/// The recipe that the flags are laid over.
+/// The base recipe.
 pub(super) fn recipe() -> Result<RecipeFile, InputErrors> {
     RecipeFile::parse(Document { file: "embedded:bench.toml".into(), text: RECIPE.to_owned() }, None)
 }
 
-/// The flags given so far, each with the key that it sets.
+/// The given flags, each with the key that it sets.
 #[derive(Debug, Default)]
 pub(super) struct FlagLayer {
     flags: Vec<Flag>,
@@ -22,7 +22,7 @@ pub(super) struct FlagLayer {
 }
 
 impl FlagLayer {
-    /// Sets `key` to what `flag` was given; leaves it alone when that is nothing.
+    /// Sets `key` to the value of `flag`, if it has one.
     pub(super) fn set(&mut self, flag: &str, key: &str, value: Option<impl Serialize>) {
         match value.map(toml::Value::try_from) {
             Some(Ok(value)) => self.flags.push(Flag { flag: flag.into(), key: key.into(), value }),
@@ -31,12 +31,12 @@ impl FlagLayer {
         }
     }
 
-    /// Sets `key` to `value` when a flag without a value was given.
+    /// Sets `key` to `value` if the user gave a flag without a value.
     pub(super) fn switch(&mut self, flag: &str, key: &str, given: bool, value: impl Serialize) {
         self.set(flag, key, given.then_some(value));
     }
 
-    /// Sets `key` to a list; a value that was given twice counts once.
+    /// Sets `key` to a list without duplicates.
     pub(super) fn list<T: Serialize + PartialEq>(&mut self, flag: &str, key: &str, values: &[T]) {
         let mut distinct: Vec<&T> = Vec::new();
         values.iter().for_each(|value| {
@@ -47,12 +47,12 @@ impl FlagLayer {
         self.set(flag, key, (!distinct.is_empty()).then_some(distinct));
     }
 
-    /// Records a value that no key can take.
+    /// Records an error in place of a value that fits no key.
     pub(super) fn refuse(&mut self, error: InputError) {
         self.errors.push(error);
     }
 
-    /// All of them, or everything that is wrong with them.
+    /// All flags, or all errors.
     pub(super) fn finish(self) -> Result<Vec<Flag>, InputErrors> {
         InputErrors::check(self.errors)?;
         Ok(self.flags)

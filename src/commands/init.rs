@@ -87,7 +87,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
         }
     }
     let text = site_file(&survey, &groups, &choice);
-    // The file must be readable, whatever names the cluster uses.
+    // The file must parse, whatever names the cluster uses.
     let document = Document { file: path.display().to_string(), text: text.clone() };
     SiteFile::parse(document).context("init would write an invalid site file; please report this")?;
     for problem in &survey.unanswered {
@@ -131,7 +131,7 @@ fn choice(args: &InitArgs) -> Result<Choice, InputError> {
     })
 }
 
-/// Asks until the answer is one of the options.
+/// Repeats the question until the answer is one of the options.
 fn ask(question: &Question) -> std::io::Result<String> {
     let mut stderr = std::io::stderr().lock();
     for (number, option) in (1..).zip(&question.options) {
@@ -154,7 +154,7 @@ fn ask(question: &Question) -> std::io::Result<String> {
     }
 }
 
-/// Replaces no file that appeared during the queries, except with `--force`.
+/// Writes the file. Without `--force`, keeps a file that appeared during the queries.
 fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs_err::create_dir_all(folder)?;
@@ -184,7 +184,7 @@ fn summary(survey: &Survey, types: usize) -> String {
     format!("{cluster}, {types}, {partitions}")
 }
 
-/// `--site FILE`, unless the file is found without it.
+/// `--site FILE`, or nothing if tokmark finds the file by itself.
 fn site_option(path: &Path) -> String {
     if path == Path::new("site.toml") {
         return String::new();

@@ -1,4 +1,4 @@
-//! One short file or folder per verb; the only place that prints, through one printer.
+//! One short file or folder per verb. Only this room prints, always through one printer.
 
 mod arrival_args;
 pub mod bench;

@@ -1,4 +1,4 @@
-//! `tokmark node`: prints facts about this machine. Jobs and `doctor` call it on compute nodes; hidden from the help.
+//! `tokmark node`: prints facts about this machine. Jobs and `doctor` call it on compute nodes; the help hides it.
 
 use clap::Args;
 
@@ -15,7 +15,7 @@ pub struct NodeArgs {
     ask: String,
 }
 
-/// Runs the verb: one line of JSON.
+/// Runs the verb: prints one line of JSON.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let ask = Query::parse(&args.ask)?;
     Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &check_folders))?)?)

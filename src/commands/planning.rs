@@ -1,4 +1,4 @@
-//! From the command line to a plan: what every verb that plans a recipe shares.
+//! From the command line to a plan; shared by every verb that plans a recipe.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::recipe::find::{self, RecipeFile};
 use crate::render;
 use crate::site::SiteFile;
 
-/// Plans the recipe that a user named, at its own scale or another one it offers.
+/// Plans the recipe that the user named, at its own scale or another one that it offers.
 pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<Plan, InputErrors> {
     plan_with(global, recipe, Choices { scale: scale.map(Scale::of), ..choices(global) })
 }
 
-/// The same with all choices. Warns of knobs that have no effect.
+/// The same with all choices. Warns about knobs without effect.
 pub(crate) fn plan_with(global: &Global, recipe: &str, choices: Choices) -> Result<Plan, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     let plan = plan_file(global, &site, &find::named(recipe)?, choices)?;
@@ -29,20 +29,20 @@ pub(crate) fn plan_with(global: &Global, recipe: &str, choices: Choices) -> Resu
     Ok(plan)
 }
 
-/// Warns of knobs that have no effect.
+/// Warns about knobs without effect.
 pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
     for warning in knobs::without_effect(plan) {
         printer.note(format!("warning: {warning}"));
     }
 }
 
-/// The choices that options of every verb make.
+/// The choices from the options that all verbs share.
 pub(crate) fn choices(global: &Global) -> Choices {
     let sets = global.sets.clone();
     Choices { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Choices::default() }
 }
 
-/// Launchers beside a recipe, in the user's configuration and in the binary.
+/// Launchers next to a recipe, in the user's configuration and in the binary.
 struct Beside<'a>(Option<&'a Path>);
 
 impl Launchers for Beside<'_> {
@@ -77,7 +77,7 @@ pub(crate) fn plan_file(
     Ok(plan)
 }
 
-/// Where relative paths of a recipe start: its folder, or the working directory.
+/// The folder that a recipe's relative paths start from: its own, or the working directory.
 fn folder(file: &RecipeFile) -> Result<String, InputError> {
     let folder = file.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());
     std::path::absolute(folder.unwrap_or(Path::new(".")))
@@ -85,7 +85,7 @@ fn folder(file: &RecipeFile) -> Result<String, InputError> {
         .map_err(|error| InputError::new(&file.document.file, format!("its folder cannot be found: {error}")))
 }
 
-/// Folder of the experiments, absolute: `--experiments`, else the site's, else `./experiments`.
+/// Absolute folder of the experiments: `--experiments`, else the site's, else `./experiments`.
 pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, InputError> {
     let chosen = global
         .experiments

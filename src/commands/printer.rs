@@ -1,5 +1,5 @@
-//! The one way to the terminal: results on stdout, notes on stderr. It knows `--json`, `-q`, `-v` and the width, and a reader
-//! that closed the pipe (`| head`) fails nothing.
+//! The only way to the terminal: results go to stdout, notes to stderr. It handles `--json`, `-q`, `-v` and the width, and
+//! ignores a closed pipe (`| head`).
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::flags::Global;
 use crate::report::table::Table;
 
-/// Prints what a verb found.
+/// Prints the results of a verb.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Printer {
     json: bool,
@@ -25,11 +25,11 @@ enum NoteLevel {
     Verbose,
 }
 
-/// Columns where stdout is no terminal.
+/// Columns if stdout is no terminal.
 const NO_TERMINAL: usize = 80;
 
 impl Printer {
-    /// As the options ask for; `json` is the verb's own `--json`.
+    /// The printer that the options ask for; `json` is the verb's own `--json`.
     pub(crate) fn new(global: &Global, json: bool) -> Self {
         let level = match (global.quiet, global.verbose) {
             (true, _) => NoteLevel::Quiet,
@@ -39,12 +39,12 @@ impl Printer {
         Self { json, level }
     }
 
-    /// Whether stdout gets JSON and nothing else.
+    /// Whether stdout gets only JSON.
     pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
-    /// A result: `value` with `--json`, else `text`.
+    /// Prints a result: `value` with `--json`, else `text`.
     pub(crate) fn result<T: Serialize>(
         self,
         value: impl FnOnce() -> T,
@@ -56,7 +56,7 @@ impl Printer {
         Ok(self.text(&text())?)
     }
 
-    /// A value with `--json`; nothing without.
+    /// Prints a value with `--json`; nothing without.
     pub(crate) fn json(self, value: &impl Serialize) -> anyhow::Result<()> {
         if self.json {
             write(&format!("{}\n", serde_json::to_string_pretty(value)?))?;
@@ -64,46 +64,46 @@ impl Printer {
         Ok(())
     }
 
-    /// Text on stdout as it is; nothing with `--json`.
+    /// Prints text on stdout unchanged; nothing with `--json`.
     pub(crate) fn text(self, text: &str) -> std::io::Result<()> {
         if self.json { Ok(()) } else { write(text) }
     }
 
-    /// A line on stdout; nothing with `--json`.
+    /// Prints a line on stdout; nothing with `--json`.
     pub(crate) fn line(self, line: impl Display) -> std::io::Result<()> {
         self.text(&format!("{line}\n"))
     }
 
-    /// A table on stdout with `left` columns aligned left; nothing with `--json`.
+    /// Prints a table on stdout with `left` columns left-aligned; nothing with `--json`.
     pub(crate) fn table(self, table: &Table, left: &[usize]) -> std::io::Result<()> {
         self.text(&table.text(left))
     }
 
-    /// What to do next, on stdout; nothing with `--json` or `-q`.
+    /// Prints the next step on stdout; nothing with `--json` or `-q`.
     pub(crate) fn hint(self, line: impl Display) -> std::io::Result<()> {
         if self.level == NoteLevel::Quiet { Ok(()) } else { self.line(line) }
     }
 
-    /// A line on stderr; nothing with `-q`.
+    /// Prints a line on stderr; nothing with `-q`.
     pub(crate) fn note(self, line: impl Display) {
         if self.level > NoteLevel::Quiet {
             self.error(line);
         }
     }
 
-    /// A line on stderr with `-v`.
+    /// Prints a line on stderr with `-v`.
     pub(crate) fn detail(self, line: impl Display) {
         if self.level > NoteLevel::Normal {
             self.error(line);
         }
     }
 
-    /// A line on stderr also with `-q`: something went wrong, and the command goes on.
+    /// Prints an error on stderr, even with `-q`; the command goes on.
     pub(crate) fn error(self, line: impl Display) {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
-    /// Whether notes are shown.
+    /// Whether notes are hidden.
     pub(crate) fn is_quiet(self) -> bool {
         self.level == NoteLevel::Quiet
     }
@@ -115,7 +115,7 @@ impl Printer {
     }
 }
 
-/// Writes to stdout. A reader that has gone is not an error.
+/// Writes to stdout. A closed pipe is not an error.
 fn write(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! Progress on stderr during a run: a bar on a terminal, a line every 10 s otherwise, events in between.
+//! Progress on stderr during a run: a bar on a terminal, otherwise a line every 10 s, with events in between.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
@@ -21,16 +21,16 @@ pub(crate) struct Display {
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
-/// Time between two lines where there is no terminal.
+/// Time between two lines without a terminal.
 const LINE_PERIOD: Duration = Duration::from_secs(10);
 
 impl Display {
-    /// A display that prints what this printer lets through.
+    /// A display on this printer.
     pub(crate) fn new(printer: Printer) -> Self {
         Self { printer, bar: Arc::default() }
     }
 
-    /// Shows an event, above the bar if there is one.
+    /// Shows an event, above the bar if one is drawn.
     pub(crate) fn event(&self, event: &Event) {
         let Some((line, always)) = describe(event) else { return };
         let print = || if always { self.printer.note(&line) } else { self.printer.detail(&line) };
@@ -40,7 +40,7 @@ impl Display {
         }
     }
 
-    /// Follows the load point that runs until the sender is dropped.
+    /// Follows the current load point until the sender is dropped.
     pub(crate) async fn follow(self, mut current: watch::Receiver<Option<LivePoint>>) {
         let terminal = std::io::stderr().is_terminal();
         let mut last_line = Instant::now();

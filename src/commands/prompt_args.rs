@@ -1,4 +1,4 @@
-//! Flags of `bench` and `prompts` about what is sent.
+//! Flags of `bench` and `prompts` for the content of requests.
 
 use clap::Args;
 
@@ -6,7 +6,7 @@ use super::flag_layer::FlagLayer;
 use crate::recipe::prompts::{DatasetKind, RangeSection, TraceKind};
 use crate::recipe::units::Span;
 
-/// Lengths of synthetic prompts and their answers, tokens.
+/// Default length of synthetic prompts and of their answers, tokens.
 const LENGTH: u32 = 128;
 
 /// What is sent.
@@ -105,7 +105,7 @@ pub(super) struct PromptArgs {
     reset_cache: Option<String>,
 }
 
-/// A number that TOML can hold.
+/// Parses a number that fits TOML.
 pub(super) fn natural() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
@@ -118,7 +118,7 @@ fn trace(text: &str) -> Result<(TraceKind, String), String> {
     named(text, &TraceKind::ALL, TraceKind::as_str)
 }
 
-/// `KIND:PATH`, the kind one of `all`.
+/// Parses `KIND:PATH`, where the kind is one of `all`.
 fn named<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<(T, String), String> {
     let names: Vec<&str> = all.iter().map(|kind| name(*kind)).collect();
     let expected = || format!("expected KIND:PATH, KIND one of {}", names.join(", "));
@@ -139,7 +139,7 @@ fn range(text: &str) -> Result<RangeSection, String> {
 }
 
 impl PromptArgs {
-    /// Lays the flags over a recipe.
+    /// Applies the flags to a recipe.
     pub(super) fn lay(&self, layer: &mut FlagLayer) {
         layer.set("--isl", "load.isl", self.isl);
         layer.set("--isl-stddev", "load.isl_stddev", self.isl_stddev);
@@ -179,7 +179,7 @@ impl PromptArgs {
         layer.set("--reset-cache", "load.prompts.reset_cache", self.reset_cache.as_ref());
     }
 
-    /// Lays the flags over the recipe of `bench`, which has no lengths because a file of prompts may have its own.
+    /// Applies the flags to the recipe of `bench`, which sets no lengths because a prompt file may bring its own.
     pub(super) fn lay_with_lengths(&self, layer: &mut FlagLayer) {
         let length = (self.dataset.is_none() && self.trace.is_none()).then_some(LENGTH);
         Self { isl: self.isl.or(length), osl: self.osl.or(length), ..self.clone() }.lay(layer);

@@ -1,4 +1,4 @@
-//! `tokmark prompts`: what a load point sends, byte for byte, before it is sent.
+//! `tokmark prompts`: shows what a load point sends, byte for byte, before it is sent.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,10 +24,10 @@ use crate::report::chart::{Chart, Series};
 use crate::report::table::Table;
 use crate::site::SiteFile;
 
-/// Prompts shown without any option.
+/// Default number of prompts shown.
 const SHOWN: u64 = 3;
 
-/// Prompts that are made without a recipe and without `--requests`.
+/// Default number of prompts made without a recipe.
 const MADE: u64 = 100;
 
 /// Bars of a histogram.
@@ -84,7 +84,7 @@ pub struct PromptsArgs {
     pub flags: PlanFlags,
 }
 
-/// A load point, its prompts and how many of them.
+/// A load point, its prompts and their number.
 struct Made {
     point: LoadPoint,
     model: String,
@@ -140,7 +140,7 @@ fn make(global: &Global, args: &PromptsArgs) -> Result<Made, InputErrors> {
     Ok(Made { point, model: plan.model.served_name, prompts, phase, count })
 }
 
-/// Plans the named recipe, of which a salt alone may be given anew, or the recipe that the flags make.
+/// Plans the named recipe, where the flags may change only the salt, or the recipe that the flags form.
 fn plan(global: &Global, args: &PromptsArgs) -> Result<Plan, InputErrors> {
     let mut layer = FlagLayer::default();
     layer.set("--model", "model.name", args.model.as_ref());
@@ -197,7 +197,7 @@ fn totals(made: &Made) -> (u64, u64, u64) {
     })
 }
 
-/// What a reader must know of the figures.
+/// Caveats about the figures.
 fn notes(made: &Made) -> Vec<String> {
     let mut notes = Vec::new();
     let prompts = &made.prompts;
@@ -236,7 +236,7 @@ fn notes(made: &Made) -> Vec<String> {
     notes
 }
 
-/// The first prompts as they are sent.
+/// The first prompts in the form in which they are sent.
 fn pages(made: &Made, shown: u64) -> String {
     let mut text = String::new();
     for plan in made.each().take(usize::try_from(shown).unwrap_or(usize::MAX)) {
@@ -247,7 +247,7 @@ fn pages(made: &Made, shown: u64) -> String {
     text
 }
 
-/// A prompt for people; with one message its words alone.
+/// A prompt for people; a single message without its role.
 fn words(content: &Content) -> String {
     match content {
         Content::Text(text) => text.clone(),
@@ -333,7 +333,7 @@ fn statistics(made: &Made) -> String {
     text
 }
 
-/// Ranges of prompt lengths, both ends included, and the prompts in each.
+/// Ranges of prompt lengths, both ends included, with the number of prompts in each.
 fn histogram(lengths: &[(f64, f64)]) -> Vec<(u64, u64, usize)> {
     let isl: Vec<u64> = lengths.iter().map(|(isl, _)| *isl as u64).collect();
     let (Some(least), Some(most)) = (isl.iter().min().copied(), isl.iter().max().copied()) else {

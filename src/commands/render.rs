@@ -1,4 +1,4 @@
-//! `tokmark render RECIPE`: the job script, and with `--explain` every process it would start.
+//! `tokmark render RECIPE`: prints the job script, and with `--explain` every process it would start.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ pub struct RenderArgs {
     pub flags: ExperimentFlags,
 }
 
-/// Runs the verb. The folder of the job's output is made here, because Slurm does not make it.
+/// Runs the verb. Creates the folder of the job's output, because Slurm does not.
 pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, false);
     let scale = args.scale.map(Scale::of);
@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every process with made-up hosts, as comments, so that the whole output is still a script.
+/// Every process with sample addresses, as comments, so that the whole output remains a script.
 fn explain(plan: &Plan) -> anyhow::Result<String> {
     let mut text = String::from("\n# What this starts, with made-up hosts and the preferred ports:\n");
     for deployment in &plan.deployments {

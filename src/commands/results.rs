@@ -1,4 +1,4 @@
-//! What a verb shows of the results that it made or waited for.
+//! Shows the results that a verb made or waited for.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::metrics::Rating;
 use crate::plan::Plan;
 use crate::report::{PointResult, closing};
 
-/// The closing table, where the results are, and how to compare them with published figures.
+/// Prints the closing table, the location of the results, and how to compare them with published figures.
 pub(crate) fn show(
     printer: Printer,
     plan: Option<&Plan>,
@@ -26,7 +26,7 @@ pub(crate) fn show(
     }
 }
 
-/// Invalid results fail the gate.
+/// Fails if any result is invalid.
 pub(crate) fn gate(rows: &[PointResult]) -> anyhow::Result<()> {
     let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
     if invalid > 0 {

@@ -1,4 +1,4 @@
-//! `tokmark schema`: JSON Schemas, for editors and for the drift check of `schemas/`.
+//! `tokmark schema`: prints JSON Schemas, for editors and for the drift check of `schemas/`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `tokmark show RECIPE`: the recipe as it would run, and where every value comes from.
+//! `tokmark show RECIPE`: shows the recipe as it would run, and the origin of every value.
 
 use clap::Args;
 use serde_json::json;
@@ -111,7 +111,7 @@ fn page(plan: &Plan) -> String {
     text
 }
 
-/// A published figure: its value on a line, and below it what it was measured with and where it is from.
+/// A published figure: its value on one line; below it the conditions and the source.
 fn figure(published: &Published) -> String {
     let point = published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default();
     let value = if published.value == 0.0 { "no figure yet".to_owned() } else { published.value.to_string() };
@@ -143,7 +143,7 @@ fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, Strin
                 flatten(value, &join(prefix, key), out);
             }
         }
-        // One of several tables is a row.
+        // Each of several tables is a row.
         serde_json::Value::Array(list) if list.iter().any(serde_json::Value::is_object) => {
             for (number, item) in (1..).zip(list) {
                 out.push((format!("{prefix}[{number}]"), item.to_string()));

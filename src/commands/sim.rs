@@ -84,7 +84,7 @@ impl SimArgs {
     }
 }
 
-/// Serves until a signal asks for the end. With `--crash-after` the process ends here, with exit code 1.
+/// Serves until a signal arrives. With `--crash-after` the process ends here, with exit code 1.
 pub fn run(args: SimArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     allow_many_connections();
@@ -95,7 +95,8 @@ pub fn run(args: SimArgs) -> anyhow::Result<()> {
     }
 }
 
-/// A connection is a file descriptor, and 1,024 of them is a common limit. Where it cannot be raised, accepting waits.
+/// Raises the limit of open files, because each connection needs a descriptor and 1,024 is a common limit. If that fails,
+/// accepting waits.
 fn allow_many_connections() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -116,7 +117,7 @@ fn crash() -> ! {
 async fn signalled() {
     match Signals::listen() {
         Ok(signals) => drop(signals.first().await),
-        // Without a handler the signal ends the process by itself, which is what it asked for.
+        // Without a handler the signal itself ends the process, as intended.
         Err(_) => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Flags of `bench` about the server and the requests to it.
+//! Flags of `bench` for the server and the requests to it.
 
 use std::path::PathBuf;
 
@@ -75,7 +75,7 @@ pub(super) struct RequestArgs {
     stall_timeout: Option<Span>,
 }
 
-/// The text of a JSON object. It stays text because TOML has no `null`.
+/// Checks the text of a JSON object. It stays text because TOML has no `null`.
 fn object(text: &str) -> Result<String, String> {
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -85,13 +85,13 @@ fn object(text: &str) -> Result<String, String> {
 
 const BY_REFERENCE: &str = "a secret is given as env:NAME or file:PATH, not written out";
 
-/// A secret on the command line would stand in the list of processes.
+/// Accepts only references, because a secret on the command line would show in the process list.
 fn reference(text: &str) -> Result<String, String> {
     if is_reference(text) { Ok(text.to_owned()) } else { Err(BY_REFERENCE.into()) }
 }
 
 impl TargetArgs {
-    /// Lays the flags over a recipe.
+    /// Applies the flags to a recipe.
     pub(super) fn lay(&self, layer: &mut FlagLayer) {
         let urls: Vec<&str> = self.url.iter().map(|url| url.trim()).collect();
         layer.set("--url", "deploy.url", Some(urls));
@@ -128,7 +128,7 @@ fn lay_header(header: &str, layer: &mut FlagLayer) {
 }
 
 impl RequestArgs {
-    /// Lays the flags over a recipe.
+    /// Applies the flags to a recipe.
     pub(super) fn lay(&self, layer: &mut FlagLayer) {
         layer.set("--endpoint", "load.endpoint", self.endpoint.as_ref());
         layer.switch("--no-stream", "load.streaming", self.no_stream, false);

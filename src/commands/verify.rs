@@ -1,4 +1,4 @@
-//! `tokmark verify [EXPERIMENT…]`: measured against the figures that the recipe publishes.
+//! `tokmark verify [EXPERIMENT…]`: compares measured figures with those the recipe publishes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub struct VerifyArgs {
     pub flags: HistoryFlags,
 }
 
-/// An experiment and what came of its figures.
+/// An experiment and the comparison of its figures.
 #[derive(Debug, Serialize)]
 struct Verified {
     experiment: PathBuf,
@@ -50,7 +50,7 @@ struct Verified {
     verification: Verification,
 }
 
-/// Runs the verb. Every experiment is found and read before anything is printed.
+/// Runs the verb. Finds and reads every experiment before printing anything.
 pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let site = SiteFile::load(global.site.as_deref())?;
@@ -79,8 +79,8 @@ pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The experiment of that name, or those of a suite, whose missing ones are added to `missing`. The results of `bench` look like
-/// an experiment and are none.
+/// Finds the experiment of that name, or those of a suite; adds missing ones of a suite to `missing`. Rejects results of `bench`,
+/// which only look like an experiment.
 fn find_experiments(folder: &Path, name: &str, missing: &mut Vec<String>) -> anyhow::Result<Vec<Entry>> {
     let dir = Path::new(name);
     let is_bench = dir.is_dir() && !dir.join("manifest.json").exists() && {
@@ -119,7 +119,7 @@ fn of_experiment(entry: &Entry, recipe: Option<&str>) -> anyhow::Result<Verified
     Ok(Verified { experiment: entry.dir.clone(), verification: verify(&figures, &plan, &summaries) })
 }
 
-/// How to compare a run with the published figures; `None` when none are for it.
+/// How to compare a run with the published figures; `None` if none apply to it.
 pub(super) fn advice(plan: &Plan, rows: &[PointResult], dir: &Path) -> Option<String> {
     let is_simulated = plan.simulated || rows.is_empty() || rows.iter().any(|row| row.summary.simulated);
     if is_simulated || !plan.recipe.published.iter().any(|figure| figure.gpu == plan.gpu.kind) {

@@ -1,4 +1,4 @@
-//! `tokmark jobs cancel`: Slurm cancels jobs, a signal ends local runs and suites.
+//! `tokmark jobs cancel`: cancels jobs through Slurm, and local runs and suites by a signal.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::experiment::manifest::hostname;
 use crate::history::{self, Job, Named, Progress, Statuses, Suite, process};
 use crate::slurm::JobId;
 
-/// Cancels everything named, once all of it was found.
+/// Cancels everything named, after finding all of it.
 pub(super) async fn run(
     printer: Printer,
     folder: &Path,
@@ -32,7 +32,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Stops the process that runs a suite; `false` when its experiments are jobs of their own, or all have ended.
+/// Stops the process that runs a suite; `false` if its experiments are separate jobs, or all have ended.
 fn stop_suite(printer: Printer, suite: &Suite) -> anyhow::Result<bool> {
     let is_open = |job: &Job| job.look(&Statuses::new()).1.is_open();
     match suite.receipt.pid.filter(|_| suite.jobs().iter().any(is_open)) {
@@ -63,7 +63,7 @@ async fn cancel(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::Result<()
     Ok(())
 }
 
-/// Sends the process of a local run or suite the signal by which it wraps up.
+/// Signals the process of a local run or suite to wrap up.
 fn stop(printer: Printer, name: &str, host: &str, pid: u32) -> anyhow::Result<()> {
     if host != hostname() {
         return Err(InputError::new(name, format!("runs on {host}, not here"))

@@ -1,4 +1,4 @@
-//! `tokmark jobs`: history from the experiment directories, reconciled with what Slurm says.
+//! `tokmark jobs`: history from the experiment directories, reconciled with Slurm.
 
 mod cancel;
 pub(super) mod suite;
@@ -88,7 +88,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
     })
 }
 
-/// What Slurm says of jobs; a warning when it does not answer.
+/// Queries Slurm for the status of jobs; warns if it does not answer.
 async fn statuses(printer: Printer, slurm: &Slurm, ids: &[JobId]) -> Statuses {
     history::statuses(slurm, ids).await.unwrap_or_else(|error| {
         printer.error(format!("warning: {error}"));

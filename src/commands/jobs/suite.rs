@@ -1,4 +1,4 @@
-//! A suite as a whole: its one table, its files, its worst exit code. What `jobs`, `submit` and `run --file` share.
+//! A suite as a whole: its table, its files, its worst exit code. Shared by `jobs`, `submit` and `run --file`.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ use crate::report::{self, PointResult};
 use crate::slurm::JobId;
 use crate::workload::{self, file::SuiteFile};
 
-/// Makes the directory of a suite. Each job has an id, if it is in the queue, and a directory, which is empty when it will have
-/// none. `created_by` is `submit` or `run`.
+/// Creates the directory of a suite. Each job has an id if it is queued, and a directory, empty if it will have none.
+/// `created_by` is `submit` or `run`.
 pub(crate) fn create(
     file: &SuiteFile,
     jobs: &[&workload::Job],
@@ -39,7 +39,7 @@ pub(crate) fn create(
     Suite::create(&folder, receipt, &file.text)
 }
 
-/// A member of a suite as it stands.
+/// A member of a suite and its standing.
 pub(super) struct MemberStanding<'a> {
     member: &'a Member,
     job: Job,
@@ -48,7 +48,7 @@ pub(super) struct MemberStanding<'a> {
     rows: Vec<PointResult>,
 }
 
-/// How every member of a suite stands.
+/// The standing of every member of a suite.
 pub(super) fn standings<'a>(suite: &'a Suite, statuses: &Statuses) -> Vec<MemberStanding<'a>> {
     let look = |member: &'a Member| {
         let job = suite.job(member);
@@ -73,7 +73,7 @@ impl MemberStanding<'_> {
         }
     }
 
-    /// As `jobs list --json` prints it, with what differs and the summaries of its points.
+    /// The JSON of `jobs list --json`, plus what distinguishes the member and the summaries of its points.
     fn as_json(&self) -> Value {
         let member = self.member;
         let mut value = match &self.entry {
@@ -98,7 +98,7 @@ impl MemberStanding<'_> {
     }
 }
 
-/// Shows how a suite stands.
+/// Shows the standing of a suite.
 pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
     let ids: Vec<JobId> = suite.jobs().iter().filter_map(Job::open_id).cloned().collect();
     let standings = standings(suite, &super::statuses(printer, slurm, &ids).await);
@@ -121,8 +121,8 @@ pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyh
     Ok(printer.text(&page::text(&shown, printer.width()))?)
 }
 
-/// The end of a suite that this process ran. `ends` is how it saw each experiment end, which the directory may not show: it may
-/// be gone, or the disk full.
+/// Ends a suite that this process ran. `ends` holds how it saw each experiment end, because the directory may be gone or the disk
+/// full.
 pub(crate) fn conclude_here(
     printer: Printer,
     suite: &Suite,
@@ -139,7 +139,7 @@ pub(crate) fn conclude_here(
     conclude(printer, suite, standings)
 }
 
-/// The end of a suite: its table, its files, and the worst of its exit codes.
+/// Ends a suite: prints its table, writes its files, and returns its worst exit code.
 pub(super) fn conclude(
     printer: Printer,
     suite: &Suite,
@@ -154,7 +154,7 @@ pub(super) fn conclude(
     Ok(error::worst(&failures.collect::<Vec<_>>(), standings.len())?)
 }
 
-/// The files of a suite that has ended.
+/// Writes the files of an ended suite.
 fn write(suite: &Suite, jobs: &[JobResult]) -> std::io::Result<()> {
     let receipt = &suite.receipt;
     let text = page::markdown(&receipt.name, receipt.summary.as_deref(), jobs);

@@ -1,4 +1,4 @@
-//! Waiting for jobs, local runs and suites: the end, the results, and its exit code as this process's.
+//! Waits for jobs, local runs and suites, shows the results, and exits with their code.
 
 use super::suite;
 use crate::commands::printer::Printer;
@@ -24,7 +24,7 @@ pub(crate) async fn one(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::R
     Ok(standing.result()?)
 }
 
-/// Waits for several jobs, shows each of them in their order, and ends as the worst of them did.
+/// Waits for several jobs, shows each in order, and exits with the worst code.
 pub(crate) async fn several(printer: Printer, jobs: &[Job], slurm: &Slurm) -> anyhow::Result<()> {
     let (mut values, mut failures) = (Vec::new(), Vec::new());
     let ends = wait_all(jobs, slurm, move |status| note(printer, status)).await?;
@@ -48,13 +48,13 @@ pub(crate) async fn several(printer: Printer, jobs: &[Job], slurm: &Slurm) -> an
     Ok(error::worst(&failures, jobs.len())?)
 }
 
-/// Waits for every experiment of a suite, and ends as the worst of them did.
+/// Waits for every experiment of a suite, and exits with the worst code.
 pub(crate) async fn suite(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
     let mut statuses = Statuses::new();
     for end in wait_all(&suite.jobs(), slurm, move |status| note(printer, status)).await? {
         match end {
             Ok(known) => statuses.extend(known),
-            // Its row shows that its end is not known; the others are shown all the same.
+            // Its row shows that its end is unknown; show the others anyway.
             Err(failure) => printer.error(format!("warning: {failure}")),
         }
     }
@@ -76,7 +76,7 @@ fn show(printer: Printer, entry: &Entry) -> std::io::Result<()> {
     results::show(printer, plan.as_ref(), &report::finished(&experiment), &entry.dir)
 }
 
-/// Adds the last lines of the job's output to a failure that nothing else explains.
+/// Adds the last lines of the job's output to a failure without another explanation.
 pub(super) fn explained(mut standing: Standing) -> Standing {
     if let (Some(failure), Some(output)) = (&mut standing.failure, &standing.output) {
         log::tail(output, 10).lines().for_each(|line| failure.push_str(&format!("\n  | {line}")));

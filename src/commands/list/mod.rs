@@ -1,4 +1,4 @@
-//! `tokmark list`: recipes (or launchers, or what can be submitted as workloads) there are.
+//! `tokmark list`: lists recipes, launchers, or what can be submitted as workloads.
 
 mod recipes;
 
@@ -60,7 +60,7 @@ pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<()> {
     }
 }
 
-/// What is asked of the recipes; `--gpu` says here on which type they are to run.
+/// The filters for recipes; with `-w`, `--gpu` selects the type to run on instead.
 fn filters(args: &ListArgs) -> Filters {
     Filters {
         gpu: args.gpu.clone(),
@@ -70,7 +70,7 @@ fn filters(args: &ListArgs) -> Filters {
     }
 }
 
-/// What a recipe offers on some GPU types.
+/// What a recipe offers on one or more GPU types.
 struct Offer {
     gpus: Vec<String>,
     size: Option<String>,
@@ -120,7 +120,7 @@ fn workloads(printer: Printer, global: &Global, name: &str) -> anyhow::Result<()
         }));
     }
     printer.json(&list)?;
-    // Aliases are longer than names, and need no columns beside them.
+    // Aliases are longer than names and need no columns beside them.
     for (row, line) in table.text(&[0, 1, 2, 3, 4]).lines().enumerate() {
         printer.line(line)?;
         for (_, alias) in aliases.iter().filter(|(rows, _)| *rows == row) {
@@ -133,8 +133,8 @@ fn workloads(printer: Printer, global: &Global, name: &str) -> anyhow::Result<()
     Ok(())
 }
 
-/// What a recipe offers on each GPU type it is written for; on those that nobody named when it is for any. Types with the
-/// same offer are one. What cannot be planned here (the site has no such nodes, no image) is an error beside them.
+/// The offers of a recipe for each GPU type it is written for, or for the unnamed types if it is for any. Types with equal offers
+/// are merged. What cannot be planned (the site has no such nodes, no image) is listed as an error.
 fn offers(
     global: &Global,
     site: &SiteFile,
@@ -178,7 +178,7 @@ fn offers(
 fn launchers(printer: Printer) -> anyhow::Result<()> {
     let mut found = Vec::new();
     let mut names = BTreeSet::new();
-    // As a recipe in this folder finds them: the first of a name wins.
+    // In the order in which a recipe in this folder finds them: the first of a name wins.
     for document in launcher::all(Some(Path::new(""))) {
         let name = Path::new(&document.file).file_stem().map(ToOwned::to_owned);
         if !names.insert(name) {
@@ -211,7 +211,7 @@ fn launchers(printer: Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The values of a setting, the default first and marked.
+/// The values of a setting; the default comes first and is marked.
 fn values(setting: &launcher::Setting) -> Vec<String> {
     let default = setting.default.as_str().map_or_else(|| setting.default.to_string(), str::to_owned);
     let known = match &setting.default {
@@ -223,7 +223,7 @@ fn values(setting: &launcher::Setting) -> Vec<String> {
     std::iter::once(format!("{default}*")).chain(others).collect()
 }
 
-/// Words in lines of at most `width` characters.
+/// Wraps words into lines of at most `width` characters.
 fn wrapped(words: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {

@@ -1,4 +1,4 @@
-//! The recipes there are, all or those that filters let through: a line each, on a terminal within its width.
+//! Lists all recipes or those that pass the filters: one line each, on a terminal within its width.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -10,7 +10,7 @@ use crate::commands::printer::Printer;
 use crate::recipe::find::{self, RecipeFile};
 use crate::report::table::Table;
 
-/// What is asked of a recipe; all of it at once.
+/// Conditions on a recipe, combined with AND.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filters {
     pub(super) gpu: Option<String>,
@@ -19,20 +19,20 @@ pub(super) struct Filters {
     pub(super) source: Option<String>,
 }
 
-/// Values that are named where none matched; sources are many and long.
+/// Most values named when none matched, because sources are many and long.
 const MOST_VALUES: usize = 20;
 
-/// What a recipe is asked about: the option's name, and the recipe's values.
+/// The filterable properties of a recipe: the option's name, and the recipe's values.
 type Facts = [(&'static str, fn(&RecipeFile) -> Vec<String>); 4];
 
 const FACTS: Facts = [("--gpu", gpus), ("--model", models), ("--engine", engines), ("--source", sources)];
 
-/// GPU types a recipe is written for; none: any.
+/// GPU types that a recipe is written for; empty for any.
 fn gpus(file: &RecipeFile) -> Vec<String> {
     file.recipe.gpu.keys().cloned().collect()
 }
 
-/// Its models: its own, and those that are others on some GPU types.
+/// Its models: the main one, and different ones for some GPU types.
 fn models(file: &RecipeFile) -> Vec<String> {
     let on_gpus = file.recipe.gpu.values().map(|gpu| &gpu.model.name);
     each_once(std::iter::once(&file.recipe.model.name).chain(on_gpus))
@@ -63,7 +63,7 @@ impl Filters {
         [&self.gpu, &self.model, &self.engine, &self.source]
     }
 
-    /// Whether one of the facts is what was asked for; what was not asked for always is.
+    /// Whether one of the facts matches; always true without a condition.
     fn fits(&self, number: usize, file: &RecipeFile) -> bool {
         let (Some(Some(asked)), Some((name, of))) = (self.asked().get(number), FACTS.get(number)) else {
             return true;
@@ -79,7 +79,7 @@ impl Filters {
         (0..FACTS.len()).all(|number| self.fits(number, file))
     }
 
-    /// Why no recipe is left, and what there is.
+    /// Explains why no recipe matched, and which values exist.
     fn explain(&self, all: &[RecipeFile]) -> String {
         let asked = FACTS.iter().zip(self.asked());
         let asked = asked.filter_map(|((name, _), asked)| Some(format!("{name} {}", asked.as_ref()?)));
@@ -91,7 +91,7 @@ impl Filters {
                 continue;
             }
             alone += 1;
-            // Of a source its beginning says whose it is.
+            // The beginning of a source identifies its author.
             let short = |value: String| match *name {
                 "--source" => value.split([',', ':']).next().unwrap_or_default().to_owned(),
                 _ => value,
@@ -109,7 +109,7 @@ impl Filters {
     }
 }
 
-/// Shows the recipes that pass.
+/// Shows the matching recipes.
 pub(super) fn run(printer: Printer, filters: &Filters) -> anyhow::Result<()> {
     let (all, errors) = find::all();
     let recipes: Vec<&RecipeFile> = all.iter().filter(|file| filters.pass(file)).collect();
@@ -150,7 +150,7 @@ fn gpu_cell(file: &RecipeFile) -> String {
     if gpus.is_empty() { "any".into() } else { gpus.join(" ") }
 }
 
-/// How many figures are there to reproduce.
+/// Number of published figures to reproduce.
 fn published_cell(file: &RecipeFile) -> String {
     match file.recipe.published.len() {
         0 => "-".into(),
@@ -158,7 +158,7 @@ fn published_cell(file: &RecipeFile) -> String {
     }
 }
 
-/// A line a recipe, as long as it is: for pipes.
+/// One line per recipe, however long: for pipes.
 fn wide(recipes: &[&RecipeFile]) -> String {
     let mut table = Table::new(["NAME", "GPU", "MODEL", "ENGINE", "FIGURES", "SUMMARY"]);
     for file in recipes {
@@ -174,7 +174,7 @@ fn wide(recipes: &[&RecipeFile]) -> String {
     table.text(&[0, 1, 2, 3, 5])
 }
 
-/// For a terminal of this width: the summary below each line, wrapped. The model is mostly in the name, and always in `show`.
+/// For a terminal of this width: the summary, wrapped, below each line. The model is mostly in the name, and always in `show`.
 fn narrow(recipes: &[&RecipeFile], width: usize) -> String {
     let mut table = Table::new(["NAME", "GPU", "ENGINE"]);
     for file in recipes {

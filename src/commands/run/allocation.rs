@@ -1,4 +1,4 @@
-//! The Slurm allocation this process is in: its nodes, its GPUs, whether tokmark runs on one of them.
+//! The Slurm allocation of this process: its nodes, its GPUs, and whether tokmark runs on one of them.
 
 use anyhow::Context;
 
@@ -10,30 +10,30 @@ use crate::plan::Plan;
 use crate::planner::scale::Allocated;
 use crate::slurm::JobId;
 
-/// A variable that is set and not empty.
+/// An environment variable; `None` if it is unset or empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Id and node list of the job this process is in; Slurm sets both inside an allocation.
+/// Id and node list of this process's job; Slurm sets both inside an allocation.
 pub(crate) fn of_environment() -> Option<(String, String)> {
     Some((variable("SLURM_JOB_ID")?, variable("SLURM_JOB_NODELIST").or_else(|| variable("SLURM_NODELIST"))?))
 }
 
-/// The allocation of a job and its node list.
+/// The allocation of a job with this node list.
 pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     let job: JobId = id.parse().map_err(|error| InputError::new("$SLURM_JOB_ID", format!("{error}")))?;
     let slurm = Slurm::default();
     let nodes = slurm.hostnames(list).await.context("cannot find the nodes of this job")?;
     let restarts = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
-    // A shell of salloc is usually on the login node, which does not belong to the job.
+    // A shell of salloc usually runs on the login node, which is not part of the job.
     let host = variable("SLURMD_NODENAME").unwrap_or_else(hostname);
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let on_first = nodes.first().is_some_and(|first| short(first) == short(&host));
     Ok(Allocation { job, nodes, restarts, slurm, on_first, run: Some(std::process::id()) })
 }
 
-/// What the allocation of a job script has: as Slurm counts it, else as the script requested it.
+/// The resources of a job script's allocation: Slurm's count, else the script's request.
 pub(crate) fn of_script(allocation: &Allocation, frozen: &Plan) -> Allocated {
     let requested = || requests_gpus(frozen).then(|| frozen.gpus_on_a_node());
     Allocated { gpus_per_node: counted().or_else(requested), ..named(allocation) }
@@ -47,18 +47,18 @@ fn named(allocation: &Allocation) -> Allocated {
     }
 }
 
-/// GPUs on this node of the job; Slurm sets it in job scripts and steps.
+/// The job's GPUs on this node; Slurm sets the variable in job scripts and steps.
 fn counted() -> Option<u32> {
     variable("SLURM_GPUS_ON_NODE")?.parse().ok()
 }
 
-/// What an allocation has. In a shell of salloc only scontrol knows.
+/// The resources of an allocation. Inside a shell of salloc only scontrol knows them.
 pub(crate) async fn allocated(allocation: &Allocation, plan: &Plan) -> anyhow::Result<Allocated> {
     let gpus_per_node = match counted() {
         Some(count) => Some(count),
         None => {
             let counted = allocation.slurm.allocated_gpus(&allocation.job).await?;
-            // A count of none means nothing where the site does not request GPUs from Slurm.
+            // A count of none means nothing if the site does not request GPUs from Slurm.
             counted.or_else(|| requests_gpus(plan).then_some(0))
         }
     };

@@ -1,5 +1,5 @@
-//! `tokmark run RECIPE`: the inner path without a job of its own: processes on this machine, or, inside a Slurm allocation,
-//! steps on its nodes.
+//! `tokmark run RECIPE`: runs a recipe without submitting a job: as processes on this machine, or as steps on the nodes of a
+//! surrounding Slurm allocation.
 
 pub(super) mod allocation;
 pub(super) mod session;
@@ -27,7 +27,7 @@ pub struct RunArgs {
     /// Recipe: file, name or alias
     #[arg(required_unless_present = "file")]
     recipe: Option<String>,
-    // As `help`, because rustdoc takes the brackets for a link.
+    // Set as `help`, because rustdoc takes the brackets for a link.
     #[arg(short, long, help = "Run a suite: every [[job]] table of a file, one after the other", value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
     file: Option<PathBuf>,
     /// GPUs in all: one of the scales the recipe offers [default: its own]
@@ -49,7 +49,7 @@ pub struct RunArgs {
     pub flags: ExperimentFlags,
 }
 
-/// Runs the verb. What can be known to fail is found before the experiment directory is made.
+/// Runs the verb. Reports every foreseeable failure before creating the experiment directory.
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     if let Some(file) = &args.file {
@@ -74,10 +74,10 @@ impl RunArgs {
     }
 }
 
-/// What this machine can check before anything is made.
+/// Checks what this machine can check before anything is created.
 fn check(plan: &Plan) -> Result<(), InputErrors> {
     if !plan.forgives_weights() {
-        // The run itself warns of what may be wrong.
+        // The run itself warns about possible problems.
         weights::check::folders([plan])?;
     }
     connection::check(plan, true)?;
@@ -91,7 +91,7 @@ fn check(plan: &Plan) -> Result<(), InputErrors> {
     Ok(())
 }
 
-/// Makes the experiment's directory.
+/// Creates the experiment's directory.
 fn make(plan: &Plan, place: &Place, now: jiff::Timestamp) -> anyhow::Result<Experiment> {
     let job = place.job().map(ToString::to_string);
     let experiment = Experiment::by_time(plan, job.as_deref().unwrap_or("local"), now)
@@ -136,7 +136,7 @@ fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
     Ok((Place::Allocation(Box::new(allocation)), Some(note)))
 }
 
-/// Locates a reference that leads nowhere.
+/// Adds the location to the error of an invalid reference.
 fn located(plan: &Plan, mut error: InputError) -> InputError {
     let key = format!("deploy.env.{}", error.key.unwrap_or_default());
     match plan.origins.get(&key) {

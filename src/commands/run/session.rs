@@ -1,4 +1,4 @@
-//! What `run` and `exec` share: events to files and the terminal, signals, the session, the exit code.
+//! Shared by `run` and `exec`: events to files and terminal, signals, the session, the exit code.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::report::{PointResult, closing};
 use crate::run::{RunError, Session, Signals};
 
-/// A run that ended.
+/// An ended run.
 pub(crate) struct Conducted {
     plan: Plan,
     experiment: Experiment,
@@ -27,13 +27,13 @@ pub(crate) struct Conducted {
 }
 
 impl Conducted {
-    /// Shows the results; as JSON a list of summaries.
+    /// Shows the results; with `--json` a list of summaries.
     pub(crate) fn show(self, printer: Printer) -> anyhow::Result<()> {
         printer.json(&self.summaries())?;
         self.finish(printer)
     }
 
-    /// Shows the results of `bench`; as JSON the summary of a single point, or a list of several.
+    /// Shows the results of `bench`; with `--json` one summary for a single point, or a list of several.
     pub(crate) fn show_bench(self, printer: Printer) -> anyhow::Result<()> {
         match self.summaries()[..] {
             [only] => printer.json(only)?,
@@ -77,7 +77,7 @@ pub(crate) fn conduct(
         shown.abort();
         std::io::Result::Ok(outcome)
     })?;
-    // A check of weights that was given up may still be reading.
+    // An abandoned check of weights may still be reading.
     runtime.shutdown_background();
     let end = match outcome.failure {
         Some(failure) => Err(failure.into()),
@@ -108,7 +108,7 @@ fn started(place: &Place) -> Event {
     }
 }
 
-/// Every event to `bench.log`, those about servers to `workers_start.log`, and to the display.
+/// Sends every event to `bench.log` and to the display, and those about servers to `workers_start.log`.
 fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listener> {
     let bench = files::append(&experiment.server_logs().join("bench.log"))?;
     let start = files::append(&experiment.server_logs().join("workers_start.log"))?;

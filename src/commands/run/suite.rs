@@ -1,5 +1,5 @@
-//! `tokmark run --file SUITE`: its recipes here, one after the other. One that fails is a row of the table; an interruption
-//! ends all.
+//! `tokmark run --file SUITE`: runs its recipes one after the other. A failed one becomes a row of the table; an interruption
+//! ends the suite.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::plan::choices::Choices;
 use crate::run::Signals;
 use crate::workload::{Job, file};
 
-/// An experiment that has its directory and its place, and has not begun.
+/// An experiment that has its directory and place, and has not started.
 struct Next {
     job: Job,
     place: Place,
     experiment: Experiment,
 }
 
-/// Runs a suite. What can be known to fail is found before the first directory is made.
+/// Runs a suite. Reports every foreseeable failure before creating the first directory.
 pub(super) fn run(
     printer: Printer,
     global: &Global,
@@ -63,7 +63,7 @@ pub(super) fn run(
     let all = nexts.len();
     let mut ends = Vec::new();
     for (number, next) in (1..).zip(nexts) {
-        // A session obeys the signals of its own time; the others arrived between two.
+        // A session handles the signals that arrive during it; these arrived between two sessions.
         stopped |=
             runtime.block_on(async { timeout(Duration::from_millis(1), signals.next()).await.is_ok() });
         if stopped {
@@ -87,7 +87,7 @@ pub(super) fn run(
     suite::conclude_here(printer, &suite, &ends)
 }
 
-/// Makes every directory, so that `jobs` shows what is still to come.
+/// Creates every directory, so that `jobs` shows what is still to come.
 fn prepare(placed: Vec<(Job, Place)>) -> anyhow::Result<Vec<Next>> {
     let now = jiff::Timestamp::now();
     let make = |(job, place): (Job, Place)| {
@@ -97,7 +97,7 @@ fn prepare(placed: Vec<(Job, Place)>) -> anyhow::Result<Vec<Next>> {
     placed.into_iter().map(make).collect()
 }
 
-/// The end of an experiment that a stopped suite did not reach: interrupted, even if its directory cannot record it any more.
+/// The end of an experiment that a stopped suite did not reach: interrupted, even if its directory can no longer record it.
 fn leave_out(experiment: &Experiment) -> anyhow::Error {
     let mut message = "not run: the suite was interrupted before".to_owned();
     match EventLog::open(experiment.dir(), Box::new(|_| {})) {

@@ -1,4 +1,4 @@
-//! The options of `submit`, and the orders they make.
+//! The options of `submit`, and the orders they form.
 
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub struct SubmitArgs {
     /// Print the job as JSON; several as a list
     #[arg(long)]
     pub(super) json: bool,
-    // Last: their headings hold for everything after them.
+    // Last, because their headings apply to everything after them.
     #[command(flatten)]
     order: OrderArgs,
     #[command(flatten)]
@@ -75,7 +75,7 @@ struct OrderArgs {
     /// Submit each job this many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    // As `help`, because rustdoc takes the brackets for a link.
+    // Set as `help`, because rustdoc takes the brackets for a link.
     #[arg(
         help = "Submit a suite: a file of [[job]] tables",
         short, long, value_name = "FILE",
@@ -122,14 +122,14 @@ impl SubmitArgs {
         options::argv(&named, &args.slurm_args).map_err(InputErrors)
     }
 
-    /// `--env`, taken apart.
+    /// `--env`, parsed.
     pub(super) fn env(&self) -> Result<Vec<(String, String)>, InputErrors> {
         let mut errors = Vec::new();
         let mut pairs: Vec<(String, String)> = Vec::new();
         for text in &self.env {
             match text.split_once('=') {
                 Some((name, value)) => pairs.push((name.to_owned(), value.to_owned())),
-                // Not the text itself: it may be a secret.
+                // Not the text itself, because it may be a secret.
                 None => errors.push(InputError::new("--env", "no `=`").expected("--env NAME=VALUE")),
             }
         }
@@ -137,7 +137,7 @@ impl SubmitArgs {
         Ok(pairs)
     }
 
-    /// Whether more than one job may come of it, so that JSON is a list.
+    /// Whether several jobs may result, so that JSON is a list.
     pub(super) fn is_list(&self) -> bool {
         let order = &self.order;
         order.file.is_some()
@@ -146,7 +146,7 @@ impl SubmitArgs {
             || [order.workload.len(), order.dtype.len(), order.scale.len()].iter().any(|count| *count > 1)
     }
 
-    /// The orders, and the suite when a file holds them.
+    /// The orders, and the suite if they come from a file.
     pub(super) fn orders(&self) -> Result<(Option<SuiteFile>, Vec<Order>), InputErrors> {
         let args = &self.order;
         if let Some(path) = &args.file {

@@ -1,5 +1,5 @@
-//! `tokmark submit RECIPE`, or the llmb way `submit -w WORKLOAD -s SIZE --dtype D --scale N`: everything is planned and
-//! rendered, then each job goes to sbatch; with `--wait`, the results.
+//! `tokmark submit RECIPE`, or in llmb's syntax `submit -w WORKLOAD -s SIZE --dtype D --scale N`: plans and renders everything,
+//! then passes each job to sbatch; with `--wait`, shows the results.
 
 mod args;
 mod preview;
@@ -21,13 +21,13 @@ use crate::{prompts, weights};
 pub use args::SubmitArgs;
 use submission::Submission;
 
-/// A job, ready for sbatch.
+/// A job ready for sbatch.
 struct Ready {
     job: Job,
     script: String,
 }
 
-/// Runs the verb. Nothing is submitted before everything was planned, checked and rendered.
+/// Runs the verb. Submits nothing before everything is planned, checked and rendered.
 pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     let printer = Printer::new(global, args.json);
     let options = args.sbatch()?;
@@ -59,7 +59,7 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
     runtime.block_on(submission.submit(printer))
 }
 
-/// Plans every order; all errors of all of them at once.
+/// Plans every order; returns all errors of all orders at once.
 pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
     let site = SiteFile::load(global.site.as_deref())?;
     workload::tasks(orders, &find::all(), base, &|file: &RecipeFile, chosen| {
@@ -69,7 +69,7 @@ pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<
     })
 }
 
-/// The jobs of tasks, after a warning of each remark about them.
+/// The jobs of tasks; prints each remark about them as a warning.
 pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
     for task in &tasks {
         task.remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}")));
@@ -78,7 +78,7 @@ pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
     workload::jobs(tasks)
 }
 
-/// What this machine can check before the jobs run.
+/// Checks what this machine can check before the jobs run.
 fn check(printer: Printer, args: &SubmitArgs, tasks: &[Task], options: &[String]) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     for Task { plan, .. } in tasks {

@@ -1,4 +1,4 @@
-//! `submit --dry-run`: each script, each call, and what the environment changed in them.
+//! `submit --dry-run`: shows each script, each sbatch call, and what the environment changed in them.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::recipe::Origin;
 use crate::slurm::sbatch;
 
-/// Shows everything; several scripts each under a line that names the job.
+/// Shows everything; with several scripts, each below a line that names its job.
 pub(super) fn show(
     printer: Printer,
     ready: &[Ready],
@@ -42,7 +42,7 @@ pub(super) fn show(
     Ok(())
 }
 
-/// Values and directives that came from environment variables, each with its variable.
+/// Values and directives set by environment variables, each with its variable.
 pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
     let values = plan.origins.iter().filter(|(_, origin)| matches!(origin, Origin::Variable { .. }));
     let recipe = serde_json::to_value(&plan.recipe).unwrap_or_default();

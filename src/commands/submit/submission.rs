@@ -1,4 +1,4 @@
-//! The jobs of one submission: to sbatch one after the other, and with `--wait` to their end.
+//! Submits the jobs one after the other; with `--wait`, waits for their end.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::slurm::JobId;
 use crate::workload::Job;
 use crate::workload::file::SuiteFile;
 
-/// What is submitted, and how.
+/// The jobs to submit, and the options.
 pub(super) struct Submission<'a> {
     pub(super) args: &'a SubmitArgs,
     pub(super) ready: &'a [Ready],
@@ -68,8 +68,8 @@ impl Submission<'_> {
         format!("{} of {} jobs are submitted: {}{suite}", jobs.len(), self.ready.len(), ids(jobs).join(", "))
     }
 
-    /// Keeps which experiments the jobs of a suite became. They are in the queue, whatever becomes of this. Those that did not
-    /// get there belong to it too: without them it would seem to be complete.
+    /// Records which experiments the jobs of a suite became. A failure only warns, because the jobs are queued. Jobs that sbatch
+    /// rejected are recorded too; without them the suite would seem complete.
     fn keep_suite(&self, printer: Printer, jobs: &[history::Job]) -> Option<Suite> {
         let ordered: Vec<&Job> = self.ready.iter().map(|ready| &ready.job).collect();
         let place = |job: &history::Job| (job.id.as_ref().map(ToString::to_string), job.dir.clone());
@@ -116,7 +116,7 @@ fn ids(jobs: &[history::Job]) -> Vec<&str> {
     jobs.iter().filter_map(|job| job.id.as_ref()).map(JobId::as_str).collect()
 }
 
-/// What to do about jobs that this process no longer waits for.
+/// Advice about jobs that this process no longer waits for.
 fn still_running(jobs: &[history::Job]) -> String {
     match ids(jobs).as_slice() {
         [job] => format!("job {job} goes on: tokmark jobs wait {job} | tokmark jobs cancel {job}"),
@@ -151,7 +151,7 @@ fn further(
     if args.wait { Ok(()) } else { printer.hint(next) }
 }
 
-/// `submitted job 3`, and with several of them what it is.
+/// `submitted job 3`, with a description if there are several.
 fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
     if all == 1 {
         format!("submitted job {id}")
@@ -160,7 +160,7 @@ fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
     }
 }
 
-/// Hands the script to sbatch and creates the experiment's skeleton. The job may have done so already.
+/// Passes the script to sbatch and creates the experiment's skeleton, which the job may already have created.
 async fn submit(
     printer: Printer,
     slurm: &Slurm,
@@ -176,7 +176,7 @@ async fn submit(
     let submitted = slurm.submit(&path, options).await;
     fs_err::remove_file(&path)?;
     if submitted.is_err() && is_new {
-        // Fails when another process uses it by now.
+        // Fails if another process already uses it.
         let _ = std::fs::remove_dir(folder);
     }
     let job = submitted?;
@@ -187,7 +187,7 @@ async fn submit(
         experiment.link_output(job.as_str());
         Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
     };
-    // The job is in the queue: from here on nothing may look as if it were not.
+    // The job is queued: from here on no error may suggest otherwise.
     if let Err(error) = skeleton() {
         printer.error(format!(
             "warning: job {job} is submitted, its directory will be made by the job itself: {error}"
