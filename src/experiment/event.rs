@@ -40,10 +40,7 @@ pub enum Event {
         remarks: Vec<String>,
     },
     /// The weights folder cannot be checked from this machine.
-    WeightsSkipped {
-        folder: String,
-        reason: String,
-    },
+    WeightsSkipped { folder: String, reason: String },
     /// A container image is imported from its registry.
     ImageImporting {
         image: String,

@@ -426,7 +426,7 @@ fn inputs_are_written_as_aiperf_writes_them() {
 }
 
 #[test]
-fn a_run_that_failed_throughout_still_says_why() {
+fn a_run_without_a_success_still_exports_why() {
     let capture = Capture::read("vllm-unknown-model", Clock::Us);
     let json = capture.exported_json();
     assert_eq!(json["error_summary"][0]["count"], 3);

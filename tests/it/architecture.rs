@@ -234,7 +234,7 @@ fn every_arrow_is_in_the_table() {
 }
 
 #[test]
-fn the_table_holds_no_arrow_nobody_uses() {
+fn the_table_has_no_unused_arrow() {
     let map = Map::read();
     let sources = sources();
     let mut unused = Vec::new();
@@ -280,7 +280,7 @@ fn the_tables_are_read() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     for source in sources() {
         let first = source.lines.first().cloned().unwrap_or_default();
         assert!(first.starts_with("//! ") && first.len() > 12, "src/{}: {first:?}", source.path);

@@ -67,7 +67,7 @@ fn broken_toml() {
 }
 
 #[test]
-fn a_file_that_is_no_text() {
+fn a_file_that_is_not_text() {
     let house = House::new();
     std::fs::write(house.path().join("r.toml"), [0xff, 0xfe, 0x00]).unwrap();
     says!(house.fails(["run", "./r.toml"]),
@@ -272,7 +272,7 @@ fn weights_that_are_not_where_a_mount_takes_them_from() {
 }
 
 #[test]
-fn weights_that_are_not_where_the_site_says() {
+fn weights_missing_at_the_path_of_the_site() {
     let house = House::new();
     house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"));
     house.file("site.toml", "schema = 1\n\n[models]\nm = \"/no/such/weights\"\n");
@@ -783,7 +783,7 @@ For more information, try '--help'."
 }
 
 #[test]
-fn a_bench_that_cannot_reach_its_server_as_told() {
+fn bench_connection_options_that_do_not_fit() {
     let house = House::new();
     let bench = |more: &[&str]| house.fails(["bench", "--model", "m"].iter().chain(more));
     says!(
@@ -842,7 +842,7 @@ For more information, try '--help'."
 }
 
 #[test]
-fn a_connection_that_cannot_be_made_as_told() {
+fn connection_options_that_do_not_fit() {
     let attach = |url: &str, connection: &str, load: &str| {
         run(
             &format!(
@@ -938,7 +938,7 @@ fn bench_writes_into_no_used_folder() {
 }
 
 #[test]
-fn bench_of_nobody() {
+fn bench_without_a_server() {
     let house = House::new();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", holder.local_addr().unwrap());
@@ -948,7 +948,7 @@ fn bench_of_nobody() {
 }
 
 #[test]
-fn without_slurm_submit_says_so_and_names_run() {
+fn submit_without_slurm_names_run() {
     let house = House::new();
     let empty = house.path().join("home").display().to_string();
     let end = house.run_with(["submit", "quickstart"], &[("PATH", &empty)]).fails(3);
@@ -985,7 +985,7 @@ fn exec_outside_of_a_job() {
 }
 
 #[test]
-fn jobs_of_nobody() {
+fn jobs_without_experiments() {
     says!(
         House::new().fails(["jobs", "show", "17"]),
         "error: 17: no such job or experiment in HOUSE/experiments

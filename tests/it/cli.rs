@@ -222,7 +222,7 @@ fn the_version_names_the_commit() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let house = House::new();
     let mut command = house.tokmark(["schema", "recipe"]);
     command.stdout(std::process::Stdio::piped());

@@ -87,7 +87,7 @@ fn records_and_summary_alone_are_enough_and_a_torn_line_is_marked() {
 }
 
 #[test]
-fn what_is_no_experiment_is_bad_usage() {
+fn a_directory_without_experiment_is_bad_usage() {
     let house = House::new();
     std::fs::create_dir(house.path().join("empty")).unwrap();
     let end = house.run(["export", "empty", "--as", "vllm"]).fails(2);

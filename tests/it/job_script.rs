@@ -51,7 +51,7 @@ fn the_binary_is_that_of_the_node_the_job_runs_on() {
 }
 
 #[test]
-fn a_binary_that_does_not_run_there_is_passed_over() {
+fn a_binary_that_does_not_run_on_the_node_is_skipped() {
     let house = House::new();
     // What the kernel makes of another architecture's: not started at all.
     let broken = program(&house, "of arm", "exit 126\n");
@@ -61,7 +61,7 @@ fn a_binary_that_does_not_run_there_is_passed_over() {
 }
 
 #[test]
-fn no_binary_for_the_architecture_says_what_to_set() {
+fn without_a_binary_for_the_architecture_the_job_names_the_key() {
     let house = House::new();
     let x86 = tokmark(&house, "of x86");
     let output = job(&house, &format!("[binary]\nx86_64 = {x86:?}\n"), "aarch64");

@@ -164,7 +164,7 @@ fn a_knob_overruled_by_an_option_is_reported() {
 }
 
 #[test]
-fn nonsense_names_the_variable_and_says_that_it_is_the_jobs() {
+fn a_bad_value_names_the_variable_of_the_job() {
     let house = house();
     let frozen = rendered(&house, &[], &[]);
     for (name, value, said) in [
@@ -194,7 +194,7 @@ fn relative_paths_start_at_the_folder_of_the_recipe() {
 }
 
 #[test]
-fn a_job_that_is_too_small_is_told_the_arithmetic() {
+fn a_job_that_is_too_small_prints_the_arithmetic() {
     let house = House::new();
     let gpus = RECIPE.replace("launcher = \"sim\"", "launcher = \"vllm\"");
     house.recipe(&gpus);

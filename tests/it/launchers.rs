@@ -158,7 +158,7 @@ fn recipe(case: &Case) -> String {
 }
 
 #[test]
-fn every_launcher_and_topology_starts_what_its_snapshot_says() {
+fn every_launcher_and_topology_matches_its_snapshot() {
     let house = House::new();
     house.file(
         "site.toml",

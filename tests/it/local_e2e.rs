@@ -477,7 +477,7 @@ fn json_is_alone_on_stdout() {
 }
 
 #[test]
-fn quiet_says_results_and_verbose_says_events() {
+fn quiet_prints_results_and_verbose_prints_events() {
     let house = House::new();
     recipe(&house, "", FAST, "requests = 10");
     let quiet = house.run(["run", "./r.toml", "-q"]).succeeds();

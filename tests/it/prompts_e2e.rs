@@ -67,7 +67,7 @@ fn prompts_are_shown_counted_and_saved() {
 }
 
 #[test]
-fn a_bench_draws_a_salt_and_says_it() {
+fn bench_draws_a_salt_and_prints_it() {
     let house = House::new();
     let sim = house.sim(&[]);
     let bench = |out: &str, more: &[&str]| {

@@ -213,7 +213,7 @@ fn snapshot(name: &str, text: &str) {
 }
 
 #[test]
-fn every_recipe_says_where_it_is_from_and_what_was_published() {
+fn every_recipe_states_its_source_and_published_figures() {
     for document in find::embedded() {
         let recipe: tokmark::internals::recipe::Recipe = document.parse().unwrap();
         let file = &document.file;

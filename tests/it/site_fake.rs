@@ -137,7 +137,7 @@ fn init_where_slurm_knows_no_gpus() {
 }
 
 #[test]
-fn init_says_what_it_could_not_know_and_takes_flags() {
+fn init_names_what_it_could_not_find_and_takes_flags() {
     let nodes = "n1|small|up|idle|1:00|8|1|gpu:h100:8|x\nn1|big|up|idle|1:00|8|1|gpu:h100:8|x\nn2|big|up|idle|1:00|8|1|gpu:h100:8|x\n";
     let lab = Lab::new(nodes).accounts("b||normal|\na||normal|\n", "", "none");
     let end = lab.run(&["init", "--print"]).succeeds();
@@ -186,7 +186,7 @@ fn a_partition_without_access_is_not_proposed() {
 }
 
 #[test]
-fn init_never_replaces_a_file_unasked() {
+fn init_replaces_a_file_only_with_force() {
     let lab = Lab::new(TWO_TYPES);
     let end = lab.run(&["init"]).succeeds();
     assert_eq!(

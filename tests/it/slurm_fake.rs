@@ -34,7 +34,7 @@ async fn submit_finds_the_id_among_banners() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_to_change() {
+async fn a_refusal_prints_what_to_change() {
     let fake = FakeSlurm::new();
     fake.write("sbatch.stderr", "sbatch: error: invalid partition specified: nope\n");
     fake.write("sbatch.rc", "1");
@@ -93,7 +93,7 @@ async fn an_unknown_state_is_kept() {
 }
 
 #[tokio::test]
-async fn a_job_nobody_shows_yet_is_absent() {
+async fn a_job_that_slurm_does_not_show_yet_is_absent() {
     let fake = FakeSlurm::new();
     fake.job("1", &[("state", "PENDING")]);
     fake.write("squeue.hide", "1\n");
@@ -159,7 +159,7 @@ async fn wait_reports_each_change_once_and_bears_failures() {
 }
 
 #[tokio::test]
-async fn wait_gives_up_on_a_job_that_nobody_knows() {
+async fn wait_gives_up_on_an_unknown_job() {
     let fake = FakeSlurm::new();
     let error = slurm(&fake).wait(&ids(&["9"])[0], TICK, |_| {}).await.unwrap_err();
     assert!(matches!(&error, SlurmError::Unseen { id } if id.as_str() == "9"), "{error}");

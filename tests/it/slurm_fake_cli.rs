@@ -138,7 +138,7 @@ fn a_wait_follows_the_job_through_its_states() {
 }
 
 #[test]
-fn an_interrupted_wait_leaves_the_job_and_says_so() {
+fn an_interrupted_wait_leaves_the_job_running_with_a_message() {
     use std::io::{BufRead, BufReader, Read};
     let desk = Desk::new();
     let mut submit = desk.command(&["submit", "tiny.toml", "--wait"]);
@@ -214,7 +214,7 @@ fn nothing_is_submitted_when_one_of_several_jobs_is_wrong() {
 }
 
 #[test]
-fn a_refusal_half_way_says_what_is_in_the_queue() {
+fn a_refusal_half_way_lists_what_is_in_the_queue() {
     let desk = Desk::new();
     // The fake cluster has one node.
     std::fs::write(

@@ -219,7 +219,7 @@ fn an_interrupted_suite_writes_its_table_without_a_lost_directory() {
 }
 
 #[test]
-fn verify_says_which_experiments_of_a_suite_are_missing() {
+fn verify_names_the_missing_experiments_of_a_suite() {
     let house = House::new();
     recipe(&house, "good", "", "requests = 4");
     house.file("suite.toml", "[[job]]\nrecipe = \"good.toml\"\nset = { \"load.isl\" = [8, 9] }\n");

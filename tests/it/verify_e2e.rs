@@ -174,7 +174,7 @@ fn figures_of_another_recipe_and_none_at_all() {
 }
 
 #[test]
-fn what_is_no_experiment() {
+fn not_an_experiment() {
     let house = House::new();
     let message = house.fails(["verify"]);
     assert!(
@@ -200,7 +200,7 @@ fn a_figure_that_cannot_be_is_found_before_anything_runs() {
 }
 
 #[test]
-fn show_says_what_a_figure_was_measured_with() {
+fn show_prints_the_conditions_of_a_published_figure() {
     let house = House::new();
     let more = "isl = 8\nosl = 6\nconcurrency = 2\nstreaming = true\ngpus = 4\noffline = true\ntolerance = \"5%\"\nnote = \"by hand\"\n";
     house.file("r.toml", &recipe(&format!("{}{more}", figure())));

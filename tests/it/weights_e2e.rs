@@ -46,7 +46,7 @@ fn told(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn whole_weights_are_told_before_servers_start() {
+fn complete_weights_are_reported_before_servers_start() {
     let house = house("");
     run(&house, &[]).succeeds();
     let bytes: u64 = SHARDS
@@ -82,7 +82,7 @@ fn a_truncated_shard_ends_it_before_any_server() {
 }
 
 #[test]
-fn what_is_forgiven_is_told_in_the_log() {
+fn a_skipped_check_is_logged() {
     let house = house("weights_gib = 1");
     assert!(
         house.fails([&["run"], &ARGS[..]].concat()).contains("in 2 shards, and model.weights_gib says 1 GiB")
@@ -133,7 +133,7 @@ fn rows_of_weights(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn nobody_looks_for_weights_that_the_engine_makes_up() {
+fn dummy_weights_are_not_checked() {
     let house = house("path = \"/no/such/m\"\n[deploy.engine]\nload_format = \"dummy\"");
     for verb in [&["check"][..], &["submit", "--dry-run"]] {
         house.run([verb, &ARGS[..]].concat()).succeeds();

@@ -64,7 +64,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 /// 6,020 µs and ITL = 4,020 µs.
 #[test]
 #[ignore = "a measurement: needs a quiet machine"]
-fn a_client_measures_what_the_model_says() {
+fn a_client_measures_what_the_model_predicts() {
     let server = Server::start(&["--profile", "quick"]);
     let (mut ttfts, mut itls, mut offs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..20 {

@@ -78,7 +78,7 @@ fn a_process_that_ignores_term_is_killed_after_the_grace() {
 }
 
 #[test]
-fn a_server_that_crashes_fails_the_job_and_the_wait_says_why() {
+fn a_crashed_server_fails_the_job_and_submit_wait_prints_why() {
     let Some(lab) = Lab::new() else { return };
     let text = TINY.replace("profile = \"quick\"", "profile = \"quick\"\ncrash_after = 3");
     let recipe = lab.write("crash.toml", &text);
@@ -97,7 +97,7 @@ fn a_server_that_crashes_fails_the_job_and_the_wait_says_why() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_named() {
+fn a_missing_program_is_named() {
     let Some(lab) = Lab::new() else { return };
     lab.write("launchers/pair.toml", &launcher("").replace("\"sh\", \"-c\"", "\"no-such-program\", \"-c\""));
     let recipe = lab.write("pair.toml", &pair("1s").replace("osl = 4", "osl = 15000"));
@@ -106,7 +106,7 @@ fn a_program_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_site_setup_that_fails_is_told_by_the_job_output() {
+fn a_failing_site_setup_shows_in_the_job_output() {
     let Some(lab) = Lab::new() else { return };
     let recipe = lab.write("tiny.toml", TINY);
     let site = lab.write("s.toml", "schema = 1\n[slurm]\nsetup = [\"echo no such module >&2; false\"]\n");

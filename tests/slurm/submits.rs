@@ -161,7 +161,7 @@ fn a_dry_run_submits_and_writes_nothing() {
 }
 
 #[test]
-fn a_refused_job_says_what_to_change_and_leaves_nothing() {
+fn a_refused_job_prints_what_to_change_and_leaves_nothing() {
     let Some(lab) = Lab::new() else { return };
     let recipe = lab.write("tiny.toml", TINY);
     let site = lab.write("wrong.toml", "schema = 1\n[slurm]\npartition = \"nope\"\n");

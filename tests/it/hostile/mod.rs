@@ -197,7 +197,7 @@ fn a_refusal_before_the_request_has_ended_ends_the_request() {
 }
 
 #[test]
-fn nobody_listens() {
+fn no_listener() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -208,7 +208,7 @@ fn nobody_listens() {
 }
 
 #[test]
-fn nobody_accepts() {
+fn no_accept() {
     // A queue of one that is full: the kernel drops every further SYN.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _in_it = runtime.enter();
