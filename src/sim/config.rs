@@ -2,24 +2,18 @@
 
 use super::engine::EngineConfig;
 use super::faults::Faults;
-use super::profile::{Profile, ProfileError};
+use super::profile::Profile;
 
 /// Values that override the profile. Field names are flag names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
-    /// Served model name.
     pub model: Option<String>,
-    /// Tensor-parallel size.
     pub tp: Option<u32>,
-    /// Sequences that run at once.
     pub max_num_seqs: Option<u32>,
-    /// Tokens computed in one step.
     pub max_num_batched_tokens: Option<u32>,
     /// Prompt and answer together, tokens.
     pub max_model_len: Option<u32>,
-    /// KV blocks, for any tensor-parallel size.
     pub num_gpu_blocks: Option<u32>,
-    /// Tokens per KV block.
     pub block_size: Option<u32>,
     /// Speed-up over the profile.
     pub speed: Option<f64>,
@@ -30,9 +24,7 @@ pub struct Overrides {
 pub struct SimConfig {
     /// Name or path of the profile, for people.
     pub profile: String,
-    /// Served model name.
     pub model: String,
-    /// Address to listen on.
     pub host: String,
     /// Port, 0 for any free one.
     pub port: u16,
@@ -44,29 +36,24 @@ pub struct SimConfig {
     pub mean_output_tokens: u32,
     /// Scheduler limits and costs, speed and tensor-parallel size applied.
     pub engine: EngineConfig,
-    /// Faults on purpose.
     pub faults: Faults,
 }
 
 /// An invalid value, or an unknown profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag with a bad value.
     #[error("{flag}: found {found}, expected {expected}")]
     Value {
-        /// The flag.
         flag: &'static str,
-        /// Its value.
         found: String,
-        /// The valid values.
         expected: String,
     },
-    /// An unknown profile.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
+    /// The file of a profile cannot be read, or is none.
+    #[error("--profile{0}")]
+    Profile(String),
 }
 
-fn bad(flag: &'static str, found: impl ToString, expected: impl Into<String>) -> ConfigError {
+pub(super) fn bad(flag: &'static str, found: impl ToString, expected: impl Into<String>) -> ConfigError {
     ConfigError::Value { flag, found: found.to_string(), expected: expected.into() }
 }
 

@@ -9,9 +9,7 @@ const MAX_STEP_US: f64 = 86_400e6;
 /// A step-time model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepCost {
-    /// Linear, with constants.
     Linear(LinearCost),
-    /// Derived from data of a GPU and a model.
     Roofline(Box<Roofline>),
 }
 

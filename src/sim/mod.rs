@@ -1,16 +1,13 @@
 //! The simulated engine: an OpenAI-compatible server whose timing comes from a model of continuous batching.
 //!
-//! `profile` (data) → `constants`, `derive` → `config` (checked) → `engine` + `cost`, `roofline` (pure, virtual time) →
-//! `server` (HTTP, real time).
+//! `profile` (data) → `config` (checked) → `engine` + `cost`, `roofline` (pure, virtual time) → `server` (HTTP, real time).
 //! All answers are marked as simulated: the header `x-tokmark-simulated`, `"simulated": true` in `/v1/models`,
 //! `system_fingerprint`.
 
 mod answer;
 mod api_error;
 pub mod config;
-pub mod constants;
 pub mod cost;
-pub mod derive;
 mod driver;
 pub mod engine;
 pub mod faults;

@@ -6,6 +6,7 @@ use crate::sim::step::StepLoad;
 #[test]
 fn every_embedded_profile_is_sound() {
     let profiles = Profile::embedded().expect("parses");
+    check_numbers(&toml::from_str(EMBEDDED).expect("parses"), "").expect("every number is in its range");
     assert_eq!(profiles.keys().collect::<Vec<_>>(), ["a10g", "b200", "gb200", "h100", "h200", "quick"]);
     for (name, profile) in profiles {
         let engine = profile.engine(profile.default_tp);
@@ -127,7 +128,9 @@ tflops = { bf16 = 121, fp8 = 242, mxfp4 = 121, nvfp4 = 121 }
             "gpu: found \"l5\", expected one of a10g, b200, gb200, h100, h200, l4, or a table",
         ),
         ("model = \"gpt-oss-20b\"", "model = \"m\"", "model: found \"m\", expected one of deepseek-r1,"),
-        ("bandwidth_gb_s = 300", "bandwidth_gb_s = 0", "bandwidth_gb_s: found 0, expected above 0"),
+        ("bandwidth_gb_s = 300", "bandwidth_gb_s = 0", "gpus.l4.bandwidth_gb_s: found 0, expected above 0"),
+        ("fp8 = 242", "fp8 = -1", "gpus.l4.tflops.fp8: found -1, expected above 0"),
+        ("bf16 = 121, ", "", "tflops: found no bf16"),
         (
             "memory_utilization = 0.9",
             "memory_utilization = 90",

@@ -1,29 +1,35 @@
-//! The formula by hand, with figures that make it easy: 1,000 bytes and 1,000 operations in a µs.
+//! The formula by hand, with figures that make it easy: 1,000 bytes and 10,000 operations in a µs.
 
 use super::*;
 
-fn matrices(params: f64, bytes: f64) -> Matrices {
-    Matrices { params, bytes, flops_per_us: 1000.0 }
+/// A model of nothing but what a test puts in.
+fn model() -> Model {
+    Model {
+        name: String::new(),
+        layers: 0,
+        sliding_window: 0,
+        attention_width: 0,
+        kv_values_per_layer: 0,
+        dense_params: 0,
+        dense_format: Format::Bf16,
+        head_params: 0,
+        experts: 0,
+        experts_per_token: 0,
+        expert_layers: 0,
+        expert_params: 0,
+        expert_format: Format::Bf16,
+    }
 }
 
-/// Nothing but what a test puts in.
-fn bare() -> Roofline {
-    Roofline {
-        overhead_us: 0.0,
-        overhead_us_per_seq: 0.0,
-        bytes_per_us: 1000.0,
-        dense: matrices(0.0, 0.0),
-        head: matrices(0.0, 0.0),
-        experts: None,
-        attention: Attention {
-            full_layers: 0.0,
-            window_layers: 0.0,
-            kv_bytes: 0.0,
-            width: 0.0,
-            flops_per_us: 1000.0,
-        },
-        speed: 1.0,
-    }
+fn on_one_gpu(model: Model) -> Roofline {
+    let tflops = BTreeMap::from([(Format::Bf16, 0.01 / PEAK_REACHED)]);
+    let gpu = Gpu { memory_gib: 1.0, bandwidth_gb_s: 1.0 / BANDWIDTH_REACHED, tflops };
+    Roofline { gpu, model, tp: 1, speed: 1.0 }
+}
+
+/// Duration of a step without its overhead.
+fn us(line: &Roofline, load: StepLoad) -> f64 {
+    line.us(&load) - OVERHEAD_US - OVERHEAD_US_PER_SEQ * f64::from(load.seqs)
 }
 
 fn near(found: f64, expected: f64) {
@@ -32,20 +38,33 @@ fn near(found: f64, expected: f64) {
 
 #[test]
 fn matrices_take_the_longer_of_bytes_and_operations() {
-    // 50,000 bytes: 50 µs. 1,000 parameters: 2 µs a token. They cross at 25 tokens.
-    let line = Roofline { dense: matrices(1000.0, 50_000.0), ..bare() };
-    for (prefill_tokens, decode_tokens, us) in [(0, 1, 50.0), (20, 5, 50.0), (0, 26, 52.0), (100, 0, 200.0)] {
-        near(line.us(&StepLoad { prefill_tokens, decode_tokens, ..StepLoad::default() }), us);
+    // 100,000 parameters of 2 bytes: 200 µs. 20 µs a token. They cross at 10 tokens.
+    let mut line = on_one_gpu(Model { dense_params: 100_000, ..model() });
+    for (prefill_tokens, decode_tokens, expected) in
+        [(0, 1, 200.0), (8, 2, 200.0), (0, 11, 220.0), (100, 0, 2000.0)]
+    {
+        near(us(&line, StepLoad { prefill_tokens, decode_tokens, ..StepLoad::default() }), expected);
     }
-    near(Roofline { speed: 4.0, ..line }.us(&StepLoad { decode_tokens: 100, ..StepLoad::default() }), 50.0);
+    line.speed = 4.0;
+    near(line.us(&StepLoad { decode_tokens: 100, ..StepLoad::default() }), (1500.0 + 2000.0) / 4.0);
+}
+
+#[test]
+fn a_format_without_a_rate_is_multiplied_as_bf16() {
+    // Half of the bytes, 100 µs; the same 20 µs a token, or 10 with a rate of its own.
+    let mut line = on_one_gpu(Model { dense_params: 100_000, dense_format: Format::Fp8, ..model() });
+    for (decode_tokens, expected) in [(1, 100.0), (10, 200.0)] {
+        near(us(&line, StepLoad { decode_tokens, ..StepLoad::default() }), expected);
+    }
+    line.gpu.tflops.insert(Format::Fp8, 0.02 / PEAK_REACHED);
+    near(us(&line, StepLoad { decode_tokens: 20, ..StepLoad::default() }), 200.0);
 }
 
 #[test]
 fn the_head_counts_sequences_and_the_overhead_both() {
-    // 100 + 3 × 7 of overhead, 3 × 2 µs of head: prompt tokens have no part in either.
-    let head = matrices(1000.0, 0.0);
-    let line = Roofline { head, overhead_us: 100.0, overhead_us_per_seq: 7.0, ..bare() };
-    near(line.us(&StepLoad { seqs: 3, prefill_tokens: 5000, ..StepLoad::default() }), 127.0);
+    // 1,500 + 30 × 10 µs of overhead, 30 × 20 µs of head: prompt tokens have no part in either.
+    let line = on_one_gpu(Model { head_params: 100_000, ..model() });
+    near(line.us(&StepLoad { seqs: 30, prefill_tokens: 5000, ..StepLoad::default() }), 2400.0);
 }
 
 #[test]
@@ -64,27 +83,36 @@ fn the_smallest_tile_that_holds_the_mean_is_used_and_padded() {
 
 #[test]
 fn each_expert_is_read_once_and_multiplied_in_whole_tiles() {
-    // 2 layers of 4 experts, one a token, 800 bytes = 0.8 µs each. 1 token touches 1: 2 × 0.8. 2 tokens touch 4 × (1 − 9/16)
-    // = 1.75: 2 × 1.4. By operations both are less: 2 × 5 parameters × at most 4 × 16 rows / 1000.
-    let experts = |one| Experts { layers: 2.0, count: 4.0, per_token: 1.0, one };
-    let line = Roofline { experts: Some(experts(matrices(5.0, 800.0))), ..bare() };
-    near(line.us(&StepLoad { decode_tokens: 1, ..StepLoad::default() }), 1.6);
-    near(line.us(&StepLoad { prefill_tokens: 1, decode_tokens: 1, ..StepLoad::default() }), 2.8);
-    // Many tokens: 700 rows an expert, in 6 tiles of 128: 2 layers × 2 × 500 parameters × 4 × 768 rows / 1000.
-    let line = Roofline { experts: Some(experts(matrices(500.0, 0.0))), ..bare() };
-    near(line.us(&StepLoad { prefill_tokens: 2800, ..StepLoad::default() }), 6144.0);
+    // 2 layers of 4 experts, one a token, 100,000 parameters: 200 µs to read one, 20 µs a row. 1 token touches 1: 2 × 200 µs
+    // to read, but a tile of 16 rows for each of the 1 − e^(−1/4) busy experts: 2 × 4 × 0.2212 × 16 × 20 µs = 566.3 µs.
+    let experts = |expert_params| Model {
+        experts: 4,
+        experts_per_token: 1,
+        expert_layers: 2,
+        expert_params,
+        ..model()
+    };
+    let mut line = on_one_gpu(experts(100_000));
+    near(us(&line, StepLoad { decode_tokens: 1, ..StepLoad::default() }), 566.3);
+    // At a hundredfold rate only reading counts: 1 token touches 1: 2 × 200. 2 tokens touch 4 × (1 − 9/16) = 1.75: 2 × 350.
+    line.gpu.tflops.insert(Format::Bf16, 1.0 / PEAK_REACHED);
+    near(us(&line, StepLoad { decode_tokens: 1, ..StepLoad::default() }), 400.0);
+    near(us(&line, StepLoad { prefill_tokens: 1, decode_tokens: 1, ..StepLoad::default() }), 700.0);
+    // Many tokens: 700 rows an expert, in 6 tiles of 128: 2 layers × 2 × 5,000 parameters × 4 × 768 rows / 10,000.
+    let line = on_one_gpu(experts(5000));
+    near(us(&line, StepLoad { prefill_tokens: 2800, ..StepLoad::default() }), 6144.0);
 }
 
 #[test]
 fn attention_reads_the_window_in_half_of_the_layers() {
     let attention =
-        Attention { full_layers: 2.0, window_layers: 2.0, kv_bytes: 10.0, width: 5.0, flops_per_us: 1000.0 };
-    let line = Roofline { attention, ..bare() };
-    // A decode step behind 1,000 tokens: (2 × 1001 + 2 × 128) × 10 bytes = 22.58 µs; 4 × 5 × 2,258 operations: 45.16 µs.
+        Model { layers: 4, sliding_window: 128, kv_values_per_layer: 5, attention_width: 50, ..model() };
+    let line = on_one_gpu(attention);
+    // A decode step behind 1,000 tokens: (2 × 1001 + 2 × 128) × 10 bytes = 22.58 µs; 4 × 50 × 2,258 operations: 45.16 µs.
     let mut load = StepLoad::default();
     load.add(1000, 1, true, 128);
     assert_eq!((load.kv_tokens, load.window_tokens, load.pairs), (1001, 128, 1001));
-    near(line.us(&load), 4.0 * 5.0 * (2.0 * 1001.0 + 2.0 * 128.0) / 1000.0);
+    near(us(&line, load), 4.0 * 50.0 * (2.0 * 1001.0 + 2.0 * 128.0) / 10_000.0);
     // A chunk of 100 behind nothing: each token sees 50 on average.
     let mut load = StepLoad::default();
     load.add(0, 100, false, 128);

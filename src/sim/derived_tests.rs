@@ -1,8 +1,7 @@
-//! The derivation by hand.
+//! Engines derived from a GPU and a model, worked by hand.
 
-use super::super::profile::Profile;
-use super::super::step::StepLoad;
 use super::*;
+use crate::sim::step::StepLoad;
 
 fn gpt_oss_20b() -> Model {
     Model {
@@ -23,18 +22,22 @@ fn gpt_oss_20b() -> Model {
     }
 }
 
-fn a10g() -> Derivation {
-    let tflops = Tflops { bf16: 70.0, fp8: 70.0, mxfp4: 70.0, nvfp4: 70.0 };
-    Derivation {
-        gpu: Gpu { memory_gib: 22.5, bandwidth_gb_s: 600.0, tflops },
-        model: gpt_oss_20b(),
-        limits: Limits {
-            max_num_seqs: 256,
-            max_num_batched_tokens: 2048,
-            block_size: 16,
-            memory_utilization: 0.9,
-        },
-    }
+fn a10g() -> Derived {
+    let tflops = BTreeMap::from([(Format::Bf16, 70.0)]);
+    let server = Server {
+        gpu: "a10g".into(),
+        model: "gpt-oss-20b".into(),
+        default_tp: 1,
+        max_num_seqs: 256,
+        max_num_batched_tokens: 2048,
+        block_size: 16,
+        memory_utilization: 0.9,
+        max_model_len: 100_000,
+        mean_output_tokens: 126,
+        gpus: BTreeMap::new(),
+        models: BTreeMap::new(),
+    };
+    Derived { server, gpu: Gpu { memory_gib: 22.5, bandwidth_gb_s: 600.0, tflops }, model: gpt_oss_20b() }
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn blocks_fill_the_remaining_memory() {
 
 #[test]
 fn weights_that_do_not_fit_leave_no_blocks() {
-    let small = Derivation { gpu: Gpu { memory_gib: 12.0, ..a10g().gpu }, ..a10g() };
+    let small = Derived { gpu: Gpu { memory_gib: 12.0, ..a10g().gpu }, ..a10g() };
     assert_eq!(small.engine(1).num_blocks, 0);
     assert!(small.engine(2).num_blocks > 0);
 }
