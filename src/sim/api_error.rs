@@ -8,9 +8,7 @@ use serde_json::json;
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
-    /// HTTP status.
     pub(super) status: StatusCode,
-    /// JSON body.
     pub(super) body: String,
 }
 
@@ -25,11 +23,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequestError", message, param)
     }
 
-    /// 400 from the schema check of the body; vLLM names this type differently.
-    pub(super) fn validation(kind: &str, location: &str, what: &str) -> Self {
+    /// 400 from the schema check of the body; vLLM names this type differently. `location`: the field, empty for the body.
+    pub(super) fn validation((kind, what): (&str, &str), location: &str) -> Self {
+        let location = format!("body{}{location}", if location.is_empty() { "" } else { "." });
         let message =
             format!("1 validation error:\n  {{'type': '{kind}', 'loc': '{location}', 'msg': '{what}'}}");
-        Self::new(StatusCode::BAD_REQUEST, "Bad Request", &message, Some(location))
+        Self::new(StatusCode::BAD_REQUEST, "Bad Request", &message, Some(&location))
     }
 
     /// 404 for a model that is not served.
@@ -52,12 +51,8 @@ impl ApiError {
 
     /// 503, vLLM's answer to an overload; here an injected fault.
     pub(super) fn unavailable() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Service Unavailable",
-            "Injected failure (simulated).",
-            None,
-        )
+        let message = "Injected failure (simulated).";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", message, None)
     }
 
     /// 500, vLLM's answer to requests in flight when its engine dies.
@@ -66,16 +61,8 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message, None)
     }
 
-    /// 404 of the router.
-    pub(super) fn no_route() -> Self {
-        Self { status: StatusCode::NOT_FOUND, body: json!({"detail": "Not Found"}).to_string() }
-    }
-
-    /// 405 of the router.
-    pub(super) fn method_not_allowed() -> Self {
-        Self {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            body: json!({"detail": "Method Not Allowed"}).to_string(),
-        }
+    /// An error of the router: 404 or 405.
+    pub(super) fn router(status: StatusCode) -> Self {
+        Self { status, body: json!({"detail": status.canonical_reason()}).to_string() }
     }
 }

@@ -25,9 +25,7 @@ const MAX_LAG_US: u64 = 100_000;
 /// How late tokens were sent. A run with large values measured this machine, not the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Lag {
-    /// Sum over all steps, µs.
     pub(super) sum_us: u64,
-    /// Worst step, µs.
     pub(super) max_us: u64,
     /// Time by which the model slipped, µs.
     pub(super) slipped_us: u64,

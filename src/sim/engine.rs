@@ -19,11 +19,9 @@ pub struct EngineConfig {
     pub max_num_batched_tokens: u32,
     /// Tokens per KV block.
     pub block_size: u32,
-    /// KV blocks.
     pub num_blocks: u32,
     /// Window of every second layer, with blocks from the same pool; 0 if all layers see everything.
     pub sliding_window: u32,
-    /// Step-time model.
     pub cost: StepCost,
 }
 
@@ -80,14 +78,12 @@ pub struct SequenceRequest {
     pub prompt_tokens: u32,
     /// Tokens it will generate, at least 1.
     pub output_tokens: u32,
-    /// Why it ends.
     pub finish: FinishReason,
 }
 
 /// One generated token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenEvent {
-    /// The request.
     pub id: u64,
     /// Number of the token in the answer, from 1.
     pub nth: u32,
@@ -102,7 +98,6 @@ pub struct StepPlan {
     pub start_us: u64,
     /// End, when its tokens appear.
     pub end_us: u64,
-    /// Its contents.
     pub load: StepLoad,
 }
 
@@ -110,22 +105,17 @@ pub struct StepPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a sequence of {tokens} tokens does not fit the KV cache of {capacity} tokens")]
 pub struct DoesNotFit {
-    /// Prompt and answer.
     pub tokens: u64,
-    /// Tokens the cache holds.
     pub capacity: u64,
 }
 
 #[derive(Debug)]
 struct Sequence {
     request: SequenceRequest,
-    /// Tokens generated so far.
     generated: u32,
     /// Tokens (prompt and generated) whose KV is in the cache.
     computed: u32,
-    /// Tokens the current step computes.
     scheduled: u32,
-    /// Blocks held.
     blocks: u32,
     last_token_us: Option<u64>,
 }

@@ -23,6 +23,29 @@ pub(super) struct Snapshot<'a> {
     pub(super) cpu_s: f64,
 }
 
+/// Name, type and help of each metric.
+const METRICS: &str = "\
+vllm:num_requests_running gauge Number of requests in model execution batches.
+vllm:num_requests_waiting gauge Number of requests waiting to be processed.
+vllm:kv_cache_usage_perc gauge KV-cache usage. 1 means 100 percent usage.
+vllm:cache_config_info gauge Information of the LLMEngine CacheConfig
+vllm:prefix_cache_queries_total counter Prefix cache queries, in tokens.
+vllm:prefix_cache_hits_total counter Prefix cache hits, in tokens.
+vllm:num_preemptions_total counter Cumulative number of preemption from the engine.
+vllm:prompt_tokens_total counter Number of prefill tokens processed.
+vllm:generation_tokens_total counter Number of generation tokens processed.
+vllm:request_success_total counter Count of successfully processed requests.
+vllm:time_to_first_token_seconds histogram Histogram of time to first token in seconds.
+vllm:inter_token_latency_seconds histogram Histogram of inter-token latency in seconds.
+vllm:e2e_request_latency_seconds histogram Histogram of e2e request latency in seconds.
+tokmark_sim_info gauge These results are simulated.
+tokmark_sim_steps_total counter Engine steps.
+tokmark_sim_step_lag_seconds_total counter Emission behind the model, summed over steps.
+tokmark_sim_step_lag_seconds_max gauge Emission behind the model, worst step.
+tokmark_sim_slipped_seconds_total counter Time the model was put off because this machine could not keep up; above 0, \
+results are not the model's.
+process_cpu_seconds_total counter Total user and system CPU time spent in seconds.";
+
 struct Page {
     text: String,
     /// `engine="0",model_name="…"`
@@ -34,114 +57,58 @@ impl Snapshot<'_> {
     pub(super) fn render(&self) -> String {
         let labels = format!("engine=\"0\",model_name=\"{}\"", escape(self.model));
         let mut page = Page { text: String::with_capacity(16 * 1024), labels };
-        self.gauges(&mut page);
-        self.counters(&mut page);
         let stats = self.stats;
-        page.histogram(
-            "vllm:time_to_first_token_seconds",
-            "Histogram of time to first token in seconds.",
-            &stats.ttft,
-        );
-        page.histogram(
-            "vllm:inter_token_latency_seconds",
-            "Histogram of inter-token latency in seconds.",
-            &stats.itl,
-        );
-        page.histogram(
-            "vllm:e2e_request_latency_seconds",
-            "Histogram of e2e request latency in seconds.",
-            &stats.e2e,
-        );
-        self.own(&mut page);
-        page.text
-    }
-
-    fn gauges(&self, page: &mut Page) {
-        let value = self.running as f64;
-        page.single(
-            "vllm:num_requests_running",
-            "gauge",
-            "Number of requests in model execution batches.",
-            value,
-        );
-        let value = self.waiting as f64;
-        page.single(
-            "vllm:num_requests_waiting",
-            "gauge",
-            "Number of requests waiting to be processed.",
-            value,
-        );
-        let help = "KV-cache usage. 1 means 100 percent usage.";
-        page.single("vllm:kv_cache_usage_perc", "gauge", help, self.kv_usage);
-        page.header("vllm:cache_config_info", "gauge", "Information of the LLMEngine CacheConfig");
+        page.value("vllm:num_requests_running", self.running as f64);
+        page.value("vllm:num_requests_waiting", self.waiting as f64);
+        page.value("vllm:kv_cache_usage_perc", self.kv_usage);
         let blocks = format!("block_size=\"{}\",num_gpu_blocks=\"{}\"", self.block_size, self.num_blocks);
-        page.sample("vllm:cache_config_info", &blocks, 1.0);
-    }
-
-    fn counters(&self, page: &mut Page) {
-        let stats = self.stats;
-        let counters = [
-            (
-                "vllm:prefix_cache_queries_total",
-                "Prefix cache queries, in tokens.",
-                stats.prefix_cache_queries,
-            ),
-            ("vllm:prefix_cache_hits_total", "Prefix cache hits, in tokens.", 0),
-            (
-                "vllm:num_preemptions_total",
-                "Cumulative number of preemption from the engine.",
-                stats.preemptions,
-            ),
-            ("vllm:prompt_tokens_total", "Number of prefill tokens processed.", stats.prompt_tokens),
-            (
-                "vllm:generation_tokens_total",
-                "Number of generation tokens processed.",
-                stats.generation_tokens,
-            ),
-        ];
-        for (name, help, value) in counters {
-            page.single(name, "counter", help, value as f64);
-        }
-        let name = "vllm:request_success_total";
-        page.header(name, "counter", "Count of successfully processed requests.");
+        page.labelled("vllm:cache_config_info", &[(blocks, 1.0)]);
+        page.value("vllm:prefix_cache_queries_total", stats.prefix_cache_queries as f64);
+        page.value("vllm:prefix_cache_hits_total", 0.0);
+        page.value("vllm:num_preemptions_total", stats.preemptions as f64);
+        page.value("vllm:prompt_tokens_total", stats.prompt_tokens as f64);
+        page.value("vllm:generation_tokens_total", stats.generation_tokens as f64);
         let finished =
             [("stop", stats.finished_stop), ("length", stats.finished_length), ("abort", 0), ("error", 0)];
-        for (reason, value) in finished {
-            page.sample(name, &format!("finished_reason=\"{reason}\""), value as f64);
-        }
-    }
-
-    fn own(&self, page: &mut Page) {
-        let (name, labels) =
-            ("tokmark_sim_info", format!("simulated=\"true\",profile=\"{}\"", escape(self.profile)));
-        page.header(name, "gauge", "These results are simulated.");
-        page.sample(name, &labels, 1.0);
+        let finished =
+            finished.map(|(reason, count)| (format!("finished_reason=\"{reason}\""), count as f64));
+        page.labelled("vllm:request_success_total", &finished);
+        page.histogram("vllm:time_to_first_token_seconds", &stats.ttft);
+        page.histogram("vllm:inter_token_latency_seconds", &stats.itl);
+        page.histogram("vllm:e2e_request_latency_seconds", &stats.e2e);
+        let profile = format!("simulated=\"true\",profile=\"{}\"", escape(self.profile));
+        page.labelled("tokmark_sim_info", &[(profile, 1.0)]);
         let seconds = |us: u64| us as f64 / 1e6;
-        page.single("tokmark_sim_steps_total", "counter", "Engine steps.", self.stats.steps as f64);
-        let help = "Emission behind the model, summed over steps.";
-        page.single("tokmark_sim_step_lag_seconds_total", "counter", help, seconds(self.lag.sum_us));
-        let help = "Emission behind the model, worst step.";
-        page.single("tokmark_sim_step_lag_seconds_max", "gauge", help, seconds(self.lag.max_us));
-        let help = "Time the model was put off because this machine could not keep up; above 0, results are not the model's.";
-        page.single("tokmark_sim_slipped_seconds_total", "counter", help, seconds(self.lag.slipped_us));
-        page.header(
-            "process_cpu_seconds_total",
-            "counter",
-            "Total user and system CPU time spent in seconds.",
-        );
+        page.value("tokmark_sim_steps_total", stats.steps as f64);
+        page.value("tokmark_sim_step_lag_seconds_total", seconds(self.lag.sum_us));
+        page.value("tokmark_sim_step_lag_seconds_max", seconds(self.lag.max_us));
+        page.value("tokmark_sim_slipped_seconds_total", seconds(self.lag.slipped_us));
+        page.header("process_cpu_seconds_total");
         let _ = writeln!(page.text, "process_cpu_seconds_total {}", number(self.cpu_s));
+        page.text
     }
 }
 
 // Writing to a String cannot fail.
 impl Page {
-    fn header(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    fn header(&mut self, name: &str) {
+        let metrics = METRICS.lines().filter_map(|line| line.split_once(' '));
+        let kind_and_help =
+            metrics.filter(|(metric, _)| *metric == name).find_map(|(_, rest)| rest.split_once(' '));
+        if let Some((kind, help)) = kind_and_help {
+            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        }
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
-        self.header(name, kind, help);
-        self.sample(name, "", value);
+    fn value(&mut self, name: &str, value: f64) {
+        self.labelled(name, &[(String::new(), value)]);
+    }
+
+    fn labelled(&mut self, name: &str, samples: &[(String, f64)]) {
+        self.header(name);
+        for (labels, value) in samples {
+            self.sample(name, labels, *value);
+        }
     }
 
     fn sample(&mut self, name: &str, extra: &str, value: f64) {
@@ -149,8 +116,8 @@ impl Page {
         let _ = writeln!(self.text, "{name}{{{}{comma}{extra}}} {}", self.labels, number(value));
     }
 
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.header(name, "histogram", help);
+    fn histogram(&mut self, name: &str, histogram: &Histogram) {
+        self.header(name);
         let bounds = histogram.bounds.iter().map(|bound| number(*bound)).chain(["+Inf".to_owned()]);
         let (mut cumulative, bucket) = (0, format!("{name}_bucket"));
         for (bound, count) in bounds.zip(&histogram.counts) {
@@ -210,8 +177,13 @@ mod tests {
             r#"tokmark_sim_info{engine="0",model_name="a\"b",simulated="true",profile="quick"} 1.0"#,
             r#"tokmark_sim_step_lag_seconds_total{engine="0",model_name="a\"b"} 1.5"#,
             "process_cpu_seconds_total 0.125",
+            "# HELP vllm:num_requests_running Number of requests in model execution batches.",
+            "# TYPE vllm:num_requests_running gauge",
+            "# TYPE vllm:inter_token_latency_seconds histogram",
+            "# TYPE process_cpu_seconds_total counter",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\nnot in\n{page}");
         }
+        assert_eq!(page.matches("# HELP ").count(), METRICS.lines().count());
     }
 }

@@ -3,6 +3,7 @@
 //! The constant parts are rendered once per request, so a token costs two copies and no serialisation. Pure.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
@@ -13,73 +14,15 @@ use super::request::{Endpoint, InferenceRequest};
 /// `system_fingerprint` of every answer.
 pub(super) const FINGERPRINT: &str = "tokmark-sim";
 
-/// One word is one token; none needs escaping in JSON.
-const VOCABULARY: [&str; 64] = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "prompt",
-    "and",
-    "writes",
-    "one",
-    "word",
-    "after",
-    "another",
-    "while",
-    "batch",
-    "grows",
-    "with",
-    "each",
-    "request",
-    "that",
-    "waits",
-    "in",
-    "queue",
-    "for",
-    "its",
-    "turn",
-    "to",
-    "run",
-    "on",
-    "simulated",
-    "engine",
-    "where",
-    "time",
-    "is",
-    "counted",
-    "by",
-    "step",
-    "not",
-    "guessed",
-    "from",
-    "memory",
-    "of",
-    "past",
-    "runs",
-    "blocks",
-    "hold",
-    "keys",
-    "values",
-    "until",
-    "answer",
-    "ends",
-    "then",
-    "they",
-    "are",
-    "free",
-    "again",
-    "so",
-    "next",
-    "may",
-    "enter",
-    "this",
-    "text",
-    "means",
-    "nothing",
-    "at",
-    "all",
-];
+/// The text that answers repeat: one word is one token, and none needs escaping in JSON.
+static VOCABULARY: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    "the model reads a prompt and writes one word after another while batch grows with each request \
+     that waits in queue for its turn to run on simulated engine where time is counted by step not \
+     guessed from memory of past runs blocks hold keys values until answer ends then they are free \
+     again so next may enter this text means nothing at all"
+        .split(' ')
+        .collect()
+});
 
 /// Renders one request's answer.
 #[derive(Debug)]

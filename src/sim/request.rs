@@ -11,6 +11,15 @@ const LENGTH_SALT: u64 = 0x1e57;
 /// OpenAI's default of `/v1/completions`.
 const DEFAULT_COMPLETION_TOKENS: u32 = 16;
 
+// Errors of vLLM's schema check, type and message.
+const MISSING: (&str, &str) = ("missing", "Field required");
+const NO_OBJECT: (&str, &str) = ("model_attributes_type", "Input should be a valid dictionary");
+const NO_JSON: (&str, &str) = ("json_invalid", "JSON decode error");
+const NO_BOOL: (&str, &str) = ("bool_type", "Input should be a valid boolean");
+const NO_INTEGER: (&str, &str) = ("int_parsing", "Input should be a valid integer");
+const NO_STRING: (&str, &str) = ("string_type", "Input should be a valid string");
+const NO_LIST: (&str, &str) = ("list_type", "Input should be a valid list");
+
 /// Which of the two endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -60,7 +69,6 @@ impl InferenceRequest {
         } else {
             (natural, FinishReason::Stop)
         };
-        let text_seed = prompt_hash;
         Ok(Self {
             endpoint,
             stream,
@@ -69,7 +77,7 @@ impl InferenceRequest {
             prompt_tokens,
             output_tokens,
             finish,
-            text_seed,
+            text_seed: prompt_hash,
         })
     }
 }
@@ -82,18 +90,12 @@ fn natural_length(prompt_hash: u64, mean: u32) -> u32 {
 
 fn object(body: &[u8]) -> Result<Value, ApiError> {
     if body.is_empty() {
-        return Err(ApiError::validation("missing", "body", "Field required"));
+        return Err(ApiError::validation(MISSING, ""));
     }
     match serde_json::from_slice::<Value>(body) {
         Ok(value) if value.is_object() => Ok(value),
-        Ok(_) => {
-            Err(ApiError::validation("model_attributes_type", "body", "Input should be a valid dictionary"))
-        }
-        Err(error) => Err(ApiError::validation(
-            "json_invalid",
-            &format!("body.{}", error.column()),
-            "JSON decode error",
-        )),
+        Ok(_) => Err(ApiError::validation(NO_OBJECT, "")),
+        Err(error) => Err(ApiError::validation(NO_JSON, &error.column().to_string())),
     }
 }
 
@@ -106,21 +108,13 @@ fn flag(body: &Value, name: &str) -> Result<bool, ApiError> {
     match field(body, name) {
         None => Ok(false),
         Some(Value::Bool(value)) => Ok(*value),
-        Some(_) => {
-            Err(ApiError::validation("bool_type", &format!("body.{name}"), "Input should be a valid boolean"))
-        }
+        Some(_) => Err(ApiError::validation(NO_BOOL, name)),
     }
 }
 
 fn tokens_field(body: &Value, name: &str, least: i64) -> Result<Option<u32>, ApiError> {
     let Some(value) = field(body, name) else { return Ok(None) };
-    let Some(number) = value.as_i64() else {
-        return Err(ApiError::validation(
-            "int_parsing",
-            &format!("body.{name}"),
-            "Input should be a valid integer",
-        ));
-    };
+    let number = value.as_i64().ok_or_else(|| ApiError::validation(NO_INTEGER, name))?;
     if number < least {
         let message =
             format!("{name} must be at least {least}, got {number}. (parameter={name}, value={number})");
@@ -134,7 +128,7 @@ fn check_model(body: &Value, served: &str) -> Result<(), ApiError> {
         None => Ok(()),
         Some(Value::String(found)) if found == served => Ok(()),
         Some(Value::String(found)) => Err(ApiError::unknown_model(found, served)),
-        Some(_) => Err(ApiError::validation("string_type", "body.model", "Input should be a valid string")),
+        Some(_) => Err(ApiError::validation(NO_STRING, "model")),
     }
 }
 
@@ -152,21 +146,17 @@ fn usage_options(body: &Value, stream: bool) -> Result<(bool, bool), ApiError> {
 fn check_n(body: &Value) -> Result<(), ApiError> {
     match tokens_field(body, "n", 1)? {
         None | Some(1) => Ok(()),
-        Some(n) => Err(ApiError::bad_request(
-            &format!("n must be 1, got {n}: the simulated engine gives one answer."),
-            Some("n"),
-        )),
+        Some(n) => {
+            let message = format!("n must be 1, got {n}: the simulated engine gives one answer.");
+            Err(ApiError::bad_request(&message, Some("n")))
+        }
     }
 }
 
 /// Prompt tokens and hash of a chat: the words of all messages, no template.
 fn chat_prompt(body: &Value, seed: u64) -> Result<(u32, u64), ApiError> {
-    let Some(messages) = body.get("messages") else {
-        return Err(ApiError::validation("missing", "body.messages", "Field required"));
-    };
-    let Some(messages) = messages.as_array() else {
-        return Err(ApiError::validation("list_type", "body.messages", "Input should be a valid list"));
-    };
+    let messages = body.get("messages").ok_or_else(|| ApiError::validation(MISSING, "messages"))?;
+    let messages = messages.as_array().ok_or_else(|| ApiError::validation(NO_LIST, "messages"))?;
     if messages.is_empty() {
         let message = "Cannot apply chat template to an empty conversation. Provide at least one message.";
         return Err(ApiError::bad_request(message, None));
@@ -178,11 +168,7 @@ fn chat_prompt(body: &Value, seed: u64) -> Result<(u32, u64), ApiError> {
     };
     for (at, message) in messages.iter().enumerate() {
         if message.get("role").and_then(Value::as_str).is_none() {
-            return Err(ApiError::validation(
-                "missing",
-                &format!("body.messages.{at}.role"),
-                "Field required",
-            ));
+            return Err(ApiError::validation(MISSING, &format!("messages.{at}.role")));
         }
         match message.get("content") {
             None | Some(Value::Null) => {}
@@ -190,10 +176,7 @@ fn chat_prompt(body: &Value, seed: u64) -> Result<(u32, u64), ApiError> {
             Some(Value::Array(parts)) => {
                 parts.iter().filter_map(|part| part.get("text")?.as_str()).for_each(&mut add)
             }
-            Some(_) => {
-                let location = format!("body.messages.{at}.content");
-                return Err(ApiError::validation("string_type", &location, "Input should be a valid string"));
-            }
+            Some(_) => return Err(ApiError::validation(NO_STRING, &format!("messages.{at}.content"))),
         }
     }
     Ok((at_least_one(tokens), hash))
@@ -206,18 +189,15 @@ fn completion_prompt(body: &Value, seed: u64) -> Result<(u32, u64), ApiError> {
         let message = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)";
         ApiError::bad_request(message, Some("prompt"))
     };
-    let wrong = || ApiError::validation("string_type", "body.prompt", "Input should be a valid string");
+    let wrong = || ApiError::validation(NO_STRING, "prompt");
+    let words = |text: &str| (at_least_one(count_words(text)), stable_hash(seed, text.as_bytes()));
     match field(body, "prompt") {
         None => Err(missing()),
         Some(Value::String(text)) if text.is_empty() => Err(missing()),
-        Some(Value::String(text)) => {
-            Ok((at_least_one(count_words(text)), stable_hash(seed, text.as_bytes())))
-        }
+        Some(Value::String(text)) => Ok(words(text)),
         Some(Value::Array(items)) => match items.as_slice() {
             [] => Err(missing()),
-            [Value::String(text)] => {
-                Ok((at_least_one(count_words(text)), stable_hash(seed, text.as_bytes())))
-            }
+            [Value::String(text)] => Ok(words(text)),
             [Value::Array(ids)] => token_ids(ids, seed).ok_or_else(wrong),
             [Value::Number(_), ..] => token_ids(items, seed).ok_or_else(wrong),
             [Value::String(_) | Value::Array(_), _, ..] => {

@@ -37,7 +37,7 @@ pub(super) async fn handle(
         "/v1/chat/completions" => Some(Endpoint::Chat),
         "/v1/completions" => Some(Endpoint::Completions),
         "/health" | "/v1/models" | "/metrics" | "/version" => None,
-        _ => return Ok(error(ApiError::no_route())),
+        _ => return Ok(error(ApiError::router(StatusCode::NOT_FOUND))),
     };
     Ok(match inference {
         Some(endpoint) if post => infer(driver, endpoint, request).await.unwrap_or_else(error),
@@ -48,7 +48,7 @@ pub(super) async fn handle(
             _ => response(StatusCode::OK, None, SimBody::Full(None)),
         },
         _ => {
-            let mut answer = error(ApiError::method_not_allowed());
+            let mut answer = error(ApiError::router(StatusCode::METHOD_NOT_ALLOWED));
             let allowed = if inference.is_some() { "POST" } else { "GET" };
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             answer

@@ -24,17 +24,13 @@ const BACKLOG: u32 = 4096;
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// The server cannot listen on the address.
     #[error(
         "cannot listen on {address} (--host, --port): {source}; choose another port, or 0 for a free one"
     )]
     Listen {
-        /// The requested `HOST:PORT`.
         address: String,
-        /// The reason.
         source: std::io::Error,
     },
-    /// The runtime or thread could not start.
     #[error("cannot start the simulated engine: {0}")]
     Start(#[from] std::io::Error),
 }
@@ -42,7 +38,6 @@ pub enum SimError {
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServeEnd {
-    /// It was stopped.
     Stopped,
     /// `--crash-after` cut the connections.
     Crashed,

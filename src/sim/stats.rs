@@ -21,7 +21,6 @@ pub struct Histogram {
     pub bounds: &'static [f64],
     /// Observations per bucket (not cumulative); the last one is +Inf.
     pub counts: Vec<u64>,
-    /// Sum of the observations, seconds.
     pub sum: f64,
 }
 
@@ -41,19 +40,14 @@ impl Histogram {
 /// Counters since the start of an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineStats {
-    /// Steps finished.
     pub steps: u64,
     /// Prompt tokens of requests that got their first token.
     pub prompt_tokens: u64,
-    /// Tokens generated.
     pub generation_tokens: u64,
-    /// Preemptions.
     pub preemptions: u64,
     /// Tokens looked up in the prefix cache. The engine has none, so hits stay 0.
     pub prefix_cache_queries: u64,
-    /// Requests that ended with `length`.
     pub finished_length: u64,
-    /// Requests that ended with `stop`.
     pub finished_stop: u64,
     /// Arrival to first token.
     pub ttft: Histogram,
