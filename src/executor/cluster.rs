@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::error::{Call, SlurmError};
-use super::slurm::{Environment, Result, Slurm, not_run, succeeded, text, unparsable};
+use super::slurm::{Environment, Result, Slurm, not_run, says, succeeded, text};
 use crate::slurm::sacctmgr::Association;
 use crate::slurm::sinfo::NodeLine;
 use crate::slurm::{offers, sacctmgr, sbatch, scontrol, sinfo};
@@ -19,75 +19,48 @@ use crate::slurm::{offers, sacctmgr, sbatch, scontrol, sinfo};
 pub struct Answer {
     /// Lines of stdout and when each arrived.
     pub lines: Vec<(SystemTime, String)>,
-    /// Stderr.
     pub stderr: String,
-    /// How it ended.
     pub status: ExitStatus,
 }
 
 impl Slurm {
     /// Whether slurmctld answers. Called first, because every other tool waits long if it does not.
-    ///
-    /// # Errors
-    /// Slurm is missing or does not answer.
     pub async fn ping(&self) -> Result<()> {
         self.query(&scontrol::ping_argv()).await.map(drop)
     }
 
     /// Version of Slurm.
-    ///
-    /// # Errors
-    /// sinfo's failure.
     pub async fn version(&self) -> Result<Option<String>> {
         Ok(sinfo::parse_version(&self.query(&sinfo::version_argv()).await?))
     }
 
     /// The configuration, by name.
-    ///
-    /// # Errors
-    /// scontrol's failure.
     pub async fn config(&self) -> Result<BTreeMap<String, String>> {
         Ok(scontrol::parse_config(&self.query(&scontrol::config_argv()).await?))
     }
 
     /// Every node in every partition that the user may use, or in all partitions.
-    ///
-    /// # Errors
-    /// sinfo's failure, or unreadable output.
     pub async fn nodes(&self, all: bool) -> Result<Vec<NodeLine>> {
-        let argv = sinfo::argv(all);
-        sinfo::parse(&self.query(&argv).await?).map_err(unparsable(&argv))
+        self.parsed(&sinfo::argv(all), sinfo::parse).await
     }
 
     /// Architecture of each node that has ever been up.
-    ///
-    /// # Errors
-    /// scontrol's failure.
     pub async fn archs(&self) -> Result<BTreeMap<String, String>> {
         Ok(scontrol::parse_archs(&self.query(&scontrol::nodes_argv()).await?))
     }
 
     /// What a user may charge; `None` if the cluster keeps no accounts.
-    ///
-    /// # Errors
-    /// sacctmgr's failure.
     pub async fn associations(&self, user: &str) -> Result<Option<Vec<Association>>> {
         Ok(self.accounts(&sacctmgr::argv(user)).await?.map(|text| sacctmgr::parse(&text)))
     }
 
     /// The account that a user's jobs charge by default.
-    ///
-    /// # Errors
-    /// sacctmgr's failure.
     pub async fn default_account(&self, user: &str) -> Result<Option<String>> {
         let text = self.accounts(&sacctmgr::default_argv(user)).await?;
         Ok(text.and_then(|text| sacctmgr::parse_default(&text, user)))
     }
 
     /// MPI types that srun knows.
-    ///
-    /// # Errors
-    /// srun's failure.
     pub async fn mpi_types(&self) -> Result<Vec<String>> {
         let argv = offers::mpi_argv();
         let output = self.run(&argv, Environment::Fresh).await?;
@@ -96,19 +69,12 @@ impl Slurm {
     }
 
     /// srun's help, which includes options of the site's plugins.
-    ///
-    /// # Errors
-    /// srun's failure.
     pub async fn srun_help(&self) -> Result<String> {
         let argv = offers::help_argv();
-        let output = self.run(&argv, Environment::Fresh).await?;
-        succeeded(&argv, &output)
+        succeeded(&argv, &self.run(&argv, Environment::Fresh).await?)
     }
 
     /// Tests with `sbatch --test-only` whether Slurm would accept a script, and returns its message. Submits nothing.
-    ///
-    /// # Errors
-    /// The refusal, with advice for common ones.
     pub async fn would_take(&self, script: &Path) -> Result<String> {
         let argv = sbatch::test_argv(script);
         let output = self.run(&argv, Environment::Kept).await?;
@@ -116,10 +82,7 @@ impl Slurm {
         Ok(text(&output.stderr))
     }
 
-    /// Runs a call outside any allocation and records when each line arrives.
-    ///
-    /// # Errors
-    /// The call cannot start, or does not end within `limit`.
+    /// Runs a call outside any allocation and records when each line arrives. Fails if it does not end within `limit`.
     pub async fn answer(&self, argv: &[String], limit: Duration) -> Result<Answer> {
         let mut command = self.command(argv, Environment::Fresh);
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -144,21 +107,12 @@ impl Slurm {
         }
     }
 
-    /// The stdout of a query that must succeed.
-    async fn query(&self, argv: &[String]) -> Result<String> {
-        let output = self.run(argv, Environment::ForParsing).await?;
-        succeeded(argv, &output)
-    }
-
     /// The stdout of sacctmgr; `None` without accounting.
     async fn accounts(&self, argv: &[String]) -> Result<Option<String>> {
         let output = match self.run(argv, Environment::ForParsing).await {
             Err(SlurmError::NotFound { .. }) => return Ok(None),
             other => other?,
         };
-        if sacctmgr::is_disabled(&text(&output.stderr)) || sacctmgr::is_disabled(&text(&output.stdout)) {
-            return Ok(None);
-        }
-        succeeded(argv, &output).map(Some)
+        if says(&output, sacctmgr::is_disabled) { Ok(None) } else { succeeded(argv, &output).map(Some) }
     }
 }

@@ -8,66 +8,37 @@ use crate::slurm::{JobId, Unparsable};
 /// A failed call of a Slurm tool.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// The tool is not on PATH.
     #[error(
         "no Slurm on PATH: '{tool}' not found; load the site's Slurm module, or use `tokmark run` to run without Slurm"
     )]
-    NotFound {
-        /// The tool.
-        tool: String,
-    },
+    NotFound { tool: String },
     /// The tool could not start, or its output could not be read.
     #[error("cannot run `{call}`")]
-    Io {
-        /// The call.
-        call: Call,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The tool failed.
+    Io { call: Call, source: std::io::Error },
     #[error("`{call}` failed ({status}): {}{}", message(stderr), next(*advice))]
     Refused {
-        /// The call.
         call: Call,
         /// `exit status: 1`, or the signal.
         status: String,
         /// Its stderr, or if that is empty its stdout.
         stderr: String,
-        /// What to do next, for known refusals.
         advice: Option<&'static str>,
     },
     /// The tool did not answer in time. Slurm's clients hang for minutes without their daemon.
     #[error("`{call}` did not answer within {} s; try `scontrol ping`", after.as_secs_f64())]
-    Timeout {
-        /// The call.
-        call: Call,
-        /// The limit.
-        after: Duration,
-    },
-    /// The tool's output cannot be read.
+    Timeout { call: Call, after: Duration },
     #[error("`{call}`: {source}; please report this with the output and `sinfo --version`")]
-    Unparsable {
-        /// The call.
-        call: Call,
-        /// What was expected and found.
-        source: Unparsable,
-    },
+    Unparsable { call: Call, source: Unparsable },
     /// The cluster keeps no accounting, so the end of a job is known for `MinJobAge` (300 s) only.
     #[error(
         "`{call}`: Slurm accounting storage is disabled; ended jobs are known to `scontrol show job` for a few minutes only"
     )]
-    AccountingDisabled {
-        /// The call.
-        call: Call,
-    },
+    AccountingDisabled { call: Call },
     /// The job stayed unknown to squeue, sacct and scontrol.
     #[error(
         "Slurm does not know job {id}: neither squeue nor sacct nor scontrol shows it; did it run on another cluster?"
     )]
-    Unseen {
-        /// The job.
-        id: JobId,
-    },
+    Unseen { id: JobId },
 }
 
 impl SlurmError {

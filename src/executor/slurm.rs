@@ -10,28 +10,10 @@ use tokio::process::Command;
 
 use super::error::{Call, SlurmError};
 use crate::slurm::{
-    JobId, JobStatus, StepId, StepInfo, Unparsable, sacct, sbatch, scancel, scontrol, squeue,
+    JobId, JobStatus, StepId, StepInfo, Unparsable, knows_none, sacct, sbatch, scancel, scontrol, squeue,
 };
 
 pub(super) type Result<T> = std::result::Result<T, SlurmError>;
-
-/// Variables that would change the output of query tools.
-const CLEARED_ENV: &[&str] = &[
-    "SQUEUE_ACCOUNT",
-    "SQUEUE_FORMAT",
-    "SQUEUE_FORMAT2",
-    "SQUEUE_LICENSES",
-    "SQUEUE_NAMES",
-    "SQUEUE_PARTITION",
-    "SQUEUE_QOS",
-    "SQUEUE_STATES",
-    "SQUEUE_USERS",
-    "SACCT_FORMAT",
-    "SINFO_ALL",
-    "SINFO_FORMAT",
-    "SINFO_PARTITION",
-    "SINFO_SORT",
-];
 
 /// The cluster of the tools on PATH.
 #[derive(Debug, Clone)]
@@ -81,8 +63,7 @@ impl Slurm {
     /// have been accepted.
     pub async fn submit(&self, script: &Path, args: &[String]) -> Result<JobId> {
         let argv = sbatch::argv(script, args);
-        let output = self.run(&argv, Environment::Kept).await?;
-        let stdout = succeeded(&argv, &output)?;
+        let stdout = succeeded(&argv, &self.run(&argv, Environment::Kept).await?)?;
         Ok(sbatch::parse(&stdout).map_err(unparsable(&argv))?.id)
     }
 
@@ -98,7 +79,9 @@ impl Slurm {
         if ids.is_empty() {
             return Ok(found);
         }
-        found.extend(self.squeue(ids).await?.into_iter().map(|job| (job.id.clone(), job)));
+        let argv = squeue::argv(ids);
+        let queued = squeue::parse(&self.about_jobs(&argv).await?).map_err(unparsable(&argv))?;
+        found.extend(queued.into_iter().map(|job| (job.id.clone(), job)));
         let open = unsettled(ids, &found);
         if open.is_empty() {
             return Ok(found);
@@ -110,7 +93,9 @@ impl Slurm {
         // squeue shows every job that slurmctld knows, so scontrol can add only to those.
         for id in unsettled(&open, &found).into_iter().filter(|id| found.contains_key(id)).collect::<Vec<_>>()
         {
-            found.extend(self.show_job(&id).await?.into_iter().map(|job| (job.id.clone(), job)));
+            let argv = scontrol::job_argv(&id);
+            let shown = scontrol::parse_jobs(&self.about_jobs(&argv).await?).map_err(unparsable(&argv))?;
+            found.extend(shown.into_iter().map(|job| (job.id.clone(), job)));
         }
         match accounting {
             Err(SlurmError::AccountingDisabled { .. }) | Ok(_) => Ok(found),
@@ -120,55 +105,33 @@ impl Slurm {
     }
 
     /// Jobs in the accounting; unknown ones are absent.
-    ///
-    /// # Errors
-    /// [`SlurmError::AccountingDisabled`] without accounting.
     pub async fn sacct(&self, ids: &[JobId]) -> Result<Vec<JobStatus>> {
         let argv = sacct::argv(ids);
         let output = self.run(&argv, Environment::ForParsing).await?;
-        if sacct::is_disabled(&text(&output.stdout)) || sacct::is_disabled(&text(&output.stderr)) {
+        if says(&output, sacct::is_disabled) {
             return Err(SlurmError::AccountingDisabled { call: Call(argv) });
         }
         sacct::parse(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
     }
 
     /// Cancels a job; does nothing if it has ended.
-    ///
-    /// # Errors
-    /// scancel's refusal, e.g. of another user's job.
     pub async fn cancel(&self, id: &JobId) -> Result<()> {
         self.scancel(scancel::job_argv(id)).await
     }
 
     /// Sends `signal` (`TERM`) to a step's tasks; does nothing if the step has ended.
-    ///
-    /// # Errors
-    /// scancel's refusal.
     pub async fn signal_step(&self, id: &StepId, signal: &str) -> Result<()> {
         self.scancel(scancel::step_argv(id, signal)).await
     }
 
     /// The running steps of a job, including `batch`; none if the job does not run.
-    ///
-    /// # Errors
-    /// squeue's failure.
     pub async fn steps(&self, id: &JobId) -> Result<Vec<StepInfo>> {
-        let argv = squeue::steps_argv(id);
-        let output = self.run(&argv, Environment::ForParsing).await?;
-        if !output.status.success() && squeue::knows_none(&text(&output.stderr)) {
-            return Ok(Vec::new());
-        }
-        Ok(squeue::parse_steps(&succeeded(&argv, &output)?))
+        Ok(squeue::parse_steps(&self.about_jobs(&squeue::steps_argv(id)).await?))
     }
 
     /// The hosts of a host list (`node[1-3,7]`), in order.
-    ///
-    /// # Errors
-    /// scontrol cannot read the list.
     pub async fn hostnames(&self, host_list: &str) -> Result<Vec<String>> {
-        let argv = scontrol::hostnames_argv(host_list);
-        let output = self.run(&argv, Environment::ForParsing).await?;
-        scontrol::parse_hostnames(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
+        self.parsed(&scontrol::hostnames_argv(host_list), scontrol::parse_hostnames).await
     }
 
     /// Polls every `interval` until the job has ended. `on_change` gets the first status and each with another state, reason or
@@ -204,32 +167,12 @@ impl Slurm {
         }
     }
 
-    async fn squeue(&self, ids: &[JobId]) -> Result<Vec<JobStatus>> {
-        let argv = squeue::argv(ids);
-        let output = self.run(&argv, Environment::ForParsing).await?;
-        if !output.status.success() && squeue::knows_none(&text(&output.stderr)) {
-            return Ok(Vec::new());
-        }
-        squeue::parse(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
-    }
-
-    async fn show_job(&self, id: &JobId) -> Result<Vec<JobStatus>> {
-        let argv = scontrol::job_argv(id);
-        let output = self.run(&argv, Environment::ForParsing).await?;
-        if !output.status.success() && scontrol::knows_none(&text(&output.stderr)) {
-            return Ok(Vec::new());
-        }
-        scontrol::parse_jobs(&succeeded(&argv, &output)?).map_err(unparsable(&argv))
-    }
-
     /// GPUs of a running job per node; `None` if Slurm counts none.
     ///
     /// # Errors
     /// slurmctld does not know the job, or has not started it.
     pub async fn allocated_gpus(&self, id: &JobId) -> Result<Option<u32>> {
-        let argv = scontrol::job_argv(id);
-        let output = self.run(&argv, Environment::ForParsing).await?;
-        Ok(scontrol::gpus_per_node(&succeeded(&argv, &output)?))
+        Ok(scontrol::gpus_per_node(&self.query(&scontrol::job_argv(id)).await?))
     }
 
     async fn scancel(&self, argv: Vec<String>) -> Result<()> {
@@ -238,6 +181,29 @@ impl Slurm {
             Err(SlurmError::Refused { stderr, .. }) if scancel::is_gone(&stderr) => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    /// The stdout of a query that must succeed.
+    pub(super) async fn query(&self, argv: &[String]) -> Result<String> {
+        succeeded(argv, &self.run(argv, Environment::ForParsing).await?)
+    }
+
+    /// What a query that must succeed answers.
+    pub(super) async fn parsed<T>(
+        &self,
+        argv: &[String],
+        parse: impl FnOnce(&str) -> std::result::Result<T, Unparsable>,
+    ) -> Result<T> {
+        parse(&self.query(argv).await?).map_err(unparsable(argv))
+    }
+
+    /// The stdout of a query about jobs; nothing if slurmctld does not know any of them.
+    async fn about_jobs(&self, argv: &[String]) -> Result<String> {
+        let output = self.run(argv, Environment::ForParsing).await?;
+        if !output.status.success() && knows_none(&text(&output.stderr)) {
+            return Ok(String::new());
+        }
+        succeeded(argv, &output)
     }
 
     /// Runs a tool until it exits, with any status.
@@ -253,33 +219,35 @@ impl Slurm {
     pub(super) fn command(&self, argv: &[String], environment: Environment) -> Command {
         let mut command = Command::new(argv.first().map_or("", String::as_str));
         command.args(argv.iter().skip(1)).stdin(Stdio::null()).kill_on_drop(true);
-        if environment != Environment::Kept {
+        if environment == Environment::Kept {
+            hide(&mut command, sbatch::CLEARED_ENV);
+        } else {
+            hide(&mut command, &["SQUEUE_*", "SACCT_*", "SINFO_*"]);
+            if environment == Environment::Fresh {
+                hide(&mut command, &["SLURM_*", "SBATCH_*", "SALLOC_*"]);
+                command.envs(std::env::var_os("SLURM_CONF").map(|conf| ("SLURM_CONF", conf)));
+            }
             // Tools that ignore the format print local time, which TZ=UTC makes readable.
             command.env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s").env("TZ", "UTC");
-            for name in CLEARED_ENV {
-                command.env_remove(name);
-            }
-        }
-        if environment == Environment::Kept {
-            for name in sbatch::CLEARED_ENV {
-                command.env_remove(name);
-            }
-        }
-        if environment == Environment::Fresh {
-            let of_slurm = |name: &str| {
-                let starts = ["SLURM_", "SBATCH_", "SALLOC_"].iter().any(|start| name.starts_with(start));
-                starts && !matches!(name, "SLURM_CONF" | "SLURM_TIME_FORMAT")
-            };
-            let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-            for name in names.filter(|name| of_slurm(name)) {
-                command.env_remove(name);
-            }
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
         command
+    }
+}
+
+/// Removes variables from the environment of a tool; `PREFIX*` matches every such name.
+pub fn hide(command: &mut Command, patterns: &[impl AsRef<str>]) {
+    for pattern in patterns.iter().map(AsRef::as_ref) {
+        let Some(start) = pattern.strip_suffix('*') else {
+            command.env_remove(pattern);
+            continue;
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
     }
 }
 
@@ -325,6 +293,11 @@ fn differs(one: &JobStatus, other: &JobStatus) -> bool {
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Whether stdout or stderr says something.
+pub(super) fn says(output: &Output, something: impl Fn(&str) -> bool) -> bool {
+    something(&text(&output.stdout)) || something(&text(&output.stderr))
 }
 
 /// The stdout of a call that succeeded.

@@ -15,11 +15,6 @@ pub struct BadId(String, &'static str, &'static str);
 pub struct JobId(String);
 
 impl JobId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// `123` of `123_4` and of `123+1`.
     pub fn base(&self) -> &str {
         self.0.split(['_', '+']).next().unwrap_or_default()
@@ -32,11 +27,6 @@ impl JobId {
 pub struct StepId(String);
 
 impl StepId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// What follows the dot: a number, or `batch`, `extern`, `interactive`.
     pub fn step(&self) -> &str {
         self.0.rsplit_once('.').map_or("", |(_, step)| step)
@@ -83,6 +73,12 @@ impl TryFrom<String> for StepId {
 
 macro_rules! id_text {
     ($type:ty) => {
+        impl $type {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
         impl std::str::FromStr for $type {
             type Err = BadId;
             fn from_str(text: &str) -> Result<Self, BadId> {

@@ -30,7 +30,6 @@ pub use time::{duration_s, unix_s};
 pub struct Unparsable {
     /// The tool's name, e.g. `sbatch`.
     pub tool: &'static str,
-    /// What the parser looked for.
     pub wanted: &'static str,
     /// The offending line or, without one, the whole text.
     pub found: String,
@@ -42,6 +41,11 @@ fn present(value: &str) -> Option<&str> {
     let absent =
         matches!(value, "" | "N/A" | "n/a" | "Unknown" | "None" | "(null)" | "None assigned" | "(None)");
     (!absent).then_some(value)
+}
+
+/// Whether squeue or scontrol failed only because slurmctld does not, or no longer, know any of the ids.
+pub fn knows_none(stderr: &str) -> bool {
+    stderr.contains("Invalid job id specified")
 }
 
 /// `id1,id2,…`, the form that `squeue -j` and `sacct -j` take.

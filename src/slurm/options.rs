@@ -4,44 +4,37 @@
 
 use crate::document::InputError;
 
-/// Options that would break a submission, and why.
-const REFUSED: [(&str, &str); 17] = [
-    ("array", "tokmark submits one job for each experiment: use --repeats"),
-    ("output", "the job's output is <experiments>/slurm-<job id>.out, where `tokmark jobs log` finds it"),
-    ("error", "errors go to the job's output, where `tokmark jobs log` finds them"),
-    ("open-mode", "a restarted job appends to its output; another mode would lose the first part"),
-    ("input", "the job script reads only its own lines"),
-    ("time", "use --set slurm.time=…, e.g. --set slurm.time=30m: the plan needs the time limit"),
-    ("nodes", "the plan derives nodes from the recipe's sizes: use --set deploy.… or --scale"),
+/// Options that would break a submission, their short forms, and why.
+const REFUSED: [(&str, &str, &str); 17] = [
+    ("array", "-a", "tokmark submits one job for each experiment: use --repeats"),
+    (
+        "output",
+        "-o",
+        "the job's output is <experiments>/slurm-<job id>.out, where `tokmark jobs log` finds it",
+    ),
+    ("error", "-e", "errors go to the job's output, where `tokmark jobs log` finds them"),
+    ("open-mode", "", "a restarted job appends to its output; another mode would lose the first part"),
+    ("input", "-i", "the job script reads only its own lines"),
+    ("time", "-t", "use --set slurm.time=…, e.g. --set slurm.time=30m: the plan needs the time limit"),
+    ("nodes", "-N", "the plan derives nodes from the recipe's sizes: use --set deploy.… or --scale"),
     (
         "signal",
+        "",
         "the script requests SIGUSR1 before the time limit, so that a job at its limit keeps its results",
     ),
-    ("requeue", "the script already requests it"),
+    ("requeue", "", "the script already requests it"),
     (
         "no-requeue",
+        "",
         "a restarted job continues where it stopped; to forbid restarts: --set slurm.directives='[\"--no-requeue\"]'",
     ),
-    ("wait", "use `tokmark submit --wait`"),
-    ("wrap", "tokmark renders the script"),
-    ("test-only", "`tokmark submit --dry-run` shows the script; `sbatch --test-only` takes it"),
-    ("parsable", "tokmark already sets it"),
-    ("help", "see `sbatch --help`"),
-    ("usage", "see `sbatch --usage`"),
-    ("version", "see `sbatch --version`"),
-];
-
-/// Short forms of refused options.
-const SHORT: [(&str, &str); 9] = [
-    ("-a", "array"),
-    ("-o", "output"),
-    ("-e", "error"),
-    ("-i", "input"),
-    ("-t", "time"),
-    ("-N", "nodes"),
-    ("-W", "wait"),
-    ("-h", "help"),
-    ("-V", "version"),
+    ("wait", "-W", "use `tokmark submit --wait`"),
+    ("wrap", "", "tokmark renders the script"),
+    ("test-only", "", "`tokmark submit --dry-run` shows the script; `sbatch --test-only` takes it"),
+    ("parsable", "", "tokmark already sets it"),
+    ("help", "-h", "see `sbatch --help`"),
+    ("usage", "", "see `sbatch --usage`"),
+    ("version", "-V", "see `sbatch --version`"),
 ];
 
 /// The options for sbatch's argv: tokmark's named options (`nodelist`, value), then `--slurm-arg`s.
@@ -74,15 +67,11 @@ pub fn argv(named: &[(&str, Option<String>)], raw: &[String]) -> Result<Vec<Stri
             );
             continue;
         }
-        let long = if is_short {
-            SHORT
-                .iter()
-                .find(|(short, _)| text.starts_with(short))
-                .map_or(text.clone(), |(_, long)| (*long).to_owned())
-        } else {
-            key
-        };
-        if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == long) {
+        let refused = REFUSED.iter().find(|(long, short, _)| {
+            if is_short { !short.is_empty() && text.starts_with(short) } else { *long == key }
+        });
+        let long = refused.map_or(if is_short { text.clone() } else { key }, |(long, ..)| (*long).to_owned());
+        if let Some((.., advice)) = refused {
             errors.push(wrong(&format!("--{long} is not for --slurm-arg")).next(*advice));
         } else if seen.contains(&long) {
             errors.push(wrong("given twice").expected("each option once"));

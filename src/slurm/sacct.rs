@@ -5,12 +5,11 @@
 //! The accounting lags by up to five seconds and, until slurmctld's record arrives, may show a started or ended job as `PENDING`,
 //! named `allocation`, on its first node.
 
-use super::status::{ExitCode, text};
+use super::status::{ExitCode, rows, text};
 use super::{JobId, JobState, JobStatus, Unparsable, joined, unix_s};
 
 /// The name comes last, because it may contain the separator.
 const FIELDS: &str = "JobID,State,ExitCode,NodeList,Submit,Start,End,ElapsedRaw,TimelimitRaw,Reason,JobName";
-const FIELD_COUNT: usize = 11;
 
 /// The argv for many jobs: allocations only, no steps.
 pub fn argv(ids: &[JobId]) -> Vec<String> {
@@ -24,23 +23,12 @@ pub fn is_disabled(output: &str) -> bool {
     output.contains("Slurm accounting storage is disabled")
 }
 
-/// The jobs in sacct's stdout, in its order; of a requeued job, which sacct may list several times, the last run.
-/// Skips lines that do not begin with a job id and the separator. Unknown jobs are absent.
-///
-/// # Errors
-/// A job's line lacks fields.
+/// The jobs in sacct's stdout, in its order; of a requeued job, which sacct may list several times, the last run. Unknown jobs are
+/// absent. A job's line that lacks fields is an error.
 pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
     let mut jobs: Vec<JobStatus> = Vec::new();
-    for line in stdout.lines() {
-        let mut fields = line.trim_start().splitn(FIELD_COUNT, '|');
-        let Some(id) = fields.next().filter(|_| line.contains('|')).and_then(|id| id.parse::<JobId>().ok())
-        else {
-            continue;
-        };
-        let rest: Vec<&str> = fields.collect();
-        let [state, exit, nodes, submit, start, end, elapsed, limit, reason, name] = rest[..] else {
-            return Err(Unparsable { tool: "sacct", wanted: FIELDS, found: line.to_owned() });
-        };
+    for (id, fields) in rows(stdout, "sacct", FIELDS)? {
+        let [state, exit, nodes, submit, start, end, elapsed, limit, reason, name] = fields;
         jobs.retain(|earlier| earlier.id != id);
         let status = JobStatus {
             id,
@@ -70,7 +58,7 @@ mod tests {
     fn one_call_for_many_jobs() {
         let argv = argv(&["7".parse().unwrap(), "8".parse().unwrap()]);
         assert_eq!(argv[..5], ["sacct", "--allocations", "--noheader", "--parsable2", "--jobs=7,8"]);
-        assert_eq!(FIELDS.split(',').count(), FIELD_COUNT);
+        assert_eq!(FIELDS.split(',').count(), 11);
     }
 
     #[test]

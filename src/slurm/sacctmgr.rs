@@ -31,13 +31,10 @@ pub fn is_disabled(output: &str) -> bool {
 /// What a user may charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Association {
-    /// The account.
     pub account: String,
     /// The only partition it is valid for.
     pub partition: Option<String>,
-    /// Allowed QOS.
     pub qos: Vec<String>,
-    /// Default QOS.
     pub default_qos: Option<String>,
 }
 

@@ -48,7 +48,6 @@ pub const CLEARED_ENV: &[&str] = &[
 /// A submitted job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
-    /// Its id.
     pub id: JobId,
     /// The cluster, only in a multi-cluster set-up.
     pub cluster: Option<String>,
@@ -85,82 +84,37 @@ pub fn test_argv(script: &Path) -> Vec<String> {
 }
 
 /// Parts of sbatch's refusals (22.05 to 24.x) and advice. The first match counts.
-const ADVICE: &[(&str, &str)] = &[
-    (
-        "invalid partition",
-        "set `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml to one that `sinfo -s` lists, or give --slurm-arg=--partition=NAME",
-    ),
-    (
-        "Invalid account or account/partition",
-        "set `[slurm] account` and `partition` in site.toml to a pair that `sacctmgr show assoc user=$USER` lists",
-    ),
-    (
-        "Invalid account",
-        "set `[slurm] account` in site.toml to one that `sacctmgr show assoc user=$USER` lists",
-    ),
-    ("Invalid qos", "set `[slurm] qos` in site.toml to one that `sacctmgr show qos` lists"),
-    (
-        "Invalid generic resource",
-        "set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; `sinfo -o %G` shows what nodes call their GPUs",
-    ),
-    (
-        "Invalid Trackable RESource",
-        "set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; see `sinfo -o %G`",
-    ),
-    (
-        "Requested time limit is invalid",
-        "lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows each partition's limit",
-    ),
-    (
-        "time limit",
-        "lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows the limits",
-    ),
-    (
-        "Node count specification invalid",
-        "the partition has fewer nodes than the deployment needs: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs",
-    ),
-    (
-        "More processors requested than permitted",
-        "the partition is smaller than the deployment: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs",
-    ),
-    (
-        "Requested node configuration is not available",
-        "no node has these GPUs, CPUs and memory together: compare `[gpus.TYPE] per_node`, `gres_type` and `constraint` in site.toml with `sinfo -o '%N %G %c %m'`",
-    ),
-    (
-        "reservation is invalid",
-        "set `[slurm] reservation` in site.toml to one that `scontrol show reservation` lists, or leave it out",
-    ),
-    ("Invalid node name", "name only nodes that `sinfo -N` lists"),
-    (
-        "Invalid feature",
-        "set `[gpus.TYPE] constraint` in site.toml to features that `sinfo -o '%N %f'` lists",
-    ),
-    (
-        "Memory specification",
-        "lower `slurm.mem` in the recipe or in the site's `[defaults.slurm]`: `sinfo -o '%N %m'` shows each node's MB",
-    ),
-    (
-        "unrecognized option '--container",
-        "this Slurm has no pyxis: set `[container] runtime = \"none\"` in site.toml",
-    ),
-    ("does not look like a batch script", "the script must begin with #!: render it again"),
-    ("DOS line breaks", "the script has CRLF line ends: render it again, or run dos2unix"),
-    ("Unable to open file", "the script is missing, or not readable on this host"),
-    ("could not establish a configuration source", "Slurm has no configuration here: set SLURM_CONF"),
-    ("Unable to contact slurm controller", "the controller does not answer: run `scontrol ping`"),
-    ("QOSMax", "the QOS limits the resources of one user: wait for running jobs, or request less"),
-    ("AssocMax", "the account limits the resources of one user: wait for running jobs, or request less"),
-    (
-        "violates accounting/QOS policy",
-        "request less, or set another `[slurm] account` or `qos` in site.toml",
-    ),
-];
+const ADVICE: &str = "\
+invalid partition => set `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml to one that `sinfo -s` lists, or give --slurm-arg=--partition=NAME
+Invalid account or account/partition => set `[slurm] account` and `partition` in site.toml to a pair that `sacctmgr show assoc user=$USER` lists
+Invalid account => set `[slurm] account` in site.toml to one that `sacctmgr show assoc user=$USER` lists
+Invalid qos => set `[slurm] qos` in site.toml to one that `sacctmgr show qos` lists
+Invalid generic resource => set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; `sinfo -o %G` shows what nodes call their GPUs
+Invalid Trackable RESource => set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; see `sinfo -o %G`
+Requested time limit is invalid => lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows each partition's limit
+time limit => lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows the limits
+Node count specification invalid => the partition has fewer nodes than the deployment needs: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs
+More processors requested than permitted => the partition is smaller than the deployment: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs
+Requested node configuration is not available => no node has these GPUs, CPUs and memory together: compare `[gpus.TYPE] per_node`, `gres_type` and `constraint` in site.toml with `sinfo -o '%N %G %c %m'`
+reservation is invalid => set `[slurm] reservation` in site.toml to one that `scontrol show reservation` lists, or leave it out
+Invalid node name => name only nodes that `sinfo -N` lists
+Invalid feature => set `[gpus.TYPE] constraint` in site.toml to features that `sinfo -o '%N %f'` lists
+Memory specification => lower `slurm.mem` in the recipe or in the site's `[defaults.slurm]`: `sinfo -o '%N %m'` shows each node's MB
+unrecognized option '--container => this Slurm has no pyxis: set `[container] runtime = \"none\"` in site.toml
+does not look like a batch script => the script must begin with #!: render it again
+DOS line breaks => the script has CRLF line ends: render it again, or run dos2unix
+Unable to open file => the script is missing, or not readable on this host
+could not establish a configuration source => Slurm has no configuration here: set SLURM_CONF
+Unable to contact slurm controller => the controller does not answer: run `scontrol ping`
+QOSMax => the QOS limits the resources of one user: wait for running jobs, or request less
+AssocMax => the account limits the resources of one user: wait for running jobs, or request less
+violates accounting/QOS policy => request less, or set another `[slurm] account` or `qos` in site.toml";
 
 /// The next step after a refusal, from what sbatch (or srun) wrote on stderr.
 pub fn advice(stderr: &str) -> Option<&'static str> {
     let stderr = stderr.to_lowercase();
-    ADVICE.iter().find(|(part, _)| stderr.contains(&part.to_lowercase())).map(|&(_, advice)| advice)
+    let mut advice = ADVICE.lines().filter_map(|line| line.split_once(" => "));
+    advice.find(|(part, _)| stderr.contains(&part.to_lowercase())).map(|(_, advice)| advice)
 }
 
 #[cfg(test)]
@@ -224,6 +178,7 @@ mod tests {
             assert!(advice(stderr).is_some_and(|a| a.contains(advised)), "{stderr}");
         }
         assert_eq!(advice("sbatch: error: something new"), None);
+        assert!(ADVICE.lines().all(|line| line.contains(" => ")), "every line is a pair");
     }
 
     proptest! {

@@ -32,11 +32,6 @@ pub fn nodes_argv() -> Vec<String> {
     ["scontrol", "--oneliner", "show", "node"].map(str::to_owned).to_vec()
 }
 
-/// Whether scontrol failed only because slurmctld does not, or no longer, know the job.
-pub fn knows_none(stderr: &str) -> bool {
-    stderr.contains("Invalid job id specified")
-}
-
 /// The jobs in the stdout of [`job_argv`], one per line (an array has several). Skips other lines.
 ///
 /// # Errors
@@ -194,7 +189,6 @@ mod tests {
         assert_eq!(parse_jobs("").unwrap(), []);
         assert_eq!(parse_jobs("No jobs in the system\n").unwrap(), []);
         assert!(parse_jobs("JobId=5 JobName=x").is_err());
-        assert!(knows_none("slurm_load_jobs error: Invalid job id specified"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Sources: sinfo(1); gres.conf(5) for GRES.
 
+use std::str::FromStr;
+
 use super::{Unparsable, present};
 
 /// The argv that lists each node in each partition: those that the user may use, or all including hidden ones.
@@ -21,11 +23,8 @@ pub fn version_argv() -> Vec<String> {
 /// A node in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeLine {
-    /// Name of the node.
     pub node: String,
-    /// Name of the partition.
     pub partition: String,
-    /// Whether the partition is the default.
     pub is_default: bool,
     /// Whether the partition accepts jobs.
     pub is_up: bool,
@@ -33,13 +32,9 @@ pub struct NodeLine {
     pub state: String,
     /// Time limit of the partition as Slurm writes it.
     pub time_limit: String,
-    /// CPUs of the node.
     pub cpus: u32,
-    /// Memory of the node, MiB.
     pub memory_mib: u64,
-    /// GPUs of the node, by type.
     pub gpus: Vec<GpuGres>,
-    /// Features of the node.
     pub features: Vec<String>,
 }
 
@@ -57,7 +52,6 @@ impl NodeLine {
 pub struct GpuGres {
     /// Type, if GRES names one.
     pub kind: Option<String>,
-    /// How many.
     pub count: u32,
 }
 
@@ -85,32 +79,27 @@ pub fn parse(stdout: &str) -> Result<Vec<NodeLine>, Unparsable> {
 }
 
 fn parse_line(line: &str) -> Option<NodeLine> {
-    let mut fields = line.splitn(9, '|').map(str::trim);
-    let node = fields.next().filter(|node| !node.is_empty())?;
-    let partition = fields.next()?;
-    let is_up = fields.next()? == "up";
-    let state = fields.next()?;
-    let time_limit = fields.next()?;
-    let cpus = number(fields.next()?)?;
-    let memory_mib = number(fields.next()?)?;
-    let gpus = parse_gres(fields.next()?);
-    let features = fields.next().and_then(present).unwrap_or_default();
-    Some(NodeLine {
+    let fields: Vec<&str> = line.splitn(9, '|').map(str::trim).collect();
+    let [node, partition, available, state, time_limit, cpus, memory, gres, features] = fields[..] else {
+        return None;
+    };
+    let features = present(features).unwrap_or_default();
+    (!node.is_empty()).then_some(NodeLine {
         node: node.to_owned(),
         partition: partition.trim_end_matches('*').to_owned(),
         is_default: partition.ends_with('*'),
-        is_up,
+        is_up: available == "up",
         state: state.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase(),
         time_limit: time_limit.to_owned(),
-        cpus: u32::try_from(cpus).ok()?,
-        memory_mib,
-        gpus,
+        cpus: number(cpus)?,
+        memory_mib: number(memory)?,
+        gpus: parse_gres(gres),
         features: features.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
     })
 }
 
 /// A number; a trailing `+` means that others of a group have more.
-fn number(text: &str) -> Option<u64> {
+fn number<T: FromStr>(text: &str) -> Option<T> {
     text.trim_end_matches('+').parse().ok()
 }
 

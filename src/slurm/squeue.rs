@@ -2,17 +2,16 @@
 //!
 //! Source: squeue(1).
 
-use super::status::text;
+use super::status::{rows, text};
 use super::{JobId, JobState, JobStatus, StepInfo, Unparsable, duration_s, joined, unix_s};
 
 /// The name comes last, because it may contain the separator.
 const FIELDS: &str = "%i|%T|%N|%V|%S|%e|%M|%l|%r|%j";
-const FIELD_COUNT: usize = 10;
 
 /// The argv for many jobs.
 ///
 /// `--states=all`, because slurmctld knows the final state of a job for `MinJobAge` seconds, earlier and more reliably than the
-/// accounting. An unknown id among several is left out; alone it makes squeue fail, see [`knows_none`].
+/// accounting. An unknown id among several is left out; alone it makes squeue fail, see [`super::knows_none`].
 pub fn argv(ids: &[JobId]) -> Vec<String> {
     let jobs = format!("--jobs={}", joined(ids));
     let format = format!("--format={FIELDS}");
@@ -25,26 +24,9 @@ pub fn steps_argv(id: &JobId) -> Vec<String> {
     ["squeue", "--noheader", "--steps", &jobs, "--format=%i|%j"].map(str::to_owned).to_vec()
 }
 
-/// Whether squeue failed only because slurmctld does not, or no longer, know any of the ids.
-pub fn knows_none(stderr: &str) -> bool {
-    stderr.contains("Invalid job id specified")
-}
-
-/// The jobs in squeue's stdout. Skips lines that do not begin with a job id and the separator.
-///
-/// # Errors
-/// A job's line lacks fields.
+/// The jobs in squeue's stdout. A job's line that lacks fields is an error.
 pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
-    let mut jobs = Vec::new();
-    for line in stdout.lines() {
-        let mut fields = line.trim_start().splitn(FIELD_COUNT, '|');
-        let Some(id) = fields.next().filter(|_| line.contains('|')).and_then(|id| id.parse().ok()) else {
-            continue;
-        };
-        let rest: Vec<&str> = fields.collect();
-        let [state, nodes, submit, start, end, elapsed, limit, reason, name] = rest[..] else {
-            return Err(Unparsable { tool: "squeue", wanted: FIELDS, found: line.to_owned() });
-        };
+    let job = |(id, [state, nodes, submit, start, end, elapsed, limit, reason, name]): (_, [&str; 9])| {
         let status = JobStatus {
             id,
             state: JobState::parse(state),
@@ -58,9 +40,9 @@ pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
             elapsed_s: duration_s(elapsed),
             time_limit_s: duration_s(limit),
         };
-        jobs.push(status.without_forecast());
-    }
-    Ok(jobs)
+        status.without_forecast()
+    };
+    Ok(rows(stdout, "squeue", FIELDS)?.into_iter().map(job).collect())
 }
 
 /// The steps in the stdout of [`steps_argv`]. Skips other lines.
@@ -76,6 +58,7 @@ pub fn parse_steps(stdout: &str) -> Vec<StepInfo> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::knows_none;
     use super::*;
 
     fn ids(texts: &[&str]) -> Vec<JobId> {
@@ -86,7 +69,7 @@ mod tests {
     fn one_call_for_many_jobs() {
         let argv = argv(&ids(&["7", "8_1"]));
         assert_eq!(argv[..4], ["squeue", "--noheader", "--states=all", "--jobs=7,8_1"]);
-        assert_eq!(FIELDS.split('|').count(), FIELD_COUNT);
+        assert_eq!(FIELDS.split('|').count(), 10);
     }
 
     #[test]

@@ -70,7 +70,6 @@ pub struct Container {
     pub name: Option<String>,
     /// `--container-mounts`: `SRC:DST[:FLAGS]` each; a comma cannot be escaped.
     pub mounts: Vec<String>,
-    /// `--container-workdir`.
     pub workdir: Option<String>,
     /// `--container-env`: variables that keep the host's value, such as secrets.
     pub env: Vec<String>,
@@ -87,7 +86,6 @@ pub struct Step {
     pub nodes: Vec<String>,
     /// Total tasks, spread evenly.
     pub ntasks: u32,
-    /// Where output goes.
     pub output: StepOutput,
     /// A file for stderr; without it stderr goes to stdout's file.
     pub error: Option<PathBuf>,
@@ -95,7 +93,6 @@ pub struct Step {
     pub mpi: Option<String>,
     /// `--chdir` on the host; if missing, srun uses /tmp.
     pub chdir: Option<PathBuf>,
-    /// The container, if any.
     pub container: Option<Container>,
     /// Variables set for the tasks by `env K=V …` before the command, which overrides Slurm and the container. They appear in argv:
     /// no secrets.
@@ -104,7 +101,6 @@ pub struct Step {
     pub unset: Vec<String>,
     /// The site's options, last, so they override others.
     pub extra: Vec<String>,
-    /// The command.
     pub argv: Vec<String>,
 }
 

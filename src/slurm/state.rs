@@ -16,7 +16,6 @@ macro_rules! states {
         }
 
         impl JobState {
-            /// Every state that has a name.
             pub const NAMED: &[Self] = &[$(Self::$variant,)*];
 
             /// Slurm's long name, or the unknown text.

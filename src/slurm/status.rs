@@ -4,12 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, JobState, StepId, present};
+use super::{JobId, JobState, StepId, Unparsable, present};
 
 /// How a job's batch script ended: Slurm's `code:signal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitCode {
-    /// Exit code of the script.
     pub code: i32,
     /// Number of the signal that ended it, or 0. Slurm also uses 53 (no output file) and 125 (out of memory).
     pub signal: i32,
@@ -32,9 +31,7 @@ impl fmt::Display for ExitCode {
 /// The status of a job at one poll. Times are unix seconds, durations seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
-    /// The job.
     pub id: JobId,
-    /// Its state.
     pub state: JobState,
     /// Why it waits or failed, in Slurm's words (`Resources`, `JobLaunchFailure`).
     pub reason: Option<String>,
@@ -42,15 +39,12 @@ pub struct JobStatus {
     pub exit_code: Option<ExitCode>,
     /// Its nodes as a host list (`node[1-2]`); see `scontrol show hostnames`.
     pub nodes: Option<String>,
-    /// Its name.
     pub name: String,
-    /// When it was submitted.
     pub submit: Option<i64>,
     /// When it started; for a waiting job, the expected start.
     pub start: Option<i64>,
     /// When it ended; only for ended jobs.
     pub end: Option<i64>,
-    /// How long it has run.
     pub elapsed_s: Option<u64>,
     /// How long it may run; absent when unlimited.
     pub time_limit_s: Option<u64>,
@@ -84,6 +78,26 @@ impl JobStatus {
     }
 }
 
+/// The rows of `tool`'s stdout: a job id, the separator, and `N` fields, of which the last may contain the separator. Skips lines that
+/// do not begin with a job id and the separator.
+pub(super) fn rows<'a, const N: usize>(
+    stdout: &'a str,
+    tool: &'static str,
+    wanted: &'static str,
+) -> Result<Vec<(JobId, [&'a str; N])>, Unparsable> {
+    let row = |line: &'a str| {
+        let (id, rest) = line.trim_start().split_once('|')?;
+        let id = id.parse().ok()?;
+        let fields = <[&str; N]>::try_from(rest.splitn(N, '|').collect::<Vec<_>>());
+        Some(fields.map(|fields| (id, fields)).map_err(|_| Unparsable {
+            tool,
+            wanted,
+            found: line.to_owned(),
+        }))
+    };
+    stdout.lines().filter_map(row).collect()
+}
+
 /// A present value.
 pub(super) fn text(value: &str) -> Option<String> {
     present(value).map(str::to_owned)
@@ -92,7 +106,6 @@ pub(super) fn text(value: &str) -> Option<String> {
 /// A step of a running job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepInfo {
-    /// The step.
     pub id: StepId,
     /// Its name from `srun --job-name`; `batch` and `extern` are Slurm's.
     pub name: String,
