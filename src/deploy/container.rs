@@ -19,7 +19,6 @@ use crate::weights::image::verify;
 pub struct JobImage {
     /// Name of the container unpacked for the job; steps use it instead of the image.
     pub name: Option<String>,
-    /// The imported image file.
     pub image: Option<String>,
 }
 
@@ -63,8 +62,22 @@ pub async fn prepare(
         // attempt may have left half of this one.
         let name = place.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         events.emit(Event::ContainerPreparing { image: image.clone(), nodes: allocation.nodes.len() });
-        let container = unpacked(container, &image, &name);
-        unpack(plan, container, &allocation.nodes, &logs.join("container.log")).await?;
+        let unpacked = srun::Container {
+            image: Some(image.clone()),
+            name: Some(name.clone()),
+            flags: pyxis_flags(container),
+            ..srun::Container::default()
+        };
+        let log = logs.join("container.log");
+        let argv = ["true".to_owned()];
+        let step = on_each_node(plan, "tokmark-container", &allocation.nodes, &log, &argv);
+        let step = srun::Step { container: Some(unpacked), ..step };
+        run(&step.to_argv(), &plan.job.clear_env, &log).await.map_err(|problem| DeployError::Image {
+            image,
+            problem,
+            output: log::tail(&log, 10),
+            advice: "check the image's name or path, and the free space of the nodes; container.reuse = false starts every step from the image".into(),
+        })?;
         ready.name = Some(name);
     }
     Ok(ready)
@@ -76,10 +89,7 @@ pub async fn remove(plan: &Plan, place: &Place, image: &JobImage, logs: &Path) {
     let (Some(name), Place::Allocation(allocation)) = (&image.name, place) else { return };
     let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
     let log = logs.join("container.log");
-    let output = srun::StepOutput::Shared(log.clone());
-    let mut step = srun::Step::new("tokmark-remove", &allocation.nodes, output, &argv);
-    step.extra.clone_from(&plan.job.srun);
-    let argv = step.to_argv();
+    let argv = on_each_node(plan, "tokmark-remove", &allocation.nodes, &log, &argv).to_argv();
     let removing = run(&argv, &plan.job.clear_env, &log);
     let _ = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }
@@ -167,39 +177,16 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// The srun container options that unpack an image under a name for later steps.
-fn unpacked(container: &Container, image: &str, name: &str) -> srun::Container {
-    let mut flags = container.options.clone();
-    if !container.mount_home {
-        flags.insert(0, "--no-container-mount-home".into());
-    }
-    srun::Container {
-        image: Some(image.to_owned()),
-        name: Some(name.to_owned()),
-        flags,
-        ..srun::Container::default()
-    }
+/// pyxis' options for a container of the site.
+pub(super) fn pyxis_flags(container: &Container) -> Vec<String> {
+    let own = (!container.mount_home).then(|| "--no-container-mount-home".to_owned());
+    own.into_iter().chain(container.options.iter().cloned()).collect()
 }
 
-/// Unpacks a container on every node.
-async fn unpack(
-    plan: &Plan,
-    container: srun::Container,
-    nodes: &[String],
-    log: &Path,
-) -> Result<(), DeployError> {
-    let argv = ["true".to_owned()];
+/// A step with one task on each of these nodes.
+fn on_each_node(plan: &Plan, name: &str, nodes: &[String], log: &Path, argv: &[String]) -> srun::Step {
     let output = srun::StepOutput::Shared(log.to_path_buf());
-    let mut step = srun::Step::new("tokmark-container", nodes, output, &argv);
-    let image = container.image.clone().unwrap_or_default();
-    step.container = Some(container);
-    step.extra.clone_from(&plan.job.srun);
-    run(&step.to_argv(), &plan.job.clear_env, log).await.map_err(|problem| DeployError::Image {
-        image,
-        problem,
-        output: log::tail(log, 10),
-        advice: "check the image's name or path, and the free space of the nodes; container.reuse = false starts every step from the image".into(),
-    })
+    srun::Step { extra: plan.job.srun.clone(), ..srun::Step::new(name, nodes, output, argv) }
 }
 
 /// Runs a tool to completion and writes its output to `log`.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::ready::Probe;
 use crate::plan::Deployment;
 
 /// Least time that the last probe of a start gets.
@@ -27,11 +26,9 @@ struct Signs {
 /// A snapshot of the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// When the deadline passes.
     pub(super) at: Instant,
     /// Recipe key that sets the deadline.
     pub(super) key: &'static str,
-    /// Last sign of progress.
     pub(super) sign: Option<String>,
 }
 
@@ -67,13 +64,16 @@ impl Deadline {
     }
 
     /// Retries a probe until it succeeds. If the deadline passes first, returns what was still missing at the last try.
-    pub(super) async fn until<T>(&self, mut probe: impl Probe<T>) -> Result<T, String> {
+    pub(super) async fn until<T>(
+        &self,
+        mut probe: impl AsyncFnMut() -> Result<T, String>,
+    ) -> Result<T, String> {
         let mut pause = Duration::from_millis(50);
         let mut missing = "nothing answered in time".to_owned();
         loop {
             // A probe that hangs must not outlive the deadline.
             let limit = self.standing().at.max(Instant::now() + LAST_PROBE);
-            match tokio::time::timeout_at(limit.into(), probe.attempt()).await {
+            match tokio::time::timeout_at(limit.into(), probe()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(problem)) => missing = problem,
                 Err(_) => {}

@@ -71,15 +71,10 @@ impl Folders {
 
 /// Everything a start needs.
 pub struct Setup<'a> {
-    /// The plan.
     pub plan: &'a Plan,
-    /// The deployment.
     pub deployment: &'a Deployment,
-    /// Local machine or allocation.
     pub place: &'a Place,
-    /// Files.
     pub folders: Folders,
-    /// The container image of the job.
     pub image: JobImage,
     /// Path of this binary.
     pub tokmark: &'a str,
@@ -93,12 +88,10 @@ pub struct Deployed<'a> {
     pub target: Target,
     /// The plan or the endpoint declares itself simulated.
     pub simulated: bool,
-    /// Version reported by the engine.
     pub engine_version: Option<String>,
     /// URLs of the servers' metrics pages, those of the endpoint first.
     pub metrics_urls: Vec<String>,
-    setup: &'a Setup<'a>,
-    placement: Placement,
+    placement: Placement<'a>,
     watcher: Watcher,
     deadline: Arc<Deadline>,
     processes: Vec<Running>,
@@ -107,16 +100,11 @@ pub struct Deployed<'a> {
 
 impl<'a> Deployed<'a> {
     /// A deployment at its placement, before any process starts. `began`: when its first attempt began.
-    pub fn new(
-        setup: &'a Setup<'a>,
-        placement: Placement,
-        began: Instant,
-        report: Report,
-    ) -> Result<Self, DeployError> {
-        let Setup { plan, deployment, .. } = setup;
-        let mut urls = placement.placed(setup).endpoint_urls()?;
+    pub fn new(placement: Placement<'a>, began: Instant, report: Report) -> Result<Self, DeployError> {
+        let Setup { plan, deployment, .. } = placement.setup;
+        let mut urls = placement.placed().endpoint_urls()?;
         urls.extend(deployment.more_urls.iter().cloned());
-        let metrics_urls = metrics_urls(setup, &placement, &urls);
+        let metrics_urls = metrics_urls(&placement, &urls);
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
         let deadline = Arc::new(Deadline::new(deployment, began));
@@ -125,7 +113,6 @@ impl<'a> Deployed<'a> {
             simulated: plan.simulated,
             engine_version: None,
             metrics_urls,
-            setup,
             placement,
             watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), report)?,
             deadline,
@@ -148,13 +135,13 @@ impl<'a> Deployed<'a> {
     pub fn chosen_ports(&self) -> BTreeSet<u16> {
         let all =
             self.placement.addresses.processes.values().flat_map(|address| address.ports.values().copied());
-        all.filter(|port| self.setup.deployment.port != Some(*port)).collect()
+        all.filter(|port| self.placement.setup.deployment.port != Some(*port)).collect()
     }
 
     /// Starts all processes in the launcher's order and returns once the endpoint has generated a token. If this fails or is
     /// dropped, started processes keep running until [`Self::stop`].
     pub async fn start(&mut self) -> Result<(), DeployError> {
-        let Setup { plan, deployment, .. } = self.setup;
+        let Setup { plan, deployment, .. } = self.placement.setup;
         let roles = &plan.launcher().roles;
         let mut ready: BTreeSet<&str> = BTreeSet::new();
         for (index, role) in roles.iter().enumerate() {
@@ -169,7 +156,7 @@ impl<'a> Deployed<'a> {
                 }
             }
             for process in of_role() {
-                self.processes.push(spawn::start(self.setup, &self.placement, role, process, &self.watcher)?);
+                self.processes.push(spawn::start(&self.placement, role, process, &self.watcher)?);
             }
         }
         for role in roles.iter().filter(|role| !ready.contains(role.name.as_str())) {
@@ -178,22 +165,22 @@ impl<'a> Deployed<'a> {
         let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
         let spec = &plan.launcher().endpoint;
         self.simulated |= match deployment.is_awaited() {
-            true => self.until(ready::endpoint(&self.target, spec, endpoint)).await?,
+            true => self.until(async || ready::endpoint(&self.target, spec, endpoint).await).await?,
             false => ready::is_simulated(&self.target).await,
         };
         let seconds = self.began.elapsed().as_secs_f64();
         self.engine_version = ready::version(&self.target, spec).await;
-        self.setup.events.emit(Event::Ready { url: self.url(), seconds });
+        self.placement.setup.events.emit(Event::Ready { url: self.url(), seconds });
         Ok(())
     }
 
     /// Waits until every process of a role is ready by the role's rule; processes that follow another one are skipped.
     async fn until_ready(&self, role: &Role) -> Result<(), DeployError> {
         let Some(rule) = &role.ready else { return Ok(()) };
-        let all = &self.setup.deployment.processes;
+        let all = &self.placement.setup.deployment.processes;
         let leads = |process: &&Process| process.role == role.name && !process.follows;
         for process in all.iter().filter(leads) {
-            let rule = self.placement.placed(self.setup).ready(process, rule)?;
+            let rule = self.placement.placed().ready(process, rule)?;
             let running = self.processes.iter().find(|running| running.name == process.name);
             let logs = running.map(|running| running.logs.as_slice()).unwrap_or_default();
             let probed = match &rule {
@@ -210,7 +197,7 @@ impl<'a> Deployed<'a> {
     }
 
     /// Retries a probe until it succeeds or the start's deadline passes.
-    async fn until<T>(&self, probe: impl ready::Probe<T>) -> Result<T, DeployError> {
+    async fn until<T>(&self, probe: impl AsyncFnMut() -> Result<T, String>) -> Result<T, DeployError> {
         self.deadline.until(probe).await.map_err(|waiting| {
             let deadline::Standing { key, sign, .. } = self.deadline.standing();
             DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
@@ -234,8 +221,8 @@ impl<'a> Deployed<'a> {
     pub async fn stop(mut self, hurry: &CancellationToken) -> Vec<String> {
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
-        let grace = Duration::from_secs_f64(self.setup.deployment.stop_grace_s);
-        let killed = stop::all(processes, self.setup.place, grace, hurry).await;
+        let grace = Duration::from_secs_f64(self.placement.setup.deployment.stop_grace_s);
+        let killed = stop::all(processes, self.placement.setup.place, grace, hurry).await;
         // Removes the folder on this node; a head role elsewhere leaves its folder to that node's own cleanup.
         let _ = std::fs::remove_dir_all(&self.placement.addresses.scratch_dir);
         killed
@@ -243,13 +230,14 @@ impl<'a> Deployed<'a> {
 }
 
 /// Metrics pages of the endpoint's servers and of roles that have their own.
-fn metrics_urls(setup: &Setup<'_>, placement: &Placement, urls: &[String]) -> Vec<String> {
+fn metrics_urls(placement: &Placement<'_>, urls: &[String]) -> Vec<String> {
+    let setup = placement.setup;
     let launcher = setup.plan.launcher();
     let path = launcher.endpoint.metrics.as_ref();
     let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
     let own = setup.deployment.processes.iter().filter_map(|process| {
         let page = launcher.role(&process.role)?.metrics.as_ref()?;
-        placement.placed(setup).has_page(process, page).ok().filter(|has| *has)?;
+        placement.placed().has_page(process, page).ok().filter(|has| *has)?;
         let address = placement.addresses.processes.get(&process.name)?;
         Some(format!("http://{}:{}{}", address.host, address.ports.get(&page.port)?, page.path))
     });

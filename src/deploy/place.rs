@@ -1,5 +1,7 @@
 //! Where processes run: this machine, or the nodes of a Slurm allocation. The same launcher serves both.
 
+use std::sync::LazyLock;
+
 use crate::executor::slurm::Slurm;
 use crate::slurm::JobId;
 
@@ -15,7 +17,6 @@ pub enum Place {
 /// A Slurm allocation seen from inside.
 #[derive(Debug, Clone)]
 pub struct Allocation {
-    /// The job.
     pub job: JobId,
     /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
@@ -25,35 +26,34 @@ pub struct Allocation {
     pub run: Option<u32>,
     /// How often Slurm requeued the job.
     pub restarts: u32,
-    /// Slurm.
     pub slurm: Slurm,
 }
 
 impl Place {
+    /// The allocation, unless processes run on this machine.
+    pub fn allocation(&self) -> Option<&Allocation> {
+        match self {
+            Self::Local => None,
+            Self::Allocation(allocation) => Some(allocation),
+        }
+    }
+
     /// Addresses of the nodes.
     pub fn nodes(&self) -> &[String] {
-        static LOOPBACK: std::sync::LazyLock<Vec<String>> =
-            std::sync::LazyLock::new(|| vec!["127.0.0.1".to_owned()]);
-        match self {
-            Self::Local => &LOOPBACK,
-            Self::Allocation(allocation) => &allocation.nodes,
-        }
+        static LOOPBACK: LazyLock<[String; 1]> = LazyLock::new(|| ["127.0.0.1".to_owned()]);
+        self.allocation().map_or(LOOPBACK.as_slice(), |allocation| &allocation.nodes)
     }
 
     /// The job's id.
     pub fn job(&self) -> Option<&JobId> {
-        match self {
-            Self::Local => None,
-            Self::Allocation(allocation) => Some(&allocation.job),
-        }
+        self.allocation().map(|allocation| &allocation.job)
     }
 
     /// An identifier that no concurrent run of this user shares.
     pub fn run_id(&self) -> String {
         match self {
             Self::Allocation(allocation) => {
-                let run = allocation.run.map(|pid| format!("-{pid}")).unwrap_or_default();
-                format!("tokmark-{}-{}{run}", allocation.job, allocation.restarts)
+                self.step_name(&format!("tokmark-{}-{}", allocation.job, allocation.restarts))
             }
             Self::Local => format!("tokmark-local-{}", std::process::id()),
         }
@@ -61,20 +61,15 @@ impl Place {
 
     /// Name of a process's Slurm step, unique in the job; used to look the step up.
     pub fn step_name(&self, process: &str) -> String {
-        match self {
-            Self::Allocation(allocation) => {
-                allocation.run.map_or_else(|| process.to_owned(), |pid| format!("{process}-{pid}"))
-            }
-            Self::Local => process.to_owned(),
+        match self.allocation().and_then(|allocation| allocation.run) {
+            Some(pid) => format!("{process}-{pid}"),
+            None => process.to_owned(),
         }
     }
 
     /// Whether tokmark runs on the first node, and so need not query it.
     pub fn is_on_first(&self) -> bool {
-        match self {
-            Self::Local => true,
-            Self::Allocation(allocation) => allocation.on_first,
-        }
+        self.allocation().is_none_or(|allocation| allocation.on_first)
     }
 
     /// Whether tokmark runs on this node.

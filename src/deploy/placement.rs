@@ -23,9 +23,8 @@ use crate::slurm::srun;
 const NODES_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where the processes of a deployment run.
-#[derive(Debug)]
-pub struct Placement {
-    /// Addresses and ports.
+pub struct Placement<'a> {
+    pub setup: &'a Setup<'a>,
     pub addresses: Addresses,
     /// `CUDA_VISIBLE_DEVICES` of each node.
     pub visible: Vec<Option<String>>,
@@ -34,10 +33,10 @@ pub struct Placement {
     pub leases: ports::Leases,
 }
 
-impl Placement {
+impl Placement<'_> {
     /// The deployment with its addresses, as templates see it.
-    pub fn placed<'a>(&'a self, setup: &Setup<'a>) -> Placed<'a> {
-        Placed { plan: setup.plan, deployment: setup.deployment, addresses: &self.addresses }
+    pub fn placed(&self) -> Placed<'_> {
+        Placed { plan: self.setup.plan, deployment: self.setup.deployment, addresses: &self.addresses }
     }
 }
 
@@ -45,7 +44,7 @@ impl Placement {
 ///
 /// # Errors
 /// Too few nodes, a node that does not answer, missing GPUs, no free port.
-pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placement, DeployError> {
+pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<Placement<'a>, DeployError> {
     let Setup { plan, deployment, place, folders, tokmark, .. } = setup;
     let nodes = place.nodes();
     if nodes.len() < deployment.nodes as usize {
@@ -94,6 +93,7 @@ pub async fn decide(setup: &Setup<'_>, avoid: &BTreeSet<u16>) -> Result<Placemen
     });
     let run_id = format!("{}{}", place.run_id(), if avoid.is_empty() { "" } else { "-again" });
     Ok(Placement {
+        setup,
         addresses: Addresses {
             tokmark: (*tokmark).to_owned(),
             run_dir: folders.run.display().to_string(),
@@ -277,9 +277,9 @@ async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result
     let answers = folders.run.join(format!("nodes-{attempt}.json"));
     let errors = folders.run.join(format!("nodes-{attempt}.log"));
     let argv = [(*tokmark).to_owned(), "node".into(), query.to_arg()];
-    let mut step = srun::Step::new("tokmark-nodes", nodes, srun::StepOutput::PerTask(answers.clone()), &argv);
-    step.error = Some(errors.clone());
-    step.extra.clone_from(&plan.job.srun);
+    let output = srun::StepOutput::PerTask(answers.clone());
+    let step = srun::Step::new("tokmark-nodes", nodes, output, &argv);
+    let step = srun::Step { error: Some(errors.clone()), extra: plan.job.srun.clone(), ..step };
     let argv = step.to_argv();
     let mut command = Command::new("srun");
     command

@@ -16,18 +16,6 @@ use crate::load::{ProbeError, Target};
 use crate::plan::Endpoint;
 use crate::render::Address;
 
-/// Something to retry until it succeeds; its error names what is still missing.
-pub trait Probe<T> {
-    /// Tries once.
-    fn attempt(&mut self) -> impl Future<Output = Result<T, String>>;
-}
-
-impl<T, F: AsyncFnMut() -> Result<T, String>> Probe<T> for F {
-    fn attempt(&mut self) -> impl Future<Output = Result<T, String>> {
-        self()
-    }
-}
-
 /// Limit of one connection attempt or health request.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,7 +25,6 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 /// A process whose readiness is probed.
 #[derive(Debug)]
 pub struct Probed<'a> {
-    /// Its name.
     pub name: &'a str,
     /// Its address, or that of the role that reports about it.
     pub address: &'a Address,
@@ -100,7 +87,7 @@ fn satisfies(
         }
     }
     if let Some(wanted) = equals {
-        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        let text = text_of(found);
         if text != wanted {
             return Err(format!("{at} is {text}, expected {wanted}"));
         }
@@ -112,9 +99,12 @@ fn satisfies(
 fn counts(entry: &Value, entries: &BTreeMap<String, Vec<String>>) -> bool {
     entries.iter().all(|(field, allowed)| {
         let found = entry.get(field).unwrap_or(&Value::Null);
-        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-        allowed.contains(&text)
+        allowed.contains(&text_of(found))
     })
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
@@ -127,14 +117,12 @@ fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
 
 /// Whether every server of the endpoint is healthy, lists the model (if it lists any) and generates a token. Returns whether any
 /// server declares itself simulated.
-pub fn endpoint<'a>(target: &'a Target, spec: &'a EndpointSpec, endpoint: Endpoint) -> impl Probe<bool> + 'a {
-    async move || {
-        let mut simulated = false;
-        for server in target.each() {
-            simulated |= ready(&server, spec, endpoint).await?;
-        }
-        Ok(simulated)
+pub async fn endpoint(target: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
+    let mut simulated = false;
+    for server in target.each() {
+        simulated |= ready(&server, spec, endpoint).await?;
     }
+    Ok(simulated)
 }
 
 /// Whether a server of the endpoint declares itself simulated. A server that lists no models does not.

@@ -12,7 +12,8 @@ use super::place::visible_gpus;
 use super::placement::Placement;
 use super::step::Start;
 use super::watch::{Watched, Watcher};
-use super::{DeployError, Place, Setup, secrets};
+use super::{DeployError, Place, secrets};
+use crate::executor::slurm::hide;
 use crate::experiment::{Event, files};
 use crate::launcher::Role;
 use crate::plan::{Plan, Process};
@@ -37,14 +38,14 @@ pub struct Running {
 
 /// Starts one process.
 pub(super) fn start(
-    setup: &Setup<'_>,
-    placement: &Placement,
+    placement: &Placement<'_>,
     role: &Role,
     process: &Process,
     watcher: &Watcher,
 ) -> Result<Running, DeployError> {
-    let spawn = &placement.placed(setup).process(process)?;
-    let start = Start { setup, placement, role, process, spawn };
+    let setup = placement.setup;
+    let spawn = &placement.placed().process(process)?;
+    let start = Start { placement, role, process, spawn };
     for (path, text) in &spawn.files {
         files::replace(Path::new(path), text.as_bytes())?;
     }
@@ -100,26 +101,10 @@ pub(super) fn start(
     Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, logs, watching })
 }
 
-/// Removes variables that srun must not see: those that always mislead it, and those the site lists (`PREFIX*` matches every such
-/// name).
+/// Removes variables that srun must not see: those that always mislead it, and those the site lists.
 pub(super) fn clear(command: &mut Command, of_site: &[String]) {
-    for name in srun::CLEARED_ENV {
-        command.env_remove(name);
-    }
-    for pattern in of_site {
-        match pattern.strip_suffix('*') {
-            Some(start) => {
-                for name in std::env::vars_os().map(|(name, _)| name) {
-                    if name.to_string_lossy().starts_with(start) {
-                        command.env_remove(name);
-                    }
-                }
-            }
-            None => {
-                command.env_remove(pattern);
-            }
-        }
-    }
+    hide(command, srun::CLEARED_ENV);
+    hide(command, of_site);
 }
 
 fn spawn_advice(plan: &Plan, place: &Place, reason: &std::io::Error) -> String {

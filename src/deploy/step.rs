@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::container::pyxis_flags;
 use super::place::visible_gpus;
 use super::placement::Placement;
 use super::{Place, Setup};
@@ -14,26 +15,24 @@ use crate::slurm::srun;
 
 /// A process about to be started.
 pub struct Start<'a> {
-    /// The deployment it belongs to.
-    pub setup: &'a Setup<'a>,
-    /// Addresses, ports and GPUs.
-    pub placement: &'a Placement,
-    /// Its role.
+    pub placement: &'a Placement<'a>,
     pub role: &'a Role,
-    /// The process.
     pub process: &'a Process,
-    /// Its rendered start.
     pub spawn: &'a Spawn,
 }
 
 impl Start<'_> {
+    fn setup(&self) -> &Setup<'_> {
+        self.placement.setup
+    }
+
     /// Its own log, or srun's and one per task. Two ranks never share one.
     pub fn logs(&self) -> Vec<PathBuf> {
-        log_names(self.process, self.in_steps()).iter().map(|name| self.setup.folders.log(name)).collect()
+        log_names(self.process, self.in_steps()).iter().map(|name| self.setup().folders.log(name)).collect()
     }
 
     fn in_steps(&self) -> bool {
-        matches!(self.setup.place, Place::Allocation(_))
+        matches!(self.setup().place, Place::Allocation(_))
     }
 
     /// The whole argv; `log` is the process's own log.
@@ -41,34 +40,24 @@ impl Start<'_> {
         if !self.in_steps() {
             return self.spawn.argv.clone();
         }
-        let addresses = &self.placement.addresses;
-        let nodes: Vec<String> = self
-            .process
-            .nodes
-            .iter()
-            .filter_map(|node| addresses.nodes.get(*node as usize).cloned())
-            .collect();
-        let output = if self.process.tasks > 1 {
-            srun::StepOutput::PerTask(log.to_path_buf())
-        } else {
-            srun::StepOutput::Shared(log.to_path_buf())
+        let (setup, process, role) = (self.setup(), self.process, self.role);
+        let known = &self.placement.addresses.nodes;
+        let nodes = process.nodes.iter().filter_map(|node| known.get(*node as usize).cloned());
+        let output = match process.tasks {
+            0 | 1 => srun::StepOutput::Shared(log.to_path_buf()),
+            _ => srun::StepOutput::PerTask(log.to_path_buf()),
         };
-        let mut step = srun::Step::new(
-            &self.setup.place.step_name(&self.process.name),
-            &nodes,
-            output,
-            &self.spawn.argv,
-        );
-        step.ntasks = self.process.tasks;
-        step.mpi = self
-            .role
-            .mpi
-            .then(|| self.setup.plan.job.mpi.clone().or_else(|| self.role.mpi_type.clone()))
-            .flatten();
-        step.unset.clone_from(&self.role.unset);
-        step.extra.clone_from(&self.setup.plan.job.srun);
-        step.env.extend(self.gpus().map(|gpus| ("CUDA_VISIBLE_DEVICES".into(), gpus)));
-        if let (Some(container), false) = (&self.setup.plan.container, self.role.bare) {
+        let mpi = setup.plan.job.mpi.as_ref().or(role.mpi_type.as_ref());
+        let name = setup.place.step_name(&process.name);
+        let mut step = srun::Step {
+            ntasks: process.tasks,
+            mpi: mpi.filter(|_| role.mpi).cloned(),
+            unset: role.unset.clone(),
+            extra: setup.plan.job.srun.clone(),
+            env: self.gpus().map(|gpus| ("CUDA_VISIBLE_DEVICES".into(), gpus)).into_iter().collect(),
+            ..srun::Step::new(&name, &nodes.collect::<Vec<_>>(), output, &self.spawn.argv)
+        };
+        if let (Some(container), false) = (&setup.plan.container, role.bare) {
             match container.runtime {
                 ContainerRuntime::None => {}
                 ContainerRuntime::Pyxis => step.container = Some(self.pyxis(container)),
@@ -88,36 +77,28 @@ impl Start<'_> {
         let visible = self.placement.visible.get(node as usize).and_then(Option::as_deref);
         let has_all = visible.is_some_and(|list| list.split(',').count() == self.process.gpus.len());
         let needed = !self.process.gpus.is_empty()
-            && (!has_all || shares_its_node(self.setup.deployment, self.process));
+            && (!has_all || shares_its_node(self.setup().deployment, self.process));
         needed.then(|| visible_gpus(&self.process.gpus, visible))
     }
 
     fn pyxis(&self, container: &Container) -> srun::Container {
-        let unpacked = self.setup.image.name.clone();
-        let mut flags = container.options.clone();
-        if !container.mount_home {
-            flags.insert(0, "--no-container-mount-home".into());
-        }
+        let unpacked = self.setup().image.name.clone();
         srun::Container {
-            image: unpacked.is_none().then(|| self.setup.image.file_or_reference(container)),
+            image: unpacked.is_none().then(|| self.setup().image.file_or_reference(container)),
             // Starts a separate step: joining a running one would not apply its mounts (nor enroot's for MPI).
             name: unpacked.map(|name| format!("{name}:no_exec")),
-            mounts: mounts(self.setup.plan, &self.placement.addresses, &container.mounts),
-            env: self.forwarded(container),
-            flags,
+            mounts: mounts(self.setup().plan, &self.placement.addresses, &container.mounts),
+            // Variables that keep the host's value inside the container.
+            env: self.spawn.env.keys().chain(&container.env).cloned().collect(),
+            flags: pyxis_flags(container),
             ..srun::Container::default()
         }
-    }
-
-    /// Variables that keep the host's value inside the container.
-    fn forwarded(&self, container: &Container) -> Vec<String> {
-        self.spawn.env.keys().chain(&container.env).cloned().collect()
     }
 
     /// More variables for srun, so that `env` and the site's variables reach the inside: apptainer prefers the image's values
     /// unless they are set as `APPTAINERENV_NAME`. Never in an argv.
     pub fn wrapped_env(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let contained = self.setup.plan.container.as_ref().filter(|container| {
+        let contained = self.setup().plan.container.as_ref().filter(|container| {
             container.runtime == ContainerRuntime::Apptainer && self.in_steps() && !self.role.bare
         });
         let Some(container) = contained else { return BTreeMap::new() };
@@ -131,11 +112,11 @@ impl Start<'_> {
         if !container.mount_home {
             argv.push("--no-home".into());
         }
-        for mount in mounts(self.setup.plan, &self.placement.addresses, &container.mounts) {
+        for mount in mounts(self.setup().plan, &self.placement.addresses, &container.mounts) {
             argv.extend(["--bind".into(), mount]);
         }
         argv.extend(container.options.iter().cloned());
-        argv.push(self.setup.image.file_or_reference(container));
+        argv.push(self.setup().image.file_or_reference(container));
         if !self.role.unset.is_empty() {
             argv.push("env".into());
             argv.extend(self.role.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));

@@ -21,9 +21,7 @@ const LOG_PERIOD: Duration = Duration::from_millis(200);
 pub enum Notice {
     /// A fatal line in a log; the process may live on.
     Fatal(Box<DeployError>),
-    /// A process ended.
     Ended {
-        /// Its name.
         process: String,
         /// `exit 3`, `signal 9`.
         status: String,
@@ -113,9 +111,7 @@ impl Watcher {
 
 /// A process that is watched.
 pub(super) struct Watched {
-    /// Its name.
     pub(super) name: String,
-    /// Where it runs.
     pub(super) host: String,
     /// Its logs, each with its length when the process was started: its own or srun's first, then one for each task.
     pub(super) logs: Vec<(PathBuf, u64)>,

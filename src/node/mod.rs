@@ -17,13 +17,11 @@ pub use inspect::{find_program, report, report_with};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
-    /// Host names to resolve.
     pub names: Vec<String>,
     /// Ranges of ports to find free ones in.
     pub ports: Vec<PortQuery>,
     /// Files and folders to try to read. A name without a slash is a program to find on PATH.
     pub paths: Vec<String>,
-    /// Network interface whose address to report.
     pub interface: Option<String>,
     /// Model folders to check, by the function given to [`report_with`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -34,9 +32,7 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsQuery {
-    /// The folder.
     pub folder: String,
-    /// The model's name.
     pub model: String,
     /// GiB its weights should have.
     pub weights_gib: Option<f64>,
@@ -49,7 +45,6 @@ pub struct WeightsReport {
     pub found: String,
     /// Errors, each with its file.
     pub problems: Vec<String>,
-    /// Warnings.
     pub remarks: Vec<String>,
     /// What to do about the first error.
     pub next: Option<String>,
@@ -59,20 +54,17 @@ pub struct WeightsReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortQuery {
-    /// First port tried.
     pub base: u16,
     /// Consecutive ports that must all be free; 0 counts as 1.
     pub count: u16,
     /// Distance from one try to the next; 0 counts as 1. Less than `count` gives ranges that overlap.
     pub stride: u16,
-    /// How many starts to find.
     pub want: u16,
 }
 
 /// The facts found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Its host name.
     pub host: String,
     /// Its name in Slurm, inside a step.
     #[serde(default)]
@@ -83,9 +75,7 @@ pub struct Report {
     pub version: String,
     /// Its clock, nanoseconds since 1970.
     pub unix_ns: u64,
-    /// `CUDA_VISIBLE_DEVICES`, when it is set.
     pub cuda_visible_devices: Option<String>,
-    /// Its IPv4 addresses.
     pub addresses: Vec<Address>,
     /// IPv4 address of the interface in the query; `None` if it has none, or the query names no interface.
     pub address: Option<String>,
@@ -98,7 +88,6 @@ pub struct Report {
     /// The model folders of the query, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<WeightsReport>,
-    /// Free space for files.
     pub disk: Disk,
     /// GPU devices: `/dev/nvidia0`, `/dev/nvidia1` …
     pub gpus: u32,
@@ -109,20 +98,16 @@ pub struct Report {
 pub struct Address {
     /// The interface, e.g. `ib0`.
     pub interface: String,
-    /// The address.
     pub ip: String,
 }
 
 /// Whether a path can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathReport {
-    /// The path.
     pub path: String,
     /// A folder could be listed, or a file opened.
     pub readable: bool,
-    /// It is a folder.
     pub is_dir: bool,
-    /// Why it cannot be read.
     pub problem: Option<String>,
 }
 

@@ -107,7 +107,7 @@ impl<'a> Deployments<'a> {
             let placing = placement::decide(setup, &avoid);
             let placement = self.supervisor.during(Activity::Preparing, placing).await?;
             let report = self.supervisor.new_attempt(!setup.deployment.processes.is_empty());
-            let mut deployed = Deployed::new(setup, placement, began, report)?;
+            let mut deployed = Deployed::new(placement, began, report)?;
             let Err(error) = self.supervisor.during(Activity::Preparing, deployed.start()).await else {
                 return Ok(deployed);
             };
