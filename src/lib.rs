@@ -122,8 +122,8 @@ pub mod internals {
     }
     pub mod slurm {
         pub use crate::slurm::{ExitCode, JobId, JobState, JobStatus, StepId, duration_s, unix_s};
-        pub mod offers {
-            pub use crate::slurm::offers::{has_option, parse_mpi};
+        pub mod features {
+            pub use crate::slurm::features::{has_option, parse_mpi};
         }
         pub mod sacct {
             pub use crate::slurm::sacct::parse;

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tokmark::internals::document::Document;
 use tokmark::internals::site::SiteFile;
 use tokmark::internals::slurm::{
-    JobId, JobState, duration_s, offers, sacct, sacctmgr, sbatch, scontrol, sinfo, squeue, unix_s,
+    JobId, JobState, duration_s, features, sacct, sacctmgr, sbatch, scontrol, sinfo, squeue, unix_s,
 };
 use tokmark::internals::survey::choice::Choice;
 use tokmark::internals::survey::write::site_file;
@@ -33,8 +33,8 @@ fuzz_target!(|text: &str| {
     }
     let _ = sacctmgr::parse(text);
     let _ = sacctmgr::parse_default(text, "user");
-    let _ = offers::parse_mpi(text);
-    let _ = offers::has_option(text, "--segment");
+    let _ = features::parse_mpi(text);
+    let _ = features::has_option(text, "--segment");
     for line in text.lines() {
         let _ = (unix_s(line), duration_s(line));
         let state = JobState::parse(line);

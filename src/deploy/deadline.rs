@@ -25,7 +25,7 @@ struct Signs {
 
 /// A snapshot of the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct DeadlineState {
     pub(super) at: Instant,
     /// Recipe key that sets the deadline.
     pub(super) key: &'static str,
@@ -53,13 +53,17 @@ impl Deadline {
     }
 
     /// The deadline, extended by all progress so far.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn state(&self) -> DeadlineState {
         let last = self.signs.lock().ok().and_then(|signs| signs.last.clone());
         match last {
-            Some((when, sign)) if when + self.after_progress > self.at => {
-                Standing { at: when + self.after_progress, key: "deploy.progress_timeout", sign: Some(sign) }
+            Some((when, sign)) if when + self.after_progress > self.at => DeadlineState {
+                at: when + self.after_progress,
+                key: "deploy.progress_timeout",
+                sign: Some(sign),
+            },
+            last => {
+                DeadlineState { at: self.at, key: "deploy.startup_timeout", sign: last.map(|(_, sign)| sign) }
             }
-            last => Standing { at: self.at, key: "deploy.startup_timeout", sign: last.map(|(_, sign)| sign) },
         }
     }
 
@@ -72,13 +76,13 @@ impl Deadline {
         let mut missing = "nothing answered in time".to_owned();
         loop {
             // A probe that hangs must not outlive the deadline.
-            let limit = self.standing().at.max(Instant::now() + LAST_PROBE);
+            let limit = self.state().at.max(Instant::now() + LAST_PROBE);
             match tokio::time::timeout_at(limit.into(), probe()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(problem)) => missing = problem,
                 Err(_) => {}
             }
-            let at = self.standing().at;
+            let at = self.state().at;
             if Instant::now() >= at {
                 return Err(missing);
             }
@@ -102,20 +106,20 @@ mod tests {
         let began = Instant::now();
         let second = Duration::from_secs(1);
         let deadline = deadline(10 * second, 5 * second, began);
-        let standing = |at, key, sign: Option<&str>| Standing {
+        let state = |at, key, sign: Option<&str>| DeadlineState {
             at: began + at * second,
             key,
             sign: sign.map(str::to_owned),
         };
-        assert_eq!(deadline.standing(), standing(10, "deploy.startup_timeout", None));
+        assert_eq!(deadline.state(), state(10, "deploy.startup_timeout", None));
         deadline.note("a", "10%", began + 4 * second);
-        assert_eq!(deadline.standing(), standing(10, "deploy.startup_timeout", Some("a: 10%")));
+        assert_eq!(deadline.state(), state(10, "deploy.startup_timeout", Some("a: 10%")));
         deadline.note("a", "20%", began + 8 * second);
-        assert_eq!(deadline.standing(), standing(13, "deploy.progress_timeout", Some("a: 20%")));
+        assert_eq!(deadline.state(), state(13, "deploy.progress_timeout", Some("a: 20%")));
         deadline.note("a", "20%", began + 12 * second);
-        assert_eq!(deadline.standing(), standing(13, "deploy.progress_timeout", Some("a: 20%")));
+        assert_eq!(deadline.state(), state(13, "deploy.progress_timeout", Some("a: 20%")));
         deadline.note("b", "20%", began + 12 * second);
-        assert_eq!(deadline.standing(), standing(17, "deploy.progress_timeout", Some("b: 20%")));
+        assert_eq!(deadline.state(), state(17, "deploy.progress_timeout", Some("b: 20%")));
     }
 
     #[tokio::test]

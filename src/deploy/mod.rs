@@ -191,7 +191,7 @@ impl<'a> Deployed<'a> {
             };
             let Some(address) = self.placement.addresses.processes.get(&probed.name) else { continue };
             let probed = ready::Probed { name: &process.name, address, logs };
-            self.until(async || ready::look(&rule, &probed).await).await?;
+            self.until(async || ready::check(&rule, &probed).await).await?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl<'a> Deployed<'a> {
     /// Retries a probe until it succeeds or the start's deadline passes.
     async fn until<T>(&self, probe: impl AsyncFnMut() -> Result<T, String>) -> Result<T, DeployError> {
         self.deadline.until(probe).await.map_err(|waiting| {
-            let deadline::Standing { key, sign, .. } = self.deadline.standing();
+            let deadline::DeadlineState { key, sign, .. } = self.deadline.state();
             DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
         })
     }

@@ -238,8 +238,8 @@ fn enough_gpus(
 
 /// Every port that a node reports as free.
 fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet<u16> {
-    let questions = questions(&deployment.processes, spread);
-    let ranges = questions.iter().zip(&report.free);
+    let queries = port_queries(&deployment.processes, spread);
+    let ranges = queries.iter().zip(&report.free);
     ranges
         .flat_map(|(query, starts)| {
             starts.iter().flat_map(|start| (0..query.count).map(|more| start.saturating_add(more)))
@@ -248,7 +248,7 @@ fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet
 }
 
 /// One query per kind of port. Each asks for more ports than processes, because kinds may overlap.
-fn questions(processes: &[Process], spread: u16) -> Vec<PortQuery> {
+fn port_queries(processes: &[Process], spread: u16) -> Vec<PortQuery> {
     let mut kinds: BTreeMap<(u16, u16, u16), u16> = BTreeMap::new();
     for need in processes.iter().flat_map(|process| process.ports.values()) {
         *kinds.entry((need.base.saturating_add(spread), need.count, need.stride)).or_default() += 1;
@@ -269,7 +269,7 @@ async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result
     let Setup { plan, deployment, folders, tokmark, .. } = setup;
     let query = Query {
         names: nodes.to_vec(),
-        ports: questions(&deployment.processes, spread),
+        ports: port_queries(&deployment.processes, spread),
         interface: plan.network.clone(),
         ..Query::default()
     };

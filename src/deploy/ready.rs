@@ -33,7 +33,7 @@ pub struct Probed<'a> {
 }
 
 /// Whether a process is ready by its rule, whose templates are already rendered.
-pub async fn look(ready: &Ready, probed: &Probed<'_>) -> Result<(), String> {
+pub async fn check(ready: &Ready, probed: &Probed<'_>) -> Result<(), String> {
     let name = probed.name;
     let port_of = |port: &String| probed.address.ports.get(port).copied().unwrap_or_default();
     match ready {

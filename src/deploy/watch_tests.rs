@@ -32,7 +32,7 @@ fn the_first_fatal_line_is_reported_once_with_its_context() {
     let mut logs = watched.follow();
     std::fs::write(&path, "loading 10%\n").unwrap();
     assert!(!watcher.read(&mut logs, false, &watched, false));
-    assert_eq!(watcher.deadline.standing().sign.as_deref(), Some("server-0: 10%"));
+    assert_eq!(watcher.deadline.state().sign.as_deref(), Some("server-0: 10%"));
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     writeln!(file, "NCCL error 7\nNCCL error 8").unwrap();
     assert!(watcher.read(&mut logs, false, &watched, false));

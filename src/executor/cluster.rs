@@ -12,7 +12,7 @@ use super::error::{Call, SlurmError};
 use super::slurm::{Environment, Result, Slurm, not_run, says, succeeded, text};
 use crate::slurm::sacctmgr::Association;
 use crate::slurm::sinfo::NodeLine;
-use crate::slurm::{offers, sacctmgr, sbatch, scontrol, sinfo};
+use crate::slurm::{features, sacctmgr, sbatch, scontrol, sinfo};
 
 /// The output of a call, line by line, with times.
 #[derive(Debug)]
@@ -62,29 +62,29 @@ impl Slurm {
 
     /// MPI types that srun knows.
     pub async fn mpi_types(&self) -> Result<Vec<String>> {
-        let argv = offers::mpi_argv();
-        let output = self.run(&argv, Environment::Fresh).await?;
+        let argv = features::mpi_argv();
+        let output = self.run(&argv, Environment::OutsideAllocation).await?;
         let stdout = succeeded(&argv, &output)?;
-        Ok(offers::parse_mpi(&format!("{stdout}\n{}", text(&output.stderr))))
+        Ok(features::parse_mpi(&format!("{stdout}\n{}", text(&output.stderr))))
     }
 
     /// srun's help, which includes options of the site's plugins.
     pub async fn srun_help(&self) -> Result<String> {
-        let argv = offers::help_argv();
-        succeeded(&argv, &self.run(&argv, Environment::Fresh).await?)
+        let argv = features::help_argv();
+        succeeded(&argv, &self.run(&argv, Environment::OutsideAllocation).await?)
     }
 
     /// Tests with `sbatch --test-only` whether Slurm would accept a script, and returns its message. Submits nothing.
     pub async fn would_take(&self, script: &Path) -> Result<String> {
         let argv = sbatch::test_argv(script);
-        let output = self.run(&argv, Environment::Kept).await?;
+        let output = self.run(&argv, Environment::ForSubmission).await?;
         succeeded(&argv, &output)?;
         Ok(text(&output.stderr))
     }
 
     /// Runs a call outside any allocation and records when each line arrives. Fails if it does not end within `limit`.
     pub async fn answer(&self, argv: &[String], limit: Duration) -> Result<Answer> {
-        let mut command = self.command(argv, Environment::Fresh);
+        let mut command = self.command(argv, Environment::OutsideAllocation);
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| not_run(argv, error))?;
         let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {

@@ -48,11 +48,11 @@ fn poll_interval_from(override_ms: Option<&str>) -> Duration {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Environment {
     /// The user's, because sbatch passes it to the job, without variables that would override the script.
-    Kept,
+    ForSubmission,
     /// One that makes output parsable.
     ForParsing,
     /// The user's, without variables of the surrounding allocation, because the call makes its own.
-    Fresh,
+    OutsideAllocation,
 }
 
 impl Slurm {
@@ -63,7 +63,7 @@ impl Slurm {
     /// have been accepted.
     pub async fn submit(&self, script: &Path, args: &[String]) -> Result<JobId> {
         let argv = sbatch::argv(script, args);
-        let stdout = succeeded(&argv, &self.run(&argv, Environment::Kept).await?)?;
+        let stdout = succeeded(&argv, &self.run(&argv, Environment::ForSubmission).await?)?;
         Ok(sbatch::parse(&stdout).map_err(unparsable(&argv))?.id)
     }
 
@@ -219,11 +219,11 @@ impl Slurm {
     pub(super) fn command(&self, argv: &[String], environment: Environment) -> Command {
         let mut command = Command::new(argv.first().map_or("", String::as_str));
         command.args(argv.iter().skip(1)).stdin(Stdio::null()).kill_on_drop(true);
-        if environment == Environment::Kept {
+        if environment == Environment::ForSubmission {
             hide(&mut command, sbatch::CLEARED_ENV);
         } else {
             hide(&mut command, &["SQUEUE_*", "SACCT_*", "SINFO_*"]);
-            if environment == Environment::Fresh {
+            if environment == Environment::OutsideAllocation {
                 hide(&mut command, &["SLURM_*", "SBATCH_*", "SALLOC_*"]);
                 command.envs(std::env::var_os("SLURM_CONF").map(|conf| ("SLURM_CONF", conf)));
             }

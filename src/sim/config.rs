@@ -43,11 +43,7 @@ pub struct SimConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{flag}: found {found}, expected {expected}")]
-    Value {
-        flag: &'static str,
-        found: String,
-        expected: String,
-    },
+    Value { flag: &'static str, found: String, expected: String },
     /// The file of a profile cannot be read, or is none.
     #[error("--profile{0}")]
     Profile(String),

@@ -13,22 +13,22 @@ use tokio::sync::Notify;
 /// A timer for one task at a time.
 pub(super) struct Pacer {
     deadlines: Sender<Instant>,
-    rung: Arc<Notify>,
+    reached: Arc<Notify>,
 }
 
 impl Pacer {
     /// Starts the thread; it ends when the pacer is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
         let (deadlines, received) = channel::<Instant>();
-        let rung = Arc::new(Notify::new());
-        let bell = Arc::clone(&rung);
+        let reached = Arc::new(Notify::new());
+        let notify = Arc::clone(&reached);
         std::thread::Builder::new().name("tokmark-sim-pacer".into()).spawn(move || {
             for deadline in received {
                 std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-                bell.notify_one();
+                notify.notify_one();
             }
         })?;
-        Ok(Self { deadlines, rung })
+        Ok(Self { deadlines, reached })
     }
 
     /// Returns at the deadline. If it has passed, other tasks run first, so that a late step does not starve the connections.
@@ -36,7 +36,7 @@ impl Pacer {
         if deadline <= Instant::now() {
             tokio::task::yield_now().await;
         } else if self.deadlines.send(deadline).is_ok() {
-            self.rung.notified().await;
+            self.reached.notified().await;
         } else {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

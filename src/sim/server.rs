@@ -8,9 +8,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::driver::Driver;
 use super::pacer::Pacer;
@@ -27,10 +27,7 @@ pub enum SimError {
     #[error(
         "cannot listen on {address} (--host, --port): {source}; choose another port, or 0 for a free one"
     )]
-    Listen {
-        address: String,
-        source: std::io::Error,
-    },
+    Listen { address: String, source: std::io::Error },
     #[error("cannot start the simulated engine: {0}")]
     Start(#[from] std::io::Error),
 }
@@ -72,8 +69,7 @@ async fn serve(
     let engine = Rc::clone(&driver);
     tokio::task::spawn_local(async move { engine.run(pacer).await });
     ready(address);
-    let goodbye = CancellationToken::new();
-    let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
     tokio::select! {
         () = &mut stop => {}
         () = driver.crashed.cancelled() => {
@@ -81,13 +77,14 @@ async fn serve(
             tokio::time::sleep(Duration::from_millis(5)).await;
             return Ok(ServeEnd::Crashed);
         }
-        () = accept(&listener, &driver, &goodbye, &alive) => {}
+        () = accept(&listener, &driver, &closing, &connections) => {}
     }
-    drop((listener, alive));
+    drop(listener);
     driver.fail_all();
-    goodbye.cancel();
-    // `recv` ends when the last connection drops its sender. A timeout is not a failure, because the process ends anyway.
-    let _ = tokio::time::timeout(GRACE, all_gone.recv()).await;
+    closing.cancel();
+    connections.close();
+    // A timeout is not a failure, because the process ends anyway.
+    let _ = tokio::time::timeout(GRACE, connections.wait()).await;
     Ok(ServeEnd::Stopped)
 }
 
@@ -104,14 +101,13 @@ fn listen(config: &SimConfig) -> Result<TcpListener, SimError> {
 async fn accept(
     listener: &TcpListener,
     driver: &Rc<Driver>,
-    goodbye: &CancellationToken,
-    alive: &mpsc::Sender<()>,
+    closing: &CancellationToken,
+    connections: &TaskTracker,
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, Rc::clone(driver), goodbye.clone(), alive.clone());
-                tokio::task::spawn_local(connection);
+                connections.spawn_local(connection(stream, Rc::clone(driver), closing.clone()));
             }
             // Out of file descriptors, or the client left: the other connections continue.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -119,12 +115,7 @@ async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    driver: Rc<Driver>,
-    goodbye: CancellationToken,
-    _alive: mpsc::Sender<()>,
-) {
+async fn connection(stream: TcpStream, driver: Rc<Driver>, closing: CancellationToken) {
     // Chunks must be sent at once; a failure here costs delay, not correctness.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| routes::handle(Rc::clone(&driver), request));
@@ -134,7 +125,7 @@ async fn connection(
     tokio::select! {
         biased;
         _ = serving.as_mut() => {}
-        () = goodbye.cancelled() => {
+        () = closing.cancelled() => {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }

@@ -7,7 +7,7 @@ mod id;
 mod status;
 mod time;
 
-pub mod offers;
+pub mod features;
 pub mod options;
 pub mod sacct;
 pub mod sacctmgr;

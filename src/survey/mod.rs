@@ -7,7 +7,7 @@ pub mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::executor::{Slurm, SlurmError};
-use crate::slurm::offers;
+use crate::slurm::features;
 use crate::slurm::sacctmgr::Association;
 use crate::slurm::sinfo::NodeLine;
 pub use groups::{GpuGroup, gpu_groups};
@@ -100,8 +100,8 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
             tolerate(error);
             Vec::new()
         }),
-        has_pyxis: offers::has_pyxis(&help),
-        has_segment: offers::has_option(&help, "--segment"),
+        has_pyxis: features::has_pyxis(&help),
+        has_segment: features::has_option(&help, "--segment"),
         apptainer: crate::node::find_program("apptainer"),
         login_arch: std::env::consts::ARCH.to_owned(),
         unanswered,
