@@ -4,18 +4,35 @@ use super::engine::EngineConfig;
 use super::faults::Faults;
 use super::profile::Profile;
 
-/// Values that override the profile. Field names are flag names.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// Flags of `tokmark sim` that override the profile, and the seed.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Overrides {
+    /// Served model name [default: the profile's]
+    #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Tensor-parallel size: more GPUs compute faster and hold more KV blocks [default: the profile's]
+    #[arg(long, value_name = "GPUS")]
     pub tp: Option<u32>,
+    /// Seed of output lengths, texts, ids and faults
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Sequences that run at once; the others queue [default: the profile's]
+    #[arg(long, value_name = "N")]
     pub max_num_seqs: Option<u32>,
+    /// Tokens computed in one step, prefill and decode together [default: the profile's]
+    #[arg(long, value_name = "TOKENS")]
     pub max_num_batched_tokens: Option<u32>,
-    /// Prompt and answer together, tokens.
+    /// Longest prompt and answer together [default: the profile's]
+    #[arg(long, value_name = "TOKENS")]
     pub max_model_len: Option<u32>,
+    /// KV blocks; sequences are preempted when they run out [default: the profile's for --tp]
+    #[arg(long, value_name = "BLOCKS")]
     pub num_gpu_blocks: Option<u32>,
+    /// Tokens per KV block [default: the profile's]
+    #[arg(long, value_name = "TOKENS")]
     pub block_size: Option<u32>,
-    /// Speed-up over the profile.
+    /// Run this many times faster than the profile
+    #[arg(long, default_value = "1", value_name = "FACTOR")]
     pub speed: Option<f64>,
 }
 
@@ -54,7 +71,7 @@ pub(super) fn bad(flag: &'static str, found: impl ToString, expected: impl Into<
 }
 
 impl SimConfig {
-    /// The named profile with overrides, on 127.0.0.1 and any free port, seed 0, without faults.
+    /// The named profile with overrides, on 127.0.0.1 and any free port, without faults.
     pub fn new(name: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
         let profile = Profile::find(name)?;
         let tp = at_least_one("--tp", overrides.tp, profile.default_tp)?;
@@ -93,7 +110,7 @@ impl SimConfig {
             model: overrides.model.clone().unwrap_or(profile.model),
             host: "127.0.0.1".into(),
             port: 0,
-            seed: 0,
+            seed: overrides.seed,
             max_model_len,
             mean_output_tokens: profile.mean_output_tokens,
             engine,

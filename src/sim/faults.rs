@@ -5,16 +5,20 @@ use super::{stable_hash, unit_interval};
 /// Salt that keeps the failure draw apart from the other draws of the same seed.
 const FAIL_SALT: u64 = 0xfa11;
 
-/// The faults.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// The flags of `tokmark sim` for faults.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Faults {
-    /// Share of the requests answered with 503, 0 to 1.
+    /// Fault: answer this share of the requests (0 to 1, chosen by the seed) with 503
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub fail_rate: f64,
-    /// Seconds before the server listens.
+    /// Fault: listen only after this many seconds, like a server that loads a model
+    #[arg(long = "startup-delay", default_value_t = 0.0, value_name = "SECONDS")]
     pub startup_delay_s: f64,
-    /// The process exits with 1 after this many answered requests.
+    /// Fault: exit with code 1 after this many answered requests
+    #[arg(long, value_name = "N")]
     pub crash_after: Option<u64>,
-    /// The answer to this request (from 1) stops half-way and never ends.
+    /// Fault: the answer to the Nth request stops half-way and never ends
+    #[arg(long, value_name = "N")]
     pub stall_after: Option<u64>,
 }
 
