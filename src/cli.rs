@@ -4,11 +4,12 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::flags::Verbosity;
+use crate::commands::printer::Printer;
 use crate::commands::{
-    bench, check, doctor, exec, export, init, jobs, list, node, prompts, render, run, schema, show, sim,
-    submit, verify,
+    VERSION, bench, check, doctor, exec, export, init, jobs, list, node, prompts, render, run, schema, show,
+    sim, submit, verify,
 };
-use crate::flags::{Global, VERSION, Verbosity};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
@@ -19,15 +20,12 @@ Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
 #[derive(Debug, Parser)]
 #[command(name = "tokmark", version = VERSION, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
-    /// How much is printed
     #[command(flatten)]
     pub verbosity: Verbosity,
-    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List recipes and workloads
@@ -93,27 +91,26 @@ pub fn shared_flags_behind_verb(args: impl IntoIterator<Item = OsString>) -> Vec
     args
 }
 
-/// Does what the command line asks for.
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
-    let global = Global::from(cli.verbosity);
+    let printer = Printer::new(cli.verbosity);
     match cli.command {
-        Command::List(args) => list::run(&args.flags.over(global), &args),
-        Command::Show(args) => show::run(&args.flags.over(global), &args),
-        Command::Prompts(args) => prompts::run(&args.flags.over(global), &args),
-        Command::Check(args) => check::run(&args.flags.over(global), &args),
-        Command::Render(args) => render::run(&args.flags.over(global), &args),
-        Command::Submit(args) => submit::run(&args.flags.over(global), &args),
-        Command::Run(args) => run::run(&args.flags.over(global), &args),
-        Command::Exec(args) => exec::run(&global, &args),
-        Command::Node(args) => node::run(&args),
-        Command::Bench(args) => bench::run(&global, &args),
-        Command::Jobs(args) => jobs::run(&args.flags.over(global), &args),
-        Command::Verify(args) => verify::run(&args.flags.over(global), &args),
-        Command::Export(args) => export::run(&args.flags.over(global), &args),
+        Command::List(args) => list::run(printer, &args),
+        Command::Show(args) => show::run(printer, &args),
+        Command::Prompts(args) => prompts::run(printer, &args),
+        Command::Check(args) => check::run(printer, &args),
+        Command::Render(args) => render::run(printer, &args),
+        Command::Submit(args) => submit::run(printer, &args),
+        Command::Run(args) => run::run(printer, &args),
+        Command::Exec(args) => exec::run(printer, &args),
+        Command::Node(args) => node::run(printer, &args),
+        Command::Bench(args) => bench::run(printer, &args),
+        Command::Jobs(args) => jobs::run(printer, &args),
+        Command::Verify(args) => verify::run(printer, &args),
+        Command::Export(args) => export::run(printer, &args),
         Command::Sim(args) => sim::run(args),
-        Command::Init(args) => init::run(&global, &args),
-        Command::Doctor(args) => doctor::run(&args.flags.over(global), &args),
-        Command::Schema(args) => schema::run(&args),
+        Command::Init(args) => init::run(printer, &args),
+        Command::Doctor(args) => doctor::run(printer, &args),
+        Command::Schema(args) => schema::run(printer, &args),
     }
 }
 

@@ -103,6 +103,19 @@ impl InputErrors {
         }
         if once.is_empty() { Ok(()) } else { Err(Self(once)) }
     }
+
+    /// All values, or all errors, each once.
+    pub fn collect<T>(results: impl IntoIterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(Self(problems)) => errors.extend(problems),
+            }
+        }
+        Self::check(errors)?;
+        Ok(values)
+    }
 }
 
 /// A TOML file and the name it goes by in messages.

@@ -25,19 +25,19 @@ pub const GATE: u8 = 5;
 /// Interrupted.
 pub const INTERRUPTED: u8 = 130;
 
-/// A gate that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct GateFailed(pub String);
-
-/// A job or a run that did not end well, by its own exit code.
+/// A failure that has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Ended {
-    /// Exit code to pass on.
+pub struct ExitError {
     pub code: u8,
-    /// What happened.
+    /// What happened; empty if the user knows.
     pub message: String,
+}
+
+impl ExitError {
+    pub fn gate(message: String) -> Self {
+        Self { code: GATE, message }
+    }
 }
 
 /// How bad an exit code is, mildest first: ok, gate, interrupted, server, infrastructure, usage, bug. An unknown one is worst.
@@ -48,12 +48,12 @@ fn severity(code: u8) -> usize {
 
 /// One end for several jobs, of which these did not end well: the worst exit code, and a line or more for each. `all` is how
 /// many there were.
-pub fn worst(failures: &[(String, anyhow::Error)], all: usize) -> Result<(), Ended> {
+pub fn worst(failures: &[(String, anyhow::Error)], all: usize) -> Result<(), ExitError> {
     let codes = failures.iter().map(|(_, failure)| exit_code(failure));
     let Some(code) = codes.max_by_key(|code| severity(*code)) else { return Ok(()) };
     let lines: Vec<String> = failures.iter().map(|(name, failure)| format!("{name}: {failure:#}")).collect();
     let message = format!("{} of {all} jobs did not end well\n{}", failures.len(), lines.join("\n"));
-    Err(Ended { code, message })
+    Err(ExitError { code, message })
 }
 
 /// The exit code of an error, by the first typed one in its chain.
@@ -62,41 +62,26 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if let Some(ended) = error.downcast_ref::<Ended>() {
-        return Some(ended.code);
-    }
-    if let Some(error) = error.downcast_ref::<RunError>() {
-        return Some(run_code(error));
-    }
-    if let Some(error) = error.downcast_ref::<PointError>() {
-        return Some(point_code(error));
-    }
-    if let Some(error) = error.downcast_ref::<DeployError>() {
-        return Some(deploy_code(error));
-    }
-    let usage = error.is::<InputErrors>()
+    let is_usage = error.is::<InputErrors>()
         || error.is::<RenderError>()
         || error.is::<LoadError>()
         || error.is::<TargetError>()
-        || error.is::<ConfigError>();
-    if usage {
-        return Some(USAGE);
-    }
-    if let Some(error) = error.downcast_ref::<ExportError>() {
-        return Some(match error {
-            ExportError::Input(_) => USAGE,
-            ExportError::Io(_) => INFRASTRUCTURE,
-        });
-    }
-    if error.is::<GateFailed>() {
-        return Some(GATE);
-    }
-    (error.is::<SlurmError>() || error.is::<SimError>() || error.is::<std::io::Error>())
-        .then_some(INFRASTRUCTURE)
+        || error.is::<ConfigError>()
+        || matches!(error.downcast_ref(), Some(ExportError::Input(_)));
+    let is_infrastructure = error.is::<SlurmError>()
+        || error.is::<SimError>()
+        || error.is::<std::io::Error>()
+        || matches!(error.downcast_ref(), Some(ExportError::Io(_)));
+    let own = error.downcast_ref().map(|ExitError { code, .. }| *code);
+    own.or(error.downcast_ref().map(run_code))
+        .or(error.downcast_ref().map(point_code))
+        .or(error.downcast_ref().map(deploy_code))
+        .or(is_usage.then_some(USAGE))
+        .or(is_infrastructure.then_some(INFRASTRUCTURE))
 }
 
 /// The exit code of a run that ended early.
-pub fn run_code(error: &RunError) -> u8 {
+fn run_code(error: &RunError) -> u8 {
     match error {
         RunError::Deploy(error) => deploy_code(error),
         RunError::Point(error) => point_code(error),
@@ -148,7 +133,7 @@ mod tests {
 
     #[test]
     fn several_jobs_end_as_the_worst_of_them() {
-        let failure = |code| anyhow::Error::from(Ended { code, message: format!("code {code}") });
+        let failure = |code| anyhow::Error::from(ExitError { code, message: format!("code {code}") });
         let failures = [("job 1".to_owned(), failure(GATE)), ("job 3".to_owned(), failure(SERVER))];
         let end = worst(&failures, 3).unwrap_err();
         let message = "2 of 3 jobs did not end well\njob 1: code 5\njob 3: code 4";

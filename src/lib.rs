@@ -17,7 +17,6 @@ pub mod error;
 mod executor;
 mod experiment;
 mod export;
-mod flags;
 mod history;
 mod launcher;
 mod load;

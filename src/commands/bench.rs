@@ -7,19 +7,17 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::arrival_args::ArrivalArgs;
+use super::block_on;
 use super::export::ExportOption;
-use super::flag_layer::{self, FlagLayer};
-use super::planning;
+use super::key_flags::load::{Bench, with_headers};
+use super::key_flags::{self, KeyFlags};
+use super::planning::Planning;
 use super::printer::Printer;
-use super::prompt_args::{PromptArgs, natural};
 use super::run::session;
-use super::target_args::{RequestArgs, TargetArgs};
 use crate::deploy::{Place, connection};
 use crate::document::{InputError, InputErrors};
-use crate::error::{self, Ended};
+use crate::error::{self, ExitError};
 use crate::experiment::{Experiment, Manifest};
-use crate::flags::Global;
 use crate::load::{Target, probe};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
@@ -29,18 +27,12 @@ use crate::site::SiteFile;
 /// Results without `--out` go to a new folder below this one.
 const RESULTS: &str = "results";
 
-/// Arguments of `bench`.
+const MODEL: &str = "model.name";
+
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    request: RequestArgs,
-    #[command(flatten)]
-    arrival: ArrivalArgs,
-    /// Seed of prompts and lengths [default: 0]
-    #[arg(long, value_name = "N", value_parser = natural())]
-    seed: Option<u64>,
+    keys: KeyFlags<Bench>,
     /// Folder for the results [default: results/<UTC time>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -52,39 +44,31 @@ pub struct BenchArgs {
     /// Print the summary as JSON and nothing else; of several points the array of them
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    prompts: PromptArgs,
 }
 
 impl BenchArgs {
-    /// Turns the flags into recipe keys.
     fn flags(&self) -> Result<Vec<Flag>, InputErrors> {
-        let mut layer = FlagLayer::default();
-        self.target.lay(&mut layer);
-        self.request.lay(&mut layer);
-        self.arrival.lay(&mut layer);
-        self.prompts.lay_with_lengths(&mut layer);
-        layer.set("--seed", "load.seed", self.seed);
-        let mut flags = layer.finish()?;
+        let mut flags = with_headers(self.keys.with_lengths())?;
         flags.extend(self.exports.flag());
         Ok(flags)
     }
 }
 
-/// Runs the verb. Reports every foreseeable failure before writing anything.
-pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
+/// Reports every foreseeable failure before writing anything.
+pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
     let mut flags = args.flags()?;
-    let mut plan = plan(global, flags.clone())?;
+    let planning = Planning::new(printer, SiteFile::default(), None)?;
+    let mut plan = plan(&planning, flags.clone())?;
     connection::check(&plan, true)?;
     prompts::check::check(&plan)?;
     let folder = args.out.as_deref().unwrap_or(Path::new(RESULTS));
     if !args.no_out {
         refuse_used(folder)?;
     }
-    let listed = runtime()?.block_on(listed_model(&plan, args.target.model.is_some()))?;
+    let listed = block_on(listed_model(&plan, flags.iter().any(|flag| flag.key == MODEL)))?;
     if let Some(model) = listed {
-        flags.push(Flag { flag: "--url".into(), key: "model.name".into(), value: model.into() });
-        plan = self::plan(global, flags)?;
+        flags.push(Flag { flag: "--url".into(), key: MODEL.into(), value: model.into() });
+        plan = self::plan(&planning, flags)?;
     }
     let scratch = args.no_out.then(tempfile::tempdir).transpose()?;
     let experiment = match (&scratch, &args.out) {
@@ -95,17 +79,12 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
     let cannot = || format!("cannot write into {}", experiment.dir().display());
     experiment.ensure(&plan, None).with_context(cannot)?;
     Manifest::now(&plan, None, "bench").create(experiment.dir()).with_context(cannot)?;
-    let printer = Printer::new(global, args.json);
+    let printer = printer.with_json(args.json);
     session::conduct(printer, plan, Place::Local, experiment)?.show_bench(printer)
 }
 
-fn plan(global: &Global, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
-    let choices = Choices { flags, ..Choices::default() };
-    planning::plan_file(global, &SiteFile::default(), &flag_layer::recipe()?, choices)
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+fn plan(planning: &Planning, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
+    planning.plan(&key_flags::base()?, Choices { flags, ..Choices::default() })
 }
 
 /// The only model that the servers list. If the user `named` one, servers that list none are accepted.
@@ -144,7 +123,7 @@ async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe
                 "{}: {error}\n  next: is the server up? A model list at /v1/models is asked for first",
                 server.address()
             );
-            Err(Ended { code: error::SERVER, message }.into())
+            Err(ExitError { code: error::SERVER, message }.into())
         }
     }
 }
@@ -166,6 +145,7 @@ fn refuse_used(dir: &Path) -> Result<(), InputErrors> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::flags::Verbosity;
     use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Spacing, Stop, WhenFull};
     use clap::Parser;
 
@@ -179,7 +159,9 @@ mod tests {
         let words = ["bench", "--url", "http://127.0.0.1:1"].into_iter().chain(args.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
         let flags = line.bench.flags().map_err(|error| error.to_string())?;
-        let plan = plan(&Global::default(), flags).map_err(|error| error.to_string())?;
+        let printer = Printer::new(Verbosity { verbose: false, quiet: false });
+        let planning = Planning::new(printer, SiteFile::default(), None).unwrap();
+        let plan = plan(&planning, flags).map_err(|error| error.to_string())?;
         Ok(plan.points().map(|(_, point)| point.clone()).collect())
     }
 

@@ -6,18 +6,16 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::planning;
+use super::flags::PlanFlags;
+use super::planning::Planning;
 use super::printer::Printer;
 use crate::document::InputErrors;
-use crate::flags::{Global, PlanFlags};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
 use crate::planner::scale::is_size;
 use crate::recipe::find::{self, RecipeFile};
-use crate::site::SiteFile;
 use crate::{prompts, render, weights};
 
-/// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Recipes: file, name or alias
@@ -32,22 +30,20 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: PlanFlags,
+    flags: PlanFlags,
 }
 
-/// Runs the verb. Reports all errors of the first class that has any: files that do not parse, impossible plans, templates that
+/// Reports all errors of the first class that has any: files that do not parse, impossible plans, templates that
 /// do not render, prompts, missing weights and images.
-pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
-    let site = SiteFile::load(global.site.as_deref())?;
-    let files = read(args)?;
-    let plans = plan(global, &site, files)?;
-    collect(plans.iter().map(render::check))?;
+pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let planning = args.flags.planning(printer)?;
+    let plans = plan(&planning, &read(args)?)?;
+    InputErrors::collect(plans.iter().map(render::check))?;
     let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
         plans.iter().partition(|plan| missing_file(plan).is_none());
-    collect(complete.into_iter().map(prompts::check::check))?;
+    InputErrors::collect(complete.into_iter().map(prompts::check::check))?;
     let missing: BTreeSet<_> =
         wanting.into_iter().filter_map(|plan| Some((&plan.name, missing_file(plan)?))).collect();
     for (recipe, file) in missing {
@@ -57,7 +53,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
     }
     if !args.no_weights_check {
         let weights = plans.iter().map(weights::check::folder);
-        collect(weights.chain(plans.iter().map(weights::check::container_image)))?;
+        InputErrors::collect(weights.chain(plans.iter().map(weights::check::container_image)))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
     let as_json = |plan: &Plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes});
@@ -97,60 +93,28 @@ fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
         InputErrors::check(errors)?;
         return Ok(files);
     }
-    collect(args.recipes.iter().map(|recipe| find::named(recipe)))
+    InputErrors::collect(args.recipes.iter().map(|recipe| find::named(recipe)))
 }
 
-/// Plans each recipe for the chosen GPU type, or for each type it is written for.
-fn plan(global: &Global, site: &SiteFile, files: Vec<RecipeFile>) -> Result<Vec<Plan>, InputErrors> {
+/// Plans each recipe for each GPU type. Other scales are only checked, because the notes concern the recipe's own scale and
+/// explicit sizes apply to it alone.
+fn plan(planning: &Planning, files: &[RecipeFile]) -> Result<Vec<Plan>, InputErrors> {
     let mut results = Vec::new();
     for file in files {
-        let written_for: Vec<String> = file.recipe.gpu.keys().cloned().collect();
-        let gpus: Vec<Option<String>> = match &global.gpu {
-            Some(gpu) => vec![Some(gpu.clone())],
-            None if written_for.is_empty() => vec![None],
-            None => written_for.into_iter().map(Some).collect(),
-        };
-        for gpu in gpus {
-            let chosen = Choices { gpu, ..planning::choices(global) };
-            let own = planning::plan_file(global, site, &file, chosen.clone());
-            // Other scales are only checked, because the notes concern the recipe's own scale and explicit sizes apply to it
-            // alone.
-            if let Ok(plan) = &own
-                && !sizes_given(plan)
-            {
+        for (choices, own) in planning.plan_for_each_gpu(file) {
+            if own.as_ref().is_ok_and(|plan| !sizes_given(plan)) {
                 for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
-                    let chosen = Choices { scale: Some(scale), ..chosen.clone() };
-                    results.extend(planning::plan_file(global, site, &file, chosen).err().map(Err));
+                    let choices = Choices { scale: Some(scale), ..choices.clone() };
+                    results.extend(planning.plan(file, choices).err().map(Err));
                 }
             }
             results.push(own);
         }
     }
-    collect(results.into_iter())
+    InputErrors::collect(results)
 }
 
 /// Whether explicit sizes override the recipe's servers.
 fn sizes_given(plan: &Plan) -> bool {
     plan.origins.iter().any(|(key, origin)| (is_size(key) || key.ends_with(".ep")) && origin.is_given())
-}
-
-/// All values, or all errors.
-fn collect<T>(results: impl Iterator<Item = Result<T, InputErrors>>) -> Result<Vec<T>, InputErrors> {
-    let mut values = Vec::new();
-    let mut errors = Vec::new();
-    for result in results {
-        match result {
-            Ok(value) => values.push(value),
-            // Drop mistakes that repeat for every GPU type.
-            Err(InputErrors(problems)) => {
-                problems.into_iter().for_each(|problem| {
-                    if !errors.contains(&problem) {
-                        errors.push(problem);
-                    }
-                });
-            }
-        }
-    }
-    InputErrors::check(errors)?;
-    Ok(values)
 }

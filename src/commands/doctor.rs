@@ -2,17 +2,16 @@
 
 use clap::Args;
 
-use super::planning;
+use super::flags::ExperimentFlags;
 use super::printer::Printer;
+use super::{block_on, planning};
 use crate::doctor::examine::{Examination, gpu_types};
-use crate::doctor::{Finding, Status};
-use crate::error::{self, Ended};
+use crate::doctor::{Finding, Status, table};
+use crate::error::{self, ExitError};
 use crate::executor::Slurm;
-use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
 use crate::site::SiteFile;
 
-/// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Also check this recipe's job, weights and image (repeatable)
@@ -27,19 +26,19 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: ExperimentFlags,
+    flags: ExperimentFlags,
 }
 
-/// Runs the verb. Exits with 2 after a failed check, with 3 if Slurm does not answer.
-pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
-    let site = SiteFile::load(global.site.as_deref())?;
-    let mut findings = vec![site_file(&site)];
+/// Exits with 2 after a failed check, with 3 if Slurm does not answer.
+pub fn run(printer: Printer, args: &DoctorArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let planning = args.flags.planning(printer)?;
+    let site = &planning.site;
+    let mut findings = vec![site_file(site)];
     let mut plans: Vec<Plan> = Vec::new();
     for recipe in &args.recipes {
-        match planning::plan(global, recipe, None) {
+        match planning.plan_named(recipe, planning.choices.clone()) {
             Ok(plan) => plans.push(plan),
             Err(errors) => findings.push(
                 Finding::fail("recipe", errors.to_string(), format!("tokmark check {recipe}")).about(recipe),
@@ -48,16 +47,14 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
     }
     let examination = Examination {
         site: &site.site,
-        gpus: gpu_types(&site.site, global.gpu.as_deref()),
+        gpus: gpu_types(&site.site, planning.choices.gpu.as_deref()),
         plans: &plans,
-        experiments: planning::experiments(global, &site)?,
+        experiments: planning.experiments.clone(),
         tokmark: planning::this_binary()?,
         wait_s: (!args.no_job).then_some(args.wait),
         on_job: &|call| printer.detail(call),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let examined = runtime.block_on(examination.run(&Slurm::default()));
-    let code = match examined {
+    let code = match block_on(async { Ok(examination.run(&Slurm::default()).await) })? {
         Ok(mut more) => {
             findings.append(&mut more);
             error::USAGE
@@ -72,12 +69,12 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<()> {
             error::INFRASTRUCTURE
         }
     };
-    printer.result(|| &findings, || table(&findings))?;
+    printer.result(|| &findings, || table::text(&findings))?;
     let count = |status| findings.iter().filter(|finding| finding.status == status).count();
     let failed = count(Status::Fail);
     if failed > 0 {
         let message = format!("{failed} of {} checks failed", findings.len());
-        return Err(Ended { code, message }.into());
+        return Err(ExitError { code, message }.into());
     }
     if !printer.is_json() {
         let warned = count(Status::Warn);
@@ -90,46 +87,5 @@ fn site_file(site: &SiteFile) -> Finding {
     match &site.document {
         Some(document) => Finding::ok("site", document.file.clone()),
         None => Finding::warn("site", "no site file: all values are defaults", "write one: tokmark init"),
-    }
-}
-
-/// One line per finding, followed by the advice.
-fn table(findings: &[Finding]) -> String {
-    let about = |finding: &Finding| finding.about.clone().unwrap_or_default();
-    let width = |of: &dyn Fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or(0);
-    let check = width(&|finding| finding.check.chars().count());
-    let subject = width(&|finding| about(finding).chars().count());
-    let gap = if subject > 0 { "  " } else { "" };
-    let indent = " ".repeat("fail".len() + 2 + check + gap.len() + subject + 2);
-    let mut text = String::new();
-    for finding in findings {
-        let found = finding.found.trim().replace('\n', &format!("\n{indent}"));
-        text.push_str(&format!(
-            "{:4}  {:check$}{gap}{:subject$}  {found}\n",
-            finding.status.name(),
-            finding.check,
-            about(finding)
-        ));
-        if let Some(next) = &finding.next {
-            text.push_str(&format!("{indent}next: {next}\n"));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_says_what_to_do_next() {
-        let findings = [
-            Finding::ok("slurm", "Slurm 24.11 answers"),
-            Finding::fail("gres", "they have 4", "set per_node = 4").about("h100"),
-        ];
-        let expected = "ok    slurm        Slurm 24.11 answers\n\
-                        fail  gres   h100  they have 4\n\
-                        \u{20}                  next: set per_node = 4\n";
-        assert_eq!(table(&findings), expected);
     }
 }

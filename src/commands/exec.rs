@@ -4,19 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::planning;
 use super::printer::Printer;
 use super::run::{allocation, session};
+use super::{block_on, planning};
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
-use crate::flags::Global;
 use crate::plan::{Plan, SCHEMA};
 use crate::planner::{knobs, plan_in_job};
 use crate::prompts;
 
-/// Arguments of `exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The frozen plan
@@ -27,13 +25,11 @@ pub struct ExecArgs {
     script: Option<PathBuf>,
 }
 
-/// Runs the verb. If the job's environment sets a knob differently from the script, the plan changes before anything is created
+/// If the job's environment sets a knob differently from the script, the plan changes before anything is created
 /// or started.
-pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, false);
+pub fn run(printer: Printer, args: &ExecArgs) -> anyhow::Result<()> {
     let frozen = read_plan(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let allocation = runtime.block_on(this_allocation())?;
+    let allocation = block_on(this_allocation())?;
     let plan = match plan_in_job(&frozen, &allocation::variable)? {
         Some(plan) => {
             plan.fits(&allocation::of_script(&allocation, &frozen))?;

@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::planning;
+use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::document::{InputError, nearest};
 use crate::export::{self, Exported, PointFolder};
-use crate::flags::{Global, HistoryFlags};
 use crate::history::{self, Named};
 use crate::plan::ExportFormat;
 use crate::plan::choices::Flag;
-use crate::site::SiteFile;
 
-/// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The files are written beside the records. Records that are incomplete (a crash,
@@ -41,9 +38,8 @@ pub struct ExportArgs {
     /// Print what was written as JSON
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: HistoryFlags,
+    flags: HistoryFlags,
 }
 
 /// `--export` of the verbs that run recipes.
@@ -62,20 +58,19 @@ impl ExportOption {
     }
 }
 
-/// Runs the verb. Finds every point before writing the first file.
-pub fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
-    let folders = chosen(export::find(&directory(global, &args.experiment)?)?, &args.points)?;
+/// Finds every point before writing the first file.
+pub fn run(printer: Printer, args: &ExportArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let folders = chosen(export::find(&directory(args)?)?, &args.points)?;
     let mut exported = Vec::new();
     for folder in &folders {
         let result = folder.export(&args.formats)?;
         if let Some(reason) = &result.incomplete {
-            printer.error(format!("warning: {}: incomplete: {reason}", folder.name));
+            printer.warn(format!("{}: incomplete: {reason}", folder.name));
         }
-        let kept = result.kept.iter().map(|name| folder.dir.join(name));
-        kept.for_each(|path| {
-            printer.error(format!("warning: kept {}, which was there already", path.display()))
-        });
+        for name in &result.kept {
+            printer.warn(format!("kept {}, which was there already", folder.dir.join(name).display()));
+        }
         exported.push((folder, result));
     }
     let files = exported.iter().flat_map(|(folder, result)| {
@@ -96,14 +91,12 @@ fn as_json((folder, result): &(&PointFolder, Exported)) -> serde_json::Value {
 }
 
 /// The directory that the user named, or that of the named experiment.
-fn directory(global: &Global, name: &str) -> anyhow::Result<PathBuf> {
-    let dir = Path::new(name);
+fn directory(args: &ExportArgs) -> anyhow::Result<PathBuf> {
+    let dir = Path::new(&args.experiment);
     if dir.is_dir() {
         return Ok(dir.to_owned());
     }
-    let site = SiteFile::load(global.site.as_deref())?;
-    let experiments = planning::experiments(global, &site)?;
-    match history::find(&experiments, name)? {
+    match history::find(&args.flags.folder()?, &args.experiment)? {
         Named::Experiment(entry) => Ok(entry.dir),
         Named::Suite(suite) => Err(InputError::new(
             suite.dir().display().to_string(),

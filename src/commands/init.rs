@@ -1,23 +1,21 @@
 //! `tokmark init`: writes a site file by querying the cluster.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
+use super::block_on;
 use super::printer::Printer;
 use crate::document::{Document, InputError};
 use crate::executor::Slurm;
 use crate::experiment::files;
-use crate::flags::Global;
-use crate::site::{ContainerRuntime, SiteFile};
+use crate::site::SiteFile;
 use crate::survey::choice::{Choice, Question};
 use crate::survey::write::site_file;
 use crate::survey::{Survey, gpu_groups, survey};
 
-/// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// File to write
@@ -32,45 +30,17 @@ pub struct InitArgs {
     /// Ask no questions, even on a terminal
     #[arg(long)]
     yes: bool,
-    /// Name of the site [default: the cluster's]
-    #[arg(long)]
-    name: Option<String>,
-    /// Partition [default: Slurm's, or the one with most GPU nodes]
-    #[arg(long)]
-    partition: Option<String>,
-    /// Account [default: yours]
-    #[arg(long)]
-    account: Option<String>,
-    /// QOS
-    #[arg(long)]
-    qos: Option<String>,
-    /// Reservation
-    #[arg(long)]
-    reservation: Option<String>,
-    /// none, pyxis or apptainer [default: what the cluster has]
-    #[arg(long, value_name = "RUNTIME")]
-    container: Option<String>,
-    /// tokmark binary for nodes of an architecture, e.g. aarch64=/shared/bin/tokmark (repeatable)
-    #[arg(long = "binary", value_name = "ARCH=PATH")]
-    binaries: Vec<String>,
-    /// GPU type that jobs use when none is named [default: the one of the partition]
-    #[arg(long, value_name = "TYPE")]
-    gpu: Option<String>,
-    /// Folder of the experiments [default: ./experiments]
-    #[arg(long, value_name = "DIR")]
-    experiments: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
-/// Runs the verb.
-pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, false);
+pub fn run(printer: Printer, args: &InitArgs) -> anyhow::Result<()> {
     let path = &args.output;
     if !args.print && !args.force && path.symlink_metadata().is_ok() {
         return Err(is_there(path).into());
     }
-    let mut choice = choice(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let survey = runtime.block_on(survey(&Slurm::default()))?;
+    let mut choice = args.choice.clone();
+    let survey = block_on(async { Ok(survey(&Slurm::default()).await?) })?;
     let groups = gpu_groups(&survey.open_nodes(), &survey.archs);
     choice.check(&survey, &groups)?;
     let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
@@ -91,7 +61,7 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     let document = Document { file: path.display().to_string(), text: text.clone() };
     SiteFile::parse(document).context("init would write an invalid site file; please report this")?;
     for problem in &survey.unanswered {
-        printer.error(format!("warning: {problem}"));
+        printer.warn(problem);
     }
     if args.print {
         return Ok(printer.text(&text)?);
@@ -99,36 +69,6 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<()> {
     write(path, &text, args.force)?;
     printer.hint(format!("wrote {}: {}", path.display(), summary(&survey, groups.len())))?;
     Ok(printer.hint(format!("next: read it, then run: tokmark doctor{}", site_option(path)))?)
-}
-
-fn choice(args: &InitArgs) -> Result<Choice, InputError> {
-    let container = args.container.as_deref().map(|name| {
-        let known = [ContainerRuntime::None, ContainerRuntime::Pyxis, ContainerRuntime::Apptainer];
-        known.into_iter().find(|runtime| runtime.name() == name).ok_or_else(|| {
-            InputError::new("--container", format!("found {name:?}")).expected("none, pyxis or apptainer")
-        })
-    });
-    let binary: Result<BTreeMap<String, String>, InputError> = args
-        .binaries
-        .iter()
-        .map(|given| {
-            let (arch, path) = given.split_once('=').ok_or_else(|| {
-                InputError::new("--binary", format!("found {given:?}")).expected("ARCH=PATH")
-            })?;
-            Ok((arch.to_owned(), path.to_owned()))
-        })
-        .collect();
-    Ok(Choice {
-        name: args.name.clone(),
-        partition: args.partition.clone(),
-        account: args.account.clone(),
-        qos: args.qos.clone(),
-        reservation: args.reservation.clone(),
-        gpu: args.gpu.clone(),
-        container: container.transpose()?,
-        binary: binary?,
-        experiments: args.experiments.clone(),
-    })
 }
 
 /// Repeats the question until the answer is one of the options.

@@ -1,20 +1,19 @@
 //! One short file or folder per verb. Only this room prints, always through one printer.
 
-mod arrival_args;
 pub mod bench;
 pub mod check;
 pub mod doctor;
 pub mod exec;
 pub mod export;
-mod flag_layer;
+pub mod flags;
 pub mod init;
 pub mod jobs;
+mod key_flags;
 pub mod list;
 pub mod node;
 mod planning;
-mod printer;
+pub mod printer;
 mod progress;
-mod prompt_args;
 pub mod prompts;
 pub mod render;
 mod results;
@@ -23,5 +22,12 @@ pub mod schema;
 pub mod show;
 pub mod sim;
 pub mod submit;
-mod target_args;
 pub mod verify;
+
+/// Version with the commit it was built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
+
+/// Runs a future to its end on this thread.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

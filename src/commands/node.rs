@@ -7,7 +7,6 @@ use crate::node::{Query, WeightsQuery, WeightsReport, report_with};
 use crate::prompts::TokenizerCache;
 use crate::weights::{self, ModelFolder};
 
-/// Arguments of `node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
     /// The query, as JSON: {"names":[],"ports":[{"base":8000,"count":1,"stride":1,"want":1}],"paths":[],"interface":null,"weights":[]}
@@ -16,9 +15,9 @@ pub struct NodeArgs {
 }
 
 /// Runs the verb: prints one line of JSON.
-pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
+pub fn run(printer: Printer, args: &NodeArgs) -> anyhow::Result<()> {
     let ask = Query::parse(&args.ask)?;
-    Ok(Printer::default().line(serde_json::to_string(&report_with(&ask, &check_folders))?)?)
+    Ok(printer.line(serde_json::to_string(&report_with(&ask, &check_folders))?)?)
 }
 
 fn check_folders(queries: &[WeightsQuery]) -> Vec<WeightsReport> {

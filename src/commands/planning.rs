@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::VERSION;
 use super::printer::Printer;
 use crate::analyze::published;
 use crate::document::{InputError, InputErrors};
-use crate::flags::Global;
 use crate::launcher::{self, LauncherFile};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
@@ -15,31 +15,75 @@ use crate::recipe::find::{self, RecipeFile};
 use crate::render;
 use crate::site::SiteFile;
 
-/// Plans the recipe that the user named, at its own scale or another one that it offers.
-pub(crate) fn plan(global: &Global, recipe: &str, scale: Option<u32>) -> Result<Plan, InputErrors> {
-    plan_with(global, recipe, Choices { scale: scale.map(Scale::of), ..choices(global) })
+/// What the shared flags come to: all that a plan needs beside its recipe.
+#[derive(Debug)]
+pub(crate) struct Planning {
+    printer: Printer,
+    pub(crate) site: SiteFile,
+    /// Absolute folder of the experiments.
+    pub(crate) experiments: PathBuf,
+    /// What the shared flags choose; a verb may choose more.
+    pub(crate) choices: Choices,
+    pub(crate) rehearse: bool,
 }
 
-/// The same with all choices. Warns about knobs without effect.
-pub(crate) fn plan_with(global: &Global, recipe: &str, choices: Choices) -> Result<Plan, InputErrors> {
-    let site = SiteFile::load(global.site.as_deref())?;
-    let plan = plan_file(global, &site, &find::named(recipe)?, choices)?;
-    render::check(&plan)?;
-    warn_without_effect(Printer::new(global, false), &plan);
-    Ok(plan)
-}
+impl Planning {
+    /// Without choices. `experiments` is the folder that the user named.
+    pub(crate) fn new(
+        printer: Printer,
+        site: SiteFile,
+        experiments: Option<&Path>,
+    ) -> Result<Self, InputError> {
+        let experiments = self::experiments(experiments, &site)?;
+        Ok(Self { printer, site, experiments, choices: Choices::default(), rehearse: false })
+    }
 
-/// Warns about knobs without effect.
-pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
-    for warning in knobs::without_effect(plan) {
-        printer.note(format!("warning: {warning}"));
+    /// The choices at another scale that the recipe offers.
+    pub(crate) fn at_scale(&self, scale: Option<u32>) -> Choices {
+        Choices { scale: scale.map(Scale::of), ..self.choices.clone() }
+    }
+
+    /// Plans the recipe that the user named, and warns about knobs without effect.
+    pub(crate) fn plan_named(&self, recipe: &str, choices: Choices) -> Result<Plan, InputErrors> {
+        let plan = self.plan(&find::named(recipe)?, choices)?;
+        render::check(&plan)?;
+        warn_without_effect(self.printer, &plan);
+        Ok(plan)
+    }
+
+    /// Plans a recipe file with this process's environment.
+    pub(crate) fn plan(&self, file: &RecipeFile, mut choices: Choices) -> Result<Plan, InputErrors> {
+        choices.variables = sbatch_env::variables(&file.recipe, &|name| std::env::var(name).ok());
+        let request = Request {
+            file,
+            folder: folder(file)?,
+            site: &self.site,
+            choices,
+            rehearse: self.rehearse,
+            experiments: self.experiments.display().to_string(),
+            version: VERSION.to_owned(),
+        };
+        let plan = planner::plan(&request.input(&Beside(file.folder.as_deref()))?)?;
+        published::check(file, &plan)?;
+        Ok(plan)
+    }
+
+    /// Plans a recipe for the chosen GPU type, or for each type that it is written for.
+    pub(crate) fn plan_for_each_gpu(&self, file: &RecipeFile) -> Vec<(Choices, Result<Plan, InputErrors>)> {
+        let mut gpus: Vec<Option<String>> = file.recipe.gpu.keys().cloned().map(Some).collect();
+        if gpus.is_empty() || self.choices.gpu.is_some() {
+            gpus = vec![self.choices.gpu.clone()];
+        }
+        let plan = |gpu| {
+            let choices = Choices { gpu, ..self.choices.clone() };
+            (choices.clone(), self.plan(file, choices))
+        };
+        gpus.into_iter().map(plan).collect()
     }
 }
 
-/// The choices from the options that all verbs share.
-pub(crate) fn choices(global: &Global) -> Choices {
-    let sets = global.sets.clone();
-    Choices { gpu: global.gpu.clone(), sets, scale_load: global.scale_load, ..Choices::default() }
+pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
+    knobs::without_effect(plan).iter().for_each(|warning| printer.note(format!("warning: {warning}")));
 }
 
 /// Launchers next to a recipe, in the user's configuration and in the binary.
@@ -55,28 +99,6 @@ impl Launchers for Beside<'_> {
     }
 }
 
-/// Plans a recipe file with this process's environment.
-pub(crate) fn plan_file(
-    global: &Global,
-    site: &SiteFile,
-    file: &RecipeFile,
-    mut choices: Choices,
-) -> Result<Plan, InputErrors> {
-    choices.variables = sbatch_env::variables(&file.recipe, &|name| std::env::var(name).ok());
-    let request = Request {
-        file,
-        folder: folder(file)?,
-        site,
-        choices,
-        rehearse: global.rehearse,
-        experiments: experiments(global, site)?.display().to_string(),
-        version: crate::flags::VERSION.to_owned(),
-    };
-    let plan = planner::plan(&request.input(&Beside(file.folder.as_deref()))?)?;
-    published::check(file, &plan)?;
-    Ok(plan)
-}
-
 /// The folder that a recipe's relative paths start from: its own, or the working directory.
 fn folder(file: &RecipeFile) -> Result<String, InputError> {
     let folder = file.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());
@@ -85,15 +107,12 @@ fn folder(file: &RecipeFile) -> Result<String, InputError> {
         .map_err(|error| InputError::new(&file.document.file, format!("its folder cannot be found: {error}")))
 }
 
-/// Absolute folder of the experiments: `--experiments`, else the site's, else `./experiments`.
-pub(crate) fn experiments(global: &Global, site: &SiteFile) -> Result<PathBuf, InputError> {
-    let chosen = global
-        .experiments
-        .clone()
-        .or_else(|| site.site.experiments.clone().map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("experiments"));
-    std::path::absolute(&chosen)
-        .map_err(|error| InputError::new("--experiments", format!("{}: {error}", chosen.display())))
+/// Absolute folder of the experiments: the one that the user named, else the site's, else `./experiments`.
+pub(crate) fn experiments(named: Option<&Path>, site: &SiteFile) -> Result<PathBuf, InputError> {
+    let folder =
+        named.or(site.site.experiments.as_deref().map(Path::new)).unwrap_or(Path::new("experiments"));
+    std::path::absolute(folder)
+        .map_err(|error| InputError::new("--experiments", format!("{}: {error}", folder.display())))
 }
 
 /// Absolute path of this binary, for scripts and the simulated engine.

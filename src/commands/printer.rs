@@ -6,21 +6,20 @@ use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
-use crate::flags::Global;
+use super::flags::Verbosity;
 use crate::report::table::Table;
 
 /// Prints the results of a verb.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Printer {
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
     json: bool,
     level: NoteLevel,
 }
 
 /// How much goes to stderr.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum NoteLevel {
     Quiet,
-    #[default]
     Normal,
     Verbose,
 }
@@ -29,14 +28,19 @@ enum NoteLevel {
 const NO_TERMINAL: usize = 80;
 
 impl Printer {
-    /// The printer that the options ask for; `json` is the verb's own `--json`.
-    pub(crate) fn new(global: &Global, json: bool) -> Self {
-        let level = match (global.quiet, global.verbose) {
-            (true, _) => NoteLevel::Quiet,
-            (_, true) => NoteLevel::Verbose,
+    /// The printer that the options of all verbs ask for.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let level = match verbosity {
+            Verbosity { quiet: true, .. } => NoteLevel::Quiet,
+            Verbosity { verbose: true, .. } => NoteLevel::Verbose,
             _ => NoteLevel::Normal,
         };
-        Self { json, level }
+        Self { json: false, level }
+    }
+
+    /// With the verb's own `--json`.
+    pub(crate) fn with_json(self, json: bool) -> Self {
+        Self { json, ..self }
     }
 
     /// Whether stdout gets only JSON.
@@ -62,6 +66,14 @@ impl Printer {
             write(&format!("{}\n", serde_json::to_string_pretty(value)?))?;
         }
         Ok(())
+    }
+
+    /// Prints values with `--json`: as a list, except for a single one of which only one could be.
+    pub(crate) fn json_list(self, values: &[impl Serialize], is_list: bool) -> anyhow::Result<()> {
+        match values {
+            [only] if !is_list => self.json(only),
+            _ => self.json(&values),
+        }
     }
 
     /// Prints text on stdout unchanged; nothing with `--json`.
@@ -96,6 +108,11 @@ impl Printer {
         if self.level > NoteLevel::Normal {
             self.error(line);
         }
+    }
+
+    /// Prints a warning on stderr, even with `-q`.
+    pub(crate) fn warn(self, warning: impl Display) {
+        self.error(format!("warning: {warning}"));
     }
 
     /// Prints an error on stderr, even with `-q`; the command goes on.

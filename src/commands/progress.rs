@@ -32,7 +32,7 @@ impl Display {
 
     /// Shows an event, above the bar if one is drawn.
     pub(crate) fn event(&self, event: &Event) {
-        let Some((line, always)) = describe(event) else { return };
+        let Some((line, always)) = event.line() else { return };
         let print = || if always { self.printer.note(&line) } else { self.printer.detail(&line) };
         match self.bar.lock().ok().and_then(|bar| bar.clone()) {
             Some(bar) => bar.suspend(print),
@@ -109,56 +109,4 @@ fn counts(snapshot: &Snapshot) -> String {
     let dropped =
         if snapshot.dropped > 0 { format!(", {} dropped", snapshot.dropped) } else { String::new() };
     format!("{phase}{} done, {} in flight{failed}{dropped}", snapshot.done, snapshot.in_flight)
-}
-
-/// An event as a line, and whether it is shown without `-v`.
-pub(crate) fn describe(event: &Event) -> Option<(String, bool)> {
-    let of_deployment = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
-    Some(match event {
-        Event::Started { job: Some(job), host, restarts, .. } if *restarts > 0 => {
-            (format!("job {job} on {host}, started again (restart {restarts})"), true)
-        }
-        Event::Started { job: Some(job), host, .. } => (format!("job {job} on {host}"), true),
-        Event::Started { .. } => return None,
-        Event::Deploying { deployment, number, of: all } => {
-            let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
-            (format!("starting servers{}{which}", of_deployment(deployment)), true)
-        }
-        Event::WeightsExamined { found, seconds, remarks, .. } => {
-            let more: String = remarks.iter().map(|remark| format!("\n  {remark}")).collect();
-            (format!("weights: {found} ({seconds:.1} s){more}"), true)
-        }
-        Event::WeightsSkipped { folder, reason } => {
-            (format!("weights: {folder} not checked: {reason}"), true)
-        }
-        Event::ImageImporting { image, file } => (format!("importing {image} to {file}"), true),
-        Event::ContainerPreparing { image, nodes } => (format!("unpacking {image} on {nodes} node(s)"), true),
-        Event::PortsTaken { problem } => {
-            let first = problem.lines().next().unwrap_or_default();
-            (format!("a port was taken in the meantime, starting again with others: {first}"), true)
-        }
-        Event::ProcessStarted { process, host, pid, log } => {
-            (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
-        }
-        Event::ProcessEnded { process, status, expected } => {
-            (format!("{process} ended ({status}{})", if *expected { "" } else { ", by itself" }), !expected)
-        }
-        Event::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
-        Event::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
-        Event::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
-        Event::PointFinished { point, verdict, completed, total, output_tokens_per_s } => (
-            format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
-            true,
-        ),
-        Event::PointCut { point, completed, total } => {
-            (format!("{point}: cut short after {completed}/{total} requests"), true)
-        }
-        Event::Stopping { deployment } => (format!("stopping servers{}", of_deployment(deployment)), false),
-        Event::Stopped { killed, .. } if !killed.is_empty() => {
-            (format!("had to kill {}", killed.join(", ")), true)
-        }
-        Event::Stopped { seconds, .. } => (format!("servers stopped in {seconds:.1} s"), false),
-        Event::Interrupted { signal } => (format!("{signal}: wrapping up; once more to stop at once"), true),
-        Event::Failed { .. } | Event::Finished { .. } => return None,
-    })
 }

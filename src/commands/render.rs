@@ -5,17 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::flags::ExperimentFlags;
 use super::planning;
 use super::printer::Printer;
-use crate::deploy::{place, spawn};
+use crate::deploy::explain;
 use crate::experiment::files;
-use crate::flags::{ExperimentFlags, Global};
-use crate::plan::Plan;
-use crate::plan::choices::{Choices, Scale};
-use crate::recipe::secret;
-use crate::render::{self, Addresses, Placed};
+use crate::plan::choices::Choices;
+use crate::render;
 
-/// Arguments of `render`.
 #[derive(Debug, Args)]
 pub struct RenderArgs {
     /// Recipe: file, name or alias
@@ -32,19 +29,17 @@ pub struct RenderArgs {
     /// Also show each process: argv, environment (secrets masked), node and GPUs, with made-up hosts
     #[arg(long)]
     explain: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: ExperimentFlags,
+    flags: ExperimentFlags,
 }
 
-/// Runs the verb. Creates the folder of the job's output, because Slurm does not.
-pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, false);
-    let scale = args.scale.map(Scale::of);
-    let chosen = Choices { scale, no_weights_check: args.no_weights_check, ..planning::choices(global) };
-    let plan = planning::plan_with(global, &args.recipe, chosen)?;
+/// Creates the folder of the job's output, because Slurm does not.
+pub fn run(printer: Printer, args: &RenderArgs) -> anyhow::Result<()> {
+    let planning = args.flags.planning(printer)?;
+    let choices = Choices { no_weights_check: args.no_weights_check, ..planning.at_scale(args.scale) };
+    let plan = planning.plan_named(&args.recipe, choices)?;
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
-    let explained = if args.explain { explain(&plan)? } else { String::new() };
+    let explained = if args.explain { explain::comments(&plan)? } else { String::new() };
     fs_err::create_dir_all(&plan.input.experiments).context("cannot make the folder for the job's output")?;
     match &args.output {
         Some(path) => {
@@ -60,66 +55,4 @@ pub fn run(global: &Global, args: &RenderArgs) -> anyhow::Result<()> {
         None => printer.text(&format!("{script}{explained}"))?,
     }
     Ok(())
-}
-
-/// Every process with sample addresses, as comments, so that the whole output remains a script.
-fn explain(plan: &Plan) -> anyhow::Result<String> {
-    let mut text = String::from("\n# What this starts, with made-up hosts and the preferred ports:\n");
-    for deployment in &plan.deployments {
-        let addresses = Addresses::sample(plan, deployment);
-        let placed = Placed { plan, deployment, addresses: &addresses };
-        if !deployment.id.is_empty() {
-            text.push_str(&format!("# deployment {}\n", deployment.id));
-        }
-        for process in &deployment.processes {
-            let spawn = placed.process(process)?;
-            let nodes: Vec<&str> = process
-                .nodes
-                .iter()
-                .filter_map(|node| addresses.nodes.get(*node as usize))
-                .map(String::as_str)
-                .collect();
-            let gpus = if process.gpus.is_empty() {
-                "none".into()
-            } else {
-                place::visible_gpus(&process.gpus, None)
-            };
-            let address = addresses.processes.get(&process.name).map(|address| &address.ports);
-            let ports: String =
-                address.into_iter().flatten().map(|(name, port)| format!(", {name} {port}")).collect();
-            text.push_str(&format!(
-                "#   {} on {}, {} task(s), GPUs {gpus}{ports}\n",
-                process.name,
-                nodes.join(","),
-                process.tasks
-            ));
-            let bare = plan.launcher().role(&process.role).is_some_and(|role| role.bare);
-            if let (Some(container), false) = (&plan.container, bare) {
-                let mounts: String =
-                    container.mounts.iter().map(|mount| format!(", mount {mount}")).collect();
-                text.push_str(&comment("     container", &format!("{}{mounts}", container.image)));
-            }
-            for (name, value) in &spawn.env {
-                text.push_str(&comment(
-                    "     env",
-                    &format!("{name}={}", render::quote(secret::shown(name, value))),
-                ));
-            }
-            text.push_str(&comment("     argv", &spawn::shell_line(&spawn.argv, &Default::default())));
-            for (path, content) in &spawn.files {
-                text.push_str(&comment(&format!("     file {path}"), &format!("\n{content}")));
-            }
-        }
-        for url in placed.endpoint_urls()? {
-            text.push_str(&format!("#   endpoint {url}\n"));
-        }
-    }
-    Ok(text)
-}
-
-fn comment(label: &str, value: &str) -> String {
-    let mut lines = value.lines();
-    let first = lines.next().unwrap_or_default();
-    let rest: String = lines.map(|line| format!("#       {line}\n")).collect();
-    format!("{}\n{rest}", format!("#{label} {first}").trim_end())
 }

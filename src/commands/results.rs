@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::printer::Printer;
 use super::verify;
-use crate::error::GateFailed;
+use crate::error::ExitError;
 use crate::metrics::Rating;
 use crate::plan::Plan;
 use crate::report::{PointResult, closing};
@@ -30,7 +30,7 @@ pub(crate) fn show(
 pub(crate) fn gate(rows: &[PointResult]) -> anyhow::Result<()> {
     let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
     if invalid > 0 {
-        return Err(GateFailed(format!(
+        return Err(ExitError::gate(format!(
             "{invalid} of {} load points are invalid, see the reasons above",
             rows.len()
         ))

@@ -14,7 +14,6 @@ use crate::metrics::Summary;
 use crate::recipe::Recipe;
 use crate::site::Site;
 
-/// Arguments of `schema`.
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
     /// Which one: recipe, launcher, site or summary
@@ -27,8 +26,7 @@ pub struct SchemaArgs {
 
 const NAMES: [&str; 4] = ["recipe", "launcher", "site", "summary"];
 
-/// Runs the verb.
-pub fn run(args: &SchemaArgs) -> anyhow::Result<()> {
+pub fn run(printer: Printer, args: &SchemaArgs) -> anyhow::Result<()> {
     if let Some(folder) = &args.output {
         fs_err::create_dir_all(folder)?;
         for name in NAMES {
@@ -38,7 +36,7 @@ pub fn run(args: &SchemaArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    Ok(Printer::default().text(&text(args.name.as_deref().unwrap_or_default())?)?)
+    Ok(printer.text(&text(args.name.as_deref().unwrap_or_default())?)?)
 }
 
 fn text(name: &str) -> anyhow::Result<String> {

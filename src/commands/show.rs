@@ -3,17 +3,15 @@
 use clap::Args;
 use serde_json::json;
 
-use super::planning;
+use super::flags::PlanFlags;
 use super::printer::Printer;
 use crate::document::{InputErrors, join};
-use crate::flags::{Global, PlanFlags};
 use crate::plan::Plan;
 use crate::planner::knobs;
 use crate::planner::scale::offered;
 use crate::recipe::{Published, Recipe};
 use crate::report::table::Table;
 
-/// Arguments of `show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Recipe: file, name or alias
@@ -24,14 +22,13 @@ pub struct ShowArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: PlanFlags,
+    flags: PlanFlags,
 }
 
-/// Runs the verb.
-pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
-    let plan = planning::plan(global, &args.recipe, args.scale)?;
+pub fn run(printer: Printer, args: &ShowArgs) -> anyhow::Result<()> {
+    let planning = args.flags.planning(printer)?;
+    let plan = planning.plan_named(&args.recipe, planning.at_scale(args.scale))?;
     let file: Recipe = plan.input.recipe.parse().map_err(InputErrors::from)?;
     let as_json = || {
         json!({
@@ -47,7 +44,7 @@ pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<()> {
             "environment": plan.input.choices.variables,
         })
     };
-    Printer::new(global, args.json).result(as_json, || page(&plan))
+    printer.with_json(args.json).result(as_json, || page(&plan))
 }
 
 fn page(plan: &Plan) -> String {

@@ -7,21 +7,18 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::planning;
+use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::published::Figures;
 use crate::analyze::verify::{Verification, verify};
 use crate::document::InputError;
-use crate::error::GateFailed;
-use crate::flags::{Global, HistoryFlags};
+use crate::error::ExitError;
 use crate::history::{self, Entry, Named};
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::recipe::find;
 use crate::report::{self, PointResult, verification};
-use crate::site::SiteFile;
 
-/// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A simulated result, another GPU type, other lengths, an offline figure and an
@@ -37,9 +34,8 @@ pub struct VerifyArgs {
     /// Print JSON; a list for several experiments
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: HistoryFlags,
+    flags: HistoryFlags,
 }
 
 /// An experiment and the comparison of its figures.
@@ -50,11 +46,10 @@ struct Verified {
     verification: Verification,
 }
 
-/// Runs the verb. Finds and reads every experiment before printing anything.
-pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
-    let site = SiteFile::load(global.site.as_deref())?;
-    let folder = planning::experiments(global, &site)?;
+/// Finds and reads every experiment before printing anything.
+pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let folder = args.flags.folder()?;
     let (mut entries, mut missing) = (Vec::new(), Vec::new());
     for name in &args.named {
         entries.extend(find_experiments(&folder, name, &mut missing)?);
@@ -63,18 +58,15 @@ pub fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<()> {
         .iter()
         .map(|entry| of_experiment(entry, args.recipe.as_deref()))
         .collect::<anyhow::Result<_>>()?;
-    missing.iter().for_each(|line| printer.error(format!("warning: not verified: {line}")));
-    match verified.as_slice() {
-        [only] => printer.json(only)?,
-        all => printer.json(&all)?,
-    }
+    missing.iter().for_each(|line| printer.warn(format!("not verified: {line}")));
+    printer.json_list(&verified, false)?;
     let page = |one: &Verified| verification::page(&one.experiment, &one.verification, printer.width());
     let pages: Vec<String> = verified.iter().map(page).collect();
     printer.text(&pages.join("\n"))?;
     let missed: usize = verified.iter().map(|verified| verified.verification.counts.not_reproduced).sum();
     let all: usize = verified.iter().map(|verified| verified.verification.figures.len()).sum();
     if missed > 0 {
-        return Err(GateFailed(format!("{missed} of {all} published figures not reproduced")).into());
+        return Err(ExitError::gate(format!("{missed} of {all} published figures not reproduced")).into());
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod container;
 mod deadline;
 pub mod deployment_config;
 pub mod error;
+pub mod explain;
 pub mod log;
 pub mod place;
 pub mod placement;

@@ -7,6 +7,7 @@ pub mod answers;
 pub mod cluster;
 pub mod examine;
 pub mod probe;
+pub mod table;
 pub mod weights;
 
 use serde::Serialize;

@@ -4,6 +4,7 @@
 //! is moved aside before it runs again. The reports at the top are derived and can be regenerated.
 
 pub mod event;
+pub mod event_text;
 pub mod files;
 pub mod manifest;
 

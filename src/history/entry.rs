@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Standing;
+use crate::document::InputError;
 use crate::error;
 use crate::experiment::event::{self, Event, Stamped};
 use crate::experiment::{Experiment, Manifest};
@@ -61,6 +62,25 @@ impl Entry {
     /// knows why it was interrupted.
     pub fn may_change(&self) -> bool {
         !matches!(self.progress(), Progress::Ended(code) if code != error::INTERRUPTED)
+    }
+
+    /// Path of the log of this name, with or without `.log`; `slurm` is the output of its job.
+    pub fn log(&self, name: &str) -> Result<PathBuf, InputError> {
+        let (logs, slurm) = (self.dir.join("server_logs"), self.dir.join("slurm.out"));
+        let log = if name == "slurm" { slurm.clone() } else { logs.join(format!("{name}.log")) };
+        if let Some(path) = [log, logs.join(name)].into_iter().find(|path| path.is_file()) {
+            return Ok(path);
+        }
+        let files = std::fs::read_dir(&logs).into_iter().flatten().filter_map(Result::ok);
+        let files = files.map(|file| file.file_name().to_string_lossy().trim_end_matches(".log").to_owned());
+        let mut known: Vec<String> = files.collect();
+        known.sort();
+        known.extend(slurm.is_file().then(|| "slurm".to_owned()));
+        let expected = match known.join(", ") {
+            none if none.is_empty() => "no log exists yet".to_owned(),
+            known => format!("one of {known}"),
+        };
+        Err(InputError::new(self.dir.display().to_string(), format!("no log {name:?}")).expected(expected))
     }
 
     /// How far it got.

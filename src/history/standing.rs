@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Entry, Progress};
-use crate::error::{self, Ended};
+use crate::error::{self, ExitError};
 use crate::slurm::{JobState, JobStatus};
 
 /// What is in the directory of a job or a local run.
@@ -61,11 +61,11 @@ impl Standing {
     }
 
     /// Its result; `Ok` while it continues.
-    pub fn result(&self) -> Result<(), Ended> {
+    pub fn result(&self) -> Result<(), ExitError> {
         match &self.failure {
             None => Ok(()),
             Some(message) => {
-                Err(Ended { code: self.exit.unwrap_or(error::INFRASTRUCTURE), message: message.clone() })
+                Err(ExitError { code: self.exit.unwrap_or(error::INFRASTRUCTURE), message: message.clone() })
             }
         }
     }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Job};
-use crate::experiment::manifest::hostname;
 use crate::experiment::{files, fresh};
 
 /// Version of the receipt's format.
-const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 1;
 
 /// `suite.json`: the order and the experiments it became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,29 +54,6 @@ pub struct Member {
     /// How it differs from the others of its `[[job]]`, e.g. `STREAMING=false`, `2/3`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
-}
-
-impl Receipt {
-    /// The receipt of a suite that this process submits or runs.
-    pub fn now(
-        name: &str,
-        summary: Option<&str>,
-        created_by: &str,
-        tokmark: &str,
-        jobs: Vec<Member>,
-    ) -> Self {
-        Self {
-            schema: SCHEMA,
-            name: name.to_owned(),
-            summary: summary.map(str::to_owned),
-            tokmark: tokmark.to_owned(),
-            created_by: created_by.to_owned(),
-            created_at: jiff::Timestamp::now(),
-            host: hostname(),
-            pid: (created_by == "run").then(std::process::id),
-            jobs,
-        }
-    }
 }
 
 /// A suite on disk.

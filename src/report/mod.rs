@@ -6,6 +6,7 @@ pub mod chart;
 pub mod closing;
 pub mod csv;
 pub mod html;
+pub mod lengths;
 pub mod markdown;
 pub mod suite;
 pub mod table;

@@ -6,27 +6,46 @@ use super::{GpuGroup, Survey};
 use crate::document::{InputError, InputErrors, nearest};
 use crate::site::ContainerRuntime;
 
-/// Values of the site file that the user chose; the rest follows from the survey.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Flags of `tokmark init` for values of the site file; the rest follows from the survey.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Choice {
-    /// Name of the site.
+    /// Name of the site [default: the cluster's]
+    #[arg(long)]
     pub name: Option<String>,
-    /// Partition.
+    /// Partition [default: Slurm's, or the one with most GPU nodes]
+    #[arg(long)]
     pub partition: Option<String>,
-    /// Account.
+    /// Account [default: yours]
+    #[arg(long)]
     pub account: Option<String>,
-    /// QOS.
+    /// QOS
+    #[arg(long)]
     pub qos: Option<String>,
-    /// Reservation.
+    /// Reservation
+    #[arg(long)]
     pub reservation: Option<String>,
-    /// Default GPU type.
-    pub gpu: Option<String>,
-    /// Container runtime.
+    /// none, pyxis or apptainer [default: what the cluster has]
+    #[arg(long, value_name = "RUNTIME", value_parser = container)]
     pub container: Option<ContainerRuntime>,
-    /// tokmark binaries by architecture.
-    pub binary: BTreeMap<String, String>,
-    /// Experiments folder.
+    /// tokmark binary for nodes of an architecture, e.g. aarch64=/shared/bin/tokmark (repeatable)
+    #[arg(long = "binary", value_name = "ARCH=PATH", value_parser = binary)]
+    pub binaries: Vec<(String, String)>,
+    /// GPU type that jobs use when none is named [default: the one of the partition]
+    #[arg(long, value_name = "TYPE")]
+    pub gpu: Option<String>,
+    /// Folder of the experiments [default: ./experiments]
+    #[arg(long, value_name = "DIR")]
     pub experiments: Option<String>,
+}
+
+fn container(text: &str) -> Result<ContainerRuntime, &'static str> {
+    let known = [ContainerRuntime::None, ContainerRuntime::Pyxis, ContainerRuntime::Apptainer];
+    known.into_iter().find(|runtime| runtime.name() == text).ok_or("expected none, pyxis or apptainer")
+}
+
+fn binary(text: &str) -> Result<(String, String), &'static str> {
+    let (arch, path) = text.split_once('=').ok_or("expected ARCH=PATH")?;
+    Ok((arch.to_owned(), path.to_owned()))
 }
 
 /// A choice that the cluster leaves open.
@@ -41,6 +60,11 @@ pub struct Question {
 }
 
 impl Choice {
+    /// tokmark binaries by architecture.
+    pub(super) fn binary(&self) -> BTreeMap<&str, &str> {
+        self.binaries.iter().map(|(arch, path)| (arch.as_str(), path.as_str())).collect()
+    }
+
     /// The open choices: several partitions with GPUs, or several accounts, without a default.
     pub fn questions(&self, survey: &Survey, groups: &[GpuGroup]) -> Vec<Question> {
         let mut questions = Vec::new();
@@ -95,7 +119,7 @@ impl Choice {
         one_of("--account", &self.account, survey.accounts());
         one_of("--gpu", &self.gpu, groups.iter().map(|group| group.kind.as_str()).collect());
         let archs = ["x86_64", "aarch64"];
-        for arch in self.binary.keys().filter(|arch| !archs.contains(&arch.as_str())) {
+        for arch in self.binary().keys().filter(|arch| !archs.contains(arch)) {
             errors.push(
                 InputError::new("--binary", format!("found {arch:?}"))
                     .expected("x86_64=PATH or aarch64=PATH"),

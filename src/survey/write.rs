@@ -152,14 +152,14 @@ fn binaries(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choi
         .collect();
     foreign.sort_unstable();
     foreign.dedup();
-    if foreign.is_empty() && choice.binary.is_empty() {
+    if foreign.is_empty() && choice.binaries.is_empty() {
         return;
     }
     page.section("binary", "tokmark for nodes of another architecture");
-    for (arch, path) in &choice.binary {
+    for (arch, path) in choice.binary() {
         page.text(arch, path, "--binary");
     }
-    for arch in foreign.into_iter().filter(|arch| !choice.binary.contains_key(*arch)) {
+    for arch in foreign.into_iter().filter(|arch| !choice.binary().contains_key(*arch)) {
         page.comment(&format!(
             "{arch} = \"/path/to/tokmark\"   # required: some nodes are {arch}, this machine is {}",
             survey.login_arch

@@ -8,18 +8,17 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::planning;
+use super::block_on;
+use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::document::InputError;
 use crate::executor::slurm::Slurm;
-use crate::flags::{Global, HistoryFlags};
+use crate::experiment::Manifest;
 use crate::history::{self, Entry, Job, Named, Statuses, Suite};
 use crate::report::table::Table;
 use crate::report::{self, closing};
-use crate::site::SiteFile;
 use crate::slurm::JobId;
 
-/// Arguments of `jobs`.
 #[derive(Debug, Args)]
 pub struct JobsArgs {
     #[command(subcommand)]
@@ -27,9 +26,8 @@ pub struct JobsArgs {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: HistoryFlags,
+    flags: HistoryFlags,
 }
 
 /// What to do with jobs.
@@ -62,13 +60,11 @@ enum Action {
     },
 }
 
-/// Runs the verb.
-pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
-    let folder = planning::experiments(global, &SiteFile::load(global.site.as_deref())?)?;
-    let (printer, text) = (Printer::new(global, args.json), Printer::new(global, false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub fn run(printer: Printer, args: &JobsArgs) -> anyhow::Result<()> {
+    let folder = args.flags.folder()?;
+    let (text, printer) = (printer, printer.with_json(args.json));
     let slurm = Slurm::default();
-    runtime.block_on(async {
+    block_on(async {
         match args.action.as_ref().unwrap_or(&Action::List) {
             Action::List => list(printer, &folder, &slurm).await,
             Action::Show { job } => match history::find(&folder, job)? {
@@ -76,7 +72,10 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
                 Named::Suite(suite) => suite::show(printer, &suite, &slurm).await,
             },
             Action::Log { job, log } => match history::find(&folder, job)? {
-                Named::Experiment(entry) => print_log(text, &entry, log.as_deref().unwrap_or("bench")),
+                Named::Experiment(entry) => {
+                    let log = fs_err::read(entry.log(log.as_deref().unwrap_or("bench"))?)?;
+                    Ok(text.text(&String::from_utf8_lossy(&log))?)
+                }
                 Named::Suite(suite) => Err(no_log(&suite).into()),
             },
             Action::Wait { job } => match history::find(&folder, job)? {
@@ -91,7 +90,7 @@ pub fn run(global: &Global, args: &JobsArgs) -> anyhow::Result<()> {
 /// Queries Slurm for the status of jobs; warns if it does not answer.
 async fn statuses(printer: Printer, slurm: &Slurm, ids: &[JobId]) -> Statuses {
     history::statuses(slurm, ids).await.unwrap_or_else(|error| {
-        printer.error(format!("warning: {error}"));
+        printer.warn(error);
         Statuses::new()
     })
 }
@@ -129,47 +128,24 @@ async fn show(printer: Printer, entry: &Entry, slurm: &Slurm) -> anyhow::Result<
     let ids: Vec<JobId> = entry.open_job().into_iter().collect();
     let statuses = statuses(printer, slurm, &ids).await;
     let standing = Job::of(entry).standing(Some(entry), &statuses);
-    printer.json(&entry.as_json(&standing))?;
-    let manifest = &entry.manifest;
-    let which = manifest.job.as_deref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
-    printer.line(format!("{which} {}", standing.state))?;
-    printer.line(format!("recipe     {} ({} on {})", manifest.recipe, manifest.model, manifest.gpu))?;
-    printer.line(format!(
-        "created    {} by tokmark {} ({}) on {}",
-        manifest.created_at, manifest.tokmark, manifest.created_by, manifest.host
-    ))?;
-    printer.line(format!("experiment {}", entry.dir.display()))?;
-    if let Some(reason) = statuses.values().find_map(|status| status.reason.clone()) {
-        printer.line(format!("reason     {reason}"))?;
-    }
-    if let Some(failure) = entry.failure() {
-        printer.line(format!("failure    {failure}"))?;
+    let reason = statuses.values().find_map(|status| status.reason.as_deref());
+    printer.result(|| entry.as_json(&standing), || page(entry, &standing.state, reason))
+}
+
+fn page(entry: &Entry, state: &str, reason: Option<&str>) -> String {
+    let Manifest { job, recipe, model, gpu, created_at, tokmark, created_by, host, .. } = &entry.manifest;
+    let which = job.as_ref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
+    let mut text = format!("{which} {state}\nrecipe     {recipe} ({model} on {gpu})\n");
+    text.push_str(&format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}\n"));
+    text.push_str(&format!("experiment {}\n", entry.dir.display()));
+    for (name, line) in [("reason ", reason), ("failure", entry.failure())] {
+        text.extend(line.map(|line| format!("{name}    {line}\n")));
     }
     let rows = report::finished(&entry.experiment());
     if !rows.is_empty() {
-        printer.text(&format!("\n{}", closing::table(&rows)))?;
+        text.push_str(&format!("\n{}", closing::table(&rows)));
     }
-    Ok(())
-}
-
-fn print_log(printer: Printer, entry: &Entry, name: &str) -> anyhow::Result<()> {
-    let logs = entry.dir.join("server_logs");
-    let slurm = entry.dir.join("slurm.out");
-    let candidates =
-        [if name == "slurm" { slurm.clone() } else { logs.join(format!("{name}.log")) }, logs.join(name)];
-    if let Some(path) = candidates.iter().find(|path| path.is_file()) {
-        return Ok(printer.text(&String::from_utf8_lossy(&fs_err::read(path)?))?);
-    }
-    let files = std::fs::read_dir(&logs).into_iter().flatten().filter_map(Result::ok);
-    let mut known: Vec<String> =
-        files.map(|file| file.file_name().to_string_lossy().trim_end_matches(".log").to_owned()).collect();
-    known.sort();
-    known.extend(slurm.is_file().then(|| "slurm".to_owned()));
-    let expected =
-        if known.is_empty() { "no log exists yet".into() } else { format!("one of {}", known.join(", ")) };
-    Err(InputError::new(entry.dir.display().to_string(), format!("no log {name:?}"))
-        .expected(expected)
-        .into())
+    text
 }
 
 fn no_log(suite: &Suite) -> InputError {

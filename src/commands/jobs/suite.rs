@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::wait::explained;
+use crate::commands::VERSION;
 use crate::commands::printer::Printer;
 use crate::error;
 use crate::executor::slurm::Slurm;
 use crate::experiment::files;
-use crate::flags::VERSION;
-use crate::history::suite::{Member, Receipt};
+use crate::experiment::manifest::hostname;
+use crate::history::suite::{Member, Receipt, SCHEMA};
 use crate::history::{Entry, Job, Standing, Statuses, Suite};
 use crate::report::suite::{self as page, JobResult};
 use crate::report::{self, PointResult};
@@ -34,7 +35,17 @@ pub(crate) fn create(
         model: job.plan.model.name.clone(),
         differs,
     });
-    let receipt = Receipt::now(&file.name, file.summary.as_deref(), created_by, VERSION, members.collect());
+    let receipt = Receipt {
+        schema: SCHEMA,
+        name: file.name.clone(),
+        summary: file.summary.clone(),
+        tokmark: VERSION.to_owned(),
+        created_by: created_by.to_owned(),
+        created_at: jiff::Timestamp::now(),
+        host: hostname(),
+        pid: (created_by == "run").then(std::process::id),
+        jobs: members.collect(),
+    };
     let folder = jobs.first().map(|job| PathBuf::from(&job.plan.input.experiments)).unwrap_or_default();
     Suite::create(&folder, receipt, &file.text)
 }
@@ -108,15 +119,12 @@ pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyh
         write(suite, &shown)?;
     }
     printer.json(&standings.iter().map(MemberStanding::as_json).collect::<Vec<_>>())?;
-    let receipt = &suite.receipt;
-    printer.line(format!("suite {}, {ended} of {} ended", receipt.name, standings.len()))?;
-    if let Some(summary) = &receipt.summary {
+    let Receipt { name, summary, created_at, tokmark, created_by, host, .. } = &suite.receipt;
+    printer.line(format!("suite {name}, {ended} of {} ended", standings.len()))?;
+    if let Some(summary) = summary {
         printer.line(format!("summary    {summary}"))?;
     }
-    printer.line(format!(
-        "created    {} by tokmark {} ({}) on {}",
-        receipt.created_at, receipt.tokmark, receipt.created_by, receipt.host
-    ))?;
+    printer.line(format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}"))?;
     printer.line(format!("suite      {}\n", suite.dir().display()))?;
     Ok(printer.text(&page::text(&shown, printer.width()))?)
 }

@@ -4,7 +4,7 @@ use super::suite;
 use crate::commands::printer::Printer;
 use crate::commands::results;
 use crate::deploy::log;
-use crate::error::{self, Ended};
+use crate::error::{self, ExitError};
 use crate::executor::slurm::Slurm;
 use crate::history::{Entry, Job, Standing, Statuses, Suite, wait_all};
 use crate::report;
@@ -17,7 +17,7 @@ pub(crate) async fn one(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::R
     let standing = explained(standing);
     let Some(entry) = entry else {
         let message = format!("{} {}: {}", name(job), standing.state, standing.failure.unwrap_or_default());
-        return Err(Ended { code: error::INFRASTRUCTURE, message }.into());
+        return Err(ExitError { code: error::INFRASTRUCTURE, message }.into());
     };
     printer.json(&entry.as_json(&standing))?;
     show(printer, &entry)?;
@@ -55,7 +55,7 @@ pub(crate) async fn suite(printer: Printer, suite: &Suite, slurm: &Slurm) -> any
         match end {
             Ok(known) => statuses.extend(known),
             // Its row shows that its end is unknown; show the others anyway.
-            Err(failure) => printer.error(format!("warning: {failure}")),
+            Err(failure) => printer.warn(failure),
         }
     }
     suite::conclude(printer, suite, suite::standings(suite, &statuses))

@@ -10,18 +10,17 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::block_on;
 use super::export::ExportOption;
-use super::planning;
+use super::flags::ExperimentFlags;
 use super::printer::Printer;
 use crate::deploy::{Place, connection, ports, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::{Experiment, Manifest};
-use crate::flags::{ExperimentFlags, Global};
 use crate::plan::Plan;
-use crate::plan::choices::{Choices, Scale};
+use crate::plan::choices::Choices;
 use crate::{prompts, weights};
 
-/// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Recipe: file, name or alias
@@ -44,34 +43,25 @@ pub struct RunArgs {
     /// Print JSON instead of the table: the summaries, or a suite's experiments
     #[arg(long)]
     json: bool,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: ExperimentFlags,
+    flags: ExperimentFlags,
 }
 
-/// Runs the verb. Reports every foreseeable failure before creating the experiment directory.
-pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
+/// Reports every foreseeable failure before creating the experiment directory.
+pub fn run(printer: Printer, args: &RunArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let planning = args.flags.planning(printer)?;
+    let mut choices = Choices { no_weights_check: args.no_weights_check, ..planning.at_scale(args.scale) };
+    choices.flags.extend(args.exports.flag());
     if let Some(file) = &args.file {
-        return suite::run(printer, global, file, args.local, &args.chosen(global));
+        return suite::run(printer, &planning, file, args.local, &choices);
     }
-    let recipe = args.recipe.as_deref().unwrap_or_default();
-    let scale = args.scale.map(Scale::of);
-    let chosen = Choices { scale, ..args.chosen(global) };
-    let plan = planning::plan_with(global, recipe, chosen)?;
+    let plan = planning.plan_named(args.recipe.as_deref().unwrap_or_default(), choices)?;
     check(&plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
     session::conduct(printer, plan, place, experiment)?.show(printer)
-}
-
-impl RunArgs {
-    fn chosen(&self, global: &Global) -> Choices {
-        let mut chosen = planning::choices(global);
-        chosen.flags.extend(self.exports.flag());
-        Choices { no_weights_check: self.no_weights_check, ..chosen }
-    }
 }
 
 /// Checks what this machine can check before anything is created.
@@ -120,8 +110,7 @@ fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
         let bare = "the site's containers are for Slurm jobs: here the servers run bare";
         return Ok((Place::Local, plan.container.as_ref().map(|_| bare.to_owned())));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let found = runtime.block_on(async {
+    let found = block_on(async {
         let allocation = allocation::of_job(&id, &list).await?;
         let allocated = allocation::allocated(&allocation, plan).await?;
         anyhow::Ok((allocation, allocated))

@@ -1,17 +1,17 @@
 //! Shared by `run` and `exec`: events to files and terminal, signals, the session, the exit code.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use crate::commands::planning;
 use crate::commands::printer::Printer;
-use crate::commands::progress::{Display, describe};
+use crate::commands::progress::Display;
 use crate::commands::results;
 use crate::deploy::Place;
 use crate::error;
 use crate::experiment::event::Listener;
+use crate::experiment::event_text::TextLogs;
 use crate::experiment::manifest::hostname;
-use crate::experiment::{Event, EventLog, Experiment, files};
+use crate::experiment::{Event, EventLog, Experiment};
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::report::{PointResult, closing};
@@ -35,10 +35,7 @@ impl Conducted {
 
     /// Shows the results of `bench`; with `--json` one summary for a single point, or a list of several.
     pub(crate) fn show_bench(self, printer: Printer) -> anyhow::Result<()> {
-        match self.summaries()[..] {
-            [only] => printer.json(only)?,
-            ref several => printer.json(&several)?,
-        }
+        printer.json_list(&self.summaries(), false)?;
         self.finish(printer)
     }
 
@@ -68,7 +65,12 @@ pub(crate) fn conduct(
 ) -> anyhow::Result<Conducted> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let display = Display::new(printer);
-    let events = Arc::new(EventLog::open(experiment.dir(), listener(&experiment, display.clone())?)?);
+    let (logs, shown) = (TextLogs::open(&experiment)?, display.clone());
+    let listener: Listener = Box::new(move |stamped| {
+        shown.event(&stamped.event);
+        logs.write(stamped);
+    });
+    let events = Arc::new(EventLog::open(experiment.dir(), listener)?);
     let session = Session::new(plan, place, experiment, planning::this_binary()?, Arc::clone(&events));
     events.emit(started(&session.place));
     let outcome = runtime.block_on(async {
@@ -106,32 +108,4 @@ fn started(place: &Place) -> Event {
         nodes: place.nodes().to_vec(),
         restarts,
     }
-}
-
-/// Sends every event to `bench.log` and to the display, and those about servers to `workers_start.log`.
-fn listener(experiment: &Experiment, display: Display) -> std::io::Result<Listener> {
-    let bench = files::append(&experiment.server_logs().join("bench.log"))?;
-    let start = files::append(&experiment.server_logs().join("workers_start.log"))?;
-    Ok(Box::new(move |stamped| {
-        display.event(&stamped.event);
-        let text = match &stamped.event {
-            Event::Failed { message } => format!("failed: {message}"),
-            Event::Finished { exit_code } => format!("finished with exit code {exit_code}"),
-            event => describe(event).map_or_else(|| format!("{event:?}"), |(line, _)| line),
-        };
-        let line = format!("{} {text}\n", stamped.at);
-        // A full disk must not end the run.
-        let _ = (&bench).write_all(line.as_bytes());
-        let about_servers = matches!(
-            stamped.event,
-            Event::Deploying { .. }
-                | Event::ProcessStarted { .. }
-                | Event::ProcessEnded { .. }
-                | Event::Ready { .. }
-                | Event::Stopped { .. }
-        );
-        if about_servers {
-            let _ = (&start).write_all(line.as_bytes());
-        }
-    }))
 }

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 
 use super::{check, make, place, session};
 use crate::commands::jobs::suite;
+use crate::commands::planning::Planning;
 use crate::commands::printer::Printer;
 use crate::commands::submit;
 use crate::deploy::Place;
 use crate::document::{Document, InputErrors};
-use crate::error::{self, Ended};
+use crate::error::{self, ExitError};
 use crate::experiment::{Event, EventLog, Experiment};
-use crate::flags::Global;
 use crate::plan::choices::Choices;
 use crate::run::Signals;
 use crate::workload::{Job, file};
@@ -30,20 +30,14 @@ struct Next {
 /// Runs a suite. Reports every foreseeable failure before creating the first directory.
 pub(super) fn run(
     printer: Printer,
-    global: &Global,
+    planning: &Planning,
     path: &Path,
     local: bool,
     base: &Choices,
 ) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
-    let planned = submit::plan(global, &orders, base)?;
-    let mut errors = Vec::new();
-    for task in &planned {
-        if let Err(InputErrors(problems)) = check(&task.plan) {
-            errors.extend(problems);
-        }
-    }
-    InputErrors::check(errors)?;
+    let planned = submit::plan(planning, &orders, base)?;
+    InputErrors::collect(planned.iter().map(|task| check(&task.plan)))?;
     let mut placed = Vec::new();
     let mut notes = Vec::new();
     for job in submit::jobs(printer, planned) {
@@ -54,7 +48,13 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut stopped = false;
     let mut signals = runtime.block_on(async { Signals::listen() })?;
-    let nexts = prepare(placed)?;
+    // Every directory exists before the first run starts, so that `jobs` shows what is still to come.
+    let now = jiff::Timestamp::now();
+    let next = |(job, place): (Job, Place)| {
+        let experiment = make(&job.plan, &place, now)?;
+        Ok(Next { job, place, experiment })
+    };
+    let nexts: Vec<Next> = placed.into_iter().map(next).collect::<anyhow::Result<_>>()?;
     let id_and_dir =
         |next: &Next| (next.place.job().map(ToString::to_string), next.experiment.dir().to_path_buf());
     let jobs: Vec<&Job> = nexts.iter().map(|next| &next.job).collect();
@@ -87,16 +87,6 @@ pub(super) fn run(
     suite::conclude_here(printer, &suite, &ends)
 }
 
-/// Creates every directory, so that `jobs` shows what is still to come.
-fn prepare(placed: Vec<(Job, Place)>) -> anyhow::Result<Vec<Next>> {
-    let now = jiff::Timestamp::now();
-    let make = |(job, place): (Job, Place)| {
-        let experiment = make(&job.plan, &place, now)?;
-        Ok(Next { job, place, experiment })
-    };
-    placed.into_iter().map(make).collect()
-}
-
 /// The end of an experiment that a stopped suite did not reach: interrupted, even if its directory can no longer record it.
 fn leave_out(experiment: &Experiment) -> anyhow::Error {
     let mut message = "not run: the suite was interrupted before".to_owned();
@@ -107,5 +97,5 @@ fn leave_out(experiment: &Experiment) -> anyhow::Error {
         }
         Err(failure) => message.push_str(&format!("; its directory does not record it: {failure}")),
     }
-    Ended { code: error::INTERRUPTED, message }.into()
+    ExitError { code: error::INTERRUPTED, message }.into()
 }

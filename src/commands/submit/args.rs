@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::export::ExportOption;
+use crate::commands::flags::ExperimentFlags;
 use crate::document::{Document, InputError, InputErrors};
-use crate::flags::ExperimentFlags;
 use crate::slurm::options;
 use crate::workload::file::{self, SuiteFile};
 use crate::workload::{Order, Scales};
 
-/// Arguments of `submit`.
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
     /// Recipe: file, name or alias
@@ -39,9 +38,8 @@ pub struct SubmitArgs {
     order: OrderArgs,
     #[command(flatten)]
     slurm: SlurmArgs,
-    /// Shared with other verbs
     #[command(flatten)]
-    pub flags: ExperimentFlags,
+    pub(super) flags: ExperimentFlags,
 }
 
 /// What to submit, the llmb way.

@@ -5,16 +5,15 @@ mod args;
 mod preview;
 mod submission;
 
-use super::planning;
+use super::block_on;
+use super::planning::{self, Planning};
 use super::printer::Printer;
 use super::run::allocation;
 use crate::deploy::connection;
 use crate::document::{InputError, InputErrors};
-use crate::flags::Global;
 use crate::plan::choices::Choices;
 use crate::recipe::find::{self, RecipeFile};
 use crate::render;
-use crate::site::SiteFile;
 use crate::slurm::options;
 use crate::workload::{self, Job, Order, Task};
 use crate::{prompts, weights};
@@ -27,15 +26,16 @@ struct Ready {
     script: String,
 }
 
-/// Runs the verb. Submits nothing before everything is planned, checked and rendered.
-pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
-    let printer = Printer::new(global, args.json);
+/// Submits nothing before everything is planned, checked and rendered.
+pub fn run(printer: Printer, args: &SubmitArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
     let options = args.sbatch()?;
     let (suite, orders) = args.orders()?;
+    let planning = args.flags.planning(printer)?;
     let mut base =
-        Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning::choices(global) };
+        Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning.choices.clone() };
     base.flags.extend(args.exports.flag());
-    let tasks = plan(global, &orders, &base)?;
+    let tasks = plan(&planning, &orders, &base)?;
     check(printer, args, &tasks, &options)?;
     let binary = planning::this_binary()?;
     let mut ready: Vec<Ready> = Vec::new();
@@ -54,16 +54,14 @@ pub fn run(global: &Global, args: &SubmitArgs) -> anyhow::Result<()> {
             "this is inside job {id}, which `tokmark run` would use; what is submitted becomes a job of its own"
         ));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let submission = Submission { args, ready: &ready, suite: suite.as_ref(), options: &options };
-    runtime.block_on(submission.submit(printer))
+    let submission = Submission { printer, args, ready: &ready, suite: suite.as_ref(), options: &options };
+    block_on(submission.submit())
 }
 
 /// Plans every order; returns all errors of all orders at once.
-pub(super) fn plan(global: &Global, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
-    let site = SiteFile::load(global.site.as_deref())?;
+pub(super) fn plan(planning: &Planning, orders: &[Order], base: &Choices) -> Result<Vec<Task>, InputErrors> {
     workload::tasks(orders, &find::all(), base, &|file: &RecipeFile, chosen| {
-        let plan = planning::plan_file(global, &site, file, chosen)?;
+        let plan = planning.plan(file, chosen)?;
         render::check(&plan)?;
         Ok(plan)
     })

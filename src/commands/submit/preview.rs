@@ -21,10 +21,7 @@ pub(super) fn show(
     let argv = sbatch::argv(Path::new("SCRIPT"), options);
     if printer.is_json() {
         let all: Vec<Value> = ready.iter().map(|ready| as_json(ready, &argv)).collect();
-        return match all.as_slice() {
-            [only] if !is_list => printer.json(only),
-            _ => printer.json(&all),
-        };
+        return printer.json_list(&all, is_list);
     }
     let call = Call(argv);
     for (number, task) in (1..).zip(ready) {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Ready, SubmitArgs};
 use crate::commands::jobs::{suite, wait};
 use crate::commands::printer::Printer;
-use crate::error::{self, Ended};
+use crate::error::{self, ExitError};
 use crate::executor::slurm::Slurm;
 use crate::experiment::{Experiment, Manifest, files};
 use crate::history::{self, Suite};
@@ -19,6 +19,7 @@ use crate::workload::file::SuiteFile;
 
 /// The jobs to submit, and the options.
 pub(super) struct Submission<'a> {
+    pub(super) printer: Printer,
     pub(super) args: &'a SubmitArgs,
     pub(super) ready: &'a [Ready],
     pub(super) suite: Option<&'a SuiteFile>,
@@ -28,16 +29,16 @@ pub(super) struct Submission<'a> {
 
 impl Submission<'_> {
     /// Submits the jobs one after the other, and waits for them with `--wait`.
-    pub(super) async fn submit(&self, printer: Printer) -> anyhow::Result<()> {
-        let (args, slurm) = (self.args, Slurm::default());
+    pub(super) async fn submit(&self) -> anyhow::Result<()> {
+        let (printer, args, slurm) = (self.printer, self.args, Slurm::default());
         let (mut jobs, mut values) = (Vec::new(), Vec::new());
         for ready in self.ready {
-            let (id, experiment) = match submit(printer, &slurm, ready, self.options).await {
+            let (id, experiment) = match self.submit_one(&slurm, ready).await {
                 Ok(submitted) => submitted,
                 Err(error) if jobs.is_empty() => return Err(error),
                 Err(error) => {
                     printer.json(&values)?;
-                    return Err(error.context(self.submitted_so_far(printer, &jobs)));
+                    return Err(error.context(self.submitted_so_far(&jobs)));
                 }
             };
             if printer.is_json() && args.wait {
@@ -48,29 +49,26 @@ impl Submission<'_> {
             values.push(ready.job.as_json(value));
             jobs.push(history::Job::submitted(id, experiment.dir().to_path_buf()));
         }
-        let suite = self.keep_suite(printer, &jobs);
+        let suite = self.keep_suite(&jobs);
         if let Some(suite) = suite.as_ref().filter(|_| printer.is_json()) {
             printer.note(format!("suite: {}", suite.dir().display()));
         }
-        further(printer, args, &jobs, suite.as_ref())?;
+        self.announce_results(&jobs, suite.as_ref())?;
         if args.wait {
-            return self.wait(printer, &slurm, &jobs, suite.as_ref()).await;
+            return self.wait(&slurm, &jobs, suite.as_ref()).await;
         }
-        match values.as_slice() {
-            [only] if !args.is_list() => printer.json(only),
-            _ => printer.json(&values),
-        }
+        printer.json_list(&values, args.is_list())
     }
 
-    fn submitted_so_far(&self, printer: Printer, jobs: &[history::Job]) -> String {
-        let kept = self.keep_suite(printer, jobs);
+    fn submitted_so_far(&self, jobs: &[history::Job]) -> String {
+        let kept = self.keep_suite(jobs);
         let suite = kept.map(|kept| format!(" (suite {})", kept.dir().display())).unwrap_or_default();
         format!("{} of {} jobs are submitted: {}{suite}", jobs.len(), self.ready.len(), ids(jobs).join(", "))
     }
 
     /// Records which experiments the jobs of a suite became. A failure only warns, because the jobs are queued. Jobs that sbatch
     /// rejected are recorded too; without them the suite would seem complete.
-    fn keep_suite(&self, printer: Printer, jobs: &[history::Job]) -> Option<Suite> {
+    fn keep_suite(&self, jobs: &[history::Job]) -> Option<Suite> {
         let ordered: Vec<&Job> = self.ready.iter().map(|ready| &ready.job).collect();
         let place = |job: &history::Job| (job.id.as_ref().map(ToString::to_string), job.dir.clone());
         let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
@@ -78,21 +76,15 @@ impl Submission<'_> {
         match suite::create(self.suite?, &ordered, &places, "submit") {
             Ok(suite) => Some(suite),
             Err(error) => {
-                printer.error(format!(
-                    "warning: the jobs are submitted, the suite's directory cannot be made: {error}"
-                ));
+                self.printer
+                    .warn(format!("the jobs are submitted, the suite's directory cannot be made: {error}"));
                 None
             }
         }
     }
 
-    async fn wait(
-        &self,
-        printer: Printer,
-        slurm: &Slurm,
-        jobs: &[history::Job],
-        suite: Option<&Suite>,
-    ) -> anyhow::Result<()> {
+    async fn wait(&self, slurm: &Slurm, jobs: &[history::Job], suite: Option<&Suite>) -> anyhow::Result<()> {
+        let printer = self.printer;
         let end = async {
             match (suite, jobs) {
                 (Some(suite), _) => wait::suite(printer, suite, slurm).await,
@@ -105,10 +97,66 @@ impl Submission<'_> {
             biased;
             _ = signals.first() => {
                 printer.error(still_running(jobs));
-                Err(Ended { code: error::INTERRUPTED, message: String::new() }.into())
+                Err(ExitError { code: error::INTERRUPTED, message: String::new() }.into())
             }
             end = end => end,
         }
+    }
+
+    /// Passes the script to sbatch and creates the experiment's skeleton, which the job may already have created.
+    async fn submit_one(&self, slurm: &Slurm, ready: &Ready) -> anyhow::Result<(JobId, Experiment)> {
+        let (plan, script) = (&ready.job.plan, ready.script.as_str());
+        let folder = Path::new(&plan.input.experiments);
+        let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
+        let is_new = !folder.exists();
+        fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
+        files::replace(&path, script.as_bytes())?;
+        let submitted = slurm.submit(&path, self.options).await;
+        fs_err::remove_file(&path)?;
+        if submitted.is_err() && is_new {
+            // Fails if another process already uses it.
+            let _ = std::fs::remove_dir(folder);
+        }
+        let job = submitted?;
+        let experiment = Experiment::of_job(plan, job.as_str());
+        let skeleton = || -> std::io::Result<()> {
+            fs_err::create_dir_all(experiment.dir())?;
+            experiment.ensure(plan, Some(script))?;
+            experiment.link_output(job.as_str());
+            Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
+        };
+        // The job is queued: from here on no error may suggest otherwise.
+        if let Err(error) = skeleton() {
+            self.printer.warn(format!(
+                "job {job} is submitted, its directory will be made by the job itself: {error}"
+            ));
+        }
+        Ok((job, experiment))
+    }
+
+    /// Where the results will be, and what to do next.
+    fn announce_results(&self, jobs: &[history::Job], suite: Option<&Suite>) -> std::io::Result<()> {
+        let (results, next) = match (suite, jobs) {
+            (Some(suite), _) => {
+                let name = suite.id();
+                let next = format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}");
+                (format!("suite: {}", suite.dir().display()), next)
+            }
+            (None, [job]) => {
+                let id = ids(jobs).concat();
+                let next = format!("next: tokmark jobs wait {id} | tokmark jobs log {id}");
+                (format!("results: {}", job.dir.display()), next)
+            }
+            (None, jobs) => {
+                let folder = jobs.first().and_then(|job| job.dir.parent()).unwrap_or(Path::new(""));
+                (
+                    format!("results: {}", folder.display()),
+                    "next: tokmark jobs | tokmark jobs wait ID".to_owned(),
+                )
+            }
+        };
+        self.printer.hint(results)?;
+        if self.args.wait { Ok(()) } else { self.printer.hint(next) }
     }
 }
 
@@ -124,33 +172,6 @@ fn still_running(jobs: &[history::Job]) -> String {
     }
 }
 
-/// Where the results will be, and what to do next.
-fn further(
-    printer: Printer,
-    args: &SubmitArgs,
-    jobs: &[history::Job],
-    suite: Option<&Suite>,
-) -> std::io::Result<()> {
-    let (results, next) = match (suite, jobs) {
-        (Some(suite), _) => {
-            let name = suite.id();
-            let next = format!("next: tokmark jobs wait {name}\n      tokmark jobs show {name}");
-            (format!("suite: {}", suite.dir().display()), next)
-        }
-        (None, [job]) => {
-            let id = ids(jobs).concat();
-            let next = format!("next: tokmark jobs wait {id} | tokmark jobs log {id}");
-            (format!("results: {}", job.dir.display()), next)
-        }
-        (None, jobs) => {
-            let folder = jobs.first().and_then(|job| job.dir.parent()).unwrap_or(Path::new(""));
-            (format!("results: {}", folder.display()), "next: tokmark jobs | tokmark jobs wait ID".to_owned())
-        }
-    };
-    printer.hint(results)?;
-    if args.wait { Ok(()) } else { printer.hint(next) }
-}
-
 /// `submitted job 3`, with a description if there are several.
 fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
     if all == 1 {
@@ -158,40 +179,4 @@ fn announcement(ready: &Ready, id: &JobId, all: usize) -> String {
     } else {
         format!("submitted job {id}: {}", ready.job.describe())
     }
-}
-
-/// Passes the script to sbatch and creates the experiment's skeleton, which the job may already have created.
-async fn submit(
-    printer: Printer,
-    slurm: &Slurm,
-    ready: &Ready,
-    options: &[String],
-) -> anyhow::Result<(JobId, Experiment)> {
-    let (plan, script) = (&ready.job.plan, ready.script.as_str());
-    let folder = Path::new(&plan.input.experiments);
-    let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
-    let is_new = !folder.exists();
-    fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
-    files::replace(&path, script.as_bytes())?;
-    let submitted = slurm.submit(&path, options).await;
-    fs_err::remove_file(&path)?;
-    if submitted.is_err() && is_new {
-        // Fails if another process already uses it.
-        let _ = std::fs::remove_dir(folder);
-    }
-    let job = submitted?;
-    let experiment = Experiment::of_job(plan, job.as_str());
-    let skeleton = || -> std::io::Result<()> {
-        fs_err::create_dir_all(experiment.dir())?;
-        experiment.ensure(plan, Some(script))?;
-        experiment.link_output(job.as_str());
-        Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
-    };
-    // The job is queued: from here on no error may suggest otherwise.
-    if let Err(error) = skeleton() {
-        printer.error(format!(
-            "warning: job {job} is submitted, its directory will be made by the job itself: {error}"
-        ));
-    }
-    Ok((job, experiment))
 }

@@ -1,11 +1,14 @@
-//! Flags that several verbs take, each in a group that a verb flattens where it means something, and the version.
+//! Flags that several verbs take, in groups that a verb flattens where they mean something. Each verb resolves its groups once.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Version with the commit it was built from.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");
+use super::planning::{self, Planning};
+use super::printer::Printer;
+use crate::document::InputErrors;
+use crate::plan::choices::Choices;
+use crate::site::SiteFile;
 
 const COMMON: &str = "Common options";
 
@@ -14,10 +17,10 @@ const COMMON: &str = "Common options";
 pub struct Verbosity {
     /// More output: every event as it happens
     #[arg(short, long, global = true, help_heading = COMMON)]
-    verbose: bool,
+    pub(super) verbose: bool,
     /// Only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = COMMON)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// Which site.
@@ -81,65 +84,43 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The values of all groups; those that a verb does not take are empty.
-#[derive(Debug, Clone, Default)]
-pub struct Global {
-    /// `--site`
-    pub site: Option<PathBuf>,
-    /// `--set`
-    pub sets: Vec<String>,
-    /// `--experiments`
-    pub experiments: Option<PathBuf>,
-    /// `--gpu`
-    pub gpu: Option<String>,
-    /// `--scale-load`
-    pub scale_load: Option<f64>,
-    /// `--rehearse`
-    pub rehearse: bool,
-    /// `--verbose`
-    pub verbose: bool,
-    /// `--quiet`
-    pub quiet: bool,
-}
-
-impl From<Verbosity> for Global {
-    fn from(Verbosity { verbose, quiet }: Verbosity) -> Self {
-        Self { verbose, quiet, ..Self::default() }
-    }
-}
-
 impl SiteFlag {
-    /// With this group's values.
-    pub fn over(&self, global: Global) -> Global {
-        Global { site: self.site.clone(), ..global }
+    pub(super) fn site(&self) -> Result<SiteFile, InputErrors> {
+        SiteFile::load(self.site.as_deref())
     }
 }
 
 impl HistoryFlags {
-    /// With this group's values.
-    pub fn over(&self, global: Global) -> Global {
-        Global { experiments: self.experiments.clone(), ..self.site.over(global) }
+    /// Absolute folder of the experiments.
+    pub(super) fn folder(&self) -> Result<PathBuf, InputErrors> {
+        Ok(planning::experiments(self.experiments.as_deref(), &self.site.site()?)?)
     }
 }
 
 impl RecipeFlags {
-    fn over(&self, global: Global) -> Global {
+    fn lay(&self, mut planning: Planning) -> Planning {
         let Self { gpu, sets, scale_load, rehearse } = self.clone();
-        Global { gpu, sets, scale_load, rehearse, ..global }
+        planning.choices = Choices { gpu, sets, scale_load, ..Choices::default() };
+        planning.rehearse = rehearse;
+        planning
     }
 }
 
 impl PlanFlags {
-    /// With this group's values.
-    pub fn over(&self, global: Global) -> Global {
-        self.site.over(self.recipe.over(global))
+    pub(super) fn planning(&self, printer: Printer) -> Result<Planning, InputErrors> {
+        Ok(self.recipe.lay(Planning::new(printer, self.site.site()?, None)?))
+    }
+
+    /// For a recipe to which the site does not apply.
+    pub(super) fn planning_without_site(&self, printer: Printer) -> Result<Planning, InputErrors> {
+        Ok(self.recipe.lay(Planning::new(printer, SiteFile::default(), None)?))
     }
 }
 
 impl ExperimentFlags {
-    /// With this group's values.
-    pub fn over(&self, global: Global) -> Global {
-        self.history.over(self.recipe.over(global))
+    pub(super) fn planning(&self, printer: Printer) -> Result<Planning, InputErrors> {
+        let site = self.history.site.site()?;
+        Ok(self.recipe.lay(Planning::new(printer, site, self.history.experiments.as_deref())?))
     }
 }
 

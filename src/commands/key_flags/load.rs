@@ -1,0 +1,258 @@
+//! Flags of `bench` for the server, the requests to it, how they arrive, and when a load point ends.
+
+use clap::ArgAction::Append;
+use clap::{Arg, ArgMatches};
+use toml::Value;
+
+use super::prompts::{TRACE, prompts};
+use super::{Group, count, key_flags, one_of, sets, table, text, time, whole};
+use crate::document::{InputError, join};
+use crate::plan::choices::Flag;
+use crate::plan::load_point::GAMMA_SHAPES;
+use crate::plan::{Ramp, Stage};
+use crate::recipe::StageSection;
+use crate::recipe::secret::{is_reference, is_secret_header};
+use crate::recipe::units::{MAX_RATE, Span};
+
+/// Everything that `bench` can set.
+#[derive(Debug)]
+pub(in crate::commands) struct Bench;
+
+impl Group for Bench {
+    fn args() -> Vec<Arg> {
+        [server(), request(), arrivals(), ends(), prompts()].concat()
+    }
+}
+
+const HEADERS: &str = "deploy.connection.headers";
+const INSECURE: &str = "deploy.connection.insecure";
+
+fn server() -> Vec<Arg> {
+    let mut args = key_flags! { None::<&str>;
+        /// Base URL of the server, e.g. http://127.0.0.1:8000; several, repeated or with commas between them, share the load
+        "--url <URL>" => "deploy.url", trimmed, action(Append), value_delimiter(','), required(true);
+        /// Model name [default: the only one the server lists]
+        "--model <NAME>" => "model.name", text();
+    };
+    args.extend(key_flags! { "Connection";
+        /// Bearer token, by reference: env:NAME or file:PATH
+        "--api-key <REF>" => "deploy.connection.api_key", reference;
+        /// Header for every request; a value env:NAME or file:PATH is read from there, a secret only so (repeatable)
+        "--header <K:V>" => HEADERS, text(), action(Append);
+        /// Speak HTTP/2: without TLS by prior knowledge, with TLS by ALPN
+        "--http2" => "deploy.connection.http_version", sets("2");
+        /// Trust the authorities in this PEM file instead of the system's
+        "--ca-file <FILE>" => "deploy.connection.ca_file", absolute, conflicts_with(INSECURE);
+        /// Accept any certificate; the summary says so
+        "--insecure" => INSECURE, sets(true);
+        /// Proxy for every request: a URL, env:NAME or file:PATH to one with a password, or `environment` (HTTPS_PROXY and its
+        /// like) [default: none]
+        "--proxy <PROXY>" => "deploy.connection.proxy", text();
+    });
+    args
+}
+
+fn request() -> Vec<Arg> {
+    let tokens_fields = ["auto", "max_tokens", "max_completion_tokens"];
+    let mut args = key_flags! { None::<&str>;
+        /// Endpoint to send requests to [default: chat]
+        "--endpoint <ENDPOINT>" => "load.endpoint", one_of(["chat", "completions"]);
+        /// Ask for the whole answer at once
+        "--no-stream" => "load.streaming", sets(false);
+        /// Let the server end answers early instead of asking for exactly OSL tokens
+        "--respect-eos" => "load.ignore_eos", sets(false);
+        /// Field that limits the output length; auto: max_tokens, or max_completion_tokens where a chat server refuses that
+        /// [default: auto]
+        "--max-tokens-field <FIELD>" => "load.max_tokens_field", one_of(tokens_fields);
+        /// Ask for usage in every chunk of a stream
+        "--continuous-usage-stats" => "load.continuous_usage_stats", sets(true), conflicts_with("load.streaming");
+        /// JSON object merged into every request body
+        "--extra-body <JSON>" => "load.extra_body", object;
+    };
+    args.extend(key_flags! { "Time limits";
+        /// Limit of a whole request [default: 600s]
+        "--request-timeout <TIME>" => "load.request_timeout", time;
+        /// Longest wait for a connection, name resolution and TLS included [default: 30s]
+        "--connect-timeout <TIME>" => "load.connect_timeout", time;
+        /// Longest wait from the send to the first content [default: none but the request's]
+        "--first-token-timeout <TIME>" => "load.first_token_timeout", time;
+        /// Longest silence within an answer [default: 120s]
+        "--stall-timeout <TIME>" => "load.stall_timeout", time;
+    });
+    args
+}
+
+fn arrivals() -> Vec<Arg> {
+    key_flags! { None::<&str>;
+        /// Requests in flight: a number, or a list for one load point each [default: 1]
+        "--concurrency <LIST>" => "load.concurrency", count(1), action(Append), value_delimiter(','),
+            conflicts_with_all(["load.rate", "rate_stages", TRACE]);
+        /// Arrivals per second (open loop) instead of a concurrency: a number, or a list for one load point each
+        "--rate <LIST>" => "load.rate", rate, group("open"), action(Append), value_delimiter(',');
+        /// A ramp of the concurrency, in k6's notation: LENGTH:TARGET, each a straight line from the last target, e.g.
+        /// 30s:10,2m:50,1m:50,30s:0. With :hold behind it a stage jumps to its target; :cool-down leaves the last ones out of the
+        /// figures
+        "--stages <STAGES>" => "stages", concurrency_stages, group("ramp"),
+            conflicts_with_all(["load.concurrency", "open", "stop"]);
+        /// A ramp of the rate, in the same notation
+        "--rate-stages <STAGES>" => "rate_stages", rate_stages, groups(["open", "ramp"]), conflicts_with("stop");
+        /// Concurrency or rate at the start of the ramp [default: 0]
+        "--stages-from <N>" => "stages_from", start, requires("ramp");
+        /// How arrivals are spaced: constant, poisson or gamma:SHAPE [default: poisson]
+        "--arrival <KIND>" => "load.arrival", spacing, requires("open");
+        /// Limit of the requests in flight in an open loop
+        "--max-concurrency <N>" => "load.max_concurrency", count(1), requires("open");
+        /// When the limit is reached: queue the arrival, or drop it [default: queue]
+        "--when-full <POLICY>" => "load.when_full", one_of(["queue", "drop"]), requires("load.max_concurrency");
+    }
+}
+
+fn ends() -> Vec<Arg> {
+    key_flags! { None::<&str>;
+        /// Stop after this many requests; in an open loop after this many arrivals
+        "--requests <N>" => "load.requests", whole(1), group("stop");
+        /// Stop after this many requests per unit of concurrency [default: 8]
+        "--requests-per-concurrency <K>" => "load.requests_per_concurrency", count(1), group("stop"),
+            conflicts_with_all(["load.rate", TRACE]);
+        /// Send for this long [default with --rate: 60s]
+        "--duration <TIME>" => "load.duration", time, group("stop");
+        /// Requests in flight at the end: drain waits for them, cut cancels them [default: drain]
+        "--at-end <POLICY>" => "load.at_end", one_of(["drain", "cut"]);
+        /// Cancel what is still in flight after draining for this long [default: the time limit of each request]
+        "--drain-timeout <TIME>" => "load.drain_timeout", time;
+        /// Requests before the measured window [default: 0]
+        "--warmup <N>" => "load.warmup_requests", whole(0);
+        /// Warm up for this long instead of a number of requests
+        "--warmup-duration <TIME>" => "load.warmup_duration", time, conflicts_with("load.warmup_requests");
+        /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
+        "--slo <LIST>" => "load.slo", objective, action(Append), value_delimiter(',');
+        /// Seed of prompts and lengths [default: 0]
+        "--seed <N>" => "load.seed", whole(0);
+    }
+}
+
+/// The key that a flag sets: its id, except for the ramps, which share keys.
+pub(super) fn key<'a>(id: &'a str, matches: &ArgMatches) -> &'a str {
+    match id {
+        "stages" | "rate_stages" => "load.stages",
+        "stages_from" if matches.contains_id("stages") => "load.start_concurrency",
+        "stages_from" => "load.start_rate",
+        other => other,
+    }
+}
+
+/// The flags with each header apart. Headers are checked here, because clap would print a refused value.
+pub(in crate::commands) fn with_headers(flags: Vec<Flag>) -> Result<Vec<Flag>, InputError> {
+    let mut apart = Vec::new();
+    for flag in flags {
+        match flag.value {
+            Value::Array(headers) if flag.key == HEADERS => {
+                for text in headers.iter().filter_map(Value::as_str) {
+                    apart.push(header(text)?);
+                }
+            }
+            _ => apart.push(flag),
+        }
+    }
+    Ok(apart)
+}
+
+fn header(text: &str) -> Result<Flag, InputError> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| InputError::new("--header", "no `:` in it").expected("NAME:VALUE"))?;
+    let (name, value) = (name.trim(), value.trim());
+    let flag = format!("--header {name}");
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        let problem = format!("{name:?} is no name of a header");
+        return Err(InputError::new(flag, problem).expected("letters, digits, `-`, `_` and `.`"));
+    }
+    if is_secret_header(name) && !is_reference(value) {
+        let next = "put the whole value into a variable, and its name behind env:";
+        return Err(InputError::new(flag, BY_REFERENCE).next(next));
+    }
+    Ok(Flag { flag, key: join(HEADERS, name), value: value.into() })
+}
+
+const BY_REFERENCE: &str = "a secret is given as env:NAME or file:PATH, not written out";
+
+/// Accepts only references, because a secret on the command line would show in the process list.
+fn reference(text: &str) -> Result<Value, String> {
+    if is_reference(text) { Ok(text.into()) } else { Err(BY_REFERENCE.into()) }
+}
+
+fn trimmed(text: &str) -> Result<Value, std::convert::Infallible> {
+    Ok(text.trim().into())
+}
+
+fn absolute(text: &str) -> std::io::Result<Value> {
+    Ok(std::path::absolute(text)?.display().to_string().into())
+}
+
+/// Checks the text of a JSON object. It stays text because TOML has no `null`.
+fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!("not a JSON object: {error}")),
+    }
+}
+
+fn rate(text: &str) -> Result<Value, String> {
+    let wrong = || format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second");
+    let rate = text.trim().parse().ok().filter(|rate| *rate > 0.0 && *rate <= MAX_RATE);
+    rate.map(Value::Float).ok_or_else(wrong)
+}
+
+/// A rate or a concurrency. A fraction stays one, so that the recipe rejects it as a concurrency.
+fn start(text: &str) -> Result<Value, String> {
+    match text.trim().parse::<f64>() {
+        Ok(whole) if whole.fract() == 0.0 && (0.0..=MAX_RATE).contains(&whole) => Ok((whole as i64).into()),
+        _ => rate(text),
+    }
+}
+
+fn concurrency_stages(text: &str) -> Result<Value, String> {
+    let ramp: Ramp = text.parse()?;
+    match ramp.stages.iter().find(|stage| stage.target.fract() != 0.0) {
+        Some(stage) => Err(format!("{} is not a number of requests; rates are --rate-stages", stage.target)),
+        None => stages(&ramp, |stage| (Some(stage.target as u32), None)),
+    }
+}
+
+fn rate_stages(text: &str) -> Result<Value, String> {
+    stages(&text.parse()?, |stage| (None, Some(stage.target)))
+}
+
+/// `load.stages`; `target` gives the concurrency or the rate of a stage.
+fn stages(ramp: &Ramp, target: fn(&Stage) -> (Option<u32>, Option<f64>)) -> Result<Value, String> {
+    let section = |stage: &Stage| {
+        let (concurrency, rate) = target(stage);
+        let Stage { name, duration_s, shape, cool_down, .. } = stage.clone();
+        StageSection { name, duration: Span(duration_s), concurrency, rate, shape, cool_down }
+    };
+    let sections: Vec<StageSection> = ramp.stages.iter().map(section).collect();
+    Value::try_from(sections).map_err(|error| error.to_string())
+}
+
+fn spacing(text: &str) -> Result<Value, String> {
+    match text.split_once(':') {
+        None if ["constant", "poisson"].contains(&text) => Ok(table([(text, table([]))])),
+        Some(("gamma", shape)) => {
+            let shape: Option<f64> = shape.parse().ok().filter(|shape| GAMMA_SHAPES.contains(shape));
+            let (low, high) = GAMMA_SHAPES.into_inner();
+            shape
+                .map(|shape| table([("gamma", table([("shape", shape.into())]))]))
+                .ok_or_else(|| format!("the shape in {text:?} is not a number from {low} to {high}"))
+        }
+        _ => Err(format!("unknown spacing {text:?}; expected constant, poisson or gamma:SHAPE")),
+    }
+}
+
+fn objective(text: &str) -> Result<Value, String> {
+    let (name, limit) =
+        text.split_once(':').ok_or_else(|| format!("{text:?} is not name:limit, e.g. ttft:500ms"))?;
+    match name.trim() {
+        name @ ("ttft" | "itl" | "e2e") => Ok(table([(name, time(limit)?)])),
+        other => Err(format!("unknown objective {other:?}; expected ttft, itl or e2e")),
+    }
+}

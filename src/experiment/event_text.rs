@@ -1,0 +1,108 @@
+//! Events as text: lines for the terminal, `bench.log` and `workers_start.log`.
+
+use std::fs::File;
+use std::io::Write;
+
+use super::event::{Event, Stamped};
+use super::{Experiment, files};
+
+impl Event {
+    /// As a line, and whether it is shown without `-v`.
+    pub fn line(&self) -> Option<(String, bool)> {
+        let of_deployment = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
+        Some(match self {
+            Self::Started { job: Some(job), host, restarts, .. } if *restarts > 0 => {
+                (format!("job {job} on {host}, started again (restart {restarts})"), true)
+            }
+            Self::Started { job: Some(job), host, .. } => (format!("job {job} on {host}"), true),
+            Self::Started { .. } => return None,
+            Self::Deploying { deployment, number, of: all } => {
+                let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
+                (format!("starting servers{}{which}", of_deployment(deployment)), true)
+            }
+            Self::WeightsExamined { found, seconds, remarks, .. } => {
+                let more: String = remarks.iter().map(|remark| format!("\n  {remark}")).collect();
+                (format!("weights: {found} ({seconds:.1} s){more}"), true)
+            }
+            Self::WeightsSkipped { folder, reason } => {
+                (format!("weights: {folder} not checked: {reason}"), true)
+            }
+            Self::ImageImporting { image, file } => (format!("importing {image} to {file}"), true),
+            Self::ContainerPreparing { image, nodes } => {
+                (format!("unpacking {image} on {nodes} node(s)"), true)
+            }
+            Self::PortsTaken { problem } => {
+                let first = problem.lines().next().unwrap_or_default();
+                (format!("a port was taken in the meantime, starting again with others: {first}"), true)
+            }
+            Self::ProcessStarted { process, host, pid, log } => {
+                (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
+            }
+            Self::ProcessEnded { process, status, expected } => (
+                format!("{process} ended ({status}{})", if *expected { "" } else { ", by itself" }),
+                !expected,
+            ),
+            Self::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
+            Self::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
+            Self::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
+            Self::PointFinished { point, verdict, completed, total, output_tokens_per_s } => (
+                format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
+                true,
+            ),
+            Self::PointCut { point, completed, total } => {
+                (format!("{point}: cut short after {completed}/{total} requests"), true)
+            }
+            Self::Stopping { deployment } => {
+                (format!("stopping servers{}", of_deployment(deployment)), false)
+            }
+            Self::Stopped { killed, .. } if !killed.is_empty() => {
+                (format!("had to kill {}", killed.join(", ")), true)
+            }
+            Self::Stopped { seconds, .. } => (format!("servers stopped in {seconds:.1} s"), false),
+            Self::Interrupted { signal } => {
+                (format!("{signal}: wrapping up; once more to stop at once"), true)
+            }
+            Self::Failed { .. } | Self::Finished { .. } => return None,
+        })
+    }
+
+    fn is_about_servers(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploying { .. }
+                | Self::ProcessStarted { .. }
+                | Self::ProcessEnded { .. }
+                | Self::Ready { .. }
+                | Self::Stopped { .. }
+        )
+    }
+}
+
+/// The logs in `server_logs`: `bench.log` with every event, `workers_start.log` with those about servers.
+#[derive(Debug)]
+pub struct TextLogs {
+    bench: File,
+    start: File,
+}
+
+impl TextLogs {
+    /// Opens the logs of an experiment.
+    pub fn open(experiment: &Experiment) -> std::io::Result<Self> {
+        let open = |name| files::append(&experiment.server_logs().join(name));
+        Ok(Self { bench: open("bench.log")?, start: open("workers_start.log")? })
+    }
+
+    /// Adds an event. A full disk must not end the run.
+    pub fn write(&self, Stamped { at, event }: &Stamped) {
+        let text = match event {
+            Event::Failed { message } => format!("failed: {message}"),
+            Event::Finished { exit_code } => format!("finished with exit code {exit_code}"),
+            event => event.line().map_or_else(|| format!("{event:?}"), |(line, _)| line),
+        };
+        let line = format!("{at} {text}\n");
+        let _ = (&self.bench).write_all(line.as_bytes());
+        if event.is_about_servers() {
+            let _ = (&self.start).write_all(line.as_bytes());
+        }
+    }
+}

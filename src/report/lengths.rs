@@ -1,0 +1,107 @@
+//! Lengths of prompts and of the answers they ask for: figures, a histogram as text and as a chart.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::chart::{Chart, Series};
+use super::table::Table;
+use crate::metrics::Distribution;
+
+/// Bars of a histogram.
+const BARS: u32 = 12;
+
+/// Columns of the longest bar.
+const WIDTH: usize = 40;
+
+/// Tokens of each prompt and of its answer.
+#[derive(Debug)]
+pub struct Lengths {
+    isl: Vec<u32>,
+    osl: Vec<u32>,
+}
+
+/// A range of prompt lengths, both ends included.
+#[derive(Debug, Serialize)]
+pub struct Bar {
+    from: u32,
+    to: u32,
+    prompts: usize,
+}
+
+impl Lengths {
+    /// The pairs of ISL and OSL.
+    pub fn of(lengths: impl Iterator<Item = (u32, u32)>) -> Self {
+        let (isl, osl) = lengths.unzip();
+        Self { isl, osl }
+    }
+
+    /// `100 prompts, 12800 prompt tokens, 12800 output tokens asked for`
+    pub fn totals(&self) -> String {
+        let sum = |lengths: &[u32]| lengths.iter().map(|length| u64::from(*length)).sum::<u64>();
+        let (prompts, isl, osl) = (self.isl.len(), sum(&self.isl), sum(&self.osl));
+        format!("{prompts} prompts, {isl} prompt tokens, {osl} output tokens asked for")
+    }
+
+    /// Figures of ISL and OSL; `None` without prompts.
+    pub fn figures(&self) -> [Option<Distribution>; 2] {
+        [&self.isl, &self.osl]
+            .map(|lengths| Distribution::of(&mut lengths.iter().map(|length| f64::from(*length)).collect()))
+    }
+
+    /// Up to [`BARS`] ranges of equal width.
+    pub fn histogram(&self) -> Vec<Bar> {
+        let (Some(least), Some(most)) = (self.isl.iter().min(), self.isl.iter().max()) else {
+            return Vec::new();
+        };
+        let width = (most - least + 1).div_ceil(BARS);
+        let bar = |from: u32| {
+            let to = from.saturating_add(width - 1).min(*most);
+            Bar { from, to, prompts: self.isl.iter().filter(|isl| (from..=to).contains(*isl)).count() }
+        };
+        (*least..=*most).step_by(width as usize).map(bar).collect()
+    }
+
+    /// The figures as a table, and the histogram.
+    pub fn text(&self) -> String {
+        let figures = self.figures().map(Option::unwrap_or_default);
+        let mut table = Table::new(["TOKENS", "PROMPT", "OUTPUT"]);
+        let rows: [(&str, fn(&Distribution) -> f64); 8] = [
+            ("mean", |d| d.avg),
+            ("stddev", |d| d.std),
+            ("min", |d| d.min),
+            ("p25", |d| d.p25),
+            ("p50", |d| d.p50),
+            ("p75", |d| d.p75),
+            ("p99", |d| d.p99),
+            ("max", |d| d.max),
+        ];
+        for (name, value) in rows {
+            let [isl, osl] = figures.each_ref().map(|lengths| format!("{:.1}", value(lengths)));
+            table.push(vec![name.to_owned(), isl, osl]);
+        }
+        let mut text = format!("{}\nprompts by length\n", table.text(&[0]));
+        let bars = self.histogram();
+        let most = bars.iter().map(|bar| bar.prompts).max().unwrap_or(1);
+        for Bar { from, to, prompts } in bars {
+            let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
+            let _ =
+                writeln!(text, "{range:>13} {prompts:>7} {}", "#".repeat((prompts * WIDTH).div_ceil(most)));
+        }
+        text
+    }
+
+    /// The histogram of the prompts of a load point.
+    pub fn chart(&self, point: &str) -> Chart {
+        let middle = |bar: Bar| (f64::midpoint(bar.from.into(), bar.to.into()), bar.prompts as f64);
+        Chart {
+            title: format!("Prompt lengths of {point}"),
+            x_label: "tokens".into(),
+            y_label: "prompts".into(),
+            series: vec![Series {
+                name: String::new(),
+                points: self.histogram().into_iter().map(middle).collect(),
+            }],
+        }
+    }
+}
