@@ -1,122 +1,75 @@
-//! An answer in progress: the engine loop pushes tokens, the connection takes bytes. Everything runs on one thread, so cells suffice
-//! instead of locks. Dropping the connection's end frees the sequence.
+//! An answer in progress: the engine loop sends tokens, the connection takes bytes. Dropping the connection's end frees the
+//! sequence.
 
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::api_error::ApiError;
 use super::driver::Driver;
 use super::engine::TokenEvent;
 use super::render::Renderer;
 
-/// The state shared by the engine loop and a connection.
-#[derive(Debug)]
+/// The engine loop's end of an answer. Dropping it ends the answer.
 pub(super) struct Answer {
     renderer: Renderer,
-    /// Rendered bytes not yet taken.
-    buffer: RefCell<BytesMut>,
-    /// The buffer holds the rest of the answer.
-    complete: Cell<bool>,
-    /// The engine stopped before the answer was complete.
-    failed: Cell<bool>,
+    chunks: UnboundedSender<Bytes>,
     /// Injected fault: tokens after this one are dropped.
     stall_at: Option<u32>,
-    waker: RefCell<Option<Waker>>,
 }
 
 impl Answer {
-    pub(super) fn new(renderer: Renderer, stalls: bool) -> Self {
+    pub(super) fn new(renderer: Renderer, chunks: UnboundedSender<Bytes>, stalls: bool) -> Self {
         let stall_at = stalls.then_some(renderer.request().output_tokens / 2);
-        Self {
-            renderer,
-            buffer: RefCell::default(),
-            complete: Cell::new(false),
-            failed: Cell::new(false),
-            stall_at,
-            waker: RefCell::default(),
-        }
+        Self { renderer, chunks, stall_at }
     }
 
-    /// A token has been generated.
-    pub(super) fn push(&self, event: &TokenEvent) {
+    /// Sends a token that has been generated. Returns whether the answer is complete.
+    pub(super) fn push(&self, event: &TokenEvent) -> bool {
         if self.stall_at.is_some_and(|last| event.nth > last) {
-            return;
+            return false;
         }
-        if self.renderer.request().stream {
-            let mut buffer = self.buffer.borrow_mut();
-            self.renderer.token(&mut buffer, event.nth, event.finish);
-            if event.finish.is_some() {
-                self.renderer.end(&mut buffer, event.nth);
+        let mut out = BytesMut::with_capacity(512);
+        match event.finish {
+            finish if self.renderer.request().stream => {
+                self.renderer.token(&mut out, event.nth, finish);
+                if finish.is_some() {
+                    self.renderer.end(&mut out, event.nth);
+                }
             }
-        } else if let Some(finish) = event.finish {
-            self.buffer.borrow_mut().put(self.renderer.unary(event.nth, finish));
-        } else {
-            return;
+            Some(finish) => out.put(self.renderer.unary(event.nth, finish)),
+            None => return false,
         }
-        self.complete.set(event.finish.is_some());
-        self.wake();
+        // A client that has gone takes nothing.
+        let _ = self.chunks.send(out.freeze());
+        event.finish.is_some()
     }
 
-    /// The engine stops: an error event ends a stream, an error body answers a unary request.
-    pub(super) fn fail(&self) {
-        if self.complete.get() {
-            return;
-        }
+    /// The engine stops: an error event ends a stream. A unary request ends without an answer.
+    pub(super) fn fail(self) {
         if self.renderer.request().stream {
             let error = ApiError::engine_gone().body;
-            self.buffer.borrow_mut().put_slice(format!("data: {error}\n\ndata: [DONE]\n\n").as_bytes());
+            let _ = self.chunks.send(format!("data: {error}\n\ndata: [DONE]\n\n").into());
         }
-        self.failed.set(true);
-        self.complete.set(true);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// The next bytes; `None` when everything has been sent.
-    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let mut buffer = self.buffer.borrow_mut();
-        if !buffer.is_empty() {
-            return Poll::Ready(Some(buffer.split().freeze()));
-        }
-        if self.complete.get() {
-            return Poll::Ready(None);
-        }
-        *self.waker.borrow_mut() = Some(context.waker().clone());
-        Poll::Pending
     }
 }
 
 /// The connection's end of an answer. Dropping it before the last token removes the request from the engine.
 pub(super) struct AnswerHandle {
-    driver: Rc<Driver>,
-    id: u64,
-    answer: Rc<Answer>,
+    pub(super) driver: Rc<Driver>,
+    pub(super) id: u64,
+    pub(super) chunks: UnboundedReceiver<Bytes>,
 }
 
 impl AnswerHandle {
-    pub(super) fn new(driver: Rc<Driver>, id: u64, answer: Rc<Answer>) -> Self {
-        Self { driver, id, answer }
-    }
-
     /// Waits for a unary answer.
-    pub(super) async fn unary(self) -> Result<Bytes, ApiError> {
-        let body = poll_fn(|context| self.answer.poll_take(context)).await;
-        match body {
-            Some(body) if !self.answer.failed.get() => Ok(body),
-            _ => Err(ApiError::engine_gone()),
-        }
+    pub(super) async fn unary(mut self) -> Result<Bytes, ApiError> {
+        self.chunks.recv().await.ok_or_else(ApiError::engine_gone)
     }
 }
 
@@ -144,7 +97,7 @@ impl Body for SimBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = match &mut *self {
             Self::Full(bytes) => Poll::Ready(bytes.take()),
-            Self::Stream(handle) => handle.answer.poll_take(context),
+            Self::Stream(handle) => handle.chunks.poll_recv(context),
         };
         data.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

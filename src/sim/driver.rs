@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, AnswerHandle};
@@ -38,7 +39,7 @@ pub(super) struct Driver {
     pub(super) lag: Cell<Lag>,
     /// Cancelled by `--crash-after`.
     pub(super) crashed: CancellationToken,
-    answers: RefCell<HashMap<u64, Rc<Answer>>>,
+    answers: RefCell<HashMap<u64, Answer>>,
     work: Notify,
     origin: Instant,
     received: Cell<u64>,
@@ -90,10 +91,11 @@ impl Driver {
         self.engine.borrow_mut().submit(sequence).map_err(refused)?;
         let id = self.answer_id(request.endpoint, nth, request_id);
         let renderer = Renderer::new(request, id, unix_s(), self.config.model.clone());
-        let answer = Rc::new(Answer::new(renderer, faults.stall_after == Some(nth)));
-        self.answers.borrow_mut().insert(nth, Rc::clone(&answer));
+        let (sender, chunks) = unbounded_channel();
+        let answer = Answer::new(renderer, sender, faults.stall_after == Some(nth));
+        self.answers.borrow_mut().insert(nth, answer);
         self.work.notify_one();
-        Ok(AnswerHandle::new(Rc::clone(self), nth, answer))
+        Ok(AnswerHandle { driver: Rc::clone(self), id: nth, chunks })
     }
 
     /// The connection of a request is closed or complete.
@@ -149,11 +151,10 @@ impl Driver {
         let mut answers = self.answers.borrow_mut();
         for event in events {
             let Some(answer) = answers.get(&event.id) else { continue };
-            answer.push(event);
-            if event.finish.is_some() {
+            if answer.push(event) {
                 answers.remove(&event.id);
-                self.answered.set(self.answered.get() + 1);
             }
+            self.answered.set(self.answered.get() + u64::from(event.finish.is_some()));
         }
         if self.config.faults.crash_after.is_some_and(|limit| self.answered.get() >= limit) {
             self.crashed.cancel();
