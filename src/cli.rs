@@ -107,7 +107,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Jobs(args) => jobs::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),
         Command::Export(args) => export::run(printer, &args),
-        Command::Sim(args) => sim::run(args),
+        Command::Sim(args) => sim::run(printer, args),
         Command::Init(args) => init::run(printer, &args),
         Command::Doctor(args) => doctor::run(printer, &args),
         Command::Schema(args) => schema::run(printer, &args),

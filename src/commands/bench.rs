@@ -62,8 +62,10 @@ pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
     connection::check(&plan, true)?;
     prompts::check::check(&plan)?;
     let folder = args.out.as_deref().unwrap_or(Path::new(RESULTS));
-    if !args.no_out {
-        refuse_used(folder)?;
+    if !args.no_out && Experiment::holds_measurement(folder) {
+        return Err(InputError::new("--out", format!("{} already holds a measurement", folder.display()))
+            .next("give another folder; nothing is ever overwritten")
+            .into());
     }
     let listed = block_on(listed_model(&plan, flags.iter().any(|flag| flag.key == MODEL)))?;
     if let Some(model) = listed {
@@ -80,7 +82,7 @@ pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
     experiment.ensure(&plan, None).with_context(cannot)?;
     Manifest::now(&plan, None, "bench").create(experiment.dir()).with_context(cannot)?;
     let printer = printer.with_json(args.json);
-    session::conduct(printer, plan, Place::Local, experiment)?.show_bench(printer)
+    session::conduct(printer, plan, Place::Local, experiment)?.show(printer, false)
 }
 
 fn plan(planning: &Planning, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
@@ -126,20 +128,6 @@ async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe
             Err(ExitError { code: error::SERVER, message }.into())
         }
     }
-}
-
-/// Rejects a folder that holds a measurement of a `bench`, directly or in one folder per point. Those of other runs do not count.
-fn refuse_used(dir: &Path) -> Result<(), InputErrors> {
-    let is_run = |dir: &Path| dir.join("manifest.json").exists();
-    let has_point = |dir: &Path| ["records.jsonl", "summary.json"].iter().any(|file| dir.join(file).exists());
-    let inner = walkdir::WalkDir::new(dir).min_depth(1).max_depth(1).into_iter().filter_map(Result::ok);
-    let mut inner = inner.map(walkdir::DirEntry::into_path);
-    if is_run(dir) || has_point(dir) || inner.any(|point| has_point(&point) && !is_run(&point)) {
-        return Err(InputError::new("--out", format!("{} already holds a measurement", dir.display()))
-            .next("give another folder; nothing is ever overwritten")
-            .into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
+use super::counted;
 use super::flags::PlanFlags;
 use super::planning::Planning;
 use super::printer::Printer;
@@ -80,11 +81,6 @@ fn missing_file(plan: &Plan) -> Option<&str> {
     let shipped = plan.input.recipe.file.starts_with(find::BUILT_IN);
     let mut files = plan.points().filter_map(|(_, point)| point.prompts.source.file());
     files.find(|file| shipped && !Path::new(file).exists())
-}
-
-/// `1 node`, `2 nodes`.
-fn counted(number: usize, of: &str) -> String {
-    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {

@@ -50,7 +50,7 @@ pub fn run(printer: Printer, args: &ExecArgs) -> anyhow::Result<()> {
     Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
     experiment.link_output(&job);
     prompts::check::check(&plan)?;
-    session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer)
+    session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer, true)
 }
 
 fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {

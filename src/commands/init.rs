@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::block_on;
 use super::printer::Printer;
+use super::{block_on, counted};
 use crate::document::{Document, InputError};
 use crate::executor::Slurm;
 use crate::experiment::files;
@@ -116,12 +116,8 @@ fn is_there(path: &Path) -> InputError {
 
 fn summary(survey: &Survey, types: usize) -> String {
     let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
-    let types = if types == 1 { "1 GPU type".to_owned() } else { format!("{types} GPU types") };
-    let partitions = match survey.partitions().len() {
-        1 => "1 partition".to_owned(),
-        number => format!("{number} partitions"),
-    };
-    format!("{cluster}, {types}, {partitions}")
+    let partitions = counted(survey.partitions().len(), "partition");
+    format!("{cluster}, {}, {partitions}", counted(types, "GPU type"))
 }
 
 /// `--site FILE`, or nothing if tokmark finds the file by itself.

@@ -7,21 +7,12 @@ use std::io::{ErrorKind, Write};
 use serde::Serialize;
 
 use super::flags::Verbosity;
-use crate::report::table::Table;
 
 /// Prints the results of a verb.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     json: bool,
-    level: NoteLevel,
-}
-
-/// How much goes to stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum NoteLevel {
-    Quiet,
-    Normal,
-    Verbose,
+    verbosity: Verbosity,
 }
 
 /// Columns if stdout is no terminal.
@@ -30,12 +21,7 @@ const NO_TERMINAL: usize = 80;
 impl Printer {
     /// The printer that the options of all verbs ask for.
     pub fn new(verbosity: Verbosity) -> Self {
-        let level = match verbosity {
-            Verbosity { quiet: true, .. } => NoteLevel::Quiet,
-            Verbosity { verbose: true, .. } => NoteLevel::Verbose,
-            _ => NoteLevel::Normal,
-        };
-        Self { json: false, level }
+        Self { json: false, verbosity }
     }
 
     /// With the verb's own `--json`.
@@ -86,26 +72,21 @@ impl Printer {
         self.text(&format!("{line}\n"))
     }
 
-    /// Prints a table on stdout with `left` columns left-aligned; nothing with `--json`.
-    pub(crate) fn table(self, table: &Table, left: &[usize]) -> std::io::Result<()> {
-        self.text(&table.text(left))
-    }
-
     /// Prints the next step on stdout; nothing with `--json` or `-q`.
     pub(crate) fn hint(self, line: impl Display) -> std::io::Result<()> {
-        if self.level == NoteLevel::Quiet { Ok(()) } else { self.line(line) }
+        if self.is_quiet() { Ok(()) } else { self.line(line) }
     }
 
     /// Prints a line on stderr; nothing with `-q`.
     pub(crate) fn note(self, line: impl Display) {
-        if self.level > NoteLevel::Quiet {
+        if !self.is_quiet() {
             self.error(line);
         }
     }
 
     /// Prints a line on stderr with `-v`.
     pub(crate) fn detail(self, line: impl Display) {
-        if self.level > NoteLevel::Normal {
+        if self.verbosity.verbose {
             self.error(line);
         }
     }
@@ -122,7 +103,7 @@ impl Printer {
 
     /// Whether notes are hidden.
     pub(crate) fn is_quiet(self) -> bool {
-        self.level == NoteLevel::Quiet
+        self.verbosity.quiet
     }
 
     /// Columns of the terminal.

@@ -1,9 +1,8 @@
 //! `tokmark sim`: serves the simulated engine until it is stopped.
 
-use std::net::SocketAddr;
-
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::printer::Printer;
 use crate::run::Signals;
 use crate::sim::{Faults, Overrides, ServeEnd, SimConfig, run_until};
 
@@ -27,14 +26,23 @@ pub struct SimArgs {
 }
 
 /// Serves until a signal arrives. With `--crash-after` the process ends here, with exit code 1.
-pub fn run(args: SimArgs) -> anyhow::Result<()> {
+pub fn run(printer: Printer, args: SimArgs) -> anyhow::Result<()> {
     let config = SimConfig::new(&args.profile, &args.overrides)?.with_faults(args.faults)?;
     let config = SimConfig { host: args.host, port: args.port, ..config };
     allow_many_connections();
     let profile = config.profile.clone();
-    match run_until(config, |address| announce(address, &profile), signalled())? {
+    let announce = |address| {
+        // Whoever started the server may have closed the pipe.
+        let _ = printer
+            .line(format!("tokmark sim: listening on http://{address} (profile {profile}, SIMULATED)"));
+    };
+    match run_until(config, announce, signalled())? {
         ServeEnd::Stopped => Ok(()),
-        ServeEnd::Crashed => crash(),
+        ServeEnd::Crashed => {
+            // A line that fatal log patterns look for.
+            printer.error("CUDA error: out of memory (simulated)");
+            std::process::exit(1);
+        }
     }
 }
 
@@ -44,17 +52,6 @@ fn allow_many_connections() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the line that says where the server listens")]
-fn announce(address: SocketAddr, profile: &str) {
-    println!("tokmark sim: listening on http://{address} (profile {profile}, SIMULATED)");
-}
-
-#[expect(clippy::print_stderr, reason = "the line a fatal log pattern looks for")]
-fn crash() -> ! {
-    eprintln!("CUDA error: out of memory (simulated)");
-    std::process::exit(1);
 }
 
 async fn signalled() {

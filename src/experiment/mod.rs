@@ -63,6 +63,16 @@ impl Experiment {
         Self { dir: dir.to_owned(), points: dir.to_owned(), is_kept: true }
     }
 
+    /// Whether a folder holds a measurement of a `bench`, directly or in one folder per point. Those of other runs do not count.
+    pub fn holds_measurement(dir: &Path) -> bool {
+        let is_run = |dir: &Path| dir.join("manifest.json").exists();
+        let has_point =
+            |dir: &Path| ["records.jsonl", "summary.json"].iter().any(|file| dir.join(file).exists());
+        let inner = walkdir::WalkDir::new(dir).min_depth(1).max_depth(1).into_iter().filter_map(Result::ok);
+        let mut inner = inner.map(walkdir::DirEntry::into_path);
+        is_run(dir) || has_point(dir) || inner.any(|point| has_point(&point) && !is_run(&point))
+    }
+
     /// A new directory of `bench`: `<folder>/<UTC time>`.
     pub fn loose_by_time(folder: &Path, now: jiff::Timestamp) -> std::io::Result<Self> {
         Ok(Self::loose(&fresh(folder, "", now)?))

@@ -5,7 +5,7 @@
 mod calibration;
 mod deployments;
 pub mod point;
-mod preflight;
+pub mod preflight;
 mod records;
 mod refusals;
 #[cfg(test)]

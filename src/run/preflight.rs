@@ -1,14 +1,43 @@
-//! Checks the weights before any server starts, on a node where the servers will read them.
-//!
-//! One node checks for all, because model folders are on shared file systems.
+//! Checks before any server starts: what the machine that plans can see, and the weights on a node where the servers will read
+//! them. One node checks for all, because model folders are on shared file systems.
 
 use std::time::Instant;
 
 use super::Session;
-use crate::deploy::DeployError;
+use crate::deploy::{DeployError, connection, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::Event;
+use crate::plan::Plan;
+use crate::prompts;
 use crate::weights::{self, ModelFolder};
+
+/// Checks what this machine can check before anything is created.
+pub fn check(plan: &Plan) -> Result<(), InputErrors> {
+    if !plan.forgives_weights() {
+        // The run itself warns about possible problems.
+        weights::check::folders([plan])?;
+    }
+    connection::check(plan, true)?;
+    prompts::check::check(plan)?;
+    for deployment in &plan.deployments {
+        let pools = deployment.pools.iter().map(|pool| &pool.env);
+        for env in std::iter::once(&deployment.env).chain(pools) {
+            secrets::resolve(env).map_err(|error| located(plan, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the location to the error of an invalid reference.
+fn located(plan: &Plan, mut error: InputError) -> InputError {
+    let key = format!("deploy.env.{}", error.key.unwrap_or_default());
+    match plan.origins.get(&key) {
+        Some(origin) => error.origin = origin.to_string(),
+        None => "the site file's [env]".clone_into(&mut error.origin),
+    }
+    error.key = Some(key);
+    error
+}
 
 /// Examines the weights of a session's plan.
 ///

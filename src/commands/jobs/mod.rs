@@ -88,8 +88,9 @@ pub fn run(printer: Printer, args: &JobsArgs) -> anyhow::Result<()> {
 }
 
 /// Queries Slurm for the status of jobs; warns if it does not answer.
-async fn statuses(printer: Printer, slurm: &Slurm, ids: &[JobId]) -> Statuses {
-    history::statuses(slurm, ids).await.unwrap_or_else(|error| {
+async fn statuses(printer: Printer, slurm: &Slurm, ids: impl IntoIterator<Item = JobId>) -> Statuses {
+    let ids: Vec<JobId> = ids.into_iter().collect();
+    history::statuses(slurm, &ids).await.unwrap_or_else(|error| {
         printer.warn(error);
         Statuses::new()
     })
@@ -97,8 +98,7 @@ async fn statuses(printer: Printer, slurm: &Slurm, ids: &[JobId]) -> Statuses {
 
 async fn list(printer: Printer, folder: &Path, slurm: &Slurm) -> anyhow::Result<()> {
     let entries = history::all(folder);
-    let ids: Vec<JobId> = entries.iter().filter_map(Entry::open_job).collect();
-    let statuses = statuses(printer, slurm, &ids).await;
+    let statuses = statuses(printer, slurm, entries.iter().filter_map(Entry::open_job)).await;
     let standing = |entry: &Entry| Job::of(entry).standing(Some(entry), &statuses);
     if printer.is_json() {
         let all: Vec<_> = entries.iter().map(|entry| entry.as_json(&standing(entry))).collect();
@@ -121,12 +121,11 @@ async fn list(printer: Printer, folder: &Path, slurm: &Slurm) -> anyhow::Result<
             entry.name(),
         ]);
     }
-    Ok(printer.table(&table, &[0, 1, 2, 3, 5, 6])?)
+    Ok(printer.text(&table.text(&[0, 1, 2, 3, 5, 6]))?)
 }
 
 async fn show(printer: Printer, entry: &Entry, slurm: &Slurm) -> anyhow::Result<()> {
-    let ids: Vec<JobId> = entry.open_job().into_iter().collect();
-    let statuses = statuses(printer, slurm, &ids).await;
+    let statuses = statuses(printer, slurm, entry.open_job()).await;
     let standing = Job::of(entry).standing(Some(entry), &statuses);
     let reason = statuses.values().find_map(|status| status.reason.as_deref());
     printer.result(|| entry.as_json(&standing), || page(entry, &standing.state, reason))

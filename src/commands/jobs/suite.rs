@@ -15,7 +15,6 @@ use crate::history::suite::{Member, Receipt, SCHEMA};
 use crate::history::{Entry, Job, Standing, Statuses, Suite};
 use crate::report::suite::{self as page, JobResult};
 use crate::report::{self, PointResult};
-use crate::slurm::JobId;
 use crate::workload::{self, file::SuiteFile};
 
 /// Creates the directory of a suite. Each job has an id if it is queued, and a directory, empty if it will have none.
@@ -111,22 +110,26 @@ impl MemberStanding<'_> {
 
 /// Shows the standing of a suite.
 pub(super) async fn show(printer: Printer, suite: &Suite, slurm: &Slurm) -> anyhow::Result<()> {
-    let ids: Vec<JobId> = suite.jobs().iter().filter_map(Job::open_id).cloned().collect();
-    let standings = standings(suite, &super::statuses(printer, slurm, &ids).await);
+    let jobs = suite.jobs();
+    let open = jobs.iter().filter_map(Job::open_id).cloned();
+    let standings = standings(suite, &super::statuses(printer, slurm, open).await);
     let shown: Vec<JobResult> = standings.iter().map(MemberStanding::shown).collect();
     let ended = standings.iter().filter(|one| one.standing.has_ended()).count();
     if ended == standings.len() {
         write(suite, &shown)?;
     }
-    printer.json(&standings.iter().map(MemberStanding::as_json).collect::<Vec<_>>())?;
-    let Receipt { name, summary, created_at, tokmark, created_by, host, .. } = &suite.receipt;
-    printer.line(format!("suite {name}, {ended} of {} ended", standings.len()))?;
-    if let Some(summary) = summary {
-        printer.line(format!("summary    {summary}"))?;
-    }
-    printer.line(format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}"))?;
-    printer.line(format!("suite      {}\n", suite.dir().display()))?;
-    Ok(printer.text(&page::text(&shown, printer.width()))?)
+    let as_json = || standings.iter().map(MemberStanding::as_json).collect::<Vec<_>>();
+    printer.result(as_json, || {
+        let Receipt { name, summary, created_at, tokmark, created_by, host, .. } = &suite.receipt;
+        let summary: String = summary.iter().map(|summary| format!("summary    {summary}\n")).collect();
+        format!(
+            "suite {name}, {ended} of {} ended\n{summary}created    {created_at} by tokmark {tokmark} ({created_by}) on \
+             {host}\nsuite      {}\n\n{}",
+            standings.len(),
+            suite.dir().display(),
+            page::text(&shown, printer.width())
+        )
+    })
 }
 
 /// Ends a suite that this process ran. `ends` holds how it saw each experiment end, because the directory may be gone or the disk

@@ -5,14 +5,14 @@ use clap::{Arg, ArgMatches};
 use toml::Value;
 
 use super::prompts::{TRACE, prompts};
-use super::{Group, count, key_flags, one_of, sets, table, text, time, whole};
+use super::value::{
+    BY_REFERENCE, absolute, concurrency_stages, count, object, objective, one_of, rate, rate_stages,
+    reference, sets, spacing, start, text, time, trimmed, whole,
+};
+use super::{Group, key_flags};
 use crate::document::{InputError, join};
 use crate::plan::choices::Flag;
-use crate::plan::load_point::GAMMA_SHAPES;
-use crate::plan::{Ramp, Stage};
-use crate::recipe::StageSection;
 use crate::recipe::secret::{is_reference, is_secret_header};
-use crate::recipe::units::{MAX_RATE, Span};
 
 /// Everything that `bench` can set.
 #[derive(Debug)]
@@ -172,87 +172,4 @@ fn header(text: &str) -> Result<Flag, InputError> {
         return Err(InputError::new(flag, BY_REFERENCE).next(next));
     }
     Ok(Flag { flag, key: join(HEADERS, name), value: value.into() })
-}
-
-const BY_REFERENCE: &str = "a secret is given as env:NAME or file:PATH, not written out";
-
-/// Accepts only references, because a secret on the command line would show in the process list.
-fn reference(text: &str) -> Result<Value, String> {
-    if is_reference(text) { Ok(text.into()) } else { Err(BY_REFERENCE.into()) }
-}
-
-fn trimmed(text: &str) -> Result<Value, std::convert::Infallible> {
-    Ok(text.trim().into())
-}
-
-fn absolute(text: &str) -> std::io::Result<Value> {
-    Ok(std::path::absolute(text)?.display().to_string().into())
-}
-
-/// Checks the text of a JSON object. It stays text because TOML has no `null`.
-fn object(text: &str) -> Result<Value, String> {
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
-        Ok(_) => Ok(text.into()),
-        Err(error) => Err(format!("not a JSON object: {error}")),
-    }
-}
-
-fn rate(text: &str) -> Result<Value, String> {
-    let wrong = || format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second");
-    let rate = text.trim().parse().ok().filter(|rate| *rate > 0.0 && *rate <= MAX_RATE);
-    rate.map(Value::Float).ok_or_else(wrong)
-}
-
-/// A rate or a concurrency. A fraction stays one, so that the recipe rejects it as a concurrency.
-fn start(text: &str) -> Result<Value, String> {
-    match text.trim().parse::<f64>() {
-        Ok(whole) if whole.fract() == 0.0 && (0.0..=MAX_RATE).contains(&whole) => Ok((whole as i64).into()),
-        _ => rate(text),
-    }
-}
-
-fn concurrency_stages(text: &str) -> Result<Value, String> {
-    let ramp: Ramp = text.parse()?;
-    match ramp.stages.iter().find(|stage| stage.target.fract() != 0.0) {
-        Some(stage) => Err(format!("{} is not a number of requests; rates are --rate-stages", stage.target)),
-        None => stages(&ramp, |stage| (Some(stage.target as u32), None)),
-    }
-}
-
-fn rate_stages(text: &str) -> Result<Value, String> {
-    stages(&text.parse()?, |stage| (None, Some(stage.target)))
-}
-
-/// `load.stages`; `target` gives the concurrency or the rate of a stage.
-fn stages(ramp: &Ramp, target: fn(&Stage) -> (Option<u32>, Option<f64>)) -> Result<Value, String> {
-    let section = |stage: &Stage| {
-        let (concurrency, rate) = target(stage);
-        let Stage { name, duration_s, shape, cool_down, .. } = stage.clone();
-        StageSection { name, duration: Span(duration_s), concurrency, rate, shape, cool_down }
-    };
-    let sections: Vec<StageSection> = ramp.stages.iter().map(section).collect();
-    Value::try_from(sections).map_err(|error| error.to_string())
-}
-
-fn spacing(text: &str) -> Result<Value, String> {
-    match text.split_once(':') {
-        None if ["constant", "poisson"].contains(&text) => Ok(table([(text, table([]))])),
-        Some(("gamma", shape)) => {
-            let shape: Option<f64> = shape.parse().ok().filter(|shape| GAMMA_SHAPES.contains(shape));
-            let (low, high) = GAMMA_SHAPES.into_inner();
-            shape
-                .map(|shape| table([("gamma", table([("shape", shape.into())]))]))
-                .ok_or_else(|| format!("the shape in {text:?} is not a number from {low} to {high}"))
-        }
-        _ => Err(format!("unknown spacing {text:?}; expected constant, poisson or gamma:SHAPE")),
-    }
-}
-
-fn objective(text: &str) -> Result<Value, String> {
-    let (name, limit) =
-        text.split_once(':').ok_or_else(|| format!("{text:?} is not name:limit, e.g. ttft:500ms"))?;
-    match name.trim() {
-        name @ ("ttft" | "itl" | "e2e") => Ok(table([(name, time(limit)?)])),
-        other => Err(format!("unknown objective {other:?}; expected ttft, itl or e2e")),
-    }
 }

@@ -2,20 +2,18 @@
 
 pub(super) mod load;
 pub(super) mod prompts;
+mod value;
 
 use std::marker::PhantomData;
 
-use clap::builder::{
-    BoolValueParser, PossibleValuesParser, StringValueParser, TypedValueParser, ValueParser,
-};
+use clap::builder::ValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use toml::Value;
 
 use crate::document::{Document, InputErrors};
 use crate::plan::choices::Flag;
 use crate::recipe::find::RecipeFile;
-use crate::recipe::units::Span;
 
 /// The recipe that the flags override: an endpoint that already runs.
 pub(super) fn base() -> Result<RecipeFile, InputErrors> {
@@ -96,40 +94,4 @@ fn flag(spelling: &'static str, key: &'static str, parser: impl Into<ValueParser
         "" => arg.action(ArgAction::SetTrue),
         value => arg.value_name(value),
     }
-}
-
-/// The value that a flag without one sets.
-fn sets(value: impl Into<Value>) -> impl TypedValueParser<Value = Value> {
-    let value = value.into();
-    BoolValueParser::new().map(move |_| value.clone())
-}
-
-/// Whole numbers from `low` that fit 32 bits.
-fn count(low: i64) -> impl TypedValueParser<Value = Value> {
-    value_parser!(i64).range(low..=i64::from(u32::MAX)).map(Value::Integer)
-}
-
-/// Whole numbers from `low` that fit TOML.
-fn whole(low: i64) -> impl TypedValueParser<Value = Value> {
-    value_parser!(i64).range(low..).map(Value::Integer)
-}
-
-fn number(text: &str) -> Result<Value, std::num::ParseFloatError> {
-    text.parse().map(Value::Float)
-}
-
-fn text() -> impl TypedValueParser<Value = Value> {
-    StringValueParser::new().map(Value::String)
-}
-
-fn time(text: &str) -> Result<Value, String> {
-    text.parse::<Span>().map(|span| Value::String(span.to_string()))
-}
-
-fn one_of<const N: usize>(words: [&'static str; N]) -> impl TypedValueParser<Value = Value> {
-    PossibleValuesParser::new(words).map(Value::String)
-}
-
-fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {
-    Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }

@@ -1,9 +1,9 @@
 //! Flags of `bench` and `prompts` for the content of requests.
 
 use clap::Arg;
-use toml::Value;
 
-use super::{Group, KeyFlags, count, key_flags, number, one_of, sets, table, text, time, whole};
+use super::value::{count, kind_and_path, number, one_of, range, sets, text, time, whole};
+use super::{Group, KeyFlags, key_flags};
 use crate::plan::choices::Flag;
 use crate::recipe::prompts::{DatasetKind, TraceKind};
 
@@ -117,24 +117,5 @@ impl<G> KeyFlags<G> {
             }
         }
         flags
-    }
-}
-
-/// `KIND:PATH`, where the kind is one of `kinds`.
-fn kind_and_path(text: &str, kinds: &[&str]) -> Result<Value, String> {
-    match text.split_once(':') {
-        Some((kind, path)) if kinds.contains(&kind) && !path.is_empty() => {
-            Ok(table([("kind", kind.into()), ("path", path.into())]))
-        }
-        _ => Err(format!("expected KIND:PATH, KIND one of {}", kinds.join(", "))),
-    }
-}
-
-fn range(text: &str) -> Result<Value, String> {
-    let range = text.split_once(':').and_then(|(kind, ratio)| Some((kind, ratio.parse::<f64>().ok()?)));
-    match range {
-        Some(("vllm", ratio)) => Ok(table([("vllm", ratio.into())])),
-        Some(("sa-bench", ratio)) => Ok(table([("sa_bench", ratio.into())])),
-        _ => Err("expected vllm:R or sa-bench:R, R a number".into()),
     }
 }

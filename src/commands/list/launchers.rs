@@ -31,7 +31,7 @@ pub(super) fn run(printer: Printer) -> anyhow::Result<()> {
     for (launcher, _) in &found {
         table.push(vec![launcher.name.clone(), launcher.summary.clone()]);
     }
-    printer.table(&table, &[0, 1])?;
+    printer.text(&table.text(&[0, 1]))?;
     let mut settings = Table::new(["LAUNCHER", "[deploy.settings]", "VALUES"]);
     for (launcher, _) in &found {
         for (at, (name, setting)) in launcher.settings.iter().enumerate() {

@@ -14,12 +14,12 @@ use super::block_on;
 use super::export::ExportOption;
 use super::flags::ExperimentFlags;
 use super::printer::Printer;
-use crate::deploy::{Place, connection, ports, secrets};
-use crate::document::{InputError, InputErrors};
+use crate::deploy::{Place, ports};
+use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
 use crate::plan::choices::Choices;
-use crate::{prompts, weights};
+use crate::run::preflight;
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -57,28 +57,11 @@ pub fn run(printer: Printer, args: &RunArgs) -> anyhow::Result<()> {
         return suite::run(printer, &planning, file, args.local, &choices);
     }
     let plan = planning.plan_named(args.recipe.as_deref().unwrap_or_default(), choices)?;
-    check(&plan)?;
+    preflight::check(&plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
-    session::conduct(printer, plan, place, experiment)?.show(printer)
-}
-
-/// Checks what this machine can check before anything is created.
-fn check(plan: &Plan) -> Result<(), InputErrors> {
-    if !plan.forgives_weights() {
-        // The run itself warns about possible problems.
-        weights::check::folders([plan])?;
-    }
-    connection::check(plan, true)?;
-    prompts::check::check(plan)?;
-    for deployment in &plan.deployments {
-        let pools = deployment.pools.iter().map(|pool| &pool.env);
-        for env in std::iter::once(&deployment.env).chain(pools) {
-            secrets::resolve(env).map_err(|error| located(plan, error))?;
-        }
-    }
-    Ok(())
+    session::conduct(printer, plan, place, experiment)?.show(printer, true)
 }
 
 /// Creates the experiment's directory.
@@ -123,15 +106,4 @@ fn place(local: bool, plan: &Plan) -> anyhow::Result<(Place, Option<String>)> {
     let more = if allocation.on_first { "" } else { "; the load is sent from here" };
     let note = format!("inside job {id}: the servers run on {}{more}", allocation.nodes.join(", "));
     Ok((Place::Allocation(Box::new(allocation)), Some(note)))
-}
-
-/// Adds the location to the error of an invalid reference.
-fn located(plan: &Plan, mut error: InputError) -> InputError {
-    let key = format!("deploy.env.{}", error.key.unwrap_or_default());
-    match plan.origins.get(&key) {
-        Some(origin) => error.origin = origin.to_string(),
-        None => "the site file's [env]".clone_into(&mut error.origin),
-    }
-    error.key = Some(key);
-    error
 }

@@ -27,23 +27,10 @@ pub(crate) struct Conducted {
 }
 
 impl Conducted {
-    /// Shows the results; with `--json` a list of summaries.
-    pub(crate) fn show(self, printer: Printer) -> anyhow::Result<()> {
-        printer.json(&self.summaries())?;
-        self.finish(printer)
-    }
-
-    /// Shows the results of `bench`; with `--json` one summary for a single point, or a list of several.
-    pub(crate) fn show_bench(self, printer: Printer) -> anyhow::Result<()> {
-        printer.json_list(&self.summaries(), false)?;
-        self.finish(printer)
-    }
-
-    fn summaries(&self) -> Vec<&Summary> {
-        self.rows.iter().map(|row| &row.summary).collect()
-    }
-
-    fn finish(self, printer: Printer) -> anyhow::Result<()> {
+    /// Shows the results; with `--json` the summaries, a single one by itself unless `is_list`.
+    pub(crate) fn show(self, printer: Printer, is_list: bool) -> anyhow::Result<()> {
+        let summaries: Vec<&Summary> = self.rows.iter().map(|row| &row.summary).collect();
+        printer.json_list(&summaries, is_list)?;
         if !self.experiment.is_kept() {
             printer.line(format!("{}\nresults: not kept (--no-out)", closing::table(&self.rows)))?;
         } else if !self.rows.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
-use super::{check, make, place, session};
+use super::{make, place, session};
 use crate::commands::jobs::suite;
 use crate::commands::planning::Planning;
 use crate::commands::printer::Printer;
@@ -17,7 +17,7 @@ use crate::document::{Document, InputErrors};
 use crate::error::{self, ExitError};
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::plan::choices::Choices;
-use crate::run::Signals;
+use crate::run::{Signals, preflight};
 use crate::workload::{Job, file};
 
 /// An experiment that has its directory and place, and has not started.
@@ -37,7 +37,7 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
     let planned = submit::plan(planning, &orders, base)?;
-    InputErrors::collect(planned.iter().map(|task| check(&task.plan)))?;
+    InputErrors::collect(planned.iter().map(|task| preflight::check(&task.plan)))?;
     let mut placed = Vec::new();
     let mut notes = Vec::new();
     for job in submit::jobs(printer, planned) {
