@@ -1,6 +1,7 @@
 //! The CSV summaries: sections with a header each, blank lines between them; sections on GPUs are left alone.
 
-use super::{ForeignMetric, ForeignSummary, ReadError, Tool, names, shortened, tool_of_name};
+use super::{ForeignMetric, ForeignSummary, Tool, at_line, names, shortened, tool_of_name, unknown};
+use crate::document::InputError;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ enum Section {
     Other,
 }
 
-pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, ReadError> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, InputError> {
     let mut metrics: BTreeMap<String, ForeignMetric> = BTreeMap::new();
     let mut section = None;
     let mut tool = None;
@@ -37,12 +38,16 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, ReadError
                 metrics.insert(tag, ForeignMetric { unit, stats });
             }
             None => {
-                return Err(ReadError::Headless { file: file.to_owned(), line, key: shortened(first) });
+                let problem = format!(
+                    "{:?} stands below no header, expected a row that starts with \"Metric\"",
+                    shortened(first)
+                );
+                return Err(at_line(file, line, problem));
             }
         }
     }
     let tool = tool.or_else(|| tool_of_name(file)).filter(|_| !metrics.is_empty() || section.is_some());
-    let tool = tool.ok_or_else(|| ReadError::Unknown { file: file.to_owned() })?;
+    let tool = tool.ok_or_else(|| unknown(file))?;
     Ok(ForeignSummary { tool, version: None, metrics })
 }
 
@@ -72,11 +77,11 @@ fn stats(
     key: &str,
     columns: &[String],
     cells: &[String],
-) -> Result<BTreeMap<String, f64>, ReadError> {
-    let key = || shortened(key);
+) -> Result<BTreeMap<String, f64>, InputError> {
+    let key = shortened(key);
     if columns.len() != cells.len() {
         let (found, expected) = (cells.len() + 1, columns.len() + 1);
-        return Err(ReadError::Cells { file: file.to_owned(), line, key: key(), found, expected });
+        return Err(at_line(file, line, format!("{key:?} has {found} cells, its header {expected}")));
     }
     let mut stats = BTreeMap::new();
     for (column, cell) in columns.iter().zip(cells) {
@@ -84,12 +89,9 @@ fn stats(
         if cell.is_empty() || cell == "N/A" {
             continue;
         }
-        let number: f64 = cell.replace(',', "").parse().map_err(|_| ReadError::Number {
-            file: file.to_owned(),
-            line,
-            key: key(),
-            column: shortened(column),
-            found: shortened(cell),
+        let number: f64 = cell.replace(',', "").parse().map_err(|_| {
+            let (column, cell) = (shortened(column), shortened(cell));
+            at_line(file, line, format!("{key:?}, column {column:?}: found {cell:?}, expected a number"))
         })?;
         stats.extend(number.is_finite().then(|| (column.clone(), number)));
     }
@@ -103,7 +105,7 @@ struct Row {
 }
 
 /// RFC 4180, line ends CRLF or LF; a quote inside an unquoted cell is itself. A blank line is a row with one empty cell.
-fn rows(file: &Path, text: &str) -> Result<Vec<Row>, ReadError> {
+fn rows(file: &Path, text: &str) -> Result<Vec<Row>, InputError> {
     let mut rows = Vec::new();
     let mut row = Row { line: 1, cells: Vec::new() };
     let mut cell = String::new();
@@ -130,7 +132,7 @@ fn rows(file: &Path, text: &str) -> Result<Vec<Row>, ReadError> {
         }
     }
     if let Some(line) = quoted {
-        return Err(ReadError::Quote { file: file.to_owned(), line });
+        return Err(at_line(file, line, "a quoted cell starts here and never ends; is the file cut off?"));
     }
     if !cell.is_empty() || !row.cells.is_empty() {
         row.cells.push(cell);

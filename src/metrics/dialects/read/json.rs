@@ -1,20 +1,20 @@
 //! The JSON summaries. A metric is a top-level object with a `unit`; everything else in the file is left alone.
 
-use super::{ForeignMetric, ForeignSummary, ReadError, Tool, shortened, tool_of_name};
+use super::{ForeignMetric, ForeignSummary, Tool, shortened, tool_of_name, unknown};
+use crate::document::InputError;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, ReadError> {
-    let content: Map<String, Value> = serde_json::from_str(text).map_err(|error| ReadError::Json {
-        file: file.to_owned(),
-        line: error.line(),
-        column: error.column(),
-        reason: without_place(&error.to_string()).to_owned(),
+pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, InputError> {
+    let content: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        // The place stands in front of the message.
+        let problem = message.rsplit_once(" at line ").map_or(message.as_str(), |(problem, _)| problem);
+        let line = Some((error.line(), error.column()));
+        InputError { line, ..InputError::new(file.display().to_string(), problem) }
     })?;
-    let tool = tool(&content)
-        .or_else(|| tool_of_name(file))
-        .ok_or_else(|| ReadError::Unknown { file: file.to_owned() })?;
+    let tool = tool(&content).or_else(|| tool_of_name(file)).ok_or_else(|| unknown(file))?;
     let mut metrics = BTreeMap::new();
     for (tag, value) in &content {
         if let Some((unit, fields)) = value.as_object().and_then(|fields| Some((fields.get("unit")?, fields)))
@@ -24,11 +24,6 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<ForeignSummary, ReadError
     }
     let version = content.get("aiperf_version").and_then(Value::as_str).map(str::to_owned);
     Ok(ForeignSummary { tool, version, metrics })
-}
-
-/// A parser's message without its ` at line 3 column 0`, which stands in front of it already.
-fn without_place(message: &str) -> &str {
-    message.rsplit_once(" at line ").map_or(message, |(reason, _)| reason)
 }
 
 /// AIPerf says its version; before it did, the two tools counted requests in different units.
@@ -48,12 +43,11 @@ fn metric(
     tag: &str,
     unit: &Value,
     fields: &Map<String, Value>,
-) -> Result<ForeignMetric, ReadError> {
-    let wrong = |key: &str, found: &Value, expected| ReadError::Value {
-        file: file.to_owned(),
-        key: format!("{}.{}", shortened(tag), shortened(key)),
-        found: shortened(&found.to_string()),
-        expected,
+) -> Result<ForeignMetric, InputError> {
+    let wrong = |key: &str, found: &Value, expected: &str| {
+        let (tag, key, found) = (shortened(tag), shortened(key), shortened(&found.to_string()));
+        let problem = format!("{tag}.{key}: found {found}, expected {expected}");
+        InputError::new(file.display().to_string(), problem)
     };
     let Value::String(unit) = unit else { return Err(wrong("unit", unit, "a string")) };
     let mut stats = BTreeMap::new();

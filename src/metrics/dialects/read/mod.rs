@@ -12,7 +12,9 @@ mod names;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::document::InputError;
 
 /// Who wrote a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,106 +62,26 @@ impl ForeignSummary {
     }
 }
 
-/// Why a file could not be read. Lines count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// Bytes that are no text.
-    #[error("{}:{line}: not UTF-8 text", file.display())]
-    NotText {
-        /// The file.
-        file: PathBuf,
-        /// Where the text ends.
-        line: usize,
-    },
-    /// Text that starts as JSON and is none, or not an object.
-    #[error("{}:{line}:{column}: {reason}", file.display())]
-    Json {
-        /// The file.
-        file: PathBuf,
-        /// Line of the fault.
-        line: usize,
-        /// Column of the fault.
-        column: usize,
-        /// The parser's error.
-        reason: String,
-    },
-    /// A value of a metric that is of the wrong kind.
-    #[error("{}: {key}: found {found}, expected {expected}", file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// `metric.statistic`.
-        key: String,
-        /// What is there, shortened.
-        found: String,
-        /// What should be.
-        expected: &'static str,
-    },
-    /// A quoted cell without an end.
-    #[error("{}:{line}: a quoted cell starts here and never ends; is the file cut off?", file.display())]
-    Quote {
-        /// The file.
-        file: PathBuf,
-        /// Line of the opening quote.
-        line: usize,
-    },
-    /// A row above any header.
-    #[error("{}:{line}: {key:?} stands below no header, expected a row that starts with \"Metric\"", file.display())]
-    Headless {
-        /// The file.
-        file: PathBuf,
-        /// The row.
-        line: usize,
-        /// Its first cell, shortened.
-        key: String,
-    },
-    /// A row that does not fit its header.
-    #[error("{}:{line}: {key:?} has {found} cells, its header {expected}", file.display())]
-    Cells {
-        /// The file.
-        file: PathBuf,
-        /// The row.
-        line: usize,
-        /// Its first cell, shortened.
-        key: String,
-        /// Cells of the row.
-        found: usize,
-        /// Cells of the header.
-        expected: usize,
-    },
-    /// A cell that is no number.
-    #[error("{}:{line}: {key:?}, column {column:?}: found {found:?}, expected a number", file.display())]
-    Number {
-        /// The file.
-        file: PathBuf,
-        /// The row.
-        line: usize,
-        /// The metric.
-        key: String,
-        /// The column.
-        column: String,
-        /// What is there, shortened.
-        found: String,
-    },
-    /// Well-formed, but by no tool that is known here.
-    #[error(
-        "{}: neither AIPerf's nor genai-perf's summary, expected a profile_export_aiperf or profile_export_genai_perf \
+/// An error on a line, counted from 1.
+fn at_line(file: &Path, line: usize, problem: impl Into<String>) -> InputError {
+    InputError::new(format!("{}:{line}", file.display()), problem)
+}
+
+fn unknown(file: &Path) -> InputError {
+    InputError::new(
+        file.display().to_string(),
+        "neither AIPerf's nor genai-perf's summary, expected a profile_export_aiperf or profile_export_genai_perf \
          file, .json or .csv",
-        file.display()
-    )]
-    Unknown {
-        /// The file.
-        file: PathBuf,
-    },
+    )
 }
 
 /// The summary in `bytes`, JSON or CSV. `file` is named in errors, and its name gives the tool when the content does not.
-pub fn parse(file: &Path, bytes: &[u8]) -> Result<ForeignSummary, ReadError> {
+pub fn parse(file: &Path, bytes: &[u8]) -> Result<ForeignSummary, InputError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let read = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
-        ReadError::NotText { file: file.to_owned(), line }
+        at_line(file, line, "not UTF-8 text")
     })?;
     if text.trim_start().starts_with(['{', '[']) { json::parse(file, text) } else { csv::parse(file, text) }
 }
