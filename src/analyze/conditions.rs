@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::metric;
-use super::published::{Figure, Place, listed};
-use super::verify::Ran;
+use super::published::{Figure, PlannedPoint, listed};
+use super::verify::MeasuredRun;
 use crate::metrics::Summary;
 use crate::plan::{Arrival, Length, Level, Plan, Spread};
 use crate::planner::scale::is_size;
@@ -17,7 +17,7 @@ pub(super) fn is_scaled(plan: &Plan) -> bool {
     plan.points().any(|(_, point)| point.scaled.is_some())
 }
 
-impl Ran<'_> {
+impl MeasuredRun<'_> {
     /// Reasons that rule out every comparison with the figure.
     pub(super) fn forbidden(&self, figure: &Figure) -> Vec<String> {
         let published = &figure.published;
@@ -51,8 +51,8 @@ impl Ran<'_> {
 
     /// How the load point's settings differ from the published run. The recipe fills in what the figure does not
     /// state.
-    pub(super) fn asked_otherwise(&self, figure: &Figure, place: &Place<'_>) -> Vec<String> {
-        let (published, summary) = (&figure.published, self.summaries.get(&place.name));
+    pub(super) fn differing_conditions(&self, figure: &Figure, planned: &PlannedPoint<'_>) -> Vec<String> {
+        let (published, summary) = (&figure.published, self.summaries.get(&planned.name));
         let mut reasons = Vec::new();
         let mut lengths = |name: &str, key: &str, stated: Option<u32>, asked: Length, sent: Option<u32>| {
             // If the figure names a point, that name fixes the lengths; otherwise the recipe does.
@@ -70,35 +70,23 @@ impl Ran<'_> {
                 reasons.push(format!("{who} {name} {}, and this is {name} {here}", listed(&wanted)));
             }
         };
-        lengths("ISL", "isl", published.isl, place.point.isl, summary.map(|summary| summary.point.isl));
-        lengths("OSL", "osl", published.osl, place.point.osl, summary.map(|summary| summary.point.osl));
+        lengths("ISL", "isl", published.isl, planned.point.isl, summary.map(|summary| summary.point.isl));
+        lengths("OSL", "osl", published.osl, planned.point.osl, summary.map(|summary| summary.point.osl));
         let on = |streaming: bool| if streaming { "on" } else { "off" };
-        let streaming = place.point.streaming;
-        match (published.streaming, self.own_streaming()) {
-            (Some(wanted), _) if wanted != streaming => {
-                reasons.push(format!(
-                    "published with streaming {}, and here it is {}",
-                    on(wanted),
-                    on(streaming)
-                ));
-            }
-            (None, Some(own)) if own != streaming => {
-                reasons.push(format!(
-                    "the recipe has streaming {}, and here it is {}",
-                    on(own),
-                    on(streaming)
-                ));
-            }
-            _ => {}
+        let streaming = planned.point.streaming;
+        let stated = published.streaming.map(|wanted| ("published with", wanted));
+        let wanted = stated.or_else(|| Some(("the recipe has", self.own_streaming()?)));
+        if let Some((who, wanted)) = wanted.filter(|(_, wanted)| *wanted != streaming) {
+            reasons.push(format!("{who} streaming {}, and here it is {}", on(wanted), on(streaming)));
         }
         if let (Some(wanted), true) = (published.concurrency, published.point.is_some())
-            && concurrency(place) != Some(u64::from(wanted))
+            && concurrency(planned) != Some(u64::from(wanted))
         {
-            let here = place.point.load_words();
+            let here = planned.point.load_words();
             reasons.push(format!("published with concurrency {wanted}, and this is {here}"));
         }
         if let Some(wanted) = published.gpus.filter(|_| !metric::is_per_gpu(&published.metric)) {
-            match place.deployment.gpus {
+            match planned.deployment.gpus {
                 here if here == wanted => {}
                 0 => reasons.push(format!("published on {}, and here nobody says", gpus(wanted))),
                 here => reasons.push(format!("published on {}, and this is {}", gpus(wanted), gpus(here))),
@@ -185,8 +173,8 @@ impl Ran<'_> {
 }
 
 /// Requests in flight, if the load keeps them constant or a trace bounds them.
-pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
-    match &place.point.arrival {
+pub(super) fn concurrency(planned: &PlannedPoint<'_>) -> Option<u64> {
+    match &planned.point.arrival {
         Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(u64::from(*concurrency)),
         Arrival::Trace { limit } => limit.max_concurrency.map(u64::from),
         Arrival::Closed { concurrency: Level::Ramp(_) } | Arrival::Open { .. } => None,
@@ -194,12 +182,12 @@ pub(super) fn concurrency(place: &Place<'_>) -> Option<u64> {
 }
 
 /// Requested lengths that were not reached.
-pub(super) fn not_reached(place: &Place<'_>, summary: &Summary) -> Vec<String> {
+pub(super) fn not_reached(planned: &PlannedPoint<'_>, summary: &Summary) -> Vec<String> {
     // Later turns contain the earlier ones, so their prompt length depends on the answers.
-    let grows = place.point.prompts.conversation.is_some();
+    let grows = planned.point.prompts.conversation.is_some();
     let lengths = [
-        ("ISL", place.point.isl, summary.point.isl, summary.isl.filter(|_| !grows)),
-        ("OSL", place.point.osl, summary.point.osl, summary.osl),
+        ("ISL", planned.point.isl, summary.point.isl, summary.isl.filter(|_| !grows)),
+        ("OSL", planned.point.osl, summary.point.osl, summary.osl),
     ];
     let missed = lengths.into_iter().filter_map(|(name, asked, sent, found)| {
         let (asked, found) = (expected(asked, sent), found?.avg);

@@ -3,19 +3,19 @@
 use serde_json::Value;
 
 use super::conditions::{gpus, is_near};
-use super::published::{Figure, Place};
-use super::verify::{Difference, Ran};
+use super::published::{Figure, PlannedPoint};
+use super::verify::{Difference, MeasuredRun};
 use crate::metrics::{Rating, Summary};
 
 /// Report a mean length that is off by more than this, percent.
 const LENGTH_TOLD: f64 = 0.5;
 
-impl Ran<'_> {
+impl MeasuredRun<'_> {
     /// Actual and possible differences. Always includes the software, because versions cannot be compared as text.
     pub(super) fn differences(
         &self,
         figure: &Figure,
-        place: &Place<'_>,
+        planned: &PlannedPoint<'_>,
         summary: &Summary,
     ) -> Vec<Difference> {
         let published = &figure.published;
@@ -41,7 +41,7 @@ impl Ran<'_> {
                 format!("ISL {} OSL {} on average", mean(isl), mean(osl)),
             );
         }
-        let here = place.deployment.gpus;
+        let here = planned.deployment.gpus;
         if let Some(there) = published.gpus.filter(|there| *there != here && here > 0) {
             add("GPUs", Some(gpus(there)), gpus(here));
         }

@@ -73,8 +73,8 @@ pub fn check(file: &RecipeFile, plan: &Plan) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     for figure in figures.figures.iter().filter(|figure| for_any || figure.published.gpu == plan.gpu.kind) {
         let Some(name) = figure.published.point.as_deref() else { continue };
-        let names: Vec<String> = places(plan).map(|place| place.name).collect();
-        if !places(plan).any(|place| place.is_called(name, plan)) {
+        let names: Vec<String> = planned_points(plan).map(|planned| planned.name).collect();
+        if !planned_points(plan).any(|planned| planned.is_called(name, plan)) {
             let near =
                 nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             errors.push(InputError {
@@ -148,14 +148,14 @@ fn tolerance(said: Option<&str>) -> Option<f64> {
 
 /// A load point of a plan.
 #[derive(Debug, Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct PlannedPoint<'a> {
     /// Name of its folder.
     pub(super) name: String,
     pub(super) deployment: &'a crate::plan::Deployment,
     pub(super) point: &'a crate::plan::LoadPoint,
 }
 
-impl Place<'_> {
+impl PlannedPoint<'_> {
     /// Whether a figure's point name means this point: its folder's name, its id after the deployment's, or its id
     /// alone if there is only one deployment.
     fn is_called(&self, name: &str, plan: &Plan) -> bool {
@@ -167,16 +167,16 @@ impl Place<'_> {
 }
 
 /// The load points of a plan.
-pub(super) fn places(plan: &Plan) -> impl Iterator<Item = Place<'_>> {
+pub(super) fn planned_points(plan: &Plan) -> impl Iterator<Item = PlannedPoint<'_>> {
     plan.points().map(|(deployment, point)| {
         let name = plan.point_name(deployment, point);
-        Place { name, deployment, point }
+        PlannedPoint { name, deployment, point }
     })
 }
 
 /// The load points that a figure's point name means.
-pub(super) fn places_called<'a>(plan: &'a Plan, name: Option<&str>) -> Vec<Place<'a>> {
-    places(plan).filter(|place| name.is_none_or(|name| place.is_called(name, plan))).collect()
+pub(super) fn points_called<'a>(plan: &'a Plan, name: Option<&str>) -> Vec<PlannedPoint<'a>> {
+    planned_points(plan).filter(|planned| name.is_none_or(|name| planned.is_called(name, plan))).collect()
 }
 
 /// A value that differs from the recipe's.

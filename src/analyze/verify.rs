@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::conditions::{concurrency, not_reached};
 use super::metric::{self, Better};
-use super::published::{Change, Figure, Figures, Place, changes, listed, places, places_called};
+use super::published::{
+    Change, Figure, Figures, PlannedPoint, changes, listed, planned_points, points_called,
+};
 use crate::metrics::{Rating, Summary};
 use crate::plan::Plan;
 
@@ -28,6 +30,9 @@ pub enum Reproduction {
 }
 
 impl Reproduction {
+    pub const ALL: [Self; 4] =
+        [Self::Reproduced, Self::NotReproduced, Self::NotComparable, Self::NotMeasured];
+
     /// The outcome in words.
     pub fn words(self) -> &'static str {
         match self {
@@ -82,15 +87,6 @@ pub struct ComparedFigure {
     pub source: String,
 }
 
-/// Number of figures per outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    pub reproduced: usize,
-    pub not_reproduced: usize,
-    pub not_comparable: usize,
-    pub not_measured: usize,
-}
-
 /// The comparison of an experiment with published figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
@@ -105,15 +101,15 @@ pub struct Verification {
     pub simulated: bool,
     /// One entry per figure and load point.
     pub figures: Vec<ComparedFigure>,
-    /// Outcomes of all entries.
-    pub counts: Counts,
+    /// Number of entries of every outcome.
+    pub counts: BTreeMap<Reproduction, usize>,
 }
 
 /// Compares the figures with `summaries`, which are keyed by load point name.
 pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summary>) -> Verification {
     let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
     let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
-    let ran = Ran { figures, plan, summaries, changes, simulated };
+    let ran = MeasuredRun { figures, plan, summaries, changes, simulated };
     let lines: Vec<ComparedFigure> = figures.figures.iter().flat_map(|figure| ran.lines(figure)).collect();
     let count = |outcome| lines.iter().filter(|line| line.outcome == outcome).count();
     Verification {
@@ -122,18 +118,13 @@ pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summa
         source: figures.source.clone(),
         gpu: plan.gpu.kind.clone(),
         simulated,
-        counts: Counts {
-            reproduced: count(Reproduction::Reproduced),
-            not_reproduced: count(Reproduction::NotReproduced),
-            not_comparable: count(Reproduction::NotComparable),
-            not_measured: count(Reproduction::NotMeasured),
-        },
+        counts: Reproduction::ALL.map(|outcome| (outcome, count(outcome))).into(),
         figures: lines,
     }
 }
 
 /// A run and the figures to compare it with.
-pub(super) struct Ran<'a> {
+pub(super) struct MeasuredRun<'a> {
     pub(super) figures: &'a Figures,
     pub(super) plan: &'a Plan,
     pub(super) summaries: &'a BTreeMap<String, Summary>,
@@ -141,45 +132,50 @@ pub(super) struct Ran<'a> {
     pub(super) simulated: bool,
 }
 
-impl Ran<'_> {
+impl MeasuredRun<'_> {
     /// One entry per load point that the figure applies to, or one without a point.
     fn lines(&self, figure: &Figure) -> Vec<ComparedFigure> {
         let published = &figure.published;
         let forbidden = self.forbidden(figure);
-        let named = places_called(self.plan, published.point.as_deref());
+        let named = points_called(self.plan, published.point.as_deref());
         if !forbidden.is_empty() {
             // Show the load points that the figure would apply to.
-            let shown: Vec<&Place<'_>> = match named.as_slice() {
+            let shown: Vec<&PlannedPoint<'_>> = match named.as_slice() {
                 [only] => vec![only],
-                several => {
-                    several.iter().filter(|place| self.asked_otherwise(figure, place).is_empty()).collect()
-                }
+                several => several
+                    .iter()
+                    .filter(|planned| self.differing_conditions(figure, planned).is_empty())
+                    .collect(),
             };
             if shown.is_empty() {
                 return vec![self.not_comparable(figure, None, forbidden)];
             }
             return shown
                 .into_iter()
-                .map(|place| self.not_comparable(figure, Some(place), forbidden.clone()))
+                .map(|planned| self.not_comparable(figure, Some(planned), forbidden.clone()))
                 .collect();
         }
         if let (Some(name), []) = (&published.point, named.as_slice()) {
-            let names: Vec<String> = places(self.plan).map(|place| place.name).collect();
+            let names: Vec<String> = planned_points(self.plan).map(|planned| planned.name).collect();
             let reason = format!("no load point {name} was run, but {}", listed(&names));
             return vec![line(figure, None, Reproduction::NotMeasured, vec![reason])];
         }
         let loads = self.concurrencies(figure);
-        let at_load = |place: &&Place<'_>| {
-            published.point.is_some() || loads.is_empty() || loads.contains(&concurrency(place).unwrap_or(0))
+        let at_load = |planned: &&PlannedPoint<'_>| {
+            published.point.is_some()
+                || loads.is_empty()
+                || loads.contains(&concurrency(planned).unwrap_or(0))
         };
-        let at_load: Vec<&Place<'_>> = named.iter().filter(at_load).collect();
+        let at_load: Vec<&PlannedPoint<'_>> = named.iter().filter(at_load).collect();
         if at_load.is_empty() {
             let loads: Vec<String> = loads.iter().map(u64::to_string).collect();
             let reason = format!("no load point with concurrency {} was run", listed(&loads));
             return vec![line(figure, None, Reproduction::NotMeasured, vec![reason])];
         }
-        let asked: Vec<_> =
-            at_load.into_iter().map(|place| (place, self.asked_otherwise(figure, place))).collect();
+        let asked: Vec<_> = at_load
+            .into_iter()
+            .map(|planned| (planned, self.differing_conditions(figure, planned)))
+            .collect();
         let fitting: Vec<_> = asked.iter().filter(|(_, reasons)| reasons.is_empty()).collect();
         match (fitting.as_slice(), asked.as_slice()) {
             ([], [(only, reasons)]) => vec![self.not_comparable(figure, Some(only), reasons.clone())],
@@ -190,28 +186,28 @@ impl Ran<'_> {
                 reasons.dedup();
                 vec![self.not_comparable(figure, None, reasons)]
             }
-            (fitting, _) => fitting.iter().map(|(place, _)| self.judge(figure, place)).collect(),
+            (fitting, _) => fitting.iter().map(|(planned, _)| self.judge(figure, planned)).collect(),
         }
     }
 
-    fn judge(&self, figure: &Figure, place: &Place<'_>) -> ComparedFigure {
+    fn judge(&self, figure: &Figure, planned: &PlannedPoint<'_>) -> ComparedFigure {
         let published = &figure.published;
-        let point = Some(place.name.clone());
-        let Some(summary) = self.summaries.get(&place.name) else {
+        let point = Some(planned.name.clone());
+        let Some(summary) = self.summaries.get(&planned.name) else {
             let reason = "the load point has no readable summary: it was not run to its end".to_owned();
             return line(figure, point, Reproduction::NotMeasured, vec![reason]);
         };
-        let mut reasons = not_reached(place, summary);
+        let mut reasons = not_reached(planned, summary);
         if summary.verdict.result == Rating::Invalid {
             let why = summary.verdict.reasons.first().map(|why| format!(": {why}")).unwrap_or_default();
             reasons.push(format!("the result is invalid{why}"));
         }
         if !reasons.is_empty() {
-            return self.not_comparable(figure, Some(place), reasons);
+            return self.not_comparable(figure, Some(planned), reasons);
         }
-        let Some(measured) = metric::value(summary, &published.metric, place.deployment.gpus) else {
-            let why = match (metric::is_per_gpu(&published.metric), place.point.streaming) {
-                (true, _) if place.deployment.gpus == 0 => ": nobody says how many GPUs there are",
+        let Some(measured) = metric::value(summary, &published.metric, planned.deployment.gpus) else {
+            let why = match (metric::is_per_gpu(&published.metric), planned.point.streaming) {
+                (true, _) if planned.deployment.gpus == 0 => ": nobody says how many GPUs there are",
                 (_, false) => ": streaming is off",
                 _ => "",
             };
@@ -244,7 +240,7 @@ impl Ran<'_> {
         ComparedFigure {
             measured: Some(measured),
             difference_percent: Some(percent),
-            differences: self.differences(figure, place, summary),
+            differences: self.differences(figure, planned, summary),
             ..line(figure, point, outcome, reasons)
         }
     }
@@ -253,13 +249,14 @@ impl Ran<'_> {
     fn not_comparable(
         &self,
         figure: &Figure,
-        place: Option<&Place<'_>>,
+        planned: Option<&PlannedPoint<'_>>,
         reasons: Vec<String>,
     ) -> ComparedFigure {
-        let summary = place.and_then(|place| self.summaries.get(&place.name)).filter(|_| !self.simulated);
-        let gpus = place.map_or(0, |place| place.deployment.gpus);
+        let summary =
+            planned.and_then(|planned| self.summaries.get(&planned.name)).filter(|_| !self.simulated);
+        let gpus = planned.map_or(0, |planned| planned.deployment.gpus);
         let measured = summary.and_then(|summary| metric::value(summary, &figure.published.metric, gpus));
-        let point = place.map(|place| place.name.clone()).or_else(|| figure.published.point.clone());
+        let point = planned.map(|planned| planned.name.clone()).or_else(|| figure.published.point.clone());
         ComparedFigure { measured, ..line(figure, point, Reproduction::NotComparable, reasons) }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::published::Figures;
-use crate::analyze::verify::{Verification, verify};
+use crate::analyze::verify::{Reproduction, Verification, verify};
 use crate::document::InputError;
 use crate::error::ExitError;
 use crate::history::{self, Entry, Named};
@@ -63,7 +63,9 @@ pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     let page = |one: &Verified| verification::page(&one.experiment, &one.verification, printer.width());
     let pages: Vec<String> = verified.iter().map(page).collect();
     printer.text(&pages.join("\n"))?;
-    let missed: usize = verified.iter().map(|verified| verified.verification.counts.not_reproduced).sum();
+    let missed =
+        |verified: &Verified| verified.verification.counts.get(&Reproduction::NotReproduced).copied();
+    let missed: usize = verified.iter().filter_map(missed).sum();
     let all: usize = verified.iter().map(|verified| verified.verification.figures.len()).sum();
     if missed > 0 {
         return Err(ExitError::gate(format!("{missed} of {all} published figures not reproduced")).into());

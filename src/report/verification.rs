@@ -132,15 +132,8 @@ fn times(number: usize) -> String {
 
 /// `3 reproduced, 1 not reproduced, 2 not comparable`
 fn sum(verification: &Verification) -> String {
-    let counts = verification.counts;
-    let all = [
-        (counts.reproduced, Reproduction::Reproduced),
-        (counts.not_reproduced, Reproduction::NotReproduced),
-        (counts.not_comparable, Reproduction::NotComparable),
-        (counts.not_measured, Reproduction::NotMeasured),
-    ];
-    let counted = all.into_iter().filter(|(count, _)| *count > 0);
-    counted.map(|(count, outcome)| format!("{count} {}", outcome.words())).collect::<Vec<_>>().join(", ")
+    let counted = verification.counts.iter().filter(|(_, count)| **count > 0);
+    counted.map(|(outcome, count)| format!("{count} {}", outcome.words())).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
