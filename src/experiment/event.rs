@@ -9,31 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 
-/// One event.
+/// One event. A `point` is its folder or id; a `deployment` is empty if it is the only one; numbers count from 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// tokmark took over: in a job, or on this machine.
     Started {
-        /// Slurm job id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<String>,
-        /// Process id of tokmark.
         pid: u32,
-        /// Host it runs on.
         host: String,
-        /// Nodes of the allocation.
         nodes: Vec<String>,
         /// How often Slurm has requeued the job.
         restarts: u32,
     },
     /// The weights folder was checked: its shards are complete, or the user chose to ignore problems.
     WeightsExamined {
-        /// The folder, as this machine sees it.
         folder: String,
         /// `15 shards, 60.8 GiB, whole`
         found: String,
-        /// Seconds it took.
         seconds: f64,
         /// Possible problems, and what was not checked.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,35 +36,19 @@ pub enum Event {
     /// The weights folder cannot be checked from this machine.
     WeightsSkipped { folder: String, reason: String },
     /// A container image is imported from its registry.
-    ImageImporting {
-        image: String,
-        /// File that the import creates.
-        file: String,
-    },
+    ImageImporting { image: String, file: String },
     /// A container is unpacked on the nodes.
-    ContainerPreparing {
-        image: String,
-        /// Number of nodes.
-        nodes: usize,
-    },
+    ContainerPreparing { image: String, nodes: usize },
     /// Another process took a port before a server listened on it: the servers start once more, on other ports.
     PortsTaken {
         /// Which process found its port taken, and its message.
         problem: String,
     },
     /// Servers of a deployment are being started.
-    Deploying {
-        /// Deployment; empty if it is the only one.
-        deployment: String,
-        /// Deployment number, from 1.
-        number: usize,
-        /// Number of deployments.
-        of: usize,
-    },
+    Deploying { deployment: String, number: usize, of: usize },
     /// A process was started.
     ProcessStarted {
         process: String,
-        /// Host it runs on.
         host: String,
         /// Process id of the child, or of its srun.
         pid: u32,
@@ -87,82 +65,50 @@ pub enum Event {
     },
     /// The endpoint generated a token.
     Ready {
-        /// URL of the endpoint.
         url: String,
         /// Seconds since the servers were started.
         seconds: f64,
     },
     /// A load point begins.
     PointStarted {
-        /// Its folder or id.
         point: String,
         /// Number within the whole plan, from 1.
         number: usize,
-        /// Number of load points.
         of: usize,
     },
     /// An earlier attempt already finished this load point.
-    PointKept {
-        /// Its folder or id.
-        point: String,
-    },
+    PointKept { point: String },
     /// A load point ended, and its files are written.
     PointFinished {
-        /// Its folder or id.
         point: String,
         /// `valid`, `suspect`, `invalid`.
         verdict: String,
-        /// Requests that succeeded.
         completed: u64,
-        /// All requests.
         total: u64,
-        /// Output tokens per second.
         output_tokens_per_s: f64,
     },
     /// A signal or a dead server cut a load point short; it will be measured again.
-    PointCut {
-        /// Its folder or id.
-        point: String,
-        /// Requests that succeeded.
-        completed: u64,
-        /// All requests.
-        total: u64,
-    },
+    PointCut { point: String, completed: u64, total: u64 },
     /// Servers are being stopped.
-    Stopping {
-        /// Deployment; empty if it is the only one.
-        deployment: String,
-    },
+    Stopping { deployment: String },
     /// All servers are gone.
     Stopped {
-        /// Deployment; empty if it is the only one.
         deployment: String,
-        /// Seconds it took.
         seconds: f64,
         /// Processes that needed a KILL.
         killed: Vec<String>,
     },
     /// A signal asked to wrap up.
-    Interrupted {
-        /// Name of the signal.
-        signal: String,
-    },
+    Interrupted { signal: String },
     /// An error ends the run.
-    Failed {
-        /// The whole message.
-        message: String,
-    },
+    Failed { message: String },
     /// The run ended.
-    Finished {
-        /// Exit code of tokmark.
-        exit_code: u8,
-    },
+    Finished { exit_code: u8 },
 }
 
 /// An event with its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Time, UTC.
     pub at: jiff::Timestamp,
     #[serde(flatten)]
     pub event: Event,

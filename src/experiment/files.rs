@@ -8,17 +8,7 @@ use fs_err as fs;
 /// A temporary name beside `path` that no other process uses.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.{}.{}.tmp", gethost(), std::process::id()))
-}
-
-fn gethost() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    path.with_file_name(format!(".{name}.{}.{}.tmp", super::manifest::hostname(), std::process::id()))
 }
 
 /// Creates `path` with `bytes` in one step, unless it exists. Returns whether this call created it.
@@ -52,7 +42,9 @@ pub fn create_once_with(
 /// Writes a derived file, and replaces an older version in one step.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = temporary(path);
-    write_synced(&temporary, bytes)?;
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
     fs::rename(&temporary, path)
 }
 
