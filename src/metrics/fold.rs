@@ -16,13 +16,19 @@ use crate::plan::LoadPoint;
 /// Everything the figures need of the requests of one load point.
 #[derive(Debug, Clone, Default)]
 pub struct Fold {
-    requests: Vec<RequestFigures>,
-    gaps: Gaps,
-    prompts: PromptLengths,
+    /// Every request, warm-up included, in order of ending.
+    pub(super) requests: Vec<RequestFigures>,
+    /// Gaps between the content chunks of the measured requests that ended well.
+    pub(super) gaps: Gaps,
+    /// Prompt lengths of the measured requests that ended well.
+    pub(super) prompts: PromptLengths,
     stages: Option<StageFold>,
-    turns: TurnFold,
-    cache: CacheTally,
-    counted: CountTally,
+    /// The measured requests by their turn.
+    pub(super) turns: TurnFold,
+    /// What prefix caches may answer of the prompts of all phases, and did by `usage`.
+    pub(super) cache: CacheTally,
+    /// Output tokens of the measured requests that ended well, where both the server and the client counted them.
+    pub(super) counted: CountTally,
 }
 
 impl Fold {
@@ -60,26 +66,6 @@ impl Fold {
         Some(self.stages.as_ref()?.figures(&self.requests))
     }
 
-    /// The measured requests by their turn.
-    pub fn turns(&self) -> &TurnFold {
-        &self.turns
-    }
-
-    /// What prefix caches may answer of the prompts of all phases, and did by `usage`.
-    pub fn cache(&self) -> &CacheTally {
-        &self.cache
-    }
-
-    /// Output tokens of the measured requests that ended well, where both the server and the client counted them.
-    pub fn counted(&self) -> &CountTally {
-        &self.counted
-    }
-
-    /// Every request, warm-up included, in order of ending.
-    pub fn requests(&self) -> &[RequestFigures] {
-        &self.requests
-    }
-
     /// The measured requests, in order of ending.
     pub fn measured(&self) -> impl Iterator<Item = &RequestFigures> + '_ {
         self.requests.iter().filter(|request| request.phase == Phase::Measure)
@@ -88,11 +74,6 @@ impl Fold {
     /// The measured requests that ended well.
     pub fn good(&self) -> impl Iterator<Item = &RequestFigures> + '_ {
         self.requests.iter().filter(|request| request.counts())
-    }
-
-    /// Gaps between the content chunks of the measured requests that ended well.
-    pub fn gaps(&self) -> &Gaps {
-        &self.gaps
     }
 
     /// The distribution of a metric over the measured requests that ended well.
@@ -105,11 +86,6 @@ impl Fold {
         let mut kept = Vec::with_capacity(self.requests.len());
         kept.extend(values);
         kept
-    }
-
-    /// Prompt lengths of the measured requests that ended well.
-    pub fn prompts(&self) -> PromptLengths {
-        self.prompts
     }
 
     /// Measured requests that were in flight at the planned end of the point and were cut there. They did not fail.
@@ -144,23 +120,9 @@ impl PromptLengths {
         self.off += u128::from(record.isl.abs_diff(record.isl_planned));
     }
 
-    fn mean(&self, sum: u128) -> f64 {
-        if self.requests == 0 { 0.0 } else { sum as f64 / self.requests as f64 }
-    }
-
-    /// Mean prompt length.
-    pub fn mean_isl(&self) -> f64 {
-        self.mean(self.isl)
-    }
-
-    /// Mean prompt length planned.
-    pub fn mean_planned(&self) -> f64 {
-        self.mean(self.planned)
-    }
-
-    /// Mean distance between both, whatever the direction.
-    pub fn mean_off(&self) -> f64 {
-        self.mean(self.off)
+    /// Mean prompt length, mean prompt length planned, and mean distance between both, whatever the direction.
+    pub fn means(&self) -> [f64; 3] {
+        [self.isl, self.planned, self.off].map(|sum| sum as f64 / self.requests.max(1) as f64)
     }
 }
 
@@ -173,6 +135,6 @@ mod tests {
     fn only_good_measured_requests_enter_the_gaps() {
         let warmup = RequestRecord { phase: Phase::Warmup, ..record(0, 0) };
         let bad = RequestRecord { outcome: Outcome::Disconnected, ..record(1, 0) };
-        assert_eq!(Fold::of(&[warmup, bad, record(2, 0), record(3, 0)]).gaps().count(), 18);
+        assert_eq!(Fold::of(&[warmup, bad, record(2, 0), record(3, 0)]).gaps.count(), 18);
     }
 }

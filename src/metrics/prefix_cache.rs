@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn found(ran: &Ran) -> Option<PrefixCache> {
-        PrefixCache::of(ran, ran.fold().cache())
+        PrefixCache::of(ran, &ran.fold().cache)
     }
 
     #[test]
@@ -145,13 +145,13 @@ mod tests {
         let mut off = run(vec![record(0, 0)]);
         off.prefix_cache = Some(CacheCount::default());
         let cache = found(&off).expect("counters");
-        assert_eq!((cache.hit_rate, off.fold().cache().excess(&cache)), (None, 0));
+        assert_eq!((cache.hit_rate, off.fold().cache.excess(&cache)), (None, 0));
         assert_eq!(cache.to_string(), "prefix cache was asked for no prompt token");
     }
 
     #[test]
     fn excess_is_what_neither_the_plan_nor_an_unknown_template_explains() {
-        let excess = |ran: &Ran| ran.fold().cache().excess(&found(ran).expect("a figure"));
+        let excess = |ran: &Ran| ran.fold().cache.excess(&found(ran).expect("a figure"));
         // 100 planned, 10 of them shared.
         assert_eq!(excess(&run(vec![with_usage(100, Some(96), 10)])), 86);
         assert_eq!(excess(&run(vec![with_usage(100, Some(10), 10)])), 0);
@@ -171,7 +171,7 @@ mod tests {
         fn no_record_overflows(records in prop::collection::vec(any_record(), 0..20)) {
             let ran = run(records);
             if let Some(cache) = found(&ran) {
-                prop_assert!(ran.fold().cache().excess(&cache) <= cache.hit);
+                prop_assert!(ran.fold().cache.excess(&cache) <= cache.hit);
             }
         }
     }

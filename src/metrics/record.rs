@@ -270,10 +270,11 @@ pub struct ClientHealth {
 }
 
 /// Why the load engine gave a load point up by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Aborted {
     /// No connection could be made, this many times in a row.
+    #[error("{failures} connections failed in a row: {error}")]
     Unreachable {
         /// Failures in a row.
         failures: u64,
@@ -281,6 +282,7 @@ pub enum Aborted {
         error: String,
     },
     /// Every request failed from the first one on.
+    #[error("all of the first {failures} requests failed, the last with {outcome}: {error}")]
     AllFailed {
         /// Requests that had ended.
         failures: u64,
@@ -289,19 +291,6 @@ pub enum Aborted {
         /// The error of the last one.
         error: String,
     },
-}
-
-impl std::fmt::Display for Aborted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unreachable { failures, error } => {
-                write!(f, "{failures} connections failed in a row: {error}")
-            }
-            Self::AllFailed { failures, outcome, error } => {
-                write!(f, "all of the first {failures} requests failed, the last with {outcome}: {error}")
-            }
-        }
-    }
 }
 
 /// The measured arrivals of an open loop. Each was sent (and has a record), dropped, or never sent.

@@ -128,7 +128,7 @@ impl StageFold {
         let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
         let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
         let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
-        let (requests, completed) = (tally.subset.requests(), tally.subset.completed());
+        let (requests, completed) = (tally.subset.requests, tally.subset.completed());
         let Latencies { ttft_ms, itl_ms, e2e_ms } = tally.subset.latencies(all, self.streaming);
         StageFigures {
             name: tally.name.clone(),

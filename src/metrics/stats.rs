@@ -5,9 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The percentiles every report carries, in the order they are written.
-pub const PERCENTILES: [f64; 9] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0];
-
 /// A distribution, in the unit of its values. Written as the 13 keys of `summary.json`; `count` and `sum` are for exports
 /// only, are not written and read back as 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -53,35 +50,43 @@ impl Distribution {
         values.retain(|value| value.is_finite());
         values.sort_unstable_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
-        let count = values.len() as f64;
         let sum = clamp_finite(values.iter().sum());
         // The clamp takes back what rounding adds: the mean of equal values is that value.
-        let avg = (sum / count).clamp(min, max);
-        let [p1, p5, p10, p25, p50, p75, p90, p95, p99] =
-            PERCENTILES.map(|percent| percentile(values, percent));
+        let avg = (sum / values.len() as f64).clamp(min, max);
         let std = deviation(values, avg);
-        Some(Self {
-            avg,
-            min,
-            max,
-            std,
-            p1,
-            p5,
-            p10,
-            p25,
-            p50,
-            p75,
-            p90,
-            p95,
-            p99,
-            count: values.len() as u64,
-            sum,
-        })
+        let range = Self { avg, min, max, std, count: values.len() as u64, sum, ..Self::default() };
+        Some(range.with_percentiles(|percent| percentile(values, percent)))
     }
 
-    /// The percentiles, in the order of [`PERCENTILES`].
-    pub fn percentiles(&self) -> [f64; 9] {
-        [self.p1, self.p5, self.p10, self.p25, self.p50, self.p75, self.p90, self.p95, self.p99]
+    /// The same with these percentiles (0–100).
+    pub(super) fn with_percentiles(self, of: impl Fn(f64) -> f64) -> Self {
+        let [p1, p5, p10, p25, p50, p75, p90, p95, p99] =
+            [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0].map(of);
+        Self { p1, p5, p10, p25, p50, p75, p90, p95, p99, ..self }
+    }
+
+    /// Name and value of each statistic in the unit of the values, in the order of other tools' files.
+    pub fn named(&self) -> [(&'static str, f64); 13] {
+        [
+            ("avg", self.avg),
+            ("p1", self.p1),
+            ("p5", self.p5),
+            ("p10", self.p10),
+            ("p25", self.p25),
+            ("p50", self.p50),
+            ("p75", self.p75),
+            ("p90", self.p90),
+            ("p95", self.p95),
+            ("p99", self.p99),
+            ("min", self.min),
+            ("max", self.max),
+            ("std", self.std),
+        ]
+    }
+
+    /// The statistic of this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.named().into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
 
@@ -114,6 +119,20 @@ fn clamp_finite(value: f64) -> f64 {
     value.clamp(f64::MIN, f64::MAX)
 }
 
+/// A decimal number with commas between groups of three digits.
+pub fn with_thousands(number: &str) -> String {
+    let whole = number.split('.').next().unwrap_or_default();
+    let start = usize::from(number.starts_with('-'));
+    let mut grouped = String::new();
+    for (index, digit) in number.char_indices() {
+        if index > start && index < whole.len() && (whole.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +140,11 @@ mod tests {
 
     fn of(values: &[f64]) -> Distribution {
         Distribution::of(&mut values.to_vec()).expect("values")
+    }
+
+    /// From p1 to p99.
+    fn percentiles(of: &Distribution) -> Vec<f64> {
+        of.named()[1..10].iter().map(|(_, value)| *value).collect()
     }
 
     #[test]
@@ -134,7 +158,7 @@ mod tests {
     fn one_value_is_every_statistic() {
         let one = of(&[7.5]);
         assert_eq!((one.avg, one.min, one.max, one.std, one.count, one.sum), (7.5, 7.5, 7.5, 0.0, 1, 7.5));
-        assert_eq!(one.percentiles(), [7.5; 9]);
+        assert_eq!(percentiles(&one), [7.5; 9]);
     }
 
     #[test]
@@ -145,7 +169,7 @@ mod tests {
         assert_eq!((four.min, four.max), (10.0, 40.0));
         assert_eq!(four.std, 125.0_f64.sqrt());
         let expected = [10.3, 11.5, 13.0, 17.5, 25.0, 32.5, 37.0, 38.5, 39.7];
-        for (got, want) in four.percentiles().into_iter().zip(expected) {
+        for (got, want) in percentiles(&four).into_iter().zip(expected) {
             assert!((got - want).abs() < 1e-12, "{got} {want}");
         }
     }
@@ -194,7 +218,7 @@ mod tests {
             prop_assert!((got.std.powi(2) - variance).abs() < 1e-2);
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
-            for (percent, value) in PERCENTILES.into_iter().zip(got.percentiles()) {
+            for (percent, value) in [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0].into_iter().zip(percentiles(&got)) {
                 // Model: as many values are at or below the percentile as its rank says.
                 let rank = percent / 100.0 * (n - 1.0);
                 prop_assert!(sorted[rank.floor() as usize] <= value + 1e-9);
@@ -206,7 +230,7 @@ mod tests {
         fn every_field_is_finite_and_ordered(values in prop::collection::vec(any::<f64>(), 0..50)) {
             if let Some(d) = Distribution::of(&mut values.clone()) {
                 let mut last = d.min;
-                for value in d.percentiles().into_iter().chain([d.max]) {
+                for value in percentiles(&d).into_iter().chain([d.max]) {
                     prop_assert!(value.is_finite() && value >= last);
                     last = value;
                 }

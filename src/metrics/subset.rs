@@ -8,7 +8,7 @@ use super::stats::Distribution;
 /// A subset of the measured requests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Subset {
-    requests: u64,
+    pub(super) requests: u64,
     /// Positions in the fold of those that ended well.
     completed: Vec<u32>,
 }
@@ -27,11 +27,6 @@ impl Subset {
         if request.counts() {
             self.completed.push(position);
         }
-    }
-
-    /// Requests sent.
-    pub(super) fn requests(&self) -> u64 {
-        self.requests
     }
 
     /// Requests that ended well.

@@ -172,7 +172,7 @@ pub struct Throughput {
 }
 
 /// What was offered against what was sent; `null` in a closed loop, where nothing is scheduled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Offered {
     /// Intended arrivals per second, as the schedule was drawn: (arrivals − 1) / (last − first intended instant).
     pub requests_per_s: Option<f64>,
@@ -231,23 +231,20 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         ttfo_ms: when(streamed, RequestFigures::ttfo_ms),
         ttst_ms: when(streamed, RequestFigures::ttst_ms),
         itl_ms: when(streamed, RequestFigures::itl_ms),
-        icl_ms: fold.gaps().distribution_ms().filter(|_| streamed),
+        icl_ms: fold.gaps.distribution_ms().filter(|_| streamed),
         decode_ms: when(streamed, RequestFigures::decode_ms),
         tps_per_user,
         e2e_ms: when(true, RequestFigures::e2e_ms),
         e2e_scheduled_ms: when(open, RequestFigures::e2e_scheduled_ms),
         isl: when(true, |request| Some(request.isl.into())),
         osl: when(true, |request| Some(request.osl.into())),
-        throughput: Throughput {
-            output_tokens_per_s_per_user: tps_per_user.map(|speed| speed.avg),
-            ..throughput(point, run, fold, context.gpus)
-        },
+        throughput: throughput(point, run, fold, context.gpus, tps_per_user),
         offered: offered(run, fold),
         stages: fold.stages(),
-        conversations: fold.turns().conversations(),
-        turns: fold.turns().figures(fold.requests(), streamed),
-        prefix_cache: PrefixCache::of(run, fold.cache()),
-        token_check: fold.counted().check(),
+        conversations: fold.turns.conversations(),
+        turns: fold.turns.figures(&fold.requests, streamed),
+        prefix_cache: PrefixCache::of(run, &fold.cache),
+        token_check: fold.counted.check(),
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,
@@ -258,13 +255,16 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
 
 fn describe(point: &LoadPoint, fold: &Fold) -> Point {
     // Lengths that a file decides are known once its prompts were sent.
-    let or_mean = |requested: u32, mean: f64| if requested > 0 { requested } else { mean.round() as u32 };
-    let answers: Vec<f64> = fold.good().map(|request| f64::from(request.osl_requested)).collect();
-    let mean_asked = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
+    let or_mean = |requested: u32, mean: &dyn Fn() -> f64| match requested {
+        0 => mean().round() as u32,
+        requested => requested,
+    };
+    let [_, planned, _] = fold.prompts.means();
+    let asked = || fold.distribution(|request| Some(request.osl_requested.into())).unwrap_or_default().avg;
     Point {
         id: point.id.clone(),
-        isl: or_mean(point.isl.mean, fold.prompts().mean_planned()),
-        osl: or_mean(point.osl.mean, mean_asked),
+        isl: or_mean(point.isl.mean, &|| planned),
+        osl: or_mean(point.osl.mean, &asked),
         concurrency: point.concurrency(),
         request_rate: point.request_rate(),
         streaming: point.streaming,
@@ -284,14 +284,7 @@ fn requests(fold: &Fold) -> Requests {
 /// The offered load beside the load that was sent, from the arrivals and the records of the measured phase.
 fn offered(run: &PointRun, fold: &Fold) -> Offered {
     let Some(arrivals) = run.arrivals else {
-        return Offered {
-            requests_per_s: None,
-            schedule_lag_ms: None,
-            sent_per_s: None,
-            arrivals: None,
-            dropped: None,
-            unsent: None,
-        };
+        return Offered::default();
     };
     let mut lags = fold.values(fold.measured().map(RequestFigures::schedule_lag_ms));
     Offered {
@@ -304,8 +297,13 @@ fn offered(run: &PointRun, fold: &Fold) -> Offered {
     }
 }
 
-/// All but the speed per user.
-fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>) -> Throughput {
+fn throughput(
+    point: &LoadPoint,
+    run: &PointRun,
+    fold: &Fold,
+    gpus: Option<u32>,
+    tps_per_user: Option<Distribution>,
+) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
     let sum = |tokens: fn(&RequestFigures) -> u32| {
@@ -320,18 +318,21 @@ fn throughput(point: &LoadPoint, run: &PointRun, fold: &Fold, gpus: Option<u32>)
         total_tokens_per_s: per_s(isl + osl),
         output_tokens_per_s_per_gpu: per_gpu(osl),
         total_tokens_per_s_per_gpu: per_gpu(isl + osl),
-        output_tokens_per_s_per_user: None,
+        output_tokens_per_s_per_user: tps_per_user.map(|speed| speed.avg),
         goodput_per_s: (!point.slo.is_empty()).then(|| per_s(met as f64)),
     }
 }
 
 /// Whether a request meets every SLO that is set. A metric the request does not have (streaming off, OSL < 2) is not met.
 pub fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
-    let within =
-        |bound: Option<f64>, value: Option<f64>| bound.is_none_or(|bound| value.is_some_and(|v| v <= bound));
     within(slo.ttft_ms, request.ttft_ms().filter(|_| streaming))
         && within(slo.itl_ms, request.itl_ms().filter(|_| streaming))
         && within(slo.e2e_ms, request.e2e_ms())
+}
+
+/// Whether a value keeps a bound; without a bound anything does.
+pub(super) fn within(bound: Option<f64>, value: Option<f64>) -> bool {
+    bound.is_none_or(|bound| value.is_some_and(|value| value <= bound))
 }
 
 fn client(health: &ClientHealth) -> Client {

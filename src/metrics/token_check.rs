@@ -78,10 +78,10 @@ mod tests {
             RequestRecord { phase: Phase::Warmup, ..counted(99) },
             RequestRecord { osl_counted: Some(99), ..failed(2, 0, Outcome::Disconnected) },
         ];
-        let check = Fold::of(&records).counted().check().expect("a check");
+        let check = Fold::of(&records).counted.check().expect("a check");
         assert_eq!((check.requests, check.usage_mean, check.tokenizer_mean), (2, 10.0, 10.0));
         assert_eq!(check.ratio, Some(1.0));
-        let check = Fold::of(&[counted(25)]).counted().check().expect("a check");
+        let check = Fold::of(&[counted(25)]).counted.check().expect("a check");
         assert_eq!(check.ratio, Some(0.4));
         let words = "server reports 10.0 output tokens where the client's tokenizer counts 25.0 (mean of 1)";
         assert_eq!(check.to_string(), words);
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn what_was_not_counted_twice_says_nothing() {
-        assert_eq!(Fold::of(&[record(0, 0)]).counted().check(), None);
+        assert_eq!(Fold::of(&[record(0, 0)]).counted.check(), None);
         let none = RequestRecord { osl_counted: Some(0), ..record(0, 0) };
-        assert_eq!(Fold::of(&[none]).counted().check().expect("a check").ratio, None);
+        assert_eq!(Fold::of(&[none]).counted.check().expect("a check").ratio, None);
     }
 }

@@ -51,17 +51,17 @@ impl TurnFold {
 
     /// Conversations that began in the measured phase; `None` without conversations.
     pub fn conversations(&self) -> Option<u64> {
-        self.0.first().map(Subset::requests)
+        self.0.first().map(|subset| subset.requests)
     }
 
     /// The figures, turn by turn, from all requests; turns without a request are left out.
     pub fn figures(&self, all: &[RequestFigures], streamed: bool) -> Vec<TurnFigures> {
-        let sent = (0..).zip(&self.0).filter(|(_, subset)| subset.requests() > 0);
+        let sent = (0..).zip(&self.0).filter(|(_, subset)| subset.requests > 0);
         let figures = sent.map(|(turn, subset)| {
             let Latencies { ttft_ms, itl_ms, e2e_ms } = subset.latencies(all, streamed);
             TurnFigures {
                 turn,
-                requests: subset.requests(),
+                requests: subset.requests,
                 completed: subset.completed(),
                 isl: subset.mean(all, |request| request.isl),
                 osl: subset.mean(all, |request| request.osl),
@@ -88,7 +88,7 @@ mod tests {
 
     fn turns<'a>(records: impl IntoIterator<Item = &'a RequestRecord>, streamed: bool) -> Vec<TurnFigures> {
         let fold = Fold::of(records);
-        fold.turns().figures(fold.requests(), streamed)
+        fold.turns.figures(&fold.requests, streamed)
     }
 
     #[test]
@@ -117,14 +117,14 @@ mod tests {
         assert_eq!((e2e.min, e2e.max), (50.0, 140.0));
         assert_eq!((third.turn, third.requests, third.completed), (2, 1, 0));
         assert_eq!((third.isl, third.osl, third.e2e_ms), (None, None, None));
-        assert_eq!(Fold::of(&records).turns().conversations(), Some(2));
+        assert_eq!(Fold::of(&records).turns.conversations(), Some(2));
     }
 
     #[test]
     fn what_does_not_apply_is_absent() {
         let alone = Fold::of(&[record(0, 0)]);
-        assert_eq!((alone.turns().conversations(), turns(&[record(0, 0)], true)), (None, vec![]));
-        assert_eq!(alone.turns().0.capacity(), 0, "no memory without conversations");
+        assert_eq!((alone.turns.conversations(), turns(&[record(0, 0)], true)), (None, vec![]));
+        assert_eq!(alone.turns.0.capacity(), 0, "no memory without conversations");
         let unstreamed = turns(&[turn(0, 0, record(0, 0))], false);
         assert_eq!((unstreamed[0].ttft_ms, unstreamed[0].itl_ms), (None, None));
         assert_eq!(unstreamed[0].e2e_ms.expect("e2e").avg, 140.0);

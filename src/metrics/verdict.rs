@@ -7,10 +7,8 @@ pub mod client;
 mod steady;
 pub mod tokens;
 
-use self::client::ClientReason;
-use self::tokens::TokenReason;
 use super::fold::Fold;
-use super::record::{CountSource, PointRun};
+use super::record::{Arrivals, CountSource, PointRun};
 use super::request_figures::RequestFigures;
 use super::stats::percentile;
 use crate::plan::LoadPoint;
@@ -81,8 +79,8 @@ pub struct Verdict {
 impl Verdict {
     /// The verdict that `reasons` add up to.
     pub fn of(reasons: &[Reason]) -> Self {
-        let result = reasons.iter().map(Reason::rating).max().unwrap_or(Rating::Valid);
-        Self { result, reasons: reasons.iter().map(Reason::to_string).collect() }
+        let result = reasons.iter().map(|reason| reason.rating).max().unwrap_or(Rating::Valid);
+        Self { result, reasons: reasons.iter().map(|reason| reason.text.clone()).collect() }
     }
 
     /// Makes it at least suspect for a reason from outside the records.
@@ -98,211 +96,32 @@ impl Verdict {
     }
 }
 
-/// Why a load point is not plainly valid. Shares are 0–1.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
-    /// The point was cut short.
-    Interrupted,
-    /// The load was scaled down on purpose.
-    Scaled {
-        /// Share of the recipe's requests and time.
-        share: f64,
-    },
-    /// Not one measured request ended well.
-    NothingCompleted {
-        /// Measured requests.
-        total: u64,
-    },
-    /// Too many measured requests failed.
-    Errors {
-        /// Failed measured requests.
-        failed: u64,
-        /// Measured requests.
-        total: u64,
-    },
-    /// Requests completed, yet no token was generated.
-    ZeroTokens {
-        /// Completed requests.
-        completed: u64,
-    },
-    /// Answers shorter than requested although `ignore_eos` is on.
-    OslNotReached {
-        /// Requests with less than [`OSL_REACHED`] of their output length.
-        short: u64,
-        /// Requests whose output length is known.
-        completed: u64,
-        /// Their mean output length, tokens.
-        mean: f64,
-        /// The requested mean, tokens.
-        requested: f64,
-    },
-    /// Prompts have another length than planned.
-    IslOff {
-        /// Mean prompt length, tokens.
-        mean: f64,
-        /// The mean planned, tokens.
-        planned: f64,
-        /// Whether `mean` rests on the approximate count.
-        approximate: bool,
-    },
-    /// Streaming was requested, and answers came in one piece.
-    NotStreamed {
-        /// Answers of [`ONE_CHUNK_MIN_OSL`] or more tokens in one chunk.
-        single: u64,
-        /// Answers of that length.
-        long: u64,
-    },
-    /// The server sent no `usage` and there was no tokenizer.
-    ApproximateCounts {
-        /// Requests with an approximate count.
-        requests: u64,
-        /// Completed requests.
-        completed: u64,
-    },
-    /// Prompts were in a cache against the plan, or output tokens are counted in another way.
-    Tokens(TokenReason),
-    /// The client or its machine was the limit.
-    Client(ClientReason),
-    /// Requests were sent later than scheduled.
-    ScheduleLag {
-        /// 99th percentile of sent − intended, ms.
-        p99_ms: f64,
-    },
-    /// Requests were not sent at the rate of the schedule.
-    RateOff {
-        /// Requests sent per second.
-        sent: f64,
-        /// Intended arrivals per second.
-        offered: f64,
-    },
-    /// Arrivals were not sent: no place was free.
-    Dropped {
-        /// Dropped arrivals.
-        dropped: u64,
-        /// All arrivals.
-        arrivals: u64,
-    },
-    /// Arrivals were not sent: the point ended while they waited.
-    Unsent {
-        /// Such arrivals.
-        unsent: u64,
-        /// All arrivals.
-        arrivals: u64,
-    },
-    /// Requests were cut at the end of the point.
-    CutAtEnd {
-        /// Requests that were cut.
-        cut: u64,
-        /// Measured requests.
-        total: u64,
-    },
-    /// Too few requests for percentiles.
-    FewRequests {
-        /// Completed requests.
-        completed: u64,
-    },
-    /// The latency rose or fell all through the measured window.
-    Unsteady {
-        /// Median latency in the first third of the steady part, ms.
-        early_ms: f64,
-        /// Median latency in its last third, ms.
-        late_ms: f64,
-    },
+/// Why a load point is not plainly valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// How bad it is.
+    pub rating: Rating,
+    /// One sentence with figures.
+    pub text: String,
 }
 
 impl Reason {
-    /// How bad the reason is.
-    pub fn rating(&self) -> Rating {
-        let above = |is_invalid: bool| if is_invalid { Rating::Invalid } else { Rating::Suspect };
-        match self {
-            Self::Interrupted | Self::NothingCompleted { .. } | Self::ZeroTokens { .. } => Rating::Invalid,
-            Self::Errors { failed, total } => above(share(*failed, *total) > ERROR_RATE_INVALID),
-            Self::OslNotReached { short, completed, .. } => {
-                above(share(*short, *completed) > OSL_SHORT_INVALID)
-            }
-            Self::Tokens(reason) => reason.rating(),
-            Self::Client(reason) => reason.rating(),
-            Self::IslOff { .. }
-            | Self::NotStreamed { .. }
-            | Self::ApproximateCounts { .. }
-            | Self::ScheduleLag { .. }
-            | Self::RateOff { .. }
-            | Self::Dropped { .. }
-            | Self::Unsent { .. }
-            | Self::CutAtEnd { .. }
-            | Self::FewRequests { .. }
-            | Self::Scaled { .. }
-            | Self::Unsteady { .. } => Rating::Suspect,
-        }
+    fn suspect(text: impl Into<String>) -> Self {
+        Self { rating: Rating::Suspect, text: text.into() }
     }
-}
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interrupted => f.write_str("interrupted before the load point was complete"),
-            Self::Scaled { share } => {
-                write!(f, "the load was scaled to {share} of the recipe's: a rehearsal, not a result")
-            }
-            Self::NothingCompleted { total } => write!(f, "none of {total} measured requests completed"),
-            Self::Errors { failed, total } => {
-                write!(f, "{failed} of {total} requests failed ({:.1} %)", 100.0 * share(*failed, *total))
-            }
-            Self::ZeroTokens { completed } => {
-                write!(f, "{completed} requests completed without a single output token")
-            }
-            Self::OslNotReached { short, completed, mean, requested } => write!(
-                f,
-                "output length not reached in {short} of {completed} requests ({:.1} %): mean {mean:.1} tokens, {requested:.1} requested",
-                100.0 * share(*short, *completed)
-            ),
-            Self::IslOff { mean, planned, approximate } => write!(
-                f,
-                "prompts have {mean:.1} tokens on average, {planned:.1} planned{}",
-                if *approximate { " (the count is approximate)" } else { "" }
-            ),
-            Self::NotStreamed { single, long } => write!(
-                f,
-                "{single} of {long} streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server"
-            ),
-            Self::ApproximateCounts { requests, completed } => write!(
-                f,
-                "token counts of {requests} of {completed} requests are approximate: no usage from the server, no tokenizer"
-            ),
-            Self::Tokens(reason) => reason.fmt(f),
-            Self::Client(reason) => reason.fmt(f),
-            Self::ScheduleLag { p99_ms } => {
-                write!(f, "schedule not kept: p99 of sent − intended is {p99_ms:.1} ms")
-            }
-            Self::RateOff { sent, offered } => {
-                write!(f, "requests were sent at {sent:.2} per second, {offered:.2} were offered")
-            }
-            Self::Dropped { dropped, arrivals } => write!(
-                f,
-                "{dropped} of {arrivals} arrivals were dropped ({:.1} %): the most allowed requests were in flight",
-                100.0 * share(*dropped, *arrivals)
-            ),
-            Self::Unsent { unsent, arrivals } => {
-                write!(f, "{unsent} of {arrivals} arrivals still waited at the end and were not sent")
-            }
-            Self::CutAtEnd { cut, total } => write!(
-                f,
-                "{cut} of {total} requests were cut at the end ({:.1} %): the longest are missing from the latencies",
-                100.0 * share(*cut, *total)
-            ),
-            Self::FewRequests { completed: 1 } => {
-                f.write_str("only 1 request completed: every percentile is that one")
-            }
-            Self::FewRequests { completed } => write!(
-                f,
-                "only {completed} requests completed: p90, p95 and p99 lie between the two slowest of them"
-            ),
-            Self::Unsteady { early_ms, late_ms } => write!(
-                f,
-                "unsteady: the median latency went from {early_ms:.0} to {late_ms:.0} ms ({:+.0} %) within the measured window",
-                100.0 * (late_ms / early_ms - 1.0)
-            ),
-        }
+    fn invalid(text: impl Into<String>) -> Self {
+        Self { rating: Rating::Invalid, text: text.into() }
+    }
+
+    fn suspect_if(applies: bool, text: String) -> Option<Self> {
+        applies.then(|| Self::suspect(text))
+    }
+
+    /// Suspect if `figure` is above the first limit, invalid if it is above the second.
+    fn above(figure: f64, [suspect, invalid]: [f64; 2], text: String) -> Option<Self> {
+        let rating = if figure > invalid { Rating::Invalid } else { Rating::Suspect };
+        (figure > suspect).then_some(Self { rating, text })
     }
 }
 
@@ -311,9 +130,11 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     let completed = fold.good().count() as u64;
     let mut found = Vec::new();
     if run.interrupted {
-        found.push(Reason::Interrupted);
+        found.push(Reason::invalid("interrupted before the load point was complete"));
     }
-    found.extend(point.scaled.map(|share| Reason::Scaled { share }));
+    found.extend(point.scaled.map(|share| {
+        Reason::suspect(format!("the load was scaled to {share} of the recipe's: a rehearsal, not a result"))
+    }));
     found.extend(completion(run, fold, completed));
     if completed > 0 {
         let answers = [
@@ -322,44 +143,50 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
             isl(fold),
             not_streamed(point, fold),
             approximate(fold, completed),
-            (completed < FEW_REQUESTS).then_some(Reason::FewRequests { completed }),
-            steady::trend(point, fold).map(|(early_ms, late_ms)| Reason::Unsteady { early_ms, late_ms }),
+            few_requests(completed),
+            steady::reason(point, fold),
         ];
         found.extend(answers.into_iter().flatten());
     }
-    found.extend(tokens::reasons(run, fold).into_iter().map(Reason::Tokens));
+    found.extend(tokens::reasons(run, fold));
     found.extend(schedule(run, fold));
     let measured = fold.measured().count() as u64;
-    let gap_p50_ms = || fold.gaps().distribution_ms().map(|gaps| gaps.p50);
-    let client = client::reasons(&run.client, run.window_s(), measured, gap_p50_ms);
-    found.extend(client.into_iter().map(Reason::Client));
+    let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);
+    found.extend(client::reasons(&run.client, run.window_s(), measured, gap_p50_ms));
     found
 }
 
 /// Whether the load was the one that was requested.
 fn schedule(run: &PointRun, fold: &Fold) -> Vec<Reason> {
     let mut found = Vec::new();
+    let mut suspect = |text| found.push(Reason::suspect(text));
     let (cut, total) = (fold.cut_at_end(run), fold.measured().count() as u64);
     if share(cut, total) > CUT_SUSPECT {
-        found.push(Reason::CutAtEnd { cut, total });
+        let percent = 100.0 * share(cut, total);
+        suspect(format!(
+            "{cut} of {total} requests were cut at the end ({percent:.1} %): the longest are missing from the latencies"
+        ));
     }
-    let Some(arrivals) = run.arrivals else { return found };
-    if arrivals.dropped > 0 {
-        found.push(Reason::Dropped { dropped: arrivals.dropped, arrivals: arrivals.total });
+    let Some(Arrivals { total, dropped, unsent, .. }) = run.arrivals else { return found };
+    if dropped > 0 {
+        let percent = 100.0 * share(dropped, total);
+        suspect(format!(
+            "{dropped} of {total} arrivals were dropped ({percent:.1} %): the most allowed requests were in flight"
+        ));
     }
-    if arrivals.unsent > 0 {
-        found.push(Reason::Unsent { unsent: arrivals.unsent, arrivals: arrivals.total });
+    if unsent > 0 {
+        suspect(format!("{unsent} of {total} arrivals still waited at the end and were not sent"));
     }
-    if let (Some(sent), Some(offered)) = (fold.sent_per_s(), arrivals.rate_per_s())
+    if let (Some(sent), Some(offered)) = (fold.sent_per_s(), run.arrivals.and_then(|all| all.rate_per_s()))
         && (sent - offered).abs() > RATE_OFF_SUSPECT * offered
     {
-        found.push(Reason::RateOff { sent, offered });
+        suspect(format!("requests were sent at {sent:.2} per second, {offered:.2} were offered"));
     }
     let mut lags = fold.values(fold.measured().map(RequestFigures::schedule_lag_ms));
     lags.sort_unstable_by(f64::total_cmp);
     let p99_ms = percentile(&lags, 99.0);
     if p99_ms > SCHEDULE_LAG_SUSPECT_MS {
-        found.push(Reason::ScheduleLag { p99_ms });
+        suspect(format!("schedule not kept: p99 of sent − intended is {p99_ms:.1} ms"));
     }
     found
 }
@@ -370,13 +197,16 @@ fn completion(run: &PointRun, fold: &Fold, completed: u64) -> Option<Reason> {
     let total = measured - fold.cut_at_end(run);
     let failed = total - completed;
     if completed == 0 {
-        return Some(Reason::NothingCompleted { total: measured });
+        return Some(Reason::invalid(format!("none of {measured} measured requests completed")));
     }
-    (share(failed, total) > ERROR_RATE_SUSPECT).then_some(Reason::Errors { failed, total })
+    let rate = share(failed, total);
+    let text = format!("{failed} of {total} requests failed ({:.1} %)", 100.0 * rate);
+    Reason::above(rate, [ERROR_RATE_SUSPECT, ERROR_RATE_INVALID], text)
 }
 
 fn zero_tokens(fold: &Fold, completed: u64) -> Option<Reason> {
-    fold.good().all(|request| request.osl == 0).then_some(Reason::ZeroTokens { completed })
+    let text = || format!("{completed} requests completed without a single output token");
+    fold.good().all(|request| request.osl == 0).then(|| Reason::invalid(text()))
 }
 
 /// Only counts that are no approximation are judged: one token a word is further off than the threshold.
@@ -384,31 +214,38 @@ fn osl(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
     let counted = || fold.good().filter(|request| request.osl_source != CountSource::Approximate);
     let is_short =
         |request: &&RequestFigures| f64::from(request.osl) < OSL_REACHED * f64::from(request.osl_requested);
+    if !point.ignore_eos {
+        return None;
+    }
     let (short, completed) = (counted().filter(is_short).count() as u64, counted().count() as u64);
-    (point.ignore_eos && share(short, completed) > OSL_SHORT_SUSPECT).then(|| Reason::OslNotReached {
-        short,
-        completed,
-        mean: share(counted().map(|request| u64::from(request.osl)).sum(), completed),
-        requested: share(counted().map(|request| u64::from(request.osl_requested)).sum(), completed),
-    })
+    let part = share(short, completed);
+    let mean = share(counted().map(|request| u64::from(request.osl)).sum(), completed);
+    let requested = share(counted().map(|request| u64::from(request.osl_requested)).sum(), completed);
+    let text = format!(
+        "output length not reached in {short} of {completed} requests ({:.1} %): mean {mean:.1} tokens, {requested:.1} requested",
+        100.0 * part
+    );
+    Reason::above(part, [OSL_SHORT_SUSPECT, OSL_SHORT_INVALID], text)
 }
 
 fn isl(fold: &Fold) -> Option<Reason> {
-    let prompts = fold.prompts();
-    let planned = prompts.mean_planned();
-    (prompts.mean_off() > ISL_OFF_SUSPECT * planned).then(|| Reason::IslOff {
-        mean: prompts.mean_isl(),
-        planned,
-        approximate: fold.good().any(|request| request.isl_source == CountSource::Approximate),
-    })
+    let [mean, planned, off] = fold.prompts.means();
+    let is_approximate = fold.good().any(|request| request.isl_source == CountSource::Approximate);
+    let remark = if is_approximate { " (the count is approximate)" } else { "" };
+    let text = format!("prompts have {mean:.1} tokens on average, {planned:.1} planned{remark}");
+    Reason::suspect_if(off > ISL_OFF_SUSPECT * planned, text)
 }
 
 fn not_streamed(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
     let long = || fold.good().filter(|request| u64::from(request.osl) >= ONE_CHUNK_MIN_OSL);
     let single = long().filter(|request| request.chunks == 1).count() as u64;
     let long = long().count() as u64;
-    (point.streaming && share(single, long) > ONE_CHUNK_SUSPECT)
-        .then_some(Reason::NotStreamed { single, long })
+    Reason::suspect_if(
+        point.streaming && share(single, long) > ONE_CHUNK_SUSPECT,
+        format!(
+            "{single} of {long} streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server"
+        ),
+    )
 }
 
 fn approximate(fold: &Fold, completed: u64) -> Option<Reason> {
@@ -416,7 +253,22 @@ fn approximate(fold: &Fold, completed: u64) -> Option<Reason> {
         [request.isl_source, request.osl_source].contains(&CountSource::Approximate)
     };
     let requests = fold.good().filter(is_approximate).count() as u64;
-    (requests > 0).then_some(Reason::ApproximateCounts { requests, completed })
+    Reason::suspect_if(
+        requests > 0,
+        format!(
+            "token counts of {requests} of {completed} requests are approximate: no usage from the server, no tokenizer"
+        ),
+    )
+}
+
+fn few_requests(completed: u64) -> Option<Reason> {
+    match completed {
+        1 => Some(Reason::suspect("only 1 request completed: every percentile is that one")),
+        2..FEW_REQUESTS => Some(Reason::suspect(format!(
+            "only {completed} requests completed: p90, p95 and p99 lie between the two slowest of them"
+        ))),
+        _ => None,
+    }
 }
 
 /// `part / whole`, 0 when there is no whole.

@@ -1,7 +1,6 @@
 //! `summary.csv`: one row per load point with every headline figure, empty if a figure does not apply.
 
 use super::PointResult;
-use crate::metrics::stats::Distribution;
 
 pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
@@ -45,18 +44,16 @@ pub(super) fn line(row: &PointResult) -> String {
         number(s.throughput.output_tokens_per_s_per_user),
         number(s.throughput.goodput_per_s),
     ];
-    for distribution in [&s.ttft_ms, &s.itl_ms, &s.e2e_ms] {
-        let figure = |of: fn(&Distribution) -> f64| number(distribution.as_ref().map(of));
-        cells.extend([figure(|d| d.avg), figure(|d| d.p50), figure(|d| d.p90), figure(|d| d.p99)]);
+    for latency in [s.ttft_ms, s.itl_ms, s.e2e_ms] {
+        cells.extend(["avg", "p50", "p90", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))));
     }
-    cells.push(number(s.isl.as_ref().map(|d| d.avg)));
-    cells.push(number(s.osl.as_ref().map(|d| d.avg)));
+    cells.push(number(s.isl.map(|d| d.avg)));
+    cells.push(number(s.osl.map(|d| d.avg)));
     cells.push(number(s.offered.requests_per_s));
-    cells.push(number(s.offered.schedule_lag_ms.as_ref().map(|d| d.p99)));
+    cells.push(number(s.offered.schedule_lag_ms.map(|d| d.p99)));
     cells.push(s.offered.dropped.map(|dropped| dropped.to_string()).unwrap_or_default());
-    for distribution in [&s.ttft_scheduled_ms, &s.e2e_scheduled_ms] {
-        let figure = |of: fn(&Distribution) -> f64| number(distribution.as_ref().map(of));
-        cells.extend([figure(|d| d.p50), figure(|d| d.p99)]);
+    for latency in [s.ttft_scheduled_ms, s.e2e_scheduled_ms] {
+        cells.extend(["p50", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))));
     }
     cells.push(quoted(&s.verdict.reasons.join("; ")));
     cells.join(",")

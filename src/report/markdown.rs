@@ -1,7 +1,8 @@
 //! `summary.md` and `latency-ttft-summary.md`, and their parts for the table printed at the end of a run.
 
 use super::table::{Table, maybe, number};
-use super::{Header, PointResult, load_of};
+use super::{Figure, Header, PointResult, load_of};
+use crate::metrics::Summary;
 use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::Distribution;
@@ -9,6 +10,18 @@ use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 
 /// The first line of every page about simulated results.
 pub const SIMULATED: &str = "SIMULATED: these figures come from a simulated engine, not from a GPU.";
+
+/// The columns of the headline table.
+const FIGURES: [(&str, Figure); 8] = [
+    ("req/s", |s| Some(s.throughput.requests_per_s)),
+    ("tok/s", |s| Some(s.throughput.output_tokens_per_s)),
+    ("tok/s/gpu", |s| s.throughput.output_tokens_per_s_per_gpu),
+    ("TTFT p50", |s| Some(s.ttft_ms?.p50)),
+    ("p99", |s| Some(s.ttft_ms?.p99)),
+    ("ITL p50", |s| Some(s.itl_ms?.p50)),
+    ("p99", |s| Some(s.itl_ms?.p99)),
+    ("E2E p50", |s| Some(s.e2e_ms?.p50)),
+];
 
 /// The headline table: one row per point.
 pub fn headline(rows: &[PointResult]) -> Table {
@@ -19,37 +32,17 @@ pub fn headline(rows: &[PointResult]) -> Table {
         (true, false) => "conc",
         (false, _) => "point",
     };
-    let mut table = Table::new([
-        first,
-        "req/s",
-        "tok/s",
-        "tok/s/gpu",
-        "TTFT p50",
-        "p99",
-        "ITL p50",
-        "p99",
-        "E2E p50",
-        "verdict",
-    ]);
+    let mut table = Table::new([first]);
+    table.head.extend(FIGURES.iter().map(|(head, _)| (*head).to_owned()));
+    table.head.push("verdict".to_owned());
     for row in rows {
         let s = &row.summary;
-        let figure = |d: &Option<Distribution>, of: fn(&Distribution) -> f64| maybe(d.as_ref().map(of));
         let name = match load_of(s) {
             Some(load) if plain => load.to_string(),
             _ => row.point.clone(),
         };
-        table.push(vec![
-            name,
-            number(s.throughput.requests_per_s),
-            number(s.throughput.output_tokens_per_s),
-            maybe(s.throughput.output_tokens_per_s_per_gpu),
-            figure(&s.ttft_ms, |d| d.p50),
-            figure(&s.ttft_ms, |d| d.p99),
-            figure(&s.itl_ms, |d| d.p50),
-            figure(&s.itl_ms, |d| d.p99),
-            figure(&s.e2e_ms, |d| d.p50),
-            s.verdict.result.to_string(),
-        ]);
+        let figures = FIGURES.iter().map(|(_, figure)| maybe(figure(s)));
+        table.push(std::iter::once(name).chain(figures).chain([s.verdict.result.to_string()]).collect());
     }
     table
 }
@@ -148,18 +141,13 @@ fn differ_in_load_alone(rows: &[PointResult]) -> bool {
 
 /// The verdict reasons of every point that is not valid, one per line; a reason that several points share appears once.
 pub fn reasons(rows: &[PointResult]) -> Vec<String> {
-    let of = |row: &PointResult| row.summary.verdict.reasons.clone();
-    let common: Vec<String> = match rows {
-        [first, _, ..] => of(first)
-            .into_iter()
-            .filter(|reason| rows.iter().all(|row| row.summary.verdict.reasons.contains(reason)))
-            .collect(),
-        _ => Vec::new(),
-    };
-    let every = common.iter().map(|reason| format!("all {} load points: {reason}", rows.len()));
+    let has = |row: &PointResult, reason: &String| row.summary.verdict.reasons.contains(reason);
+    let is_common = |reason: &&String| rows.len() > 1 && rows.iter().all(|row| has(row, reason));
+    let first = rows.first().into_iter().flat_map(|row| &row.summary.verdict.reasons);
+    let every = first.filter(is_common).map(|reason| format!("all {} load points: {reason}", rows.len()));
     let own = rows.iter().flat_map(|row| {
-        let reasons = of(row).into_iter().filter(|reason| !common.contains(reason));
-        reasons.map(|reason| format!("{}: {reason}", row.point)).collect::<Vec<_>>()
+        let reasons = row.summary.verdict.reasons.iter().filter(|reason| !is_common(reason));
+        reasons.map(|reason| format!("{}: {reason}", row.point))
     });
     every.chain(own).collect()
 }
@@ -207,33 +195,24 @@ fn push_list(text: &mut String, title: &str, lines: &[String]) {
 pub fn latency(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}: latencies\n\n", header.name);
     push_simulated(&mut text, rows);
-    type Pick = fn(&PointResult) -> &Option<Distribution>;
+    type Pick = fn(&Summary) -> Option<Distribution>;
     // A closed loop schedules nothing.
     let scheduled = rows.iter().any(|row| row.summary.e2e_scheduled_ms.is_some());
     let figures: [(&str, bool, Pick); 6] = [
-        ("TTFT (ms)", true, |row| &row.summary.ttft_ms),
-        ("TTFT from the intended arrival (ms)", scheduled, |row| &row.summary.ttft_scheduled_ms),
-        ("ITL (ms)", true, |row| &row.summary.itl_ms),
-        ("ICL (ms)", true, |row| &row.summary.icl_ms),
-        ("E2E latency (ms)", true, |row| &row.summary.e2e_ms),
-        ("E2E latency from the intended arrival (ms)", scheduled, |row| &row.summary.e2e_scheduled_ms),
+        ("TTFT (ms)", true, |summary| summary.ttft_ms),
+        ("TTFT from the intended arrival (ms)", scheduled, |summary| summary.ttft_scheduled_ms),
+        ("ITL (ms)", true, |summary| summary.itl_ms),
+        ("ICL (ms)", true, |summary| summary.icl_ms),
+        ("E2E latency (ms)", true, |summary| summary.e2e_ms),
+        ("E2E latency from the intended arrival (ms)", scheduled, |summary| summary.e2e_scheduled_ms),
     ];
     for (title, _, pick) in figures.into_iter().filter(|(_, applies, _)| *applies) {
-        let mut table = Table::new(["point", "avg", "min", "p50", "p90", "p95", "p99", "max", "std"]);
+        const STATISTICS: [&str; 8] = ["avg", "min", "p50", "p90", "p95", "p99", "max", "std"];
+        let mut table = Table::new(["point"]);
+        table.head.extend(STATISTICS.map(str::to_owned));
         for row in rows {
-            let d = pick(row).as_ref();
-            let figure = |of: fn(&Distribution) -> f64| maybe(d.map(of));
-            table.push(vec![
-                row.point.clone(),
-                figure(|d| d.avg),
-                figure(|d| d.min),
-                figure(|d| d.p50),
-                figure(|d| d.p90),
-                figure(|d| d.p95),
-                figure(|d| d.p99),
-                figure(|d| d.max),
-                figure(|d| d.std),
-            ]);
+            let cell = |name| maybe(pick(&row.summary).and_then(|figures| figures.get(name)));
+            table.push(std::iter::once(row.point.clone()).chain(STATISTICS.map(cell)).collect());
         }
         text.push_str(&format!("## {title}\n\n{}\n", table.markdown()));
     }

@@ -152,41 +152,42 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("report.html", &page)
 }
 
-/// Every chart that these rows can fill, by file name. A lone point becomes a dot; a ramp has no single load, so it is left out.
-pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
-    let mut charts = Vec::new();
-    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
-    let x_label = if open { "requests/s" } else { "concurrency" };
-    let mut add = |name, title: &str, unit: &str, figures: &[(&str, Figure)]| {
-        let series: Vec<Series> =
-            figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
-        if !series.is_empty() {
-            charts.push((
-                name,
-                Chart { title: title.into(), x_label: x_label.into(), y_label: unit.into(), series },
-            ));
-        }
-    };
-    add("throughput", "Output throughput", "tokens/s", &[("", |s| Some(s.throughput.output_tokens_per_s))]);
-    add(
+/// A chart: file name, title, unit of the y axis, and its lines by their label.
+type ChartFigures = (&'static str, &'static str, &'static str, &'static [(&'static str, Figure)]);
+
+const CHARTS: [ChartFigures; 4] = [
+    ("throughput", "Output throughput", "tokens/s", &[("", |s| Some(s.throughput.output_tokens_per_s))]),
+    (
         "ttft",
         "Time to first token",
         "ms",
-        &[("p50", |s| s.ttft_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.ttft_ms.as_ref().map(|d| d.p99))],
-    );
-    add(
+        &[("p50", |s| Some(s.ttft_ms?.p50)), ("p99", |s| Some(s.ttft_ms?.p99))],
+    ),
+    (
         "itl",
         "Inter-token latency",
         "ms",
-        &[("p50", |s| s.itl_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.itl_ms.as_ref().map(|d| d.p99))],
-    );
-    add(
+        &[("p50", |s| Some(s.itl_ms?.p50)), ("p99", |s| Some(s.itl_ms?.p99))],
+    ),
+    (
         "e2e",
         "End-to-end latency",
         "ms",
-        &[("p50", |s| s.e2e_ms.as_ref().map(|d| d.p50)), ("p99", |s| s.e2e_ms.as_ref().map(|d| d.p99))],
-    );
-    charts
+        &[("p50", |s| Some(s.e2e_ms?.p50)), ("p99", |s| Some(s.e2e_ms?.p99))],
+    ),
+];
+
+/// Every chart that these rows can fill, by file name. A lone point becomes a dot; a ramp has no single load, so it is left out.
+pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
+    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
+    let x_label = if open { "requests/s" } else { "concurrency" };
+    let chart = |(name, title, unit, figures): ChartFigures| {
+        let series: Vec<Series> =
+            figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
+        let chart = Chart { title: title.into(), x_label: x_label.into(), y_label: unit.into(), series };
+        (!chart.series.is_empty()).then_some((name, chart))
+    };
+    CHARTS.into_iter().filter_map(chart).collect()
 }
 
 /// Reads a figure of a summary; `None` if it does not apply.

@@ -67,8 +67,8 @@ fn figures(row: &PointResult) -> Vec<String> {
         load(row),
         number(s.throughput.output_tokens_per_s),
         maybe(s.throughput.output_tokens_per_s_per_gpu),
-        maybe(s.ttft_ms.as_ref().map(|d| d.p50)),
-        maybe(s.itl_ms.as_ref().map(|d| d.p50)),
+        maybe(s.ttft_ms.map(|d| d.p50)),
+        maybe(s.itl_ms.map(|d| d.p50)),
         s.verdict.result.to_string(),
     ]
 }
@@ -97,13 +97,15 @@ fn simulated(parts: &[JobResult]) -> Option<String> {
 
 /// Why experiments failed and points are not valid, one line each.
 fn reasons(parts: &[JobResult]) -> Vec<String> {
-    let of = |part: &JobResult| -> Vec<String> {
-        let failure = part.reason().map(|reason| format!("{}: {reason}", part.name()));
-        let verdicts = part.rows.iter().flat_map(|row| {
+    let of = |part: &JobResult| {
+        let name = part.name();
+        let mut lines: Vec<String> =
+            part.reason().map(|reason| format!("{name}: {reason}")).into_iter().collect();
+        for row in &part.rows {
             let reasons = row.summary.verdict.reasons.iter();
-            reasons.map(|reason| format!("{}, {}: {reason}", part.name(), row.point)).collect::<Vec<_>>()
-        });
-        failure.into_iter().chain(verdicts).collect()
+            lines.extend(reasons.map(|reason| format!("{name}, {}: {reason}", row.point)));
+        }
+        lines
     };
     parts.iter().flat_map(of).collect()
 }

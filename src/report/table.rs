@@ -1,5 +1,7 @@
 //! An aligned table for terminals and Markdown.
 
+use crate::metrics::stats::with_thousands;
+
 /// A table of text: the first column is left-aligned, the others right.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -67,17 +69,7 @@ pub fn number(value: f64) -> String {
         v if v >= 0.1 => 2,
         _ => 4,
     };
-    let text = format!("{value:.digits$}");
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |rest| ("-", rest));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if fraction.is_empty() { format!("{sign}{grouped}") } else { format!("{sign}{grouped}.{fraction}") }
+    with_thousands(&format!("{value:.digits$}"))
 }
 
 /// The same; `N/A` if the figure does not apply.

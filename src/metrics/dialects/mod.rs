@@ -11,6 +11,8 @@ pub mod vllm_bench_csv;
 
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
 use crate::plan::{Arrival, LoadPoint, Spacing};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// A load point that was driven, with every measured request in memory.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,49 @@ fn spacing(point: &LoadPoint) -> Option<Spacing> {
         Arrival::Open { spacing, .. } => Some(*spacing),
         Arrival::Closed { .. } | Arrival::Trace { .. } => None,
     }
+}
+
+/// Statistics of a metric by name, in the order of the file.
+type Stats = Vec<(&'static str, f64)>;
+
+/// A statistic that is a whole number in files.
+const COUNT: &str = "count";
+
+fn get(stats: &Stats, name: &str) -> Option<f64> {
+    stats.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
+/// A metric of a JSON export: its unit, then its statistics; those that are infinite are `null`.
+fn statistics(unit: &str, stats: &Stats) -> Value {
+    let numbers = stats.iter().map(|(name, value)| match *name {
+        COUNT => (COUNT.to_owned(), json!(*value as u64)),
+        name => (name.to_owned(), json!(value)),
+    });
+    std::iter::once(("unit".to_owned(), json!(unit))).chain(numbers).collect()
+}
+
+/// The gaps between the chunks of a request, in units of so many µs.
+struct ChunkGaps<'a> {
+    chunks_us: &'a [u64],
+    unit_us: f64,
+}
+
+impl Serialize for ChunkGaps<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.chunks_us.iter().zip(self.chunks_us.iter().skip(1));
+        serializer.collect_seq(pairs.map(|(from, to)| to.saturating_sub(*from) as f64 / self.unit_us))
+    }
+}
+
+/// The SLOs by AIPerf's and genai-perf's names of the metrics, ms.
+fn objectives(point: &LoadPoint) -> Value {
+    let slos = [
+        ("time_to_first_token", point.slo.ttft_ms),
+        ("inter_token_latency", point.slo.itl_ms),
+        ("request_latency", point.slo.e2e_ms),
+    ];
+    let set = slos.into_iter().filter_map(|(tag, bound)| Some((tag.to_owned(), json!(bound?))));
+    Value::Object(set.collect())
 }
 
 /// The part of a model name after the last `/`, fit for a file name.

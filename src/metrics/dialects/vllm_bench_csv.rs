@@ -30,9 +30,6 @@ pub fn file_name(point: &LoadPoint, run: &PointRun) -> String {
 const COLUMNS: &str = "request_id,start_s,ttft_ms,latency_ms,prompt_tokens,output_tokens,status,error";
 
 /// Writes a header and a line per measured request, in the order of sending. `error` is on one line whatever it was.
-///
-/// # Errors
-/// Errors of `out`.
 pub fn write<W: Write>(mut out: W, results: &Results<'_>) -> io::Result<()> {
     writeln!(out, "{COLUMNS}")?;
     let number = |value: Option<f64>| value.map(|value| format!("{value:.3}")).unwrap_or_default();

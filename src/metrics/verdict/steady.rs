@@ -5,6 +5,7 @@
 //! server, and cut into blocks. A trend has to be both certain (Mann–Kendall over the medians of the blocks) and large (the
 //! medians of the first and the last third).
 
+use super::Reason;
 use crate::metrics::fold::Fold;
 use crate::metrics::request_figures::RequestFigures;
 use crate::plan::{Arrival, LoadPoint};
@@ -19,9 +20,18 @@ pub const UNSTEADY_Z: f64 = 3.0;
 /// Once the latency has drifted by a quarter, its mean says more about the length of the run than about the server.
 pub const UNSTEADY_CHANGE: f64 = 0.25;
 
+/// The reason, if the latency has a trend.
+pub(super) fn reason(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
+    let (early_ms, late_ms) = trend(point, fold)?;
+    Some(Reason::suspect(format!(
+        "unsteady: the median latency went from {early_ms:.0} to {late_ms:.0} ms ({:+.0} %) within the measured window",
+        100.0 * (late_ms / early_ms - 1.0)
+    )))
+}
+
 /// Median latencies of the first and of the last third of the steady part, ms; `None` when they are alike, when the
 /// difference may be chance, or when the requests are too few.
-pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
+fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
     if point.arrival.ramp().is_some() || matches!(point.arrival, Arrival::Trace { .. }) {
         // The load is meant to change.
         return None;
@@ -45,9 +55,9 @@ pub(super) fn trend(point: &LoadPoint, fold: &Fold) -> Option<(f64, f64)> {
 /// which the server answers while others drop out.
 fn steady(fold: &Fold) -> Vec<u32> {
     let Some(first_end) = fold.good().filter_map(RequestFigures::last_us).min() else { return Vec::new() };
-    let sent_us = |at: &u32| fold.requests().get(*at as usize).map_or(0, |request| request.sent_us);
-    let mut sent: Vec<u32> = Vec::with_capacity(fold.requests().len());
-    let good = (0..).zip(fold.requests()).filter(|(_, request)| request.counts() && request.has_content());
+    let sent_us = |at: &u32| fold.requests.get(*at as usize).map_or(0, |request| request.sent_us);
+    let mut sent: Vec<u32> = Vec::with_capacity(fold.requests.len());
+    let good = (0..).zip(&fold.requests).filter(|(_, request)| request.counts() && request.has_content());
     sent.extend(good.map(|(position, _)| position));
     sent.sort_unstable_by_key(sent_us);
     let ends = sent.partition_point(|at| sent_us(at) < first_end);
@@ -58,7 +68,7 @@ fn steady(fold: &Fold) -> Vec<u32> {
 
 /// The median E2E latency of the requests at these positions, ms.
 fn median(fold: &Fold, positions: &[u32]) -> f64 {
-    let latencies = positions.iter().filter_map(|at| fold.requests().get(*at as usize)?.e2e_ms());
+    let latencies = positions.iter().filter_map(|at| fold.requests.get(*at as usize)?.e2e_ms());
     let mut sorted = Vec::with_capacity(positions.len());
     sorted.extend(latencies);
     sorted.sort_unstable_by(f64::total_cmp);
@@ -69,23 +79,10 @@ fn median(fold: &Fold, positions: &[u32]) -> f64 {
 fn mann_kendall(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let pairs = values.iter().enumerate().flat_map(|(i, a)| values.iter().skip(i + 1).map(move |b| (a, b)));
-    let score: f64 = pairs
-        .map(|(a, b)| {
-            if b > a {
-                1.0
-            } else if b < a {
-                -1.0
-            } else {
-                0.0
-            }
-        })
-        .sum();
+    let score: f64 = pairs.map(|(a, b)| f64::from(b.total_cmp(a) as i8)).sum();
     let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
-    if deviation > 0.0 {
-        (score - score.signum() * f64::from(u8::from(score != 0.0))) / deviation
-    } else {
-        0.0
-    }
+    let corrected = (score.abs() - 1.0).max(0.0).copysign(score);
+    if deviation > 0.0 { corrected / deviation } else { 0.0 }
 }
 
 #[cfg(test)]

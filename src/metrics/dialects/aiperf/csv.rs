@@ -2,6 +2,7 @@
 //!
 //! A port of AIPerf 0.13 `exporters/metrics_csv_exporter.py`.
 
+use super::super::get;
 use super::totals::Metric;
 
 /// Column names of a distribution (`STAT_KEYS`).
@@ -13,7 +14,7 @@ pub(super) fn csv(metrics: &[Metric]) -> String {
     let mut rows: Vec<&Metric> = metrics.iter().collect();
     rows.sort_by(|a, b| a.tag.cmp(&b.tag));
     let (distributions, scalars): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| row.stats.percentiles.iter().any(Option::is_some));
+        rows.into_iter().partition(|row| get(&row.stats, "p50").is_some());
     let mut lines = Vec::new();
     if !distributions.is_empty() {
         lines.push(format!("Metric,{STATISTICS}"));
@@ -24,7 +25,7 @@ pub(super) fn csv(metrics: &[Metric]) -> String {
     }
     if !scalars.is_empty() {
         lines.push("Metric,Value".to_owned());
-        lines.extend(scalars.iter().map(|row| format!("{},{}", name(row), cell(row.stats.avg))));
+        lines.extend(scalars.iter().map(|row| format!("{},{}", name(row), cell(get(&row.stats, "avg")))));
     }
     let gpus = format!("Endpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,{STATISTICS}");
     lines.extend([String::new(), String::new(), gpus]);
@@ -40,10 +41,7 @@ fn name(row: &Metric) -> String {
 }
 
 fn cells(row: &Metric) -> String {
-    let stats = &row.stats;
-    let head = [stats.avg, stats.min, stats.max, stats.sum];
-    let all = head.into_iter().chain(stats.percentiles).chain([stats.std]);
-    all.map(cell).collect::<Vec<_>>().join(",")
+    STATISTICS.split(',').map(|name| cell(get(&row.stats, name))).collect::<Vec<_>>().join(",")
 }
 
 fn cell(value: Option<f64>) -> String {

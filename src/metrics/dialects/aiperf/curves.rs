@@ -3,11 +3,6 @@
 //!
 //! A port of AIPerf 0.13 `analysis/sweepline.py`, `sweepline_kv_cache.py` and `sweepline_stats.py`, on µs instead of ns.
 //! AIPerf holds wall-clock ns in an f64, which rounds instants to 256 ns; ours are exact.
-//!
-//! AIPerf builds every curve as arrays. Here the instants at which anything changes are sorted once, those of requests and
-//! those of chunks apart, and a sweep over them gives every level at every instant; a figure is another sweep.
-
-use super::weighted::Weighted;
 
 /// One request as the curves see it; instants in µs.
 #[derive(Debug, Clone, Copy)]
@@ -20,414 +15,15 @@ pub(super) struct Span {
     pub osl: f64,
 }
 
-/// The arrivals of all content chunks of the spans that have a first token, µs.
-#[derive(Debug, Default)]
-pub(super) struct Chunks {
-    at: Vec<u64>,
-    /// By span: where in `at` its chunks end, and how many gaps between them take any time.
-    ends: Vec<(usize, u32)>,
-}
-
-impl Chunks {
-    /// Takes the chunks of the next span; none where it has no first token.
-    pub(super) fn push(&mut self, chunks: &[u64]) {
-        let gaps = chunks.iter().zip(chunks.iter().skip(1)).filter(|(before, after)| after > before);
-        let gaps = u32::try_from(gaps.count()).unwrap_or(u32::MAX);
-        self.at.extend_from_slice(chunks);
-        self.ends.push((self.at.len(), gaps));
-    }
-
-    fn of(&self, span: u32) -> &[u64] {
-        let end = |span: usize| self.ends.get(span).map_or(self.at.len(), |(end, _)| *end);
-        let start = (span as usize).checked_sub(1).map_or(0, end);
-        self.at.get(start..end(span as usize)).unwrap_or_default()
-    }
-
-    fn gaps_of(&self, span: u32) -> u32 {
-        self.ends.get(span as usize).map_or(0, |(_, gaps)| *gaps)
-    }
-}
-
-/// Residues of cancelling rates below this part of the peak are rounding, not load.
-const ROUNDING: f64 = 1e-9;
-
-/// Above so many chunk gaps the curves use request-level timing: AIPerf has the same fallback for runs whose chunks do not
-/// fit its memory (`LIST_BACKEND=tdigest`), and every chunk is 56 bytes here: its instant, its moment, its part of a curve.
-pub(super) const MAX_GAPS: u64 = 4_000_000;
-
-/// The levels of all curves at one instant. Rates are per µs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Levels {
-    pub concurrency: f64,
-    pub decode_concurrency: f64,
-    pub prefill_concurrency: f64,
-    pub decode_rate: f64,
-    pub prefill_rate: f64,
-    pub total_rate: f64,
-    pub tokens_in_flight: f64,
-}
-
-impl Levels {
-    fn each(&mut self, other: &Self, change: impl Fn(&mut f64, f64)) {
-        change(&mut self.concurrency, other.concurrency);
-        change(&mut self.decode_concurrency, other.decode_concurrency);
-        change(&mut self.prefill_concurrency, other.prefill_concurrency);
-        change(&mut self.decode_rate, other.decode_rate);
-        change(&mut self.prefill_rate, other.prefill_rate);
-        change(&mut self.total_rate, other.total_rate);
-        change(&mut self.tokens_in_flight, other.tokens_in_flight);
-    }
-
-    /// `decode_rate` by the users present, 0 where there are none (`divide_step_functions`).
-    pub(super) fn decode_rate_per_user(&self) -> f64 {
-        per(self.decode_rate, self.decode_concurrency)
-    }
-
-    /// `prefill_rate` by the users present.
-    pub(super) fn prefill_rate_per_user(&self) -> f64 {
-        per(self.prefill_rate, self.prefill_concurrency)
-    }
-}
-
-fn per(amount: f64, users: f64) -> f64 {
-    if users > 0.0 { amount / users } else { 0.0 }
-}
-
-/// What happens to a request at a moment.
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Start,
-    First,
-    End,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    at: f64,
-    span: u32,
-    what: What,
-}
-
-/// What a chunk changes when it arrives.
-#[derive(Debug, Clone, Copy)]
-struct ChunkChange {
-    at: f64,
-    decode_rate: f64,
-    tokens_in_flight: f64,
-}
-
-/// The levels that follow every chunk, from an instant on.
-#[derive(Debug, Clone, Copy)]
-struct ChunkLevels {
-    at: f64,
-    decode_rate: f64,
-    decode_concurrency: f64,
-    tokens_in_flight: f64,
-}
-
-/// Everything that changes a level, in order. `F` gives the span of a number.
-pub(super) struct Timeline<'a, F> {
-    span: F,
-    /// With them, decode rate and tokens in flight follow every chunk; without, first tokens and ends alone.
-    chunks: Option<&'a Chunks>,
-    moments: Vec<Moment>,
-    by_chunk: Vec<ChunkLevels>,
-    /// What lies below is rounding.
-    least: Levels,
-}
-
-impl<'a, F: Fn(u32) -> Span> Timeline<'a, F> {
-    /// The timeline of the spans numbered from 0 to `count`.
-    pub(super) fn new(count: u32, span: F, chunks: Option<&'a Chunks>) -> Self {
-        let mut moments = Vec::with_capacity(3 * count as usize);
-        let mut changes = Vec::with_capacity(chunks.map_or(0, |chunks| chunks.at.len()));
-        for number in 0..count {
-            let of = span(number);
-            let mut add = |what, at| moments.push(Moment { at, span: number, what });
-            add(What::Start, of.start);
-            if let Some(first) = of.first {
-                add(What::First, first);
-            }
-            add(What::End, of.end);
-            if let Some(chunks) = chunks {
-                add_changes(&mut changes, &of, chunks.of(number), chunks.gaps_of(number));
-            }
-        }
-        moments.sort_by(|a, b| a.at.total_cmp(&b.at));
-        let (by_chunk, least) = (Vec::with_capacity(changes.len()), Levels::default());
-        let mut timeline = Self { span, chunks, moments, by_chunk, least };
-        timeline.merge(&in_order(&changes));
-        timeline
-    }
-
-    /// Works out the levels that follow the chunks, and how large each level gets.
-    fn merge(&mut self, changes: &[ChunkChange]) {
-        let (mut levels, mut peaks, mut by_chunk) =
-            (Levels::default(), Levels::default(), std::mem::take(&mut self.by_chunk));
-        let (mut moments, mut changes) = (self.moments.iter().peekable(), changes.iter().peekable());
-        loop {
-            let at = match (moments.peek(), changes.peek()) {
-                (None, None) => break,
-                (Some(moment), None) => moment.at,
-                (None, Some(change)) => change.at,
-                (Some(moment), Some(change)) => moment.at.min(change.at),
-            };
-            while let Some(moment) = moments.next_if(|moment| moment.at <= at) {
-                self.apply(moment, &mut levels);
-            }
-            while let Some(change) = changes.next_if(|change| change.at <= at) {
-                levels.decode_rate += change.decode_rate;
-                levels.tokens_in_flight += change.tokens_in_flight;
-            }
-            peaks.each(&levels, |peak, level| *peak = peak.max(level.abs()));
-            if self.chunks.is_some() {
-                let Levels { decode_rate, decode_concurrency, tokens_in_flight, .. } = levels;
-                by_chunk.push(ChunkLevels { at, decode_rate, decode_concurrency, tokens_in_flight });
-            }
-        }
-        self.least.each(&peaks, |least, peak| *least = ROUNDING * peak);
-        for levels in &mut by_chunk {
-            if levels.decode_rate.abs() < self.least.decode_rate {
-                levels.decode_rate = 0.0;
-            }
-            if levels.tokens_in_flight.abs() < self.least.tokens_in_flight {
-                levels.tokens_in_flight = 0.0;
-            }
-        }
-        self.by_chunk = by_chunk;
-    }
-
-    fn chunks(&self, span: u32) -> &[u64] {
-        self.chunks.map_or(&[], |chunks| chunks.of(span))
-    }
-
-    /// Values and durations of what follows every chunk, over the parts of the window that are active.
-    fn chunk_parts(
-        &self,
-        (from, to): (f64, f64),
-        value: impl Fn(&Levels) -> f64,
-        active: impl Fn(&Levels) -> bool,
-    ) -> Vec<(f64, f64)> {
-        let mut parts = Vec::with_capacity(self.by_chunk.len() + 1);
-        let mut part = |since: f64, until: f64, levels: &Levels| {
-            let duration = until.min(to) - since.max(from);
-            if duration > 0.0 && active(levels) {
-                parts.push((value(levels), duration));
-            }
-        };
-        let first = self.by_chunk.first().map_or(to, |first| first.at);
-        part(from, first, &Levels::default());
-        let ends = self.by_chunk.iter().skip(1).map(|next| next.at).chain([to]);
-        for (levels, end) in self.by_chunk.iter().zip(ends) {
-            let ChunkLevels { at, decode_rate, decode_concurrency, tokens_in_flight } = *levels;
-            let levels = Levels { decode_rate, decode_concurrency, tokens_in_flight, ..Levels::default() };
-            part(at, end, &levels);
-        }
-        parts
-    }
-
-    /// Shows the levels from each instant on at which any of them changes, in order.
-    fn sweep(&self, mut see: impl FnMut(f64, &Levels)) {
-        let mut levels = Levels::default();
-        let mut moments = self.moments.iter().peekable();
-        while let Some(moment) = moments.next() {
-            self.apply(moment, &mut levels);
-            if moments.peek().is_none_or(|next| next.at > moment.at) {
-                see(moment.at, &levels);
-            }
-        }
-    }
-
-    fn apply(&self, moment: &Moment, levels: &mut Levels) {
-        let of = (self.span)(moment.span);
-        let by_chunk = self.chunks.is_some();
-        match moment.what {
-            What::Start => {
-                levels.concurrency += 1.0;
-                if let Some(first) = of.first {
-                    levels.prefill_concurrency += 1.0;
-                    let rate = rate(of.start, first, of.isl);
-                    levels.prefill_rate += rate;
-                    levels.total_rate += rate;
-                    levels.tokens_in_flight += of.prompt_held();
-                }
-            }
-            What::First => {
-                levels.decode_concurrency += 1.0;
-                levels.prefill_concurrency -= 1.0;
-                let prefill = rate(of.start, of.first.unwrap_or(of.end), of.isl);
-                levels.prefill_rate -= prefill;
-                levels.total_rate += of.decode_rate() - prefill;
-                if !by_chunk {
-                    levels.decode_rate += of.decode_rate();
-                    levels.tokens_in_flight += of.output_held();
-                } else if self.arrives_by_chunk(moment.span, &of) {
-                    levels.tokens_in_flight += 1.0;
-                }
-            }
-            What::End => {
-                levels.concurrency -= 1.0;
-                if of.first.is_some() {
-                    levels.decode_concurrency -= 1.0;
-                    levels.total_rate -= of.decode_rate();
-                    levels.tokens_in_flight -= of.prompt_held();
-                    if !by_chunk {
-                        levels.decode_rate -= of.decode_rate();
-                        levels.tokens_in_flight -= of.output_held();
-                    } else if self.arrives_by_chunk(moment.span, &of) {
-                        levels.tokens_in_flight -= of.osl;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Output tokens arrive chunk by chunk: one with the first, the others evenly over the rest
-    /// (`tokens_in_flight_sweep_line_icl`).
-    fn arrives_by_chunk(&self, span: u32, of: &Span) -> bool {
-        of.osl >= 1.0 && self.chunks(span).len() > 1
-    }
-
-    /// Statistics over `window`, weighted by time (`compute_time_weighted_stats`); all zero when nothing is in it. `by_chunk`:
-    /// the value depends on decode rate or tokens in flight.
-    pub(super) fn over(
-        &self,
-        window: (f64, f64),
-        by_chunk: bool,
-        value: impl Fn(&Levels) -> f64,
-    ) -> Weighted {
-        self.while_active(window, by_chunk, value, |_| true)
-    }
-
-    /// The same over the parts of `window` that are `active` (`compute_active_weighted_stats`).
-    pub(super) fn while_active(
-        &self,
-        (from, to): (f64, f64),
-        by_chunk: bool,
-        value: impl Fn(&Levels) -> f64,
-        active: impl Fn(&Levels) -> bool,
-    ) -> Weighted {
-        if self.moments.is_empty() || to <= from {
-            return Weighted::default();
-        }
-        if by_chunk && self.chunks.is_some() {
-            return Weighted::of(&self.chunk_parts((from, to), value, active));
-        }
-        let mut parts: Vec<(f64, f64)> = Vec::new();
-        let (mut since, mut levels, mut joined) = (from, Levels::default(), false);
-        let mut part = |until: f64, levels: &Levels| {
-            let until = until.min(to);
-            if until <= since {
-                return;
-            }
-            let (duration, is_active) = (until - since, active(levels));
-            since = until;
-            match (parts.last_mut(), value(levels)) {
-                (_, _) if !is_active => {}
-                (Some((last, total)), value) if joined && *last == value => *total += duration,
-                (_, value) => parts.push((value, duration)),
-            }
-            joined = is_active;
-        };
-        self.sweep(|at, after| {
-            part(at, &levels);
-            levels = *after;
-            levels.each(&self.least, |level, least| {
-                if level.abs() < least {
-                    *level = 0.0;
-                }
-            });
-        });
-        part(to, &levels);
-        Weighted::of(&parts)
-    }
-}
-
-/// What the `chunks` of a request change. One token arrives with the first, the others evenly: over the other chunks for the
-/// tokens in flight (`tokens_in_flight_sweep_line_icl`), over the `gaps` that take any time for the decode rate
-/// (`throughput_sweep_line_icl`).
-fn add_changes(changes: &mut Vec<ChunkChange>, span: &Span, chunks: &[u64], gaps: u32) {
-    let others = if span.osl < 1.0 { 0.0 } else { span.osl - 1.0 };
-    let per_gap = if gaps == 0 { 0.0 } else { others / f64::from(gaps) };
-    let per_chunk = if chunks.len() > 1 { others / (chunks.len() - 1) as f64 } else { 0.0 };
-    let (mut rate_before, mut held) = (0.0, 0.0);
-    for (index, at) in chunks.iter().enumerate() {
-        let at = *at as f64;
-        let rate_after = chunks.get(index + 1).map_or(0.0, |next| rate(at, *next as f64, per_gap));
-        let decode_rate = rate_after - rate_before;
-        rate_before = rate_after;
-        let mut add = |at, decode_rate, tokens_in_flight| {
-            changes.push(ChunkChange { at, decode_rate, tokens_in_flight });
-        };
-        if at < span.end {
-            add(at, decode_rate, held);
-        } else {
-            // The tokens of a chunk at or past the end count just before it.
-            add(span.end.next_down(), 0.0, held);
-            add(at, decode_rate, 0.0);
-        }
-        held = per_chunk;
-    }
-}
-
-/// The changes by their instants: sorted into ranges of about four, then each range.
-fn in_order(changes: &[ChunkChange]) -> Vec<ChunkChange> {
-    let Some(first) = changes.first() else { return Vec::new() };
-    let (min, max) = changes.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), change| {
-        (min.min(change.at), max.max(change.at))
-    });
-    let ranges = changes.len() / 4 + 1;
-    let scale = if max > min { ranges as f64 / (max - min) } else { 0.0 };
-    // `as` saturates.
-    let range = |change: &ChunkChange| (((change.at - min) * scale) as usize).min(ranges - 1);
-    let mut ends = vec![0_usize; ranges];
-    changes.iter().for_each(|change| {
-        if let Some(count) = ends.get_mut(range(change)) {
-            *count += 1;
-        }
-    });
-    let mut total = 0;
-    for end in &mut ends {
-        total += *end;
-        *end = total;
-    }
-    let mut sorted = vec![*first; changes.len()];
-    let mut starts = ends;
-    for change in changes.iter().rev() {
-        let start = starts.get_mut(range(change));
-        if let Some(place) = start.and_then(|start| {
-            *start -= 1;
-            sorted.get_mut(*start)
-        }) {
-            *place = *change;
-        }
-    }
-    for (index, start) in starts.iter().enumerate() {
-        let end = starts.get(index + 1).copied().unwrap_or(changes.len());
-        if let Some(range) = sorted.get_mut(*start..end) {
-            range.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
-        }
-    }
-    sorted
-}
-
 impl Span {
     /// All but the first token spread over first token → end, per µs.
-    fn decode_rate(&self) -> f64 {
-        match self.first {
-            Some(first) if self.osl >= 1.0 => rate(first, self.end, self.osl - 1.0),
-            _ => 0.0,
-        }
+    fn decode_rate(&self, first: f64) -> f64 {
+        if self.osl >= 1.0 { rate(first, self.end, self.osl - 1.0) } else { 0.0 }
     }
 
     /// Prompt tokens held from start to end (`_kv_cache_events`).
-    fn prompt_held(&self) -> f64 {
-        if self.first.is_some_and(|first| first > self.start) { self.isl } else { 0.0 }
-    }
-
-    /// Output tokens held from the first token to the end.
-    fn output_held(&self) -> f64 {
-        if self.first.is_some_and(|first| self.end > first) { self.osl } else { 0.0 }
+    fn prompt_held(&self, first: f64) -> f64 {
+        if first > self.start { self.isl } else { 0.0 }
     }
 }
 
@@ -436,105 +32,310 @@ fn rate(from: f64, to: f64, tokens: f64) -> f64 {
     if to > from { tokens / (to - from) } else { 0.0 }
 }
 
+/// A step function: until [`Steps::summed`] the changes and their instants, then the level from each instant on.
+#[derive(Debug, Default)]
+pub(super) struct Steps(Vec<(f64, f64)>);
+
+impl Steps {
+    fn add(&mut self, at: f64, change: f64) {
+        self.0.push((at, change));
+    }
+
+    /// Adds `amount` from one instant to another.
+    fn hold(&mut self, from: f64, to: f64, amount: f64) {
+        self.add(from, amount);
+        self.add(to, -amount);
+    }
+
+    fn summed(self) -> Self {
+        /// Residues of cancelling rates below this part of the peak are rounding, not load.
+        const ROUNDING: f64 = 1e-9;
+        let mut steps = in_order(self.0);
+        let mut sum = 0.0;
+        for (_, level) in &mut steps {
+            sum += *level;
+            *level = sum;
+        }
+        steps.dedup_by(|later, kept| {
+            let is_same_instant = later.0 == kept.0;
+            if is_same_instant {
+                kept.1 = later.1;
+            }
+            is_same_instant
+        });
+        let peak = steps.iter().map(|(_, level)| level.abs()).fold(0.0, f64::max);
+        for (_, level) in steps.iter_mut().filter(|(_, level)| level.abs() < ROUNDING * peak) {
+            *level = 0.0;
+        }
+        Self(steps)
+    }
+
+    /// Statistics of `value` over `window`, weighted by time; only where it has a value. It depends on this level and on that
+    /// of `users`. All zero when nothing is in the window.
+    pub(super) fn over(
+        &self,
+        users: &Self,
+        (from, to): (f64, f64),
+        value: impl Fn(f64, f64) -> Option<f64>,
+    ) -> Weighted {
+        let mut users = users.0.iter().peekable();
+        let mut present = 0.0;
+        let mut parts = Vec::with_capacity(self.0.len() + 1);
+        let (mut level, mut since) = (0.0, from);
+        let end = (to, 0.0);
+        for (at, next) in self.0.iter().chain([&end]) {
+            let at = at.min(to);
+            while since < at {
+                while let Some((_, next)) = users.next_if(|(user_at, _)| *user_at <= since) {
+                    present = *next;
+                }
+                let until = users.peek().map_or(at, |(user_at, _)| user_at.min(at));
+                if let Some(value) = value(level, present) {
+                    parts.push((value, until - since));
+                }
+                since = until;
+            }
+            level = *next;
+        }
+        Weighted::of(parts)
+    }
+}
+
+/// The changes by their instants. They are put into ranges of about eight first: a sort of all of them takes four times as
+/// many instructions, and more than anything else in the export.
+fn in_order(changes: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let first = changes.iter().map(|(at, _)| *at).fold(f64::INFINITY, f64::min);
+    let last = changes.iter().map(|(at, _)| *at).fold(f64::NEG_INFINITY, f64::max);
+    let mut ranges = vec![Vec::new(); changes.len() / 8 + 1];
+    let (highest, scale) = (ranges.len() - 1, ranges.len() as f64 / (last - first));
+    for change in changes {
+        // `as` saturates, and makes 0 of what is no number.
+        ranges[(((change.0 - first) * scale) as usize).min(highest)].push(change);
+    }
+    ranges.iter_mut().for_each(|range| range.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    ranges.concat()
+}
+
+/// The two levels that follow every chunk.
+#[derive(Debug, Default)]
+pub(super) struct ChunkCurves {
+    decode_rate: Steps,
+    tokens: Steps,
+}
+
+impl ChunkCurves {
+    /// Takes the next request. One token arrives with its first chunk, the others evenly: over the other chunks for the tokens
+    /// in flight (`tokens_in_flight_sweep_line_icl`), over the gaps that take any time for the decode rate
+    /// (`throughput_sweep_line_icl`).
+    pub(super) fn add(&mut self, span: &Span, chunks: &[u64]) {
+        let Some(first) = span.first else { return };
+        let others = (span.osl - 1.0).max(0.0);
+        let gaps = chunks.iter().zip(chunks.iter().skip(1)).filter(|(before, after)| after > before).count();
+        let per_gap = if gaps == 0 { 0.0 } else { others / gaps as f64 };
+        let several = chunks.len() > 1;
+        let per_chunk = if several { others / (chunks.len() - 1) as f64 } else { 0.0 };
+        self.tokens.hold(span.start, span.end, span.prompt_held(first));
+        if several && span.osl >= 1.0 {
+            self.tokens.add(first, 1.0);
+            self.tokens.add(span.end, -span.osl);
+        }
+        let mut rate_before = 0.0;
+        for (index, at) in chunks.iter().enumerate() {
+            let at = *at as f64;
+            let rate_after = chunks.get(index + 1).map_or(0.0, |next| rate(at, *next as f64, per_gap));
+            self.decode_rate.add(at, rate_after - rate_before);
+            rate_before = rate_after;
+            if index > 0 {
+                // The tokens of a chunk at or past the end count just before it.
+                self.tokens.add(at.min(span.end.next_down()), per_chunk);
+            }
+        }
+    }
+}
+
+/// The levels of a phase. Rates are per µs.
+#[derive(Debug, Default)]
+pub(super) struct Curves {
+    pub concurrency: Steps,
+    pub decode_concurrency: Steps,
+    pub prefill_concurrency: Steps,
+    pub decode_rate: Steps,
+    pub prefill_rate: Steps,
+    pub total_rate: Steps,
+    pub tokens_in_flight: Steps,
+}
+
+impl Curves {
+    /// The levels of `spans`. Without `by_chunk` decode rate and tokens in flight follow first tokens and ends alone.
+    pub(super) fn of(spans: impl Iterator<Item = Span>, by_chunk: Option<ChunkCurves>) -> Self {
+        let mut curves = Self::default();
+        for span in spans {
+            curves.concurrency.hold(span.start, span.end, 1.0);
+            let Some(first) = span.first else { continue };
+            curves.prefill_concurrency.hold(span.start, first, 1.0);
+            curves.decode_concurrency.hold(first, span.end, 1.0);
+            let (prefill, decode) = (rate(span.start, first, span.isl), span.decode_rate(first));
+            curves.prefill_rate.hold(span.start, first, prefill);
+            curves.total_rate.add(span.start, prefill);
+            curves.total_rate.add(first, decode - prefill);
+            curves.total_rate.add(span.end, -decode);
+            if by_chunk.is_none() {
+                curves.decode_rate.hold(first, span.end, decode);
+                curves.tokens_in_flight.hold(span.start, span.end, span.prompt_held(first));
+                let output_held = if span.end > first { span.osl } else { 0.0 };
+                curves.tokens_in_flight.hold(first, span.end, output_held);
+            }
+        }
+        if let Some(ChunkCurves { decode_rate, tokens }) = by_chunk {
+            (curves.decode_rate, curves.tokens_in_flight) = (decode_rate, tokens);
+        }
+        Self {
+            concurrency: curves.concurrency.summed(),
+            decode_concurrency: curves.decode_concurrency.summed(),
+            prefill_concurrency: curves.prefill_concurrency.summed(),
+            decode_rate: curves.decode_rate.summed(),
+            prefill_rate: curves.prefill_rate.summed(),
+            total_rate: curves.total_rate.summed(),
+            tokens_in_flight: curves.tokens_in_flight.summed(),
+        }
+    }
+}
+
+/// Time-weighted statistics of a curve over a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Weighted {
+    pub avg: f64,
+    pub min: f64,
+    pub max: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p95: f64,
+    pub p99: f64,
+    pub std: f64,
+}
+
+impl Weighted {
+    /// From `(value, duration)` parts (`compute_time_weighted_stats`). A percentile is the first value, in order, at which the
+    /// share of time so far reaches it.
+    fn of(mut parts: Vec<(f64, f64)>) -> Self {
+        let total: f64 = parts.iter().map(|(_, duration)| duration).sum();
+        let avg = parts.iter().map(|(value, duration)| value * duration).sum::<f64>() / total;
+        let squares: f64 =
+            parts.iter().map(|(value, duration)| duration * (value - avg) * (value - avg)).sum();
+        let min = parts.iter().map(|(value, _)| *value).fold(f64::INFINITY, f64::min);
+        let max = parts.iter().map(|(value, _)| *value).fold(f64::NEG_INFINITY, f64::max);
+        if parts.is_empty() {
+            return Self::default();
+        }
+        let [p50, p90, p95, p99] = percentiles(&mut parts, total);
+        Self { avg, min, max, p50, p90, p95, p99, std: (squares / total).sqrt() }
+    }
+}
+
+/// p50, p90, p95 and p99 of parts that take `total` in all: each narrows the parts down by halves, without sorting them.
+fn percentiles(parts: &mut [(f64, f64)], total: f64) -> [f64; 4] {
+    // The parts before `low` are in front of all others in order, and take `passed`.
+    let (mut low, mut passed) = (0, 0.0);
+    [0.50, 0.90, 0.95, 0.99].map(|share| {
+        let mut high = parts.len();
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            let (below, ..) = parts[low..high].select_nth_unstable_by(middle - low, |a, b| {
+                a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal)
+            });
+            let until = passed + below.iter().map(|(_, duration)| duration).sum::<f64>();
+            if until / total >= share {
+                high = middle;
+            } else {
+                (low, passed) = (middle, until);
+            }
+        }
+        parts[low].0
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     /// 100 prompt tokens over 0–10 µs, then 9 tokens until 30 µs.
     const SPAN: Span = Span { start: 0.0, first: Some(10.0), end: 30.0, isl: 100.0, osl: 9.0 };
 
-    /// A timeline of spans and their chunks, shown to `check`.
-    fn with(spans: &[(Span, &[u64])], check: impl FnOnce(&Timeline<'_, &dyn Fn(u32) -> Span>)) {
-        let mut chunks = Chunks::default();
-        spans.iter().for_each(|(_, at)| chunks.push(at));
-        let span: &dyn Fn(u32) -> Span = &|number| spans[number as usize].0;
-        check(&Timeline::new(spans.len() as u32, span, Some(&chunks)));
+    /// The curves of spans and their chunks.
+    fn curves(spans: &[(Span, &[u64])]) -> Curves {
+        let mut by_chunk = ChunkCurves::default();
+        spans.iter().for_each(|(span, chunks)| by_chunk.add(span, chunks));
+        Curves::of(spans.iter().map(|(span, _)| *span), Some(by_chunk))
+    }
+
+    fn plain(steps: &Steps, window: (f64, f64)) -> Weighted {
+        steps.over(steps, window, |level, _| Some(level))
     }
 
     fn close(got: f64, want: f64) {
         assert!((got - want).abs() < 1e-9, "{got} {want}");
     }
 
-    const CONCURRENCY: fn(&Levels) -> f64 = |levels| levels.concurrency;
-    const DECODE_RATE: fn(&Levels) -> f64 = |levels| levels.decode_rate;
-    const HELD: fn(&Levels) -> f64 = |levels| levels.tokens_in_flight;
-
     /// Chunks at 10, 20 and 30 µs carry 1 + 2 · 4 = 9 tokens.
     #[test]
     fn worked_by_hand() {
-        with(&[(SPAN, &[10, 20, 30])], |curves| {
-            let window = (0.0, 40.0);
-            let over = |value: fn(&Levels) -> f64| curves.over(window, true, value);
-            let by_request = |value: fn(&Levels) -> f64| curves.over(window, false, value);
-            let concurrency = by_request(CONCURRENCY);
-            assert_eq!(
-                (concurrency.min, concurrency.max, concurrency.p50, concurrency.p90),
-                (0.0, 1.0, 1.0, 1.0)
-            );
-            close(concurrency.avg, 30.0 / 40.0);
-            close(concurrency.std, (0.75_f64 * 0.25).sqrt());
-            close(over(DECODE_RATE).avg, 8.0 / 40.0);
-            close(over(DECODE_RATE).max, 4.0 / 10.0);
-            close(by_request(|levels| levels.prefill_rate).avg, 100.0 / 40.0);
-            close(by_request(|levels| levels.total_rate).avg, 108.0 / 40.0);
-            // 100 tokens for 10 µs, 101 for 10, 105 for 10 (the last 4 arrive with the end), none for 10
-            close(over(HELD).avg, (1000.0 + 1010.0 + 1050.0) / 40.0);
-            close(over(HELD).max, 109.0);
-            // Active: only while a request decodes, 10–30.
-            let decoding = |levels: &Levels| levels.decode_concurrency > 0.0;
-            let active = curves.while_active(window, true, DECODE_RATE, decoding);
-            close(active.avg, 8.0 / 20.0);
-            close(active.std, 0.0);
-        });
+        let curves = curves(&[(SPAN, &[10, 20, 30])]);
+        let window = (0.0, 40.0);
+        let concurrency = plain(&curves.concurrency, window);
+        assert_eq!(
+            (concurrency.min, concurrency.max, concurrency.p50, concurrency.p90),
+            (0.0, 1.0, 1.0, 1.0)
+        );
+        close(concurrency.avg, 30.0 / 40.0);
+        close(concurrency.std, (0.75_f64 * 0.25).sqrt());
+        close(plain(&curves.decode_rate, window).avg, 8.0 / 40.0);
+        close(plain(&curves.decode_rate, window).max, 4.0 / 10.0);
+        close(plain(&curves.prefill_rate, window).avg, 100.0 / 40.0);
+        close(plain(&curves.total_rate, window).avg, 108.0 / 40.0);
+        // 100 tokens for 10 µs, 101 for 10, 105 for 10 (the last 4 arrive with the end), none for 10
+        close(plain(&curves.tokens_in_flight, window).avg, (1000.0 + 1010.0 + 1050.0) / 40.0);
+        close(plain(&curves.tokens_in_flight, window).max, 109.0);
+        // Active: only while a request decodes, 10–30.
+        let active = curves
+            .decode_rate
+            .over(&curves.decode_concurrency, window, |rate, decoding| (decoding > 0.0).then_some(rate));
+        close(active.avg, 8.0 / 20.0);
+        close(active.std, 0.0);
     }
 
     #[test]
     fn ends_come_before_starts_at_the_same_instant() {
         let after = Span { start: 30.0, first: None, end: 60.0, isl: 0.0, osl: 0.0 };
-        with(&[(SPAN, &[10, 30]), (after, &[])], |curves| {
-            assert_eq!(curves.over((0.0, 60.0), false, CONCURRENCY).max, 1.0);
-        });
-    }
-
-    #[test]
-    fn per_user_divides_by_the_users_present() {
-        with(&[(SPAN, &[10, 30]), (SPAN, &[10, 30])], |curves| {
-            close(curves.over((0.0, 30.0), true, DECODE_RATE).max, 0.8);
-            close(curves.over((0.0, 30.0), true, Levels::decode_rate_per_user).max, 0.4);
-        });
+        let curves = curves(&[(SPAN, &[10, 30]), (after, &[])]);
+        assert_eq!(plain(&curves.concurrency, (0.0, 60.0)).max, 1.0);
     }
 
     #[test]
     fn without_chunks_the_timing_is_that_of_requests() {
-        let curves = Timeline::new(1, |_| SPAN, None);
-        close(curves.over((0.0, 30.0), true, DECODE_RATE).max, 8.0 / 20.0);
-        close(curves.over((0.0, 30.0), true, HELD).max, 109.0);
+        let curves = Curves::of([SPAN].into_iter(), None);
+        close(plain(&curves.decode_rate, (0.0, 30.0)).max, 8.0 / 20.0);
+        close(plain(&curves.tokens_in_flight, (0.0, 30.0)).max, 109.0);
     }
 
     #[test]
     fn chunks_of_one_instant_carry_no_rate() {
-        with(&[(SPAN, &[10, 10, 10])], |curves| {
-            assert_eq!(curves.over((0.0, 30.0), true, DECODE_RATE), Weighted::default());
-        });
+        let curves = curves(&[(SPAN, &[10, 10, 10])]);
+        assert_eq!(plain(&curves.decode_rate, (0.0, 30.0)), Weighted::default());
     }
 
     #[test]
     fn nothing_is_zero() {
-        with(&[], |curves| assert_eq!(curves.over((0.0, 10.0), true, CONCURRENCY), Weighted::default()));
-        with(&[(SPAN, &[10])], |curves| {
-            assert_eq!(curves.over((5.0, 5.0), true, CONCURRENCY), Weighted::default());
-        });
+        assert_eq!(plain(&curves(&[]).concurrency, (0.0, 10.0)), Weighted::default());
+        assert_eq!(plain(&curves(&[(SPAN, &[10])]).concurrency, (5.0, 5.0)), Weighted::default());
     }
 
-    proptest! {
-        #[test]
-        fn changes_come_in_order(instants in prop::collection::vec(prop_oneof![0..50_u32, any::<u32>()], 0..200)) {
-            let change = |at: &u32| ChunkChange { at: f64::from(*at), decode_rate: 0.0, tokens_in_flight: 0.0 };
-            let got: Vec<f64> = in_order(&instants.iter().map(change).collect::<Vec<_>>()).iter().map(|c| c.at).collect();
-            let mut want: Vec<f64> = instants.iter().map(|at| f64::from(*at)).collect();
-            want.sort_by(f64::total_cmp);
-            prop_assert_eq!(got, want);
-        }
+    #[test]
+    fn a_percentile_is_the_value_at_which_its_share_of_time_is_reached() {
+        // In order: 1 until 50, 2 until 90, 3 until 94, 4 until 100 of 100 µs.
+        let parts = vec![(4.0, 6.0), (2.0, 40.0), (3.0, 4.0), (1.0, 50.0)];
+        let Weighted { avg, min, max, p50, p90, p95, p99, .. } = Weighted::of(parts);
+        assert_eq!((min, max), (1.0, 4.0));
+        assert_eq!([p50, p90, p95, p99], [1.0, 2.0, 4.0, 4.0]);
+        close(avg, (50.0 + 80.0 + 12.0 + 24.0) / 100.0);
     }
 }

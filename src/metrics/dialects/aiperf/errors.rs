@@ -1,15 +1,15 @@
 //! How a failed request looks in AIPerf's words: `error` of `profile_export.jsonl`, `error_summary` of the JSON export.
 
 use crate::metrics::record::{Outcome, RequestRecord};
+use indexmap::IndexMap;
 use serde::Serialize;
-use std::collections::HashMap;
 
 /// AIPerf's `ErrorDetails`; absent fields are not written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub(super) struct ErrorDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
-    r#type: String,
+    r#type: &'static str,
     message: String,
 }
 
@@ -23,36 +23,18 @@ const MOST_ERRORS: usize = 1_000;
 
 /// How often each distinct error occurred, in order of first appearance.
 #[derive(Debug, Default)]
-pub(super) struct ErrorTally {
-    counts: Vec<(ErrorDetails, u64)>,
-    known: HashMap<(Outcome, Option<String>), usize>,
-}
+pub(super) struct ErrorTally(pub(super) IndexMap<ErrorDetails, u64>);
 
 impl ErrorTally {
     pub(super) fn add(&mut self, record: &RequestRecord) {
-        if record.outcome == Outcome::Ok {
-            return;
+        let is_full = |details: &ErrorDetails| self.0.len() >= MOST_ERRORS && !self.0.contains_key(details);
+        let details = match error(record) {
+            Some(details) if is_full(&details) => self::details(record.outcome, None),
+            details => details,
+        };
+        if let Some(details) = details {
+            *self.0.entry(details).or_default() += 1;
         }
-        let mut key = (record.outcome, record.error.clone());
-        if self.known.len() >= MOST_ERRORS && !self.known.contains_key(&key) {
-            key.1 = None;
-        }
-        let Some(details) = details(key.0, key.1.as_deref()) else { return };
-        let index = *self.known.entry(key).or_insert_with(|| {
-            // Outcomes that differ may look the same in AIPerf's words.
-            let same = self.counts.iter().position(|(known, _)| *known == details);
-            same.unwrap_or_else(|| {
-                self.counts.push((details, 0));
-                self.counts.len() - 1
-            })
-        });
-        if let Some((_, count)) = self.counts.get_mut(index) {
-            *count += 1;
-        }
-    }
-
-    pub(super) fn counts(&self) -> &[(ErrorDetails, u64)] {
-        &self.counts
     }
 }
 
@@ -71,7 +53,7 @@ fn details(outcome: Outcome, error: Option<&str>) -> Option<ErrorDetails> {
         Outcome::Cancelled => (Some(499), "RequestCancellationError"),
     };
     let message = error.map_or_else(|| outcome.to_string(), str::to_owned);
-    Some(ErrorDetails { code, r#type: kind.to_owned(), message })
+    Some(ErrorDetails { code, r#type: kind, message })
 }
 
 /// The phrase of a status line; AIPerf records it as the error's type, vLLM as the error.
@@ -111,7 +93,7 @@ mod tests {
         let outcomes = [Outcome::Timeout, Outcome::Http(503), Outcome::Timeout];
         let failed = outcomes.into_iter().map(|outcome| failed(0, 0, outcome));
         let tally = tally([record(1, 0)].into_iter().chain(failed));
-        let counts = tally.counts().iter().map(|(details, count)| (details.code, *count));
+        let counts = tally.0.iter().map(|(details, count)| (details.code, *count));
         assert_eq!(counts.collect::<Vec<_>>(), [(None, 2), (Some(503), 1)]);
     }
 
@@ -122,9 +104,9 @@ mod tests {
             ..failed(id, 0, Outcome::Http(500))
         };
         let tally = tally((0..5_000).map(each));
-        assert_eq!(tally.counts().len(), MOST_ERRORS + 1);
+        assert_eq!(tally.0.len(), MOST_ERRORS + 1);
         assert_eq!(
-            tally.counts().last().map(|(details, count)| (details.message.as_str(), *count)),
+            tally.0.last().map(|(details, count)| (details.message.as_str(), *count)),
             Some(("http_500", 4_000))
         );
     }

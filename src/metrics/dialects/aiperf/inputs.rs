@@ -1,5 +1,6 @@
 //! `inputs.json`: the body of every request, replayable with AIPerf's `--custom-dataset-type inputs_json`.
 
+use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// Writes `inputs.json` from `(session id, request body)` pairs: `session_id` gives the id that `profile_export.jsonl` refers to,
@@ -10,79 +11,21 @@ pub fn write_inputs<W: Write>(
     sessions: impl IntoIterator<Item = (String, Vec<u8>)>,
 ) -> io::Result<()> {
     out.write_all(b"{\n  \"data\": [")?;
-    let mut separator = "\n";
-    let mut text = Vec::new();
-    for (session_id, payload) in sessions {
-        text.clear();
-        indent(&payload, 4, &mut text);
-        write!(
-            out,
-            "{separator}    {{\n      \"session_id\": \"{session_id}\",\n      \"payloads\": [\n        "
-        )?;
-        out.write_all(&text)?;
-        out.write_all(b"\n      ]\n    }")?;
-        separator = ",\n";
+    let mut separator = "";
+    for (session_id, body) in sessions {
+        let payload: Value = serde_json::from_slice(&body)?;
+        let session =
+            serde_json::to_string_pretty(&json!({"session_id": session_id, "payloads": [payload]}))?;
+        // A string in JSON has no raw line end, so these are all between values.
+        write!(out, "{separator}\n    {}", session.replace('\n', "\n    "))?;
+        separator = ",";
     }
-    out.write_all(if separator == "\n" { b"]\n}" } else { b"\n  ]\n}" })
-}
-
-/// Adds `compact` JSON to `out`, indented by 2, from `depth` levels on.
-fn indent(compact: &[u8], mut depth: usize, out: &mut Vec<u8>) {
-    let new_line = |out: &mut Vec<u8>, depth: usize| {
-        out.push(b'\n');
-        out.resize(out.len() + 2 * depth, b' ');
-    };
-    let mut rest = compact;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'"' => {
-                let length = string_length(rest);
-                out.push(b'"');
-                out.extend_from_slice(rest.get(..length).unwrap_or(rest));
-                rest = rest.get(length..).unwrap_or_default();
-            }
-            b'{' | b'[' if matches!(rest.first(), Some(b'}' | b']')) => {
-                out.extend([*byte, *rest.first().unwrap_or(byte)]);
-                rest = rest.get(1..).unwrap_or_default();
-            }
-            b'{' | b'[' => {
-                depth += 1;
-                out.push(*byte);
-                new_line(out, depth);
-            }
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                new_line(out, depth);
-                out.push(*byte);
-            }
-            b',' => {
-                out.push(b',');
-                new_line(out, depth);
-            }
-            b':' => out.extend(b": "),
-            other => out.push(*other),
-        }
-    }
-}
-
-/// Bytes up to and with the quote that ends a string.
-fn string_length(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(next) = memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
-        let is_escape = bytes.get(at + next) == Some(&b'\\');
-        at += next + if is_escape { 2 } else { 1 };
-        if !is_escape {
-            return at;
-        }
-    }
-    bytes.len()
+    out.write_all(if separator.is_empty() { b"]\n}" } else { b"\n  ]\n}" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
 
     fn written(sessions: Vec<(String, Value)>) -> String {
         let mut out = Vec::new();

@@ -3,7 +3,7 @@
 //! A port of AIPerf 0.13 `exporters/metrics_json_exporter.py`; keys come in the order of its `JsonExportData`, metrics that
 //! model does not name at the end.
 
-use super::super::spacing;
+use super::super::{objectives, spacing, statistics};
 use super::errors::ErrorTally;
 use super::totals::Metric;
 use super::{AIPERF_VERSION, ExportContext, SCHEMA_VERSION};
@@ -48,55 +48,55 @@ pub(super) fn json(
     errors: &ErrorTally,
     context: &ExportContext<'_>,
 ) -> serde_json::Result<String> {
-    let (named, others): (Vec<&Metric>, Vec<_>) =
-        measured.iter().partition(|metric| NAMED.contains(&metric.tag.as_str()));
     let mut export = Map::new();
     let mut put = |key: &str, value: Value| export.insert(key.to_owned(), value);
     put("schema_version", json!(SCHEMA_VERSION));
     put("aiperf_version", json!(AIPERF_VERSION));
     put("benchmark_id", json!(context.benchmark_id));
     for tag in NAMED {
-        if let Some(metric) = named.iter().find(|metric| metric.tag == tag) {
-            put(tag, statistics(metric));
+        if let Some(metric) = measured.iter().find(|metric| metric.tag == tag) {
+            put(tag, statistics(metric.unit, &metric.stats));
         }
     }
     let (start, end) = (wall_clock(run, run.window_start_us), wall_clock(run, run.window_end_us));
-    put("telemetry_data", no_telemetry(&start, &end));
+    let no_telemetry = json!({
+        "summary": {"endpoints_configured": [], "endpoints_successful": [], "start_time": start, "end_time": end},
+        "endpoints": {},
+        "error_summary": [],
+    });
+    put("telemetry_data", no_telemetry);
     put("input_config", input_config(point, context));
-    put("run_info", run_info(point, context));
+    let (benchmark_id, seed, label) = (context.benchmark_id, point.seed, &point.id);
+    put(
+        "run_info",
+        json!({"benchmark_id": benchmark_id, "random_seed": seed, "trial": 0, "run_label": label}),
+    );
     put("was_cancelled", json!(run.interrupted));
     put("is_complete", json!(!run.interrupted));
     if run.interrupted {
         put("incomplete_reason", json!("interrupted before the load point was complete"));
     }
-    put("error_summary", error_summary(errors));
+    // Each distinct error of the measured requests and how often it happened, in order of first appearance.
+    let errors = errors.0.iter().map(|(details, count)| json!({"error_details": details, "count": count}));
+    put("error_summary", errors.collect());
     put("start_time", json!(start));
     put("end_time", json!(end));
     if let Some(warmup) = warmup {
         // They enter no other figure.
-        put("warmup_metrics", warmup.iter().map(|metric| (metric.tag.clone(), statistics(metric))).collect());
+        put(
+            "warmup_metrics",
+            warmup
+                .iter()
+                .map(|metric| (metric.tag.clone(), statistics(metric.unit, &metric.stats)))
+                .collect(),
+        );
     }
     put("generator", json!(format!("tokmark {}", context.version)));
     put("simulated", json!(context.simulated));
-    for metric in others {
-        put(&metric.tag, statistics(metric));
+    for metric in measured.iter().filter(|metric| !NAMED.contains(&metric.tag.as_str())) {
+        put(&metric.tag, statistics(metric.unit, &metric.stats));
     }
     serde_json::to_string_pretty(&export)
-}
-
-/// `JsonMetricResult`: statistics a metric does not have are absent, those that are infinite `null`.
-fn statistics(metric: &Metric) -> Value {
-    const PERCENTILES: [&str; 9] = ["p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99"];
-    let stats = &metric.stats;
-    let tail = [("min", stats.min), ("max", stats.max), ("std", stats.std)];
-    let numbers = std::iter::once(("avg", stats.avg)).chain(PERCENTILES.into_iter().zip(stats.percentiles));
-    let mut result = Map::from_iter([("unit".to_owned(), json!(metric.unit))]);
-    for (key, value) in numbers.chain(tail) {
-        result.extend(value.map(|value| (key.to_owned(), json!(value))));
-    }
-    result.extend(stats.count.map(|count| ("count".to_owned(), json!(count))));
-    result.extend(stats.sum.map(|sum| ("sum".to_owned(), json!(sum))));
-    Value::Object(result)
 }
 
 /// UTC, `2026-11-22T02:21:19.320648`: AIPerf's time stamps carry no zone.
@@ -104,14 +104,6 @@ fn wall_clock(run: &PointRun, at_us: u64) -> String {
     let offset = SignedDuration::from_micros(i64::try_from(at_us).unwrap_or(i64::MAX));
     let instant = run.started_at.saturating_add(offset).unwrap_or(run.started_at);
     instant.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
-}
-
-fn no_telemetry(start: &str, end: &str) -> Value {
-    json!({
-        "summary": {"endpoints_configured": [], "endpoints_successful": [], "start_time": start, "end_time": end},
-        "endpoints": {},
-        "error_summary": [],
-    })
 }
 
 /// The load point as an AIPerf `BenchmarkConfig`, which forbids keys it does not know.
@@ -138,14 +130,8 @@ fn input_config(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
         }],
         "phases": phases(point),
     });
-    let slos = [
-        ("time_to_first_token", point.slo.ttft_ms),
-        ("inter_token_latency", point.slo.itl_ms),
-        ("request_latency", point.slo.e2e_ms),
-    ];
     if !point.slo.is_empty() {
-        let set = slos.into_iter().filter_map(|(tag, bound)| Some((tag.to_owned(), json!(bound?))));
-        config["slos"] = Value::Object(set.collect());
+        config["slos"] = objectives(point);
     }
     config
 }
@@ -188,19 +174,4 @@ fn phases(point: &LoadPoint) -> Vec<Value> {
         }
     }
     phases
-}
-
-fn run_info(point: &LoadPoint, context: &ExportContext<'_>) -> Value {
-    json!({
-        "benchmark_id": context.benchmark_id,
-        "random_seed": point.seed,
-        "trial": 0,
-        "run_label": point.id,
-    })
-}
-
-/// Each distinct error of the measured requests and how often it happened, in order of first appearance.
-fn error_summary(errors: &ErrorTally) -> Value {
-    let counts = errors.counts().iter();
-    counts.map(|(details, count)| json!({"error_details": details, "count": count})).collect()
 }

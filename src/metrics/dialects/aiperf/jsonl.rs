@@ -2,6 +2,7 @@
 //!
 //! AIPerf 0.13 `MetricRecordInfo`: absent fields are not written, token counts stay integers, instants are wall-clock ns.
 
+use super::super::ChunkGaps;
 use super::errors::{ErrorDetails, error};
 use super::requests::Request;
 use super::session_id;
@@ -126,12 +127,13 @@ impl Serialize for Metrics<'_> {
             entry(&mut map, &FAILED_ISL, request)?;
             return map.end();
         }
-        for metric in PER_REQUEST.iter().filter(|metric| metric.scope.applies(streaming)) {
+        for metric in PER_REQUEST.iter().filter(|metric| metric.applies(streaming)) {
             entry(&mut map, metric, request)?;
         }
         if streaming && record.chunks_us.len() > 1 {
             let (tag, _, unit) = INTER_CHUNK_LATENCY;
-            map.serialize_entry(tag, &Entry { value: GapsMs(record), unit })?;
+            let value = ChunkGaps { chunks_us: &record.chunks_us, unit_us: 1e3 };
+            map.serialize_entry(tag, &Entry { value, unit })?;
         }
         map.end()
     }
@@ -144,14 +146,5 @@ fn entry<M: SerializeMap>(map: &mut M, metric: &PerRequest, request: &Request) -
         // Token counts are small and not negative, so the cast is exact.
         Some(value) if metric.whole => map.serialize_entry(metric.tag, &Entry { value: value as u64, unit }),
         Some(value) => map.serialize_entry(metric.tag, &Entry { value, unit }),
-    }
-}
-
-/// The gaps between the chunks of a request, ms.
-struct GapsMs<'a>(&'a RequestRecord);
-
-impl Serialize for GapsMs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.gaps_us().map(|gap| gap as f64 / 1e3))
     }
 }

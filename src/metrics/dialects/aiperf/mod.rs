@@ -29,7 +29,6 @@ mod requests;
 mod tests;
 mod totals;
 mod values;
-mod weighted;
 
 pub use super::ExportContext;
 pub use inputs::write_inputs;
@@ -75,9 +74,6 @@ impl<'a, W: Write> Export<'a, W> {
     }
 
     /// Adds a record. Records come in order of ending.
-    ///
-    /// # Errors
-    /// Errors of writing the line.
     pub fn add(&mut self, record: &RequestRecord) -> io::Result<()> {
         let request = Request::of(record);
         let phase = match record.phase {
@@ -97,12 +93,13 @@ impl<'a, W: Write> Export<'a, W> {
 
     /// The other two files, and what received the lines.
     pub fn finish(
-        self,
+        mut self,
         run: &PointRun,
         context: &ExportContext<'_>,
     ) -> serde_json::Result<(SummaryFiles, W)> {
-        let metrics = totals::metrics(self.point, &self.measured, (run.window_start_us, run.window_end_us));
-        let warmup = self.warmup.window().map(|window| totals::metrics(self.point, &self.warmup, window));
+        let metrics =
+            totals::metrics(self.point, &mut self.measured, (run.window_start_us, run.window_end_us));
+        let warmup = self.warmup.window().map(|window| totals::metrics(self.point, &mut self.warmup, window));
         let json = json::json(self.point, run, &metrics, warmup.as_deref(), &self.errors, context)?;
         Ok((SummaryFiles { csv: csv::csv(&metrics), json }, self.lines))
     }

@@ -1,6 +1,6 @@
 //! What the figures of one phase need of its requests.
 
-use super::curves::{Chunks, MAX_GAPS};
+use super::curves::{ChunkCurves, Curves, Span};
 use crate::metrics::gaps::Gaps;
 use crate::metrics::record::{Outcome, RequestRecord, Usage};
 use crate::metrics::request_figures::RequestFigures;
@@ -23,7 +23,23 @@ impl Request {
     pub(super) fn is_good(&self) -> bool {
         self.figures.outcome == Outcome::Ok
     }
+
+    fn span(&self, streaming: bool) -> Span {
+        let Self { figures, .. } = self;
+        let first = figures.first_us().filter(|_| streaming && self.is_good());
+        Span {
+            start: figures.sent_us as f64,
+            first: first.map(|first| first as f64),
+            end: figures.end_us.max(figures.sent_us) as f64,
+            isl: figures.isl.into(),
+            osl: figures.osl.into(),
+        }
+    }
 }
+
+/// Above so many chunk gaps the curves use request-level timing: AIPerf has the same fallback for runs whose chunks do not
+/// fit its memory (`LIST_BACKEND=tdigest`), and every chunk is 32 bytes here.
+const MAX_GAPS: u64 = 4_000_000;
 
 /// The requests of one phase, in order of ending.
 #[derive(Debug)]
@@ -32,13 +48,14 @@ pub(super) struct PhaseRequests {
     all: Vec<Request>,
     /// Gaps between the chunks of the good requests.
     gaps: Gaps,
-    /// The chunks of the good requests, until they are too many.
-    chunks: Option<Chunks>,
+    /// What the chunks of the good requests change, until they are too many.
+    by_chunk: Option<ChunkCurves>,
 }
 
 impl PhaseRequests {
     pub(super) fn new(streaming: bool) -> Self {
-        Self { streaming, all: Vec::new(), gaps: Gaps::default(), chunks: streaming.then(Chunks::default) }
+        let by_chunk = streaming.then(ChunkCurves::default);
+        Self { streaming, all: Vec::new(), gaps: Gaps::default(), by_chunk }
     }
 
     pub(super) fn add(&mut self, record: &RequestRecord, request: Request) {
@@ -46,12 +63,18 @@ impl PhaseRequests {
             record.gaps_us().for_each(|gap| self.gaps.add(gap));
         }
         if self.gaps.count() > MAX_GAPS {
-            self.chunks = None;
+            self.by_chunk = None;
         }
-        if let Some(chunks) = &mut self.chunks {
-            chunks.push(if request.is_good() { &record.chunks_us } else { &[] });
+        if let Some(by_chunk) = &mut self.by_chunk {
+            by_chunk.add(&request.span(self.streaming), &record.chunks_us);
         }
         self.all.push(request);
+    }
+
+    /// The curves of all requests, failed ones included.
+    pub(super) fn curves(&mut self) -> Curves {
+        let by_chunk = self.by_chunk.take().filter(|_| self.gaps.count() > 0);
+        Curves::of(self.all.iter().map(|request| request.span(self.streaming)), by_chunk)
     }
 
     pub(super) fn all(&self) -> &[Request] {
@@ -68,11 +91,6 @@ impl PhaseRequests {
 
     pub(super) fn gaps(&self) -> &Gaps {
         &self.gaps
-    }
-
-    /// The chunks of the good requests; `None` when there is no gap between any, or too many.
-    pub(super) fn chunks(&self) -> Option<&Chunks> {
-        self.chunks.as_ref().filter(|_| self.gaps.count() > 0)
     }
 
     /// First sent and last ended, µs; `None` without a request.

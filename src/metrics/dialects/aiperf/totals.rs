@@ -2,16 +2,16 @@
 //!
 //! A port of AIPerf 0.13 `metrics/accumulator.py`, `derived_latency.py` and the derived metrics of `metrics/types/*`.
 
-use super::curves::{Levels, Span, Timeline};
+use super::super::{COUNT, Stats};
+use super::curves::{Curves, Steps, Weighted};
 use super::requests::{PhaseRequests, Request};
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest, counts_differ, osl_mismatch};
-use super::weighted::Weighted;
 use crate::metrics::record::ms;
-use crate::metrics::stats::{Distribution, PERCENTILES};
+use crate::metrics::stats::Distribution;
 use crate::metrics::summary::meets;
 use crate::plan::LoadPoint;
 
-/// A metric and its statistics, in display units.
+/// A metric and its statistics, in display units. They are not finite only in `adj_*` metrics.
 pub(super) struct Metric {
     pub tag: String,
     pub header: String,
@@ -19,61 +19,37 @@ pub(super) struct Metric {
     pub stats: Stats,
 }
 
-/// Statistics of a metric; those it does not have are `None`. Not finite only in `adj_*` metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Stats {
-    pub avg: Option<f64>,
-    pub min: Option<f64>,
-    pub max: Option<f64>,
-    pub sum: Option<f64>,
-    /// In the order of [`PERCENTILES`].
-    pub percentiles: [Option<f64>; 9],
-    pub std: Option<f64>,
-    pub count: Option<u64>,
+fn distribution(d: &Distribution) -> Stats {
+    d.named().into_iter().chain([(COUNT, d.count as f64), ("sum", d.sum)]).collect()
 }
 
-impl Stats {
-    fn full(d: &Distribution) -> Self {
-        Self {
-            avg: Some(d.avg),
-            min: Some(d.min),
-            max: Some(d.max),
-            sum: Some(d.sum),
-            percentiles: d.percentiles().map(Some),
-            std: Some(d.std),
-            count: Some(d.count),
-        }
-    }
+/// `sorted` and `failures` infinitely late ones; percentiles are the nearest rank, ties to even, as numpy's.
+fn error_adjusted(sorted: &[f64], failures: usize) -> Stats {
+    let count = sorted.len() + failures;
+    let nearest = |percent: f64| {
+        let rank = (percent / 100.0 * (count - 1) as f64).round_ties_even() as usize;
+        sorted.get(rank).copied().unwrap_or(f64::INFINITY)
+    };
+    let min = sorted.first().copied().unwrap_or(f64::INFINITY);
+    let (max, count) = (f64::INFINITY, count as u64);
+    let all = Distribution { avg: max, min, max, sum: max, count, ..Distribution::default() };
+    let mut stats = distribution(&all.with_percentiles(nearest));
+    stats.retain(|(name, _)| *name != "std");
+    stats
+}
 
-    fn scalar(value: f64) -> Self {
-        Self { avg: Some(value), ..Self::default() }
-    }
-
-    fn curve(w: Weighted, scale: f64) -> Self {
-        let [avg, min, max, p50, p90, p95, p99, std] =
-            [w.avg, w.min, w.max, w.p50, w.p90, w.p95, w.p99, w.std].map(|value| Some(value * scale));
-        let percentiles = [None, None, None, None, p50, None, p90, p95, p99];
-        Self { avg, min, max, percentiles, std, ..Self::default() }
-    }
-
-    /// `sorted` and `failures` infinitely late ones; percentiles are the nearest rank, ties to even, as numpy's.
-    fn adjusted(sorted: &[f64], failures: usize) -> Self {
-        let count = sorted.len() + failures;
-        let nearest = |percent: f64| {
-            let rank = (percent / 100.0 * (count - 1) as f64).round_ties_even() as usize;
-            Some(sorted.get(rank).copied().unwrap_or(f64::INFINITY))
-        };
-        let infinite = Some(f64::INFINITY);
-        Self {
-            avg: infinite,
-            min: sorted.first().copied(),
-            max: infinite,
-            sum: infinite,
-            percentiles: PERCENTILES.map(nearest),
-            std: None,
-            count: Some(count as u64),
-        }
-    }
+fn weighted(w: Weighted, scale: f64) -> Stats {
+    let stats = [
+        ("avg", w.avg),
+        ("p50", w.p50),
+        ("p90", w.p90),
+        ("p95", w.p95),
+        ("p99", w.p99),
+        ("min", w.min),
+        ("max", w.max),
+        ("std", w.std),
+    ];
+    stats.map(|(name, value)| (name, value * scale)).into()
 }
 
 fn metric(tag: &str, header: &str, unit: &'static str, stats: Stats) -> Metric {
@@ -81,7 +57,7 @@ fn metric(tag: &str, header: &str, unit: &'static str, stats: Stats) -> Metric {
 }
 
 /// Every metric of the requests of one phase over `window` (µs), in AIPerf's order of computation.
-pub(super) fn metrics(point: &LoadPoint, phase: &PhaseRequests, window: (u64, u64)) -> Vec<Metric> {
+pub(super) fn metrics(point: &LoadPoint, phase: &mut PhaseRequests, window: (u64, u64)) -> Vec<Metric> {
     let mut found = per_request(point.streaming, phase);
     let failed_isl = phase.all().iter().filter(|request| !request.is_good()).filter_map(FAILED_ISL.value);
     let failed_isl = phase.distribution(failed_isl);
@@ -90,7 +66,7 @@ pub(super) fn metrics(point: &LoadPoint, phase: &PhaseRequests, window: (u64, u6
     found.extend(totals(phase));
     found.extend(rates(point, phase, ms(window.0, window.1) / 1e3));
     found.extend(failed_isl.map(|d| {
-        metric("total_error_isl", "Total Error Input Sequence Length", "tokens", Stats::scalar(d.sum))
+        metric("total_error_isl", "Total Error Input Sequence Length", "tokens", vec![("avg", d.sum)])
     }));
     if !phase.all().is_empty() {
         found.extend(curves(point.streaming, phase, (window.0 as f64, window.1 as f64)));
@@ -100,30 +76,30 @@ pub(super) fn metrics(point: &LoadPoint, phase: &PhaseRequests, window: (u64, u6
 }
 
 fn full(of: &PerRequest, d: &Distribution) -> Metric {
-    metric(of.tag, of.header, of.unit, Stats::full(d))
+    metric(of.tag, of.header, of.unit, distribution(d))
 }
 
 fn per_request(streaming: bool, phase: &PhaseRequests) -> Vec<Metric> {
     let failures = phase.failures();
     let mut found = Vec::new();
     let mut adjusted = Vec::new();
-    for of in PER_REQUEST.iter().filter(|of| of.scope.applies(streaming)) {
+    for of in PER_REQUEST.iter().filter(|of| of.applies(streaming)) {
         let mut values = phase.values(phase.good().filter_map(of.value));
         let Some(d) = Distribution::of(&mut values) else { continue };
         found.push(full(of, &d));
-        if failures > 0 && of.scope.adjusted() {
+        if failures > 0 && of.adjusted {
             adjusted.push(Metric {
                 tag: format!("adj_{}", of.tag),
                 header: format!("{} (error-adjusted)", of.header),
                 unit: of.unit,
-                stats: Stats::adjusted(&values, failures),
+                stats: error_adjusted(&values, failures),
             });
         }
     }
     if streaming {
         let (tag, header, unit) = INTER_CHUNK_LATENCY;
         let pooled = phase.gaps().distribution_ms();
-        found.extend(pooled.map(|d| metric(tag, header, unit, Stats::full(&d))));
+        found.extend(pooled.map(|d| metric(tag, header, unit, distribution(&d))));
     }
     found.append(&mut adjusted);
     found
@@ -156,7 +132,7 @@ fn total(tag: &str, phase: &PhaseRequests) -> Option<f64> {
 
 /// A single value, or nothing.
 fn scalar(tag: &str, header: &str, unit: &'static str, value: Option<f64>) -> Option<Metric> {
-    value.map(|value| metric(tag, header, unit, Stats::scalar(value)))
+    value.map(|value| metric(tag, header, unit, vec![("avg", value)]))
 }
 
 fn counts(phase: &PhaseRequests) -> Vec<Metric> {
@@ -240,77 +216,72 @@ struct Curve {
     tag: &'static str,
     header: &'static str,
     unit: &'static str,
-    /// It follows every chunk.
-    by_chunk: bool,
-    level: fn(&Levels) -> f64,
-    /// For `active_*` rows: the level that is above 0 while they count.
-    active: Option<fn(&Levels) -> f64>,
+    level: fn(&Curves) -> &Steps,
+    /// The users that the value depends on beside the level.
+    users: fn(&Curves) -> &Steps,
+    /// The value at a level and a number of users; `None` where it does not count.
+    value: fn(f64, f64) -> Option<f64>,
 }
 
 const fn curve(
     tag: &'static str,
     header: &'static str,
     unit: &'static str,
-    by_chunk: bool,
-    level: fn(&Levels) -> f64,
-    active: Option<fn(&Levels) -> f64>,
+    level: fn(&Curves) -> &Steps,
+    users: fn(&Curves) -> &Steps,
+    value: fn(f64, f64) -> Option<f64>,
 ) -> Curve {
-    Curve { tag, header, unit, by_chunk, level, active }
+    Curve { tag, header, unit, level, users, value }
+}
+
+fn plain(level: f64, _users: f64) -> Option<f64> {
+    Some(level)
+}
+
+/// 0 where there are none (`divide_step_functions`).
+fn per_user(level: f64, users: f64) -> Option<f64> {
+    Some(if users > 0.0 { level / users } else { 0.0 })
+}
+
+fn active(level: f64, users: f64) -> Option<f64> {
+    (users > 0.0).then_some(level)
+}
+
+fn active_per_user(level: f64, users: f64) -> Option<f64> {
+    (users > 0.0).then(|| level / users)
 }
 
 const RATE: &str = "tokens/sec";
 const PER_USER: &str = "tokens/sec/user";
-const DECODING: Option<fn(&Levels) -> f64> = Some(|l| l.decode_concurrency);
-const PREFILLING: Option<fn(&Levels) -> f64> = Some(|l| l.prefill_concurrency);
-const ANY: Option<fn(&Levels) -> f64> = Some(|l| l.concurrency);
 
 #[rustfmt::skip] // a table
 const CURVES: [Curve; 14] = [
-    curve("effective_concurrency", "Effective Concurrency", "requests", false, |l| l.concurrency, None),
-    curve("effective_decode_throughput", "Effective Decode Throughput", RATE, true, |l| l.decode_rate, None),
-    curve("effective_prefill_throughput", "Effective Prefill Throughput", RATE, false, |l| l.prefill_rate, None),
-    curve("effective_decode_concurrency", "Effective Decode Concurrency", "requests", false, |l| l.decode_concurrency, None),
-    curve("effective_prefill_concurrency", "Effective Prefill Concurrency", "requests", false, |l| l.prefill_concurrency, None),
-    curve("effective_total_throughput", "Effective Total Throughput", RATE, false, |l| l.total_rate, None),
-    curve("effective_decode_throughput_per_user", "Effective Decode Throughput Per User", PER_USER, true, Levels::decode_rate_per_user, None),
-    curve("effective_prefill_throughput_per_user", "Effective Prefill Throughput Per User", PER_USER, false, Levels::prefill_rate_per_user, None),
-    curve("tokens_in_flight", "Tokens In Flight", "tokens", true, |l| l.tokens_in_flight, None),
-    curve("active_decode_throughput", "Active Decode Throughput", RATE, true, |l| l.decode_rate, DECODING),
-    curve("active_prefill_throughput", "Active Prefill Throughput", RATE, false, |l| l.prefill_rate, PREFILLING),
-    curve("active_decode_throughput_per_user", "Active Decode Throughput Per User", PER_USER, true, Levels::decode_rate_per_user, DECODING),
-    curve("active_prefill_throughput_per_user", "Active Prefill Throughput Per User", PER_USER, false, Levels::prefill_rate_per_user, PREFILLING),
-    curve("active_total_throughput", "Active Total Throughput", RATE, false, |l| l.total_rate, ANY),
+    curve("effective_concurrency", "Effective Concurrency", "requests", |c| &c.concurrency, |c| &c.concurrency, plain),
+    curve("effective_decode_throughput", "Effective Decode Throughput", RATE, |c| &c.decode_rate, |c| &c.decode_rate, plain),
+    curve("effective_prefill_throughput", "Effective Prefill Throughput", RATE, |c| &c.prefill_rate, |c| &c.prefill_rate, plain),
+    curve("effective_decode_concurrency", "Effective Decode Concurrency", "requests", |c| &c.decode_concurrency, |c| &c.decode_concurrency, plain),
+    curve("effective_prefill_concurrency", "Effective Prefill Concurrency", "requests", |c| &c.prefill_concurrency, |c| &c.prefill_concurrency, plain),
+    curve("effective_total_throughput", "Effective Total Throughput", RATE, |c| &c.total_rate, |c| &c.total_rate, plain),
+    curve("effective_decode_throughput_per_user", "Effective Decode Throughput Per User", PER_USER, |c| &c.decode_rate, |c| &c.decode_concurrency, per_user),
+    curve("effective_prefill_throughput_per_user", "Effective Prefill Throughput Per User", PER_USER, |c| &c.prefill_rate, |c| &c.prefill_concurrency, per_user),
+    curve("tokens_in_flight", "Tokens In Flight", "tokens", |c| &c.tokens_in_flight, |c| &c.tokens_in_flight, plain),
+    curve("active_decode_throughput", "Active Decode Throughput", RATE, |c| &c.decode_rate, |c| &c.decode_concurrency, active),
+    curve("active_prefill_throughput", "Active Prefill Throughput", RATE, |c| &c.prefill_rate, |c| &c.prefill_concurrency, active),
+    curve("active_decode_throughput_per_user", "Active Decode Throughput Per User", PER_USER, |c| &c.decode_rate, |c| &c.decode_concurrency, active_per_user),
+    curve("active_prefill_throughput_per_user", "Active Prefill Throughput Per User", PER_USER, |c| &c.prefill_rate, |c| &c.prefill_concurrency, active_per_user),
+    curve("active_total_throughput", "Active Total Throughput", RATE, |c| &c.total_rate, |c| &c.concurrency, active),
 ];
 
-/// The curves of all requests, failed ones included. Without streaming only the concurrency is known.
-fn curves(streaming: bool, phase: &PhaseRequests, window: (f64, f64)) -> Vec<Metric> {
+/// The curves of all requests. Without streaming only the concurrency is known.
+fn curves(streaming: bool, phase: &mut PhaseRequests, window: (f64, f64)) -> Vec<Metric> {
     const US_PER_S: f64 = 1e6;
-    let requests = phase.all();
-    let nothing = Span { start: 0.0, first: None, end: 0.0, isl: 0.0, osl: 0.0 };
-    let at = |number: u32| requests.get(number as usize).map_or(nothing, |request| span(streaming, request));
-    let timeline = Timeline::new(u32::try_from(requests.len()).unwrap_or(u32::MAX), at, phase.chunks());
-    let known = CURVES.iter().take(if streaming { CURVES.len() } else { 1 });
-    let row = |Curve { tag, header, unit, by_chunk, level, active }: &Curve| {
-        let weighted = match active {
-            None => timeline.over(window, *by_chunk, level),
-            Some(active) => timeline.while_active(window, *by_chunk, level, |levels| active(levels) > 0.0),
-        };
-        let scale = if unit.contains("/sec") { US_PER_S } else { 1.0 };
-        metric(tag, header, unit, Stats::curve(weighted, scale))
+    let curves = phase.curves();
+    let row = |curve: &Curve| {
+        let over = (curve.level)(&curves).over((curve.users)(&curves), window, curve.value);
+        let scale = if curve.unit.contains("/sec") { US_PER_S } else { 1.0 };
+        metric(curve.tag, curve.header, curve.unit, weighted(over, scale))
     };
-    known.map(row).collect()
-}
-
-fn span(streaming: bool, request: &Request) -> Span {
-    let Request { figures, .. } = request;
-    let first = figures.first_us().filter(|_| streaming && request.is_good());
-    Span {
-        start: figures.sent_us as f64,
-        first: first.map(|first| first as f64),
-        end: figures.end_us.max(figures.sent_us) as f64,
-        isl: figures.isl.into(),
-        osl: figures.osl.into(),
-    }
+    CURVES.iter().take(if streaming { CURVES.len() } else { 1 }).map(row).collect()
 }
 
 /// Latencies from the intended arrival, failed requests included.
@@ -318,7 +289,7 @@ fn from_schedule(phase: &PhaseRequests) -> Vec<Metric> {
     let latency = |tag, header, until: fn(&Request) -> u64| {
         let values = phase
             .distribution(phase.all().iter().map(|request| ms(request.figures.scheduled_us, until(request))));
-        Some(metric(tag, header, "ms", Stats::full(&values?)))
+        Some(metric(tag, header, "ms", distribution(&values?)))
     };
     let queued =
         latency("credit_to_start_latency", "Credit-to-Start Latency", |request| request.figures.sent_us);

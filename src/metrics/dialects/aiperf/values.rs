@@ -10,111 +10,83 @@ pub(super) struct PerRequest {
     pub tag: &'static str,
     pub header: &'static str,
     pub unit: &'static str,
-    /// Which requests and runs it applies to.
-    pub scope: Scope,
+    /// Streaming only.
+    pub streamed: bool,
+    /// With failures there is an `adj_` twin as well (AIPerf's flag `PERCENTILE_INCLUDES_FAILED_REQUESTS`).
+    pub adjusted: bool,
     /// Written as an integer in `profile_export.jsonl`.
     pub whole: bool,
     /// `None`: not applicable to this request.
     pub value: fn(&Request) -> Option<f64>,
 }
 
-/// Where a metric applies, and whether failures get a view of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Every run.
-    Any,
-    /// Every run; with failures there is an `adj_` twin as well.
-    AnyAdjusted,
-    /// Streaming only.
-    Streamed,
-    /// Streaming only; with failures there is an `adj_` twin as well.
-    StreamedAdjusted,
-}
-
-impl Scope {
+impl PerRequest {
     /// Whether the metric exists in a run.
-    pub(super) fn applies(self, streaming: bool) -> bool {
-        streaming || matches!(self, Self::Any | Self::AnyAdjusted)
+    pub(super) fn applies(&self, streaming: bool) -> bool {
+        streaming || !self.streamed
     }
 
-    /// Whether AIPerf flags it `PERCENTILE_INCLUDES_FAILED_REQUESTS`.
-    pub(super) fn adjusted(self) -> bool {
-        matches!(self, Self::AnyAdjusted | Self::StreamedAdjusted)
+    const fn streamed(self) -> Self {
+        Self { streamed: true, ..self }
+    }
+
+    const fn adjusted(self) -> Self {
+        Self { adjusted: true, ..self }
     }
 }
 
 const MS: &str = "ms";
-const TOKENS: &str = "tokens";
 const PER_USER: &str = "tokens/sec/user";
 const PERCENT: &str = "%";
 
 /// The pooled gaps between chunks are the one metric with a list per request.
 pub(super) const INTER_CHUNK_LATENCY: (&str, &str, &str) = ("inter_chunk_latency", "Inter Chunk Latency", MS);
 
-const fn time(
-    scope: Scope,
+const fn figure(
     tag: &'static str,
     header: &'static str,
+    unit: &'static str,
     value: fn(&Request) -> Option<f64>,
 ) -> PerRequest {
-    PerRequest { tag, header, unit: MS, scope, whole: false, value }
+    PerRequest { tag, header, unit, streamed: false, adjusted: false, whole: false, value }
 }
 
 const fn tokens(tag: &'static str, header: &'static str, value: fn(&Request) -> Option<f64>) -> PerRequest {
-    PerRequest { tag, header, unit: TOKENS, scope: Scope::Any, whole: true, value }
-}
-
-const fn ratio(
-    scope: Scope,
-    unit: &'static str,
-    tag: &'static str,
-    header: &'static str,
-    value: fn(&Request) -> Option<f64>,
-) -> PerRequest {
-    PerRequest { tag, header, unit, scope, whole: false, value }
+    PerRequest { whole: true, ..figure(tag, header, "tokens", value) }
 }
 
 /// All of successful requests, by tag.
 pub(super) const PER_REQUEST: [PerRequest; 21] = [
-    time(Scope::StreamedAdjusted, "decode_duration", "Decode Duration", |r| r.figures.decode_ms()),
-    ratio(Scope::Any, PER_USER, "e2e_output_token_throughput", "E2E Output Token Throughput", |r| {
+    figure("decode_duration", "Decode Duration", MS, |r| r.figures.decode_ms()).streamed().adjusted(),
+    figure("e2e_output_token_throughput", "E2E Output Token Throughput", PER_USER, |r| {
         per_s(f64::from(r.figures.osl), r.figures.e2e_ms()?)
     }),
     tokens("input_sequence_length", "Input Sequence Length", |r| Some(f64::from(r.figures.isl))),
-    time(Scope::StreamedAdjusted, "inter_token_latency", "Inter Token Latency", |r| r.figures.itl_ms()),
-    ratio(Scope::Any, PERCENT, "osl_mismatch_diff_pct", "OSL Mismatch Diff %", osl_mismatch_percent),
+    figure("inter_token_latency", "Inter Token Latency", MS, |r| r.figures.itl_ms()).streamed().adjusted(),
+    figure("osl_mismatch_diff_pct", "OSL Mismatch Diff %", PERCENT, osl_mismatch_percent),
     tokens("output_sequence_length", "Output Sequence Length", |r| Some(f64::from(r.figures.osl))),
     tokens("output_token_count", "Output Token Count", output_tokens),
-    ratio(
-        Scope::Streamed,
-        PER_USER,
-        "output_token_throughput_per_user",
-        "Output Token Throughput Per User",
-        |r| per_s(1.0, r.figures.itl_ms()?),
-    ),
-    ratio(Scope::Streamed, PER_USER, "prefill_throughput_per_user", "Prefill Throughput Per User", |r| {
+    figure("output_token_throughput_per_user", "Output Token Throughput Per User", PER_USER, |r| {
+        per_s(1.0, r.figures.itl_ms()?)
+    })
+    .streamed(),
+    figure("prefill_throughput_per_user", "Prefill Throughput Per User", PER_USER, |r| {
         per_s(f64::from(r.figures.isl), r.figures.ttft_ms()?)
-    }),
+    })
+    .streamed(),
     tokens("reasoning_token_count", "Reasoning Token Count", reasoning_tokens),
-    time(Scope::AnyAdjusted, "request_latency", "Request Latency", |r| r.figures.e2e_ms()),
-    time(Scope::Streamed, "time_to_first_output_token", "Time to First Output Token", |r| {
-        r.figures.ttfo_ms()
-    }),
-    time(Scope::StreamedAdjusted, "time_to_first_token", "Time to First Token", |r| r.figures.ttft_ms()),
-    time(Scope::Streamed, "time_to_second_token", "Time to Second Token", |r| r.figures.ttst_ms()),
+    figure("request_latency", "Request Latency", MS, |r| r.figures.e2e_ms()).adjusted(),
+    figure("time_to_first_output_token", "Time to First Output Token", MS, |r| r.figures.ttfo_ms())
+        .streamed(),
+    figure("time_to_first_token", "Time to First Token", MS, |r| r.figures.ttft_ms()).streamed().adjusted(),
+    figure("time_to_second_token", "Time to Second Token", MS, |r| r.figures.ttst_ms()).streamed(),
     tokens("usage_completion_tokens", "Usage Completion Tokens", |r| Some(r.usage?.completion_tokens as f64)),
-    ratio(
-        Scope::Any,
-        PERCENT,
-        "usage_completion_tokens_diff_pct",
-        "Usage Completion Diff %",
-        completion_diff,
-    ),
+    figure("usage_completion_tokens_diff_pct", "Usage Completion Diff %", PERCENT, completion_diff),
     tokens("usage_prompt_cache_read_tokens", "Usage Prompt Cache Read Tokens", |r| {
         Some(r.usage?.cached_tokens? as f64)
     }),
     tokens("usage_prompt_tokens", "Usage Prompt Tokens", |r| Some(r.usage?.prompt_tokens as f64)),
-    ratio(Scope::Any, PERCENT, "usage_prompt_tokens_diff_pct", "Usage Prompt Diff %", prompt_diff),
+    figure("usage_prompt_tokens_diff_pct", "Usage Prompt Diff %", PERCENT, prompt_diff),
     tokens("usage_reasoning_tokens", "Usage Reasoning Tokens", reasoning_tokens),
     tokens("usage_total_tokens", "Usage Total Tokens", |r| {
         r.usage.map(|usage| usage.prompt_tokens as f64 + usage.completion_tokens as f64)

@@ -3,8 +3,9 @@
 //! A port of genai-perf 0.0.16 `csv_exporter.py` and `exporter_utils.py`. The telemetry sections are absent, as they are when
 //! genai-perf found no DCGM.
 
-use super::values::{Metric, Value};
-use crate::metrics::stats::Distribution;
+use super::super::get;
+use super::values::Metric;
+use crate::metrics::stats::with_thousands;
 
 /// The rows of the first section: metric, `Name (unit)`, streaming only. The order is hard-coded in genai-perf, too.
 const ROWS: [(&str, &str, bool); 7] = [
@@ -27,52 +28,29 @@ const SINGLE: [(&str, &str); 4] = [
 
 const GOODPUT: &str = "request_goodput";
 
-/// What stands where there is no value.
-const NOTHING: &str = "N/A";
+/// Column names of a distribution.
+const STATISTICS: &str = "avg,min,max,p99,p95,p90,p75,p50,p25,p10,p5,p1";
 
 /// The CSV of `metrics`. Objectives add the goodput row.
 pub(super) fn csv(metrics: &[Metric], streaming: bool, objectives: bool) -> String {
-    let value = |name: &str| metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value);
-    let mut lines = vec!["Metric,avg,min,max,p99,p95,p90,p75,p50,p25,p10,p5,p1".to_owned()];
-    for (name, title, _) in ROWS.iter().filter(|(_, _, streamed)| streaming || !streamed) {
-        let cells = match value(name) {
-            Some(Value::Spread(spread)) => statistics(&spread).map(cell),
-            _ => std::array::from_fn(|_| NOTHING.to_owned()),
-        };
-        lines.push(format!("{title},{}", cells.join(",")));
-    }
+    let row = |name: &str, title: &str, statistics: &str| {
+        let stats = metrics.iter().find(|metric| metric.name == name).map(|metric| &metric.stats);
+        let cell = |name| stats.and_then(|stats| get(stats, name)).map_or_else(|| "N/A".to_owned(), cell);
+        format!("{title},{}", statistics.split(',').map(cell).collect::<Vec<_>>().join(","))
+    };
+    let mut lines = vec![format!("Metric,{STATISTICS}")];
+    let rows = ROWS.iter().filter(|(_, _, streamed)| streaming || !streamed);
+    lines.extend(rows.map(|(name, title, _)| row(name, title, STATISTICS)));
     lines.extend([String::new(), "Metric,Value".to_owned()]);
-    for (name, title) in SINGLE.iter().filter(|(name, _)| objectives || *name != GOODPUT) {
-        let cell = match value(name) {
-            Some(Value::Single(value)) => cell(value),
-            _ => NOTHING.to_owned(),
-        };
-        lines.push(format!("{title},{cell}"));
-    }
+    let single = SINGLE.iter().filter(|(name, _)| objectives || *name != GOODPUT);
+    lines.extend(single.map(|(name, title)| row(name, title, "avg")));
     lines.into_iter().map(|line| line + "\r\n").collect()
-}
-
-/// In the order of the header.
-fn statistics(of: &Distribution) -> [f64; 12] {
-    [of.avg, of.min, of.max, of.p99, of.p95, of.p90, of.p75, of.p50, of.p25, of.p10, of.p5, of.p1]
 }
 
 /// Python's `{:,.2f}`, in quotes when the commas make them necessary.
 fn cell(value: f64) -> String {
-    let plain = format!("{value:.2}");
-    let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_str()), |digits| ("-", digits));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "00"));
-    if whole.len() <= 3 {
-        return plain;
-    }
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    format!("\"{sign}{grouped}.{fraction}\"")
+    let grouped = with_thousands(&format!("{value:.2}"));
+    if grouped.contains(',') { format!("\"{grouped}\"") } else { grouped }
 }
 
 #[cfg(test)]

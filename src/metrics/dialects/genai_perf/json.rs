@@ -2,8 +2,8 @@
 //!
 //! A port of genai-perf 0.0.16 `json_exporter.py`.
 
-use super::super::{ExportContext, offered};
-use super::values::{Metric, Value as Figure};
+use super::super::{ExportContext, objectives, offered, statistics};
+use super::values::Metric;
 use crate::metrics::record::PointRun;
 use crate::plan::{Endpoint, LoadPoint, Stop};
 use serde_json::{Map, Value, json};
@@ -15,34 +15,13 @@ pub(super) fn json(
     run: &PointRun,
     context: &ExportContext<'_>,
 ) -> String {
-    let mut export: Map<String, Value> =
-        metrics.iter().map(|metric| (metric.name.to_owned(), statistics(metric))).collect();
+    let mut export: Map<String, Value> = metrics
+        .iter()
+        .map(|metric| (metric.name.to_owned(), statistics(metric.unit, &metric.stats)))
+        .collect();
     export.insert("input_config".to_owned(), input_config(point, run, context));
     // A map of strings and finite numbers: there is nothing in it that could fail to be written.
     serde_json::to_string_pretty(&export).unwrap_or_default()
-}
-
-fn statistics(metric: &Metric) -> Value {
-    let unit = metric.unit;
-    match metric.value {
-        Figure::Single(value) => json!({"unit": unit, "avg": value}),
-        Figure::Spread(d) => json!({
-            "unit": unit,
-            "avg": d.avg,
-            "p1": d.p1,
-            "p5": d.p5,
-            "p10": d.p10,
-            "p25": d.p25,
-            "p50": d.p50,
-            "p75": d.p75,
-            "p90": d.p90,
-            "p95": d.p95,
-            "p99": d.p99,
-            "min": d.min,
-            "max": d.max,
-            "std": d.std,
-        }),
-    }
 }
 
 /// The load point in the words of genai-perf's configuration; what a load point does not know is absent.
@@ -107,13 +86,5 @@ fn extra(point: &LoadPoint) -> Value {
 
 /// The objectives, ms; genai-perf writes an empty string for none.
 fn goodput(point: &LoadPoint) -> Value {
-    let slo = &point.slo;
-    let set = [
-        ("time_to_first_token", slo.ttft_ms),
-        ("inter_token_latency", slo.itl_ms),
-        ("request_latency", slo.e2e_ms),
-    ];
-    let set: Map<String, Value> =
-        set.into_iter().filter_map(|(name, bound)| Some((name.to_owned(), json!(bound?)))).collect();
-    if set.is_empty() { json!("") } else { Value::Object(set) }
+    if point.slo.is_empty() { json!("") } else { objectives(point) }
 }

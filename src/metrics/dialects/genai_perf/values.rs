@@ -2,26 +2,22 @@
 //!
 //! A port of genai-perf 0.0.16 `llm_profile_data_parser.py`, `statistics.py` and `llm_goodput_calculator.py`.
 
+use super::super::{Stats, get};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::Outcome;
 use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::stats::Distribution;
+use crate::metrics::summary::within;
 use crate::plan::{LoadPoint, Slo};
 
-/// What a metric has: one value, or a distribution.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value {
-    Single(f64),
-    Spread(Distribution),
-}
-
 /// A metric that the run has. Times are ms.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Metric {
     pub name: &'static str,
     /// Unit in the JSON; the CSV has its own for some.
     pub unit: &'static str,
-    pub value: Value,
+    /// A single value is `avg`.
+    pub stats: Stats,
 }
 
 /// All metrics of the run that have a value, in the order of the JSON.
@@ -35,12 +31,12 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
     let met = || good().filter(|request| meets(request, &point.slo, point.streaming)).count() as f64;
 
     let single = |name, unit, value: Option<f64>| {
-        let value = Value::Single(value.filter(|value| value.is_finite())?);
-        Some(Metric { name, unit, value })
+        let stats = vec![("avg", value.filter(|value| value.is_finite())?)];
+        Some(Metric { name, unit, stats })
     };
     let spread = |name, unit, of: fn(&RequestFigures) -> Option<f64>| {
         let values = Distribution::of(&mut fold.values(good().filter_map(of)))?;
-        Some(Metric { name, unit, value: Value::Spread(values) })
+        Some(Metric { name, unit, stats: values.named().into() })
     };
     let streamed = |name, unit, of| spread(name, unit, of).filter(|_| point.streaming);
     let goodput = (!point.slo.is_empty()).then(|| per_s(met())).flatten();
@@ -52,8 +48,7 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
         streamed("time_to_first_token", "ms", ttft_ms),
         streamed("time_to_second_token", "ms", ttst_ms),
         // A run in which every ITL is 0 counts as not streamed.
-        streamed("inter_token_latency", "ms", itl_ms)
-            .filter(|metric| matches!(metric.value, Value::Spread(itl) if itl.max > 0.0)),
+        streamed("inter_token_latency", "ms", itl_ms).filter(|metric| get(&metric.stats, "max") > Some(0.0)),
         single("output_token_throughput", "tokens/sec", per_s(tokens())),
         streamed("output_token_throughput_per_user", "tokens/sec/user", tokens_per_s_and_user),
         spread("output_sequence_length", "tokens", |request| Some(request.osl.into())),
@@ -109,10 +104,8 @@ fn elapsed_ns(from_us: u64, to_us: u64) -> f64 {
 
 /// Every objective that is set has a value and keeps its bound.
 fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
-    let within = |bound: Option<f64>, value: Option<f64>| {
-        bound.is_none_or(|bound| value.is_some_and(|value| value <= bound))
-    };
-    within(slo.ttft_ms, ttft_ms(request).filter(|_| streaming))
-        && within(slo.itl_ms, itl_ms(request).filter(|_| streaming))
+    let streamed = |value: Option<f64>| value.filter(|_| streaming);
+    within(slo.ttft_ms, streamed(ttft_ms(request)))
+        && within(slo.itl_ms, streamed(itl_ms(request)))
         && within(slo.e2e_ms, latency_ms(request))
 }

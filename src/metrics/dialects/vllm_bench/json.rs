@@ -3,15 +3,16 @@
 //! Key order is that of vLLM 0.32 `benchmarks/serve.py`, text that of Python's `json.dump`.
 
 use super::super::aiperf::errors::reason_phrase;
-use super::super::{ExportContext, offered, time_stamp};
-use super::peaks::{busiest_second, most_alive};
-use super::totals::{PERCENTS, statistics, totals};
+use super::super::{ChunkGaps, ExportContext, offered, time_stamp};
+use super::peaks::peaks;
+use super::totals::{Figures, statistics, totals};
 use super::{Results, backend, latency_s, seconds, succeeded, ttft_s};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{Outcome, RequestRecord};
 use crate::metrics::request_figures::RequestFigures;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
 use serde_json::ser::Formatter;
+use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// vLLM's error for a 200 answer without a chunk, missing blank included.
@@ -19,104 +20,91 @@ const NO_CHUNK: &str =
     "Never received a valid chunk to calculate TTFT.This response will be marked as failed!";
 
 /// Writes the result of the measured requests, on one line without a final newline.
-///
-/// # Errors
-/// Errors of `out`.
 pub fn write<W: Write>(out: W, results: &Results<'_>, context: &ExportContext<'_>) -> io::Result<()> {
-    let Results { point, records, .. } = *results;
-    let fold = Fold::of(records.iter().copied());
-    let mut serializer = serde_json::Serializer::with_formatter(out, PythonStyle);
-    let mut map = serializer.serialize_map(None)?;
-    head(&mut map, results, context)?;
-    figures(&mut map, results, &fold)?;
-    arrays(&mut map, results)?;
-    let busiest = if point.streaming { busiest_second(records) } else { 0 };
-    map.serialize_entry("max_output_tokens_per_s", &(busiest as f64))?;
-    map.serialize_entry("max_concurrent_requests", &most_alive(&fold))?;
-    map.serialize_entry("rtfx", &0.0)?;
-    for (name, of) in statistics(point.streaming, &fold) {
-        map.serialize_entry(&format!("mean_{name}_ms"), &of.mean)?;
-        map.serialize_entry(&format!("median_{name}_ms"), &of.median)?;
-        map.serialize_entry(&format!("std_{name}_ms"), &of.std)?;
-        for (percent, value) in PERCENTS.iter().zip(of.percentiles) {
-            map.serialize_entry(&format!("p{percent}_{name}_ms"), &value)?;
-        }
-    }
-    SerializeMap::end(map)?;
+    let fold = Fold::of(results.records.iter().copied());
+    let mut head = requested(results, context);
+    head.extend(totals(results.point, results.run, &fold));
+    let mut tail = peaks(results, &fold);
+    tail.extend(statistics(results.point.streaming, &fold));
+    let saved = Saved { head, arrays: Arrays::of(results), tail };
+    saved.serialize(&mut serde_json::Serializer::with_formatter(out, PythonStyle))?;
     Ok(())
 }
 
-/// The requested load.
-fn head<M: SerializeMap<Error = serde_json::Error>>(
-    map: &mut M,
-    results: &Results<'_>,
-    context: &ExportContext<'_>,
-) -> Result<(), serde_json::Error> {
-    let Results { point, run, records } = *results;
-    let offered = offered(point);
-    map.serialize_entry("date", &time_stamp(run))?;
-    map.serialize_entry("endpoint_type", backend(point.endpoint))?;
-    map.serialize_entry("backend", backend(point.endpoint))?;
-    map.serialize_entry("label", &None::<&str>)?;
-    map.serialize_entry("model_id", context.model)?;
-    map.serialize_entry("tokenizer_id", context.model)?;
-    map.serialize_entry("num_prompts", &records.len())?;
-    map.serialize_entry("generator", &format!("tokmark {}", context.version))?;
-    map.serialize_entry("simulated", if context.simulated { "true" } else { "false" })?;
-    if run.interrupted {
-        map.serialize_entry("is_complete", "false")?;
-    }
-    match offered.rate {
-        Some(rate) => map.serialize_entry("request_rate", &rate)?,
-        None => map.serialize_entry("request_rate", "inf")?,
-    }
-    map.serialize_entry("burstiness", &offered.burstiness)?;
-    map.serialize_entry("max_concurrency", &offered.concurrency)
+#[derive(Serialize)]
+struct Saved<'a> {
+    #[serde(flatten)]
+    head: Figures,
+    #[serde(flatten)]
+    arrays: Arrays<'a>,
+    #[serde(flatten)]
+    tail: Figures,
 }
 
-fn figures<M: SerializeMap<Error = serde_json::Error>>(
-    map: &mut M,
-    results: &Results<'_>,
-    fold: &Fold,
-) -> Result<(), serde_json::Error> {
-    let totals = totals(results.point, results.run, fold);
-    map.serialize_entry("duration", &totals.duration)?;
-    map.serialize_entry("completed", &totals.completed)?;
-    map.serialize_entry("failed", &totals.failed)?;
-    map.serialize_entry("total_input_tokens", &totals.total_input_tokens)?;
-    map.serialize_entry("total_output_tokens", &totals.total_output_tokens)?;
-    map.serialize_entry("request_throughput", &totals.request_throughput)?;
-    map.serialize_entry("request_goodput", &totals.request_goodput)?;
-    map.serialize_entry("output_throughput", &totals.output_throughput)?;
-    map.serialize_entry("total_token_throughput", &totals.total_token_throughput)
+/// The requested load.
+fn requested(results: &Results<'_>, context: &ExportContext<'_>) -> Figures {
+    let Results { point, run, records } = *results;
+    let offered = offered(point);
+    let found = [
+        ("date", json!(time_stamp(run))),
+        ("endpoint_type", json!(backend(point.endpoint))),
+        ("backend", json!(backend(point.endpoint))),
+        ("label", Value::Null),
+        ("model_id", json!(context.model)),
+        ("tokenizer_id", json!(context.model)),
+        ("num_prompts", json!(records.len())),
+        ("generator", json!(format!("tokmark {}", context.version))),
+        ("simulated", json!(context.simulated.to_string())),
+        ("is_complete", json!("false")),
+        ("request_rate", offered.rate.map_or(json!("inf"), |rate| json!(rate))),
+        ("burstiness", json!(offered.burstiness)),
+        ("max_concurrency", json!(offered.concurrency)),
+    ];
+    let found = found.into_iter().filter(|(key, _)| run.interrupted || *key != "is_complete");
+    found.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// One value per request, in seconds or tokens, in the order of sending. A request that failed while it was answered keeps
 /// what it had of TTFT and gaps, and has latency 0.
-fn arrays<M: SerializeMap<Error = serde_json::Error>>(
-    map: &mut M,
-    results: &Results<'_>,
-) -> Result<(), serde_json::Error> {
-    let Results { point, run, records } = *results;
-    let requests: Vec<RequestFigures> = records.iter().map(|record| RequestFigures::of(record)).collect();
-    let each = |value: &dyn Fn(&RequestFigures) -> f64| requests.iter().map(value).collect::<Vec<f64>>();
-    // In vLLM's words a closed loop is a crowd that is there from the start and waits for its turn.
-    let closed = offered(point).rate.is_none();
-    let queued_from =
-        |request: &RequestFigures| if closed { run.window_start_us } else { request.scheduled_us };
-    let input: Vec<u32> = requests.iter().map(|request| request.isl).collect();
-    let output: Vec<u32> =
-        requests.iter().map(|request| if succeeded(request) { request.osl } else { 0 }).collect();
-    map.serialize_entry("input_lens", &input)?;
-    map.serialize_entry("output_lens", &output)?;
-    map.serialize_entry("ttfts", &each(&|request| if point.streaming { ttft_s(request) } else { 0.0 }))?;
-    let gaps = records.iter().map(|record| GapsOf(if point.streaming { &record.chunks_us } else { &[] }));
-    map.serialize_entry("itls", &gaps.collect::<Vec<_>>())?;
-    map.serialize_entry("latencies", &each(&latency_s))?;
-    map.serialize_entry("start_times", &each(&|request| seconds(0, request.sent_us)))?;
-    map.serialize_entry("queue_times", &each(&|request| seconds(queued_from(request), request.sent_us)))?;
-    map.serialize_entry("generated_texts", &vec![""; records.len()])?;
-    map.serialize_entry("errors", &records.iter().map(|record| error(record)).collect::<Vec<_>>())
+#[derive(Serialize)]
+struct Arrays<'a> {
+    input_lens: Vec<u32>,
+    output_lens: Vec<u32>,
+    ttfts: Vec<f64>,
+    itls: Vec<ChunkGaps<'a>>,
+    latencies: Vec<f64>,
+    start_times: Vec<f64>,
+    queue_times: Vec<f64>,
+    generated_texts: Vec<&'static str>,
+    errors: Vec<String>,
+}
+
+impl<'a> Arrays<'a> {
+    fn of(results: &Results<'a>) -> Self {
+        let Results { point, run, records } = *results;
+        let requests: Vec<RequestFigures> = records.iter().map(|record| RequestFigures::of(record)).collect();
+        let each = |value: &dyn Fn(&RequestFigures) -> f64| requests.iter().map(value).collect();
+        // In vLLM's words a closed loop is a crowd that is there from the start and waits for its turn.
+        let closed = offered(point).rate.is_none();
+        let queued_from =
+            |request: &RequestFigures| if closed { run.window_start_us } else { request.scheduled_us };
+        let gaps = |record: &&'a RequestRecord| ChunkGaps {
+            chunks_us: if point.streaming { &record.chunks_us } else { &[] },
+            unit_us: 1e6,
+        };
+        let output = |request: &RequestFigures| if succeeded(request) { request.osl } else { 0 };
+        Self {
+            input_lens: requests.iter().map(|request| request.isl).collect(),
+            output_lens: requests.iter().map(output).collect(),
+            ttfts: each(&|request| if point.streaming { ttft_s(request) } else { 0.0 }),
+            itls: records.iter().map(gaps).collect(),
+            latencies: each(&latency_s),
+            start_times: each(&|request| seconds(0, request.sent_us)),
+            queue_times: each(&|request| seconds(queued_from(request), request.sent_us)),
+            generated_texts: vec![""; records.len()],
+            errors: records.iter().map(|record| error(record)).collect(),
+        }
+    }
 }
 
 /// vLLM records the reason phrase of a status and the trace of an exception; here the latter is what went wrong.
@@ -126,16 +114,6 @@ fn error(record: &RequestRecord) -> String {
         Outcome::Ok | Outcome::Empty => NO_CHUNK.to_owned(),
         Outcome::Http(status) => reason_phrase(status).to_owned(),
         other => record.error.clone().unwrap_or_else(|| other.to_string()),
-    }
-}
-
-/// The gaps between the chunks of one request, seconds.
-struct GapsOf<'a>(&'a [u64]);
-
-impl Serialize for GapsOf<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let later = self.0.iter().skip(1);
-        serializer.collect_seq(self.0.iter().zip(later).map(|(before, after)| seconds(*before, *after)))
     }
 }
 

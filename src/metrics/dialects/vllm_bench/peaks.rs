@@ -3,11 +3,24 @@
 //! Seconds are counted from the first successful request. A request is alive in every second it touches, so that
 //! `max_concurrent_requests` may exceed the concurrency.
 
-use super::succeeded;
+use super::totals::Figures;
+use super::{Results, succeeded};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::RequestRecord;
 use crate::metrics::request_figures::RequestFigures;
+use serde_json::json;
 use std::collections::BTreeMap;
+
+/// Both, and a rate that only answers with audio have.
+pub(super) fn peaks(results: &Results<'_>, fold: &Fold) -> Figures {
+    let busiest = if results.point.streaming { busiest_second(results.records) } else { 0 };
+    let found = [
+        ("max_output_tokens_per_s", json!(busiest as f64)),
+        ("max_concurrent_requests", json!(most_alive(fold))),
+        ("rtfx", json!(0.0)),
+    ];
+    found.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
+}
 
 const US_PER_S: u64 = 1_000_000;
 
@@ -16,7 +29,7 @@ fn second(start_us: u64, at: u64) -> u64 {
 }
 
 /// `max_output_tokens_per_s`, which counts the chunks of the good requests; 0 without any.
-pub(super) fn busiest_second(records: &[&RequestRecord]) -> u64 {
+fn busiest_second(records: &[&RequestRecord]) -> u64 {
     let good = || records.iter().filter(|record| succeeded(&RequestFigures::of(record)));
     let Some(start) = good().map(|record| record.sent_us).min() else { return 0 };
     let mut by_second: BTreeMap<u64, u64> = BTreeMap::new();
@@ -27,7 +40,7 @@ pub(super) fn busiest_second(records: &[&RequestRecord]) -> u64 {
 }
 
 /// `max_concurrent_requests`; 0 when no request succeeded.
-pub(super) fn most_alive(fold: &Fold) -> u64 {
+fn most_alive(fold: &Fold) -> u64 {
     let sent = fold.measured().filter(|request| succeeded(request)).map(|request| request.sent_us);
     let Some(start) = sent.min() else { return 0 };
     // How many requests more there are from this second on.

@@ -8,48 +8,13 @@ use crate::metrics::record::PointRun;
 use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::stats::Distribution;
 use crate::plan::{LoadPoint, Slo};
+use serde_json::{Map, Value, json};
 
-/// The percentiles that are written, beside the median.
-pub(super) const PERCENTS: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
+/// Keys and values of the result, in order.
+pub(super) type Figures = Map<String, Value>;
 
-/// One metric, ms. All 0 when no request has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Statistics {
-    pub mean: f64,
-    pub median: f64,
-    pub std: f64,
-    /// In the order of [`PERCENTS`].
-    pub percentiles: [f64; 4],
-}
-
-impl Statistics {
-    fn of(distribution: Option<Distribution>) -> Self {
-        distribution.map_or_else(Self::default, |d| Self {
-            mean: d.avg,
-            median: d.p50,
-            std: d.std,
-            percentiles: [d.p50, d.p90, d.p95, d.p99],
-        })
-    }
-}
-
-/// The single values of the result.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Totals {
-    /// First measured request sent → last one ended, seconds.
-    pub duration: f64,
-    pub completed: u64,
-    pub failed: u64,
-    pub total_input_tokens: u64,
-    pub total_output_tokens: u64,
-    pub request_throughput: f64,
-    /// `None` without objectives.
-    pub request_goodput: Option<f64>,
-    pub output_throughput: f64,
-    pub total_token_throughput: f64,
-}
-
-pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Totals {
+/// The single values of the result, over first measured request sent → last one ended.
+pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Figures {
     let good = || fold.measured().filter(|request| succeeded(request));
     let duration = run.window_s();
     let per_s = |amount: f64| if duration > 0.0 { amount / duration } else { 0.0 };
@@ -57,17 +22,19 @@ pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Totals {
     let (input, output) = (sum(|request| request.isl), sum(|request| request.osl));
     let completed = good().count();
     let met = good().filter(|request| meets(request, &point.slo, point.streaming)).count();
-    Totals {
-        duration,
-        completed: completed as u64,
-        failed: (fold.measured().count() - completed) as u64,
-        total_input_tokens: input,
-        total_output_tokens: output,
-        request_throughput: per_s(completed as f64),
-        request_goodput: (!point.slo.is_empty()).then(|| per_s(met as f64)),
-        output_throughput: per_s(output as f64),
-        total_token_throughput: per_s(input as f64 + output as f64),
-    }
+    let goodput = (!point.slo.is_empty()).then(|| per_s(met as f64));
+    let found = [
+        ("duration", json!(duration)),
+        ("completed", json!(completed)),
+        ("failed", json!(fold.measured().count() - completed)),
+        ("total_input_tokens", json!(input)),
+        ("total_output_tokens", json!(output)),
+        ("request_throughput", json!(per_s(completed as f64))),
+        ("request_goodput", json!(goodput)),
+        ("output_throughput", json!(per_s(output as f64))),
+        ("total_token_throughput", json!(per_s(input as f64 + output as f64))),
+    ];
+    found.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
 
 /// Every objective that is set is met; the TPOT of an answer of one token is 0. Streaming off there is no TTFT and no TPOT
@@ -81,20 +48,27 @@ fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
         && within(slo.e2e_ms, true, latency_s(request))
 }
 
-/// The metrics with statistics, in the order of the file.
-pub(super) fn statistics(streaming: bool, fold: &Fold) -> Vec<(&'static str, Statistics)> {
-    let good = || fold.measured().filter(|request| succeeded(request));
+/// The metrics with statistics, ms; all 0 when no request has one.
+pub(super) fn statistics(streaming: bool, fold: &Fold) -> Figures {
     let each = |of: fn(&RequestFigures) -> Option<f64>| {
-        let values = good().filter_map(of).map(|seconds| seconds * 1e3);
-        Statistics::of(Distribution::of(&mut fold.values(values)))
+        let values = fold.measured().filter(|request| succeeded(request)).filter_map(of);
+        Distribution::of(&mut fold.values(values.map(|seconds| seconds * 1e3)))
     };
-    let mut found = Vec::new();
-    if streaming {
-        found.push(("ttft", each(|request| Some(ttft_s(request)))));
-        found.push(("tpot", each(tpot_s)));
+    let metrics = [
+        ("ttft", each(|request| Some(ttft_s(request)))),
+        ("tpot", each(tpot_s)),
         // The gaps of all requests, pooled. An answer without a chunk, which vLLM leaves out, has none.
-        found.push(("itl", Statistics::of(fold.gaps().distribution_ms())));
+        ("itl", fold.gaps.distribution_ms()),
+        ("e2el", each(|request| Some(latency_s(request)))),
+    ];
+    let mut found = Figures::new();
+    for (name, d) in metrics.into_iter().filter(|(name, _)| streaming || *name == "e2el") {
+        let d = d.unwrap_or_default();
+        let statistics = [("mean", d.avg), ("median", d.p50), ("std", d.std)];
+        let percentiles = [("p50", d.p50), ("p90", d.p90), ("p95", d.p95), ("p99", d.p99)];
+        for (statistic, value) in statistics.into_iter().chain(percentiles) {
+            found.insert(format!("{statistic}_{name}_ms"), json!(value));
+        }
     }
-    found.push(("e2el", each(|request| Some(latency_s(request)))));
     found
 }

@@ -1,20 +1,20 @@
 //! Each reason on the client's side at its thresholds.
 
 use super::*;
+use crate::metrics::verdict::Rating;
 
 /// 100 requests in 10 s on two threads, chunks every 20 ms.
-fn judged(health: &ClientHealth) -> Vec<ClientReason> {
+fn judged(health: &ClientHealth) -> Vec<Reason> {
     reasons(health, 10.0, 100, || Some(20.0))
 }
 
-fn on(machine: MachineHealth) -> Vec<ClientReason> {
+fn on(machine: MachineHealth) -> Vec<Reason> {
     judged(&ClientHealth { threads: 2, machine, ..ClientHealth::default() })
 }
 
 /// One reason, with this rating and these words.
-fn expect(found: Vec<ClientReason>, rating: Rating, words: &str) {
-    let found: Vec<_> = found.iter().map(|reason| (reason.rating(), reason.to_string())).collect();
-    assert_eq!(found, [(rating, words.to_owned())]);
+fn expect(found: Vec<Reason>, rating: Rating, words: &str) {
+    assert_eq!(found, [Reason { rating, text: words.to_owned() }]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_added_error_is_judged_by_the_gaps_between_chunks() {
     assert_eq!(judged(&reads(vec![2_000; 50])), [], "10 % of the gap");
     assert_eq!(reasons(&reads(vec![1_000; 50]), 10.0, 100, || Some(5.0)), [], "1 ms does not show");
     assert_eq!(reasons(&reads(vec![3_000; 50]), 10.0, 100, || None), [], "no gaps without streaming");
-    assert_eq!(judged(&reads(vec![50_001; 50]))[0].rating(), Rating::Invalid);
+    assert_eq!(judged(&reads(vec![50_001; 50]))[0].rating, Rating::Invalid);
     let lag = ClientHealth { loop_lag_us: vec![3_000; 50], ..ClientHealth::default() };
     assert_eq!(judged(&lag), [], "the loop lag is judged by its own thresholds");
 }
@@ -102,7 +102,7 @@ fn descriptors_run_out() {
     let words =
         "2 of 100 requests failed because the client had no descriptor left; raise the limit (ulimit -n)";
     expect(on(MachineHealth { open_files_refused: 2, ..near.clone() }), Rating::Invalid, words);
-    assert_eq!(on(MachineHealth { open_files_refused: 1, ..near })[0].rating(), Rating::Suspect);
+    assert_eq!(on(MachineHealth { open_files_refused: 1, ..near })[0].rating, Rating::Suspect);
 }
 
 #[test]
