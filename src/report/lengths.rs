@@ -66,18 +66,14 @@ impl Lengths {
     pub fn text(&self) -> String {
         let figures = self.figures().map(Option::unwrap_or_default);
         let mut table = Table::new(["TOKENS", "PROMPT", "OUTPUT"]);
-        let rows: [(&str, fn(&Distribution) -> f64); 8] = [
-            ("mean", |d| d.avg),
-            ("stddev", |d| d.std),
-            ("min", |d| d.min),
-            ("p25", |d| d.p25),
-            ("p50", |d| d.p50),
-            ("p75", |d| d.p75),
-            ("p99", |d| d.p99),
-            ("max", |d| d.max),
-        ];
-        for (name, value) in rows {
-            let [isl, osl] = figures.each_ref().map(|lengths| format!("{:.1}", value(lengths)));
+        for name in ["mean", "stddev", "min", "p25", "p50", "p75", "p99", "max"] {
+            let statistic = match name {
+                "mean" => "avg",
+                "stddev" => "std",
+                name => name,
+            };
+            let cell = |lengths: &Distribution| format!("{:.1}", lengths.get(statistic).unwrap_or_default());
+            let [isl, osl] = figures.each_ref().map(cell);
             table.push(vec![name.to_owned(), isl, osl]);
         }
         let mut text = format!("{}\nprompts by length\n", table.text(&[0]));
