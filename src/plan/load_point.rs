@@ -1,14 +1,12 @@
 //! One load on one deployment: what is sent, how fast, until when.
 
-use crate::recipe::export_format::ExportFormat;
 use serde::{Deserialize, Serialize};
 
 use super::extension::Extension;
 use super::prompts::PromptSpec;
 use super::ramp::Ramp;
-pub use crate::recipe::connection::{HttpVersion, MaxTokensField, Proxy};
-pub use crate::recipe::endpoint::Endpoint;
-pub use crate::recipe::open_loop::WhenFull;
+use crate::recipe::ExportFormat;
+pub use crate::recipe::{Endpoint, HttpVersion, MaxTokensField, Proxy, WhenFull};
 
 /// A length in tokens, never below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

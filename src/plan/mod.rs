@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::InputError;
 use crate::launcher::PoolName;
-pub use crate::recipe::export_format::ExportFormat;
+pub use crate::recipe::ExportFormat;
 use crate::recipe::{Origin, Origins, Recipe};
 pub use connection::Connection;
 pub use container::Container;

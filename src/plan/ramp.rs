@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::units::{MAX_RATE, Span};
 
-pub use crate::recipe::ramp::Shape;
+pub use crate::recipe::Shape;
 
 /// A concurrency (requests in flight) or a rate (arrivals per second) over time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, Spacing, Stop};
 use crate::recipe::alternatives::ARRIVALS;
-use crate::recipe::units::{OneOrMany, Rates};
+use crate::recipe::units::OneOrMany;
 use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
 
 /// The arrivals of one combination of axis values.
@@ -27,7 +27,7 @@ pub(super) fn arrival(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Arrival
         };
     }
     match (&load.rate, &load.concurrency) {
-        (Some(Rates(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), parsed),
+        (Some(OneOrMany(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), parsed),
         (None, Some(OneOrMany(list))) if list.len() == 1 => Ok(Arrival::closed(list[0])),
         _ => Err(vec![
             parsed

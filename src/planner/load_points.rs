@@ -22,7 +22,7 @@ pub(super) fn load_points(
     let recipe = &parsed.resolved.recipe;
     let base = parsed.section("load");
     let mut axes = Table::new();
-    let mut list = |key: &str, value: &Option<OneOrMany>| {
+    let mut list = |key: &str, value: &Option<OneOrMany<u32>>| {
         let values =
             value.iter().flat_map(|many| many.0.iter().map(|n| Value::Integer(i64::from(*n)))).collect();
         if value.is_some() {
@@ -155,7 +155,7 @@ fn prompt_keys<'a>(
     parsed: &'a Parsed<'_>,
     model_folder: Option<String>,
 ) -> PromptKeys<'a> {
-    let one = |value: &Option<OneOrMany>| value.as_ref().and_then(|many| many.0.first().copied());
+    let one = |value: &Option<OneOrMany<u32>>| value.as_ref().and_then(|many| many.0.first().copied());
     PromptKeys {
         isl: one(&load.isl),
         isl_stddev: load.isl_stddev.unwrap_or(0),

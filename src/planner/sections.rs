@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::Table;
 
 use crate::plan::{Endpoint, HttpVersion, MaxTokensField, Proxy};
-use crate::recipe::units::Span;
-use crate::recipe::{PoolSection, SloSection, Urls};
+use crate::recipe::units::{OneOrMany, Span};
+use crate::recipe::{PoolSection, SloSection};
 
 /// `[deploy]`; its keys are those of [`DeploySection`](crate::recipe::DeploySection).
 #[derive(Debug, Clone, Deserialize)]
@@ -31,7 +31,7 @@ pub(super) struct Deploy {
     pub(super) head_node: bool,
     pub(super) colocate: Option<bool>,
     pub(super) port: Option<u16>,
-    pub(super) url: Option<Urls>,
+    pub(super) url: Option<OneOrMany<String>>,
     pub(super) connection: ConnectionKeys,
     pub(super) startup_timeout: Span,
     pub(super) progress_timeout: Span,

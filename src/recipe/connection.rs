@@ -1,95 +1,31 @@
-//! How to connect to the server: URLs, HTTP version, trusted authorities, proxy, field of the length limit.
+//! How to connect to the server: HTTP version, trusted authorities, proxy, field of the length limit.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 /// `[deploy.connection]`
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionSection {
     /// `"1.1"` (default) or `"2"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_version: Option<HttpVersion>,
     /// PEM file of the authorities to trust instead of the system's: an absolute path on the machine that sends the load.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
     /// Accept any certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure: Option<bool>,
     /// `off` (default), `environment` (`HTTPS_PROXY` and similar), or a URL. Write a URL with a password as `env:NAME` or
     /// `file:PATH`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub proxy: Option<Proxy>,
     /// Bearer token, as `env:NAME` or `file:PATH`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
     /// Headers of every request. Write secrets as `env:NAME` or `file:PATH`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-}
-
-impl ConnectionSection {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// One URL or several: text separated by commas, or a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Urls(pub Vec<String>);
-
-impl Urls {
-    /// Splits `text` at commas.
-    pub fn split(text: &str) -> Self {
-        Self(text.split(',').map(|url| url.trim().to_owned()).collect())
-    }
-}
-
-impl Serialize for Urls {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0[..] {
-            [one] => serializer.serialize_str(one),
-            many => many.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Urls {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Urls;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a URL, or a list of them")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Urls, E> {
-                Ok(Urls::split(text))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Urls, A::Error> {
-                let mut urls = Vec::new();
-                while let Some(url) = sequence.next_element::<String>()? {
-                    urls.push(url);
-                }
-                if urls.is_empty() {
-                    return Err(de::Error::invalid_length(0, &self));
-                }
-                Ok(Urls(urls))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for Urls {
-    fn schema_name() -> Cow<'static, str> {
-        "Urls".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]})
-    }
 }
 
 /// HTTP version of the requests.
@@ -156,18 +92,6 @@ impl From<Proxy> for String {
             Proxy::Environment => "environment".into(),
             Proxy::Url(url) => url,
         }
-    }
-}
-
-impl JsonSchema for Proxy {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Proxy".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string"})
     }
 }
 

@@ -26,6 +26,11 @@ impl RecipeFile {
         self.recipe.name.as_deref().unwrap_or_default()
     }
 
+    /// Its name and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name()).chain(self.recipe.aliases.iter().map(String::as_str))
+    }
+
     /// Parses a recipe file; `folder` is where its relative paths start.
     pub fn parse(document: Document, folder: Option<PathBuf>) -> Result<Self, InputErrors> {
         let recipe: Recipe = document.parse()?;
@@ -39,33 +44,24 @@ impl RecipeFile {
         let recipe = &self.recipe;
         let at = |key: &str, problem: &str| InputError::new(self.document.at(key), problem).key(key);
         let mut errors = Vec::new();
-        match recipe.schema {
-            Some(SCHEMA) => {}
-            found => errors.push(
-                at("schema", &found.map_or("missing".into(), |version| format!("found {version}")))
-                    .expected(format!("schema = {SCHEMA}")),
-            ),
+        if recipe.schema != Some(SCHEMA) {
+            let found = recipe.schema.map_or("missing".into(), |version| format!("found {version}"));
+            errors.push(at("schema", &found).expected(format!("schema = {SCHEMA}")));
         }
-        match recipe.name.as_deref() {
-            Some(name) if is_name(name) => {}
-            found => errors.push(
-                at("name", &found.map_or("missing".into(), |name| format!("found {name:?}")))
-                    .expected("lower-case letters, digits, `.`, `_` and `-`"),
-            ),
+        if !is_name(self.name()) {
+            let found = recipe.name.as_ref().map_or("missing".into(), |name| format!("found {name:?}"));
+            errors.push(at("name", &found).expected("lower-case letters, digits, `.`, `_` and `-`"));
         }
         if recipe.model.name.is_none() && recipe.gpu.values().any(|gpu| gpu.model.name.is_none()) {
             errors.push(at("model.name", "missing").expected("the model's name, e.g. openai/gpt-oss-120b"));
         }
         if recipe.deploy.launcher.is_none() {
-            errors.push(
-                at("deploy.launcher", "missing").expected("a launcher, see `tokmark list --launchers`"),
-            );
+            let error = at("deploy.launcher", "missing");
+            errors.push(error.expected("a launcher, see `tokmark list --launchers`"));
         }
         for scale in recipe.scale.keys().filter(|scale| scale_of(scale).is_none()) {
-            errors.push(
-                at(&format!("scale.{scale}"), &format!("found {scale:?}"))
-                    .expected("a number of GPUs without leading zeros, e.g. [scale.8]"),
-            );
+            let error = at(&format!("scale.{scale}"), &format!("found {scale:?}"));
+            errors.push(error.expected("a number of GPUs without leading zeros, e.g. [scale.8]"));
         }
         errors
     }
@@ -142,7 +138,6 @@ pub fn embedded() -> Vec<Document> {
 pub fn toml_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = walkdir::WalkDir::new(folder)
         .max_depth(2)
-        .sort_by_file_name()
         .into_iter()
         .filter_map(Result::ok)
         .map(walkdir::DirEntry::into_path)
@@ -165,22 +160,13 @@ pub fn named(text: &str) -> Result<RecipeFile, InputErrors> {
         return read(path);
     }
     let (recipes, errors) = all();
-    if let Some(file) = recipes.iter().find(|file| file.name() == text) {
-        return Ok(file.clone());
-    }
-    let by_alias: Vec<&RecipeFile> =
-        recipes.iter().filter(|file| file.recipe.aliases.iter().any(|alias| alias == text)).collect();
-    match by_alias[..] {
-        [file] => return Ok(file.clone()),
+    match &called(text, &recipes)[..] {
+        [file] => return Ok((*file).clone()),
         [] => {}
-        _ => {
-            let names: Vec<&str> = by_alias.iter().map(|file| file.name()).collect();
-            return Err(InputError::new(
-                text,
-                format!("is an alias of several recipes: {}", names.join(", ")),
-            )
-            .next("name one of them")
-            .into());
+        several => {
+            let names = several.iter().map(|file| file.name()).collect::<Vec<_>>().join(", ");
+            let error = InputError::new(text, format!("is an alias of several recipes: {names}"));
+            return Err(error.next("name one of them").into());
         }
     }
     if path.is_file() {
@@ -189,11 +175,16 @@ pub fn named(text: &str) -> Result<RecipeFile, InputErrors> {
     Err(unknown(text, &recipes, errors))
 }
 
+/// The recipe of this name, else all with this alias.
+pub fn called<'a>(name: &str, all: &'a [RecipeFile]) -> Vec<&'a RecipeFile> {
+    match all.iter().find(|file| file.name() == name) {
+        Some(file) => vec![file],
+        None => all.iter().filter(|file| file.names().any(|alias| alias == name)).collect(),
+    }
+}
+
 fn unknown(text: &str, recipes: &[RecipeFile], broken: Vec<InputError>) -> InputErrors {
-    let names = recipes
-        .iter()
-        .flat_map(|file| std::iter::once(file.name()).chain(file.recipe.aliases.iter().map(String::as_str)));
-    let advice = match nearest(text, names) {
+    let advice = match nearest(text, recipes.iter().flat_map(RecipeFile::names)) {
         Some(near) => format!("did you mean `{near}`? `tokmark list` shows all recipes"),
         None => "`tokmark list` shows all recipes; a file is named by its path".into(),
     };

@@ -15,11 +15,8 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// A recipe section with only the defaults.
 pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
-    let mut layers = Layers::defaults()?;
-    match layers.table.remove(name) {
-        Some(Value::Table(table)) => Ok(table),
-        _ => Ok(toml::Table::new()),
-    }
+    let section = Layers::defaults()?.table.remove(name);
+    Ok(section.and_then(|section| section.try_into().ok()).unwrap_or_default())
 }
 
 /// Layers merged so far.
@@ -87,10 +84,10 @@ impl Layers {
         let (["deploy", "engine", _, ..] | ["load", "extra_body", _, ..]) = keys[..] else {
             return Ok(layer);
         };
-        let Some(said) = self.example(&keys) else { return Ok(layer) };
-        let kind = match (said, at(&layer, &keys)) {
+        let Some(current) = self.example(&keys) else { return Ok(layer) };
+        let kind = match (current, at(&layer, &keys)) {
             (Value::String(_), Some(Value::String(_))) => return Ok(layer),
-            (Value::String(_), _) => return Ok(nest(&owned(&keys), Value::String(value.to_owned()))),
+            (Value::String(_), _) => return Ok(nest(&keys, Value::String(value.to_owned()))),
             (Value::Integer(_), Some(Value::Integer(_)))
             | (Value::Float(_), Some(Value::Integer(_) | Value::Float(_)))
             | (Value::Boolean(_), Some(Value::Boolean(_)))
@@ -103,7 +100,7 @@ impl Layers {
         };
         Err(InputError::new(origin, format!("found {value:?}"))
             .key(path)
-            .expected(format!("{kind}, as the recipe's own {said}")))
+            .expected(format!("{kind}, as the recipe's own {current}")))
     }
 
     /// Current value of a key, or the first value of its axis.
@@ -143,17 +140,16 @@ impl Layers {
         }
         let end = ["rate", "concurrency"].into_iter().find(sets).and_then(|key| self.ends.get(key));
         if let Some(end) = end.cloned() {
-            self.push(&nest(&owned(&["load"]), end), &|_| Origin::Default);
+            self.push(&nest(&["load"], end), &|_| Origin::Default);
         }
     }
 
     /// The merged recipe, its plain table, and the origin of each value by dotted key.
     pub fn finish(mut self) -> Result<(Recipe, toml::Table, Origins), InputErrors> {
         self.add_default_end();
-        let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| {
-            let mut explained = explain_message(error.message());
-            explained.origin = "the merged recipe".into();
-            InputErrors::from(explained)
+        let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| InputError {
+            origin: "the merged recipe".into(),
+            ..explain_message(error.message())
         })?;
         Ok((recipe, self.table, self.origins))
     }
@@ -211,34 +207,27 @@ pub fn split_path(path: &str) -> Result<Vec<String>, String> {
 /// One `key=value` as a typed layer; errors name `origin` (`--set x=y`, `$STREAMING`). A value that is not valid TOML or not
 /// of the key's type is read as text, else as a list without brackets.
 pub fn assignment(path: &str, value: &str, origin: &str) -> Result<toml::Table, InputError> {
-    let keys = split_path(path).map_err(|problem| InputError::new(origin, problem))?;
-    let text = Value::String(value.to_owned());
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut table| table.remove("value"));
-    let first = nest(&keys, parsed.clone().unwrap_or_else(|| text.clone()));
-    let error = match Recipe::deserialize(first.clone()) {
-        Ok(_) => return Ok(first),
-        Err(error) => error,
+    split_path(path).map_err(|problem| InputError::new(origin, problem))?;
+    let read = |line: String| {
+        let table: Option<toml::Table> = toml::from_str(&line).ok();
+        table.filter(|table| table.len() == 1)?.remove("value")
     };
-    let list = toml::from_str::<toml::Table>(&format!("value = [{value}]")).ok();
-    let others = parsed.map(|_| text).into_iter().chain(list.and_then(|mut table| table.remove("value")));
-    for other in others {
-        let layer = nest(&keys, other);
-        if Recipe::deserialize(layer.clone()).is_ok() {
+    let text = Value::String(value.to_owned());
+    let first = read(format!("value = {value}")).unwrap_or_else(|| text.clone());
+    let error = match layer_of(path, first, origin) {
+        Ok(layer) => return Ok(layer),
+        Err(error) => error.key(path),
+    };
+    for other in [Some(text), read(format!("value = [{value}]"))].into_iter().flatten() {
+        if let Ok(layer) = layer_of(path, other, origin) {
             return Ok(layer);
         }
     }
-    let mut explained = explain_message(error.message()).key(path);
-    explained.origin = origin.into();
-    if path == "gpu" {
-        explained = explained.next(format!("choose the GPU type with --gpu {value}"));
-    }
-    if path == "scale" {
-        explained = explained.next(format!("choose the scale with --scale {value}"));
-    }
-    Err(explained)
+    Err(match path {
+        "gpu" => error.next(format!("choose the GPU type with --gpu {value}")),
+        "scale" => error.next(format!("choose the scale with --scale {value}")),
+        _ => error,
+    })
 }
 
 /// One key and its value as a layer; errors name `origin` (`--isl`).
@@ -261,19 +250,10 @@ fn at<'a>(table: &'a toml::Table, keys: &[&str]) -> Option<&'a Value> {
     rest.iter().try_fold(table.get(*first)?, |value, key| value.get(*key))
 }
 
-fn owned(keys: &[&str]) -> Vec<String> {
-    keys.iter().map(|key| (*key).to_owned()).collect()
-}
-
-fn nest(keys: &[String], value: Value) -> toml::Table {
-    let mut value = value;
-    for key in keys.iter().rev() {
-        value = Value::Table(toml::Table::from_iter([(key.clone(), value)]));
-    }
-    match value {
-        Value::Table(table) => table,
-        _ => toml::Table::new(),
-    }
+fn nest(keys: &[impl AsRef<str>], value: Value) -> toml::Table {
+    let Some((first, rest)) = keys.split_first() else { return toml::Table::new() };
+    let value = if rest.is_empty() { value } else { Value::Table(nest(rest, value)) };
+    toml::Table::from_iter([(first.as_ref().to_owned(), value)])
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Values with a unit or as a list: durations, rates, one or many numbers.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
+use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::de::{self, DeserializeOwned, IntoDeserializer, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A duration in seconds, written `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"01:00:00"` or as a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -49,8 +52,8 @@ impl std::str::FromStr for Span {
     }
 }
 
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Span {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let whole = |unit: f64| self.0 > 0.0 && self.0 % unit == 0.0;
         match self.0 {
             seconds if seconds > 0.0 && seconds < 1.0 => write!(f, "{}ms", seconds * 1e3),
@@ -72,7 +75,7 @@ impl<'de> Deserialize<'de> for Span {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
             type Value = Span;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
                 f.write_str("a length of time like \"500ms\", \"30s\", \"5m\", \"1h\" or \"01:00:00\"")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
@@ -80,7 +83,7 @@ impl<'de> Deserialize<'de> for Span {
             }
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
                 if seconds < 0 {
-                    return Err(E::invalid_value(de::Unexpected::Signed(seconds), &self));
+                    return Err(E::invalid_value(Unexpected::Signed(seconds), &self));
                 }
                 Ok(Span(seconds as f64))
             }
@@ -91,7 +94,7 @@ impl<'de> Deserialize<'de> for Span {
                 if seconds.is_finite() && seconds >= 0.0 {
                     return Ok(Span(seconds));
                 }
-                Err(E::invalid_value(de::Unexpected::Float(seconds), &self))
+                Err(E::invalid_value(Unexpected::Float(seconds), &self))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -107,126 +110,145 @@ impl JsonSchema for Span {
     }
 }
 
-/// A number or a list of numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OneOrMany(pub Vec<u32>);
-
-impl Serialize for OneOrMany {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0[..] {
-            [one] => serializer.serialize_u32(one),
-            _ => self.0.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a whole number above 0, or a list of them")
-            }
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<OneOrMany, E> {
-                match u32::try_from(number) {
-                    Ok(number) if number > 0 => Ok(OneOrMany(vec![number])),
-                    _ => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
-                }
-            }
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<OneOrMany, E> {
-                self.visit_i64(i64::try_from(number).unwrap_or(0))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<OneOrMany, A::Error> {
-                let mut numbers = Vec::new();
-                while let Some(number) = sequence.next_element::<u32>()? {
-                    if number == 0 {
-                        return Err(de::Error::invalid_value(de::Unexpected::Unsigned(0), &self));
-                    }
-                    numbers.push(number);
-                }
-                if numbers.is_empty() {
-                    return Err(de::Error::invalid_length(0, &self));
-                }
-                Ok(OneOrMany(numbers))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for OneOrMany {
-    fn schema_name() -> Cow<'static, str> {
-        "OneOrMany".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1}}]})
-    }
-}
-
-/// A rate per second or a list of them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rates(pub Vec<f64>);
-
 /// Largest rate, per second. Above it, gaps are shorter than 1 µs.
 pub const MAX_RATE: f64 = 1e6;
 
-impl Serialize for Rates {
+/// A value or a list of values; a single value is written without brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+/// What [`OneOrMany`] may hold.
+pub trait Item: Serialize + DeserializeOwned {
+    /// Name in the JSON Schema.
+    const NAME: &'static str;
+    /// The accepted values, in words.
+    const EXPECTED: &'static str;
+    /// JSON Schema of one value.
+    fn schema() -> Schema;
+    /// The value in an error.
+    fn unexpected(&self) -> Unexpected<'_>;
+    /// Whether the value is in range.
+    fn is_valid(&self) -> bool {
+        true
+    }
+    /// The list that a value without brackets means.
+    fn into_list(self) -> Vec<Self> {
+        vec![self]
+    }
+}
+
+impl Item for u32 {
+    const NAME: &'static str = "OneOrMany";
+    const EXPECTED: &'static str = "a whole number above 0, or a list of them";
+    fn schema() -> Schema {
+        json_schema!({"type": "integer", "minimum": 1})
+    }
+    fn unexpected(&self) -> Unexpected<'_> {
+        Unexpected::Unsigned((*self).into())
+    }
+    fn is_valid(&self) -> bool {
+        *self > 0
+    }
+}
+
+/// A rate per second.
+impl Item for f64 {
+    const NAME: &'static str = "Rates";
+    const EXPECTED: &'static str = "a rate above 0 and at most 1000000 per second, or a list of them";
+    fn schema() -> Schema {
+        json_schema!({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_RATE})
+    }
+    fn unexpected(&self) -> Unexpected<'_> {
+        Unexpected::Float(*self)
+    }
+    fn is_valid(&self) -> bool {
+        *self > 0.0 && *self <= MAX_RATE
+    }
+}
+
+/// A URL; text without brackets holds several, separated by commas.
+impl Item for String {
+    const NAME: &'static str = "Urls";
+    const EXPECTED: &'static str = "a URL, or a list of them";
+    fn schema() -> Schema {
+        json_schema!({"type": "string"})
+    }
+    fn unexpected(&self) -> Unexpected<'_> {
+        Unexpected::Str(self)
+    }
+    fn into_list(self) -> Vec<Self> {
+        self.split(',').map(|url| url.trim().to_owned()).collect()
+    }
+}
+
+impl<T: Item> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0[..] {
-            [one] => serializer.serialize_f64(one),
-            _ => self.0.serialize(serializer),
+        match &self.0[..] {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Rates {
+impl<'de, T: Item> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl Visitor {
-            fn one<E: de::Error>(self, rate: f64) -> Result<f64, E> {
-                if rate > 0.0 && rate <= MAX_RATE {
-                    return Ok(rate);
-                }
-                Err(E::invalid_value(de::Unexpected::Float(rate), &self))
-            }
-        }
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Rates;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a rate above 0 and at most 1000000 per second, or a list of them")
-            }
-            fn visit_f64<E: de::Error>(self, rate: f64) -> Result<Rates, E> {
-                Ok(Rates(vec![self.one(rate)?]))
-            }
-            fn visit_i64<E: de::Error>(self, rate: i64) -> Result<Rates, E> {
-                self.visit_f64(rate as f64)
-            }
-            fn visit_u64<E: de::Error>(self, rate: u64) -> Result<Rates, E> {
-                self.visit_f64(rate as f64)
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Rates, A::Error> {
-                let mut rates = Vec::new();
-                while let Some(rate) = sequence.next_element::<f64>()? {
-                    rates.push(Visitor.one(rate)?);
-                }
-                if rates.is_empty() {
-                    return Err(de::Error::invalid_length(0, &self));
-                }
-                Ok(Rates(rates))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData)).map(Self)
     }
 }
 
-impl JsonSchema for Rates {
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<T: Item> OneOrManyVisitor<T> {
+    fn one<'de, V, E>(self, value: V, found: Unexpected<'_>) -> Result<Vec<T>, E>
+    where
+        V: IntoDeserializer<'de, E>,
+        E: de::Error,
+    {
+        match T::deserialize(value.into_deserializer()) {
+            Ok(item) if item.is_valid() => Ok(item.into_list()),
+            _ => Err(E::invalid_value(found, &T::EXPECTED)),
+        }
+    }
+}
+
+impl<'de, T: Item> de::Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = Vec<T>;
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Vec<T>, E> {
+        self.one(number, Unexpected::Signed(number))
+    }
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
+        self.one(number, Unexpected::Unsigned(number))
+    }
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Vec<T>, E> {
+        self.one(number, Unexpected::Float(number))
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        self.one(text, Unexpected::Str(text))
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+        let mut items: Vec<T> = Vec::new();
+        while let Some(item) = sequence.next_element::<T>()? {
+            if !item.is_valid() {
+                return Err(de::Error::invalid_value(item.unexpected(), &T::EXPECTED));
+            }
+            items.push(item);
+        }
+        if items.is_empty() {
+            return Err(de::Error::invalid_length(0, &T::EXPECTED));
+        }
+        Ok(items)
+    }
+}
+
+impl<T: Item> JsonSchema for OneOrMany<T> {
     fn schema_name() -> Cow<'static, str> {
-        "Rates".into()
+        T::NAME.into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let rate = json_schema!({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_RATE});
-        json_schema!({"oneOf": [rate, {"type": "array", "minItems": 1, "items": rate}]})
+        json_schema!({"oneOf": [T::schema(), {"type": "array", "minItems": 1, "items": T::schema()}]})
     }
 }
 
@@ -238,7 +260,7 @@ mod tests {
     fn rates() {
         #[derive(Debug, Deserialize)]
         struct Holder {
-            rate: Rates,
+            rate: OneOrMany<f64>,
         }
         let get =
             |text: &str| toml::from_str::<Holder>(&format!("rate = {text}")).map(|holder| holder.rate.0);
