@@ -1,7 +1,7 @@
 //! Finds workloads: recipes by name or alias, with the `_<size>` suffix that llmb uses.
 
 use crate::document::{InputError, nearest};
-use crate::recipe::find::RecipeFile;
+use crate::recipe::find::{RecipeFile, called};
 
 /// The recipes that a workload's name matches.
 #[derive(Debug, Clone)]
@@ -14,35 +14,19 @@ pub struct Workload {
 
 /// Finds a workload among all recipes: `inference_gpt-oss-dynamo`, `inference_gpt-oss-dynamo_120b`.
 pub fn find(name: &str, all: &[RecipeFile], origin: &str) -> Result<Workload, InputError> {
-    let called = |name: &str| -> Vec<RecipeFile> {
-        let by_name: Vec<_> = all.iter().filter(|file| file.name() == name).cloned().collect();
-        let has = |file: &&RecipeFile| file.recipe.aliases.iter().any(|alias| alias == name);
-        if by_name.is_empty() { all.iter().filter(has).cloned().collect() } else { by_name }
-    };
-    let recipes = called(name);
-    if !recipes.is_empty() {
-        return Ok(Workload { recipes, size: None });
-    }
-    if let Some((stem, size)) = name.rsplit_once('_').filter(|(_, size)| is_size(size)) {
-        let recipes = called(stem);
+    let sized = name.rsplit_once('_').filter(|(_, size)| is_size(size));
+    for (name, size) in std::iter::once((name, None)).chain(sized.map(|(stem, size)| (stem, Some(size)))) {
+        let recipes: Vec<RecipeFile> = called(name, all).into_iter().cloned().collect();
         if !recipes.is_empty() {
-            return Ok(Workload { recipes, size: Some(size.to_owned()) });
+            return Ok(Workload { recipes, size: size.map(str::to_owned) });
         }
     }
-    let names: Vec<&str> = all.iter().flat_map(names).collect();
-    let error = InputError::new(origin, format!("no workload {name:?}"));
-    let error = error.expected("the name or an alias of a recipe");
-    let stem = name.rsplit_once('_').filter(|(_, size)| is_size(size)).map_or(name, |(stem, _)| stem);
-    let near = nearest(name, names.iter().copied()).or_else(|| nearest(stem, names.iter().copied()));
-    Err(match near {
-        Some(near) => error.next(format!("did you mean `{near}`? `tokmark list -w` shows all")),
-        None => error.next("`tokmark list -w` shows all"),
-    })
-}
-
-/// Name and aliases of a recipe.
-pub fn names(file: &RecipeFile) -> impl Iterator<Item = &str> {
-    std::iter::once(file.name()).chain(file.recipe.aliases.iter().map(String::as_str))
+    let names = || all.iter().flat_map(RecipeFile::names);
+    let near = nearest(name, names()).or_else(|| nearest(sized?.0, names()));
+    let guess = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    Err(InputError::new(origin, format!("no workload {name:?}"))
+        .expected("the name or an alias of a recipe")
+        .next(format!("{guess}`tokmark list -w` shows all")))
 }
 
 /// Whether `text` is a size as llmb writes it: `120b`, `1.5b`, `1t`.

@@ -1,7 +1,10 @@
 //! Plans the jobs of an order. Finds every mistake in every job before the first one is submitted.
 
+use itertools::Itertools;
+
+use super::catalogue::{self, Workload};
 use super::order::{Order, Scales};
-use super::{MAX_JOBS, Planner, catalogue};
+use super::{MAX_JOBS, Planner};
 use crate::document::{InputError, InputErrors};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
@@ -30,21 +33,21 @@ pub fn tasks(
     base: &Choices,
     plan: Planner<'_>,
 ) -> Result<Vec<Task>, InputErrors> {
-    let (mut tasks, mut errors) = (Vec::new(), Vec::new());
-    for order in orders {
-        match of_order(order, recipes, base, plan) {
-            Ok(found) => tasks.extend(found),
-            Err(InputErrors(problems)) => errors.extend(problems),
-        }
-    }
+    let mut errors = Vec::new();
+    let planned = orders.iter().map(|order| of_order(order, recipes, base, plan));
+    let tasks: Vec<Task> = planned.filter_map(|result| kept(result, &mut errors)).flatten().collect();
     let jobs: u64 = tasks.iter().map(|task| u64::from(task.repeats)).sum();
     if jobs > MAX_JOBS as u64 {
-        errors.push(
-            InputError::new("the order", format!("{jobs} jobs")).expected(format!("at most {MAX_JOBS}")),
-        );
+        let error = InputError::new("the order", format!("{jobs} jobs"));
+        errors.push(error.expected(format!("at most {MAX_JOBS}")));
     }
     InputErrors::check(errors)?;
     Ok(tasks)
+}
+
+/// The value of a result; its errors join the others.
+fn kept<T>(result: Result<T, InputErrors>, errors: &mut Vec<InputError>) -> Option<T> {
+    result.map_err(|InputErrors(problems)| errors.extend(problems)).ok()
 }
 
 fn of_order(
@@ -61,21 +64,13 @@ fn of_order(
         None => order.workloads.as_slice(),
     };
     for name in names {
-        let candidates = match candidates(order, name, recipes) {
-            Ok(candidates) => candidates,
-            Err(InputErrors(problems)) => {
-                errors.extend(problems);
-                continue;
-            }
-        };
+        let Some(workload) = kept(workload(order, name, recipes), &mut errors) else { continue };
         for chosen in choices(order, base)? {
-            let differs = differences(order, &chosen);
-            match of_choice(&Choice { order, name, candidates: &candidates, chosen, plan }) {
-                Ok(found) => {
-                    tasks.extend(found.into_iter().map(|task| Task { differs: differs.clone(), ..task }))
-                }
-                Err(problems) => errors.extend(problems.into_iter().map(|error| located(order, error))),
-            }
+            let variant = Variant { order, name, workload: &workload, chosen, plan };
+            let planned = variant.tasks().map_err(|InputErrors(problems)| {
+                InputErrors(problems.into_iter().map(|error| located(order, error)).collect())
+            });
+            tasks.extend(kept(planned, &mut errors).into_iter().flatten());
         }
     }
     InputErrors::check(errors)?;
@@ -83,41 +78,33 @@ fn of_order(
 }
 
 /// The recipes that a name matches, and the requested size.
-struct Candidates {
-    recipes: Vec<RecipeFile>,
-    size: Option<String>,
-}
-
-fn candidates(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Candidates, InputErrors> {
+fn workload(order: &Order, name: &str, (all, broken): &Recipes) -> Result<Workload, InputErrors> {
     if order.recipe.is_some() || name.contains('/') || name.ends_with(".toml") {
         let file = find::named(name).map_err(|InputErrors(problems)| {
             InputErrors(problems.into_iter().map(|error| named_by(order, name, error)).collect())
         })?;
-        return Ok(Candidates { recipes: vec![file], size: order.size.clone() });
+        return Ok(Workload { recipes: vec![file], size: order.size.clone() });
     }
-    let workload = catalogue::find(name, all, &order.place("workload")).map_err(|error| {
+    let mut found = catalogue::find(name, all, &order.place("workload")).map_err(|error| {
         // A file that does not parse may contain the workload.
         InputErrors(std::iter::once(error).chain(broken.iter().cloned()).collect())
     })?;
-    match (&order.size, workload.size) {
-        (Some(asked), Some(written)) if !same(asked, &written) => Err(order
-            .wrong("size", format!("found {asked:?}, and the workload is {name:?}"))
-            .expected("one size")
-            .into()),
-        (asked, written) => {
-            let size = asked.clone().or(written);
-            let mut recipes = workload.recipes;
-            // Skip recipes of another size: planning them could fail for unrelated reasons.
-            let may_be = |file: &RecipeFile| match (&size, &file.recipe.model.size) {
-                (Some(size), Some(known)) => same(size, known),
-                _ => true,
-            };
-            if recipes.iter().any(may_be) {
-                recipes.retain(may_be);
-            }
-            Ok(Candidates { recipes, size })
-        }
+    if let (Some(wanted), Some(written)) = (&order.size, &found.size)
+        && !same(wanted, written)
+    {
+        let error = order.wrong("size", format!("found {wanted:?}, and the workload is {name:?}"));
+        return Err(error.expected("one size").into());
     }
+    found.size = order.size.clone().or(found.size);
+    // Skip recipes of another size: planning them could fail for unrelated reasons.
+    let may_be = |file: &RecipeFile| match (&found.size, &file.recipe.model.size) {
+        (Some(size), Some(known)) => same(size, known),
+        _ => true,
+    };
+    if found.recipes.iter().any(may_be) {
+        found.recipes.retain(may_be);
+    }
+    Ok(found)
 }
 
 /// Names the job whose recipe or workload cannot be found. Errors inside a recipe keep the recipe's location.
@@ -139,32 +126,26 @@ fn same(one: &str, other: &str) -> bool {
 /// The product of GPU types, variables and values.
 fn choices(order: &Order, base: &Choices) -> Result<Vec<Choices>, InputErrors> {
     let mut found = vec![base.clone()];
-    let mut multiply = |count: usize, with: &dyn Fn(&Choices, usize) -> Choices| {
+    let mut multiply = |count: usize, choose: &dyn Fn(&mut Choices, usize)| {
         if found.len().saturating_mul(count) > MAX_JOBS {
             return Err(order.wrong("repeats", format!("more than {MAX_JOBS} jobs")).next("split the order"));
         }
-        found = found.iter().flat_map(|chosen| (0..count).map(move |at| with(chosen, at))).collect();
+        let chosen = found.iter().cartesian_product(0..count).map(|(chosen, at)| {
+            let mut chosen = chosen.clone();
+            choose(&mut chosen, at);
+            chosen
+        });
+        found = chosen.collect();
         Ok(())
     };
     if !order.gpus.is_empty() {
-        multiply(order.gpus.len(), &|chosen, at| Choices {
-            gpu: order.gpus.get(at).cloned(),
-            ..chosen.clone()
-        })?;
+        multiply(order.gpus.len(), &|chosen, at| chosen.gpu = Some(order.gpus[at].clone()))?;
     }
     for (name, values) in &order.env {
-        multiply(values.len(), &|chosen, at| {
-            let mut chosen = chosen.clone();
-            chosen.env.extend(values.get(at).map(|value| (name.clone(), value.clone())));
-            chosen
-        })?;
+        multiply(values.len(), &|chosen, at| chosen.env.push((name.clone(), values[at].clone())))?;
     }
     for (key, values) in &order.sets {
-        multiply(values.len(), &|chosen, at| {
-            let mut chosen = chosen.clone();
-            chosen.sets.extend(values.get(at).map(|value| format!("{key}={value}")));
-            chosen
-        })?;
+        multiply(values.len(), &|chosen, at| chosen.sets.push(format!("{key}={}", values[at])))?;
     }
     Ok(found)
 }
@@ -189,84 +170,66 @@ fn located(order: &Order, mut error: InputError) -> InputError {
     error
 }
 
-/// One workload with all choices but precision and scale.
-struct Choice<'a> {
+/// One workload in one variant: all choices but precision and scale.
+struct Variant<'a> {
     order: &'a Order,
     name: &'a str,
-    candidates: &'a Candidates,
+    workload: &'a Workload,
     chosen: Choices,
     plan: Planner<'a>,
 }
 
-fn of_choice(choice: &Choice<'_>) -> Result<Vec<Task>, Vec<InputError>> {
-    let mut errors = Vec::new();
-    let mut planned = Vec::new();
-    for file in &choice.candidates.recipes {
-        match (choice.plan)(file, choice.chosen.clone()) {
-            Ok(plan) => planned.push((file, plan)),
-            Err(InputErrors(problems)) => errors.extend(problems),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let sized = match choice.of_size(&planned) {
-        Ok(sized) => sized,
-        Err(error) => {
-            errors.push(error);
-            planned
-        }
-    };
-    let mut tasks = Vec::new();
-    let dtypes: Vec<Option<&String>> = match choice.order.dtypes.as_slice() {
-        [] => vec![None],
-        dtypes => dtypes.iter().map(Some).collect(),
-    };
-    for dtype in dtypes {
-        match choice.of_dtype(&sized, dtype) {
-            Ok((file, plan, remark)) => match choice.scaled(file, plan, remark) {
-                Ok(found) => tasks.extend(found),
-                Err(problems) => errors.extend(problems),
-            },
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() { Ok(tasks) } else { Err(errors) }
-}
-
 type Planned<'a> = (&'a RecipeFile, Plan);
 
-/// Joins distinct values in order: `a, b`.
-fn each_once<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let mut found: Vec<&str> = Vec::new();
-    for value in values {
-        if !found.contains(&value) {
-            found.push(value);
+impl<'a> Variant<'a> {
+    fn tasks(&self) -> Result<Vec<Task>, InputErrors> {
+        let mut errors = Vec::new();
+        let planned = self
+            .workload
+            .recipes
+            .iter()
+            .filter_map(|file| Some((file, kept((self.plan)(file, self.chosen.clone()), &mut errors)?)));
+        let planned: Vec<Planned<'_>> = planned.collect();
+        InputErrors::check(errors)?;
+        let mut errors = Vec::new();
+        let planned = match self.of_size(&planned) {
+            Ok(sized) => sized,
+            Err(error) => {
+                errors.push(error);
+                planned
+            }
+        };
+        let mut tasks = Vec::new();
+        let dtypes: Vec<Option<&String>> = match self.order.dtypes.as_slice() {
+            [] => vec![None],
+            dtypes => dtypes.iter().map(Some).collect(),
+        };
+        for dtype in dtypes {
+            let scaled = match self.of_dtype(&planned, dtype) {
+                Ok((file, plan, remark)) => self.scaled(file, plan, remark),
+                Err(error) => Err(error.into()),
+            };
+            tasks.extend(kept(scaled, &mut errors).into_iter().flatten());
         }
+        InputErrors::check(errors)?;
+        Ok(tasks)
     }
-    found.join(", ")
-}
 
-impl<'a> Choice<'a> {
     /// ` on <GPU type>`, if the type matters.
     fn on(&self, plan: &Plan) -> String {
         if plan.gpu.kind == "none" { String::new() } else { format!(" on {}", plan.gpu.kind) }
     }
 
     fn of_size(&self, planned: &[Planned<'a>]) -> Result<Vec<Planned<'a>>, InputError> {
-        let Some(size) = &self.candidates.size else { return Ok(planned.to_vec()) };
-        let sizes = each_once(planned.iter().filter_map(|(_, plan)| plan.model.size.as_deref()));
+        let Some(size) = &self.workload.size else { return Ok(planned.to_vec()) };
         let fits = |plan: &Plan| plan.model.size.as_deref().is_some_and(|known| same(known, size));
         let found: Vec<_> = planned.iter().filter(|(_, plan)| fits(plan)).cloned().collect();
-        if found.is_empty() {
-            let error = self.order.wrong("size", format!("{:?} does not come in size {size:?}", self.name));
-            return Err(if sizes.is_empty() {
-                error.next("it says no size: leave it out")
-            } else {
-                error.expected(sizes)
-            });
+        if !found.is_empty() {
+            return Ok(found);
         }
-        Ok(found)
+        let error = self.order.wrong("size", format!("{:?} does not come in size {size:?}", self.name));
+        let known = planned.iter().filter_map(|(_, plan)| plan.model.size.as_deref());
+        Err(one_of(error, "size", known))
     }
 
     /// The only recipe with this precision. If `force` overrides a mismatch, adds a remark.
@@ -278,39 +241,31 @@ impl<'a> Choice<'a> {
         let has = |plan: &Plan, dtype: &str| {
             plan.model.precision.as_deref().is_some_and(|known| same(known, dtype))
         };
-        let found: Vec<&(&RecipeFile, Plan)> =
-            planned.iter().filter(|(_, plan)| dtype.is_none_or(|dtype| has(plan, dtype))).collect();
-        match (found[..].len(), dtype, planned) {
-            (1, ..) => Ok((found[0].0, &found[0].1, None)),
-            (0, Some(dtype), [(file, plan)]) if self.order.force => {
+        let fits = |plan: &Plan| dtype.is_none_or(|dtype| has(plan, dtype));
+        let found: Vec<&Planned<'_>> = planned.iter().filter(|(_, plan)| fits(plan)).collect();
+        match (&found[..], dtype, planned) {
+            ([(file, plan)], ..) => Ok((file, plan, None)),
+            ([], Some(dtype), [(file, plan)]) if self.order.force => {
                 let own = plan.model.precision.as_deref().unwrap_or("no precision");
-                Ok((
-                    file,
-                    plan,
-                    Some(format!("--force: {} has {own}, not {dtype}, and runs as it is", file.name())),
-                ))
+                let remark = format!("--force: {} has {own}, not {dtype}, and runs as it is", file.name());
+                Ok((file, plan, Some(remark)))
             }
-            (0, Some(dtype), _) => {
-                let known = each_once(planned.iter().filter_map(|(_, plan)| plan.model.precision.as_deref()));
+            ([], Some(dtype), _) => {
                 let on = planned.first().map(|(_, plan)| self.on(plan)).unwrap_or_default();
-                let error =
-                    self.order.wrong("dtype", format!("{:?} does not come in {dtype:?}{on}", self.name));
-                Err(if known.is_empty() {
-                    error.next("it says no precision: leave it out")
-                } else {
-                    error.expected(known)
-                })
+                let problem = format!("{:?} does not come in {dtype:?}{on}", self.name);
+                let known = planned.iter().filter_map(|(_, plan)| plan.model.precision.as_deref());
+                Err(one_of(self.order.wrong("dtype", problem), "precision", known))
             }
             _ => {
-                let of = |(file, plan): &&(&RecipeFile, Plan)| {
-                    let facts = [&plan.model.size, &plan.model.precision];
-                    let facts: Vec<&str> = facts.iter().filter_map(|fact| fact.as_deref()).collect();
-                    format!("{} ({})", file.name(), facts.join(" "))
-                };
+                let described = found.iter().map(|(file, plan)| {
+                    let facts = [&plan.model.size, &plan.model.precision].into_iter().flatten().join(" ");
+                    format!("{} ({facts})", file.name())
+                });
+                let problem = format!("{:?} is an alias of several recipes", self.name);
                 Err(self
                     .order
-                    .wrong("workload", format!("{:?} is an alias of several recipes", self.name))
-                    .expected(found.iter().map(of).collect::<Vec<_>>().join(", "))
+                    .wrong("workload", problem)
+                    .expected(described.into_iter().join(", "))
                     .next("choose by size or dtype, or name one of them"))
             }
         }
@@ -322,11 +277,12 @@ impl<'a> Choice<'a> {
         file: &RecipeFile,
         own: &Plan,
         remark: Option<String>,
-    ) -> Result<Vec<Task>, Vec<InputError>> {
+    ) -> Result<Vec<Task>, InputErrors> {
         let known = offered(&file.recipe, own.scale());
+        let differs = differences(self.order, &self.chosen);
         let task = |plan: Plan, more: Option<String>| Task {
             plan,
-            differs: Vec::new(),
+            differs: differs.clone(),
             repeats: self.order.repeats.max(1),
             remarks: remark.iter().cloned().chain(more).collect(),
         };
@@ -334,25 +290,17 @@ impl<'a> Choice<'a> {
         let mut tasks = Vec::new();
         let mut errors = Vec::new();
         match &self.order.scales {
-            Scales::Own => return Ok(vec![task(own.clone(), None)]),
+            Scales::Own => tasks.push(task(own.clone(), None)),
             Scales::These(scales) => {
                 for scale in scales {
-                    if self.order.force && !known.contains(scale) {
-                        let remark = format!(
-                            "--force: {} has no scale {scale}, and runs on {}",
-                            file.name(),
-                            own.scale()
-                        );
+                    if known.contains(scale) {
+                        tasks.extend(kept(at(Scale::of(*scale)), &mut errors).map(|plan| task(plan, None)));
+                    } else if self.order.force {
+                        let (name, runs) = (file.name(), own.scale());
+                        let remark = format!("--force: {name} has no scale {scale}, and runs on {runs}");
                         tasks.push(task(own.clone(), Some(remark)));
-                        continue;
-                    }
-                    if !known.contains(scale) {
+                    } else {
                         errors.push(self.unknown_scale(own, &known, &scale.to_string()));
-                        continue;
-                    }
-                    match at(Scale::of(*scale)) {
-                        Ok(plan) => tasks.push(task(plan, None)),
-                        Err(InputErrors(problems)) => errors.extend(problems),
                     }
                 }
             }
@@ -366,36 +314,43 @@ impl<'a> Choice<'a> {
                 scales.reverse();
                 for scale in scales.into_iter().filter(|scale| (least..=most).contains(&scale.total())) {
                     match at(scale) {
-                        Ok(plan) => tasks.push(task(plan, None)),
                         // The user did not name this multiple, so its failure is ignored.
                         Err(_) if scale.times > 1 => {}
-                        Err(InputErrors(problems)) => errors.extend(problems),
+                        planned => tasks.extend(kept(planned, &mut errors).map(|plan| task(plan, None))),
                     }
                 }
                 if tasks.is_empty() && errors.is_empty() {
-                    let asked = match (min, max) {
+                    let wanted = match (min, max) {
                         (Some(min), Some(max)) => format!("from {min} to {max}"),
                         (Some(min), None) => format!("of {min} or more"),
                         (None, max) => format!("up to {}", max.unwrap_or_default()),
                     };
-                    errors.push(self.unknown_scale(own, &known, &asked));
+                    errors.push(self.unknown_scale(own, &known, &wanted));
                 }
             }
         }
-        if errors.is_empty() { Ok(tasks) } else { Err(errors) }
+        InputErrors::check(errors)?;
+        Ok(tasks)
     }
 
-    fn unknown_scale(&self, own: &Plan, known: &[u32], asked: &str) -> InputError {
-        let problem = format!("{:?} has no scale {asked}{}", self.name, self.on(own));
+    fn unknown_scale(&self, own: &Plan, known: &[u32], wanted: &str) -> InputError {
+        let problem = format!("{:?} has no scale {wanted}{}", self.name, self.on(own));
         let error = self.order.wrong("scale", problem);
         if known.is_empty() {
             return error.next("nobody says how many GPUs its endpoint has: leave it out");
         }
         let largest = own.deployments.iter().max_by_key(|deployment| deployment.gpus);
-        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
         let comes_to = largest.map(arithmetic).unwrap_or_default();
         error
-            .expected(format!("{} (its own: {comes_to})", known.join(", ")))
+            .expected(format!("{} (its own: {comes_to})", known.iter().join(", ")))
             .next(format!("choose one of them, or add a [scale.N] section to {}", own.input.recipe.file))
+    }
+}
+
+/// Completes the error about a size or a precision with those that the recipes have.
+fn one_of<'a>(error: InputError, what: &str, known: impl Iterator<Item = &'a str>) -> InputError {
+    match known.unique().join(", ") {
+        known if known.is_empty() => error.next(format!("it says no {what}: leave it out")),
+        known => error.expected(known),
     }
 }
