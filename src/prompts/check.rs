@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::counter::Learned;
 use super::source::Prompts;
-use super::tokenizer::{TokenizerCache, file_of};
+use super::tokenizer::{TokenizerCache, folder_of};
 use crate::document::{InputError, InputErrors};
-use crate::plan::{LoadPoint, Plan, TokenizerSpec};
+use crate::plan::{LoadPoint, Plan};
 
 /// Prepares the prompts of each load point once, and compares their lengths with the context in the model's `config.json`.
 ///
@@ -31,47 +31,32 @@ pub(super) fn problems<'a>(
     points: impl Iterator<Item = &'a LoadPoint>,
     tokenizers: &TokenizerCache,
 ) -> Vec<InputError> {
-    let mut seen: Vec<&LoadPoint> = Vec::new();
-    let mut errors: Vec<InputError> = Vec::new();
+    let mut seen = Vec::new();
+    let mut errors = Vec::new();
     for point in points {
-        let alike = |known: &&LoadPoint| {
-            (known.isl, known.osl, known.endpoint, &known.prompts, known.stop)
-                == (point.isl, point.osl, point.endpoint, &point.prompts, point.stop)
-        };
-        if seen.iter().any(alike) {
+        let facts = (point.isl, point.osl, point.endpoint, &point.prompts, point.stop);
+        if seen.contains(&facts) {
             continue;
         }
-        seen.push(point);
-        let checked = Prompts::prepare(point, 0, Learned::default(), tokenizers)
-            .and_then(|prompts| fits(point, prompts.longest(point)));
-        if let Err(error) = checked
-            && !errors.contains(&error)
-        {
-            errors.push(error);
-        }
+        seen.push(facts);
+        let prepared = Prompts::prepare(point, 0, Learned::default(), tokenizers);
+        errors.extend(prepared.and_then(|prompts| fits(point, prompts.longest(point))).err());
     }
     errors
 }
 
 fn fits(point: &LoadPoint, (isl, osl): (u32, u32)) -> Result<(), InputError> {
-    let file = match &point.prompts.tokenizer {
-        TokenizerSpec::Builtin | TokenizerSpec::O200kHarmony => return Ok(()),
-        TokenizerSpec::Model { folder } => Path::new(folder).join("config.json"),
-        TokenizerSpec::File { path } => file_of(path).with_file_name("config.json"),
-    };
+    let Some(folder) = folder_of(&point.prompts.tokenizer) else { return Ok(()) };
+    let file = folder.join("config.json");
     let Some(context) = context(&file) else { return Ok(()) };
     if u64::from(isl) + u64::from(osl) <= context {
         return Ok(());
     }
     let problem =
         format!("found prompts of {isl} tokens and answers of {osl}, and the model's context is {context}");
-    Err(InputError::new(&point.id, problem)
-        .key("load.isl")
-        .expected(format!(
-            "{context} tokens or less altogether (max_position_embeddings of {})",
-            file.display()
-        ))
-        .next("lower isl or osl"))
+    let expected =
+        format!("{context} tokens or less altogether (max_position_embeddings of {})", file.display());
+    Err(InputError::new(&point.id, problem).key("load.isl").expected(expected).next("lower isl or osl"))
 }
 
 /// `max_position_embeddings`, of a model of several parts that of its text part.

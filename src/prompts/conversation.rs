@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::counter::Content;
-use super::lengths::{Lengths, draw, normal};
+use super::lengths::{draw, normal};
 use super::source::{PromptPlan, Prompts};
 use super::template::{Message, Role};
 use crate::plan::{Conversation, Length};
@@ -74,7 +74,7 @@ impl Prompts {
         let rng = &mut dialogue.rng;
         let think = conversation.think_s + conversation.think_stddev_s * normal(rng);
         let words = draw(conversation.turn_isl, rng);
-        let (_, drawn) = self.lengths().draw(rng);
+        let (_, drawn) = self.lengths.draw(rng);
         let (message, osl) = match &mut dialogue.script {
             Some(script) => script.pop_front().map(|(text, own)| (text, own.unwrap_or(drawn)))?,
             None => (self.writer.message(words, rng), drawn),
@@ -104,14 +104,10 @@ impl Prompts {
                 let new = messages.last().map(|last| self.tokenizer().count(&last.content, false));
                 isl.saturating_sub(u32::try_from(new.unwrap_or(0)).unwrap_or(u32::MAX))
             }
-            _ => self.writer.lead().min(isl),
+            _ => self.writer.common_start.min(isl),
         };
         let plan = PromptPlan { id, content, isl, exact: self.is_exact(), shared, osl };
         let think = Duration::try_from_secs_f64(think).unwrap_or(Duration::ZERO);
         Some(NextTurn { plan, think, dialogue })
-    }
-
-    fn lengths(&self) -> &Lengths {
-        &self.lengths
     }
 }

@@ -4,13 +4,12 @@
 //! what the tokenizer adds to every text, such as a BOS token. Where the template is unknown, [`Counter::learn`] takes the
 //! tokens it adds from answers of the server.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::template::{Message, Role, Template};
-use super::tokenizer::{Tokenizer, TokenizerCache, file_of};
+use super::tokenizer::{Tokenizer, TokenizerCache, folder_of};
 use crate::document::InputError;
-use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
+use crate::plan::{Endpoint, LoadPoint};
 
 /// The prompt of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +57,10 @@ impl Counter {
     pub fn new(point: &LoadPoint, tokenizers: &TokenizerCache) -> Result<Self, InputError> {
         let spec = &point.prompts.tokenizer;
         let tokenizer = tokenizers.tokenizer(spec)?;
-        let template = match (point.endpoint, tokenizer.is_exact()) {
-            (Endpoint::Chat, true) => template(spec)?,
+        let template = match folder_of(spec) {
+            Some(folder) if point.endpoint == Endpoint::Chat && tokenizer.is_exact() => {
+                Template::in_folder(&folder)?
+            }
             _ => None,
         };
         Ok(Self { tokenizer, template, learned: Learned::default() })
@@ -90,14 +91,20 @@ impl Counter {
     /// # Errors
     /// The template rejects the messages.
     pub(super) fn ids(&self, content: &Content) -> Result<Vec<u32>, String> {
+        match content {
+            Content::Tokens(ids) => Ok(ids.clone()),
+            _ => Ok(self.each_text(content, |text, special| self.tokenizer.encode(text, special))?.concat()),
+        }
+    }
+
+    /// Calls `tokens` for each text that the server tokenises, with whether it adds special tokens.
+    fn each_text<T>(&self, content: &Content, tokens: impl Fn(&str, bool) -> T) -> Result<Vec<T>, String> {
         Ok(match (content, &self.template) {
-            (Content::Tokens(ids), _) => ids.clone(),
-            (Content::Text(text), _) => self.tokenizer.encode(text, true),
-            (Content::Messages(messages), Some(template)) => {
-                self.tokenizer.encode(&template.render(messages)?, false)
-            }
+            (Content::Tokens(_), _) => Vec::new(),
+            (Content::Text(text), _) => vec![tokens(text, true)],
+            (Content::Messages(messages), Some(template)) => vec![tokens(&template.render(messages)?, false)],
             (Content::Messages(messages), None) => {
-                messages.iter().flat_map(|message| self.tokenizer.encode(&message.content, false)).collect()
+                messages.iter().map(|message| tokens(&message.content, false)).collect()
             }
         })
     }
@@ -107,15 +114,9 @@ impl Counter {
     /// # Errors
     /// The template rejects the messages.
     pub fn count(&self, content: &Content) -> Result<u32, String> {
-        let known = match (content, &self.template) {
-            (Content::Tokens(ids), _) => ids.len() as u64,
-            (Content::Text(text), _) => self.tokenizer.count(text, true),
-            (Content::Messages(messages), Some(template)) => {
-                self.tokenizer.count(&template.render(messages)?, false)
-            }
-            (Content::Messages(messages), None) => {
-                messages.iter().map(|message| self.tokenizer.count(&message.content, false)).sum()
-            }
+        let known: u64 = match content {
+            Content::Tokens(ids) => ids.len() as u64,
+            _ => self.each_text(content, |text, special| self.tokenizer.count(text, special))?.iter().sum(),
         };
         let pairs = match content {
             Content::Messages(messages) => {
@@ -125,16 +126,5 @@ impl Counter {
         };
         let learned = self.learned.each + self.learned.pair * pairs;
         Ok(u32::try_from(known.saturating_add_signed(learned)).unwrap_or(u32::MAX))
-    }
-}
-
-fn template(spec: &TokenizerSpec) -> Result<Option<Template>, InputError> {
-    match spec {
-        TokenizerSpec::Builtin | TokenizerSpec::O200kHarmony => Ok(None),
-        TokenizerSpec::Model { folder } => Template::in_folder(Path::new(folder)),
-        TokenizerSpec::File { path } => match file_of(path).parent() {
-            Some(folder) => Template::in_folder(folder),
-            None => Ok(None),
-        },
     }
 }

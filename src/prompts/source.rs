@@ -1,6 +1,6 @@
 //! The prompts of one load point, by number, as `load` sends and `tokmark prompts` shows them.
 //!
-//! Pure once prepared: the same point, salt, learned tokens and files give the same prompts, in any order.
+//! Pure once prepared: the same point, salt, learned tokens and files give the same prompts, in any wanted.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::lengths::{Lengths, unit};
 use super::template::{Message, Role};
 use super::tokenizer::{Tokenizer, TokenizerCache};
 use super::trace::{self, BLOCK_TOKENS, TraceRequest};
-use super::writer::{Order, Writer};
+use super::writer::{PromptWords, Writer};
 use crate::document::InputError;
 use crate::metrics::record::Phase;
 use crate::plan::{Conversation, Dataset, Endpoint, LoadPoint, Prefix, PromptKind, Stop};
@@ -101,7 +101,7 @@ impl Prompts {
                 own_lengths: dataset.own_lengths,
             },
             PromptKind::Trace(trace) => {
-                let requests = trace::read(trace)?;
+                let requests = trace::load(trace)?.requests;
                 let shared = shared_blocks(&requests);
                 Source::Trace(requests, shared)
             }
@@ -121,26 +121,17 @@ impl Prompts {
 
     /// Impossible lengths.
     fn check(&self, point: &LoadPoint) -> Result<(), InputError> {
-        let (overhead, prefix) = (self.writer.overhead(), self.prefix.pool_tokens);
-        if !matches!(self.source, Source::Synthetic) {
-            return Ok(());
-        }
-        for shape in self.lengths.shapes() {
-            if shape.isl.mean <= overhead.saturating_add(prefix) {
-                let what = if prefix > 0 { "chat template and shared prefix" } else { "chat template" };
-                let least = overhead.saturating_add(prefix);
-                let problem = format!(
-                    "found {} tokens, and the {what} alone take{} {least}",
-                    shape.isl.mean,
-                    if prefix > 0 { "" } else { "s" }
-                );
-                return Err(InputError::new(point.id.clone(), problem)
-                    .key("load.isl")
-                    .expected(format!("{} or more", least.saturating_add(1)))
-                    .next("raise isl, or use the endpoint \"completions\""));
-            }
-        }
-        Ok(())
+        let least = self.writer.overhead.saturating_add(self.prefix.pool_tokens);
+        let short = self.lengths.shapes().iter().map(|shape| shape.isl.mean).find(|isl| *isl <= least);
+        let Some(isl) = short.filter(|_| matches!(self.source, Source::Synthetic)) else { return Ok(()) };
+        let takes = match self.prefix.pool_tokens {
+            0 => "chat template alone takes",
+            _ => "chat template and shared prefix alone take",
+        };
+        Err(InputError::new(&point.id, format!("found {isl} tokens, and the {takes} {least}"))
+            .key("load.isl")
+            .expected(format!("{} or more", least.saturating_add(1)))
+            .next("raise isl, or use the endpoint \"completions\""))
     }
 
     /// Salt of the opening words.
@@ -165,10 +156,8 @@ impl Prompts {
 
     /// Number of requests, when the source ends: a trace does.
     pub fn total(&self) -> Option<u64> {
-        match &self.source {
-            Source::Trace(requests, _) => Some(requests.len() as u64),
-            Source::Synthetic | Source::Dataset { .. } => None,
-        }
+        let Source::Trace(requests, _) = &self.source else { return None };
+        Some(requests.len() as u64)
     }
 
     /// Number of requests listed before the point runs: all of them, or a thousand when it ends by time.
@@ -193,7 +182,7 @@ impl Prompts {
             ),
             Source::Dataset { chosen, own_lengths } => {
                 let longest = chosen.picked.iter().map(|picked| picked.tokens).max().unwrap_or(0);
-                let longest = longest.saturating_add(self.writer.overhead()).saturating_add(HEAD_TOKENS);
+                let longest = longest.saturating_add(self.writer.overhead).saturating_add(HEAD_TOKENS);
                 let own = chosen.picked.iter().filter_map(|picked| self.own_length(&picked.sample)).max();
                 (longest, if *own_lengths { own.unwrap_or(osl) } else { osl })
             }
@@ -206,18 +195,14 @@ impl Prompts {
 
     /// The arrivals of a trace, measured from its start, ascending.
     pub fn arrivals(&self) -> Option<Vec<Duration>> {
-        match &self.source {
-            Source::Trace(requests, _) => Some(requests.iter().map(|request| request.at).collect()),
-            Source::Synthetic | Source::Dataset { .. } => None,
-        }
+        let Source::Trace(requests, _) = &self.source else { return None };
+        Some(requests.iter().map(|request| request.at).collect())
     }
 
     /// The prompts selected from a file.
     pub fn selection(&self) -> Option<&Selection> {
-        match &self.source {
-            Source::Dataset { chosen, .. } => Some(chosen),
-            Source::Synthetic | Source::Trace(..) => None,
-        }
+        let Source::Dataset { chosen, .. } = &self.source else { return None };
+        Some(chosen)
     }
 
     /// Whether requests are turns of conversations.
@@ -259,18 +244,18 @@ impl Prompts {
         } else {
             Vec::new()
         };
-        let order = Order {
+        let wanted = PromptWords {
             shared: &pooled,
             number: self.writer.number(phase, id),
-            words: isl.saturating_sub(self.writer.overhead()).max(1),
+            words: isl.saturating_sub(self.writer.overhead).max(1),
         };
-        let shared = self.writer.lead() + pooled.len() as u32;
-        self.written(phase, id, order, shared, osl)
+        let shared = self.writer.common_start + pooled.len() as u32;
+        self.written(phase, id, wanted, shared, osl)
     }
 
-    fn written(&self, phase: Phase, id: u64, order: Order<'_>, shared: u32, osl: u32) -> PromptPlan {
+    fn written(&self, phase: Phase, id: u64, wanted: PromptWords<'_>, shared: u32, osl: u32) -> PromptPlan {
         let mut rng = self.writer.words_of(phase, id);
-        let (content, isl) = self.writer.write(order, &mut rng, &self.counter);
+        let (content, isl) = self.writer.write(wanted, &mut rng, &self.counter);
         PromptPlan { id, content, isl, exact: self.is_exact(), shared: shared.min(isl), osl }
     }
 
@@ -278,15 +263,15 @@ impl Prompts {
         let index = usize::try_from(id).unwrap_or(0) % requests.len().max(1);
         let nothing = TraceRequest { at: Duration::ZERO, isl: 1, osl: 1, blocks: Vec::new() };
         let request = requests.get(index).unwrap_or(&nothing);
-        let words = request.isl.saturating_sub(self.writer.overhead()).max(1);
+        let words = request.isl.saturating_sub(self.writer.overhead).max(1);
         // A warm-up shares no block with the measured requests.
         let known = if phase == Phase::Warmup { &[] } else { request.blocks.as_slice() };
         let blocks = known.iter().flat_map(|block| self.writer.block(*block, BLOCK_TOKENS));
         let blocks: Vec<u32> = blocks.take(words as usize).collect();
         let number = if blocks.is_empty() { self.writer.number(phase, id) } else { None };
         let common = shared.get(index).copied().unwrap_or(0).min(blocks.len() as u32);
-        let order = Order { shared: &blocks, number, words };
-        self.written(phase, id, order, self.writer.lead() + common, request.osl)
+        let wanted = PromptWords { shared: &blocks, number, words };
+        self.written(phase, id, wanted, self.writer.common_start + common, request.osl)
     }
 
     fn real(&self, chosen: &Selection, own_lengths: bool, phase: Phase, id: u64) -> PromptPlan {
@@ -307,7 +292,7 @@ impl Prompts {
         let isl = self.counter.count(&content).unwrap_or(0).max(1);
         let repeated = id >= chosen.picked.len() as u64;
         let shared =
-            if self.writer.number(phase, id).is_none() && repeated { isl } else { self.writer.lead() };
+            if self.writer.number(phase, id).is_none() && repeated { isl } else { self.writer.common_start };
         let own = own_lengths.then(|| self.own_length(sample)).flatten();
         PromptPlan {
             id,
@@ -361,6 +346,9 @@ fn chosen(dataset: &Dataset, point: &LoadPoint, tokenizer: &Tokenizer) -> Result
     };
     let mut chosen = select(dataset, point.seed, usize::try_from(wanted).unwrap_or(usize::MAX), &mut count)?;
     if dataset.own_lengths {
+        let has_length = |sample: &Sample| {
+            sample.output_tokens.is_some() || sample.turns.first().is_some_and(|turn| turn.answer.is_some())
+        };
         chosen.picked.retain(|picked| has_length(&picked.sample));
     }
     if chosen.picked.is_empty() {
@@ -369,10 +357,6 @@ fn chosen(dataset: &Dataset, point: &LoadPoint, tokenizer: &Tokenizer) -> Result
             .next("say it: load.osl, or --osl"));
     }
     Ok(chosen)
-}
-
-fn has_length(sample: &Sample) -> bool {
-    sample.output_tokens.is_some() || sample.turns.first().is_some_and(|turn| turn.answer.is_some())
 }
 
 /// The entry of request `id`, counted from the first; in a warm-up from the last.

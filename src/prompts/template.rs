@@ -4,12 +4,14 @@
 //! string methods, `raise_exception`, `strftime_now` and `tojson`. Looked for, as vLLM does it, in `chat_template.jinja`,
 //! then under `chat_template` of `tokenizer_config.json`.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::document::InputError;
 
@@ -56,14 +58,8 @@ impl Message {
 #[derive(Debug)]
 pub(super) struct Template {
     environment: Environment<'static>,
-    special: Special,
-}
-
-/// Special tokens that templates use.
-#[derive(Debug, Default, Clone)]
-struct Special {
-    bos: String,
-    eos: String,
+    bos_token: String,
+    eos_token: String,
 }
 
 impl Template {
@@ -84,9 +80,8 @@ impl Template {
                     .next("fetch the model's folder again")
             })?;
         }
-        let special = Special { bos: token(&config, "bos_token"), eos: token(&config, "eos_token") };
         if own_file.is_file() {
-            return Self::parse(&own_file.display().to_string(), read(&own_file)?, special).map(Some);
+            return Self::parse(&own_file.display().to_string(), read(&own_file)?, &config).map(Some);
         }
         let inside = match config.get("chat_template") {
             Some(serde_json::Value::String(text)) => Some(text.clone()),
@@ -97,10 +92,10 @@ impl Template {
                 .and_then(|entry| Some(entry.get("template")?.as_str()?.to_owned())),
             _ => None,
         };
-        inside.map(|text| Self::parse(&config_file.display().to_string(), text, special)).transpose()
+        inside.map(|text| Self::parse(&config_file.display().to_string(), text, &config)).transpose()
     }
 
-    fn parse(file: &str, text: String, special: Special) -> Result<Self, InputError> {
+    fn parse(file: &str, text: String, config: &serde_json::Value) -> Result<Self, InputError> {
         let mut environment = Environment::new();
         if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
             environment.set_syntax(syntax);
@@ -116,7 +111,8 @@ impl Template {
                 .expected("a Jinja template as in Hugging Face's repositories")
                 .next("take another tokenizer, or leave out load.prompts.tokenizer to measure the template")
         })?;
-        Ok(Self { environment, special })
+        let (bos_token, eos_token) = (token(config, "bos_token"), token(config, "eos_token"));
+        Ok(Self { environment, bos_token, eos_token })
     }
 
     /// The text of `messages`, with the start of the answer behind them.
@@ -126,7 +122,7 @@ impl Template {
     pub(super) fn render(&self, messages: &[Message]) -> Result<String, String> {
         let template = self.environment.get_template("chat").map_err(|error| error.to_string())?;
         let messages = Value::from(Serde(messages));
-        let (bos_token, eos_token) = (&self.special.bos, &self.special.eos);
+        let Self { bos_token, eos_token, .. } = self;
         template
             .render(context! {
                 messages, bos_token, eos_token, add_generation_prompt => true, tools => (), documents => ()
@@ -161,46 +157,32 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let _ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
     options.assert_all_used()?;
-    let wrong = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    let mut out = Vec::new();
     match indent {
         Some(width) => {
             let indent = " ".repeat(width);
-            let mut out = Vec::new();
-            let form = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form)).map_err(wrong)?;
-            Ok(String::from_utf8_lossy(&out).into_owned())
+            let format = PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut out, format))
         }
-        None => {
-            let mut out = Vec::new();
-            value
-                .serialize(&mut serde_json::Serializer::with_formatter(&mut out, PythonJson))
-                .map_err(wrong)?;
-            Ok(String::from_utf8_lossy(&out).into_owned())
-        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, PythonJson)),
     }
+    .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// `json.dumps` with its default separators: `, ` and `: `.
 struct PythonJson;
 
-impl serde_json::ser::Formatter for PythonJson {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
+impl Formatter for PythonJson {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
     }
 }
@@ -210,8 +192,8 @@ mod tests {
     use super::*;
 
     fn template(text: &str) -> Template {
-        let special = Special { bos: "<s>".into(), eos: "</s>".into() };
-        Template::parse("t", text.into(), special).unwrap()
+        let config = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>"});
+        Template::parse("t", text.into(), &config).unwrap()
     }
 
     fn user(text: &str) -> Vec<Message> {
@@ -245,7 +227,8 @@ mod tests {
     fn what_a_template_refuses_is_told() {
         let strict = template("{{ raise_exception('no system message, please') }}");
         assert!(strict.render(&user("a")).unwrap_err().contains("no system message, please"));
-        let error = Template::parse("f.jinja", "{% if".into(), Special::default()).unwrap_err().to_string();
+        let error =
+            Template::parse("f.jinja", "{% if".into(), &serde_json::Value::Null).unwrap_err().to_string();
         assert!(error.starts_with("f.jinja: the chat template cannot be used"), "{error}");
     }
 

@@ -58,9 +58,18 @@ impl TokenizerCache {
 }
 
 /// The `tokenizer.json` at `path`: the file, or the one in the folder.
-pub(super) fn file_of(path: &str) -> PathBuf {
+fn file_of(path: &str) -> PathBuf {
     let path = Path::new(path);
     if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
+}
+
+/// The folder of the tokenizer's file, where the template and the model's configuration lie too.
+pub(super) fn folder_of(spec: &TokenizerSpec) -> Option<PathBuf> {
+    match spec {
+        TokenizerSpec::Builtin | TokenizerSpec::O200kHarmony => None,
+        TokenizerSpec::Model { folder } => Some(folder.into()),
+        TokenizerSpec::File { path } => file_of(path).parent().map(Path::to_owned),
+    }
 }
 
 impl Tokenizer {

@@ -29,7 +29,7 @@ pub const NUMBER_WORDS: u32 = 3;
 const SAMPLES: u64 = 24;
 
 /// Attempts to correct a prompt whose length does not add up.
-const MENDS: usize = 20;
+const MAX_CORRECTIONS: usize = 20;
 
 /// Streams of random numbers of one load point, kept apart by the third part of their key. 2 and 3 are those of the schedule.
 const TEXT: u64 = 0;
@@ -43,9 +43,9 @@ const TURNS: u64 = 8;
 pub(super) struct Writer {
     seed: u64,
     /// Hash of the point's name.
-    unsalted: u64,
+    point_hash: u64,
     /// The same, with the salt.
-    point: u64,
+    salted_hash: u64,
     endpoint: Endpoint,
     token_ids: bool,
     unique: bool,
@@ -55,17 +55,17 @@ pub(super) struct Writer {
     first: Vec<u32>,
     /// The system prompt.
     system: Option<String>,
-    /// Tokens outside the words of the content.
-    overhead: u32,
+    /// Tokens outside the words of the content: the shortest prompt has one more.
+    pub(super) overhead: u32,
     /// Tokens at the start that all prompts have in common.
-    lead: u32,
+    pub(super) common_start: u32,
     /// Prompts must be counted: their length is not the sum of their words.
-    mend: bool,
+    is_inexact: bool,
 }
 
-/// The parts of one prompt, in order.
+/// The words of one prompt: shared ones, the spelled number, random ones.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Order<'a> {
+pub(super) struct PromptWords<'a> {
     /// Words shared with others, by number.
     pub(super) shared: &'a [u32],
     /// The number to spell, when the prompt must be unique.
@@ -81,12 +81,11 @@ impl Writer {
         let natural = matches!(&spec.source, crate::plan::PromptKind::Synthetic(Style::Natural));
         let prose = natural.then(|| Prose::new(counter.tokenizer()));
         // Different salts make different points of the same seed; 0 changes nothing.
-        let unsalted = fnv1a(point.id.as_bytes());
-        let stirred = unsalted ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let point_hash = fnv1a(point.id.as_bytes());
         let mut writer = Self {
             seed: point.seed,
-            unsalted,
-            point: stirred,
+            point_hash,
+            salted_hash: point_hash ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             endpoint: point.endpoint,
             token_ids: spec.token_ids,
             unique: spec.unique,
@@ -95,14 +94,12 @@ impl Writer {
             first: Vec::new(),
             system: None,
             overhead: 0,
-            lead: 0,
-            mend: false,
+            common_start: 0,
+            is_inexact: false,
         };
         writer.first = writer.vocabulary.indices().collect();
         if spec.prefix.system_tokens > 0 {
-            let mut rng = writer.generator(SHARED, 0);
-            let words: Vec<u32> = (0..spec.prefix.system_tokens).map(|_| rng.next_u32() >> 8).collect();
-            writer.system = Some(writer.join(&words));
+            writer.system = Some(writer.join(&writer.drawn(SHARED, 0, spec.prefix.system_tokens)));
         }
         writer.measure(counter)?;
         Ok(writer)
@@ -115,15 +112,13 @@ impl Writer {
                 (Some(system), false) => super::tokenizer::count_words(system) as u32,
                 (Some(_), true) | (None, _) => 0,
             };
-            self.lead = self.overhead;
+            self.common_start = self.overhead;
             return Ok(());
         }
         let refused = |words: String| {
-            InputError::new(
-                counter.tokenizer().name(),
-                format!("the chat template refuses a prompt: {words}"),
-            )
-            .next("leave out load.prompts.prefix.system_tokens, or use the endpoint \"completions\"")
+            let problem = format!("the chat template refuses a prompt: {words}");
+            InputError::new(counter.tokenizer().name(), problem)
+                .next("leave out load.prompts.prefix.system_tokens, or use the endpoint \"completions\"")
         };
         let count = |writer: &Self, words: &[u32]| counter.count(&writer.wrap(writer.join(words)));
         // A word at the start may be more than one token: there is no space before it.
@@ -139,8 +134,8 @@ impl Writer {
         self.overhead = tokens - NUMBER_WORDS;
         self.first = words[..1 << words.len().ilog2()].to_vec();
         let ids = |number: u64| {
-            let words = Order { shared: &[], number: Some(number), words: 8 };
-            let text = self.text(words, &mut self.generator(TEXT, number)).0;
+            let words = PromptWords { shared: &[], number: Some(number), words: 8 };
+            let text = self.text(words, &mut self.generator(TEXT, number));
             counter.ids(&self.wrap(text)).map_err(refused)
         };
         // The place of the learned tokens is unknown; counted at the start, they may be shared.
@@ -150,30 +145,20 @@ impl Writer {
         });
         let (one, other) = (ids(0)?, ids(1)?);
         let common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
-        self.lead = u32::try_from(common).unwrap_or(u32::MAX) + learned;
-        self.mend = !(0..SAMPLES).all(|number| {
+        self.common_start = u32::try_from(common).unwrap_or(u32::MAX) + learned;
+        self.is_inexact = !(0..SAMPLES).all(|number| {
             let words = 16 + 29 * number as u32;
-            let order = Order { shared: &[], number: Some(number), words };
-            let (text, _) = self.text(order, &mut self.generator(TEXT, number));
+            let wanted = PromptWords { shared: &[], number: Some(number), words };
+            let text = self.text(wanted, &mut self.generator(TEXT, number));
             counter.count(&self.wrap(text)) == Ok(self.overhead + words)
         });
         Ok(())
     }
 
-    /// Tokens outside the words of the content: the shortest prompt has one more.
-    pub(super) fn overhead(&self) -> u32 {
-        self.overhead
-    }
-
-    /// Tokens at the start that all prompts have in common.
-    pub(super) fn lead(&self) -> u32 {
-        self.lead
-    }
-
     /// Random numbers of request `id` for its lengths.
     pub(super) fn lengths(&self, phase: Phase, id: u64) -> ChaCha8Rng {
         // Without the salt: two runs of one seed have the same lengths.
-        keyed([self.seed, self.unsalted, LENGTHS + tag(phase), id])
+        keyed([self.seed, self.point_hash, LENGTHS + tag(phase), id])
     }
 
     /// Random numbers of request `id` for its words.
@@ -188,52 +173,59 @@ impl Writer {
 
     /// Word numbers of a block that several prompts may have in common.
     pub(super) fn block(&self, number: u64, words: u32) -> Vec<u32> {
-        let mut rng = self.generator(BLOCKS, number);
-        (0..words).map(|_| rng.next_u32() >> 8).collect()
+        self.drawn(BLOCKS, number, words)
     }
 
     /// Word numbers of prefix `number` of the pool.
     pub(super) fn pooled(&self, number: u64, words: u32) -> Vec<u32> {
-        let mut rng = self.generator(SHARED, 1 + number);
+        self.drawn(SHARED, 1 + number, words)
+    }
+
+    fn drawn(&self, stream: u64, id: u64, words: u32) -> Vec<u32> {
+        let mut rng = self.generator(stream, id);
         (0..words).map(|_| rng.next_u32() >> 8).collect()
     }
 
     fn generator(&self, stream: u64, id: u64) -> ChaCha8Rng {
-        keyed([self.seed, self.point, stream, id])
+        keyed([self.seed, self.salted_hash, stream, id])
     }
 
     /// The number that the first words of a request spell: distinct for each phase and id, different for each point and salt.
     pub(super) fn number(&self, phase: Phase, id: u64) -> Option<u64> {
-        let mask = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.point;
+        let mask = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.salted_hash;
         self.unique.then_some(((id << 1) | tag(phase)) ^ (mask >> 24))
     }
 
-    /// A prompt of `order.words` words, and its length as the server counts it.
-    pub(super) fn write(&self, order: Order<'_>, rng: &mut ChaCha8Rng, counter: &Counter) -> (Content, u32) {
+    /// A prompt of `wanted.words` words, and its length as the server counts it.
+    pub(super) fn write(
+        &self,
+        wanted: PromptWords<'_>,
+        rng: &mut ChaCha8Rng,
+        counter: &Counter,
+    ) -> (Content, u32) {
         if self.token_ids {
-            let words = order.words as usize;
-            let spelled = self.spelled(order.number);
-            let given = order.shared.iter().chain(&spelled).map(|index| self.vocabulary.id(*index));
+            let words = wanted.words as usize;
+            let spelled = self.spelled(wanted.number);
+            let given = wanted.shared.iter().chain(&spelled).map(|index| self.vocabulary.id(*index));
             let mut ids: Vec<u32> = given.take(words).collect();
             let missing = words - ids.len();
             ids.extend(std::iter::repeat_with(|| self.vocabulary.id(rng.next_u32() >> 8)).take(missing));
-            return (Content::Tokens(ids), order.words);
+            return (Content::Tokens(ids), wanted.words);
         }
-        let planned = self.overhead.saturating_add(order.words);
+        let planned = self.overhead.saturating_add(wanted.words);
         let start = rng.clone();
-        let (text, words) = self.text(order, rng);
-        let mut content = self.wrap(text);
-        if !self.mend {
-            return (content, self.overhead.saturating_add(words));
+        let mut content = self.wrap(self.text(wanted, rng));
+        if !self.is_inexact {
+            return (content, planned);
         }
-        let mut words = order.words;
-        for _ in 0..MENDS {
+        let mut words = wanted.words;
+        for _ in 0..MAX_CORRECTIONS {
             let Ok(counted) = counter.count(&content) else { break };
             if counted == planned {
                 return (content, counted);
             }
             words = words.saturating_add(planned).saturating_sub(counted).max(1);
-            content = self.wrap(self.text(Order { words, ..order }, &mut start.clone()).0);
+            content = self.wrap(self.text(PromptWords { words, ..wanted }, &mut start.clone()));
         }
         let counted = counter.count(&content).unwrap_or(planned);
         (content, counted)
@@ -241,7 +233,7 @@ impl Writer {
 
     /// A user's message of `words` words in the middle of a conversation.
     pub(super) fn message(&self, words: u32, rng: &mut ChaCha8Rng) -> String {
-        self.text(Order { words, ..Order::default() }, rng).0
+        self.text(PromptWords { words, ..PromptWords::default() }, rng)
     }
 
     /// The opening words of a prompt that comes from a file, with a full stop.
@@ -265,9 +257,8 @@ impl Writer {
     /// The words of a number; the first is one that can begin a prompt.
     fn spelled(&self, number: Option<u64>) -> Vec<u32> {
         let Some(number) = number else { return Vec::new() };
-        let first = self.first.get(number as usize & (self.first.len() - 1)).copied().unwrap_or_default();
         let mut rest = number >> self.first.len().ilog2();
-        let mut words = vec![first];
+        let mut words = vec![self.opening(number)];
         for _ in 1..NUMBER_WORDS {
             words.push((rest & ((1 << self.vocabulary.bits()) - 1)) as u32);
             rest >>= self.vocabulary.bits();
@@ -275,19 +266,18 @@ impl Writer {
         words
     }
 
-    /// The text of `order`, and how many words it has.
-    fn text(&self, order: Order<'_>, rng: &mut ChaCha8Rng) -> (String, u32) {
-        let mut text = String::with_capacity(order.words as usize * 8);
-        let mut left = order.words;
-        let begin = [self.first_word(rng)];
-        let spelled = self.spelled(order.number);
-        let start: &[u32] = match (order.shared, spelled.as_slice()) {
+    fn text(&self, wanted: PromptWords<'_>, rng: &mut ChaCha8Rng) -> String {
+        let mut text = String::with_capacity(wanted.words as usize * 8);
+        let mut left = wanted.words;
+        let begin = [self.opening(u64::from(rng.next_u32()))];
+        let spelled = self.spelled(wanted.number);
+        let start: &[u32] = match (wanted.shared, spelled.as_slice()) {
             ([], []) => &begin,
             _ => &[],
         };
-        for index in order.shared.iter().chain(&spelled).chain(start) {
+        for index in wanted.shared.iter().chain(&spelled).chain(start) {
             if left == 0 {
-                return (text, order.words);
+                return text;
             }
             let index = if text.is_empty() { self.beginning(*index) } else { *index };
             self.push(&mut text, index);
@@ -305,7 +295,7 @@ impl Writer {
             }
             left -= left.min(each);
         }
-        (text, order.words)
+        text
     }
 
     /// The word that stands for word `index` at the start of a prompt: itself, when it can begin.
@@ -313,11 +303,12 @@ impl Writer {
         if self.first.contains(&index) {
             return index;
         }
-        self.first.get(index as usize & (self.first.len() - 1)).copied().unwrap_or_default()
+        self.opening(u64::from(index))
     }
 
-    fn first_word(&self, rng: &mut ChaCha8Rng) -> u32 {
-        self.first.get(rng.next_u32() as usize & (self.first.len() - 1)).copied().unwrap_or_default()
+    /// The word for `number` among those that can begin a prompt.
+    fn opening(&self, number: u64) -> u32 {
+        self.first.get(number as usize & (self.first.len() - 1)).copied().unwrap_or_default()
     }
 
     fn push(&self, text: &mut String, index: u32) {

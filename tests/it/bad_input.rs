@@ -180,6 +180,18 @@ fn a_file_of_prompts_without_its_format() {
 }
 
 #[test]
+fn a_trace_with_an_impossible_clock_and_limit() {
+    let trace = "[load.prompts.trace]\nkind = \"azure\"\npath = \"t.csv\"\nspeedup = 0\nmax_isl = 0\n";
+    says!(
+        run(&format!("{MODEL}{SIM}{trace}"), &[]),
+        "error: ./r.toml:10: `load.prompts.trace.speedup`: found 0
+  expected: a number above 0
+./r.toml:11: `load.prompts.trace.max_isl`: found 0
+  expected: 1 or more"
+    );
+}
+
+#[test]
 fn a_launcher_that_needs_gpus_and_no_type_chosen() {
     says!(
         run(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}"), &[]),

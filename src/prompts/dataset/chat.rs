@@ -5,11 +5,8 @@ use super::{Sample, Turn};
 /// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaker {
-    /// The system.
     System,
-    /// The user.
     User,
-    /// The model.
     Assistant,
     /// A tool, or any other author whose text a plain request cannot repeat.
     Other,
@@ -44,7 +41,7 @@ pub(super) fn sample(messages: impl IntoIterator<Item = (Speaker, String)>) -> O
     (!sample.turns.is_empty()).then_some(sample)
 }
 
-/// Appends `text`.
+/// Appends `text`, behind a blank line.
 fn join(whole: &mut Option<String>, text: String) {
     match whole {
         Some(whole) if !whole.is_empty() => {

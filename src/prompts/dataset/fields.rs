@@ -13,10 +13,28 @@ impl Record {
 
     /// The text under `key`; `None` when it is absent or null. Fails on another type.
     pub(in crate::prompts) fn text(&mut self, key: &str) -> Result<Option<String>, InputError> {
-        match self.fields.get_mut(key).map(Value::take) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(self.wrong_type(key, &other, "a string")),
+        match self.take(key) {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            other => Err(self.wrong_type(key, &other, "a string")),
+        }
+    }
+
+    /// The same, and `None` for white space alone.
+    pub(in crate::prompts) fn words(&mut self, key: &str) -> Result<Option<String>, InputError> {
+        Ok(self.text(key)?.filter(|text| !text.trim().is_empty()))
+    }
+
+    /// The value under `key`; null when it is absent.
+    pub(in crate::prompts) fn take(&mut self, key: &str) -> Value {
+        self.fields.get_mut(key).map(Value::take).unwrap_or_default()
+    }
+
+    /// Fails if one of `keys` is absent.
+    pub(in crate::prompts) fn require(&self, keys: &[&str], expected: &str) -> Result<(), InputError> {
+        match keys.iter().find(|key| !self.fields.contains_key(**key)) {
+            Some(key) => Err(self.missing(key, expected)),
+            None => Ok(()),
         }
     }
 

@@ -3,21 +3,18 @@
 //! Files are streamed: a file of many gigabytes takes the memory of the sample.
 
 mod chat;
-mod dolly;
 mod fields;
 pub(in crate::prompts) mod file;
-mod jsonl;
+mod formats;
 mod openassistant;
 pub(in crate::prompts) mod records;
 pub mod select;
-mod sharegpt;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::document::InputError;
 use crate::plan::prompts::DatasetKind;
-use records::{Record, Records};
+use records::Records;
 
 /// One entry of a file, before anything is counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,10 +54,10 @@ pub struct ReadStats {
     pub skipped: u64,
 }
 
-/// Receives one entry after another; breaks when it has enough.
-pub type See<'a> = dyn FnMut(Entry) -> ControlFlow<()> + 'a;
+/// Receives one entry after another.
+pub type See<'a> = dyn FnMut(Entry) + 'a;
 
-/// Gives every entry of the file `path` to `see`, in its order, until `see` breaks or the file ends.
+/// Gives every entry of the file `path` to `see`, in its order.
 ///
 /// A file holds one JSON object a line, or one array of them, whatever its kind; ShareGPT publishes an array, the others
 /// lines. A byte-order mark, CRLF and blank lines are accepted. Memory: the longest entry (64 MiB at most), and for
@@ -72,40 +69,30 @@ pub fn read(kind: DatasetKind, path: &Path, see: &mut See<'_>) -> Result<ReadSta
 }
 
 /// As [`read`], of a file that is open.
-fn read_records(kind: DatasetKind, records: Records, see: &mut See<'_>) -> Result<ReadStats, InputError> {
-    match kind {
-        DatasetKind::Dolly => each(records, dolly::sample, see),
-        DatasetKind::Sharegpt => each(records, sharegpt::sample, see),
-        DatasetKind::Jsonl => each(records, jsonl::sample, see),
-        DatasetKind::Openassistant => openassistant::read(records, see),
-    }
-}
-
-/// Makes a sample of each object by itself.
-fn each(
-    mut records: Records,
-    sample: fn(&mut Record) -> Result<Option<Sample>, InputError>,
-    see: &mut See<'_>,
-) -> Result<ReadStats, InputError> {
+fn read_records(kind: DatasetKind, mut records: Records, see: &mut See<'_>) -> Result<ReadStats, InputError> {
+    let sample = match kind {
+        DatasetKind::Dolly => formats::dolly,
+        DatasetKind::Sharegpt => formats::sharegpt,
+        DatasetKind::Jsonl => formats::jsonl,
+        DatasetKind::Openassistant => return openassistant::read(records, see),
+    };
     let mut stats = ReadStats::default();
     while let Some(mut record) = records.next()? {
-        let found = sample(&mut record)?;
-        if stats.give(record.number, found, see).is_break() {
-            break;
-        }
+        stats.give(record.number, sample(&mut record)?, see);
     }
     Ok(stats)
 }
 
 impl ReadStats {
     /// Counts the entry at `number`, and hands it on when it holds a prompt.
-    fn give(&mut self, number: u64, found: Option<Sample>, see: &mut See<'_>) -> ControlFlow<()> {
-        let Some(sample) = found else {
-            self.skipped += 1;
-            return ControlFlow::Continue(());
-        };
-        self.entries += 1;
-        see(Entry { number, sample })
+    fn give(&mut self, number: u64, sample: Option<Sample>, see: &mut See<'_>) {
+        match sample {
+            None => self.skipped += 1,
+            Some(sample) => {
+                self.entries += 1;
+                see(Entry { number, sample });
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! has a message a line, a reply naming its parent in `parent_id`. The best of several replies has rank 0, a reply without
 //! siblings no rank (<https://huggingface.co/datasets/OpenAssistant/oasst1>).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
@@ -24,47 +24,64 @@ const OPEN: usize = 1024;
 /// out.
 pub(super) fn read(mut records: Records, see: &mut See<'_>) -> Result<ReadStats, InputError> {
     let mut stats = ReadStats::default();
-    let mut open = Open::default();
+    let mut open: VecDeque<Prompt> = VecDeque::new();
     while let Some(mut record) = records.next()? {
-        let found = match record.fields.get_mut("prompt").map(Value::take) {
+        match record.fields.get_mut("prompt").map(Value::take) {
             Some(Value::Object(root)) if root.get("text").is_some_and(Value::is_string) => {
-                Some((record.number, tree(root)))
+                stats.give(record.number, tree(root), see);
             }
             Some(other) => {
-                return Err(record.wrong_type(
-                    "prompt",
-                    &other,
-                    "the first message of a tree, with its text",
-                ));
+                let expected = "the first message of a tree, with its text";
+                return Err(record.wrong_type("prompt", &other, expected));
             }
             None => match message(&mut record)? {
-                FlatMessage::Prompt(id, text) => open.add(record.number, id, text),
-                FlatMessage::Reply { parent, rank, text } => {
-                    open.answer(&parent, rank, text);
-                    None
+                Message::Prompt(prompt) => {
+                    open.push_back(prompt);
+                    if open.len() > OPEN {
+                        close(&mut open, &mut stats, see);
+                    }
                 }
-                FlatMessage::NoPrompt => Some((record.number, None)),
-                FlatMessage::Other => None,
+                Message::Reply { parent, rank, text } => {
+                    let prompt = open.iter_mut().rev().find(|prompt| prompt.id == parent);
+                    if let Some(prompt) =
+                        prompt.filter(|prompt| prompt.answer.is_none() || rank < prompt.rank)
+                    {
+                        (prompt.rank, prompt.answer) = (rank, Some(text));
+                    }
+                }
+                Message::NoPrompt => stats.give(record.number, None, see),
+                Message::Other => {}
             },
-        };
-        if let Some((number, sample)) = found
-            && stats.give(number, sample, see).is_break()
-        {
-            return Ok(stats);
         }
     }
-    while let Some((number, sample)) = open.close() {
-        if stats.give(number, sample, see).is_break() {
-            break;
-        }
+    while !open.is_empty() {
+        close(&mut open, &mut stats, see);
     }
     Ok(stats)
 }
 
+/// Hands on the oldest prompt, with the answer it has.
+fn close(open: &mut VecDeque<Prompt>, stats: &mut ReadStats, see: &mut See<'_>) {
+    if let Some(Prompt { number, user, answer, .. }) = open.pop_front() {
+        let sample = Sample { turns: vec![Turn { user, answer }], ..Sample::default() };
+        stats.give(number, Some(sample), see);
+    }
+}
+
+/// A prompt that may still be answered.
+struct Prompt {
+    id: String,
+    number: u64,
+    user: String,
+    answer: Option<String>,
+    /// Rank of the answer.
+    rank: u64,
+}
+
 /// One message of a flat file.
-enum FlatMessage {
-    /// The first of a tree: its number and text.
-    Prompt(String, String),
+enum Message {
+    /// The first of a tree.
+    Prompt(Prompt),
     /// An answer to another.
     Reply { parent: String, rank: u64, text: String },
     /// A first message that was deleted, or is empty or not the user's.
@@ -73,85 +90,26 @@ enum FlatMessage {
     Other,
 }
 
-fn message(record: &mut Record) -> Result<FlatMessage, InputError> {
+fn message(record: &mut Record) -> Result<Message, InputError> {
     const EXPECTED: &str =
         "a message (message_id, parent_id, text, role) or a tree (message_tree_id, prompt) of OpenAssistant";
-    for key in ["message_id", "text", "role"] {
-        if !record.fields.contains_key(key) {
-            return Err(record.missing(key, EXPECTED));
-        }
-    }
+    record.require(&["message_id", "text", "role"], EXPECTED)?;
     let id = record.text("message_id")?.unwrap_or_default();
     let parent = record.text("parent_id")?;
-    let text = record.text("text")?.unwrap_or_default();
-    let assistant = match record.text("role")?.as_deref() {
-        Some("assistant") => true,
-        Some("prompter") => false,
-        other => {
-            let found = format!("found the role {:?}", other.unwrap_or_default());
-            return Err(record.error(found).key("role").expected("prompter or assistant"));
+    let text = record.words("text")?.filter(|_| !is_deleted(&record.fields));
+    let role = record.text("role")?.unwrap_or_default();
+    if !["assistant", "prompter"].contains(&role.as_str()) {
+        let error = record.error(format!("found the role {role:?}"));
+        return Err(error.key("role").expected("prompter or assistant"));
+    }
+    Ok(match (parent, text, role == "assistant") {
+        (None, Some(user), false) => {
+            Message::Prompt(Prompt { id, number: record.number, user, answer: None, rank: u64::MAX })
         }
-    };
-    let deleted = is_deleted(&record.fields) || text.trim().is_empty();
-    Ok(match parent {
-        None if deleted || assistant => FlatMessage::NoPrompt,
-        None => FlatMessage::Prompt(id, text),
-        Some(parent) if assistant && !deleted => {
-            FlatMessage::Reply { parent, rank: rank(&record.fields), text }
-        }
-        Some(_) => FlatMessage::Other,
+        (None, ..) => Message::NoPrompt,
+        (Some(parent), Some(text), true) => Message::Reply { parent, rank: rank(&record.fields), text },
+        (Some(_), ..) => Message::Other,
     })
-}
-
-/// A prompt that may still be answered.
-struct Waiting {
-    id: String,
-    number: u64,
-    turn: Turn,
-    /// Rank of the answer it has.
-    rank: u64,
-}
-
-/// Prompts that may still be answered, oldest first.
-#[derive(Default)]
-struct Open {
-    prompts: VecDeque<Waiting>,
-    /// How many were closed: the place of the oldest among all.
-    closed: usize,
-    places: HashMap<String, usize>,
-}
-
-/// Number and sample of a prompt; no sample when it is skipped.
-type Found = (u64, Option<Sample>);
-
-impl Open {
-    /// Adds a prompt; returns the oldest when there are too many.
-    fn add(&mut self, number: u64, id: String, user: String) -> Option<Found> {
-        self.places.insert(id.clone(), self.closed + self.prompts.len());
-        self.prompts.push_back(Waiting { id, number, turn: Turn { user, answer: None }, rank: u64::MAX });
-        if self.prompts.len() > OPEN { self.close() } else { None }
-    }
-
-    /// Answers the prompt `parent` when it is open and has no better answer.
-    fn answer(&mut self, parent: &str, rank: u64, text: String) {
-        let place = self.places.get(parent).and_then(|place| place.checked_sub(self.closed));
-        if let Some(waiting) = place.and_then(|place| self.prompts.get_mut(place))
-            && (waiting.turn.answer.is_none() || rank < waiting.rank)
-        {
-            waiting.rank = rank;
-            waiting.turn.answer = Some(text);
-        }
-    }
-
-    /// The oldest prompt, with the answer it has.
-    fn close(&mut self) -> Option<Found> {
-        let Waiting { id, number, turn, .. } = self.prompts.pop_front()?;
-        if self.places.get(&id) == Some(&self.closed) {
-            self.places.remove(&id);
-        }
-        self.closed += 1;
-        Some((number, Some(Sample { turns: vec![turn], ..Sample::default() })))
-    }
 }
 
 /// The conversation along the best replies.

@@ -1,29 +1,34 @@
 //! Reads a file of JSON objects, one per line or as the elements of one array, one at a time.
 //!
-//! An array is cut into its elements by counting brackets and each element is parsed alone, so that a file of any size takes
-//! the memory of its longest element, and an error of one knows its line.
+//! Each object is cut out of the file and parsed alone, so that a file of any size takes the memory of its longest object, and
+//! an error knows its line.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use regex::{Captures, Regex};
+use serde::de::IgnoredAny;
+use serde_json::{Deserializer, Map, Value};
 
 use super::file::{self, LONGEST, Opened};
 use crate::document::InputError;
+
+/// Bytes read at a time, when no object is longer.
+const CHUNK: usize = 8 << 10;
 
 /// The objects of a file, in its order.
 pub(in crate::prompts) struct Records {
     origin: Rc<str>,
     reader: Box<dyn BufRead>,
     shape: Shape,
+    /// Bytes that were read; those before `used` were returned as objects.
+    buffer: Vec<u8>,
+    used: usize,
     /// Line and column (1-based) of the next byte.
     at: (usize, usize),
-    /// Elements of the array so far.
-    elements: u64,
-    /// Whether there was an object.
-    any: bool,
-    buffer: Vec<u8>,
+    /// Objects so far.
+    count: u64,
 }
 
 /// How the objects are written.
@@ -60,15 +65,8 @@ impl Records {
     /// The objects of a file that is open.
     pub(in crate::prompts) fn new(opened: Opened) -> Self {
         let Opened { origin, reader } = opened;
-        Self {
-            origin,
-            reader,
-            shape: Shape::Unknown,
-            at: (1, 1),
-            elements: 0,
-            any: false,
-            buffer: Vec::new(),
-        }
+        let (shape, buffer) = (Shape::Unknown, Vec::new());
+        Self { origin, reader, shape, buffer, used: 0, at: (1, 1), count: 0 }
     }
 
     /// The next object; `None` at the end. Fails on what is not UTF-8, not JSON or not an object, on an array that does
@@ -76,161 +74,138 @@ impl Records {
     pub(in crate::prompts) fn next(&mut self) -> Result<Option<Record>, InputError> {
         if self.shape == Shape::Unknown {
             self.shape = match self.peek()? {
-                None => return Err(file::empty(&self.origin)),
                 Some(b'[') => {
                     self.skip(1);
                     Shape::Array
                 }
-                Some(_) => Shape::Lines,
+                _ => Shape::Lines,
             };
         }
-        let found = match self.shape {
+        let length = match self.shape {
             Shape::Lines => self.line()?,
             Shape::Array => self.element()?,
             Shape::Unknown | Shape::Ended => None,
         };
-        if found.is_none() {
+        let Some(length) = length else {
             self.shape = Shape::Ended;
-            if !self.any {
-                return Err(file::empty(&self.origin));
-            }
-        }
-        self.any = true;
-        Ok(found)
+            return if self.count == 0 { Err(file::empty(&self.origin)) } else { Ok(None) };
+        };
+        let fields = self.parse(&self.unread()[..length])?;
+        let at = self.at;
+        self.count += 1;
+        self.skip(length);
+        let number = if self.shape == Shape::Lines { at.0 as u64 } else { self.count };
+        Ok(Some(Record { origin: self.origin.clone(), at, number, fields }))
     }
 
-    /// The object on the next line that is not blank.
-    fn line(&mut self) -> Result<Option<Record>, InputError> {
+    /// Length of the line that begins with the next byte that is not blank.
+    fn line(&mut self) -> Result<Option<usize>, InputError> {
+        if self.peek()?.is_none() {
+            return Ok(None);
+        }
         loop {
-            if !file::read_line(&mut self.reader, LONGEST, &mut self.buffer)
-                .map_err(|error| file::unreadable(&self.origin, &error))?
-            {
-                return Ok(None);
+            if let Some(end) = memchr::memchr(b'\n', self.unread()) {
+                return Ok(Some(self.unread()[..end].trim_ascii_end().len()));
             }
-            let start = self.at;
-            if self.buffer.len() > LONGEST {
-                return Err(at(file::too_long(&self.origin, "the line"), start));
-            }
-            self.at = (start.0 + 1, 1);
-            self.buffer.truncate(self.buffer.trim_ascii_end().len());
-            if !self.buffer.is_empty() {
-                let fields = self.parse(start)?;
-                let number = u64::try_from(start.0).unwrap_or(u64::MAX);
-                return Ok(Some(Record { origin: self.origin.clone(), at: start, number, fields }));
+            if !self.read_more("the line")? {
+                return Ok(Some(self.unread().trim_ascii_end().len()));
             }
         }
     }
 
-    /// The next element of the array.
-    fn element(&mut self) -> Result<Option<Record>, InputError> {
+    /// Length of the next element of the array.
+    fn element(&mut self) -> Result<Option<usize>, InputError> {
         let mut next = self.peek()?;
-        if next == Some(b',') && self.elements > 0 {
-            self.skip(1);
-            next = self.peek()?;
-        } else if next != Some(b']') && next.is_some() && self.elements > 0 {
-            return Err(self.misplaced(next, "a comma or the end of the array"));
-        } else if next == Some(b']') {
+        if next == Some(b']') {
             self.skip(1);
             return match self.peek()? {
                 None => Ok(None),
                 found => Err(self.misplaced(found, "nothing after the array")),
             };
         }
+        if self.count > 0 && next.is_some() {
+            if next != Some(b',') {
+                return Err(self.misplaced(next, "a comma or the end of the array"));
+            }
+            self.skip(1);
+            next = self.peek()?;
+        }
         match next {
             Some(b'{') => {}
-            None => return Err(self.truncated(self.at)),
+            None => return Err(self.truncated()),
             found => return Err(self.misplaced(found, "an object")),
         }
-        let start = self.at;
-        self.take_object(start)?;
-        self.at = position(&self.buffer, self.buffer.len(), start);
-        self.elements += 1;
-        let fields = self.parse(start)?;
-        Ok(Some(Record { origin: self.origin.clone(), at: start, number: self.elements, fields }))
-    }
-
-    /// Reads the object that begins at the next byte into the buffer.
-    fn take_object(&mut self, start: (usize, usize)) -> Result<(), InputError> {
-        self.buffer.clear();
-        let mut brackets = Brackets::default();
         loop {
-            let chunk = self.reader.fill_buf().map_err(|error| file::unreadable(&self.origin, &error))?;
-            let end = brackets.end(chunk);
-            let used = end.unwrap_or(chunk.len());
-            self.buffer.extend_from_slice(&chunk[..used]);
-            self.reader.consume(used);
-            if end.is_some() {
-                return Ok(());
-            }
-            if used == 0 {
-                return Err(self.unfinished(start, self.truncated(start)));
-            }
-            if self.buffer.len() > LONGEST {
-                let error = at(file::too_long(&self.origin, "the element"), start);
-                return Err(self.unfinished(start, error));
+            let mut objects = Deserializer::from_slice(self.unread()).into_iter::<IgnoredAny>();
+            match objects.next() {
+                Some(Err(error)) if !error.is_eof() => return Err(self.not_json(&error)),
+                Some(Ok(_)) => return Ok(Some(objects.byte_offset())),
+                _ if !self.read_more("the element")? => return Err(self.truncated()),
+                _ => {}
             }
         }
     }
 
-    /// Why the object in the buffer does not end: a bracket or a quote too many or too few, which the parser finds, or
-    /// `otherwise`.
-    fn unfinished(&mut self, start: (usize, usize), otherwise: InputError) -> InputError {
-        if let Err(error) = std::str::from_utf8(&self.buffer)
-            && error.error_len().is_none()
-        {
-            self.buffer.truncate(error.valid_up_to());
+    fn unread(&self) -> &[u8] {
+        self.buffer.get(self.used..).unwrap_or_default()
+    }
+
+    /// Reads as many bytes again as are unread; false at the end of the file. Fails when they are too many for one object, which
+    /// `what` names.
+    fn read_more(&mut self, what: &str) -> Result<bool, InputError> {
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        if self.buffer.len() > LONGEST {
+            return Err(at(file::too_long(&self.origin, what), self.at));
         }
-        match self.parse(start) {
-            Err(error) if !error.problem.contains("EOF") => error,
-            _ => otherwise,
-        }
+        let more = self.buffer.len().max(CHUNK).min(LONGEST + 1 - self.buffer.len());
+        let read = self.reader.by_ref().take(more as u64).read_to_end(&mut self.buffer);
+        Ok(read.map_err(|error| file::unreadable(&self.origin, &error))? > 0)
     }
 
     /// The next byte that is no white space, not taken.
     fn peek(&mut self) -> Result<Option<u8>, InputError> {
         loop {
-            let chunk = self.reader.fill_buf().map_err(|error| file::unreadable(&self.origin, &error))?;
-            let blank = chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            let next = chunk.get(blank).copied();
-            let ended = chunk.is_empty();
-            self.at = position(chunk, blank, self.at);
-            self.reader.consume(blank);
-            if next.is_some() || ended {
-                return Ok(next);
+            let blank = self.unread().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            self.skip(blank);
+            if let Some(next) = self.unread().first() {
+                return Ok(Some(*next));
+            }
+            if !self.read_more("the line")? {
+                return Ok(None);
             }
         }
     }
 
-    /// Skips bytes that [`Records::peek`] has returned.
     fn skip(&mut self, bytes: usize) {
-        self.reader.consume(bytes);
-        self.at.1 += bytes;
+        self.at = position(self.unread(), bytes, self.at);
+        self.used += bytes;
     }
 
-    /// The object in the buffer, which begins at `start`.
-    fn parse(&self, start: (usize, usize)) -> Result<Map<String, Value>, InputError> {
-        let text = std::str::from_utf8(&self.buffer).map_err(|error| {
-            at(file::not_utf8(&self.origin), position(&self.buffer, error.valid_up_to(), start))
+    /// The object in `bytes`, which begin at the next byte.
+    fn parse(&self, bytes: &[u8]) -> Result<Map<String, Value>, InputError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            at(file::not_utf8(&self.origin), position(bytes, error.valid_up_to(), self.at))
         })?;
         let value = match serde_json::from_str(text) {
-            Err(error) => match mend(text).map(|text| serde_json::from_str(&text)) {
+            Err(error) => match replace_lone_surrogates(text).map(|text| serde_json::from_str(&text)) {
                 Some(Ok(value)) => value,
-                _ => return Err(self.not_json(&error, start)),
+                _ => return Err(self.not_json(&error)),
             },
             Ok(value) => value,
         };
         match value {
             Value::Object(fields) => Ok(fields),
-            other => Err(at(InputError::new(&*self.origin, format!("found {}", describe(&other))), start)
+            other => Err(at(InputError::new(&*self.origin, format!("found {}", describe(&other))), self.at)
                 .expected("a JSON object on each line, or one array of them")),
         }
     }
 
-    fn not_json(&self, error: &serde_json::Error, start: (usize, usize)) -> InputError {
+    fn not_json(&self, error: &serde_json::Error) -> InputError {
         let text = error.to_string();
         let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
-        let column = if error.line() <= 1 { start.1 - 1 + error.column() } else { error.column() };
-        let place = (start.0 + error.line().saturating_sub(1), column.max(1));
+        let column = if error.line() <= 1 { self.at.1 - 1 + error.column() } else { error.column() };
+        let place = (self.at.0 + error.line().saturating_sub(1), column.max(1));
         let mistaken = at(InputError::new(&*self.origin, format!("not JSON: {what}")), place);
         match self.shape {
             Shape::Array => mistaken.expected("an array of JSON objects"),
@@ -241,10 +216,9 @@ impl Records {
         }
     }
 
-    fn truncated(&self, start: (usize, usize)) -> InputError {
-        let inside =
-            if self.elements == 0 { String::new() } else { format!(" after {} elements", self.elements) };
-        at(InputError::new(&*self.origin, format!("the JSON array ends in its middle{inside}")), start)
+    fn truncated(&self) -> InputError {
+        let inside = if self.count == 0 { String::new() } else { format!(" after {} elements", self.count) };
+        at(InputError::new(&*self.origin, format!("the JSON array ends in its middle{inside}")), self.at)
             .expected("a whole array")
             .next("download the file again")
     }
@@ -256,55 +230,17 @@ impl Records {
     }
 }
 
-/// Brackets of an object, counted over pieces of it.
-#[derive(Default)]
-struct Brackets {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Brackets {
-    /// Bytes of `piece` up to behind the bracket that closes the object; `None` when it goes on.
-    fn end(&mut self, piece: &[u8]) -> Option<usize> {
-        for (index, byte) in piece.iter().enumerate() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(index + 1);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
 /// An error with its line and column.
-pub(in crate::prompts) fn at(mut error: InputError, line: (usize, usize)) -> InputError {
-    error.line = Some(line);
-    error
+pub(in crate::prompts) fn at(error: InputError, place: (usize, usize)) -> InputError {
+    InputError { line: Some(place), ..error }
 }
 
 /// Line and column of byte `offset` of `bytes`, which begin at `start`.
 fn position(bytes: &[u8], offset: usize, start: (usize, usize)) -> (usize, usize) {
     let before = bytes.get(..offset).unwrap_or(bytes);
-    match before.iter().rposition(|byte| *byte == b'\n') {
+    match memchr::memrchr(b'\n', before) {
         None => (start.0, start.1 + before.len()),
-        Some(last) => (start.0 + before.iter().filter(|byte| **byte == b'\n').count(), before.len() - last),
+        Some(last) => (start.0 + memchr::memchr_iter(b'\n', before).count(), before.len() - last),
     }
 }
 
@@ -325,35 +261,14 @@ pub(in crate::prompts) fn describe(value: &Value) -> String {
 
 /// `text` with U+FFFD in place of escaped halves of surrogate pairs; `None` when it has none. Python's `json` writes and
 /// reads them (a character cut in two), serde_json refuses them.
-fn mend(text: &str) -> Option<String> {
-    let mut mended = String::with_capacity(text.len());
-    let (mut rest, mut changed) = (text, false);
-    while let Some(slash) = rest.find('\\') {
-        mended.push_str(&rest[..slash]);
-        rest = &rest[slash..];
-        let length = match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
-            (Some(0xd800..=0xdfff), _) => {
-                mended.push_str("\\ufffd");
-                rest = &rest[6..];
-                changed = true;
-                continue;
-            }
-            (Some(_), _) => 6,
-            // A backslash and the character behind it, which may be another backslash.
-            (None, _) => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-        };
-        mended.push_str(&rest[..length]);
-        rest = &rest[length..];
-    }
-    mended.push_str(rest);
-    changed.then_some(mended)
-}
-
-/// The UTF-16 unit of the `\uXXXX` that `text` begins with.
-fn escaped_unit(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+fn replace_lone_surrogates(text: &str) -> Option<String> {
+    // A pair, a half alone (captured), or any other escape.
+    const ESCAPES: &str = r"(?s)\\u[dD][89abAB][[:xdigit:]]{2}\\u[dD][c-fC-F][[:xdigit:]]{2}|(\\u[dD][89a-fA-F][[:xdigit:]]{2})|\\.";
+    let replaced = Regex::new(ESCAPES).ok()?.replace_all(text, |found: &Captures<'_>| match found.get(1) {
+        Some(_) => "\\ufffd".to_owned(),
+        None => found[0].to_owned(),
+    });
+    (replaced != text).then(|| replaced.into_owned())
 }
 
 #[cfg(test)]

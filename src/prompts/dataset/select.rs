@@ -5,12 +5,11 @@
 //! So each passing entry is equally likely, a smaller sample is the beginning of a larger one, and entries that cannot
 //! enter the sample any more are not counted.
 
-use std::collections::{BinaryHeap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 
-use super::{Entry, Sample, read};
+use super::{Entry, ReadStats, Sample, read};
 use crate::document::InputError;
 use crate::plan::prompts::Dataset;
 
@@ -68,101 +67,69 @@ pub fn select(
     wanted: usize,
     count: &mut dyn FnMut(&Sample) -> u32,
 ) -> Result<Selection, InputError> {
-    let mut chooser = Chooser::new(dataset, seed, wanted, count);
-    let read = read(dataset.kind, Path::new(&dataset.path), &mut |entry| {
-        chooser.see(entry);
-        ControlFlow::Continue(())
-    })?;
-    let mut selection = chooser.finish();
-    selection.stats.entries = read.entries;
-    selection.stats.skipped = read.skipped;
-    if selection.picked.is_empty() && wanted > 0 {
-        return Err(nothing_left(dataset, &selection.stats));
+    let (met, kept, stats) = (HashSet::new(), BTreeMap::new(), SelectStats::default());
+    let mut chooser = Chooser { dataset, seed, wanted, count, met, kept, stats };
+    let ReadStats { entries, skipped } =
+        read(dataset.kind, Path::new(&dataset.path), &mut |entry| chooser.see(entry))?;
+    let Chooser { kept, stats, .. } = chooser;
+    let stats = SelectStats { entries, skipped, ..stats };
+    if kept.is_empty() && wanted > 0 {
+        return Err(nothing_left(dataset, &stats));
     }
-    Ok(selection)
+    let picked = kept.into_iter().map(|((_, number), (sample, tokens))| {
+        let tokens = tokens.unwrap_or_else(|| count(&sample));
+        Picked { number, sample, tokens }
+    });
+    Ok(Selection { picked: picked.collect(), stats })
 }
 
 /// The sample while the file is read.
 struct Chooser<'a> {
-    least: u32,
-    most: u32,
-    /// Whether the length decides; if not, only the sample itself is counted, at the end.
-    filtered: bool,
-    dedupe: bool,
+    dataset: &'a Dataset,
     seed: u64,
     wanted: usize,
     count: &'a mut dyn FnMut(&Sample) -> u32,
     /// Hashes of the first words so far. 64 bits: two of a million prompts are mistaken for equal once in 37 million
     /// files.
     met: HashSet<u64>,
-    /// The sample so far, highest priority number on top.
-    kept: BinaryHeap<Kept>,
+    /// The sample so far, by priority and number, with the tokens if they were counted.
+    kept: BTreeMap<(u64, u64), (Sample, Option<u32>)>,
     stats: SelectStats,
 }
 
-/// An entry of the sample so far; ordered by priority and number, which no two share.
-struct Kept {
-    priority: (u64, u64),
-    sample: Sample,
-    tokens: Option<u32>,
-}
-
-impl<'a> Chooser<'a> {
-    fn new(dataset: &Dataset, seed: u64, wanted: usize, count: &'a mut dyn FnMut(&Sample) -> u32) -> Self {
-        Self {
-            least: dataset.min_tokens.unwrap_or(0),
-            most: dataset.max_tokens.unwrap_or(u32::MAX),
-            filtered: dataset.min_tokens.is_some() || dataset.max_tokens.is_some(),
-            dedupe: dataset.dedupe,
-            seed,
-            wanted,
-            count,
-            met: HashSet::new(),
-            kept: BinaryHeap::new(),
-            stats: SelectStats::default(),
-        }
-    }
-
+impl Chooser<'_> {
     fn see(&mut self, Entry { number, sample }: Entry) {
         let words = sample.turns.first().map_or("", |turn| turn.user.as_str());
-        if self.dedupe && !self.met.insert(hash(words)) {
+        if self.dataset.dedupe && !self.met.insert(hash(words)) {
             self.stats.duplicates += 1;
             return;
         }
         let priority = (priority(self.seed, number), number);
         let full = self.kept.len() >= self.wanted;
-        if full && self.kept.peek().is_none_or(|last| priority >= last.priority) {
+        if full && self.kept.last_key_value().is_none_or(|(last, _)| priority >= *last) {
             return;
         }
         let mut tokens = None;
-        if self.filtered {
+        let (least, most) = (self.dataset.min_tokens, self.dataset.max_tokens);
+        if least.is_some() || most.is_some() {
+            let (least, most) = (least.unwrap_or(0), most.unwrap_or(u32::MAX));
             self.stats.looked_at += 1;
-            let bytes = u64::try_from(words.len()).unwrap_or(u64::MAX);
-            if bytes.saturating_add(MARKERS) < u64::from(self.least) {
+            if (words.len() as u64).saturating_add(MARKERS) < u64::from(least) {
                 self.stats.too_short += 1;
                 return;
             }
             let counted = (self.count)(&sample);
-            self.stats.too_short += u64::from(counted < self.least);
-            self.stats.too_long += u64::from(counted > self.most);
-            if !(self.least..=self.most).contains(&counted) {
+            self.stats.too_short += u64::from(counted < least);
+            self.stats.too_long += u64::from(counted > most);
+            if !(least..=most).contains(&counted) {
                 return;
             }
             tokens = Some(counted);
         }
-        self.kept.push(Kept { priority, sample, tokens });
+        self.kept.insert(priority, (sample, tokens));
         if full {
-            self.kept.pop();
+            self.kept.pop_last();
         }
-    }
-
-    fn finish(self) -> Selection {
-        let count = self.count;
-        let picked = self.kept.into_sorted_vec().into_iter().map(|kept| {
-            let tokens = kept.tokens.unwrap_or_else(|| count(&kept.sample));
-            Picked { number: kept.priority.1, sample: kept.sample, tokens }
-        });
-        Selection { picked: picked.collect(), stats: self.stats }
     }
 }
 
@@ -191,9 +158,7 @@ fn nothing_left(dataset: &Dataset, stats: &SelectStats) -> InputError {
 
 /// 64 bits of a prompt, for telling repetitions.
 fn hash(words: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    words.hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(words)
 }
 
 /// The priority of the entry `number` under `seed`: the `number`th output of splitmix64 from a state that the seed,
@@ -208,26 +173,6 @@ fn mix(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        self.priority == other.priority
-    }
-}
-
-impl Eq for Kept {}
-
-impl PartialOrd for Kept {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Kept {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.priority.cmp(&other.priority)
-    }
 }
 
 #[cfg(test)]

@@ -59,21 +59,15 @@ struct TraceRow {
     blocks: Vec<u64>,
 }
 
-/// The requests of `trace`, see [`load`].
-pub fn read(trace: &Trace) -> Result<Vec<TraceRequest>, InputError> {
-    Ok(load(trace)?.requests)
-}
-
 /// Reads `trace` and applies its speed-up, start, share and bounds.
 ///
 /// Rows without prompt or output tokens are left out, then those in the first `start_s` seconds after the earliest of the
 /// rest; of the others the first `share`, at least one, is kept. Arrivals count from the first row kept, divided by
-/// `speedup`. Lengths are cut to `max_isl` and `max_osl`, and blocks to what the cut prompt needs. Rows at the same instant keep their order in the file.
+/// `speedup`. Lengths are cut to `max_isl` and `max_osl`, and blocks to what the cut prompt needs. Rows at the same instant
+/// keep their order in the file.
 ///
-/// Fails on a file that cannot be read or is not of this kind, naming line and field; when no row is kept; and on a
-/// speed-up that is not above 0, a negative start, or a greatest length of 0.
+/// Fails on a file that cannot be read or is not of this kind, naming line and field, and when no row is kept.
 pub fn load(trace: &Trace) -> Result<Replay, InputError> {
-    check(trace)?;
     load_opened(trace, Opened::open(Path::new(&trace.path))?)
 }
 
@@ -105,27 +99,6 @@ fn load_opened(trace: &Trace, opened: Opened) -> Result<Replay, InputError> {
     let wanted = trace.share.map_or(of_all, |share| (of_all as f64 * share).ceil() as usize);
     let requests = rows.drain(early..).take(wanted.max(1)).map(|row| request(row, zero, trace, &mut stats));
     Ok(Replay { requests: requests.collect(), stats })
-}
-
-/// Values without a meaning.
-fn check(trace: &Trace) -> Result<(), InputError> {
-    let wrong = |key: &str, found: String, expected: &str| {
-        Err(InputError::new(&*trace.path, format!("found {found}"))
-            .key(format!("load.prompts.trace.{key}"))
-            .expected(expected))
-    };
-    if !(trace.speedup.is_finite() && trace.speedup > 0.0) {
-        return wrong("speedup", trace.speedup.to_string(), "a number above 0");
-    }
-    if !(trace.start_s.is_finite() && trace.start_s >= 0.0) {
-        return wrong("start", format!("{} s", trace.start_s), "0 s or more");
-    }
-    for (key, most) in [("max_isl", trace.max_isl), ("max_osl", trace.max_osl)] {
-        if most == Some(0) {
-            return wrong(key, "0".into(), "1 token or more");
-        }
-    }
-    Ok(())
 }
 
 /// The instant `seconds` after `at_ns`.

@@ -5,7 +5,7 @@
 //! `ContextTokens`, `GeneratedTokens` (<https://github.com/Azure/AzurePublicDataset>, AzureLLMInferenceDataset2023.md and
 //! 2024.md). Columns are found by their names, upper or lower case.
 
-use std::io::{BufRead, ErrorKind, Read};
+use std::io::{BufRead, Read};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -21,18 +21,12 @@ pub(super) struct Columns {
     time: &'static str,
     isl: &'static str,
     osl: &'static str,
-    clock: Clock,
+    /// Reads a time as nanoseconds.
+    parse_time: fn(&str) -> Option<i64>,
+    /// The form of a time, in words.
+    expected_time: &'static str,
     /// The header, in words.
     expected: &'static str,
-}
-
-/// How a format writes time.
-#[derive(Clone, Copy)]
-enum Clock {
-    /// A number of seconds.
-    Seconds,
-    /// Date and time of day, with or without an offset from UTC.
-    Date,
 }
 
 /// BurstGPT.
@@ -40,7 +34,8 @@ pub(super) const BURSTGPT: Columns = Columns {
     time: "Timestamp",
     isl: "Request tokens",
     osl: "Response tokens",
-    clock: Clock::Seconds,
+    parse_time: seconds,
+    expected_time: "seconds, 0 or more",
     expected: "the header of BurstGPT: Timestamp, Model, Request tokens, Response tokens, Total tokens, Log Type",
 };
 
@@ -49,36 +44,40 @@ pub(super) const AZURE: Columns = Columns {
     time: "TIMESTAMP",
     isl: "ContextTokens",
     osl: "GeneratedTokens",
-    clock: Clock::Date,
+    parse_time: date,
+    expected_time: "a time such as 2023-11-16 18:15:46.6805900",
     expected: "the header of an Azure trace: TIMESTAMP, ContextTokens, GeneratedTokens",
 };
 
 /// Bytes of a line at most; those of the formats have fewer than 200.
 const LONGEST: usize = 1 << 20;
 
-/// Hands every row to `see`.
+/// Hands every row to `see`. No column of either format needs quotes; without their rules an unpaired one cannot swallow the
+/// file.
 pub(super) fn read(
     columns: &Columns,
     opened: Opened,
     see: &mut dyn FnMut(TraceRow),
 ) -> Result<(), InputError> {
-    let Opened { origin, reader } = opened;
-    // No column of either format needs quotes; without them an unpaired one cannot swallow the file, and a record is a
-    // line.
-    let mut table = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .quoting(false)
-        .terminator(csv::Terminator::Any(b'\n'))
-        .from_reader(Lines { reader, line: Vec::new(), given: 0 });
-    let mut cells = csv::ByteRecord::new();
-    let (mut number, mut places, mut rows) = (0, None, false);
-    while table.read_byte_record(&mut cells).map_err(|error| stopped(&origin, number + 1, error))? {
-        number += 1;
-        let line = TableLine { origin: &origin, number, cells: &cells };
-        if cells.iter().all(|cell| cell.trim_ascii().is_empty()) {
+    let Opened { origin, mut reader } = opened;
+    let (mut places, mut rows, mut bytes) = (None, false, Vec::new());
+    for number in 1.. {
+        bytes.clear();
+        let read = reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
+        if read.map_err(|error| file::unreadable(&origin, &error))? == 0 {
+            break;
+        }
+        if bytes.len() > LONGEST {
+            let error = InputError::new(&*origin, "a line from here on is longer than 1 MiB");
+            let error = at(error, (number, 1)).expected("a table in CSV");
+            return Err(error.next("look whether this is the right file"));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| at(file::not_utf8(&origin), (number, 1)))?;
+        if text.chars().all(|c| c == ',' || c.is_whitespace()) {
             continue;
         }
+        let cells = text.split(',').map(|cell| cell.trim().trim_matches('"')).collect();
+        let line = TableLine { origin: &origin, number, cells };
         match places {
             None => places = Some(line.places(columns)?),
             Some(places) => {
@@ -96,50 +95,11 @@ pub(super) fn read(
     }
 }
 
-/// Reads a file line by line, bounded, with a blank in place of an empty line, which `csv` would not count.
-struct Lines {
-    reader: Box<dyn BufRead>,
-    line: Vec<u8>,
-    given: usize,
-}
-
-impl Read for Lines {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if self.given == self.line.len() {
-            self.given = 0;
-            file::read_line(&mut self.reader, LONGEST, &mut self.line)?;
-            if self.line.len() > LONGEST {
-                return Err(ErrorKind::FileTooLarge.into());
-            }
-            if self.line == b"\n" {
-                self.line.insert(0, b' ');
-            }
-        }
-        let rest = self.line.get(self.given..).unwrap_or_default();
-        let count = rest.len().min(into.len());
-        into[..count].copy_from_slice(&rest[..count]);
-        self.given += count;
-        Ok(count)
-    }
-}
-
-/// Why the table cannot be read beyond line `number`.
-fn stopped(origin: &str, number: usize, error: csv::Error) -> InputError {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.kind() == ErrorKind::FileTooLarge => {
-            let error = InputError::new(origin, "a line from here on is longer than 1 MiB");
-            at(error, (number, 1)).expected("a table in CSV").next("look whether this is the right file")
-        }
-        csv::ErrorKind::Io(error) => file::unreadable(origin, &error),
-        other => InputError::new(origin, format!("not CSV: {other:?}")).expected("a table in CSV"),
-    }
-}
-
-/// One line of a table.
+/// One line of a table; its cells are without white space and quotes around them.
 struct TableLine<'a> {
     origin: &'a str,
     number: usize,
-    cells: &'a csv::ByteRecord,
+    cells: Vec<&'a str>,
 }
 
 impl TableLine<'_> {
@@ -147,30 +107,19 @@ impl TableLine<'_> {
         at(InputError::new(self.origin, problem), (self.number, 1))
     }
 
-    /// The text of a cell, without white space and quotes around it.
-    fn cell(&self, place: usize) -> Result<Option<&str>, InputError> {
-        let Some(bytes) = self.cells.get(place) else { return Ok(None) };
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| at(file::not_utf8(self.origin), (self.number, 1)))?;
-        Ok(Some(text.trim().trim_matches('"')))
-    }
-
     /// The columns of time, prompt tokens and output tokens.
     fn places(&self, columns: &Columns) -> Result<[usize; 3], InputError> {
-        let mut names = Vec::new();
-        for place in 0..self.cells.len() {
-            names.extend(self.cell(place)?);
-        }
         let place = |wanted: &str| {
-            let found = names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
-            found.ok_or_else(|| self.no_column(wanted, &names, columns))
+            let found = self.cells.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+            found.ok_or_else(|| self.no_column(wanted, columns))
         };
         // Time last: both formats have the same name for it.
         let [isl, osl] = [place(columns.isl)?, place(columns.osl)?];
         Ok([place(columns.time)?, isl, osl])
     }
 
-    fn no_column(&self, wanted: &str, names: &[&str], columns: &Columns) -> InputError {
+    fn no_column(&self, wanted: &str, columns: &Columns) -> InputError {
+        let names = &self.cells;
         let found: String = names.join(", ").chars().take(200).collect();
         let error = self
             .error(format!("the column is missing; found {found}"))
@@ -190,12 +139,8 @@ impl TableLine<'_> {
 
     /// The line as a row.
     fn row(&self, columns: &Columns, [time, isl, osl]: [usize; 3]) -> Result<TraceRow, InputError> {
-        let (expected, parse): (_, fn(&str) -> Option<i64>) = match columns.clock {
-            Clock::Seconds => ("seconds, 0 or more", seconds),
-            Clock::Date => ("a time such as 2023-11-16 18:15:46.6805900", date),
-        };
         Ok(TraceRow {
-            at_ns: self.value(time, columns.time, expected, parse)?,
+            at_ns: self.value(time, columns.time, columns.expected_time, columns.parse_time)?,
             isl: self.value(isl, columns.isl, TOKENS, tokens)?,
             osl: self.value(osl, columns.osl, TOKENS, tokens)?,
             blocks: Vec::new(),
@@ -209,7 +154,7 @@ impl TableLine<'_> {
         expected: &str,
         parse: fn(&str) -> Option<T>,
     ) -> Result<T, InputError> {
-        let Some(cell) = self.cell(place)? else {
+        let Some(cell) = self.cells.get(place) else {
             let found = format!("the line has {} columns and none for this", self.cells.len());
             return Err(self.error(found).key(name).expected(expected));
         };

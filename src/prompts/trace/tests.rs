@@ -29,7 +29,6 @@ fn lengths(replay: &Replay) -> Vec<(u128, u32, u32)> {
 }
 
 fn of_bytes(trace: &Trace, bytes: &[u8]) -> Result<Replay, InputError> {
-    check(trace)?;
     load_opened(trace, Opened::from_reader("f", Box::new(std::io::Cursor::new(bytes.to_vec())))?)
 }
 
@@ -48,7 +47,6 @@ fn mooncake_has_milliseconds_and_blocks() {
     let blocks: Vec<&[u64]> = replay.requests.iter().map(|request| &*request.blocks).collect();
     assert_eq!(blocks, [&[0, 1, 2][..], &[0, 1], &[0, 3], &[]]);
     assert_eq!(replay.stats, TraceStats { rows: 4, blocks_unfit: 1, ..TraceStats::default() });
-    assert_eq!(read(&trace).unwrap(), replay.requests);
 }
 
 #[test]
@@ -119,25 +117,6 @@ fn a_start_behind_the_last_request_leaves_nothing() {
     assert_eq!(error, format!("{}{expected}", trace.path));
     trace.start_s = f64::MAX;
     assert!(load(&trace).is_err());
-}
-
-#[test]
-fn what_the_plan_cannot_mean_is_refused() {
-    let good = fixture(TraceKind::Azure, "azure-2023.csv");
-    let rows = [
-        (
-            Trace { speedup: 0.0, ..good.clone() },
-            "`load.prompts.trace.speedup`: found 0\n  expected: a number above 0",
-        ),
-        (Trace { speedup: f64::NAN, ..good.clone() }, "`load.prompts.trace.speedup`: found NaN"),
-        (Trace { start_s: -1.0, ..good.clone() }, "`load.prompts.trace.start`: found -1 s"),
-        (Trace { max_isl: Some(0), ..good.clone() }, "`load.prompts.trace.max_isl`: found 0"),
-        (Trace { max_osl: Some(0), ..good.clone() }, "`load.prompts.trace.max_osl`: found 0"),
-    ];
-    for (trace, expected) in rows {
-        let error = load(&trace).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
 }
 
 #[test]
