@@ -149,7 +149,7 @@ pub mod internals {
     pub mod survey {
         pub use crate::survey::{Survey, gpu_groups};
         pub mod choice {
-            pub use crate::survey::choice::Choice;
+            pub use crate::survey::choice::SiteChoices;
         }
         pub mod write {
             pub use crate::survey::write::site_file;

@@ -7,7 +7,7 @@ use tokmark::internals::site::SiteFile;
 use tokmark::internals::slurm::{
     JobId, JobState, duration_s, features, sacct, sacctmgr, sbatch, scontrol, sinfo, squeue, unix_s,
 };
-use tokmark::internals::survey::choice::Choice;
+use tokmark::internals::survey::choice::SiteChoices;
 use tokmark::internals::survey::write::site_file;
 use tokmark::internals::survey::{Survey, gpu_groups};
 
@@ -27,7 +27,7 @@ fuzz_target!(|text: &str| {
     if let Ok(nodes) = sinfo::parse(text) {
         let survey = Survey { nodes, archs: scontrol::parse_archs(text), ..Survey::default() };
         let groups = gpu_groups(&survey.nodes, &survey.archs);
-        let text = site_file(&survey, &groups, &Choice::default());
+        let text = site_file(&survey, &groups, &SiteChoices::default());
         let document = Document { file: "site.toml".into(), text };
         SiteFile::parse(document).expect("a site file");
     }

@@ -12,7 +12,7 @@ use crate::document::{Document, InputError};
 use crate::executor::Slurm;
 use crate::experiment::files;
 use crate::site::SiteFile;
-use crate::survey::choice::{Choice, Question};
+use crate::survey::choice::{Question, SiteChoices};
 use crate::survey::write::site_file;
 use crate::survey::{Survey, gpu_groups, survey};
 
@@ -31,7 +31,7 @@ pub struct InitArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    choice: Choice,
+    choice: SiteChoices,
 }
 
 pub fn run(printer: Printer, args: &InitArgs) -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
 //! The user's choices for a site file, and questions about what the cluster leaves open. Pure.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+
+use itertools::Itertools;
 
 use super::{GpuGroup, Survey};
 use crate::document::{InputError, InputErrors, nearest};
@@ -8,7 +11,7 @@ use crate::site::ContainerRuntime;
 
 /// Flags of `tokmark init` for values of the site file; the rest follows from the survey.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct Choice {
+pub struct SiteChoices {
     /// Name of the site [default: the cluster's]
     #[arg(long)]
     pub name: Option<String>,
@@ -53,13 +56,12 @@ fn binary(text: &str) -> Result<(String, String), &'static str> {
 pub struct Question {
     /// The flag that answers it.
     pub flag: &'static str,
-    /// The question.
     pub text: String,
     /// The possible answers; the first is the default.
     pub options: Vec<String>,
 }
 
-impl Choice {
+impl SiteChoices {
     /// tokmark binaries by architecture.
     pub(super) fn binary(&self) -> BTreeMap<&str, &str> {
         self.binaries.iter().map(|(arch, path)| (arch.as_str(), path.as_str())).collect()
@@ -120,10 +122,8 @@ impl Choice {
         one_of("--gpu", &self.gpu, groups.iter().map(|group| group.kind.as_str()).collect());
         let archs = ["x86_64", "aarch64"];
         for arch in self.binary().keys().filter(|arch| !archs.contains(arch)) {
-            errors.push(
-                InputError::new("--binary", format!("found {arch:?}"))
-                    .expected("x86_64=PATH or aarch64=PATH"),
-            );
+            let error = InputError::new("--binary", format!("found {arch:?}"));
+            errors.push(error.expected("x86_64=PATH or aarch64=PATH"));
         }
         InputErrors::check(errors)
     }
@@ -147,13 +147,8 @@ pub fn best_partition(group: &GpuGroup) -> Option<&str> {
 }
 
 /// Partitions of a group that accept jobs: the default first, then by number of nodes, then by name.
-fn partitions_of(group: &GpuGroup) -> Vec<(&str, &super::groups::Place)> {
-    let mut places: Vec<_> = group
-        .partitions
-        .iter()
-        .filter(|(_, place)| place.is_up)
-        .map(|(name, place)| (name.as_str(), place))
-        .collect();
-    places.sort_by_key(|(_, place)| (!place.is_default, std::cmp::Reverse(place.nodes)));
-    places
+fn partitions_of(group: &GpuGroup) -> Vec<(&str, &super::groups::GroupPartition)> {
+    let up = group.partitions.iter().filter(|(_, place)| place.is_up);
+    let places = up.map(|(name, place)| (name.as_str(), place));
+    places.sorted_by_key(|(_, place)| (!place.is_default, Reverse(place.nodes))).collect()
 }

@@ -19,7 +19,7 @@ pub struct GpuGroup {
     /// The nodes.
     pub nodes: BTreeSet<String>,
     /// Partitions with such nodes, by name.
-    pub partitions: BTreeMap<String, Place>,
+    pub partitions: BTreeMap<String, GroupPartition>,
     /// Architecture, if all agree.
     pub arch: Option<String>,
     /// A feature that all of these nodes have, and no other node with GPUs.
@@ -28,7 +28,7 @@ pub struct GpuGroup {
 
 /// A partition with nodes of one GPU type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct GroupPartition {
     /// Nodes of the type in it.
     pub nodes: usize,
     /// Whether it is the default.
@@ -88,9 +88,9 @@ fn group(
     // On a tie the larger number, because a node with fewer has lost some.
     let (per_node, voted) =
         votes.iter().max_by_key(|(count, votes)| (**votes, **count)).map_or((0, 0), |(c, v)| (*c, *v));
-    let mut partitions: BTreeMap<String, Place> = BTreeMap::new();
+    let mut partitions: BTreeMap<String, GroupPartition> = BTreeMap::new();
     for (line, _) in members {
-        let place = partitions.entry(line.partition.clone()).or_insert_with(|| Place {
+        let place = partitions.entry(line.partition.clone()).or_insert_with(|| GroupPartition {
             nodes: 0,
             is_default: line.is_default,
             is_up: line.is_up,

@@ -6,6 +6,8 @@ pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use itertools::Itertools;
+
 use crate::executor::{Slurm, SlurmError};
 use crate::slurm::features;
 use crate::slurm::sacctmgr::Association;
@@ -15,7 +17,6 @@ pub use groups::{GpuGroup, gpu_groups};
 /// A cluster as its tools describe it to one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Version of Slurm.
     pub version: Option<String>,
     /// Its configuration, by name.
     pub config: BTreeMap<String, String>,
@@ -25,7 +26,6 @@ pub struct Survey {
     pub hidden: BTreeSet<String>,
     /// Architecture of each node.
     pub archs: BTreeMap<String, String>,
-    /// The user.
     pub user: String,
     /// What the user may charge; `None` if the cluster keeps no accounts.
     pub associations: Option<Vec<Association>>,
@@ -63,48 +63,35 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
         slurm.mpi_types(),
         slurm.srun_help()
     );
-    let mut unanswered = Vec::new();
-    let mut tolerate = |error: SlurmError| unanswered.push(error.to_string());
     let open = open.unwrap_or_else(|_| nodes.clone());
     let open: BTreeSet<&str> = open.iter().map(|line| line.partition.as_str()).collect();
-    let is_hidden = |name: &&str| !open.contains(name);
-    let hidden =
-        nodes.iter().map(|line| line.partition.as_str()).filter(is_hidden).map(str::to_owned).collect();
-    let version = version.unwrap_or_else(|error| {
-        tolerate(error);
-        None
-    });
-    let help = help.unwrap_or_else(|error| {
-        tolerate(error);
-        String::new()
-    });
+    let hidden = nodes.iter().map(|line| &line.partition).filter(|name| !open.contains(name.as_str()));
+    let hidden = hidden.cloned().collect();
+    let mut unanswered = Vec::new();
+    let help = answered(help, &mut unanswered);
     Ok(Survey {
-        version,
-        config: config.unwrap_or_else(|error| {
-            tolerate(error);
-            BTreeMap::new()
-        }),
+        version: answered(version, &mut unanswered),
+        config: answered(config, &mut unanswered),
         hidden,
         nodes,
-        archs: archs.unwrap_or_else(|error| {
-            tolerate(error);
-            BTreeMap::new()
-        }),
+        archs: answered(archs, &mut unanswered),
         user,
-        associations: associations.unwrap_or_else(|error| {
-            tolerate(error);
-            None
-        }),
+        associations: answered(associations, &mut unanswered),
         default_account: default_account.ok().flatten(),
-        mpi: mpi.unwrap_or_else(|error| {
-            tolerate(error);
-            Vec::new()
-        }),
+        mpi: answered(mpi, &mut unanswered),
         has_pyxis: features::has_pyxis(&help),
         has_segment: features::has_option(&help, "--segment"),
         apptainer: crate::node::find_program("apptainer"),
         login_arch: std::env::consts::ARCH.to_owned(),
         unanswered,
+    })
+}
+
+/// The answer to a query that may fail; then its reason joins `unanswered`.
+fn answered<T: Default>(answer: Result<T, SlurmError>, unanswered: &mut Vec<String>) -> T {
+    answer.unwrap_or_else(|error| {
+        unanswered.push(error.to_string());
+        T::default()
     })
 }
 
@@ -128,20 +115,13 @@ impl Survey {
     /// Every partition that the user may use, in order of name.
     pub fn partitions(&self) -> Vec<&str> {
         let names = self.nodes.iter().map(|line| line.partition.as_str());
-        let mut names: Vec<&str> = names.filter(|name| !self.hidden.contains(*name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        names.filter(|name| !self.hidden.contains(*name)).sorted().dedup().collect()
     }
 
     /// Accounts of the user, the default one first.
     pub fn accounts(&self) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.associations.iter().flatten().map(|association| association.account.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.sort_by_key(|name| Some(*name) != self.default_account.as_deref());
-        names
+        let names = self.associations.iter().flatten().map(|association| association.account.as_str());
+        names.unique().sorted_by_key(|name| (Some(*name) != self.default_account.as_deref(), *name)).collect()
     }
 
     /// Whether Slurm refuses a job whose account the user may not charge.

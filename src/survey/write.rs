@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::choice::{Choice, best_partition};
+use itertools::Itertools;
+
+use super::choice::{SiteChoices, best_partition};
 use super::{GpuGroup, Survey};
 use crate::site::{ContainerRuntime, GresDialect};
 
@@ -10,7 +12,7 @@ use crate::site::{ContainerRuntime, GresDialect};
 const COMMENTS: usize = 36;
 
 /// The text of the site file.
-pub fn site_file(survey: &Survey, groups: &[GpuGroup], choice: &Choice) -> String {
+pub fn site_file(survey: &Survey, groups: &[GpuGroup], choice: &SiteChoices) -> String {
     let cluster = survey.config.get("ClusterName").map_or("a cluster", String::as_str);
     let version = survey.version.as_deref().unwrap_or("of an unknown version");
     let mut page = Page::default();
@@ -54,7 +56,7 @@ pub fn dialect(groups: &[GpuGroup]) -> GresDialect {
     }
 }
 
-fn default_gpu<'a>(groups: &'a [GpuGroup], choice: &'a Choice) -> Option<(&'a str, String)> {
+fn default_gpu<'a>(groups: &'a [GpuGroup], choice: &'a SiteChoices) -> Option<(&'a str, String)> {
     if let Some(gpu) = &choice.gpu {
         return Some((gpu, "--gpu".into()));
     }
@@ -68,15 +70,13 @@ fn default_gpu<'a>(groups: &'a [GpuGroup], choice: &'a Choice) -> Option<(&'a st
     Some((&first.kind, from))
 }
 
-fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice) {
+fn slurm(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &SiteChoices) {
     page.section("slurm", "");
     if let Some(partition) = choice.site_partition(survey, groups) {
         let from = match &choice.partition {
             Some(_) => "chosen".to_owned(),
             None if survey.default_partition() == Some(partition) => "the default (sinfo)".to_owned(),
-            None => {
-                format!("has most nodes with GPUs (sinfo); all: {}", survey.partitions().join(", "))
-            }
+            None => format!("has most nodes with GPUs (sinfo); all: {}", survey.partitions().join(", ")),
         };
         page.text("partition", partition, &from);
     }
@@ -124,10 +124,10 @@ fn shown(groups: &[GpuGroup]) -> String {
         Some(kind) => format!("gpu:{kind}:{}", group.per_node),
         None => format!("gpu:{}", group.per_node),
     };
-    groups.iter().map(one).collect::<Vec<_>>().join(", ")
+    groups.iter().map(one).join(", ")
 }
 
-fn container(page: &mut Page, survey: &Survey, choice: &Choice) {
+fn container(page: &mut Page, survey: &Survey, choice: &SiteChoices) {
     let (runtime, from) = match (choice.container, survey.has_pyxis, &survey.apptainer) {
         (Some(chosen), ..) => (chosen, "--container".to_owned()),
         (None, true, _) => (ContainerRuntime::Pyxis, "srun has --container-image".to_owned()),
@@ -144,14 +144,10 @@ fn container(page: &mut Page, survey: &Survey, choice: &Choice) {
     }
 }
 
-fn binaries(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &Choice) {
-    let mut foreign: Vec<&str> = groups
-        .iter()
-        .filter_map(|group| group.arch.as_deref())
-        .filter(|arch| *arch != survey.login_arch && ["x86_64", "aarch64"].contains(arch))
-        .collect();
-    foreign.sort_unstable();
-    foreign.dedup();
+fn binaries(page: &mut Page, survey: &Survey, groups: &[GpuGroup], choice: &SiteChoices) {
+    let archs = groups.iter().filter_map(|group| group.arch.as_deref());
+    let foreign = archs.filter(|arch| *arch != survey.login_arch && ["x86_64", "aarch64"].contains(arch));
+    let foreign = foreign.sorted().dedup().collect_vec();
     if foreign.is_empty() && choice.binaries.is_empty() {
         return;
     }
@@ -175,11 +171,9 @@ fn gpu_type(
     site_partition: Option<&str>,
     dialect: GresDialect,
 ) {
-    let nodes = match group.nodes.len() {
-        1 => "1 node".to_owned(),
-        nodes => format!("{nodes} nodes"),
-    };
-    page.section(&format!("gpus.{}", group.kind), &nodes);
+    let nodes = group.nodes.len();
+    let plural = if nodes == 1 { "" } else { "s" };
+    page.section(&format!("gpus.{}", group.kind), &format!("{nodes} node{plural}"));
     let odd = if group.odd > 0 { format!("; {} have another number", group.odd) } else { String::new() };
     page.value("per_node", &group.per_node.to_string(), &format!("GRES (sinfo){odd}"));
     if group.kind == "gpu" {
@@ -286,7 +280,7 @@ mod tests {
                 ..Survey::default()
             };
             let groups = gpu_groups(&survey.nodes, &survey.archs);
-            let text = site_file(&survey, &groups, &Choice::default());
+            let text = site_file(&survey, &groups, &SiteChoices::default());
             let read = SiteFile::parse(Document { file: "site.toml".into(), text: text.clone() });
             prop_assert!(read.is_ok(), "{text}\n{read:?}");
             prop_assert_eq!(read.unwrap().site.gpus.len(), groups.len());
