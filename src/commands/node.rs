@@ -5,7 +5,7 @@ use clap::Args;
 use super::printer::Printer;
 use crate::node::{Query, WeightsQuery, WeightsReport, report_with};
 use crate::prompts::TokenizerCache;
-use crate::weights::{self, ModelFolder};
+use crate::weights;
 
 #[derive(Debug, Args)]
 pub struct NodeArgs {
@@ -22,5 +22,5 @@ pub fn run(printer: Printer, args: &NodeArgs) -> anyhow::Result<()> {
 
 fn check_folders(queries: &[WeightsQuery]) -> Vec<WeightsReport> {
     let tokenizers = TokenizerCache::default();
-    queries.iter().map(|ask| weights::examine(&ModelFolder::from(ask.clone()), &tokenizers).into()).collect()
+    queries.iter().map(|query| weights::examine(query, &tokenizers).into()).collect()
 }

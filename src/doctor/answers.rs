@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use itertools::Itertools;
+
 use super::probe::{KeyedPath, Probe};
 use super::{Finding, weights};
 use crate::executor::Answer;
@@ -52,16 +54,12 @@ pub fn judge(
     if answers.is_empty() {
         return vec![no_answer(probe, answer)];
     }
-    let hosts = answers.iter().map(|answer| answer.report.host.as_str()).collect::<Vec<_>>().join(", ");
+    let hosts = answers.iter().map(|answer| &answer.report.host).join(", ");
     let mut findings =
         vec![Finding::ok("node", format!("tokmark {} runs on {hosts}", answers[0].report.version))];
     if !answer.status.success() {
-        let problem = last_line(&answer.stderr);
-        findings.push(Finding::warn(
-            "node",
-            format!("not every node answered: {problem}"),
-            "check the node named there",
-        ));
+        let found = format!("not every node answered: {}", last_line(&answer.stderr));
+        findings.push(Finding::warn("node", found, "check the node named there"));
     }
     findings.extend(other_arch(site, kind, &answers));
     findings.extend(paths(probe, &answers, shared));
@@ -83,11 +81,8 @@ fn no_answer(probe: &Probe, answer: &Answer) -> Finding {
     let set = "set [binary] in the site file to a tokmark built for the nodes, on a file system they see";
     if stderr.contains("Requested nodes are busy") || stderr.contains("Immediate execution impossible") {
         let found = "no node was free in time, so nothing was checked on nodes";
-        return Finding::warn(
-            "node",
-            found,
-            "run doctor again later, with a longer --wait, or with --no-job",
-        );
+        let next = "run doctor again later, with a longer --wait, or with --no-job";
+        return Finding::warn("node", found, next);
     }
     let exec_failed =
         |reason: &str| stderr.lines().any(|line| line.contains("execve()") && line.contains(reason));
@@ -134,15 +129,13 @@ fn paths(probe: &Probe, answers: &[NodeAnswer], shared: Option<&KeyedPath>) -> V
             readable += 1;
             continue;
         };
-        let hosts = unread.iter().map(|(host, _)| *host).collect::<Vec<_>>().join(", ");
+        let hosts = unread.iter().map(|(host, _)| host).join(", ");
         let found = format!("`{}`: {} on {hosts}: {problem}", named.key, named.path);
         findings.push(if shared == Some(named) {
+            let folder = named.path.rsplit_once('/').map_or(named.path.as_str(), |(folder, _)| folder);
+            let found = format!("files that this machine writes to {folder} do not appear on {hosts}");
             let next = "use a folder that every node sees: experiments in the site file, or --experiments";
-            Finding::fail(
-                "experiments",
-                format!("files that this machine writes to {} do not appear on {hosts}", folder(&named.path)),
-                next,
-            )
+            Finding::fail("experiments", found, next)
         } else if named.optional {
             Finding::warn("paths", found, "fine if [slurm] setup or [bare] modules bring it")
         } else {
@@ -155,28 +148,16 @@ fn paths(probe: &Probe, answers: &[NodeAnswer], shared: Option<&KeyedPath>) -> V
     findings
 }
 
-fn folder(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(folder, _)| folder)
-}
-
 fn ports(answers: &[NodeAnswer]) -> Finding {
     let first = |answer: &NodeAnswer| answer.report.free.first().and_then(|starts| starts.first().copied());
     let starts: BTreeMap<&str, Option<u16>> =
         answers.iter().map(|answer| (answer.report.host.as_str(), first(answer))).collect();
-    match starts.iter().find(|(_, start)| start.is_none()) {
-        Some((host, _)) => Finding::warn(
-            "ports",
-            format!("{host} has no 16 consecutive free ports from 8000"),
-            "`ss -ltn` there lists what listens",
-        ),
-        None => {
-            let list: Vec<String> = starts
-                .iter()
-                .map(|(host, start)| format!("{host} from {}", start.unwrap_or_default()))
-                .collect();
-            Finding::ok("ports", format!("free: {}", list.join(", ")))
-        }
+    if let Some((host, _)) = starts.iter().find(|(_, start)| start.is_none()) {
+        let found = format!("{host} has no 16 consecutive free ports from 8000");
+        return Finding::warn("ports", found, "`ss -ltn` there lists what listens");
     }
+    let list = starts.iter().map(|(host, start)| format!("{host} from {}", start.unwrap_or_default()));
+    Finding::ok("ports", format!("free: {}", list.into_iter().join(", ")))
 }
 
 fn disk(answers: &[NodeAnswer]) -> Finding {
@@ -184,11 +165,10 @@ fn disk(answers: &[NodeAnswer]) -> Finding {
     let least = answers.iter().filter_map(|answer| Some((gib(answer.report.disk.tmp?), &answer.report.host)));
     match least.min_by(|one, other| one.0.total_cmp(&other.0)) {
         None => Finding::warn("disk", "nodes did not report their free space", "run `df` there"),
-        Some((free, host)) if free < TMP_GIB => Finding::warn(
-            "disk",
-            format!("{free:.1} GiB free for temporary files on {host}"),
-            "set TMPDIR to a larger folder, in [slurm] setup",
-        ),
+        Some((free, host)) if free < TMP_GIB => {
+            let found = format!("{free:.1} GiB free for temporary files on {host}");
+            Finding::warn("disk", found, "set TMPDIR to a larger folder, in [slurm] setup")
+        }
         Some((free, host)) => {
             Finding::ok("disk", format!("{free:.0} GiB free for temporary files on {host}"))
         }
@@ -197,9 +177,8 @@ fn disk(answers: &[NodeAnswer]) -> Finding {
 
 /// Compares clocks with this machine's and with each other.
 fn clocks(answers: &[NodeAnswer]) -> Finding {
-    let skews = || answers.iter().map(|answer| answer.skew_s);
-    let (least, most) =
-        skews().fold((f64::MAX, f64::MIN), |(least, most), skew| (least.min(skew), most.max(skew)));
+    let skews = answers.iter().map(|answer| answer.skew_s);
+    let (least, most) = skews.minmax_by(f64::total_cmp).into_option().unwrap_or_default();
     let worst = answers.iter().max_by(|one, other| one.skew_s.abs().total_cmp(&other.skew_s.abs()));
     let (worst, host) = worst.map_or((0.0, ""), |answer| (answer.skew_s, answer.report.host.as_str()));
     if worst.abs() > SKEW_S {
@@ -215,18 +194,13 @@ fn clocks(answers: &[NodeAnswer]) -> Finding {
 
 fn interface(site: &Site, answers: &[NodeAnswer]) -> Option<Finding> {
     let name = site.network.interface.as_ref()?;
-    let without = answers.iter().find(|answer| answer.report.address.is_none());
-    Some(match without {
-        None => Finding::ok("network", format!("{name} has an address on each")),
-        Some(answer) => {
-            let mut has: Vec<&str> =
-                answer.report.addresses.iter().map(|address| address.interface.as_str()).collect();
-            has.dedup();
-            let found =
-                format!("{} has no IPv4 address on {name}: it has {}", answer.report.host, has.join(", "));
-            Finding::fail("network", found, "set [network] interface to one of them, or leave it out")
-        }
-    })
+    let Some(answer) = answers.iter().find(|answer| answer.report.address.is_none()) else {
+        return Some(Finding::ok("network", format!("{name} has an address on each")));
+    };
+    let Report { host, addresses, .. } = &answer.report;
+    let has = addresses.iter().map(|address| &address.interface).dedup().join(", ");
+    let found = format!("{host} has no IPv4 address on {name}: it has {has}");
+    Some(Finding::fail("network", found, "set [network] interface to one of them, or leave it out"))
 }
 
 /// Warns about a node with some, but fewer GPU devices than declared.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use itertools::Itertools;
+
 use super::Finding;
 use crate::site::{ContainerRuntime, GresDialect, Site, SiteGpu};
 use crate::slurm::sinfo::{GpuGres, NodeLine};
@@ -10,11 +12,9 @@ use crate::survey::Survey;
 /// Findings that do not depend on the GPU type.
 pub fn site(site: &Site, survey: &Survey) -> Vec<Finding> {
     let mut findings = vec![slurm(survey)];
+    let unanswered = survey.unanswered.iter();
     findings.extend(
-        survey
-            .unanswered
-            .iter()
-            .map(|problem| Finding::warn("slurm", problem.clone(), "checks that need it are less exact")),
+        unanswered.map(|problem| Finding::warn("slurm", problem, "checks that need it are less exact")),
     );
     findings.extend(default_gpu(site));
     findings.extend(account(site.slurm.account.as_deref(), survey));
@@ -26,19 +26,16 @@ pub fn site(site: &Site, survey: &Survey) -> Vec<Finding> {
 fn slurm(survey: &Survey) -> Finding {
     let cluster = survey.config.get("ClusterName").map(|name| format!(" of {name}")).unwrap_or_default();
     let version = survey.version.as_deref().unwrap_or("of an unknown version");
-    let nodes: BTreeSet<&str> = survey.nodes.iter().map(|line| line.node.as_str()).collect();
-    Finding::ok("slurm", format!("Slurm {version}{cluster} answers; {} nodes", nodes.len()))
+    let nodes = survey.nodes.iter().map(|line| &line.node).unique().count();
+    Finding::ok("slurm", format!("Slurm {version}{cluster} answers; {nodes} nodes"))
 }
 
 fn default_gpu(site: &Site) -> Option<Finding> {
-    let gpu = site.gpu.as_ref()?;
-    (!site.gpu_types().contains(gpu)).then(|| {
-        Finding::fail(
-            "gpu",
-            format!("gpu = {gpu:?} is not a GPU type of this site"),
-            format!("add [gpus.{gpu}] with per_node, or use one of {}", site.gpu_types().join(", ")),
-        )
-    })
+    let known = site.gpu_types();
+    let gpu = site.gpu.as_ref().filter(|gpu| !known.contains(gpu))?;
+    let found = format!("gpu = {gpu:?} is not a GPU type of this site");
+    let next = format!("add [gpus.{gpu}] with per_node, or use one of {}", known.join(", "));
+    Some(Finding::fail("gpu", found, next))
 }
 
 /// Checks that the user may charge the account.
@@ -81,15 +78,15 @@ fn container(site: &Site, survey: &Survey) -> Finding {
         ContainerRuntime::Pyxis if survey.has_pyxis => {
             Finding::ok("container", "pyxis: srun has --container-image")
         }
-        ContainerRuntime::Pyxis => Finding::fail(
-            "container",
-            "runtime = \"pyxis\", but srun has no --container-image",
-            if apptainer.is_some() {
-                "set [container] runtime = \"apptainer\", which is on PATH, or have pyxis installed"
-            } else {
-                "set [container] runtime = \"none\" or \"apptainer\", or have pyxis installed"
-            },
-        ),
+        ContainerRuntime::Pyxis => {
+            let next = match apptainer {
+                Some(_) => {
+                    "set [container] runtime = \"apptainer\", which is on PATH, or have pyxis installed"
+                }
+                None => "set [container] runtime = \"none\" or \"apptainer\", or have pyxis installed",
+            };
+            Finding::fail("container", "runtime = \"pyxis\", but srun has no --container-image", next)
+        }
         ContainerRuntime::Apptainer => match apptainer {
             Some(path) => Finding::ok("container", format!("apptainer: {path}")),
             None => Finding::warn(
@@ -120,12 +117,12 @@ fn mpi(site: &Site, survey: &Survey) -> Option<Finding> {
 }
 
 /// The nodes for jobs with a GPU type.
-struct Pool<'a> {
+struct NodePool<'a> {
     partition: &'a str,
     nodes: Vec<&'a NodeLine>,
 }
 
-impl<'a> Pool<'a> {
+impl<'a> NodePool<'a> {
     fn of(site: &'a Site, of_site: &'a SiteGpu, survey: &'a Survey) -> Result<Self, Finding> {
         let partition = of_site.partition.as_deref().or(site.slurm.partition.as_deref());
         let list = || survey.partitions().join(", ");
@@ -161,19 +158,15 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Findin
     if of_site.account.is_some() {
         findings.extend(account(of_site.account.as_deref(), survey));
     }
-    let Pool { partition, nodes } = match Pool::of(site, of_site, survey) {
+    let NodePool { partition, nodes } = match NodePool::of(site, of_site, survey) {
         Ok(pool) => pool,
         Err(finding) => {
             findings.push(finding);
             return (findings, 0);
         }
     };
-    let free = |nodes: &[&NodeLine]| {
-        nodes
-            .iter()
-            .filter(|line| line.is_usable() && ["idle", "mixed"].contains(&line.state.as_str()))
-            .count()
-    };
+    let is_free = |line: &&&NodeLine| line.is_usable() && ["idle", "mixed"].contains(&line.state.as_str());
+    let free = |nodes: &[&NodeLine]| nodes.iter().filter(is_free).count();
     let Some(kind) = kind else {
         findings.push(usable(partition, &nodes));
         return (findings, free(&nodes));
@@ -199,19 +192,15 @@ pub fn gpu_type(site: &Site, kind: Option<&str>, survey: &Survey) -> (Vec<Findin
 fn usable(partition: &str, nodes: &[&NodeLine]) -> Finding {
     let usable = nodes.iter().filter(|line| line.is_usable()).count();
     let count = format!("{usable} of {} nodes of {partition} can take jobs", nodes.len());
-    let states: BTreeSet<&str> =
-        nodes.iter().filter(|line| !line.is_usable()).map(|line| line.state.as_str()).collect();
-    let states = states.into_iter().collect::<Vec<_>>().join(", ");
+    let others = nodes.iter().filter(|line| !line.is_usable());
+    let states = others.map(|line| line.state.as_str()).sorted().dedup().join(", ");
     if usable == nodes.len() {
         Finding::ok("partition", count)
     } else if usable > 0 {
         Finding::ok("partition", format!("{count} (others: {states})"))
     } else {
-        Finding::fail(
-            "partition",
-            format!("{count} ({states})"),
-            "`sinfo -R` lists the reasons; use another partition, or wait",
-        )
+        let next = "`sinfo -R` lists the reasons; use another partition, or wait";
+        Finding::fail("partition", format!("{count} ({states})"), next)
     }
 }
 
@@ -235,25 +224,20 @@ fn gres<'a>(
         let finding = if available.is_empty() {
             Finding::ok("gres", "jobs request no GPUs, and Slurm has none")
         } else {
-            let next = "set [slurm] gres: a job that requests no GPUs may see none";
-            Finding::warn(
-                "gres",
-                format!("jobs request no GPUs, but nodes of {partition} have {available}"),
-                next,
-            )
+            let found = format!("jobs request no GPUs, but nodes of {partition} have {available}");
+            Finding::warn("gres", found, "set [slurm] gres: a job that requests no GPUs may see none")
         };
         return (finding, matching);
     }
     if matching.is_empty() {
         let wanted =
             if dialect == GresDialect::TypedGres { format!("gpu:{gres_type}") } else { "gpu".into() };
-        let (has, next) = if available.is_empty() {
-            ("no GPUs".to_owned(), "set [slurm] gres = \"none\", or use a partition with GPUs".to_owned())
-        } else {
-            (
+        let (has, next) = match available.is_empty() {
+            true => ("no GPUs".into(), "set [slurm] gres = \"none\", or use a partition with GPUs".into()),
+            false => (
                 available,
                 format!("set [gpus.{kind}] gres_type to a type that nodes have, or another partition"),
-            )
+            ),
         };
         let found = format!("no node of {partition} has {wanted} in GRES: they have {has}");
         return (Finding::fail("gres", found, next), matching);
@@ -269,22 +253,16 @@ fn gres<'a>(
     let finding = if same == all {
         Finding::ok("gres", format!("{declared} GPUs on each of {all} nodes ({})", written(&matching)))
     } else if declared > most {
-        Finding::fail(
-            "gres",
-            format!("per_node = {declared}, but nodes of {partition} have {available}"),
-            next,
-        )
+        let found = format!("per_node = {declared}, but nodes of {partition} have {available}");
+        Finding::fail("gres", found, next)
     } else if same == 0 {
-        Finding::warn(
-            "gres",
-            format!("per_node = {declared}, but nodes of {partition} have {available}: some stay idle"),
-            next,
-        )
+        let found =
+            format!("per_node = {declared}, but nodes of {partition} have {available}: some stay idle");
+        Finding::warn("gres", found, next)
     } else {
-        let found = format!(
-            "per_node = {declared}, but {} of {all} nodes have another number ({available})",
-            all - same
-        );
+        let others = all - same;
+        let found =
+            format!("per_node = {declared}, but {others} of {all} nodes have another number ({available})");
         Finding::warn("gres", found, format!("separate them with [gpus.{kind}] constraint"))
     };
     (finding, matching)
@@ -333,16 +311,14 @@ fn written(nodes: &[&NodeLine]) -> String {
         Some(kind) => format!("gpu:{kind}:{}", gpu.count),
         None => format!("gpu:{}", gpu.count),
     };
-    let all: BTreeSet<String> = nodes.iter().flat_map(|line| &line.gpus).map(one).collect();
-    all.into_iter().collect::<Vec<_>>().join(", ")
+    nodes.iter().flat_map(|line| &line.gpus).map(one).sorted().dedup().join(", ")
 }
 
 fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) -> Option<Finding> {
     let known: BTreeSet<&str> =
         nodes.iter().filter_map(|line| survey.archs.get(&line.node)).map(String::as_str).collect();
-    let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     if let Some(declared) = of_site.arch.filter(|arch| !known.is_empty() && !known.contains(arch.name())) {
-        let found = format!("arch = {:?}, but the nodes are {list}", declared.name());
+        let found = format!("arch = {:?}, but the nodes are {}", declared.name(), known.iter().join(", "));
         return Some(Finding::fail("arch", found, "correct arch in [gpus.TYPE]"));
     }
     let needed = of_site.arch.map(|arch| arch.name()).or(known.first().copied())?;
@@ -352,11 +328,8 @@ fn arch(site: &Site, of_site: &SiteGpu, nodes: &[&NodeLine], survey: &Survey) ->
     };
     if needed != survey.login_arch && binary.is_none() {
         let found = format!("nodes are {needed}, but this tokmark is for {}", survey.login_arch);
-        return Some(Finding::fail(
-            "arch",
-            found,
-            format!("set {needed} in [binary] to a tokmark built for it"),
-        ));
+        let next = format!("set {needed} in [binary] to a tokmark built for it");
+        return Some(Finding::fail("arch", found, next));
     }
     Some(Finding::ok("arch", needed))
 }

@@ -1,18 +1,20 @@
 //! Runs all checks of `doctor`: cluster, test submissions, nodes. Every call has a time limit.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 use super::probe::{KeyedPath, ProbeSize, directives, paths_of, probe};
 use super::{Finding, answers, cluster, weights};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
-use crate::node::WeightsQuery;
 use crate::plan::Plan;
 use crate::render::{self, RenderError};
 use crate::site::Site;
 use crate::survey::{Survey, survey};
-use crate::weights::ModelFolder;
+use crate::weights::of_plan;
 
 /// What to check.
 pub struct Examination<'a> {
@@ -50,17 +52,12 @@ impl Examination<'_> {
     pub async fn run(&self, slurm: &Slurm) -> Result<Vec<Finding>, SlurmError> {
         let survey = survey(slurm).await?;
         let mut findings = cluster::site(self.site, &survey);
-        let kinds: Vec<Option<&str>> = if self.gpus.is_empty() {
-            vec![None]
-        } else {
-            self.gpus.iter().map(|gpu| Some(gpu.as_str())).collect()
-        };
-        for kind in kinds {
-            let mut of_type = self.gpu_type(slurm, kind, &survey).await;
-            for finding in &mut of_type {
-                finding.about = kind.map(str::to_owned);
-            }
-            findings.append(&mut of_type);
+        if self.gpus.is_empty() {
+            findings.extend(self.gpu_type(slurm, None, &survey).await);
+        }
+        for kind in &self.gpus {
+            let of_type = self.gpu_type(slurm, Some(kind), &survey).await;
+            findings.extend(of_type.into_iter().map(|finding| finding.about(kind)));
         }
         for plan in self.plans {
             let script = render::script(plan, &self.tokmark, &[]);
@@ -102,12 +99,13 @@ impl Examination<'_> {
                 return Finding::fail("sbatch", error.to_string(), "correct the directive in the site file");
             }
         };
-        let path = std::env::temp_dir().join(format!("tokmark-doctor-{}.sbatch", std::process::id()));
-        if let Err(error) = fs_err::write(&path, script) {
-            return Finding::warn("sbatch", error.to_string(), "set TMPDIR to a writable folder");
-        }
-        let accepted = slurm.would_take(&path).await;
-        let _ = std::fs::remove_file(&path);
+        let file = match temporary(&std::env::temp_dir(), &script) {
+            Ok(file) => file,
+            Err(error) => {
+                return Finding::warn("sbatch", error.to_string(), "set TMPDIR to a writable folder");
+            }
+        };
+        let accepted = slurm.would_take(file.path()).await;
         match accepted {
             Ok(text) => Finding::ok("sbatch", placed(&text)),
             Err(SlurmError::Refused { stderr, advice, .. }) => {
@@ -136,16 +134,13 @@ impl Examination<'_> {
             }
         };
         let named = shared.as_ref().map(|shared| KeyedPath {
-            path: shared.0.display().to_string(),
+            path: shared.path().display().to_string(),
             key: "experiments".into(),
             optional: false,
         });
-        let mut more: Vec<KeyedPath> = named.iter().cloned().collect();
-        let for_type = |plan: &&Plan| kind.is_none_or(|kind| plan.gpu.kind == kind);
-        let plans = || self.plans.iter().filter(for_type);
-        more.extend(plans().flat_map(paths_of));
-        let folders =
-            plans().filter_map(ModelFolder::of).map(|subject| WeightsQuery::from(&subject)).collect();
+        let plans = || self.plans.iter().filter(|plan| kind.is_none_or(|kind| plan.gpu.kind == kind));
+        let more: Vec<KeyedPath> = named.iter().cloned().chain(plans().flat_map(paths_of)).collect();
+        let folders = plans().filter_map(of_plan).collect();
         let size = ProbeSize { nodes: if free > 1 { 2 } else { 1 }, wait_s };
         let probe = probe(self.site, kind, &self.tokmark, size, &more, folders);
         (self.on_job)(&Call(probe.argv.clone()).to_string());
@@ -182,20 +177,17 @@ fn reason(stderr: &str) -> &str {
     line.strip_prefix("sbatch: error: ").unwrap_or(line)
 }
 
-/// A file in the experiments folder, or in its nearest existing ancestor; dropping this value removes it.
-struct Shared(PathBuf);
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+/// A file in the experiments folder, or in its nearest existing ancestor.
+fn share(experiments: &Path) -> std::io::Result<NamedTempFile> {
+    let folder = experiments.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    temporary(folder, "doctor looks for this file on compute nodes; it may be deleted\n")
 }
 
-fn share(experiments: &Path) -> std::io::Result<Shared> {
-    let folder = experiments.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-    let path = folder.join(format!(".tokmark-doctor-{}", std::process::id()));
-    fs_err::write(&path, "doctor looks for this file on compute nodes; it may be deleted\n")?;
-    Ok(Shared(path))
+/// A file that is removed when the value is dropped.
+fn temporary(folder: &Path, text: &str) -> std::io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix(".tokmark-doctor-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -223,7 +215,7 @@ mod tests {
     fn the_shared_file_is_created_in_an_existing_folder_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let shared = share(&dir.path().join("not/yet")).unwrap();
-        let path = shared.0.clone();
+        let path = shared.path().to_owned();
         assert!(path.is_file() && path.parent() == Some(dir.path()));
         drop(shared);
         assert!(!path.exists());

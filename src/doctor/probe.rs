@@ -13,38 +13,9 @@ use crate::site::{Arch, ContainerRuntime, Site};
 const PORTS: PortQuery = PortQuery { base: 8000, count: 16, stride: 16, want: 1 };
 
 /// Directives that the probe sets itself, or that srun lacks.
-const NOT_PASSED_ON: &[&str] = &[
-    "job-name",
-    "nodes",
-    "ntasks",
-    "ntasks-per-node",
-    "gres",
-    "gpus-per-node",
-    "gpus",
-    "mem",
-    "exclusive",
-    "segment",
-    "time",
-    "signal",
-    "requeue",
-    "no-requeue",
-    "open-mode",
-    "output",
-    "error",
-    "input",
-    "array",
-    "wrap",
-    "parsable",
-    "export",
-    "export-file",
-    "get-user-env",
-    "ignore-pbs",
-    "wait",
-    "wait-all-nodes",
-    "test-only",
-    "switches",
-    "contiguous",
-];
+const NOT_PASSED_ON: &str = "job-name nodes ntasks ntasks-per-node gres gpus-per-node gpus mem exclusive segment time signal \
+    requeue no-requeue open-mode output error input array wrap parsable export export-file get-user-env \
+    ignore-pbs wait wait-all-nodes test-only switches contiguous";
 
 /// A path of the site, and the key that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +108,7 @@ pub fn probe(
 fn is_passed_on(directive: &str) -> bool {
     let Some(name) = directive.strip_prefix("--") else { return false };
     let name = name.split(['=', ' ']).next().unwrap_or(name);
-    !NOT_PASSED_ON.contains(&name)
+    !NOT_PASSED_ON.split(' ').any(|known| known == name)
 }
 
 /// Paths that a site names for nodes of a GPU type.

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::node::{Report, WeightsQuery, WeightsReport};
 use crate::plan::{Container, Plan};
 use crate::prompts::TokenizerCache;
-use crate::weights::{ModelFolder, examine, image};
+use crate::weights::{examine, image, of_plan};
 
 /// A finding for the weights and one for the image, if they apply.
 pub fn rows(plan: &Plan) -> Vec<Finding> {
@@ -18,7 +18,7 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
     if !plan.launcher().roles.iter().any(|role| role.gpus) {
         return None;
     }
-    let Some(folder) = ModelFolder::of(plan) else {
+    let Some(folder) = of_plan(plan) else {
         let found = if plan.model.is_path() {
             "the engine generates them: not checked".to_owned()
         } else {
@@ -26,7 +26,7 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
         };
         return Some(Finding::ok("weights", found));
     };
-    if !folder.exists() {
+    if !Path::new(&folder.folder).exists() {
         let found = format!("{} is not on this machine: not checked here", folder.folder);
         return Some(Finding::warn("weights", found, "the job checks it before it starts servers"));
     }

@@ -1,6 +1,7 @@
 //! Checks before any server starts: what the machine that plans can see, and the weights on a node where the servers will read
 //! them. One node checks for all, because model folders are on shared file systems.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::Session;
@@ -9,7 +10,7 @@ use crate::document::{InputError, InputErrors};
 use crate::experiment::Event;
 use crate::plan::Plan;
 use crate::prompts;
-use crate::weights::{self, ModelFolder};
+use crate::weights;
 
 /// Checks what this machine can check before anything is created.
 pub fn check(plan: &Plan) -> Result<(), InputErrors> {
@@ -44,8 +45,8 @@ fn located(plan: &Plan, mut error: InputError) -> InputError {
 /// # Errors
 /// Incomplete weights, unless the plan tolerates them.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
-    let Some(subject) = ModelFolder::of(&session.plan) else { return Ok(()) };
-    if let Some(reason) = why_not(session, &subject) {
+    let Some(subject) = weights::of_plan(&session.plan) else { return Ok(()) };
+    if let Some(reason) = why_not(session, &subject.folder) {
         let (folder, reason) = (subject.folder, reason.to_owned());
         session.events.emit(Event::WeightsSkipped { folder, reason });
         return Ok(());
@@ -66,11 +67,11 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
 }
 
 /// Why a missing folder proves nothing.
-fn why_not(session: &Session, subject: &ModelFolder) -> Option<&'static str> {
+fn why_not(session: &Session, folder: &str) -> Option<&'static str> {
     let is_contained = session.place.job().is_some();
-    if subject.exists() {
+    if Path::new(folder).exists() {
         None
-    } else if is_contained && subject.may_be_inside {
+    } else if is_contained && weights::may_be_inside(&session.plan) {
         Some("it is under none of the mounts, so it may lie in the container image")
     } else if !session.place.is_on_first() {
         Some("it is not seen from this machine, which is none of the job's nodes")

@@ -1,6 +1,8 @@
 //! Whether the weights and the image of a plan are here and whole, with the file and line that names them.
 
-use super::{ModelFolder, examine, image};
+use std::path::Path;
+
+use super::{examine, image, of_plan};
 use crate::document::{InputError, InputErrors};
 use crate::plan::Plan;
 use crate::prompts::TokenizerCache;
@@ -13,7 +15,9 @@ fn site(plan: &Plan) -> SiteFile {
 
 /// Checks that a model given by path is there. A bare name is left to the engine.
 pub fn folder(plan: &Plan) -> Result<(), InputErrors> {
-    let Some(weights) = ModelFolder::of(plan).filter(|weights| !weights.exists()) else { return Ok(()) };
+    let Some(weights) = of_plan(plan).filter(|weights| !Path::new(&weights.folder).exists()) else {
+        return Ok(());
+    };
     let (origin, key) = match plan.origins.get("model.path") {
         Some(origin) => (origin.to_string(), "model.path".to_owned()),
         None => site(plan).place_of_model(&plan.gpu.kind, &plan.model.name),
@@ -31,10 +35,10 @@ pub fn folder(plan: &Plan) -> Result<(), InputErrors> {
 /// Folders that are not there or not whole.
 pub fn folders<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Result<Vec<String>, InputErrors> {
     let cache = TokenizerCache::default();
-    let mut seen: Vec<ModelFolder> = Vec::new();
+    let mut seen = Vec::new();
     let (mut remarks, mut errors) = (Vec::new(), Vec::new());
     for plan in plans {
-        let Some(weights) = ModelFolder::of(plan).filter(|weights| !seen.contains(weights)) else { continue };
+        let Some(weights) = of_plan(plan).filter(|weights| !seen.contains(weights)) else { continue };
         match folder(plan) {
             Err(InputErrors(problems)) => errors.extend(problems),
             Ok(()) => {
@@ -59,14 +63,12 @@ pub fn container_image(plan: &Plan) -> Result<(), InputErrors> {
     let (origin, key) = site(plan)
         .place_of_image(&plan.gpu.kind, named)
         .unwrap_or_else(|| (plan.place_of("container.image"), "container.image".to_owned()));
-    let (problem, next) = if path.exists() {
-        (format!("the image {problem}"), "copy or import it again, or correct the path")
-    } else {
-        let shown = path.display().to_string();
-        (
-            format!("the image {shown:?} does not exist here"),
+    let (problem, next) = match path.exists() {
+        true => (format!("the image {problem}"), "copy or import it again, or correct the path"),
+        false => (
+            format!("the image {:?} does not exist here", path.display().to_string()),
             "correct the path; if only compute nodes see it, give --no-weights-check",
-        )
+        ),
     };
     Err(InputError::new(origin, problem).key(key).expected("a whole .sqsh or .sif file").next(next).into())
 }

@@ -54,25 +54,23 @@ pub(super) fn parse(text: &[u8]) -> Result<Index, String> {
 impl Index {
     /// Shards that the numbers in file names imply but it does not name. Existing files count too, except those numbered
     /// differently: they are from another revision, and no engine reads them.
-    pub(super) fn gaps(&self, there: &[&str]) -> Vec<String> {
-        let own = sets(self.shards.keys().map(String::as_str));
-        let all = sets(self.shards.keys().map(String::as_str).chain(there.iter().copied()));
-        let missing = all.iter().filter(|(of, _)| own.contains_key(*of)).flat_map(|((stem, of), there)| {
+    pub(super) fn gaps(&self, there: &[impl AsRef<str>]) -> Vec<String> {
+        let named = || self.shards.keys().map(String::as_str);
+        let (own, all) = (sets(named()), sets(named().chain(there.iter().map(AsRef::as_ref))));
+        let missing = all.iter().filter(|(set, _)| own.contains_key(*set)).flat_map(|((stem, of), there)| {
             // Numbers from 0 end at the total or one before it (gpt-oss: 00000 to 00014 of 00014). The index names the last if
             // it exists.
-            let ends_before = there.contains(&0);
-            let last = of.parse::<usize>().unwrap_or(0);
-            absent(stem, of, there).into_iter().filter(move |(number, _)| !(ends_before && *number == last))
+            let last = there.contains(&0).then(|| name(stem, of.parse().unwrap_or(0), of));
+            absent(stem, of, there).filter(move |name| Some(name) != last.as_ref())
         });
-        missing.map(|(_, name)| name).collect()
+        missing.collect()
     }
 }
 
 /// File names missing among `NAME-00001-of-00003.safetensors`.
-pub(super) fn gaps(names: &[&str]) -> Vec<String> {
-    let sets = sets(names.iter().copied());
-    let missing = sets.iter().flat_map(|((stem, of), there)| absent(stem, of, there));
-    missing.map(|(_, name)| name).collect()
+pub(super) fn gaps(names: &[impl AsRef<str>]) -> Vec<String> {
+    let sets = sets(names.iter().map(AsRef::as_ref));
+    sets.iter().flat_map(|((stem, of), there)| absent(stem, of, there)).collect()
 }
 
 /// Numbers grouped by the parts of the name before and after them.
@@ -84,12 +82,15 @@ fn sets<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &'a str)
     sets
 }
 
-fn absent(stem: &str, of: &str, there: &BTreeSet<usize>) -> Vec<(usize, String)> {
+fn absent(stem: &str, of: &str, there: &BTreeSet<usize>) -> impl Iterator<Item = String> {
     // Bounded, so that a huge total does not produce a huge list.
     let last = of.parse::<usize>().unwrap_or(0).min(there.len() + 1000);
+    (1..=last).filter(|number| !there.contains(number)).map(move |number| name(stem, number, of))
+}
+
+fn name(stem: &str, number: usize, of: &str) -> String {
     let width = of.len();
-    let absent = (1..=last).filter(|number| !there.contains(number));
-    absent.map(|number| (number, format!("{stem}-{number:0width$}-of-{of}.safetensors"))).collect()
+    format!("{stem}-{number:0width$}-of-{of}.safetensors")
 }
 
 fn numbered(name: &str) -> Option<(&str, usize, &str)> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::PathBuf;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -32,35 +33,25 @@ pub struct Shard {
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A git-lfs pointer.
+    #[error("is missing")]
+    Missing,
+    #[error("is a link to {}, which does not exist", .0.display())]
+    Dangling(PathBuf),
+    #[error("is not a file")]
+    NoFile,
     #[error("is a git-lfs pointer of {0} bytes, not the file itself")]
     Pointer(u64),
-    /// Too short for a header.
     #[error("{0} bytes are too few for a safetensors file")]
     TooShort(u64),
     /// The file ends within its header.
     #[error("is truncated: {length} bytes, and its header alone is {header}")]
-    Cut {
-        /// Bytes of the file.
-        length: u64,
-        /// Bytes of the header, with its length in front.
-        header: u64,
-    },
-    /// The header length is impossible.
+    Cut { length: u64, header: u64 },
     #[error("is not a safetensors file: its header would be {0} bytes, and the format allows {MAX_HEADER}")]
     TooLarge(u64),
-    /// The header is invalid.
     #[error("its header is invalid: {0}")]
     Header(String),
-    /// The length differs from the header's.
     #[error("{}: {length} bytes, and its header says {expected}", if length < expected { "is truncated" } else { "is too long" })]
-    Length {
-        /// Bytes of the file.
-        length: u64,
-        /// Bytes according to its header.
-        expected: u64,
-    },
-    /// It cannot be read.
+    Length { length: u64, expected: u64 },
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
 }

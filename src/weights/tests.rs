@@ -3,8 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::folder::download;
 use super::sample::{INDEX, SHARDS, cut, model, shard};
-use super::{ModelFolder, WeightsFound, examine};
+use super::{WeightsFound, examine};
+use crate::node::WeightsQuery;
 use crate::prompts::TokenizerCache;
 
 const INDEX_NAME: &str = "model.safetensors.index.json";
@@ -33,9 +35,9 @@ impl Folder {
         std::fs::remove_file(self.path().join(name)).unwrap();
     }
 
-    fn subject(&self) -> ModelFolder {
+    fn subject(&self) -> WeightsQuery {
         let folder = self.path().display().to_string();
-        ModelFolder { folder, model: "org/m".into(), weights_gib: None, may_be_inside: false }
+        WeightsQuery { folder, model: "org/m".into(), weights_gib: None }
     }
 
     fn found(&self) -> WeightsFound {
@@ -287,7 +289,7 @@ fn weights_of_other_formats_are_not_checked() {
     }
     let folder = Folder(tempfile::tempdir().unwrap());
     folder.write("m.gguf", "GGUF");
-    let subject = ModelFolder { folder: format!("{}/m.gguf", folder.path().display()), ..folder.subject() };
+    let subject = WeightsQuery { folder: format!("{}/m.gguf", folder.path().display()), ..folder.subject() };
     let found = examine(&subject, &TokenizerCache::default());
     assert_eq!(found.remarks, [format!("{} is a file: not checked", subject.folder)]);
 }
@@ -327,7 +329,7 @@ fn the_total_size_is_compared_with_the_recipe() {
     let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.safetensors")).unwrap();
     file.set_len(bytes.len() as u64 + data).unwrap();
     let of = |gib: f64| {
-        examine(&ModelFolder { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default())
+        examine(&WeightsQuery { weights_gib: Some(gib), ..folder.subject() }, &TokenizerCache::default())
     };
     for gib in [2.0, 2.2, 1.82] {
         assert_eq!((of(gib).problems, of(gib).remarks), (vec![], vec![]), "{gib}");
@@ -380,7 +382,7 @@ fn the_tokenizer() {
 fn advice_quotes_what_a_shell_would_split_and_knows_the_hubs_cache() {
     let advice = |folder: &str| {
         let model = "org/m".into();
-        ModelFolder { folder: folder.into(), model, weights_gib: None, may_be_inside: false }.download()
+        download(&WeightsQuery { folder: folder.into(), model, weights_gib: None })
     };
     assert_eq!(advice("/my models/m"), "download it again: hf download org/m --local-dir '/my models/m'");
     assert_eq!(advice("/hub/models--org--m/snapshots/0a1b"), "download it again: hf download org/m");
