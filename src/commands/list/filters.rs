@@ -27,12 +27,14 @@ pub(super) struct Filters {
 /// Most values named when none matched, because sources are many and long.
 const MOST_VALUES: usize = 20;
 
+/// What a recipe has.
+type Values = fn(&RecipeFile) -> Vec<String>;
+
 /// A condition that the user gave.
 struct Condition<'a> {
     option: &'static str,
     wanted: &'a str,
-    /// What a recipe has.
-    values: fn(&RecipeFile) -> Vec<String>,
+    values: Values,
 }
 
 impl Condition<'_> {
@@ -57,7 +59,7 @@ impl Condition<'_> {
 impl Filters {
     fn conditions(&self) -> impl Iterator<Item = Condition<'_>> {
         let sources = |file: &RecipeFile| file.recipe.source.iter().cloned().collect();
-        let all: [(_, _, fn(&RecipeFile) -> Vec<String>); 4] = [
+        let all: [(_, _, Values); 4] = [
             ("--gpu", &self.gpu, gpus),
             ("--model", &self.model, models),
             ("--engine", &self.engine, engines),

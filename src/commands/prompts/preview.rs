@@ -126,11 +126,7 @@ impl Preview {
     pub(super) fn as_json(&self, shown: u64) -> Value {
         let lengths = self.lengths();
         let [isl, osl] = lengths.figures();
-        let as_json = |plan: PromptPlan| {
-            let mut value = self.line(&plan);
-            value["shared"] = json!(plan.shared);
-            value
-        };
+        let as_json = |plan: PromptPlan| json!({"id": plan.id, "isl": plan.isl, "osl": plan.osl, "shared": plan.shared, "body": self.body(&plan)});
         json!({
             "point": self.point.id,
             "count": self.count,
