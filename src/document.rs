@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-/// Something wrong in what the user wrote: a file, a flag or a variable.
+/// A mistake of the user in a file, a flag or a variable.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputError {
     /// File, flag or variable, as the user knows it.
@@ -19,9 +20,7 @@ pub struct InputError {
     pub key: Option<String>,
     /// What is wrong, and what was found.
     pub problem: String,
-    /// What would have been right.
     pub expected: Option<String>,
-    /// What to do next.
     pub next: Option<String>,
 }
 
@@ -38,25 +37,27 @@ impl InputError {
         }
     }
 
-    /// Names the key.
-    #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Says what would have been right.
-    #[must_use]
     pub fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    /// Says what to do next.
-    #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
+    }
+
+    /// Suggests the nearest of the `known` names, when one is near enough to `found` to be what was meant.
+    pub fn suggest(self, found: &str, known: &[&str]) -> Self {
+        match nearest(found, known.iter().copied()) {
+            Some(near) => self.next(format!("did you mean `{near}`?")),
+            None => self,
+        }
     }
 }
 
@@ -143,7 +144,7 @@ impl Document {
         toml::from_str(&self.text).map_err(|error| self.explain(&error))
     }
 
-    /// The file as plain tables; only sensible after [`Document::parse`] succeeded.
+    /// The file as plain tables; call it after [`Document::parse`] succeeded.
     pub fn table(&self) -> Result<toml::Table, InputError> {
         self.parse()
     }
@@ -157,7 +158,7 @@ impl Document {
         lines
     }
 
-    /// `file:line` of a key, or of the nearest key above it; the file alone when none of them is written there.
+    /// `file:line` of a key, or of the nearest key above it that the file has; else the file alone.
     pub fn at(&self, key: &str) -> String {
         match line_of(&self.lines(), key) {
             Some(line) => format!("{}:{line}", self.file),
@@ -193,7 +194,7 @@ impl Document {
         (line, column)
     }
 
-    /// Puts a TOML or serde error into the words of [`InputError`].
+    /// Turns a TOML or serde error into an [`InputError`].
     fn explain(&self, error: &toml::de::Error) -> InputError {
         let offset = error.span().map(|span| span.start);
         let key = offset.and_then(|offset| {
@@ -233,15 +234,8 @@ pub fn explain_message(message: &str) -> InputError {
         let what = if message.starts_with("unknown field") { "unknown key" } else { "unknown value" };
         let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         if let Some((found, known)) = names.split_first() {
-            let mut error = InputError::new("", format!("{what} `{found}`"));
-            if known.is_empty() {
-                return error.expected("nothing here");
-            }
-            error = error.expected(format!("one of {}", known.join(", ")));
-            if let Some(near) = nearest(found, known.iter().copied()) {
-                error = error.next(format!("did you mean `{near}`?"));
-            }
-            return error;
+            let error = InputError::new("", format!("{what} `{found}`"));
+            return error.expected(one_of(known, "nothing here")).suggest(found, known);
         }
     }
     for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
@@ -276,6 +270,11 @@ fn plain_type(expected: &str) -> String {
         other if other.starts_with("struct ") => "a table".into(),
         other => other.into(),
     }
+}
+
+/// `one of a, b`; `none` when no name is known.
+pub fn one_of(known: &[&str], none: &str) -> String {
+    if known.is_empty() { none.to_owned() } else { format!("one of {}", known.join(", ")) }
 }
 
 /// The nearest of `known` names, when one is near enough to be what was meant.

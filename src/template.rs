@@ -1,4 +1,4 @@
-//! Tera as this crate uses it: filters, error texts, traps closed. Values reach a shell only through the `sh` filter.
+//! Tera with this crate's filters and error texts. Values reach a shell only through the `sh` filter.
 
 use include_dir::{Dir, include_dir};
 
@@ -36,7 +36,7 @@ pub fn quote(text: &str) -> String {
 /// Renders `template`; with `escape` every value is HTML-escaped unless the template says `safe`.
 ///
 /// # Errors
-/// The engine's own report, with the template's line and a caret, minus the names that mean nothing to a user.
+/// Tera's report with the template's line and a caret, without Tera's internal names.
 pub fn expand(template: &str, context: &Context, escape: bool) -> Result<String, String> {
     // `${#array[@]}` opens a tera comment, and with a later `#}` the text between silently vanishes.
     if template.contains("${#") {
@@ -54,17 +54,11 @@ pub fn expand(template: &str, context: &Context, escape: bool) -> Result<String,
 }
 
 /// Whether an expression such as `deploy.pp > 1` is true.
-///
-/// # Errors
-/// An expression that does not parse, or names what there is not.
 pub fn truth(expression: &str, context: &Context) -> Result<bool, String> {
     Ok(expand(&format!("{{% if {expression} %}}1{{% endif %}}"), context, false)? == "1")
 }
 
-/// A whole number that a template works out.
-///
-/// # Errors
-/// A template that does not render, or renders to anything else.
+/// The whole number that a template renders to.
 pub fn number(template: &str, context: &Context) -> Result<u32, String> {
     let text = expand(template, context, false)?;
     text.trim().parse().map_err(|_| format!("{template:?} gives {text:?}, expected a whole number"))

@@ -1,11 +1,11 @@
-//! What a launcher file needs beside correct types.
+//! Errors in a launcher file that types cannot catch.
 
 use regex::Regex;
 
-use super::{Arg, Launcher, Placement, PoolName, PortSpec, Ready, Role};
-use crate::document::{Document, InputError};
+use super::{Arg, Launcher, Placement, PortSpec, Ready, Role, Setting};
+use crate::document::{Document, InputError, one_of};
 
-/// Collects what is wrong, each with its place in the file.
+/// Errors found so far, each with its place in the file.
 struct Findings<'a> {
     document: &'a Document,
     roles: Vec<&'a str>,
@@ -18,7 +18,11 @@ impl Findings<'_> {
         self.errors.push(InputError::new(at, problem).key(key));
     }
 
-    /// Where a key is: a role's is found by its number, since roles are a list in the file.
+    fn extend(&mut self, key: &str, problem: Option<String>) {
+        problem.into_iter().for_each(|problem| self.add(key, problem));
+    }
+
+    /// Line of a key; a role is found by its number, because roles are a list in the file.
     fn at(&self, key: &str) -> String {
         let numbered = self.roles.iter().enumerate().find_map(|(index, role)| {
             let rest = key.strip_prefix(&format!("role.{role}"))?;
@@ -35,7 +39,7 @@ impl Findings<'_> {
 }
 
 impl Launcher {
-    /// Everything that is wrong with it; `stem` is the name of its file.
+    /// All its errors; `stem` is the name of its file.
     pub(super) fn problems(&self, document: &Document, stem: &str) -> Vec<InputError> {
         let roles = self.roles.iter().map(|role| role.name.as_str()).collect();
         let mut findings = Findings { document, roles, errors: Vec::new() };
@@ -43,10 +47,8 @@ impl Launcher {
             findings.add("schema", format!("found {}, expected 1", self.schema));
         }
         if self.name != stem {
-            findings.add(
-                "name",
-                format!("found {:?}, and the file is {stem}.toml: they must be equal", self.name),
-            );
+            let found = format!("found {:?}, and the file is {stem}.toml: they must be equal", self.name);
+            findings.add("name", found);
         }
         self.endpoint_problems(&mut findings);
         for (index, role) in self.roles.iter().enumerate() {
@@ -60,41 +62,32 @@ impl Launcher {
         }
         self.unknown_settings(&mut findings);
         for (name, setting) in &self.settings {
-            let of_values =
-                setting.default.as_str().is_none_or(|text| setting.values.iter().any(|v| v == text));
-            if !setting.values.is_empty() && !of_values {
-                findings.add(
-                    &format!("settings.{name}.default"),
-                    format!("{} is none of {}", setting.default, setting.values.join(", ")),
-                );
+            let Setting { default, values, .. } = setting;
+            let is_valid = default.as_str().is_none_or(|text| values.iter().any(|value| value == text));
+            if !values.is_empty() && !is_valid {
+                let problem = format!("{default} is none of {}", values.join(", "));
+                findings.add(&format!("settings.{name}.default"), problem);
             }
         }
         findings.errors
     }
 
-    /// Settings that templates read and nobody declared: in a condition they would silently be false.
+    /// Settings that templates read and the file does not declare: in a condition they would silently be false.
     fn unknown_settings(&self, findings: &mut Findings<'_>) {
         let Ok(reads) = Regex::new(r"\bsettings\.([A-Za-z0-9_]+)") else { return };
-        let mut reported = std::collections::BTreeSet::new();
-        for (number, line) in findings.document.text.lines().enumerate() {
+        let known: Vec<&str> = self.settings.keys().map(String::as_str).collect();
+        for (number, line) in (1..).zip(findings.document.text.lines()) {
             let code = line.split_once('#').map_or(line, |(code, _)| code);
             if code.trim_start().starts_with('[') {
                 continue;
             }
             for name in reads.captures_iter(code).filter_map(|found| found.get(1)) {
-                if !self.settings.contains_key(name.as_str()) && reported.insert(name.as_str().to_owned()) {
-                    let origin = format!("{}:{}", findings.document.file, number + 1);
-                    let key = format!("settings.{}", name.as_str());
-                    let known = self.settings.keys().cloned().collect::<Vec<_>>().join(", ");
-                    findings.errors.push(
-                        InputError::new(origin, "read by a template, and declared nowhere")
-                            .key(key)
-                            .expected(if known.is_empty() {
-                                "no settings".into()
-                            } else {
-                                format!("one of {known}")
-                            }),
-                    );
+                let key = format!("settings.{}", name.as_str());
+                let is_new = findings.errors.iter().all(|error| error.key.as_deref() != Some(&key));
+                if !known.contains(&name.as_str()) && is_new {
+                    let origin = format!("{}:{number}", findings.document.file);
+                    let error = InputError::new(origin, "read by a template, and declared nowhere");
+                    findings.errors.push(error.key(key).expected(one_of(&known, "no settings")));
                 }
             }
         }
@@ -104,13 +97,10 @@ impl Launcher {
         match (&self.endpoint.url, &self.endpoint.role, &self.endpoint.port) {
             (Some(_), None, None) => {}
             (None, Some(_), Some(port)) => {
-                for role in self.endpoint_roles() {
-                    match self.role(role) {
-                        Some(found) if found.ports.contains_key(port) => {}
-                        Some(_) => {
-                            findings.add("endpoint.port", format!("role {role:?} has no port {port:?}"))
-                        }
-                        None => findings.add("endpoint.role", format!("no role {role:?}")),
+                for name in self.endpoint_roles() {
+                    match self.role(name) {
+                        Some(role) => findings.extend("endpoint.port", no_port(role, port)),
+                        None => findings.add("endpoint.role", format!("no role {name:?}")),
                     }
                 }
             }
@@ -127,17 +117,18 @@ impl Launcher {
         if role.argv.is_empty() {
             findings.add(&key("argv"), "empty; the first entry is the program");
         }
-        let placements =
-            || std::iter::once(role.placement).chain(role.placed.iter().map(|placed| placed.placement));
-        if role.gpus && placements().any(|place| !place.is_per_replica() && place != Placement::Head) {
+        let mut placements =
+            std::iter::once(role.placement).chain(role.placed.iter().map(|other| other.placement));
+        if role.gpus && placements.any(|place| !place.is_per_replica() && place != Placement::Head) {
             findings.add(&key("gpus"), "GPUs belong to replicas; this placement has none");
         }
+        let is_known = |name: &str| {
+            let pools = self.roles.iter().flat_map(|role| &role.pools);
+            self.role(name).is_some() || pools.into_iter().any(|pool| pool.as_str() == name)
+        };
         for arg in &role.argv {
             if let Arg::Each { each, .. } = arg
-                && !self
-                    .roles
-                    .iter()
-                    .any(|other| other.name == *each || other.pools.iter().any(|p| p.as_str() == each))
+                && !is_known(each)
             {
                 findings.add(&key("argv"), format!("no role or pool {each:?}"));
             }
@@ -148,59 +139,53 @@ impl Launcher {
             }
         }
         for (name, port) in &role.ports {
-            if let Some(problem) = stride_problem(port) {
-                findings.add(&key(&format!("ports.{name}")), problem);
-            }
+            findings.extend(&key(&format!("ports.{name}")), stride_problem(port));
         }
-        if let Some(page) = role.metrics.as_ref().filter(|page| !role.ports.contains_key(&page.port)) {
-            findings.add(&key("metrics.port"), format!("role {:?} has no port {:?}", role.name, page.port));
+        if let Some(page) = &role.metrics {
+            findings.extend(&key("metrics.port"), no_port(role, &page.port));
         }
         self.ready_problems(role, findings);
     }
 
     fn ready_problems(&self, role: &Role, findings: &mut Findings<'_>) {
         let key = |part: &str| format!("role.{}.ready{part}", role.name);
-        let serves = self.endpoint_roles().any(|name| name == role.name);
-        let no_port = |port: &str, role: &Role| {
-            (!role.ports.contains_key(port)).then(|| format!("role {:?} has no port {port:?}", role.name))
-        };
-        let mut problems = Vec::new();
         match &role.ready {
-            None if serves => {}
-            None => findings.errors.push(
-                InputError::new(findings.at(&key("")), "missing")
-                    .key(key(""))
-                    .expected("one of http, tcp, log, started")
-                    .next("say what must be seen before this role counts as ready, e.g. ready = { tcp = { port = \"…\" } }"),
-            ),
-            Some(Ready::Tcp { port }) => problems.extend(no_port(port, role).map(|text| (".tcp.port", text))),
+            None if self.endpoint_roles().any(|name| name == role.name) => {}
+            None => {
+                let next = "say what must be seen before this role counts as ready, e.g. ready = { tcp = { port = \"…\" } }";
+                let error = InputError::new(findings.at(&key("")), "missing").key(key(""));
+                findings.errors.push(error.expected("one of http, tcp, log, started").next(next));
+            }
+            Some(Ready::Tcp { port }) => findings.extend(&key(".tcp.port"), no_port(role, port)),
             Some(Ready::Http { role: other, port, json, entries, at_least, equals, .. }) => {
-                let asked = other.as_ref().map_or(Some(role), |name| self.role(name));
-                match asked {
-                    Some(asked) => problems.extend(no_port(port, asked).map(|text| (".http.port", text))),
-                    None => problems.push((".http.role", format!("no role {:?}", other.as_deref().unwrap_or("")))),
+                match other.as_ref().map_or(Some(role), |name| self.role(name)) {
+                    Some(role) => findings.extend(&key(".http.port"), no_port(role, port)),
+                    None => {
+                        let name = other.as_deref().unwrap_or_default();
+                        findings.add(&key(".http.role"), format!("no role {name:?}"));
+                    }
                 }
-                let about_json = !entries.is_empty() || at_least.is_some() || equals.is_some();
-                if json.is_none() && about_json {
-                    problems.push((".http.json", "missing: `where`, `at_least` and `equals` look at it".into()));
+                let compares = at_least.is_some() || equals.is_some();
+                if json.is_none() && (compares || !entries.is_empty()) {
+                    findings.add(&key(".http.json"), "missing: `where`, `at_least` and `equals` look at it");
                 }
-                if json.is_some() && at_least.is_none() && equals.is_none() {
-                    problems.push((".http", "`json` without `at_least` or `equals` says nothing".into()));
+                if json.is_some() && !compares {
+                    findings.add(&key(".http"), "`json` without `at_least` or `equals` says nothing");
                 }
             }
             Some(Ready::Log { pattern }) => findings.pattern(&key(".log.pattern"), pattern),
             Some(Ready::Started {}) => {}
         }
-        for (part, problem) in problems {
-            findings.add(&key(part), problem);
-        }
     }
 }
 
-/// Ports of two processes that would overlap, as far as the numbers are written out.
+fn no_port(role: &Role, port: &str) -> Option<String> {
+    (!role.ports.contains_key(port)).then(|| format!("role {:?} has no port {port:?}", role.name))
+}
+
+/// Why ports of two processes overlap, if they do and their numbers are no templates.
 fn stride_problem(port: &PortSpec) -> Option<String> {
-    let (count, stride) = (port.count.parse::<u32>().ok()?, port.stride.as_ref()?.parse::<u32>().ok()?);
-    overlap(count, stride)
+    overlap(port.count.parse().ok()?, port.stride.as_ref()?.parse().ok()?)
 }
 
 /// Why ports of `count` at a distance of `stride` overlap, if they do.
@@ -210,11 +195,4 @@ pub fn overlap(count: u32, stride: u32) -> Option<String> {
             "stride {stride} is less than count {count}: the ports of two processes on a node would overlap"
         )
     })
-}
-
-impl Launcher {
-    /// Whether a pool's replicas get GPUs from any role.
-    pub fn uses_gpus(&self, pool: PoolName) -> bool {
-        self.roles.iter().any(|role| role.gpus && role.pools.contains(&pool))
-    }
 }

@@ -6,7 +6,7 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use super::{Fatal, Launcher, LauncherFile};
-use crate::document::{Document, InputError, InputErrors, nearest};
+use crate::document::{Document, InputError, InputErrors, one_of};
 use crate::recipe::find::{config_folder, toml_files};
 
 static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/launchers");
@@ -26,7 +26,7 @@ pub fn parse(document: &Document) -> Result<Launcher, InputErrors> {
     Ok(launcher)
 }
 
-/// A file that stands in for a built-in launcher without saying so.
+/// The error of a file that has the name of a built-in launcher and does not declare that it replaces it.
 fn shadow(launcher: &Launcher, document: &Document) -> Option<InputError> {
     let builtin = embedded().find(|builtin| stem(builtin) == launcher.name)?;
     let on_purpose = launcher.replaces_builtin || builtin.text == document.text;
@@ -51,10 +51,10 @@ fn fatal_set(name: &str) -> Result<Vec<Fatal>, InputError> {
     let sets = || EMBEDDED.get_dir("fatal").into_iter().flat_map(Dir::files);
     let named = |wanted: &str| sets().find(|file| file.path().file_stem().is_some_and(|stem| stem == wanted));
     let Some(text) = named(name).and_then(|file| file.contents_utf8()) else {
-        let names = sets().filter_map(|file| file.path().file_stem()?.to_str());
+        let names: Vec<&str> = sets().filter_map(|file| file.path().file_stem()?.to_str()).collect();
         return Err(InputError::new("", format!("no set {name:?} of fatal lines"))
             .key("fatal_sets")
-            .expected(format!("one of {}", names.collect::<Vec<_>>().join(", "))));
+            .expected(one_of(&names, "")));
     };
     let document = Document { file: format!("embedded:launchers/fatal/{name}.toml"), text: text.to_owned() };
     Ok(document.parse::<Set>()?.fatal)
@@ -63,24 +63,19 @@ fn fatal_set(name: &str) -> Result<Vec<Fatal>, InputError> {
 /// The launchers in the binary.
 fn embedded() -> impl Iterator<Item = Document> {
     EMBEDDED.files().filter_map(|file| {
-        let name = file.path().display().to_string();
-        name.ends_with(".toml").then_some(())?;
+        let name = file.path().to_str().filter(|name| name.ends_with(".toml"))?;
         Some(Document { file: format!("embedded:launchers/{name}"), text: file.contents_utf8()?.to_owned() })
     })
 }
 
 /// Folders searched before the embedded launchers, nearest first.
 fn folders(beside: Option<&Path>) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    if let Some(recipes) = beside {
-        folders.push(recipes.join("launchers"));
-        folders.push(recipes.join("../launchers"));
-    }
-    folders.extend(config_folder().map(|config| config.join("launchers")));
-    folders
+    let beside = beside.map(|recipes| [recipes.join("launchers"), recipes.join("../launchers")]);
+    let config = config_folder().map(|config| config.join("launchers"));
+    beside.into_iter().flatten().chain(config).collect()
 }
 
-/// Every launcher file that can be named: beside the recipe, in the user's configuration, embedded.
+/// Every launcher file: beside the recipe, in the user's configuration, embedded.
 pub fn all(beside: Option<&Path>) -> Vec<Document> {
     let mut documents: Vec<Document> = folders(beside)
         .iter()
@@ -113,13 +108,11 @@ pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<LauncherF
     let mut names: Vec<&str> = documents.iter().map(stem).collect();
     names.sort_unstable();
     names.dedup();
-    let mut error = InputError::new(origin, format!("no launcher {name:?}"))
+    Err(InputError::new(origin, format!("no launcher {name:?}"))
         .key("deploy.launcher")
-        .expected(format!("one of {}", names.join(", ")));
-    if let Some(near) = nearest(name, names.iter().copied()) {
-        error = error.next(format!("did you mean `{near}`?"));
-    }
-    Err(error.into())
+        .expected(one_of(&names, ""))
+        .suggest(name, &names)
+        .into())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Engines as data: which processes an engine is, where each goes, its argv, ports, files, readiness, fatal log lines.
+//! Engines as data: the processes of an engine, where each runs, its argv, ports, files, readiness, fatal log lines.
 //!
 //! A new engine is a new TOML file and no Rust.
 
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_with::skip_serializing_none;
 
 use crate::recipe::MaxTokensField;
 pub use arg::Arg;
@@ -33,7 +34,7 @@ pub struct Launcher {
     pub name: String,
     /// What it starts, in one line.
     pub summary: String,
-    /// It stands in for the built-in launcher of this name on purpose.
+    /// It replaces the built-in launcher of this name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replaces_builtin: bool,
     /// Results of this engine are simulated.
@@ -42,36 +43,36 @@ pub struct Launcher {
     /// One replica may span several nodes.
     #[serde(default)]
     pub spans_nodes: bool,
-    /// Most replicas behind its endpoint, or sharing the load where each has one of its own. Default 1.
+    /// Limit of replicas, behind one endpoint or each with its own. Default: 1.
     #[serde(default = "one")]
     pub max_replicas: u32,
-    /// What a recipe may choose below `deploy.settings`, by name.
+    /// Settings that a recipe may choose below `deploy.settings`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Setting>,
-    /// What must hold of the sizes and settings.
+    /// Conditions on sizes and settings.
     #[serde(default, rename = "require", skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Require>,
-    /// It can take the load of any recipe in place of the recipe's own engine (`--rehearse`).
+    /// How it runs recipes of other engines (`--rehearse`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_in: Option<StandIn>,
-    /// Engine options: names it knows, how they become flags, and which one is the batch size.
+    /// Engine options: their names, how they become flags, which one is the batch size.
     #[serde(default)]
     pub options: Options,
     /// Where the load goes.
     pub endpoint: EndpointSpec,
-    /// Environment of every role, under the role's own; values are templates.
+    /// Environment of every role; a role's own wins. Values are templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Its processes, in start order; stopped in reverse.
+    /// Its processes in start order; they are stopped in reverse order.
     #[serde(default, rename = "role")]
     pub roles: Vec<Role>,
-    /// Log lines, by their part that changes (`42%`), that show a start getting on: each new one extends the deadline.
+    /// Regular expressions for the changing part of progress lines in the logs, e.g. `42%`: each new match extends the deadline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub progress: Vec<String>,
     /// Lists of fatal log lines that several engines share, by name: `gpu`, `server`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fatal_sets: Vec<String>,
-    /// Log lines after which nothing good can follow.
+    /// Log lines that end the run.
     #[serde(default, rename = "fatal")]
     pub fatal: Vec<Fatal>,
 }
@@ -95,38 +96,38 @@ fn is_true(value: &bool) -> bool {
 pub struct Setting {
     /// What it decides.
     pub about: String,
-    /// Value when the recipe says nothing; its type is the setting's type.
+    /// Default value; its type is the type of the setting.
     #[schemars(with = "Value")]
     pub default: Value,
-    /// The values there are. Empty: any of the type.
+    /// Valid values. Empty: any of the type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
-/// `[[require]]`: a condition, and what to say when it does not hold.
+/// `[[require]]`: a condition, and the error when it does not hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Require {
-    /// Template expression over `deploy`, `pool`, `engine`, `settings`, `gpu`, `node_count`; looked at once for each pool.
+    /// Template expression over `deploy`, `pool`, `engine`, `settings`, `gpu`, `node_count`; evaluated once for each pool.
     pub that: String,
-    /// What to say when it is false: a template, so that it can show the arithmetic.
+    /// Error text: a template, so that it can show the arithmetic.
     pub message: String,
-    /// Key of the recipe to blame, below `deploy` or the pool's section.
+    /// Key that the error names, below `deploy` or the pool's section.
     pub key: String,
 }
 
-/// `[stand_in]`: how a deployment of another engine becomes one of this engine. GPUs keep their number: those of a replica are its
-/// `tp`, and prefill and decode become one replica.
+/// `[stand_in]`: how a deployment of another engine becomes one of this engine. The number of GPUs stays: those of a replica
+/// become its `tp`, and prefill and decode become one replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StandIn {
-    /// Options of this engine, each with the names that others have for it; a whole number is taken over.
+    /// Options of this engine, each with the names that other engines use for it; whole numbers are copied.
     #[serde(default)]
     pub options: BTreeMap<String, Vec<String>>,
-    /// Those of them that other engines say for one data-parallel rank, and this one for all.
+    /// Options that other engines set for one data-parallel rank and this engine for all.
     #[serde(default)]
     pub per_rank: Vec<String>,
-    /// The option that bounds prompt and answer together; lowered to what the load needs.
+    /// The option that limits prompt plus answer; lowered to what the load needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
     /// The option that depends on the GPU type.
@@ -136,7 +137,7 @@ pub struct StandIn {
     pub gpus: BTreeMap<String, String>,
     /// Its value for any other GPU type.
     pub other_gpus: String,
-    /// What is put behind that value, with a slash, by the name of the recipe's model; nothing for any other.
+    /// Suffix of that value after a slash, by the name of the recipe's model. Other models have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, String>,
 }
@@ -147,12 +148,12 @@ pub struct StandIn {
 pub struct Options {
     /// Names of the options its templates use; any other is an error. Empty: every option becomes a flag.
     pub known: Vec<String>,
-    /// Options it cannot do without.
+    /// Required options.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needed: Vec<String>,
-    /// The option that bounds the running batch; shown in the experiment's name.
+    /// The option that limits the running batch; part of the experiment's name.
     pub batch_size: Option<String>,
-    /// Options, each with the value at which the engine makes up its weights: then none are looked for in the model's folder.
+    /// Options, each with the value that makes the engine use dummy weights; then the model's folder is not checked.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub made_up_weights: BTreeMap<String, String>,
     /// How a name is spelled as a flag. Default: `kebab`.
@@ -184,34 +185,28 @@ pub enum WhenFalse {
 }
 
 /// `[endpoint]`
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointSpec {
-    /// Role that serves it. When several of its processes do, the load is shared between them in turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Role that serves it. Several processes get the requests in turn.
     pub role: Option<String>,
-    /// Roles that serve it when there is no process of `role`, each with a port of the same name.
+    /// Roles that serve it if `role` has no process, each with a port of the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub or_roles: Vec<String>,
     /// Name of that role's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// Or a URL (template), for an endpoint that runs elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Or the URL of an endpoint that runs elsewhere: a template.
     pub url: Option<String>,
-    /// Path that answers 200 when the server is up. Dynamo's answers 200 without any worker: the served model in
-    /// `/v1/models` and a generated token are asked for as well, always.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Path that answers 200 when the server is up. Dynamo's answers 200 without any worker, so tokmark always asks for the
+    /// served model in `/v1/models` and for a generated token as well.
     pub health: Option<String>,
-    /// Whether it lists its models at `/v1/models`; then the served one must be there before the load. Default: true.
+    /// Whether it lists its models at `/v1/models`; if so, the load waits for the served one there. Default: true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub models: bool,
-    /// Path whose JSON answer has the engine's version in its field `version`. It is written down with the results; none is no
-    /// error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Path whose JSON answer has the engine's version in the field `version`, for the results. A server without it is accepted.
     pub version: Option<String>,
     /// Path of the Prometheus metrics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
     /// Field of its chat endpoint that bounds the output length. Default `auto`: `max_tokens`, unless the server refuses it.
     #[serde(default)]
@@ -224,9 +219,9 @@ pub struct EndpointSpec {
 pub struct Fatal {
     /// Regular expression matched against each line.
     pub pattern: String,
-    /// What it means and what to do.
+    /// What the line means and what to do.
     pub advice: String,
-    /// The start is tried once more with other ports: another process took one in the meantime.
+    /// Start once more with other ports, because another process took one in the meantime.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retry_with_new_ports: bool,
 }
@@ -241,7 +236,7 @@ pub struct LauncherFile {
 }
 
 impl Options {
-    /// Whether the engine makes up its weights. Names are the same with `-` and with `_`, as they are to the engines.
+    /// Whether the engine uses dummy weights. `-` and `_` in names are the same, as for the engines.
     pub fn makes_up_weights(&self, engine: &serde_json::Map<String, Value>) -> bool {
         let plain = |name: &str| name.replace('-', "_");
         engine.iter().any(|(name, value)| {
@@ -260,6 +255,11 @@ impl Launcher {
     /// Roles that may serve the endpoint, best first.
     pub fn endpoint_roles(&self) -> impl Iterator<Item = &str> {
         self.endpoint.role.iter().chain(&self.endpoint.or_roles).map(String::as_str)
+    }
+
+    /// Whether a pool's replicas get GPUs from any role.
+    pub fn uses_gpus(&self, pool: PoolName) -> bool {
+        self.roles.iter().any(|role| role.gpus && role.pools.contains(&pool))
     }
 
     /// Whether it can start prefill and decode apart.

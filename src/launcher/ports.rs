@@ -31,10 +31,8 @@ impl<'de> Deserialize<'de> for Number {
                 Ok(Number(value.to_string()))
             }
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
-                u64::try_from(value).map_or_else(
-                    |_| Err(E::invalid_value(de::Unexpected::Signed(value), &self)),
-                    |value| Ok(Number(value.to_string())),
-                )
+                let number = u64::try_from(value).map(|value| Number(value.to_string()));
+                number.map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
                 Ok(Number(text.to_owned()))
@@ -60,10 +58,10 @@ impl<'de> Deserialize<'de> for PortSpec {
                 Ok(PortSpec { base, count: "1".into(), stride: None })
             }
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<PortSpec, E> {
-                match u64::try_from(value) {
-                    Ok(value) => self.visit_u64(value),
-                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(value), &"1 to 65535")),
-                }
+                let base = u64::try_from(value);
+                self.visit_u64(
+                    base.map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &"1 to 65535"))?,
+                )
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<PortSpec, A::Error> {
                 #[derive(Deserialize)]

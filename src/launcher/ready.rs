@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What must be seen before a role counts as ready. Of a replica with several processes the first is looked at.
+/// When a role counts as ready. Of a replica with several processes only the first is checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ready {
-    /// 200 from a path, and what its JSON says.
+    /// A path answers 200, and its JSON meets the conditions.
     Http {
-        /// Role to ask, when it is another one: that of a frontend which counts registered workers.
+        /// Role to ask instead of its own, e.g. a frontend that counts registered workers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         role: Option<String>,
         /// Name of the port.
@@ -21,13 +21,13 @@ pub enum Ready {
         /// Dotted path into the JSON answer: `stats.prefill_count`, `instances`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         json: Option<String>,
-        /// Entries of the list found there that count: field → the values it may have (templates).
+        /// Which entries of the list there count: field → accepted values (templates).
         #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
         entries: BTreeMap<String, Vec<String>>,
-        /// The number found there, or the entries that count, must be this or more: a template of a number.
+        /// Least value of the number there, or least count of entries: a template of a number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at_least: Option<String>,
-        /// The value found there must be this text: a template.
+        /// Text that the value there must equal: a template.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         equals: Option<String>,
     },
@@ -41,7 +41,7 @@ pub enum Ready {
         /// Regular expression.
         pattern: String,
     },
-    /// Running is enough: something else waits for it.
+    /// Running is enough, because something else waits for it.
     Started {},
 }
 

@@ -4,25 +4,26 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{Arg, PortSpec, Ready};
 
 /// `[[role]]`: one kind of process.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
     /// Name, unique in the launcher.
     pub name: String,
-    /// Template expression: the role is there only when it is true, e.g. `settings.discovery == "etcd"`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Template expression: the role exists only if it is true, e.g. `settings.discovery == "etcd"`.
     pub when: Option<String>,
-    /// Pools whose replicas it is made for. Default: `["aggregated"]`. Its processes are called after the pool when the
-    /// deployment is disaggregated.
+    /// Pools whose replicas get processes of this role. Default: `["aggregated"]`. In a disaggregated deployment the processes
+    /// are named after the pool.
     #[serde(default = "aggregated")]
     pub pools: Vec<PoolName>,
     /// Where it runs.
     pub placement: Placement,
-    /// Where it runs instead, by the first condition that holds.
+    /// Other placements: the first one whose condition holds applies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<PlacedWhen>,
     /// Whether it gets the GPUs of its replica.
@@ -35,23 +36,21 @@ pub struct Role {
     #[serde(default)]
     pub mpi: bool,
     /// MPI type when the site names none, e.g. `pmix`. Default: the cluster's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mpi_type: Option<String>,
     /// Runs outside the container.
     #[serde(default)]
     pub bare: bool,
     /// Roles that must be ready before it starts. Default: every earlier one that has no GPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Vec<String>>,
     /// Program and arguments, each a template of one argument. Never a shell line.
     pub argv: Vec<Arg>,
-    /// Environment; values are templates. One that renders to nothing is not set.
+    /// Environment; values are templates. A variable that renders to nothing is not set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Whether the launcher's `[env]` is its environment too.
+    /// Whether it gets the launcher's `[env]` too.
     #[serde(default = "super::yes", skip_serializing_if = "super::is_true")]
     pub common_env: bool,
-    /// Variables taken out of its environment.
+    /// Variables removed from its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset: Vec<String>,
     /// Ports: name → the preferred number, or with `base`, `count` and `stride`.
@@ -60,11 +59,9 @@ pub struct Role {
     /// Files rendered before it starts: name → template. `{{ files.NAME }}` is the path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
-    /// When it counts as ready. Needed for every role but the one that serves the endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// When it counts as ready. Required, except for the role that serves the endpoint.
     pub ready: Option<Ready>,
     /// Path of its own Prometheus metrics, and the port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<super::PagePort>,
     /// Which of the two log views shows it.
     #[serde(default)]
@@ -94,6 +91,15 @@ impl PoolName {
             Self::Aggregated => "aggregated",
             Self::Prefill => "prefill",
             Self::Decode => "decode",
+        }
+    }
+
+    /// What stands before its keys below `deploy`.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Aggregated => "",
+            Self::Prefill => "prefill.",
+            Self::Decode => "decode.",
         }
     }
 }
@@ -131,7 +137,7 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// Whether there is one for each replica, or more.
+    /// Whether each replica has one process or more.
     pub fn is_per_replica(self) -> bool {
         matches!(self, Self::EachReplica | Self::EachReplicaNode | Self::EachRank | Self::EachGpu)
     }
