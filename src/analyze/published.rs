@@ -8,12 +8,9 @@ use crate::document::{InputError, InputErrors, join, nearest};
 use crate::plan::Plan;
 use crate::plan::choices::Choices;
 use crate::planner::resolve::resolve;
-use crate::recipe::Published;
 use crate::recipe::find::RecipeFile;
+use crate::recipe::{Origin, Published};
 use crate::site::SiteFile;
-
-/// Default tolerance, percent.
-pub const TOLERANCE: f64 = 10.0;
 
 /// A published figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,10 +125,10 @@ fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
                     .next(format!("correct it, or add a [gpu.{}] section", published.gpu)),
             );
         }
-        match tolerance(published.tolerance.as_deref()) {
+        match tolerance(&published.tolerance) {
             Some(tolerance) => figures.push(Figure { number, published: published.clone(), tolerance }),
             None => errors.push(
-                wrong("tolerance", format!("found {:?}", published.tolerance.as_deref().unwrap_or_default()))
+                wrong("tolerance", format!("found {:?}", published.tolerance))
                     .expected("a percentage above 0, e.g. \"10%\""),
             ),
         }
@@ -140,9 +137,8 @@ fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
     Ok(figures)
 }
 
-fn tolerance(said: Option<&str>) -> Option<f64> {
-    let Some(said) = said else { return Some(TOLERANCE) };
-    let percent: f64 = said.trim().strip_suffix('%')?.trim_end().parse().ok()?;
+fn tolerance(text: &str) -> Option<f64> {
+    let percent: f64 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
     (percent > 0.0 && percent.is_finite()).then_some(percent)
 }
 
@@ -219,7 +215,9 @@ pub fn changes(own: &Value, plan: &Plan) -> Vec<Change> {
     let mut changes = Vec::new();
     for (key, here) in flat(&serde_json::to_value(&plan.recipe).unwrap_or_default()) {
         let own = known(&key);
-        if NO_MATTER.contains(&key.as_str()) || own.as_ref() == Some(&here) {
+        // A default that comes with another key is not a change by itself.
+        let is_added = own.is_none() && plan.origins.get(&key) == Some(&Origin::Default);
+        if NO_MATTER.contains(&key.as_str()) || own.as_ref() == Some(&here) || is_added {
             continue;
         }
         let axis = key.split_once('.').and_then(|(section, rest)| {

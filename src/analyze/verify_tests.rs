@@ -58,6 +58,7 @@ fn plan_of(file: &RecipeFile, gpu: &str, sets: &[&str]) -> Plan {
         recipe: file.document.clone(),
         folder: "/f".into(),
         site: None,
+        site_folder: String::new(),
         launcher: launcher::find(launcher, None, "t").unwrap(),
         stand_in: None,
         choices,

@@ -6,10 +6,10 @@ use super::VERSION;
 use super::printer::Printer;
 use crate::analyze::published;
 use crate::document::{InputError, InputErrors};
-use crate::launcher::{self, LauncherFile};
+use crate::launcher;
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
-use crate::planner::input::{Launchers, Request};
+use crate::planner::input::Request;
 use crate::planner::{self, knobs, sbatch_env};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render;
@@ -63,7 +63,8 @@ impl Planning {
             experiments: self.experiments.display().to_string(),
             version: VERSION.to_owned(),
         };
-        let plan = planner::plan(&request.input(&Beside(file.folder.as_deref()))?)?;
+        let find = |name: &str, origin: &str| launcher::find(name, file.folder.as_deref(), origin);
+        let plan = planner::plan(&request.input(&find)?)?;
         published::check(file, &plan)?;
         Ok(plan)
     }
@@ -84,19 +85,6 @@ impl Planning {
 
 pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
     knobs::without_effect(plan).iter().for_each(|warning| printer.note(format!("warning: {warning}")));
-}
-
-/// Launchers next to a recipe, in the user's configuration and in the binary.
-struct Beside<'a>(Option<&'a Path>);
-
-impl Launchers for Beside<'_> {
-    fn find(&self, name: &str, origin: &str) -> Result<LauncherFile, InputErrors> {
-        launcher::find(name, self.0, origin)
-    }
-
-    fn stand_in(&self) -> Option<String> {
-        launcher::standing_in().map(|launcher| launcher.name)
-    }
 }
 
 /// The folder that a recipe's relative paths start from: its own, or the working directory.

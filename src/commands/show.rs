@@ -64,10 +64,11 @@ fn page(plan: &Plan) -> String {
     let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
     for (key, value) in flat {
         let section = key.split(['.', '[']).next().unwrap_or_default();
-        if !described.contains(&section) {
-            let whole = key.split('[').next().unwrap_or_default();
-            let origin = plan.origins.get(whole).map(ToString::to_string).unwrap_or_default();
-            values.push(vec![key, value, origin]);
+        let whole = key.split('[').next().unwrap_or_default();
+        let origin = plan.origins.get(whole).map(ToString::to_string);
+        // A section without keys has no origin, unless it is a choice by itself, such as `arrival.poisson`.
+        if !described.contains(&section) && (origin.is_some() || value != "{}") {
+            values.push(vec![key, value, origin.unwrap_or_default()]);
         }
     }
     text.push_str(&format!("\n{}", values.text(&[0, 1, 2])));
@@ -111,8 +112,11 @@ fn page(plan: &Plan) -> String {
 /// A published figure: its value on one line; below it the conditions and the source.
 fn figure(published: &Published) -> String {
     let point = published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default();
-    let value = if published.value == 0.0 { "no figure yet".to_owned() } else { published.value.to_string() };
-    let tolerance = published.tolerance.as_ref().map(|said| format!(" ± {said}")).unwrap_or_default();
+    let value = if published.value == 0.0 {
+        "no figure yet".to_owned()
+    } else {
+        format!("{} ± {}", published.value, published.tolerance)
+    };
     let offline = if published.offline { ", offline" } else { "" };
     let on_off = published.streaming.map(|on| format!("streaming {}", if on { "on" } else { "off" }));
     let conditions = [
@@ -127,15 +131,12 @@ fn figure(published: &Published) -> String {
     let with = (!conditions.is_empty()).then(|| format!("measured with {}", conditions.join(", ")));
     let below = [with, published.note.clone(), Some(format!("source: {}", published.source))];
     let below: String = below.into_iter().flatten().map(|line| format!("  {}\n", line.trim_end())).collect();
-    format!(
-        "published for {}{point}{offline}: {} = {value}{tolerance}\n{below}",
-        published.gpu, published.metric
-    )
+    format!("published for {}{point}{offline}: {} = {value}\n{below}", published.gpu, published.metric)
 }
 
 fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, String)>) {
     match value {
-        serde_json::Value::Object(map) => {
+        serde_json::Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
                 flatten(value, &join(prefix, key), out);
             }

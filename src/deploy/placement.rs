@@ -64,11 +64,11 @@ pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<P
     };
     enough_gpus(deployment, nodes, &visible, place)?;
     let addresses = addresses(plan.network.as_deref(), nodes, &reports, place)?;
-    if let Some((process, _, port)) = &fixed
+    if let Some((process, _, port)) = fixed
         && let Some(host) = node_of(deployment, process, nodes)
         && place.is_here(host)
     {
-        ports::must_be_free(host, *port)?;
+        ports::must_be_free(host, port)?;
     }
     let free: Vec<BTreeSet<u16>> =
         reports.iter().map(|report| free_ports(deployment, report, spread)).collect();
@@ -79,8 +79,7 @@ pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<P
         let mut tried = |name: &String| is_bindable(place, name, port) && leases.take(port);
         listed && !avoid.contains(&port) && here.is_none_or(&mut tried)
     };
-    let given = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
-    let map = port_map::assign(&deployment.processes, given, spread, &mut is_free)
+    let map = port_map::assign(&deployment.processes, fixed, spread, &mut is_free)
         .map_err(|none| no_port(&none, nodes))?;
     leases.keep(&chosen(deployment, &map));
     let processes = deployment.processes.iter().map(|process| {

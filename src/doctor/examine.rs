@@ -74,8 +74,14 @@ impl Examination<'_> {
 
     async fn gpu_type(&self, slurm: &Slurm, kind: Option<&str>, survey: &Survey) -> Vec<Finding> {
         let (mut findings, free) = cluster::gpu_type(self.site, kind, survey);
-        let script = bare_script(&directives(self.site, kind));
-        findings.push(self.try_script(slurm, script).await);
+        let directives = match directives(self.site, kind) {
+            Ok(directives) => directives,
+            Err(error) => {
+                findings.push(Finding::fail("sbatch", error.to_string(), "correct the site file"));
+                return findings;
+            }
+        };
+        findings.push(self.try_script(slurm, bare_script(&directives)).await);
         let refused = findings.iter().any(|finding| {
             finding.status == super::Status::Fail && matches!(finding.check, "partition" | "sbatch" | "gres")
         });
@@ -142,7 +148,13 @@ impl Examination<'_> {
         let more: Vec<KeyedPath> = named.iter().cloned().chain(plans().flat_map(paths_of)).collect();
         let folders = plans().filter_map(of_plan).collect();
         let size = ProbeSize { nodes: if free > 1 { 2 } else { 1 }, wait_s };
-        let probe = probe(self.site, kind, &self.tokmark, size, &more, folders);
+        let probe = match probe(self.site, kind, &self.tokmark, size, &more, folders) {
+            Ok(probe) => probe,
+            Err(error) => {
+                findings.push(Finding::fail("node", error.to_string(), "correct the site file"));
+                return findings;
+            }
+        };
         (self.on_job)(&Call(probe.argv.clone()).to_string());
         // srun gives up by itself; this limit is for an srun that hangs.
         let limit = Duration::from_secs(wait_s) + slurm.timeout;

@@ -2,11 +2,12 @@
 //!
 //! It requests the partition, account and so on of real jobs, but few resources, so that it need not wait for whole nodes. Pure.
 
+use crate::document::InputErrors;
 use crate::node::{PortQuery, Query, WeightsQuery};
 use crate::plan::container::host_path;
 use crate::plan::{Container, Plan};
 use crate::planner::job::{Needs, job};
-use crate::recipe::SlurmSection;
+use crate::planner::resolve::slurm_of_site;
 use crate::site::{Arch, ContainerRuntime, Site};
 
 /// Free ports that a node needs for servers.
@@ -42,19 +43,11 @@ pub struct Probe {
 }
 
 /// The directives of a job at this site for a GPU type, as `submit` would write them: one node and all of its GPUs.
-pub fn directives(site: &Site, kind: Option<&str>) -> Vec<String> {
-    let section = SlurmSection {
-        exclusive: site.slurm.exclusive.or(site.defaults.slurm.exclusive),
-        mem: kind
-            .and_then(|kind| site.gpus.get(kind)?.mem.clone())
-            .or_else(|| site.defaults.slurm.mem.clone())
-            .or_else(|| site.slurm.mem.clone()),
-        directives: site.defaults.slurm.directives.clone(),
-        time: site.defaults.slurm.time,
-    };
+pub fn directives(site: &Site, kind: Option<&str>) -> Result<Vec<String>, InputErrors> {
+    let slurm = slurm_of_site(site, kind)?;
     let gpus_per_node = kind.and_then(|kind| site.gpus_per_node(kind)).unwrap_or(0);
     let needs = Needs { name: "doctor", nodes: 1, gpu: kind.unwrap_or("none"), gpus_per_node };
-    job(site, &section, &needs).directives
+    Ok(job(site, &slurm, &needs).directives)
 }
 
 /// Limits of the probe.
@@ -75,7 +68,7 @@ pub fn probe(
     size: ProbeSize,
     more: &[KeyedPath],
     weights: Vec<WeightsQuery>,
-) -> Probe {
+) -> Result<Probe, InputErrors> {
     let of_site = kind.and_then(|kind| site.gpus.get(kind));
     let arch = of_site.and_then(|gpu| gpu.arch).map_or(std::env::consts::ARCH, Arch::name);
     let of_arch = if arch == "aarch64" { &site.binary.aarch64 } else { &site.binary.x86_64 };
@@ -95,14 +88,14 @@ pub fn probe(
             .into();
     argv.push(format!("--nodes={}", size.nodes));
     argv.push(format!("--immediate={}", size.wait_s));
-    argv.extend(directives(site, kind).into_iter().filter(|directive| is_passed_on(directive)));
+    argv.extend(directives(site, kind)?.into_iter().filter(|directive| is_passed_on(directive)));
     if let Some(kind) = kind {
         let name = of_site.and_then(|gpu| gpu.gres_type.as_deref()).unwrap_or(kind);
         argv.extend(site.slurm.gres.option(name, 1));
     }
     argv.extend(site.slurm.srun.iter().cloned());
     argv.extend([binary.clone(), "node".to_owned(), ask.to_arg()]);
-    Probe { argv, binary, paths, weights }
+    Ok(Probe { argv, binary, paths, weights })
 }
 
 fn is_passed_on(directive: &str) -> bool {
@@ -218,7 +211,8 @@ mod tests {
             "#,
         );
         let found =
-            probe(&site, Some("gb200"), "/x86/tokmark", ProbeSize { nodes: 2, wait_s: 60 }, &[], vec![]);
+            probe(&site, Some("gb200"), "/x86/tokmark", ProbeSize { nodes: 2, wait_s: 60 }, &[], vec![])
+                .unwrap();
         let expected = "srun --job-name=tokmark-doctor --ntasks-per-node=1 --time=5 --input=none --nodes=2 --immediate=60 \
                         --partition=gb --account=a --comment=x --mail-type=END --gres=gpu:GB:1 --network=no_vni \
                         /arm/tokmark node";
@@ -226,7 +220,8 @@ mod tests {
         assert_eq!(argv.join(" "), expected);
         assert_eq!(Query::parse(ask).unwrap().ports, [PORTS]);
         assert_eq!(
-            probe(&site, None, "/here", ProbeSize { nodes: 1, wait_s: 5 }, &[], vec![]).argv[7..12].join(" "),
+            probe(&site, None, "/here", ProbeSize { nodes: 1, wait_s: 5 }, &[], vec![]).unwrap().argv[7..12]
+                .join(" "),
             "--partition=batch --account=a --comment=x --mail-type=END --network=no_vni"
         );
     }
@@ -236,11 +231,11 @@ mod tests {
         let site = site(
             "[slurm]\nmem = \"0\"\n[gpus.h100]\nper_node = 4\nmem = \"9G\"\n[defaults.slurm]\ntime = \"00:05:00\"\n",
         );
-        let requested = directives(&site, Some("h100")).join(" ");
+        let requested = directives(&site, Some("h100")).unwrap().join(" ");
         for part in ["--nodes=1", "--mem=9G", "--gres=gpu:4", "--exclusive", "--time=00:05:00"] {
             assert!(requested.split(' ').any(|word| word == part), "{part} in {requested}");
         }
-        assert!(!directives(&site, None).iter().any(|word| word.contains("gpu")));
+        assert!(!directives(&site, None).unwrap().iter().any(|word| word.contains("gpu")));
     }
 
     #[test]

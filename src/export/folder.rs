@@ -176,7 +176,9 @@ fn described(summary: &Summary, exported: &Value) -> LoadPoint {
             itl_ms: slo("inter_token_latency"),
             e2e_ms: slo("request_latency"),
         },
-        ..LoadPoint::plain(1, Stop::Requests(summary.requests.total))
+        stop: Stop::Requests(summary.requests.total),
+        ignore_eos: true,
+        ..LoadPoint::default()
     }
 }
 

@@ -11,7 +11,7 @@ use super::body::request_body;
 use super::chunk::{self, Payload};
 use super::error_body;
 use super::target::{Target, TargetError, parse_url};
-use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField, Stop};
+use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField};
 use crate::prompts::{Content, PromptPlan};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
@@ -202,14 +202,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
 /// The shortest request a load point could send, so that readiness is proved on the path that is measured.
 fn one_token_body(target: &Target, endpoint: Endpoint, max_tokens_field: MaxTokensField) -> Vec<u8> {
     let one = Length::fixed(1);
-    let point = LoadPoint {
-        isl: one,
-        osl: one,
-        endpoint,
-        streaming: false,
-        ignore_eos: false,
-        max_tokens_field,
-        ..LoadPoint::plain(1, Stop::Requests(1))
-    };
+    let point = LoadPoint { isl: one, osl: one, endpoint, max_tokens_field, ..LoadPoint::default() };
     request_body(&point, &target.model, &PromptPlan::one_word(endpoint))
 }

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::recipe::Origin;
 
 /// Options and environment variables that change a recipe.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Choices {
     /// `--gpu`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
     /// `--scale`: GPUs in all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
     /// Environment variables that are set: knobs of the recipe, and sbatch's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -29,7 +29,6 @@ pub struct Choices {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
     /// `--scale-load`: share of requests and time that is driven, above 0 and up to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_load: Option<f64>,
     /// Another launcher runs in place of the recipe's: `--set`s of the launcher and of engine options are for that one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -46,7 +45,6 @@ pub struct Flag {
     pub flag: String,
     /// The dotted key: `load.isl`.
     pub key: String,
-    /// The value of the key.
     pub value: toml::Value,
 }
 
@@ -102,11 +100,10 @@ impl Choices {
 
     /// The value that the last `--set` gives to a key.
     pub fn set(&self, key: &str) -> Option<&str> {
-        let pairs = self.sets.iter().rev().filter_map(|set| set.split_once('='));
-        pairs
-            .map(|(known, value)| (known.trim(), value.trim()))
-            .find(|(known, _)| *known == key)
-            .map(|(_, value)| value)
+        self.sets.iter().rev().find_map(|set| {
+            let (known, value) = set.split_once('=')?;
+            (known.trim() == key).then(|| value.trim())
+        })
     }
 
     /// The same with the knobs that the job's environment sets; `None` when it sets nothing new.

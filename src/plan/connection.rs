@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::{HttpVersion, Proxy};
 
-/// How the load reaches the endpoint. Secrets are references, read where the load runs.
+/// How the load reaches the endpoint; `[deploy.connection]` has the same keys. Secrets are references, read where the load runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Connection {
     /// The version of HTTP that is spoken.
     pub http_version: HttpVersion,

@@ -9,7 +9,6 @@ use crate::site::ContainerRuntime;
 /// The container servers run in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// Runtime.
     pub runtime: ContainerRuntime,
     /// Image: a reference, or the path of an image file.
     pub image: String,

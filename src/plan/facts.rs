@@ -2,51 +2,48 @@
 
 use serde_json::{Map, Value, json};
 
-use super::pool::{Pool, sizes};
-use super::{Gpu, Parallel};
-use crate::launcher::PoolName;
+use super::{Deployment, Gpu, Parallel, Pool};
 use crate::template::Context;
 
-/// Pure facts of a deployment.
-#[derive(Debug, Clone)]
-pub struct Facts<'a> {
-    /// Sizes of `[deploy]`.
-    pub parallel: &'a Parallel,
-    /// Its pools.
-    pub pools: &'a [Pool],
-    /// Settings of the launcher, every one with a value.
-    pub settings: &'a Map<String, Value>,
-    /// The GPUs.
-    pub gpu: &'a Gpu,
-    /// Nodes with servers on them.
-    pub nodes: u32,
-    /// URL of an endpoint that already runs.
-    pub url: Option<&'a str>,
-}
-
-impl Facts<'_> {
+impl Deployment {
     /// A context with `deploy`, `pools`, `settings`, `gpu`, `node_count`, `disaggregated`. With a pool, `deploy` has its
     /// sizes, and `pool` and `engine` are there.
-    pub fn context(&self, pool: Option<&Pool>) -> Context {
+    pub fn context(&self, gpu: &Gpu, pool: Option<&Pool>) -> Context {
         let mut context = Context::new();
-        let mut deploy = sizes(pool.map_or(self.parallel, |pool| &pool.parallel));
-        deploy.insert("nodes".into(), json!(self.nodes));
+        let mut deploy = sizes(pool.map_or(&self.parallel, |pool| &pool.parallel));
+        deploy.insert("nodes".into(), json!(self.server_nodes));
         deploy.insert("url".into(), json!(self.url));
         context.insert("deploy", &deploy);
-        context.insert("settings", self.settings);
-        context.insert("gpu", self.gpu);
-        context.insert("node_count", &self.nodes);
-        context.insert("disaggregated", &self.pools.iter().any(|pool| pool.name != PoolName::Aggregated));
-        let all: Map<String, Value> = self
-            .pools
-            .iter()
-            .map(|pool| (pool.name.as_str().to_owned(), Value::Object(pool.facts(self.gpu.per_node))))
-            .collect();
-        context.insert("pools", &all);
+        context.insert("settings", &self.settings);
+        context.insert("gpu", gpu);
+        context.insert("node_count", &self.server_nodes);
+        context.insert("disaggregated", &self.is_disaggregated());
+        let pools = self.pools.iter().map(|pool| (pool.name.as_str().to_owned(), pool.facts(gpu).into()));
+        context.insert("pools", &pools.collect::<Map<String, Value>>());
         if let Some(pool) = pool {
-            context.insert("pool", &pool.facts(self.gpu.per_node));
+            context.insert("pool", &pool.facts(gpu));
             context.insert("engine", &pool.engine);
         }
         context
     }
+}
+
+impl Pool {
+    /// The sizes, and what follows from them.
+    fn facts(&self, gpu: &Gpu) -> Map<String, Value> {
+        let mut facts = sizes(&self.parallel);
+        facts.insert("name".into(), json!(self.name.as_str()));
+        facts.insert("gpus".into(), json!(self.gpus()));
+        let nodes = self.parallel.gpus_per_replica().div_ceil(gpu.per_node.max(1)).max(1);
+        facts.insert("nodes_per_replica".into(), json!(nodes));
+        facts.insert("ranks".into(), json!(self.parallel.dp.saturating_mul(self.parallel.replicas)));
+        facts
+    }
+}
+
+fn sizes(parallel: &Parallel) -> Map<String, Value> {
+    let map = serde_json::to_value(parallel).ok().and_then(|value| value.as_object().cloned());
+    let mut map = map.unwrap_or_default();
+    map.insert("gpus_per_replica".into(), json!(parallel.gpus_per_replica()));
+    map
 }

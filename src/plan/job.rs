@@ -9,9 +9,7 @@ use crate::recipe::Origin;
 /// A Slurm job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Job name.
     pub name: String,
-    /// Nodes.
     pub nodes: u32,
     /// Time limit, seconds.
     pub time_s: u64,

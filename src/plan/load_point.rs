@@ -1,6 +1,7 @@
 //! One load on one deployment: what is sent, how fast, until when.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::extension::Extension;
 use super::prompts::PromptSpec;
@@ -9,7 +10,7 @@ use crate::recipe::ExportFormat;
 pub use crate::recipe::{Endpoint, HttpVersion, MaxTokensField, Proxy, WhenFull};
 
 /// A length in tokens, never below 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Length {
     /// The nominal length, tokens: the mean, unless it is drawn from a range that is not around it.
     pub mean: u32,
@@ -31,12 +32,7 @@ pub enum Spread {
         stddev: u32,
     },
     /// Every whole number from `low` to `high` is as likely.
-    Uniform {
-        /// Smallest.
-        low: u32,
-        /// Largest.
-        high: u32,
-    },
+    Uniform { low: u32, high: u32 },
 }
 
 impl Length {
@@ -76,9 +72,7 @@ impl Length {
 /// One of several shapes in a load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WeightedShape {
-    /// Prompt length.
     pub isl: Length,
-    /// Output length.
     pub osl: Length,
     /// How often it occurs beside the others, above 0.
     pub weight: f64,
@@ -122,7 +116,6 @@ pub enum Level<T> {
 }
 
 impl<T: Copy + Into<f64>> Level<T> {
-    /// The highest value.
     pub fn peak(&self) -> f64 {
         match self {
             Self::Constant(value) => (*value).into(),
@@ -140,6 +133,12 @@ pub struct Limit {
     pub when_full: WhenFull,
 }
 
+impl Default for Arrival {
+    fn default() -> Self {
+        Self::closed(1)
+    }
+}
+
 impl Arrival {
     /// A closed loop of this many requests in flight.
     pub fn closed(concurrency: u32) -> Self {
@@ -148,16 +147,6 @@ impl Arrival {
 
     /// The ramp, when there is one.
     pub fn ramp(&self) -> Option<&Ramp> {
-        match self {
-            Self::Closed { concurrency: Level::Ramp(ramp) } | Self::Open { rate: Level::Ramp(ramp), .. } => {
-                Some(ramp)
-            }
-            _ => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub fn ramp_mut(&mut self) -> Option<&mut Ramp> {
         match self {
             Self::Closed { concurrency: Level::Ramp(ramp) } | Self::Open { rate: Level::Ramp(ramp), .. } => {
                 Some(ramp)
@@ -234,7 +223,7 @@ impl Default for AtEnd {
 }
 
 /// When a load point ends.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// After this many measured requests; in an open loop after this many arrivals, dropped ones included.
@@ -242,55 +231,45 @@ pub enum Stop {
     /// No request is sent after this many seconds.
     DurationS(f64),
     /// After the last request of the trace.
+    #[default]
     TraceEnd,
 }
 
 /// Service-level objectives a request must meet, all of them, to count as good. Unset ones do not apply.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slo {
     /// Upper bound of TTFT, ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,
     /// Upper bound of the per-request ITL, ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub itl_ms: Option<f64>,
     /// Upper bound of the E2E latency, ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e2e_ms: Option<f64>,
 }
 
 impl Slo {
-    /// Whether no objective is set.
     pub fn is_empty(&self) -> bool {
         self.ttft_ms.is_none() && self.itl_ms.is_none() && self.e2e_ms.is_none()
     }
 }
 
-/// One load on one deployment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One load on one deployment. The default one sends nothing; the planner sets every field.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadPoint {
     /// Name of the point and of its folder, e.g. `isl128_osl1000_con64`.
     pub id: String,
-    /// Prompt length.
     pub isl: Length,
-    /// Output length asked for.
     pub osl: Length,
-    /// What is sent.
-    #[serde(default)]
     pub prompts: PromptSpec,
-    /// How requests arrive.
     pub arrival: Arrival,
-    /// When the point ends.
     pub stop: Stop,
     /// Requests sent before the measured window, at the same concurrency or rate.
     pub warmup_requests: u64,
     /// Warm-up for this long instead, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_duration_s: Option<f64>,
     /// What happens to requests that are in flight at the end.
-    #[serde(default)]
     pub at_end: AtEnd,
-    /// Which endpoint.
     pub endpoint: Endpoint,
     /// Whether answers are streamed (SSE) or come in one piece.
     pub streaming: bool,
@@ -298,7 +277,6 @@ pub struct LoadPoint {
     pub ignore_eos: bool,
     /// Seed of prompts and lengths.
     pub seed: u64,
-    /// Objectives for goodput.
     #[serde(default, skip_serializing_if = "Slo::is_empty")]
     pub slo: Slo,
     /// Total time limit of one request, seconds.
@@ -306,22 +284,17 @@ pub struct LoadPoint {
     /// Longest silence between two reads of one answer, seconds.
     pub stall_timeout_s: f64,
     /// Longest wait for a connection, name resolution and TLS included, seconds. Past it the outcome is `connect`.
-    #[serde(default = "connect_timeout_s")]
     pub connect_timeout_s: f64,
     /// Longest wait from the send to the first content chunk, seconds. Past it the outcome is `timeout`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_token_timeout_s: Option<f64>,
     /// Field that bounds the output length.
-    #[serde(default)]
     pub max_tokens_field: MaxTokensField,
     /// Ask for `usage` in every chunk of a stream.
-    #[serde(default)]
     pub continuous_usage_stats: bool,
     /// Extensions that are not sent, because the server refused them when it was asked before the load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Extension>,
     /// The share of the recipe's requests and time that is left of it: a load that was scaled down on purpose.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<f64>,
     /// Other tools' formats that the results are written in, beside AIPerf's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -331,45 +304,7 @@ pub struct LoadPoint {
     pub extra_body: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Longest wait for a connection unless the recipe says otherwise, seconds. Long enough for a few lost SYNs when thousands
-/// connect at once.
-pub const CONNECT_TIMEOUT_S: f64 = 30.0;
-
-fn connect_timeout_s() -> f64 {
-    CONNECT_TIMEOUT_S
-}
-
 impl LoadPoint {
-    /// A closed loop with everything as it is when nothing says otherwise: chat, streamed, 128 tokens in and out.
-    pub fn plain(concurrency: u32, stop: Stop) -> Self {
-        Self {
-            id: String::new(),
-            isl: Length::fixed(128),
-            osl: Length::fixed(128),
-            prompts: PromptSpec::default(),
-            arrival: Arrival::closed(concurrency),
-            stop,
-            warmup_requests: 0,
-            warmup_duration_s: None,
-            at_end: AtEnd::default(),
-            endpoint: Endpoint::Chat,
-            streaming: true,
-            ignore_eos: true,
-            seed: 0,
-            slo: Slo::default(),
-            request_timeout_s: 600.0,
-            stall_timeout_s: 120.0,
-            connect_timeout_s: CONNECT_TIMEOUT_S,
-            first_token_timeout_s: None,
-            max_tokens_field: MaxTokensField::Auto,
-            continuous_usage_stats: false,
-            left_out: Vec::new(),
-            scaled: None,
-            exports: Vec::new(),
-            extra_body: serde_json::Map::new(),
-        }
-    }
-
     /// Requests in flight: the number in a closed loop, its highest in a ramp, the limit (if there is one) in an open
     /// loop.
     pub fn concurrency(&self) -> Option<u32> {

@@ -7,12 +7,12 @@ pub mod choices;
 mod connection;
 pub mod container;
 pub mod extension;
-pub mod facts;
+mod facts;
 mod input;
 mod job;
 pub mod load_point;
 mod point_id;
-pub mod pool;
+mod pool;
 pub mod port_map;
 pub mod process;
 pub mod prompts;
@@ -47,13 +47,11 @@ pub const SCHEMA: u32 = 2;
 /// Everything one job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Version of the format.
     pub schema: u32,
     /// What it was made from, so that a job whose environment changes a knob can plan again.
     pub input: PlanInput,
     /// Name of the recipe.
     pub name: String,
-    /// Its one-line summary.
     pub summary: String,
     /// The recipe with all layers merged.
     pub recipe: Recipe,
@@ -61,13 +59,10 @@ pub struct Plan {
     pub origins: Origins,
     /// Results are simulated.
     pub simulated: bool,
-    /// The GPUs.
     pub gpu: Gpu,
-    /// The model.
     pub model: Model,
     /// Name of the experiment without the job id: `<model>_<isl>_<osl>_<max_batch_size>_<concurrency>`.
     pub experiment: String,
-    /// The Slurm job.
     pub job: Job,
     /// The container, when the site has a runtime for one.
     pub container: Option<Container>,
@@ -100,7 +95,6 @@ pub struct Model {
     pub size: Option<String>,
     /// Weight precision.
     pub precision: Option<String>,
-    /// Size of the weights, GiB.
     pub weights_gib: Option<f64>,
 }
 
@@ -116,11 +110,9 @@ impl Model {
 pub struct Deployment {
     /// Readable name, unique in the plan; empty when there is only one.
     pub id: String,
-    /// Sizes.
     pub parallel: Parallel,
     /// GPUs it uses: tp × pp × dp × replicas, over all pools; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
-    /// Engine options.
     pub engine: serde_json::Map<String, serde_json::Value>,
     /// Environment of the servers: references (`env:NAME`, `file:PATH`) or literal values.
     pub env: BTreeMap<String, String>,
@@ -147,26 +139,20 @@ pub struct Deployment {
     pub progress_timeout_s: f64,
     /// Seconds between TERM and KILL.
     pub stop_grace_s: f64,
-    /// Nodes it spans.
     pub nodes: u32,
     /// Those of them with servers on them.
     pub server_nodes: u32,
     /// Its processes, in start order.
     pub processes: Vec<Process>,
-    /// Load points, in order.
     pub points: Vec<LoadPoint>,
 }
 
-/// Parallel sizes of a deployment.
+/// Parallel sizes of a deployment: tensor, pipeline, data, expert (on the GPUs of tensor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parallel {
-    /// Tensor.
     pub tp: u32,
-    /// Pipeline.
     pub pp: u32,
-    /// Data.
     pub dp: u32,
-    /// Expert; the same GPUs as tensor.
     pub ep: u32,
     /// Data parallelism inside attention.
     pub attention_dp: bool,
@@ -182,7 +168,6 @@ impl Parallel {
 }
 
 impl Deployment {
-    /// The pool of that name.
     pub fn pool(&self, name: PoolName) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == name)
     }
@@ -205,7 +190,7 @@ impl Deployment {
 
     /// Whether prefill and decode are apart.
     pub fn is_disaggregated(&self) -> bool {
-        self.pool(PoolName::Prefill).is_some()
+        self.pools.iter().any(|pool| pool.name != PoolName::Aggregated)
     }
 }
 

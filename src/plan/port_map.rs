@@ -15,9 +15,7 @@ pub type PortMap = BTreeMap<String, BTreeMap<String, u16>>;
 /// No port was free.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoPort {
-    /// The process.
     pub process: String,
-    /// Name of the port.
     pub port: String,
     /// Its node, as a number within the allocation.
     pub node: u32,

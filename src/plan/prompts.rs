@@ -1,59 +1,31 @@
 //! What the requests of a load point say: whose words, how long, what they share.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 pub use crate::recipe::prompts::{DatasetKind, Style, TraceKind};
 
 /// What is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PromptSpec {
-    /// How tokens are counted.
-    #[serde(default)]
     pub tokenizer: TokenizerSpec,
-    /// Where the words come from.
-    #[serde(default)]
     pub source: PromptKind,
     /// Several shapes in one load: lengths and their weights, in place of the point's. Empty: one shape.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<super::load_point::WeightedShape>,
     /// Send token numbers in place of text (completions only).
-    #[serde(default)]
     pub token_ids: bool,
     /// Begin each prompt with words that no other request begins with, so that no two share a cache block.
-    #[serde(default = "yes")]
     pub unique: bool,
     /// Stirs the first words of each prompt. `None`: drawn when the run begins, if its servers may have been asked before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<u64>,
     /// What requests share on purpose.
     #[serde(default, skip_serializing_if = "Prefix::is_empty")]
     pub prefix: Prefix,
-    /// Several turns with growing context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Conversation>,
     /// Path that is POSTed to before the point, so that it starts with an empty prefix cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_cache: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl Default for PromptSpec {
-    fn default() -> Self {
-        Self {
-            tokenizer: TokenizerSpec::default(),
-            source: PromptKind::default(),
-            mix: Vec::new(),
-            token_ids: false,
-            unique: true,
-            salt: None,
-            prefix: Prefix::default(),
-            conversation: None,
-            reset_cache: None,
-        }
-    }
 }
 
 /// How tokens are counted.
@@ -71,10 +43,7 @@ pub enum TokenizerSpec {
     /// OpenAI's o200k_harmony, built in: gpt-oss.
     O200kHarmony,
     /// A `tokenizer.json`, or the folder it is in.
-    File {
-        /// The path.
-        path: String,
-    },
+    File { path: String },
 }
 
 /// Where the words come from.
@@ -107,17 +76,14 @@ impl Default for PromptKind {
 }
 
 /// A file of real prompts.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dataset {
-    /// Its format.
     pub kind: DatasetKind,
-    /// The file.
     pub path: String,
     /// Shortest prompt that is used, tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tokens: Option<u32>,
     /// Longest prompt that is used, tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// Use a prompt once that occurs several times.
     pub dedupe: bool,
@@ -126,29 +92,26 @@ pub struct Dataset {
 }
 
 /// A recorded trace.
+#[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
-    /// Its format.
     pub kind: TraceKind,
-    /// The file.
     pub path: String,
     /// Its clock runs this many times as fast.
     pub speedup: f64,
     /// Seconds of it that are left out at its start.
     pub start_s: f64,
     /// Longer prompts are cut to this many tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_isl: Option<u32>,
     /// Longer answers are cut to this many tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_osl: Option<u32>,
     /// Only this share of its requests, from the first one on, is sent; `None`: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
 }
 
-/// What requests share on purpose.
+/// What requests share on purpose; `[load.prompts.prefix]` has the same keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Prefix {
     /// Tokens of a system prompt that all have.
     pub system_tokens: u32,

@@ -21,7 +21,6 @@ pub struct Stage {
     /// Name for people; unnamed ones go by their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Length, seconds.
     pub duration_s: f64,
     /// Value at its end.
     pub target: f64,
@@ -85,14 +84,11 @@ pub struct Leg {
     pub start_s: f64,
     /// Seconds from the start of the ramp.
     pub end_s: f64,
-    /// Value at the start.
     pub from: f64,
-    /// Value at the end.
     pub to: f64,
 }
 
 impl Leg {
-    /// Length, seconds.
     pub fn length_s(&self) -> f64 {
         self.end_s - self.start_s
     }
@@ -148,7 +144,6 @@ impl Ramp {
             .map_or(0.0, |(leg, _)| leg.end_s)
     }
 
-    /// The highest value.
     pub fn peak(&self) -> f64 {
         self.legs().flat_map(|leg| [leg.from, leg.to]).fold(0.0, f64::max)
     }

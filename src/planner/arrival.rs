@@ -1,196 +1,190 @@
 //! How the requests of a load point arrive and when it ends, from the keys of `[load]`.
 
-use super::parsed::Parsed;
+use toml::Table;
+
+use super::parsed::Mistakes;
+use super::sections::Load;
 use super::stages::ramp;
 use crate::document::InputError;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Arrival, AtEnd, Level, Limit, Spacing, Stop};
 use crate::recipe::alternatives::ARRIVALS;
-use crate::recipe::units::OneOrMany;
-use crate::recipe::{ArrivalSection, AtEndWord, LoadSection};
+use crate::recipe::units::{OneOrMany, Span};
+use crate::recipe::{ArrivalSection, AtEndWord};
 
-/// The arrivals of one combination of axis values.
-pub(super) fn arrival(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Arrival, Vec<InputError>> {
-    let errors = misplaced(load, parsed);
-    if !errors.is_empty() {
-        return Err(errors);
+/// Keys of which a recipe sets one at most: when the load ends, and how long its warm-up is.
+const EITHER: [[&str; 3]; 2] = [
+    ["requests", "requests_per_concurrency", "duration"],
+    ["warmup_requests", "warmup_per_concurrency", "warmup_duration"],
+];
+
+/// The arrivals of one combination of axis values; `table` is `load` as it is written. `None` if a mistake leaves none.
+pub(super) fn arrival(load: &Load, table: &Table, mistakes: &mut Mistakes<'_>) -> Option<Arrival> {
+    let misplaced = misplaced(load, table, mistakes);
+    if !misplaced.is_empty() {
+        mistakes.found.extend(misplaced);
+        return None;
     }
     if load.prompts.trace.is_some() {
-        return Ok(Arrival::Trace { limit: limit(load, parsed)? });
+        return Some(Arrival::Trace { limit: limit(load, mistakes)? });
     }
     if let Some(stages) = &load.stages {
-        let ramp = ramp(load, stages, parsed)?;
-        let by_rate = stages.first().is_some_and(|stage| stage.rate.is_some());
-        return match by_rate {
-            true => open(load, Level::Ramp(ramp), parsed),
-            false => Ok(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
+        let ramp = ramp(load, stages, mistakes)?;
+        return match stages.first().is_some_and(|stage| stage.rate.is_some()) {
+            true => open(load, Level::Ramp(ramp), mistakes),
+            false => Some(Arrival::Closed { concurrency: Level::Ramp(ramp) }),
         };
     }
     match (&load.rate, &load.concurrency) {
-        (Some(OneOrMany(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), parsed),
-        (None, Some(OneOrMany(list))) if list.len() == 1 => Ok(Arrival::closed(list[0])),
-        _ => Err(vec![
-            parsed
-                .at("load.concurrency", "missing")
-                .expected("concurrency (closed loop) or rate (open loop), a number or a list"),
-        ]),
+        (Some(OneOrMany(rates)), _) if rates.len() == 1 => open(load, Level::Constant(rates[0]), mistakes),
+        (None, Some(OneOrMany(list))) if list.len() == 1 => Some(Arrival::closed(list[0])),
+        _ => {
+            let expected = "concurrency (closed loop) or rate (open loop), a number or a list";
+            mistakes.add("concurrency", "missing", expected);
+            None
+        }
     }
 }
 
-/// Keys that have no meaning beside the one that names the arrivals.
-fn misplaced(load: &LoadSection, parsed: &Parsed<'_>) -> Vec<InputError> {
-    let keys = toml::Table::try_from(load).unwrap_or_default();
+/// Keys that have no meaning beside another one.
+fn misplaced(load: &Load, table: &Table, mistakes: &Mistakes<'_>) -> Vec<InputError> {
     let has = |key: &&str| match key.split_once('.') {
-        Some((table, key)) => keys.get(table).is_some_and(|table| table.get(key).is_some()),
-        None => keys.contains_key(*key),
+        Some((table_key, key)) => table.get(table_key).is_some_and(|table| table.get(key).is_some()),
+        None => table.contains_key(*key),
     };
-    let at = |key: &str, problem: &str| parsed.at(&format!("load.{key}"), problem);
+    let at = |key: &str, problem: &str| mistakes.at(key, problem);
     let Some((named, excluded)) = ARRIVALS.iter().find(|(key, _)| has(key)) else { return Vec::new() };
     let first = load.stages.iter().flatten().next();
-    let of_open_loops = match first.is_some_and(|stage| stage.concurrency.is_some()) {
-        true => "arrival max_concurrency when_full",
+    let of_open_loops = match first.is_some_and(|stage| stage.concurrency.is_some() && stage.rate.is_none()) {
+        true if has(&"max_concurrency") => "arrival max_concurrency",
+        true => "arrival when_full",
         false => "",
     };
     let found = excluded.split(' ').chain(of_open_loops.split(' ')).filter(has);
-    let errors = found.map(|key| match (*named, key) {
-        ("rate" | "prompts.trace", "requests_per_concurrency" | "warmup_per_concurrency") => {
-            at(key, "found in an open loop").expected("a number of requests or a duration")
+    let mut errors: Vec<InputError> = found
+        .map(|key| match (*named, key) {
+            ("rate" | "prompts.trace", "requests_per_concurrency" | "warmup_per_concurrency") => {
+                at(key, "found in an open loop").expected("a number of requests or a duration")
+            }
+            ("prompts.trace", _) => {
+                at(key, "found beside load.prompts.trace, which says when requests arrive")
+                    .next(format!("remove {key}; use max_concurrency to limit the requests in flight"))
+            }
+            (_, "arrival" | "max_concurrency" | "when_full") => at(key, "found in a closed loop")
+                .expected("an open loop: load.rate in place of load.concurrency"),
+            ("stages", _) => at(key, "found beside load.stages")
+                .expected(match key {
+                    "concurrency" | "rate" => "a value in each stage",
+                    "warmup_per_concurrency" => "warmup_requests or warmup_duration",
+                    _ => "the duration of each stage",
+                })
+                .next(format!("remove {key}, or the stages")),
+            (_, "start_concurrency" | "start_rate") => {
+                at(key, "found without stages").expected("[[load.stages]] that start there")
+            }
+            _ => at("rate", "found beside load.concurrency")
+                .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
+                .next("remove one; use max_concurrency to limit an open loop"),
+        })
+        .collect();
+    for keys in EITHER {
+        let set: Vec<&str> = keys.into_iter().filter(has).collect();
+        if let ([first, second, ..], true) = (&set[..], errors.is_empty()) {
+            let error = at(second, &format!("found beside load.{first}"));
+            errors.push(
+                error
+                    .expected(format!("one of {}", keys.join(", ")))
+                    .next(format!("remove {first} or {second}")),
+            );
         }
-        ("prompts.trace", _) => at(key, "found beside load.prompts.trace, which says when requests arrive")
-            .next(format!("remove {key}; use max_concurrency to limit the requests in flight")),
-        (_, "arrival" | "max_concurrency" | "when_full") => {
-            at(key, "found in a closed loop").expected("an open loop: load.rate in place of load.concurrency")
-        }
-        ("stages", _) => at(key, "found beside load.stages")
-            .expected(match key {
-                "concurrency" | "rate" => "a value in each stage",
-                "warmup_per_concurrency" => "warmup_requests or warmup_duration",
-                _ => "the duration of each stage",
-            })
-            .next(format!("remove {key}, or the stages")),
-        (_, "start_concurrency" | "start_rate") => {
-            at(key, "found without stages").expected("[[load.stages]] that start there")
-        }
-        _ => at("rate", "found beside load.concurrency")
-            .expected("one of them: a rate (open loop) or a concurrency (closed loop)")
-            .next("remove one; use max_concurrency to limit an open loop"),
-    });
-    errors.collect()
+    }
+    errors
 }
 
-fn open(load: &LoadSection, rate: Level<f64>, parsed: &Parsed<'_>) -> Result<Arrival, Vec<InputError>> {
-    match (spacing(load.arrival.as_ref(), parsed), limit(load, parsed)) {
-        (Ok(spacing), Ok(limit)) => Ok(Arrival::Open { rate, spacing, limit }),
-        (spacing, limit) => Err(spacing.err().into_iter().chain(limit.err().unwrap_or_default()).collect()),
-    }
+fn open(load: &Load, rate: Level<f64>, mistakes: &mut Mistakes<'_>) -> Option<Arrival> {
+    let (spacing, limit) = (spacing(load.arrival.unwrap_or_default(), mistakes), limit(load, mistakes));
+    Some(Arrival::Open { rate, spacing: spacing?, limit: limit? })
 }
 
-fn limit(load: &LoadSection, parsed: &Parsed<'_>) -> Result<Limit, Vec<InputError>> {
-    let mut errors = Vec::new();
-    if load.max_concurrency == Some(0) {
-        errors.push(parsed.at("load.max_concurrency", "found 0").expected("1 or more"));
+fn limit(load: &Load, mistakes: &mut Mistakes<'_>) -> Option<Limit> {
+    match (load.max_concurrency, load.when_full) {
+        (None, None) => return Some(Limit::default()),
+        (Some(0), _) => mistakes.add("max_concurrency", "found 0", "1 or more"),
+        (None, Some(_)) => {
+            mistakes.add("when_full", "found without load.max_concurrency", "a limit to be full at");
+        }
+        (max_concurrency, when_full) => {
+            return Some(Limit { max_concurrency, when_full: when_full.unwrap_or_default() });
+        }
     }
-    if load.when_full.is_some() && load.max_concurrency.is_none() {
-        errors.push(
-            parsed
-                .at("load.when_full", "found without load.max_concurrency")
-                .expected("a limit to be full at"),
-        );
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    Ok(Limit { max_concurrency: load.max_concurrency, when_full: load.when_full.unwrap_or_default() })
+    None
 }
 
-fn spacing(section: Option<&ArrivalSection>, parsed: &Parsed<'_>) -> Result<Spacing, InputError> {
-    let Some(section) = section else { return Ok(Spacing::Poisson) };
+fn spacing(section: ArrivalSection, mistakes: &mut Mistakes<'_>) -> Option<Spacing> {
     match (section.constant, section.poisson, section.gamma) {
-        (Some(_), None, None) => Ok(Spacing::Constant),
-        (None, Some(_), None) => Ok(Spacing::Poisson),
+        (Some(_), None, None) => return Some(Spacing::Constant),
+        (None, Some(_), None) => return Some(Spacing::Poisson),
         (None, None, Some(gamma)) if GAMMA_SHAPES.contains(&gamma.shape) => {
-            Ok(Spacing::Gamma { shape: gamma.shape })
+            return Some(Spacing::Gamma { shape: gamma.shape });
         }
-        (None, None, Some(gamma)) => Err(parsed
-            .at("load.arrival.gamma.shape", format!("found {}", gamma.shape))
-            .expected(format!("a number from {} to {}", GAMMA_SHAPES.start(), GAMMA_SHAPES.end()))),
+        (None, None, Some(gamma)) => {
+            let expected = format!("a number from {} to {}", GAMMA_SHAPES.start(), GAMMA_SHAPES.end());
+            mistakes.add("arrival.gamma.shape", format!("found {}", gamma.shape), expected);
+        }
         (constant, poisson, gamma) => {
-            let tables = [
-                ("constant", constant.is_some()),
-                ("poisson", poisson.is_some()),
-                ("gamma", gamma.is_some()),
-            ];
-            let found: Vec<&str> = tables.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
-            let found = if found.is_empty() { "no table".to_owned() } else { found.join(" and ") };
-            Err(parsed.at("load.arrival", format!("found {found}")).expected(
-                "exactly one of [load.arrival.constant], [load.arrival.poisson], [load.arrival.gamma]",
-            ))
+            let tables = [constant.map(|_| "constant"), poisson.map(|_| "poisson"), gamma.map(|_| "gamma")];
+            let found = tables.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+            let found = if found.is_empty() { "no table" } else { &found };
+            let expected =
+                "exactly one of [load.arrival.constant], [load.arrival.poisson], [load.arrival.gamma]";
+            mistakes.add("arrival", format!("found {found}"), expected);
         }
     }
+    None
 }
 
-/// When a load point ends, and what comes before it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Ends {
-    pub(super) stop: Stop,
-    pub(super) warmup_requests: u64,
-    pub(super) warmup_duration_s: Option<f64>,
-    pub(super) at_end: AtEnd,
-}
-
-pub(super) fn ends(
-    load: &LoadSection,
-    arrival: &Arrival,
-    parsed: &Parsed<'_>,
-) -> Result<Ends, Vec<InputError>> {
-    let mut errors = Vec::new();
-    let concurrency = match arrival {
-        Arrival::Closed { concurrency: Level::Constant(concurrency) } => Some(u64::from(*concurrency)),
+/// `count` times the concurrency, if that is constant.
+pub(super) fn of_each(count: u32, arrival: &Arrival) -> Option<u64> {
+    match arrival {
+        Arrival::Closed { concurrency: Level::Constant(concurrency) } => {
+            Some(u64::from(count) * u64::from(*concurrency))
+        }
         _ => None,
-    };
-    let per = |count: u32| concurrency.map(|concurrency| u64::from(count) * concurrency);
-    let stop = match (arrival.ramp(), load.requests, load.duration) {
-        (Some(ramp), ..) => Stop::DurationS(ramp.duration_s()),
-        (None, Some(requests), _) => Stop::Requests(requests),
-        (None, None, Some(span)) => Stop::DurationS(span.seconds()),
-        // Only a trace has no default end.
-        (None, None, None) => {
-            load.requests_per_concurrency.and_then(per).map_or(Stop::TraceEnd, Stop::Requests)
-        }
-    };
-    let (key, empty) = match stop {
-        Stop::Requests(requests) if load.requests.is_some() => ("load.requests", requests == 0),
-        Stop::Requests(requests) => ("load.requests_per_concurrency", requests == 0),
-        Stop::DurationS(seconds) => ("load.duration", seconds <= 0.0),
-        Stop::TraceEnd => ("load.prompts.trace", false),
-    };
-    if empty {
-        errors.push(parsed.at(key, "found 0: nothing would be sent").expected("more than 0"));
     }
-    let at_end = match (load.at_end.unwrap_or_default(), load.drain_timeout) {
-        (AtEndWord::Drain, limit) => AtEnd::Drain { limit_s: limit.map(|span| span.seconds()) },
+}
+
+/// When a load point ends.
+pub(super) fn stop(load: &Load, arrival: &Arrival, mistakes: &mut Mistakes<'_>) -> Stop {
+    let of_each = load.requests_per_concurrency.and_then(|count| of_each(count, arrival));
+    let (key, stop) = match (arrival.ramp(), load.requests, load.duration, of_each) {
+        (Some(ramp), ..) => ("duration", Stop::DurationS(ramp.duration_s())),
+        (_, Some(requests), ..) => ("requests", Stop::Requests(requests)),
+        (_, _, Some(span), _) => ("duration", Stop::DurationS(span.seconds())),
+        (.., Some(requests)) => ("requests_per_concurrency", Stop::Requests(requests)),
+        // Only a trace has no default end.
+        (None, None, None, None) => ("prompts.trace", Stop::TraceEnd),
+    };
+    let is_empty = match stop {
+        Stop::Requests(requests) => requests == 0,
+        Stop::DurationS(seconds) => seconds <= 0.0,
+        Stop::TraceEnd => false,
+    };
+    if is_empty {
+        mistakes.add(key, "found 0: nothing would be sent", "more than 0");
+    }
+    stop
+}
+
+/// What happens to the requests in flight at the end.
+pub(super) fn at_end(load: &Load, mistakes: &mut Mistakes<'_>) -> AtEnd {
+    match (load.at_end, load.drain_timeout) {
+        (AtEndWord::Drain, limit) => AtEnd::Drain { limit_s: limit.map(Span::seconds) },
         (AtEndWord::Cut, None) => AtEnd::Cut,
         (AtEndWord::Cut, Some(_)) => {
-            errors.push(
-                parsed
-                    .at("load.drain_timeout", "found beside at_end = \"cut\"")
-                    .expected("at_end = \"drain\""),
-            );
+            mistakes.add("drain_timeout", "found beside at_end = \"cut\"", "at_end = \"drain\"");
             AtEnd::Cut
         }
-    };
-    if !errors.is_empty() {
-        return Err(errors);
     }
-    Ok(Ends {
-        stop,
-        warmup_requests: load
-            .warmup_per_concurrency
-            .and_then(per)
-            .unwrap_or_else(|| load.warmup_requests.unwrap_or(0)),
-        warmup_duration_s: load.warmup_duration.map(|span| span.seconds()).filter(|seconds| *seconds > 0.0),
-        at_end,
-    })
 }
 
 #[cfg(test)]
@@ -212,6 +206,7 @@ mod tests {
             recipe: Document { file: "r.toml".into(), text },
             folder: "/r".into(),
             site: None,
+            site_folder: String::new(),
             launcher: crate::launcher::find("sim", None, "r.toml").unwrap(),
             stand_in: None,
             choices: Choices { gpu: Some("h100".into()), sets, ..Choices::default() },

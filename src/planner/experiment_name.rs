@@ -10,19 +10,16 @@ pub(super) fn experiment_name(
     deployments: &[Deployment],
 ) -> String {
     let points = || deployments.iter().flat_map(|deployment| &deployment.points);
-    let batch = batch_option.map_or_else(
-        || "auto".to_owned(),
-        |option| {
-            let sizes = deployments.iter().map(|deployment| {
-                let dashed = option.replace('_', "-");
-                // Of prefill and decode the latter's batch is the one that people mean.
-                let engine = deployment.pools.last().map_or(&deployment.engine, |pool| &pool.engine);
-                engine.get(option).or_else(|| engine.get(&dashed)).and_then(serde_json::Value::as_u64)
-            });
-            let sizes: Option<Vec<u64>> = sizes.collect();
-            sizes.map_or_else(|| "auto".to_owned(), |sizes| range(sizes.into_iter()))
-        },
-    );
+    let batch = batch_option.and_then(|option| {
+        let size = |deployment: &Deployment| {
+            // Of prefill and decode the latter's batch is the one that people mean.
+            let engine = deployment.pools.last().map_or(&deployment.engine, |pool| &pool.engine);
+            engine.get(option).or_else(|| engine.get(&option.replace('_', "-")))?.as_u64()
+        };
+        let sizes: Option<Vec<u64>> = deployments.iter().map(size).collect();
+        Some(range(sizes?.into_iter()))
+    });
+    let batch = batch.unwrap_or_else(|| "auto".to_owned());
     // Lengths that come from a file are named after it.
     let file = points().find_map(|point| match &point.prompts.source {
         PromptKind::Synthetic(_) => None,

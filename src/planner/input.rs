@@ -2,7 +2,7 @@
 
 use super::resolve::resolve;
 use crate::document::{Document, InputError, InputErrors};
-use crate::launcher::LauncherFile;
+use crate::launcher::{self, LauncherFile};
 use crate::plan::PlanInput;
 use crate::plan::choices::Choices;
 use crate::recipe::find::RecipeFile;
@@ -14,43 +14,32 @@ const REHEARSAL: f64 = 0.01;
 /// A recipe that is to be planned.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// The recipe file.
     pub file: &'a RecipeFile,
     /// Folder that relative paths of the recipe start at, absolute.
     pub folder: String,
-    /// The site.
     pub site: &'a SiteFile,
-    /// Options and environment variables.
     pub choices: Choices,
     /// `--rehearse`: on the built-in launcher that stands in for any engine, at a share of the load.
     pub rehearse: bool,
     /// Folder of the experiments, absolute.
     pub experiments: String,
-    /// Version of this tokmark.
     pub version: String,
 }
 
-/// Where launchers are found.
-pub trait Launchers {
-    /// The launcher called `name`; `origin` is where that name comes from, for messages.
-    fn find(&self, name: &str, origin: &str) -> Result<LauncherFile, InputErrors>;
-    /// Name of the built-in launcher that stands in for any engine.
-    fn stand_in(&self) -> Option<String>;
-}
+/// Finds the launcher of a name; the other text is the place of that name, for messages.
+pub type Find<'a> = &'a dyn Fn(&str, &str) -> Result<LauncherFile, InputErrors>;
 
 impl Request<'_> {
     /// The input of its plan.
-    ///
-    /// # Errors
-    /// Choices that do not fit the recipe; a launcher that cannot be found or is wrong.
-    pub fn input(mut self, launchers: &dyn Launchers) -> Result<PlanInput, InputErrors> {
-        let stand_in = self.stand_in(launchers)?;
+    pub fn input(mut self, find: Find<'_>) -> Result<PlanInput, InputErrors> {
+        let stand_in = self.stand_in(find)?;
         let resolved = resolve(self.file, self.site, &self.choices)?;
-        let launcher = launchers.find(resolved.launcher(), &resolved.at("deploy.launcher", "").origin)?;
+        let launcher = find(resolved.launcher(), &resolved.at("deploy.launcher", "").origin)?;
         let input = PlanInput {
             recipe: self.file.document.clone(),
             folder: self.folder,
             site: self.site.document.as_ref().map(without_comments),
+            site_folder: self.site.folder()?,
             launcher,
             stand_in,
             choices: self.choices,
@@ -67,11 +56,10 @@ impl Request<'_> {
 
     /// The launcher that runs in place of the recipe's: the one that `--set deploy.launcher` names, if it stands in for others,
     /// or the built-in one with `--rehearse`. `None` if it is the recipe's own.
-    fn stand_in(&mut self, launchers: &dyn Launchers) -> Result<Option<LauncherFile>, InputErrors> {
+    fn stand_in(&mut self, find: Find<'_>) -> Result<Option<LauncherFile>, InputErrors> {
         let set = self.choices.set("deploy.launcher").map(|value| value.trim_matches('"').to_owned());
-        let stands_in = |name: &String| {
-            launchers.find(name, "--set").is_ok_and(|found| found.launcher.stand_in.is_some())
-        };
+        let stands_in =
+            |name: &String| find(name, "--set").is_ok_and(|found| found.launcher.stand_in.is_some());
         let name = match (set, self.rehearse) {
             (Some(name), _) if stands_in(&name) => name,
             (Some(name), true) => {
@@ -79,8 +67,8 @@ impl Request<'_> {
                     format!("found beside --set deploy.launcher={name}, which stands in for no engine");
                 return Err(InputError::new("--rehearse", found).expected("one of them").into());
             }
-            (None, true) => match launchers.stand_in() {
-                Some(name) => name,
+            (None, true) => match launcher::standing_in() {
+                Some(launcher) => launcher.name,
                 None => return Ok(None),
             },
             (_, false) => return Ok(None),
@@ -94,7 +82,7 @@ impl Request<'_> {
             return Ok(None);
         }
         self.choices = choices;
-        launchers.find(&name, "--rehearse").map(Some)
+        find(&name, "--rehearse").map(Some)
     }
 }
 
@@ -104,7 +92,9 @@ fn without_comments(document: &Document) -> Document {
     let kept: Vec<&str> =
         text.lines().map(|line| if line.trim_start().starts_with('#') { "" } else { line }).collect();
     let kept = format!("{}\n", kept.join("\n"));
-    let same = matches!((toml::from_str::<toml::Table>(text), toml::from_str::<toml::Table>(&kept)), (Ok(a), Ok(b)) if a == b);
+    let same = document
+        .table()
+        .is_ok_and(|table| toml::from_str(&kept).is_ok_and(|kept: toml::Table| kept == table));
     Document { file: document.file.clone(), text: if same { kept } else { text.clone() } }
 }
 

@@ -1,7 +1,7 @@
 //! What the job asks of Slurm: resources and `#SBATCH` directives.
 
+use super::sections::Slurm;
 use crate::plan::Job;
-use crate::recipe::SlurmSection;
 use crate::site::{Arch, Site, SiteGpu};
 
 /// Seconds before the time limit at which Slurm signals the job to wrap up.
@@ -10,11 +10,8 @@ const WARNING_S: u64 = 120;
 /// What the plan knows when it asks for a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
-    /// Name of the recipe.
     pub name: &'a str,
-    /// Nodes.
     pub nodes: u32,
-    /// GPU type.
     pub gpu: &'a str,
     /// GPUs wanted on each node; 0 for none.
     pub gpus_per_node: u32,
@@ -22,37 +19,34 @@ pub struct Needs<'a> {
 
 /// Directives in a fixed order: name, size, place, GPUs, limits, signals, then the site's, the GPU type's and the
 /// recipe's own, which win because they come later.
-pub fn job(site: &Site, recipe: &SlurmSection, needs: &Needs<'_>) -> Job {
-    let unsaid = SiteGpu::default();
-    let gpu = site.gpus.get(needs.gpu).unwrap_or(&unsaid);
+pub fn job(site: &Site, recipe: &Slurm, needs: &Needs<'_>) -> Job {
+    let unknown = SiteGpu::default();
+    let gpu = site.gpus.get(needs.gpu).unwrap_or(&unknown);
     let of_site = &site.slurm;
-    let time_s = recipe.time.map_or(3600, |span| span.seconds().ceil().max(60.0) as u64);
-    let mut directives =
-        vec![format!("--job-name=tokmark-{}", needs.name), format!("--nodes={}", needs.nodes)];
-    let mut option = |flag: &str, value: Option<&String>| {
-        if let Some(value) = value {
-            directives.push(format!("--{flag}={value}"));
-        }
+    let time_s = recipe.time.seconds().ceil().max(60.0) as u64;
+    let placed = |flag: &str, of_gpu: &Option<String>, of_site: &Option<String>| {
+        Some(format!("--{flag}={}", of_gpu.as_ref().or(of_site.as_ref())?))
     };
-    option("partition", gpu.partition.as_ref().or(of_site.partition.as_ref()));
-    option("account", gpu.account.as_ref().or(of_site.account.as_ref()));
-    option("qos", gpu.qos.as_ref().or(of_site.qos.as_ref()));
-    option("reservation", gpu.reservation.as_ref().or(of_site.reservation.as_ref()));
-    option("constraint", gpu.constraint.as_ref().or(of_site.constraint.as_ref()));
-    option("segment", segment(needs.nodes, gpu.nodes_per_domain).as_ref());
-    option("mem", recipe.mem.as_ref());
-    directives
-        .extend(of_site.gres.option(gpu.gres_type.as_deref().unwrap_or(needs.gpu), needs.gpus_per_node));
-    if recipe.exclusive.unwrap_or(true) {
-        directives.push("--exclusive".into());
-    }
-    directives.push(format!("--time={}", clock(time_s)));
-    directives.push(format!("--signal=B:USR1@{}", WARNING_S.min(time_s / 2)));
-    directives.push("--requeue".into());
-    directives.push("--open-mode=append".into());
-    directives.extend(of_site.directives.iter().cloned());
-    directives.extend(gpu.directives.iter().cloned());
-    directives.extend(recipe.directives.iter().flatten().cloned());
+    let gres_type = gpu.gres_type.as_deref().unwrap_or(needs.gpu);
+    let options = [
+        Some(format!("--job-name=tokmark-{}", needs.name)),
+        Some(format!("--nodes={}", needs.nodes)),
+        placed("partition", &gpu.partition, &of_site.partition),
+        placed("account", &gpu.account, &of_site.account),
+        placed("qos", &gpu.qos, &of_site.qos),
+        placed("reservation", &gpu.reservation, &of_site.reservation),
+        placed("constraint", &gpu.constraint, &of_site.constraint),
+        segment(needs.nodes, gpu.nodes_per_domain).map(|nodes| format!("--segment={nodes}")),
+        recipe.mem.as_ref().map(|mem| format!("--mem={mem}")),
+        of_site.gres.option(gres_type, needs.gpus_per_node),
+        recipe.exclusive.then(|| "--exclusive".to_owned()),
+        Some(format!("--time={}", clock(time_s))),
+        Some(format!("--signal=B:USR1@{}", WARNING_S.min(time_s / 2))),
+        Some("--requeue".to_owned()),
+        Some("--open-mode=append".to_owned()),
+    ];
+    let own = of_site.directives.iter().chain(&gpu.directives).chain(&recipe.directives).cloned();
+    let directives = options.into_iter().flatten().chain(own).collect();
     let binary = [(Arch::X86, &site.binary.x86_64), (Arch::Arm, &site.binary.aarch64)]
         .into_iter()
         .filter_map(|(arch, path)| Some((arch.name().to_owned(), path.clone()?)));
@@ -89,10 +83,13 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    use crate::recipe::layers::default_section;
+
     fn job_of(site: &str, recipe: &str, nodes: u32, gpus_per_node: u32) -> Job {
         let site: Site = toml::from_str(site).unwrap();
-        let recipe: SlurmSection = toml::from_str(recipe).unwrap();
-        job(&site, &recipe, &Needs { name: "q", nodes, gpu: "h100", gpus_per_node })
+        let mut slurm = default_section("slurm");
+        slurm.extend(toml::from_str::<toml::Table>(recipe).unwrap());
+        job(&site, &slurm.try_into().unwrap(), &Needs { name: "q", nodes, gpu: "h100", gpus_per_node })
     }
 
     fn directives(site: &str, recipe: &str, gpus_per_node: u32) -> Vec<String> {

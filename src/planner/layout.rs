@@ -2,134 +2,103 @@
 
 use std::collections::BTreeMap;
 
-use super::packing::{Apart, Misfit, Packing, ReplicaGpus, pack};
+use super::packing::{Packing, ReplicaGpus, pack};
+use super::sections::Deploy;
+use crate::document::InputError;
 use crate::launcher::{Launcher, Placement, PoolName, Role, Tasks, overlap};
-use crate::plan::facts::Facts;
 use crate::plan::process::insert_process;
-use crate::plan::{Gpu, Pool, PortNeed, Process};
+use crate::plan::{Deployment, Gpu, Pool, PortNeed, Process};
 use crate::template::{self, Context};
 
-/// Nodes and processes of a deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layout {
-    /// Nodes in all.
-    pub nodes: u32,
-    /// Nodes with servers on them.
-    pub server_nodes: u32,
-    /// Its processes, in start order.
-    pub processes: Vec<Process>,
-}
-
-/// Lays out a deployment, or says why it does not fit.
-///
-/// # Errors
-/// A topology that does not fit the nodes or GPUs, a condition of the launcher that does not hold, a template that does
-/// not render.
+/// Adds nodes and processes to a deployment that has pools and settings.
 pub(super) fn lay_out(
+    deployment: &mut Deployment,
+    section: &Deploy,
     launcher: &Launcher,
-    facts: &Facts<'_>,
     gpu: &Gpu,
-    apart: Apart,
-) -> Result<Layout, Misfit> {
-    let first = pack(launcher, facts.pools, gpu, apart, 0)?;
-    let facts = Facts { nodes: first.server_nodes, ..facts.clone() };
-    hold(launcher, &facts)?;
-    let roles = present(launcher, &facts)?;
+) -> Result<(), InputError> {
+    let mut packing = pack(section, launcher, &deployment.pools, gpu, 0)?;
+    deployment.server_nodes = packing.server_nodes;
+    check_conditions(launcher, deployment, gpu)?;
+    let mut roles = present(launcher, deployment, gpu)?;
     let dedicated = roles.iter().filter(|role| role.placement == Placement::Dedicated).count();
-    let packing =
-        if dedicated == 0 { first } else { pack(launcher, facts.pools, gpu, apart, dedicated as u32)? };
-    // Nodes of dedicated roles count for conditions too.
-    let facts = Facts { nodes: packing.server_nodes, ..facts };
-    let roles = if dedicated == 0 { roles } else { present(launcher, &facts)? };
-    let mut next_dedicated = packing.first_dedicated;
-    let mut processes = Vec::new();
+    if dedicated > 0 {
+        packing = pack(section, launcher, &deployment.pools, gpu, dedicated as u32)?;
+        // Nodes of dedicated roles count for conditions too.
+        deployment.server_nodes = packing.server_nodes;
+        roles = present(launcher, deployment, gpu)?;
+    }
+    deployment.nodes = packing.nodes;
+    let mut dedicated = packing.first_dedicated..;
     for role in &roles {
-        if role.placement.is_per_replica() || role.gpus {
-            for pool in facts.pools.iter().filter(|pool| role.pools.contains(&pool.name)) {
-                let alone = roles
-                    .iter()
-                    .filter(|other| other.pools.contains(&pool.name) && is_of_pool(other))
-                    .count()
-                    == 1;
-                of_pool(role, pool, &packing, alone, &facts, &mut processes)?;
+        if is_per_pool(role) {
+            for pool in deployment.pools.iter().filter(|pool| role.pools.contains(&pool.name)) {
+                let of_pool = |other: &&Role| other.pools.contains(&pool.name) && is_per_pool(other);
+                let base = match pool.name {
+                    PoolName::Aggregated => role.name.clone(),
+                    name if roles.iter().filter(of_pool).count() == 1 => name.as_str().to_owned(),
+                    name => format!("{}-{}", name.as_str(), role.name),
+                };
+                let processes = of_replicas(role, pool, &packing)?;
+                let context = deployment.context(gpu, Some(pool));
+                deployment.processes.extend(finished(processes, role, &base, &context)?);
             }
             continue;
         }
         let nodes: Vec<u32> = match role.placement {
             Placement::EachNode => (0..packing.nodes).collect(),
-            Placement::Client => vec![packing.client],
-            Placement::Dedicated => {
-                next_dedicated += 1;
-                vec![next_dedicated - 1]
-            }
+            Placement::Client => vec![0],
+            Placement::Dedicated => dedicated.by_ref().take(1).collect(),
             _ => vec![packing.head],
         };
-        for (index, node) in nodes.into_iter().enumerate() {
-            let index = index as u32;
-            let mut process = Process {
-                name: format!("{}-{index}", role.name),
-                role: role.name.clone(),
-                pool: None,
-                index,
-                replica: index,
-                rank: 0,
-                ranks: 1,
-                follows: false,
-                dp_rank: 0,
-                dp_local: 1,
-                nodes: vec![node],
-                tasks: 1,
-                gpus: Vec::new(),
-                ports: BTreeMap::new(),
-            };
-            process.ports = ports(role, &process, &facts.context(None))?;
-            processes.push(process);
-        }
+        let process =
+            |(replica, node)| Process { replica, nodes: vec![node], dp_local: 1, ..blank(role, None) };
+        let processes = (0..).zip(nodes).map(process).collect();
+        let context = deployment.context(gpu, None);
+        deployment.processes.extend(finished(processes, role, &role.name, &context)?);
     }
-    Ok(Layout { nodes: packing.nodes, server_nodes: packing.server_nodes, processes })
+    Ok(())
 }
 
-fn is_of_pool(role: &Role) -> bool {
+fn is_per_pool(role: &Role) -> bool {
     role.placement.is_per_replica() || role.gpus
 }
 
-/// The launcher's conditions, for each pool.
-fn hold(launcher: &Launcher, facts: &Facts<'_>) -> Result<(), Misfit> {
-    for pool in facts.pools {
-        let context = facts.context(Some(pool));
+/// An error in the launcher file.
+fn in_launcher(launcher: &str, problem: String) -> InputError {
+    InputError::new("", format!("launcher{launcher}: {problem}"))
+        .key("deploy.launcher")
+        .next("correct the launcher file")
+}
+
+/// Checks the launcher's conditions for each pool.
+fn check_conditions(launcher: &Launcher, deployment: &Deployment, gpu: &Gpu) -> Result<(), InputError> {
+    for pool in &deployment.pools {
+        let context = deployment.context(gpu, Some(pool));
         for require in &launcher.requires {
-            let of_launcher = |problem: String| Misfit {
-                key: String::new(),
-                problem: format!("launcher {:?}: require {:?}: {problem}", launcher.name, require.that),
-                next: "correct the launcher file".into(),
+            let wrong = |problem: String| {
+                let problem = format!("require {:?}: {problem}", require.that);
+                in_launcher(&format!(" {:?}", launcher.name), problem)
             };
-            if template::truth(&require.that, &context).map_err(of_launcher)? {
-                continue;
+            if !template::truth(&require.that, &context).map_err(wrong)? {
+                let problem = template::expand(&require.message, &context, false).map_err(wrong)?;
+                let key = format!("deploy.{}{}", pool.name.prefix(), require.key);
+                return Err(InputError::new("", problem).key(key));
             }
-            let prefix = match pool.name {
-                PoolName::Aggregated => String::new(),
-                name => format!("{}.", name.as_str()),
-            };
-            return Err(Misfit {
-                key: format!("{prefix}{}", require.key),
-                problem: template::expand(&require.message, &context, false).map_err(of_launcher)?,
-                next: String::new(),
-            });
         }
     }
     Ok(())
 }
 
 /// The roles whose condition holds, each with the placement that holds.
-fn present(launcher: &Launcher, facts: &Facts<'_>) -> Result<Vec<Role>, Misfit> {
-    let context = facts.context(None);
+fn present(launcher: &Launcher, deployment: &Deployment, gpu: &Gpu) -> Result<Vec<Role>, InputError> {
+    let context = deployment.context(gpu, None);
     let mut roles = Vec::new();
     for role in &launcher.roles {
         let holds = |when: &String| {
-            template::truth(when, &context).map_err(|problem| Misfit {
-                key: String::new(),
-                problem: format!("launcher {:?}: role.{}.when: {problem}", launcher.name, role.name),
-                next: "correct the launcher file".into(),
+            template::truth(when, &context).map_err(|problem| {
+                let problem = format!("role.{}.when: {problem}", role.name);
+                in_launcher(&format!(" {:?}", launcher.name), problem)
             })
         };
         if !role.when.as_ref().map_or(Ok(true), holds)? {
@@ -147,151 +116,139 @@ fn present(launcher: &Launcher, facts: &Facts<'_>) -> Result<Vec<Role>, Misfit> 
     Ok(roles)
 }
 
-/// Processes of a role for every replica of a pool.
-fn of_pool(
-    role: &Role,
-    pool: &Pool,
-    packing: &Packing,
-    alone: bool,
-    facts: &Facts<'_>,
-    processes: &mut Vec<Process>,
-) -> Result<(), Misfit> {
-    let base = match pool.name {
-        PoolName::Aggregated => role.name.clone(),
-        name if alone => name.as_str().to_owned(),
-        name => format!("{}-{}", name.as_str(), role.name),
-    };
-    let context = facts.context(Some(pool));
-    let replicas = packing.of(pool.name).iter().enumerate();
-    let replicas = replicas.take(if role.placement == Placement::Head { 1 } else { usize::MAX });
-    let mut index = 0;
-    for (replica, place) in replicas {
-        let parts = parts(role, pool, place)?;
-        let ranks = parts.len() as u32;
-        for (rank, part) in parts.into_iter().enumerate() {
-            let rank = rank as u32;
-            let name =
-                if ranks == 1 { format!("{base}-{replica}") } else { format!("{base}-{replica}-r{rank}") };
-            let gpus = if role.gpus { part.gpus } else { Vec::new() };
-            let tasks = match role.tasks {
-                Tasks::One => part.nodes.len(),
-                Tasks::PerGpu => part.nodes.len() * gpus.len().max(1),
-            };
-            let mut process = Process {
-                name,
-                role: role.name.clone(),
-                pool: Some(pool.name),
-                index,
-                replica: replica as u32,
-                rank,
-                ranks,
-                follows: rank > 0 && role.placement == Placement::EachReplicaNode,
-                dp_rank: part.dp_rank,
-                dp_local: part.dp_local,
-                nodes: part.nodes,
-                tasks: tasks as u32,
-                gpus,
-                ports: BTreeMap::new(),
-            };
-            process.ports = ports(role, &process, &context)?;
-            processes.push(process);
-            index += 1;
-        }
+/// A process of a role, which has no place yet.
+fn blank(role: &Role, pool: Option<PoolName>) -> Process {
+    Process {
+        name: String::new(),
+        role: role.name.clone(),
+        pool,
+        index: 0,
+        replica: 0,
+        rank: 0,
+        ranks: 1,
+        follows: false,
+        dp_rank: 0,
+        dp_local: 0,
+        nodes: Vec::new(),
+        tasks: 1,
+        gpus: Vec::new(),
+        ports: BTreeMap::new(),
     }
-    Ok(())
 }
 
-/// A process of a replica.
-struct ReplicaShare {
-    nodes: Vec<u32>,
-    gpus: Vec<u32>,
-    dp_rank: u32,
-    dp_local: u32,
+/// The processes of a role with their names, numbers, tasks and ports.
+fn finished(
+    mut processes: Vec<Process>,
+    role: &Role,
+    base: &str,
+    context: &Context,
+) -> Result<Vec<Process>, InputError> {
+    for (index, process) in (0..).zip(&mut processes) {
+        process.index = index;
+        process.name = match process.ranks {
+            1 => format!("{base}-{}", process.replica),
+            _ => format!("{base}-{}-r{}", process.replica, process.rank),
+        };
+        process.follows = process.rank > 0 && role.placement == Placement::EachReplicaNode;
+        let tasks = match role.tasks {
+            Tasks::One => process.nodes.len(),
+            Tasks::PerGpu => process.nodes.len() * process.gpus.len().max(1),
+        };
+        process.tasks = tasks as u32;
+        process.ports = ports(role, process, context)?;
+    }
+    Ok(processes)
+}
+
+/// Where the processes of a role run, for every replica of a pool.
+fn of_replicas(role: &Role, pool: &Pool, packing: &Packing) -> Result<Vec<Process>, InputError> {
+    let replicas = packing.of(pool.name);
+    let replicas =
+        if role.placement == Placement::Head { &replicas[..replicas.len().min(1)] } else { replicas };
+    let mut processes = Vec::new();
+    for (replica, place) in (0..).zip(replicas) {
+        let of_replica = of_replica(role, pool, place)?;
+        let ranks = of_replica.len() as u32;
+        processes.extend((0..).zip(of_replica).map(|(rank, process)| {
+            let gpus = if role.gpus { process.gpus } else { Vec::new() };
+            Process { replica, rank, ranks, gpus, ..process }
+        }));
+    }
+    Ok(processes)
 }
 
 /// How a replica is cut into processes.
-fn parts(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<ReplicaShare>, Misfit> {
+fn of_replica(role: &Role, pool: &Pool, place: &ReplicaGpus) -> Result<Vec<Process>, InputError> {
+    let ReplicaGpus { nodes, first_gpu, gpus_each } = place;
+    let (first_gpu, gpus_each) = (*first_gpu, *gpus_each);
     let gpus = |from: u32, count: u32| -> Vec<u32> { (from..from + count).collect() };
+    let first_node = || nodes.first().copied();
+    let blank = || blank(role, Some(pool.name));
     let dp = pool.parallel.dp;
     let rank_gpus = pool.parallel.tp.saturating_mul(pool.parallel.pp).max(1);
     Ok(match role.placement {
         Placement::EachReplicaNode => {
-            if dp > 1 && place.nodes.len() > 1 && !place.gpus_each.is_multiple_of(rank_gpus) {
-                return Err(uneven(pool, rank_gpus, place.gpus_each));
+            if dp > 1 && nodes.len() > 1 && !gpus_each.is_multiple_of(rank_gpus) {
+                return Err(uneven(pool, rank_gpus, gpus_each));
             }
             // Ranks that fit on a node; one that spans nodes is the same on each of them.
-            let local = if place.gpus_each == 0 { dp } else { (place.gpus_each / rank_gpus).clamp(1, dp) };
-            let node = |(at, node): (usize, &u32)| ReplicaShare {
+            let dp_local = if gpus_each == 0 { dp } else { (gpus_each / rank_gpus).clamp(1, dp) };
+            let on_node = |(at, node): (u32, &u32)| Process {
                 nodes: vec![*node],
-                gpus: gpus(place.first_gpu, place.gpus_each),
-                dp_rank: (at as u32 * local) % dp,
-                dp_local: local,
+                gpus: gpus(first_gpu, gpus_each),
+                dp_rank: at * dp_local % dp,
+                dp_local,
+                ..blank()
             };
-            place.nodes.iter().enumerate().map(node).collect()
+            (0..).zip(nodes).map(on_node).collect()
         }
         Placement::EachRank | Placement::EachGpu => {
-            let (count, each) =
-                if role.placement == Placement::EachRank { (dp, rank_gpus) } else { (dp * rank_gpus, 1) };
-            if place.gpus_each > 0 && (each > place.gpus_each || !place.gpus_each.is_multiple_of(each)) {
-                return Err(uneven(pool, each, place.gpus_each));
+            let each_rank = role.placement == Placement::EachRank;
+            let (count, each) = if each_rank { (dp, rank_gpus) } else { (dp * rank_gpus, 1) };
+            if gpus_each > 0 && (each > gpus_each || !gpus_each.is_multiple_of(each)) {
+                return Err(uneven(pool, each, gpus_each));
             }
-            let per_node = place.gpus_each.checked_div(each).unwrap_or(count).max(1);
-            let part = |at: u32| ReplicaShare {
-                nodes: place
-                    .nodes
-                    .get((at / per_node) as usize)
-                    .or(place.nodes.first())
-                    .copied()
-                    .into_iter()
-                    .collect(),
-                gpus: if place.gpus_each == 0 {
-                    Vec::new()
-                } else {
-                    gpus(place.first_gpu + at % per_node * each, each)
-                },
-                dp_rank: if role.placement == Placement::EachRank { at } else { at / rank_gpus },
+            let per_node = gpus_each.checked_div(each).unwrap_or(count).max(1);
+            let numbered = |at: u32| Process {
+                nodes: nodes.get((at / per_node) as usize).copied().or_else(first_node).into_iter().collect(),
+                gpus: gpus(first_gpu + at % per_node * each, if gpus_each == 0 { 0 } else { each }),
+                dp_rank: if each_rank { at } else { at / rank_gpus },
                 dp_local: 1,
+                ..blank()
             };
-            (0..count).map(part).collect()
+            (0..count).map(numbered).collect()
         }
-        _ => vec![ReplicaShare {
-            nodes: if role.gpus {
-                place.nodes.clone()
-            } else {
-                place.nodes.first().copied().into_iter().collect()
-            },
-            gpus: gpus(place.first_gpu, place.gpus_each),
-            dp_rank: 0,
+        _ => vec![Process {
+            nodes: if role.gpus { nodes.clone() } else { first_node().into_iter().collect() },
+            gpus: gpus(first_gpu, gpus_each),
             dp_local: dp,
+            ..blank()
         }],
     })
 }
 
 /// Data-parallel ranks that would not fill a node evenly.
-fn uneven(pool: &Pool, each: u32, on_node: u32) -> Misfit {
-    let prefix =
-        if pool.name == PoolName::Aggregated { String::new() } else { format!("{}.", pool.name.as_str()) };
-    Misfit {
-        key: format!("{prefix}tp"),
-        problem: format!(
-            "a data-parallel rank needs tp × pp = {} × {} = {each} GPUs, and {each} does not divide the {on_node} GPUs that a replica has on a node",
-            pool.parallel.tp, pool.parallel.pp
-        ),
-        next: "choose tp × pp so that whole ranks fill a node".into(),
-    }
+fn uneven(pool: &Pool, each: u32, on_node: u32) -> InputError {
+    let problem = format!(
+        "a data-parallel rank needs tp × pp = {} × {} = {each} GPUs, and {each} does not divide the {on_node} GPUs that a replica has on a node",
+        pool.parallel.tp, pool.parallel.pp
+    );
+    InputError::new("", problem)
+        .key(format!("deploy.{}tp", pool.name.prefix()))
+        .next("choose tp × pp so that whole ranks fill a node")
 }
 
-/// The ports a process needs, their numbers worked out.
-fn ports(role: &Role, process: &Process, context: &Context) -> Result<BTreeMap<String, PortNeed>, Misfit> {
+/// The ports that a process needs, with their numbers computed.
+fn ports(
+    role: &Role,
+    process: &Process,
+    context: &Context,
+) -> Result<BTreeMap<String, PortNeed>, InputError> {
     let mut context = context.clone();
     insert_process(&mut context, process);
     let mut needs = BTreeMap::new();
     for (name, spec) in &role.ports {
-        let misfit = |problem: String| Misfit {
-            key: String::new(),
-            problem: format!("launcher: role.{}.ports.{name}: {problem}", role.name),
-            next: "correct the launcher file".into(),
-        };
+        let wrong = |problem: String| in_launcher("", format!("role.{}.ports.{name}: {problem}", role.name));
         let number = |text: &str| {
             let number = template::number(text, &context)?;
             u16::try_from(number)
@@ -299,10 +256,10 @@ fn ports(role: &Role, process: &Process, context: &Context) -> Result<BTreeMap<S
                 .filter(|number| *number > 0)
                 .ok_or(format!("{number} is no number of ports"))
         };
-        let count = number(&spec.count).map_err(misfit)?;
-        let stride = spec.stride.as_deref().map_or(Ok(count), number).map_err(misfit)?;
+        let count = number(&spec.count).map_err(wrong)?;
+        let stride = spec.stride.as_deref().map_or(Ok(count), number).map_err(wrong)?;
         if let Some(problem) = overlap(count.into(), stride.into()) {
-            return Err(misfit(problem));
+            return Err(wrong(problem));
         }
         needs.insert(name.clone(), PortNeed { base: spec.base, count, stride });
     }

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::launcher::{self, PoolName};
-use crate::plan::Parallel;
+use crate::plan::{Connection, Parallel};
+use crate::recipe::layers::default_section;
 
 fn parallel(tp: u32, pp: u32, dp: u32, replicas: u32) -> Parallel {
     Parallel { tp, pp, dp, ep: 1, attention_dp: false, replicas }
@@ -23,35 +24,59 @@ fn settings(launcher: &Launcher, chosen: &[(&str, &str)]) -> Map<String, Value> 
     settings
 }
 
+/// `[deploy]` with these keys.
+fn section(keys: &str) -> Deploy {
+    let mut section = default_section("deploy");
+    section.insert("launcher".into(), "vllm".into());
+    section.extend(toml::from_str::<toml::Table>(keys).unwrap());
+    section.try_into().unwrap()
+}
+
 struct Case<'a> {
     launcher: &'a str,
     pools: Vec<Pool>,
     per_node: u32,
     settings: &'a [(&'a str, &'a str)],
-    apart: Apart,
+    /// More keys of `[deploy]`.
+    keys: &'a str,
 }
 
 impl Default for Case<'_> {
     fn default() -> Self {
-        Self { launcher: "vllm", pools: Vec::new(), per_node: 8, settings: &[], apart: Apart::default() }
+        Self { launcher: "vllm", pools: Vec::new(), per_node: 8, settings: &[], keys: "" }
     }
 }
 
 impl Case<'_> {
-    fn lay_out(&self) -> Result<Layout, Misfit> {
-        let launcher = launcher::find(self.launcher, None, "t").unwrap().launcher;
+    fn lay_out(&self) -> Result<Deployment, InputError> {
+        self.lay_out_on(&launcher::find(self.launcher, None, "t").unwrap().launcher)
+    }
+
+    fn lay_out_on(&self, launcher: &Launcher) -> Result<Deployment, InputError> {
         let gpu = Gpu { kind: "h100".into(), per_node: self.per_node };
-        let settings = settings(&launcher, self.settings);
-        let parallel = self.pools[0].parallel;
-        let facts = Facts {
-            parallel: &parallel,
-            pools: &self.pools,
-            settings: &settings,
-            gpu: &gpu,
-            nodes: 1,
+        let mut deployment = Deployment {
+            id: String::new(),
+            parallel: self.pools[0].parallel,
+            gpus: 0,
+            engine: Map::new(),
+            env: BTreeMap::new(),
+            pools: self.pools.clone(),
+            settings: settings(launcher, self.settings),
+            prefix: Vec::new(),
+            port: None,
             url: None,
+            more_urls: Vec::new(),
+            connection: Connection::default(),
+            startup_timeout_s: 0.0,
+            progress_timeout_s: 0.0,
+            stop_grace_s: 0.0,
+            nodes: 1,
+            server_nodes: 1,
+            processes: Vec::new(),
+            points: Vec::new(),
         };
-        lay_out(&launcher, &facts, &gpu, self.apart)
+        lay_out(&mut deployment, &section(self.keys), launcher, &gpu)?;
+        Ok(deployment)
     }
 
     /// `name@nodes:gpus`, in start order.
@@ -155,19 +180,14 @@ fn pools_that_fit_on_one_node_share_it() {
     assert_eq!(places[0], "frontend-0@0:");
     assert_eq!(places[1..4], ["prefill-0@0:0", "prefill-1@0:1", "decode-0@0:2"]);
     assert_eq!(case.lay_out().unwrap().nodes, 1);
-    let split = Case {
-        apart: Apart { colocate: Some(false), ..Apart::default() },
-        launcher: "dynamo-vllm",
-        pools,
-        ..Case::default()
-    };
+    let split = Case { keys: "colocate = false", launcher: "dynamo-vllm", pools, ..Case::default() };
     assert_eq!(split.lay_out().unwrap().nodes, 2);
 }
 
 #[test]
 fn nodes_set_apart_come_first_and_hold_no_worker() {
-    let apart = Apart { client: true, head: true, colocate: None };
-    let case = Case { launcher: "dynamo-vllm", pools: aggregated(8, 1, 1, 2), apart, ..Case::default() };
+    let keys = "client_node = true\nhead_node = true";
+    let case = Case { launcher: "dynamo-vllm", pools: aggregated(8, 1, 1, 2), keys, ..Case::default() };
     let layout = case.lay_out().unwrap();
     let at = |name: &str| layout.processes.iter().find(|process| process.name == name).unwrap().nodes.clone();
     assert_eq!(
@@ -182,18 +202,7 @@ fn a_dedicated_role_has_a_node_to_itself() {
     let mut launcher = launcher::find("dynamo-vllm", None, "t").unwrap().launcher;
     launcher.roles[0].placement = Placement::Dedicated;
     launcher.roles[0].when = None;
-    let gpu = Gpu { kind: "h100".into(), per_node: 8 };
-    let settings = settings(&launcher, &[]);
-    let pools = aggregated(1, 1, 1, 1);
-    let facts = Facts {
-        parallel: &pools[0].parallel,
-        pools: &pools,
-        settings: &settings,
-        gpu: &gpu,
-        nodes: 1,
-        url: None,
-    };
-    let layout = lay_out(&launcher, &facts, &gpu, Apart::default()).unwrap();
+    let layout = Case { pools: aggregated(1, 1, 1, 1), ..Case::default() }.lay_out_on(&launcher).unwrap();
     let at: Vec<_> =
         layout.processes.iter().map(|process| (process.name.as_str(), process.nodes[0])).collect();
     assert_eq!(at, [("etcd-0", 0), ("frontend-0", 1), ("worker-0", 1)]);
@@ -248,22 +257,11 @@ fn what_does_not_fit_is_told_with_the_arithmetic() {
     for (launcher, pools, expected) in cases {
         let misfit = Case { launcher, pools, ..Case::default() }.lay_out().unwrap_err();
         assert!(misfit.problem.contains(expected), "{}", misfit.problem);
-        assert!(misfit.key.ends_with("tp"), "{}", misfit.key);
+        assert!(misfit.key.is_some_and(|key| key.starts_with("deploy.") && key.ends_with("tp")));
     }
     let mut single = launcher::find("vllm", None, "t").unwrap().launcher;
     single.spans_nodes = false;
-    let gpu = Gpu { kind: "h100".into(), per_node: 8 };
-    let settings = settings(&single, &[]);
-    let pools = aggregated(16, 1, 1, 1);
-    let facts = Facts {
-        parallel: &pools[0].parallel,
-        pools: &pools,
-        settings: &settings,
-        gpu: &gpu,
-        nodes: 1,
-        url: None,
-    };
-    let misfit = lay_out(&single, &facts, &gpu, Apart::default()).unwrap_err();
+    let misfit = Case { pools: aggregated(16, 1, 1, 1), ..Case::default() }.lay_out_on(&single).unwrap_err();
     assert!(
         misfit.problem.contains("= 16 GPUs, a node with h100 has 8, and launcher \"vllm\" cannot span"),
         "{misfit:?}"

@@ -11,18 +11,14 @@ pub const MAX_COMBINATIONS: usize = 1000;
 /// One combination: the value of each axis, by dotted key.
 pub type Combination = Vec<(String, Value)>;
 
-/// The product of `axes`, the last one varying fastest.
-///
-/// `section` names the axes' section in messages; where it was written is for the caller to say.
+/// The product of `axes`, the last one varying fastest. Errors name the key below `section`; the caller adds the line.
 pub fn product(axes: &Table, section: &str) -> Result<Vec<Combination>, InputError> {
     let mut combinations: Vec<Combination> = vec![Vec::new()];
     for (key, values) in axes {
         let wrong = |problem: String| InputError::new("", problem).key(format!("{section}.{key}"));
         let values = match values {
-            Value::Array(values) if !values.is_empty() => values.clone(),
-            Value::Array(_) => {
-                return Err(wrong("an empty list".into()).expected("at least one value"));
-            }
+            Value::Array(values) if !values.is_empty() => values,
+            Value::Array(_) => return Err(wrong("an empty list".into()).expected("at least one value")),
             other => {
                 return Err(wrong(format!("found {other}")).expected("a list of values, e.g. [1, 2, 4]"));
             }
@@ -40,21 +36,16 @@ pub fn product(axes: &Table, section: &str) -> Result<Vec<Combination>, InputErr
         combinations = combinations
             .iter()
             .flat_map(|known| {
-                values.iter().map(move |value| {
-                    let mut next = known.clone();
-                    next.push((key.clone(), value.clone()));
-                    next
-                })
+                values.iter().map(move |value| [known.as_slice(), &[(key.clone(), value.clone())]].concat())
             })
             .collect();
     }
     Ok(combinations)
 }
 
-/// `base` with the values of a combination set at their dotted keys.
-pub fn overlay(base: &Table, combination: &Combination, section: &str) -> Result<Table, InputError> {
-    let mut table = base.clone();
-    for (key, value) in combination {
+/// `table` with the values of a combination set at their dotted keys.
+pub fn overlay(mut table: Table, axes: &[(String, Value)], section: &str) -> Result<Table, InputError> {
+    for (key, value) in axes {
         let path = split_path(key)
             .map_err(|problem| InputError::new("", problem).key(format!("{section}.{key}")))?;
         set(&mut table, &path, value.clone());
@@ -127,7 +118,7 @@ mod tests {
             product(&table("tp = [1, 2]\n\"engine.x\" = [\"a\", \"b\"]"), "sweep.server").unwrap();
         let ids: Vec<String> = combinations.iter().map(combination_id).collect();
         assert_eq!(ids, ["tp1_x-a", "tp1_x-b", "tp2_x-a", "tp2_x-b"]);
-        let set = overlay(&table("tp = 8\n[engine]\ny = 1"), &combinations[3], "s").unwrap();
+        let set = overlay(table("tp = 8\n[engine]\ny = 1"), &combinations[3], "s").unwrap();
         assert_eq!(set, table("tp = 2\n[engine]\ny = 1\nx = \"b\""));
     }
 

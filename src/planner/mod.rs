@@ -13,12 +13,13 @@ mod load_points;
 pub mod matrix;
 mod packing;
 mod parsed;
-pub mod prompts;
+mod prompts;
 mod rehearsal;
 pub mod resolve;
 pub mod sbatch_env;
 pub mod scale;
-mod sections;
+mod secrets;
+pub mod sections;
 mod servers;
 mod stages;
 
@@ -28,10 +29,7 @@ use crate::plan::{Deployment, Plan, PlanInput, SCHEMA};
 use job::{Needs, job};
 use parsed::Parsed;
 
-/// Makes a plan.
-///
-/// # Errors
-/// Every mistake of the first step that finds any.
+/// Makes a plan, or returns every mistake of the first step that finds any.
 pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
     let parsed = Parsed::of(input)?;
     let model = parsed.model()?;
@@ -51,7 +49,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
             gpus => gpus,
         },
     };
-    let mut job = job(&parsed.site.site, &parsed.resolved.recipe.slurm, &needs);
+    let (_, slurm) = parsed.section("slurm", "", &Vec::new())?;
+    let mut job = job(&parsed.site.site, &slurm, &needs);
     scale::check(input.choices.scale, &parsed.file, &deployments)?;
     sbatch_env::apply(&mut job, &input.choices, gpus_on_a_node).map_err(InputErrors)?;
     let Parsed { file, site, resolved, gpu, .. } = parsed;

@@ -1,5 +1,7 @@
 //! The input of a plan, parsed: what every step of planning reads.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -9,20 +11,17 @@ use crate::document::{InputError, InputErrors, explain_message};
 use crate::launcher::Launcher;
 use crate::plan::{Gpu, Model, PlanInput};
 use crate::recipe::find::RecipeFile;
+use crate::recipe::layers::complete;
 use crate::site::SiteFile;
 
 /// The input of a plan, parsed.
 pub(super) struct Parsed<'a> {
-    /// The input.
-    pub(super) input: &'a PlanInput,
-    /// The recipe file.
-    pub(super) file: RecipeFile,
-    /// The site.
-    pub(super) site: SiteFile,
+    pub input: &'a PlanInput,
+    pub file: RecipeFile,
+    pub site: SiteFile,
     /// The recipe with all layers merged.
-    pub(super) resolved: Resolved,
-    /// The GPUs.
-    pub(super) gpu: Gpu,
+    pub resolved: Resolved,
+    pub gpu: Gpu,
 }
 
 impl<'a> Parsed<'a> {
@@ -30,9 +29,9 @@ impl<'a> Parsed<'a> {
         let file = RecipeFile::parse(input.recipe.clone(), Some(input.folder.clone().into()))?;
         let site = input.site.clone().map(SiteFile::parse).transpose()?.unwrap_or_default();
         let resolved = resolve(&file, &site, &input.choices)?;
-        let (asked, given) = (resolved.launcher(), &input.launcher.launcher);
-        if asked != given.name {
-            let found = format!("found {asked:?}, and the script was rendered for {:?}", given.name);
+        let (named, given) = (resolved.launcher(), &input.launcher.launcher);
+        if named != given.name {
+            let found = format!("found {named:?}, and the script was rendered for {:?}", given.name);
             return Err(resolved
                 .at("deploy.launcher", found)
                 .next("set it when the script is rendered or submitted")
@@ -52,49 +51,78 @@ impl<'a> Parsed<'a> {
         self.resolved.at(key, problem)
     }
 
-    /// A section of the merged recipe.
-    pub(super) fn section(&self, name: &str) -> Table {
-        self.resolved.table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
-    }
-
-    /// A section with a combination of axis values laid over it.
-    pub(super) fn typed<S>(
+    /// A section of the merged recipe with a combination of the values of its axes: as a table, and typed. `sweep` names the axes.
+    pub(super) fn section<S>(
         &self,
-        base: &Table,
-        combination: &Combination,
+        name: &str,
         sweep: &str,
-    ) -> Result<S, InputError>
+        axes: &Combination,
+    ) -> Result<(Table, S), InputError>
     where
         S: for<'de> Deserialize<'de>,
     {
-        let with =
-            |values: &Combination| overlay(base, values, sweep).map_err(|error| self.resolved.locate(error));
-        S::deserialize(with(combination)?).map_err(|error| {
-            let alone = |value: &&(String, Value)| {
-                with(&vec![(*value).clone()]).is_ok_and(|table| S::deserialize(table).is_err())
+        let with = |axes: &[(String, Value)]| -> Result<Table, InputError> {
+            let base = self.resolved.table.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
+            let section = overlay(base, axes, sweep).map_err(|error| self.resolved.locate(error))?;
+            let mut recipe = Table::from_iter([(name.to_owned(), Value::Table(section))]);
+            complete(&mut recipe);
+            Ok(recipe.remove(name).and_then(|section| section.try_into().ok()).unwrap_or_default())
+        };
+        let section: Table = with(axes)?;
+        let typed = S::deserialize(section.clone()).map_err(|error| {
+            let fails = |value: &&(String, Value)| {
+                with(std::slice::from_ref(*value)).is_ok_and(|section| S::deserialize(section).is_err())
             };
-            let guilty = combination.iter().find(alone).map_or("", |(key, _)| key);
-            self.resolved.locate(explain_message(error.message()).key(format!("{sweep}.{guilty}")))
-        })
+            let axis = axes.iter().find(fails).map_or("", |(key, _)| key);
+            self.resolved.locate(explain_message(error.message()).key(format!("{sweep}.{axis}")))
+        })?;
+        Ok((section, typed))
     }
 
-    /// The model.
     pub(super) fn model(&self) -> Result<Model, InputErrors> {
-        let section = &self.resolved.recipe.model;
-        let Some(name) = section.name.clone() else {
+        let section = self.resolved.recipe.model.clone();
+        let Some(name) = section.name else {
             return Err(self.at("model.name", "missing").expected("the model's name").into());
         };
         let site_path = self.site.site.model_path(&self.gpu.kind, &name).map(str::to_owned);
-        let path = section.path.clone().or(site_path).unwrap_or_else(|| name.clone());
         Ok(Model {
-            served_name: section.served_name.clone().unwrap_or_else(|| name.clone()),
+            served_name: section.served_name.unwrap_or_else(|| name.clone()),
+            path: section.path.or(site_path).unwrap_or_else(|| name.clone()),
             name,
-            path,
-            size: section.size.clone(),
-            precision: section.precision.clone(),
+            size: section.size,
+            precision: section.precision,
             weights_gib: section.weights_gib,
         })
     }
+}
+
+/// Mistakes in the keys of one section, so that all of them are reported at once.
+pub(super) struct Mistakes<'a> {
+    pub parsed: &'a Parsed<'a>,
+    section: &'static str,
+    pub found: Vec<InputError>,
+}
+
+impl<'a> Mistakes<'a> {
+    pub(super) fn of(parsed: &'a Parsed<'a>, section: &'static str) -> Self {
+        Self { parsed, section, found: Vec::new() }
+    }
+
+    /// An error about a key of the section.
+    pub(super) fn at(&self, key: &str, problem: impl Into<String>) -> InputError {
+        self.parsed.at(&format!("{}.{key}", self.section), problem)
+    }
+
+    pub(super) fn add(&mut self, key: &str, problem: impl Into<String>, expected: impl Into<String>) {
+        let error = self.at(key, problem).expected(expected);
+        self.found.push(error);
+    }
+}
+
+/// A path written in a file that lies in `folder`, which is absolute: a job may run in any folder.
+pub(super) fn absolute(folder: &str, path: &str) -> String {
+    let joined = Path::new(folder).join(path);
+    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
 }
 
 fn gpu(resolved: &Resolved, site: &SiteFile, launcher: &Launcher) -> Result<Gpu, InputErrors> {

@@ -9,8 +9,8 @@ use super::sections::Deploy;
 use crate::document::{InputError, explain_message};
 use crate::launcher::Launcher;
 use crate::plan::prompts::{PromptKind, TokenizerSpec};
-use crate::plan::{LoadPoint, Model, Pool, Stop};
-use crate::recipe::layers::{assignment, default_section};
+use crate::plan::{Arrival, Length, Level, LoadPoint, Model, Pool, Stop};
+use crate::recipe::layers::{assignment, default_section, lay};
 
 /// Fewest requests that are left of a load point which had more: below, not even a median says anything.
 const LEAST_REQUESTS: u64 = 10;
@@ -34,17 +34,20 @@ impl LoadPoint {
             left.max(all.min(least))
         };
         let seconds = |all: f64, least: f64| (all * share).max(all.min(least));
-        let length_s = self.arrival.ramp_mut().map(|ramp| {
-            for stage in &mut ramp.stages {
-                stage.duration_s = seconds(stage.duration_s, LEAST_STAGE_S);
+        self.stop = match (&mut self.arrival, self.stop) {
+            (
+                Arrival::Closed { concurrency: Level::Ramp(ramp) }
+                | Arrival::Open { rate: Level::Ramp(ramp), .. },
+                _,
+            ) => {
+                for stage in &mut ramp.stages {
+                    stage.duration_s = seconds(stage.duration_s, LEAST_STAGE_S);
+                }
+                Stop::DurationS(ramp.duration_s())
             }
-            ramp.duration_s()
-        });
-        self.stop = match (self.stop, length_s) {
-            (_, Some(length_s)) => Stop::DurationS(length_s),
-            (Stop::Requests(all), None) => Stop::Requests(requests(all, LEAST_REQUESTS)),
-            (Stop::DurationS(all), None) => Stop::DurationS(seconds(all, LEAST_SECONDS)),
-            (Stop::TraceEnd, None) => Stop::TraceEnd,
+            (_, Stop::Requests(all)) => Stop::Requests(requests(all, LEAST_REQUESTS)),
+            (_, Stop::DurationS(all)) => Stop::DurationS(seconds(all, LEAST_SECONDS)),
+            (_, Stop::TraceEnd) => Stop::TraceEnd,
         };
         if let PromptKind::Trace(trace) = &mut self.prompts.source {
             trace.share = Some(share);
@@ -93,21 +96,19 @@ pub(super) fn section(
     let profile =
         stand_in.models.get(&model.name).map_or(profile.clone(), |model| format!("{profile}/{model}"));
     engine.insert(stand_in.gpu_option.clone(), toml::Value::String(profile));
-    for set in &parsed.input.choices.sets {
-        let (key, value) = set.split_once('=').unwrap_or((set, "true"));
-        if !key.trim().starts_with("deploy.engine.") {
-            continue;
-        }
-        let layer = assignment(key.trim(), value, &format!("--set {set}"))?;
-        let options =
-            layer.get("deploy").and_then(|deploy| deploy.get("engine")).and_then(toml::Value::as_table);
-        engine.extend(options.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
-    }
-    let mut section = default_section("deploy")?;
+    let mut section = default_section("deploy");
     section.insert("launcher".into(), launcher.name.clone().into());
     section.insert("tp".into(), i64::from(tp.max(1)).into());
     section.insert("replicas".into(), i64::from(replicas).into());
     section.insert("engine".into(), engine.into());
+    let mut recipe = Table::from_iter([("deploy".to_owned(), section.into())]);
+    for set in &parsed.input.choices.sets {
+        let (key, value) = set.split_once('=').unwrap_or((set, "true"));
+        if key.trim().starts_with("deploy.engine.") {
+            lay(&mut recipe, &assignment(key.trim(), value, &format!("--set {set}"))?);
+        }
+    }
+    let section = recipe.remove("deploy").unwrap_or_else(|| Table::new().into());
     Deploy::deserialize(section).map_err(|error| parsed.resolved.locate(explain_message(error.message())))
 }
 
@@ -124,28 +125,19 @@ fn option_of(pool: &Pool, names: &[String], per_rank: bool, merged: bool) -> Opt
 
 /// Tokens that the longest request of all points has; `None` when a file decides.
 fn context(points: &[LoadPoint]) -> Option<u32> {
+    let both = |isl: Length, osl: Length| isl.longest().saturating_add(osl.longest());
     let of_point = |point: &LoadPoint| {
-        let PromptKind::Synthetic(_) = point.prompts.source else { return None };
-        let shapes = point.prompts.mix.iter().map(|shape| (shape.isl, shape.osl));
-        let longest = shapes
-            .chain([(point.isl, point.osl)])
-            .map(|(isl, osl)| isl.longest().saturating_add(osl.longest()));
-        let first = longest
-            .max()?
-            .saturating_add(point.prompts.prefix.system_tokens)
-            .saturating_add(point.prompts.prefix.pool_tokens);
-        let all = match point.prompts.conversation {
-            None => first,
-            Some(talk) => talk.max_context.unwrap_or_else(|| {
-                let turns = talk.turns.saturating_add(talk.turns_stddev.saturating_mul(4));
-                let turn = talk
-                    .turn_isl
-                    .longest()
-                    .saturating_add(point.osl.longest())
-                    .saturating_add(TEMPLATE_TOKENS);
-                first.saturating_add(turns.saturating_mul(turn))
-            }),
-        };
+        let prompts = &point.prompts;
+        let PromptKind::Synthetic(_) = prompts.source else { return None };
+        let shapes = prompts.mix.iter().map(|shape| both(shape.isl, shape.osl));
+        let longest = shapes.chain([both(point.isl, point.osl)]).max()?;
+        let prefix = prompts.prefix.system_tokens.saturating_add(prompts.prefix.pool_tokens);
+        let first = longest.saturating_add(prefix);
+        let all = prompts.conversation.map_or(first, |talk| {
+            let turns = talk.turns.saturating_add(talk.turns_stddev.saturating_mul(4));
+            let turn = both(talk.turn_isl, point.osl).saturating_add(TEMPLATE_TOKENS);
+            talk.max_context.unwrap_or_else(|| first.saturating_add(turns.saturating_mul(turn)))
+        });
         Some(all.saturating_add(TEMPLATE_TOKENS))
     };
     points.iter().map(of_point).try_fold(0, |most, tokens| Some(most.max(tokens?))).filter(|most| *most > 0)

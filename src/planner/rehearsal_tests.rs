@@ -1,8 +1,9 @@
 use super::*;
-use crate::plan::{Arrival, Length, Level, Limit, Ramp, Spacing};
+use crate::plan::{Limit, Ramp, Spacing};
 
 fn closed(concurrency: u32, requests: u64) -> LoadPoint {
-    LoadPoint::plain(concurrency, Stop::Requests(requests))
+    let (arrival, stop) = (Arrival::closed(concurrency), Stop::Requests(requests));
+    LoadPoint { arrival, stop, ..LoadPoint::default() }
 }
 
 #[test]

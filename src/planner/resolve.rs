@@ -3,33 +3,32 @@
 //!
 //! Environment variables were read before, into [`Choices`].
 
-use toml::Table;
+use serde::Deserialize;
+use toml::{Table, Value};
 
 use super::sbatch_env;
-use crate::document::{Document, InputError, InputErrors, nearest};
+use super::sections::Slurm;
+use crate::document::{Document, InputError, InputErrors, one_of};
 use crate::plan::choices::{Choices, Flag, Scale};
 use crate::recipe::find::RecipeFile;
-use crate::recipe::layers::{Layers, assignment, lay, layer_of};
+use crate::recipe::layers::{Layers, assignment, is_within, lay, layer_of};
 use crate::recipe::{Origin, Origins, Recipe};
-use crate::site::SiteFile;
+use crate::site::{Site, SiteFile};
 
 /// A recipe with all layers merged.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The merged recipe.
     pub recipe: Recipe,
     /// The same as plain tables.
     pub table: Table,
     /// Source of each value, by dotted key.
     pub origins: Origins,
-    /// The chosen GPU type.
     pub gpu: Option<String>,
     /// The recipe file, whose lines name the items of a list.
     pub document: Document,
 }
 
 impl Resolved {
-    /// Name of the launcher.
     pub fn launcher(&self) -> &str {
         self.recipe.deploy.launcher.as_deref().unwrap_or_default()
     }
@@ -62,53 +61,33 @@ impl Resolved {
             let in_recipe = matches!(list, Origin::File { file, .. } if *file == self.document.file);
             return Some(if in_recipe { Origin::from(self.document.at(key)) } else { list.clone() });
         }
-        let within = |known: &str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
         // A value inside is not the key itself: its file is right, its line is not.
-        self.origins.iter().find(|(known, _)| within(known)).map(|(_, origin)| match origin {
+        self.origins.iter().find(|(known, _)| is_within(known, key)).map(|(_, origin)| match origin {
             Origin::File { file, .. } => Origin::File { file: file.clone(), line: None },
             other => other.clone(),
         })
     }
 }
 
-/// Sections that are laid over the recipe when they are chosen.
-const CHOSEN: [&str; 2] = ["gpu", "scale"];
-
 /// Merges the layers of `file` for `site` and what was chosen.
 pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<Resolved, InputErrors> {
     let gpu = choose_gpu(file, site, chosen.gpu.as_deref())?;
-    let mut layers = Layers::defaults()?;
+    let mut layers = Layers::defaults();
     if let Some(document) = &site.document {
         let lines = document.lines();
-        let table = document.table()?;
-        let mut lay = |layer: &Table, prefix: &str| {
-            layers.push(layer, &|path| Origin::in_file(&document.file, &lines, &format!("{prefix}{path}")));
-        };
-        lay(&resources(&table), "");
-        if let Some(defaults) = table.get("defaults").and_then(toml::Value::as_table) {
-            lay(defaults, "defaults.");
-        }
-        let of_gpu = gpu.as_ref().and_then(|gpu| table.get("gpus")?.get(gpu)?.get("mem"));
-        if let (Some(mem), Some(gpu)) = (of_gpu, &gpu) {
-            let layer = Table::from_iter([("mem".to_owned(), mem.clone())]);
-            let layer = Table::from_iter([("slurm".to_owned(), toml::Value::Table(layer))]);
-            layers.push(&layer, &|_| Origin::in_file(&document.file, &lines, &format!("gpus.{gpu}.mem")));
-        }
+        let origin = |key: &str| Origin::in_file(&document.file, &lines, key);
+        push_site(&mut layers, &document.table()?, gpu.as_deref(), &origin);
     }
     let lines = file.document.lines();
+    let origin = |key: &str| Origin::in_file(&file.document.file, &lines, key);
     let table = file.document.table()?;
-    let common: Table = table
-        .iter()
-        .filter(|(key, _)| !CHOSEN.contains(&key.as_str()))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    layers.push(&common, &|path| Origin::in_file(&file.document.file, &lines, path));
+    let (chosen_sections, common): (Table, Table) =
+        table.into_iter().partition(|(key, _)| ["gpu", "scale"].contains(&key.as_str()));
+    layers.push(&common, &origin);
     let mut lay_over = |kind: &str, name: &str| {
-        let section = table.get(kind).and_then(|sections| sections.get(name)).and_then(toml::Value::as_table);
+        let section = chosen_sections.get(kind).and_then(|sections| sections.get(name)?.as_table());
         if let Some(section) = section {
-            layers.push(section, &|path| {
-                Origin::in_file(&file.document.file, &lines, &format!("{kind}.{name}.{path}"))
-            });
+            layers.push(section, &|path| origin(&format!("{kind}.{name}.{path}")));
         }
     };
     if let Some(gpu) = &gpu {
@@ -116,51 +95,63 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
     }
     if let Some(scale) = chosen.scale {
         lay_over("scale", &scale.gpus.to_string());
-        push_replicas(&mut layers, scale)?;
+        push_replicas(&mut layers, scale);
     }
-    let (of_sbatch, mut errors) = sbatch_env::layers(chosen);
-    for (layer, origin) in of_sbatch {
-        layers.push(&layer, &|_| origin.clone());
-    }
-    push_knobs(&mut layers, file, chosen, &mut errors);
-    push_env(&mut layers, file, chosen, &mut errors);
-    push_flags(&mut layers, &chosen.flags, &mut errors);
-    push_sets(&mut layers, chosen.recipe_sets(), &mut errors);
-    InputErrors::check(errors)?;
+    sbatch_env::push_values(&mut layers, chosen);
+    push_knobs(&mut layers, file, chosen);
+    push_env(&mut layers, file, chosen);
+    push_flags(&mut layers, &chosen.flags);
+    push_sets(&mut layers, chosen);
     let (recipe, table, origins) = layers.finish()?;
     Ok(Resolved { recipe, table, origins, gpu, document: file.document.clone() })
 }
 
-/// A multiple of an offered scale has as many times its replicas.
-fn push_replicas(layers: &mut Layers, scale: Scale) -> Result<(), InputErrors> {
-    if scale.times > 1 {
-        let each = layers.integer(&["deploy", "replicas"]).unwrap_or(1);
-        let replicas = each.saturating_mul(i64::from(scale.times)).to_string();
-        layers.push(&assignment("deploy.replicas", &replicas, "--max-scale")?, &|_| {
-            Origin::Flag("--max-scale".into())
-        });
+/// Lays what a site sets in every recipe: resources in its `[slurm]`, its `[defaults]`, the memory of nodes with a GPU type.
+/// `origin` takes a key of the site file.
+fn push_site(layers: &mut Layers, site: &Table, gpu: Option<&str>, origin: &dyn Fn(&str) -> Origin) {
+    let in_slurm = |keys: Table| Table::from_iter([("slurm".to_owned(), Value::Table(keys))]);
+    let slurm = site.get("slurm").and_then(Value::as_table).cloned().unwrap_or_default();
+    let is_shared = |(key, _): &(String, Value)| ["exclusive", "mem"].contains(&key.as_str());
+    layers.push(&in_slurm(slurm.into_iter().filter(is_shared).collect()), origin);
+    if let Some(defaults) = site.get("defaults").and_then(Value::as_table) {
+        layers.push(defaults, &|path| origin(&format!("defaults.{path}")));
     }
-    Ok(())
+    let Some(gpu) = gpu else { return };
+    if let Some(mem) = site.get("gpus").and_then(|gpus| gpus.get(gpu)?.get("mem")) {
+        let layer = in_slurm(Table::from_iter([("mem".to_owned(), mem.clone())]));
+        layers.push(&layer, &|_| origin(&format!("gpus.{gpu}.mem")));
+    }
 }
 
-/// What a site's `[slurm]` says of resources that a recipe may say as well.
-fn resources(site: &Table) -> Table {
-    let slurm = site.get("slurm").and_then(toml::Value::as_table).into_iter().flatten();
-    let shared: Table = slurm
-        .filter(|(key, _)| matches!(key.as_str(), "exclusive" | "mem"))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    Table::from_iter([("slurm".to_owned(), toml::Value::Table(shared))])
+/// `[slurm]` of a recipe that does not have it, on nodes of a site with a GPU type.
+pub fn slurm_of_site(site: &Site, gpu: Option<&str>) -> Result<Slurm, InputErrors> {
+    let wrong = |problem: String| InputErrors::from(InputError::new("the site file", problem));
+    let table = Table::try_from(site).map_err(|error| wrong(error.to_string()))?;
+    let mut layers = Layers::defaults();
+    push_site(&mut layers, &table, gpu, &|_| Origin::Default);
+    let (_, mut table, _) = layers.finish()?;
+    let slurm = table.remove("slurm").unwrap_or_else(|| Value::Table(Table::new()));
+    Slurm::deserialize(slurm).map_err(|error| wrong(error.to_string()))
+}
+
+/// A multiple of an offered scale has as many times its replicas.
+fn push_replicas(layers: &mut Layers, scale: Scale) {
+    if scale.times > 1 {
+        let origin = Origin::Flag("--max-scale".into());
+        let replicas = layers.integer(&["deploy", "replicas"]).unwrap_or(1);
+        let replicas = replicas.saturating_mul(i64::from(scale.times));
+        layers.push_one(layer_of("deploy.replicas", replicas.into(), &origin.to_string()), &origin);
+    }
 }
 
 /// The GPU type: `--gpu`, else the site's, else the recipe's only one.
 fn choose_gpu(
     file: &RecipeFile,
     site: &SiteFile,
-    asked: Option<&str>,
+    requested: Option<&str>,
 ) -> Result<Option<String>, InputErrors> {
     let in_recipe: Vec<&str> = file.recipe.gpu.keys().map(String::as_str).collect();
-    let (gpu, origin) = match (asked, &site.site.gpu, in_recipe.as_slice()) {
+    let (gpu, origin) = match (requested, &site.site.gpu, in_recipe.as_slice()) {
         (Some(gpu), ..) => (gpu.to_owned(), "--gpu".to_owned()),
         // A recipe for another type alone does not make these nodes of that type.
         (None, Some(gpu), _) => (gpu.clone(), site.name()),
@@ -169,63 +160,55 @@ fn choose_gpu(
         (None, None, known) => {
             return Err(InputError::new(file.document.at("gpu"), "written for several GPU types")
                 .key("gpu")
-                .expected(format!("one of {}", known.join(", ")))
+                .expected(one_of(known, ""))
                 .next(format!("choose one: --gpu {}", known[0]))
                 .into());
         }
     };
-    if !in_recipe.is_empty() && !in_recipe.contains(&gpu.as_str()) {
-        let source = if asked.is_some() { String::new() } else { format!(" ({origin})") };
-        return Err(InputError::new(
-            file.document.at("gpu"),
-            format!("nothing for GPU type {gpu:?}{source}"),
-        )
-        .key(format!("gpu.{gpu}"))
-        .expected(format!("one of {}", in_recipe.join(", ")))
-        .next(format!("choose --gpu {}, or add a [gpu.{gpu}] section", in_recipe[0]))
-        .into());
-    }
     let known = site.site.gpu_types();
-    if in_recipe.is_empty() && !known.contains(&gpu) {
-        let mut error = InputError::new(&origin, format!("unknown GPU type {gpu:?}"))
-            .expected(format!("one of {}", known.join(", ")));
-        error = match nearest(&gpu, known.iter().map(String::as_str)) {
-            Some(near) => error.next(format!("did you mean `{near}`?")),
-            None => error.next(format!("add [gpus.{gpu}] with per_node to the site file")),
-        };
-        return Err(error.into());
+    if let [first, ..] = in_recipe[..] {
+        if in_recipe.contains(&gpu.as_str()) {
+            return Ok(Some(gpu));
+        }
+        let source = if requested.is_some() { String::new() } else { format!(" ({origin})") };
+        let problem = format!("nothing for GPU type {gpu:?}{source}");
+        return Err(InputError::new(file.document.at("gpu"), problem)
+            .key(format!("gpu.{gpu}"))
+            .expected(one_of(&in_recipe, ""))
+            .next(format!("choose --gpu {first}, or add a [gpu.{gpu}] section"))
+            .into());
+    } else if !known.contains(&gpu) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        return Err(InputError::new(&origin, format!("unknown GPU type {gpu:?}"))
+            .expected(one_of(&known, ""))
+            .next(format!("add [gpus.{gpu}] with per_node to the site file"))
+            .suggest(&gpu, &known)
+            .into());
     }
     Ok(Some(gpu))
 }
 
-fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: &mut Vec<InputError>) {
+fn push_knobs(layers: &mut Layers, file: &RecipeFile, chosen: &Choices) {
     for (name, key) in &file.recipe.knobs {
-        let Some(seen) = chosen.variables.get(name) else { continue };
-        let origin = seen.origin(name);
-        match layers.assignment(key, &seen.value, &origin.to_string()) {
-            Ok(layer) => layers.push(&layer, &|_| origin.clone()),
-            Err(error) => errors.push(error),
-        }
+        let Some(variable) = chosen.variables.get(name) else { continue };
+        let origin = variable.origin(name);
+        layers.push_one(layers.assignment(key, &variable.value, &origin.to_string()), &origin);
     }
 }
 
 /// `--env`: a knob as that knob, anything else as environment of the servers.
-fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Choices, errors: &mut Vec<InputError>) {
+fn push_env(layers: &mut Layers, file: &RecipeFile, chosen: &Choices) {
     for (at, (name, value)) in chosen.env.iter().enumerate() {
         let origin = Origin::Env(name.clone());
         let words = origin.to_string();
-        if chosen.env[..at].iter().any(|(known, _)| known == name) {
-            errors.push(InputError::new(words, "given twice").expected("each variable once"));
-            continue;
-        }
         let layer = match file.recipe.knobs.get(name) {
+            _ if chosen.env[..at].iter().any(|(known, _)| known == name) => {
+                Err(InputError::new(words, "given twice").expected("each variable once"))
+            }
             Some(key) => layers.assignment(key, value, &words),
             None => variable(name, value, &words),
         };
-        match layer {
-            Ok(layer) => layers.push(&layer, &|_| origin.clone()),
-            Err(error) => errors.push(error),
-        }
+        layers.push_one(layer, &origin);
     }
 }
 
@@ -243,39 +226,31 @@ fn variable(name: &str, value: &str, origin: &str) -> Result<Table, InputError> 
     if value.contains('\0') {
         return Err(InputError::new(origin, "a NUL byte, which no environment variable can hold"));
     }
-    let env = Table::from_iter([(name.to_owned(), toml::Value::String(value.to_owned()))]);
-    let deploy = Table::from_iter([("env".to_owned(), toml::Value::Table(env))]);
-    Ok(Table::from_iter([("deploy".to_owned(), toml::Value::Table(deploy))]))
+    layer_of(&format!("deploy.env.{name}"), value.into(), origin)
 }
 
 /// The options of a verb that drives the load of an endpoint, as one layer.
-fn push_flags(layers: &mut Layers, flags: &[Flag], errors: &mut Vec<InputError>) {
+fn push_flags(layers: &mut Layers, flags: &[Flag]) {
     let mut all = Table::new();
     for Flag { flag, key, value } in flags {
         match layer_of(key, value.clone(), flag) {
             Ok(layer) => lay(&mut all, &layer),
-            Err(error) => errors.push(error),
+            Err(error) => layers.push_one(Err(error), &Origin::Flag(flag.clone())),
         }
     }
-    let below = |key: &str, path: &str| {
-        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
     layers.push(&all, &|path| {
-        let given = flags.iter().rev().find(|given| below(&given.key, path));
+        let given = flags.iter().rev().find(|given| is_within(path, &given.key));
         given.map_or(Origin::Default, |given| Origin::Flag(given.flag.clone()))
     });
 }
 
-fn push_sets<'a>(layers: &mut Layers, sets: impl Iterator<Item = &'a String>, errors: &mut Vec<InputError>) {
-    for set in sets {
+fn push_sets(layers: &mut Layers, chosen: &Choices) {
+    for set in chosen.recipe_sets() {
         let origin = format!("--set {set}");
-        let Some((key, value)) = set.split_once('=') else {
-            errors.push(InputError::new(origin, "no `=`").expected("--set key=value"));
-            continue;
+        let layer = match set.split_once('=') {
+            Some((key, value)) => assignment(key.trim(), value, &origin),
+            None => Err(InputError::new(origin, "no `=`").expected("--set key=value")),
         };
-        match assignment(key.trim(), value, &origin) {
-            Ok(layer) => layers.push(&layer, &|_| Origin::Set),
-            Err(error) => errors.push(error),
-        }
+        layers.push_one(layer, &Origin::Set);
     }
 }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use toml::Table;
+use toml::Value;
 
 use crate::document::InputError;
 use crate::plan::Job;
 use crate::plan::choices::{Choices, Variable};
-use crate::recipe::layers::assignment;
+use crate::recipe::layers::{Layers, layer_of};
 use crate::recipe::{Origin, Recipe};
 
 /// What a variable is for sbatch.
@@ -48,14 +48,15 @@ pub fn names<'a>() -> impl Iterator<Item = &'a str> {
 /// The environment variables that change a recipe: its knobs and sbatch's own, if they are set.
 pub fn variables(recipe: &Recipe, env: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, Variable> {
     let names = recipe.knobs.keys().map(String::as_str).chain(names());
-    let values = names.filter_map(|name| Some((name, value_of(name, env(name)?))));
-    let set = values.filter(|(_, value)| !value.is_empty());
-    set.map(|(name, value)| (name.to_owned(), Variable { value, in_job: false })).collect()
-}
-
-/// What a variable says. An empty SBATCH_EXCLUSIVE is what sbatch takes for a plain `--exclusive`.
-fn value_of(name: &str, value: String) -> String {
-    if name == "SBATCH_EXCLUSIVE" && value.is_empty() { "exclusive".to_owned() } else { value }
+    let set = names.filter_map(|name| {
+        let value = match env(name)? {
+            // sbatch takes an empty one for a plain `--exclusive`.
+            empty if name == "SBATCH_EXCLUSIVE" && empty.is_empty() => "exclusive".to_owned(),
+            value => value,
+        };
+        (!value.is_empty()).then(|| (name.to_owned(), Variable { value, in_job: false }))
+    });
+    set.collect()
 }
 
 /// Those that are set, with what they are.
@@ -67,35 +68,32 @@ fn variable(name: &str) -> Origin {
     Origin::Variable { name: name.to_owned(), in_job: false }
 }
 
-/// The layers of those that are values of the recipe, with their origins.
-pub(super) fn layers(chosen: &Choices) -> (Vec<(Table, Origin)>, Vec<InputError>) {
-    let (mut layers, mut errors) = (Vec::new(), Vec::new());
+/// Lays those that are values of the recipe over it.
+pub(super) fn push_values(layers: &mut Layers, chosen: &Choices) {
     for (name, kind, value) in set(chosen) {
         let Kind::Key(key) = kind else { continue };
         let origin = variable(name);
-        let seconds = if *key == "slurm.time" { time_s(value) } else { Some(0) };
-        let Some(seconds) = seconds else {
-            errors.push(InputError::new(origin.to_string(), format!("found {value:?}")).expected(
+        let wrong = || {
+            InputError::new(origin.to_string(), format!("found {value:?}")).expected(
                 "a time as Slurm writes it: MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS, …",
-            ));
-            continue;
+            )
         };
-        let value = if *key == "slurm.time" { seconds.to_string() } else { format!("{value:?}") };
-        match assignment(key, &value, &origin.to_string()) {
-            Ok(layer) => layers.push((layer, origin)),
-            Err(error) => errors.push(error),
-        }
+        let value = match *key {
+            "slurm.time" => time_s(value).map(Value::from).ok_or_else(wrong),
+            _ => Ok(Value::from(value)),
+        };
+        layers.push_one(value.and_then(|value| layer_of(key, value, &origin.to_string())), &origin);
     }
-    (layers, errors)
 }
 
 /// A time limit as sbatch takes it, in seconds: `30` (minutes), `30:00`, `1:00:00`, `1-12`, `1-12:30`, `1-12:30:00`.
-pub fn time_s(text: &str) -> Option<u64> {
+fn time_s(text: &str) -> Option<i64> {
     let (days, clock) = match text.trim().split_once('-') {
-        Some((days, clock)) => (Some(days.parse::<u64>().ok()?), clock),
+        Some((days, clock)) => (Some(days.parse::<u32>().ok()?), clock),
         None => (None, text.trim()),
     };
-    let parts = clock.split(':').map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?;
+    let parts =
+        clock.split(':').map(|part| part.parse::<u32>().ok().map(i64::from)).collect::<Option<Vec<_>>>()?;
     let (hours, minutes, seconds) = match (days, parts.as_slice()) {
         (None, [minutes]) => (0, *minutes, 0),
         (None, [minutes, seconds]) => (0, *minutes, *seconds),
@@ -104,7 +102,7 @@ pub fn time_s(text: &str) -> Option<u64> {
         (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
         _ => return None,
     };
-    let hours = days.unwrap_or(0).checked_mul(24)?.checked_add(hours)?;
+    let hours = i64::from(days.unwrap_or(0)).checked_mul(24)?.checked_add(hours)?;
     let minutes = hours.checked_mul(60)?.checked_add(minutes)?;
     minutes.checked_mul(60)?.checked_add(seconds).filter(|seconds| *seconds > 0)
 }
@@ -151,36 +149,26 @@ pub(super) fn apply(job: &mut Job, chosen: &Choices, gpus_per_node: u32) -> Resu
 
 /// Refuses fewer GPUs than the plan needs: `4`, `h100:4`, `gpu:4`, `gpu:h100:4`.
 fn too_few(job: &Job, name: &str, flag: &str, value: &str, gpus_per_node: u32) -> Option<InputError> {
-    let said = value.rsplit(':').next().and_then(|count| count.parse::<u32>().ok());
-    let origin = variable(name).to_string();
-    let per_node = match flag {
-        "gres" if !value.starts_with("gpu") || value.contains(',') => return None,
-        "gres" if said.is_none() => 1,
-        "gpus" => said.unwrap_or(0) / job.nodes.max(1),
-        _ => said.unwrap_or(0),
-    };
-    if said.is_none() && flag != "gres" {
-        return Some(
-            InputError::new(origin, format!("found {value:?}"))
-                .expected("a number of GPUs, e.g. 8 or h100:8"),
-        );
+    if flag == "gres" && (!value.starts_with("gpu") || value.contains(',')) {
+        return None;
     }
-    let all = if flag == "gpus" {
-        format!(
-            "{} nodes × {gpus_per_node} GPUs = {} or more",
-            job.nodes,
-            job.nodes.saturating_mul(gpus_per_node)
-        )
-    } else {
-        format!("{gpus_per_node} or more on each node")
+    let wrong = |more: String| InputError::new(variable(name).to_string(), format!("found {value:?}{more}"));
+    let count = value.rsplit(':').next().and_then(|count| count.parse::<u32>().ok());
+    let Some(count) = count.or_else(|| (flag == "gres").then_some(1)) else {
+        return Some(wrong(String::new()).expected("a number of GPUs, e.g. 8 or h100:8"));
+    };
+    let nodes = job.nodes;
+    let (per_node, expected) = match flag {
+        "gpus" => (
+            count / nodes.max(1),
+            format!("{nodes} nodes × {gpus_per_node} GPUs = {} or more", nodes.saturating_mul(gpus_per_node)),
+        ),
+        _ => (count, format!("{gpus_per_node} or more on each node")),
     };
     (per_node < gpus_per_node).then(|| {
-        InputError::new(
-            origin,
-            format!("found {value:?}, and the plan needs {gpus_per_node} GPUs on each node"),
-        )
-        .expected(all)
-        .next("raise it, unset it, or choose a smaller deployment")
+        wrong(format!(", and the plan needs {gpus_per_node} GPUs on each node"))
+            .expected(expected)
+            .next("raise it, unset it, or choose a smaller deployment")
     })
 }
 
@@ -188,7 +176,7 @@ fn too_few(job: &Job, name: &str, flag: &str, value: &str, gpus_per_node: u32) -
 mod tests {
     use super::*;
     use crate::planner::job::{Needs, job};
-    use crate::recipe::SlurmSection;
+    use crate::recipe::layers::default_section;
     use crate::site::Site;
 
     fn chosen(variables: &[(&str, &str)]) -> Choices {
@@ -200,7 +188,8 @@ mod tests {
 
     fn applied(directives: &[&str], variables: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let needs = Needs { name: "q", nodes: 2, gpu: "h100", gpus_per_node: 4 };
-        let mut job = job(&Site::default(), &SlurmSection::default(), &needs);
+        let slurm = default_section("slurm").try_into().unwrap();
+        let mut job = job(&Site::default(), &slurm, &needs);
         job.directives = directives.iter().map(|line| (*line).to_owned()).collect();
         match apply(&mut job, &chosen(variables), 4) {
             Ok(()) => Ok(job.directives),

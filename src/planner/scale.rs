@@ -2,7 +2,7 @@
 
 use crate::document::{InputError, InputErrors};
 use crate::plan::choices::Scale;
-use crate::plan::{Deployment, Plan, Pool};
+use crate::plan::{Deployment, Parallel, Plan, Pool};
 use crate::recipe::find::{RecipeFile, scale_of};
 use crate::recipe::{Origin, Recipe};
 
@@ -11,7 +11,6 @@ use crate::recipe::{Origin, Recipe};
 pub struct Allocated {
     /// `job 5`
     pub name: String,
-    /// Its nodes.
     pub nodes: Vec<String>,
     /// GPUs of each of its nodes; `None` when Slurm does not count them.
     pub gpus_per_node: Option<u32>,
@@ -22,27 +21,19 @@ impl Plan {
     pub fn fits(&self, allocated: &Allocated) -> Result<(), InputError> {
         let (have, need) = (allocated.nodes.len(), self.job.nodes);
         let gpus = self.gpus_on_a_node();
-        let short_of_nodes = u32::try_from(have).unwrap_or(u32::MAX) < need;
-        let short_of_gpus = allocated.gpus_per_node.filter(|per_node| *per_node < gpus);
-        if !short_of_nodes && short_of_gpus.is_none() {
+        let has_nodes = have >= need as usize;
+        if has_nodes && allocated.gpus_per_node.is_none_or(|per_node| per_node >= gpus) {
             return Ok(());
         }
         let largest = self.deployments.iter().max_by_key(|deployment| (deployment.nodes, deployment.gpus));
-        let mut problem = format!(
-            "has {have} {} ({})",
-            if have == 1 { "node" } else { "nodes" },
-            allocated.nodes.join(", ")
-        );
-        if let Some(per_node) = allocated.gpus_per_node {
-            problem.push_str(&format!(" with {per_node} GPUs each"));
-        }
-        let key = self.blamed().map(|origin| format!("; {origin}")).unwrap_or_default();
+        let sizes = largest.map(arithmetic).unwrap_or_default();
+        let names = allocated.nodes.join(", ");
+        let each = allocated.gpus_per_node.map(|each| format!(" with {each} GPUs each")).unwrap_or_default();
+        let variable = self.blamed().map(|origin| format!("; {origin}")).unwrap_or_default();
+        let problem = format!("has {} ({names}){each}", counted(have, "node"));
+        let expected = format!("{} with {gpus} GPUs each: {sizes}{variable}", counted(need as usize, "node"));
         Err(InputError::new(&allocated.name, problem)
-            .expected(format!(
-                "{need} {} with {gpus} GPUs each: {}{key}",
-                if need == 1 { "node" } else { "nodes" },
-                largest.map(arithmetic).unwrap_or_default(),
-            ))
+            .expected(expected)
             .next("ask Slurm for a larger allocation, or choose a smaller deployment"))
     }
 
@@ -63,30 +54,27 @@ pub fn is_size(key: &str) -> bool {
     is_size && key.starts_with("deploy.") && !parts.any(|part| part == "engine")
 }
 
+/// `1 node`, `2 nodes`
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// `tp × pp × dp × replicas = 4 × 1 × 1 × 2 = 8 GPUs`; `prefill 6 × 4 + decode 1 × 8 = 32 GPUs`, replicas first.
 pub fn arithmetic(deployment: &Deployment) -> String {
     let total = deployment.gpus;
-    let gpus = format!("{total} {}", if total == 1 { "GPU" } else { "GPUs" });
+    let gpus = counted(total as usize, "GPU");
     let pools = &deployment.pools;
     if pools.len() > 1 && pools.iter().map(Pool::gpus).sum::<u32>() == total {
-        let of = |pool: &Pool| {
-            format!(
-                "{} {} × {}",
-                pool.name.as_str(),
-                pool.parallel.replicas,
-                pool.parallel.gpus_per_replica()
-            )
+        let of = |Pool { name, parallel, .. }: &Pool| {
+            format!("{} {} × {}", name.as_str(), parallel.replicas, parallel.gpus_per_replica())
         };
         return format!("{} = {gpus}", pools.iter().map(of).collect::<Vec<_>>().join(" + "));
     }
-    let sizes = &deployment.parallel;
-    if sizes.gpus_per_replica().saturating_mul(sizes.replicas) != total {
-        return gpus;
+    let Parallel { tp, pp, dp, replicas, .. } = deployment.parallel;
+    match deployment.parallel.gpus_per_replica().saturating_mul(replicas) == total {
+        true => format!("tp × pp × dp × replicas = {tp} × {pp} × {dp} × {replicas} = {gpus}"),
+        false => gpus,
     }
-    format!(
-        "tp × pp × dp × replicas = {} × {} × {} × {} = {gpus}",
-        sizes.tp, sizes.pp, sizes.dp, sizes.replicas
-    )
 }
 
 /// The scales a recipe offers, ascending: its own, `base`, and its `[scale.N]`.
@@ -108,29 +96,22 @@ pub(super) fn check(
     let gpus = largest.map_or(0, |largest| largest.gpus);
     let Some(scale) = scale.filter(|scale| scale.total() != gpus) else { return Ok(()) };
     let comes_to = largest.map(arithmetic).unwrap_or_default();
-    let key = format!("scale.{}", scale.gpus);
-    if gpus == 0 {
-        return Err(InputError::new(
-            format!("--scale {}", scale.gpus),
-            "nobody says how many GPUs the endpoint has",
-        )
-        .key("deploy.url")
-        .next("leave out --scale, or give deploy.tp, pp, dp and replicas")
-        .into());
-    }
-    if file.recipe.scale.contains_key(&scale.gpus.to_string()) || scale.times > 1 {
-        return Err(InputError::new(file.document.at(&key), format!("comes to {comes_to}"))
+    let (flag, key) = (format!("--scale {}", scale.gpus), format!("scale.{}", scale.gpus));
+    Err(if gpus == 0 {
+        InputError::new(flag, "nobody says how many GPUs the endpoint has")
+            .key("deploy.url")
+            .next("leave out --scale, or give deploy.tp, pp, dp and replicas")
+    } else if file.recipe.scale.contains_key(&scale.gpus.to_string()) || scale.times > 1 {
+        InputError::new(file.document.at(&key), format!("comes to {comes_to}"))
             .key(&key)
             .expected(format!("{} GPUs", scale.total()))
             .next("correct the sizes in this section: GPU counts are derived from them")
-            .into());
+    } else {
+        let offered: Vec<String> = offered(&file.recipe, gpus).iter().map(ToString::to_string).collect();
+        let one_of = if offered.len() > 1 { "one of " } else { "" };
+        InputError::new(flag, format!("recipe {:?} does not have this scale", file.name()))
+            .expected(format!("{one_of}{}: {comes_to}", offered.join(", ")))
+            .next(format!("choose one of them, or add [{key}] to the recipe"))
     }
-    let offered: Vec<String> = offered(&file.recipe, gpus).iter().map(ToString::to_string).collect();
-    Err(InputError::new(
-        format!("--scale {}", scale.gpus),
-        format!("recipe {:?} does not have this scale", file.name()),
-    )
-    .expected(format!("{}{}: {comes_to}", if offered.len() > 1 { "one of " } else { "" }, offered.join(", ")))
-    .next(format!("choose one of them, or add [{key}] to the recipe"))
     .into())
 }

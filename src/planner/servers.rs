@@ -1,317 +1,180 @@
 //! The servers of a deployment: sizes, pools, settings, processes, with every mistake named by its key.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use toml::Table;
 
-use super::deployments::json_map;
-use super::layout::{Layout, lay_out};
-use super::packing::{Apart, Misfit};
-use super::parsed::Parsed;
-use super::sections::Deploy;
-use crate::document::{InputError, nearest};
+use super::layout::lay_out;
+use super::parsed::{Mistakes, Parsed};
+use super::sections::{Deploy, PoolKeys};
+use crate::document::{InputError, one_of};
 use crate::launcher::{Arg, Launcher, PoolName};
-use crate::plan::facts::Facts;
-use crate::plan::{Parallel, Pool};
-use crate::recipe::{PoolSection, secret};
+use crate::plan::{Deployment, Parallel, Pool};
+use crate::recipe::Origin;
 
-/// The servers of a deployment.
-pub(super) struct Servers {
-    pub(super) parallel: Parallel,
-    pub(super) pools: Vec<Pool>,
-    pub(super) settings: Map<String, Value>,
-    pub(super) layout: Layout,
-}
-
-/// The servers of `[deploy]` on a launcher. The site's environment is laid under theirs.
+/// The deployment of `[deploy]` on a launcher, without name and load points; or all mistakes, those found before included.
 pub(super) fn servers(
-    section: &Deploy,
+    section: Deploy,
     launcher: &Launcher,
-    parsed: &Parsed<'_>,
-) -> Result<Servers, Vec<InputError>> {
-    let gpu = &parsed.gpu;
-    let mut errors = Vec::new();
-    let parallel = parallel(section, parsed, &mut errors);
+    mut mistakes: Mistakes<'_>,
+) -> Result<Deployment, Vec<InputError>> {
+    let parsed = mistakes.parsed;
     let mut env = parsed.site.site.env.clone();
     env.extend(section.env.clone());
-    let pools = pools(section, launcher, &parallel, &env, parsed, &mut errors);
+    let Deploy { tp, pp, dp, ep, attention_dp, replicas, .. } = section;
+    let parallel = checked("", Parallel { tp, pp, dp, ep, attention_dp, replicas }, &mut mistakes);
+    let whole = Pool { name: PoolName::Aggregated, parallel, engine: json_map(&section.engine), env };
+    let pools = pools(&section, launcher, &whole, &mut mistakes);
     for pool in &pools {
-        let prefix = prefix(pool.name);
-        if pool.parallel.replicas > launcher.max_replicas {
-            let found = format!("found {}", pool.parallel.replicas);
-            errors.push(parsed.at(&format!("deploy.{prefix}replicas"), found).expected(format!(
-                "at most {} replicas behind launcher {:?}",
-                launcher.max_replicas, launcher.name
-            )));
+        let (prefix, replicas) = (pool.name.prefix(), pool.parallel.replicas);
+        if replicas > launcher.max_replicas {
+            let most =
+                format!("at most {} replicas behind launcher {:?}", launcher.max_replicas, launcher.name);
+            mistakes.add(&format!("{prefix}replicas"), format!("found {replicas}"), most);
         }
-    }
-    for (prefix, engine) in engines(section) {
-        errors.extend(unknown_options(launcher, prefix, engine, parsed));
-    }
-    for pool in &pools {
         let missing = launcher.options.needed.iter().filter(|option| !pool.engine.contains_key(*option));
-        errors.extend(missing.map(|option| {
-            let at = format!("deploy.{}engine.{option}", prefix(pool.name));
-            parsed.at(&at, format!("missing, and launcher {:?} needs it", launcher.name))
-        }));
+        let missing = missing.map(|option| {
+            let problem = format!("missing, and launcher {:?} needs it", launcher.name);
+            mistakes.at(&format!("{prefix}engine.{option}"), problem)
+        });
+        let missing: Vec<InputError> = missing.collect();
+        mistakes.found.extend(missing);
     }
-    let settings = settings(launcher, &section.settings, parsed, &mut errors);
-    if !errors.is_empty() {
-        return Err(errors);
+    unknown_options(&section, launcher, &mut mistakes);
+    let settings = settings(launcher, &section.settings, &mut mistakes);
+    if !mistakes.found.is_empty() {
+        return Err(mistakes.found);
     }
-    let facts = Facts { parallel: &parallel, pools: &pools, settings: &settings, gpu, nodes: 1, url: None };
-    let apart = Apart { client: section.client_node, head: section.head_node, colocate: section.colocate };
-    match lay_out(launcher, &facts, gpu, apart) {
-        Ok(layout) => Ok(Servers { layout, parallel, pools, settings }),
-        Err(misfit) => Err(vec![misfitting(misfit, parsed)]),
-    }
+    let gpus = pools.iter().map(Pool::gpus).fold(0, u32::saturating_add);
+    let mut urls = section.url.iter().flat_map(|urls| urls.0.clone());
+    let mut deployment = Deployment {
+        id: String::new(),
+        gpus: if knows_gpus(parsed) { gpus } else { 0 },
+        parallel,
+        engine: whole.engine,
+        env: whole.env,
+        pools,
+        settings,
+        prefix: section.prefix.clone(),
+        port: section.port,
+        url: urls.next(),
+        more_urls: urls.collect(),
+        connection: section.connection.clone(),
+        startup_timeout_s: section.startup_timeout.seconds(),
+        progress_timeout_s: section.progress_timeout.seconds(),
+        stop_grace_s: section.stop_grace.seconds(),
+        nodes: 1,
+        server_nodes: 1,
+        processes: Vec::new(),
+        points: Vec::new(),
+    };
+    lay_out(&mut deployment, &section, launcher, &parsed.gpu)
+        .map_err(|error| vec![parsed.resolved.locate(error)])?;
+    Ok(deployment)
 }
 
-fn misfitting(misfit: Misfit, parsed: &Parsed<'_>) -> InputError {
-    let key = if misfit.key.is_empty() { "deploy.launcher".into() } else { format!("deploy.{}", misfit.key) };
-    let error = parsed.at(&key, misfit.problem);
-    if misfit.next.is_empty() { error } else { error.next(misfit.next) }
+/// Whether the number of GPUs is known. That of an endpoint that runs elsewhere is known only to the user.
+fn knows_gpus(parsed: &Parsed<'_>) -> bool {
+    let is_given = |key: &&str| {
+        let origin = parsed.resolved.origins.get(&format!("deploy.{key}"));
+        origin.is_some_and(|origin| *origin != Origin::Default)
+            || parsed.resolved.recipe.sweep.server.contains_key(*key)
+    };
+    parsed.input.engine().launcher.endpoint.url.is_none()
+        || ["tp", "pp", "dp", "replicas"].iter().any(is_given)
 }
 
-fn prefix(pool: PoolName) -> String {
-    match pool {
-        PoolName::Aggregated => String::new(),
-        name => format!("{}.", name.as_str()),
+/// `parallel` with sizes of at least 1: a 0 is a mistake.
+fn checked(prefix: &str, mut parallel: Parallel, mistakes: &mut Mistakes<'_>) -> Parallel {
+    let Parallel { tp, pp, dp, ep, replicas, .. } = &mut parallel;
+    for (key, size) in [("tp", tp), ("pp", pp), ("dp", dp), ("ep", ep), ("replicas", replicas)] {
+        if *size == 0 {
+            mistakes.add(&format!("{prefix}{key}"), "found 0", "1 or more");
+            *size = 1;
+        }
     }
+    parallel
 }
 
-/// One pool, or prefill and decode.
-fn pools(
-    section: &Deploy,
-    launcher: &Launcher,
-    parallel: &Parallel,
-    env: &std::collections::BTreeMap<String, String>,
-    parsed: &Parsed<'_>,
-    errors: &mut Vec<InputError>,
-) -> Vec<Pool> {
-    let engine = json_map(&section.engine);
-    let both = [(PoolName::Prefill, &section.prefill), (PoolName::Decode, &section.decode)];
-    let given: Vec<_> = both.iter().filter(|(_, pool)| pool.is_some()).collect();
-    if given.is_empty() {
-        return vec![Pool { name: PoolName::Aggregated, parallel: *parallel, engine, env: env.clone() }];
+/// One pool, the `whole` deployment, or prefill and decode.
+fn pools(section: &Deploy, launcher: &Launcher, whole: &Pool, mistakes: &mut Mistakes<'_>) -> Vec<Pool> {
+    let both = "both, or neither for aggregated serving";
+    match (&section.prefill, &section.decode) {
+        (None, None) => return vec![whole.clone()],
+        (Some(_), None) => mistakes.add("prefill", "without [deploy.decode]", both),
+        (None, Some(_)) => mistakes.add("decode", "without [deploy.prefill]", both),
+        (Some(_), Some(_)) if launcher.disaggregates() => {}
+        (Some(_), Some(_)) => {
+            let problem = format!("launcher {:?} does not serve prefill and decode apart", launcher.name);
+            let next = "leave out [deploy.prefill] and [deploy.decode], or choose a launcher that does";
+            let error = mistakes.at("prefill", problem).next(next);
+            mistakes.found.push(error);
+        }
     }
-    if let [(only, _)] = given.as_slice() {
-        let missing = if *only == PoolName::Prefill { "decode" } else { "prefill" };
-        errors.push(
-            parsed
-                .at(&format!("deploy.{}", only.as_str()), format!("without [deploy.{missing}]"))
-                .expected("both, or neither for aggregated serving"),
-        );
-    } else if !launcher.disaggregates() {
-        errors.push(
-            parsed
-                .at(
-                    "deploy.prefill",
-                    format!("launcher {:?} does not serve prefill and decode apart", launcher.name),
-                )
-                .next("leave out [deploy.prefill] and [deploy.decode], or choose a launcher that does"),
-        );
+    if whole.parallel.replicas > 1 {
+        let found = format!("found {} beside prefill and decode", whole.parallel.replicas);
+        mistakes.add("replicas", found, "deploy.prefill.replicas and deploy.decode.replicas");
     }
-    if parallel.replicas > 1 {
-        errors.push(
-            parsed
-                .at("deploy.replicas", format!("found {} beside prefill and decode", parallel.replicas))
-                .expected("deploy.prefill.replicas and deploy.decode.replicas"),
-        );
-    }
-    let nothing = PoolSection::default();
-    let pool = |(name, section): &(PoolName, &Option<PoolSection>)| {
-        let section = section.as_ref().unwrap_or(&nothing);
-        let mut engine = engine.clone();
-        engine.extend(json_map(&section.engine));
-        let mut env = env.clone();
-        env.extend(section.env.clone());
-        let at = |key: &str| format!("deploy.{}.{key}", name.as_str());
-        let parallel = Parallel {
-            tp: section.tp.unwrap_or(parallel.tp),
-            pp: section.pp.unwrap_or(parallel.pp),
-            dp: section.dp.unwrap_or(parallel.dp),
-            ep: section.ep.unwrap_or(parallel.ep),
-            attention_dp: section.attention_dp.unwrap_or(parallel.attention_dp),
-            replicas: section.replicas.unwrap_or(1),
+    let mut pool = |name: PoolName, keys: &PoolKeys| {
+        let mut pool = Pool { name, ..whole.clone() };
+        pool.engine.extend(json_map(&keys.engine));
+        pool.env.extend(keys.env.clone());
+        let sizes = Parallel {
+            tp: keys.tp.unwrap_or(whole.parallel.tp),
+            pp: keys.pp.unwrap_or(whole.parallel.pp),
+            dp: keys.dp.unwrap_or(whole.parallel.dp),
+            ep: keys.ep.unwrap_or(whole.parallel.ep),
+            attention_dp: keys.attention_dp.unwrap_or(whole.parallel.attention_dp),
+            replicas: keys.replicas,
         };
-        let sizes = [
-            ("tp", parallel.tp),
-            ("pp", parallel.pp),
-            ("dp", parallel.dp),
-            ("ep", parallel.ep),
-            ("replicas", parallel.replicas),
-        ];
-        let zero = sizes.iter().filter(|(_, size)| *size == 0);
-        (zero.map(|(key, _)| at(key)).collect::<Vec<_>>(), Pool { name: *name, parallel, engine, env })
+        Pool { parallel: checked(name.prefix(), sizes, mistakes), ..pool }
     };
-    let mut pools = Vec::new();
-    for (zero, mut pool) in both.iter().map(pool) {
-        errors.extend(zero.iter().map(|key| parsed.at(key, "found 0").expected("1 or more")));
-        for size in [
-            &mut pool.parallel.tp,
-            &mut pool.parallel.pp,
-            &mut pool.parallel.dp,
-            &mut pool.parallel.ep,
-            &mut pool.parallel.replicas,
-        ] {
-            *size = (*size).max(1);
-        }
-        pools.push(pool);
-    }
-    pools
-}
-
-/// The sizes, each at least 1.
-fn parallel(section: &Deploy, parsed: &Parsed<'_>, errors: &mut Vec<InputError>) -> Parallel {
-    let mut size = |key: &str, value: u32| {
-        if value == 0 {
-            errors.push(parsed.at(&format!("deploy.{key}"), "found 0").expected("1 or more"));
-        }
-        value.max(1)
-    };
-    Parallel {
-        tp: size("tp", section.tp),
-        pp: size("pp", section.pp),
-        dp: size("dp", section.dp),
-        ep: size("ep", section.ep),
-        attention_dp: section.attention_dp,
-        replicas: size("replicas", section.replicas),
-    }
+    let given = [(PoolName::Prefill, &section.prefill), (PoolName::Decode, &section.decode)];
+    given.into_iter().filter_map(|(name, keys)| Some(pool(name, keys.as_ref()?))).collect()
 }
 
 /// Every setting of the launcher with its value.
-fn settings(
-    launcher: &Launcher,
-    chosen: &Table,
-    parsed: &Parsed<'_>,
-    errors: &mut Vec<InputError>,
-) -> Map<String, Value> {
-    let names = || launcher.settings.keys().map(String::as_str);
+fn settings(launcher: &Launcher, chosen: &Table, mistakes: &mut Mistakes<'_>) -> Map<String, Value> {
+    let names: Vec<&str> = launcher.settings.keys().map(String::as_str).collect();
     for key in chosen.keys().filter(|key| !launcher.settings.contains_key(*key)) {
-        let at = format!("deploy.settings.{key}");
-        let error = parsed.at(&at, format!("launcher {:?} has no such setting", launcher.name));
-        let known = names().collect::<Vec<_>>().join(", ");
-        let error = if known.is_empty() {
-            error.expected("no settings")
-        } else {
-            error.expected(format!("one of {known}"))
-        };
-        errors.push(match nearest(key, names()) {
-            Some(near) => error.next(format!("did you mean `{near}`?")),
-            None => error,
-        });
+        let problem = format!("launcher {:?} has no such setting", launcher.name);
+        let error = mistakes.at(&format!("settings.{key}"), problem);
+        mistakes.found.push(error.expected(one_of(&names, "no settings")).suggest(key, &names));
     }
     let chosen = json_map(chosen);
     let mut settings = Map::new();
     for (name, setting) in &launcher.settings {
         let value = chosen.get(name).unwrap_or(&setting.default);
-        let at = format!("deploy.settings.{name}");
+        let key = format!("settings.{name}");
         if std::mem::discriminant(value) != std::mem::discriminant(&setting.default) {
-            errors.push(
-                parsed
-                    .at(&at, format!("found {value}"))
-                    .expected(format!("a value like {}", setting.default)),
-            );
+            mistakes.add(&key, format!("found {value}"), format!("a value like {}", setting.default));
         }
         let text = value.as_str().unwrap_or_default();
         if !setting.values.is_empty() && !setting.values.iter().any(|known| known == text) {
-            let error = parsed
-                .at(&at, format!("found {value}"))
-                .expected(format!("one of {}", setting.values.join(", ")));
-            errors.push(match nearest(text, setting.values.iter().map(String::as_str)) {
-                Some(near) => error.next(format!("did you mean `{near}`?")),
-                None => error,
-            });
+            let known: Vec<&str> = setting.values.iter().map(String::as_str).collect();
+            let error = mistakes.at(&key, format!("found {value}")).expected(one_of(&known, ""));
+            mistakes.found.push(error.suggest(text, &known));
         }
-        settings.insert(name.clone(), json!(value));
+        settings.insert(name.clone(), value.clone());
     }
     settings
 }
 
-/// Engine options a launcher's templates would silently ignore.
-fn unknown_options(
-    launcher: &Launcher,
-    prefix: &str,
-    engine: &Table,
-    parsed: &Parsed<'_>,
-) -> Vec<InputError> {
-    let takes_flags =
-        launcher.roles.iter().flat_map(|role| &role.argv).any(|arg| matches!(arg, Arg::Options { .. }));
-    if takes_flags {
-        return Vec::new();
+/// Engine options that a launcher's templates would silently ignore.
+fn unknown_options(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistakes<'_>) {
+    let mut args = launcher.roles.iter().flat_map(|role| &role.argv);
+    if args.any(|arg| matches!(arg, Arg::Options { .. })) {
+        return;
     }
-    let known = &launcher.options.known;
-    let unknown = engine.keys().filter(|key| !known.contains(key));
-    unknown
-        .map(|key| {
-            let at = format!("deploy.{prefix}engine.{key}");
-            let error = parsed.at(&at, format!("launcher {:?} has no such option", launcher.name));
-            let error = if known.is_empty() {
-                error.expected("no engine options")
-            } else {
-                error.expected(format!("one of {}", known.join(", ")))
-            };
-            match nearest(key, known.iter().map(String::as_str)) {
-                Some(near) => error.next(format!("did you mean `{near}`?")),
-                None => error,
-            }
-        })
-        .collect()
-}
-
-/// The tables of engine options, by the prefix of their key.
-fn engines(section: &Deploy) -> Vec<(&'static str, &Table)> {
-    let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
-    let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.engine)));
-    std::iter::once(("", &section.engine)).chain(of_pools).collect()
-}
-
-/// Secrets written out in a recipe.
-pub(super) fn written_secrets(section: &Deploy, parsed: &Parsed<'_>) -> Vec<InputError> {
-    let pools = [("prefill.", &section.prefill), ("decode.", &section.decode)];
-    let of_pools = pools.into_iter().filter_map(|(prefix, pool)| Some((prefix, &pool.as_ref()?.env)));
-    let sections: Vec<_> = std::iter::once(("", &section.env)).chain(of_pools).collect();
-    let mut errors = Vec::new();
-    for (prefix, env) in sections {
-        for name in env.iter().filter(|(name, value)| is_written(name, value)).map(|(name, _)| name) {
-            let error = parsed.at(&format!("deploy.{prefix}env.{name}"), WRITTEN);
-            errors.push(error.expected(by_reference(name)));
+    let known: Vec<&str> = launcher.options.known.iter().map(String::as_str).collect();
+    for (prefix, engine, _) in section.engines() {
+        for key in engine.keys().filter(|key| !known.contains(&key.as_str())) {
+            let problem = format!("launcher {:?} has no such option", launcher.name);
+            let error = mistakes.at(&format!("{prefix}engine.{key}"), problem);
+            mistakes.found.push(error.expected(one_of(&known, "no engine options")).suggest(key, &known));
         }
     }
-    for (prefix, engine) in engines(section) {
-        for key in secret_keys(engine, "") {
-            let at = format!("deploy.{prefix}engine.{key}");
-            errors.push(
-                parsed
-                    .at(&at, "a secret among engine options, which become arguments and files that anybody can read")
-                    .expected("the engine's environment variable for it")
-                    .next("set it below deploy.env, by reference: NAME = \"env:NAME\" or \"file:/path\""),
-            );
-        }
-    }
-    errors
 }
 
-/// Keys of a table, and of the tables in it, whose names say that their value is a secret.
-fn secret_keys(table: &Table, prefix: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (key, value) in table {
-        let path = crate::document::join(prefix, key);
-        match value {
-            toml::Value::Table(inner) => found.extend(secret_keys(inner, &path)),
-            _ if secret::is_secret_name(&key.replace('-', "_")) => found.push(path),
-            _ => {}
-        }
-    }
-    found
-}
-
-pub(super) const WRITTEN: &str = "a secret written out; it would end up in scripts and results";
-
-pub(super) fn is_written(name: &str, value: &str) -> bool {
-    secret::is_secret_name(name) && !secret::is_reference(value)
-}
-
-pub(super) fn by_reference(name: &str) -> String {
-    format!("a reference such as \"env:{name}\" or \"file:/path\"")
+fn json_map(table: &Table) -> Map<String, Value> {
+    serde_json::to_value(table).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
 }

@@ -21,12 +21,12 @@ fn tiny() -> TokenizerSpec {
 }
 
 fn spec() -> PromptSpec {
-    PromptSpec { tokenizer: tiny(), ..PromptSpec::default() }
+    PromptSpec { tokenizer: tiny(), unique: true, ..PromptSpec::default() }
 }
 
 fn point(isl: u32, prompts: PromptSpec) -> LoadPoint {
-    let point = LoadPoint::plain(1, Stop::Requests(20));
-    LoadPoint { id: "p".into(), isl: Length::fixed(isl), osl: Length::fixed(9), prompts, ..point }
+    let (isl, osl, stop) = (Length::fixed(isl), Length::fixed(9), Stop::Requests(20));
+    LoadPoint { id: "p".into(), isl, osl, stop, prompts, ..LoadPoint::default() }
 }
 
 fn prepare(point: &LoadPoint) -> Prompts {

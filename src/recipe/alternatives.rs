@@ -32,6 +32,9 @@ pub(super) const OTHERS: [Alternative; 10] = [
     ("warmup_per_concurrency", "warmup_requests warmup_duration"),
     ("warmup_duration", "warmup_requests warmup_per_concurrency"),
     ("mix", "isl osl isl_stddev osl_stddev"),
-    ("prompts.dataset", "isl isl_stddev mix prompts.trace"),
-    ("prompts.trace", "isl osl isl_stddev osl_stddev mix length_range prompts.dataset prompts.conversation"),
+    ("prompts.dataset", "isl isl_stddev mix prompts.style prompts.trace"),
+    (
+        "prompts.trace",
+        "isl osl isl_stddev osl_stddev mix length_range prompts.style prompts.dataset prompts.conversation",
+    ),
 ];

@@ -3,6 +3,8 @@
 //! Order: defaults < site < recipe < GPU section < scale section < knobs < `--env` < a verb's own options < `--set`. Each
 //! layer was parsed and type-checked alone, so that errors name the right file; merging works on plain tables.
 
+use std::sync::LazyLock;
+
 use serde::Deserialize;
 use toml::Value;
 
@@ -10,13 +12,106 @@ use super::alternatives::{ARRIVALS, OTHERS};
 use super::{Origin, Origins, Recipe};
 use crate::document::{InputError, InputErrors, explain_message, join};
 
-/// The lowest layer of every recipe.
-const DEFAULTS: &str = include_str!("defaults.toml");
+/// The lowest layer of every recipe, and in `when` what is added to some. A test parses it.
+static DEFAULTS: LazyLock<toml::Table> =
+    LazyLock::new(|| toml::from_str(include_str!("defaults.toml")).unwrap_or_default());
 
 /// A recipe section with only the defaults.
-pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
-    let section = Layers::defaults()?.table.remove(name);
-    Ok(section.and_then(|section| section.try_into().ok()).unwrap_or_default())
+pub fn default_section(name: &str) -> toml::Table {
+    DEFAULTS.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
+}
+
+/// The allowed deviation from a published figure.
+pub(super) fn default_tolerance() -> String {
+    let tolerance = lookup(&DEFAULTS, "when.published.published.tolerance").and_then(Value::as_str);
+    tolerance.unwrap_or_default().to_owned()
+}
+
+/// Adds the defaults below `when` in `defaults.toml` whose key the recipe sets. Returns the dotted keys that were added.
+pub fn complete(recipe: &mut toml::Table) -> Vec<String> {
+    let mut added = Vec::new();
+    for (trigger, layer) in DEFAULTS.get("when").and_then(Value::as_table).into_iter().flatten() {
+        for (key, value) in leaves(layer, "") {
+            let wanted = if key != *trigger && is_within(&key, trigger) {
+                // Of several tables in a list only some may lack it.
+                lookup(recipe, trigger).is_some() && !is_swept(recipe, &key)
+            } else {
+                is_set(recipe, trigger)
+                    && !is_excluded(recipe, trigger)
+                    && !is_set(recipe, &key)
+                    && !is_excluded(recipe, &key)
+            };
+            if wanted && fill(recipe, &key, value) {
+                added.push(key);
+            }
+        }
+    }
+    added
+}
+
+/// Values of a table and of the tables in it, by dotted key.
+fn leaves<'a>(table: &'a Value, prefix: &str) -> Vec<(String, &'a Value)> {
+    match table {
+        Value::Table(inner) if !inner.is_empty() => {
+            inner.iter().flat_map(|(key, value)| leaves(value, &join(prefix, key))).collect()
+        }
+        value => vec![(prefix.to_owned(), value)],
+    }
+}
+
+/// Whether one dotted key is another one, or below it.
+pub fn is_within(key: &str, outer: &str) -> bool {
+    key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Value of a dotted key; of a list of tables that of the first.
+fn lookup<'a>(table: &'a toml::Table, key: &str) -> Option<&'a Value> {
+    let Some((first, rest)) = key.split_once('.') else { return table.get(key) };
+    let value = table.get(first)?;
+    let inner = value.as_table().or_else(|| value.as_array()?.first()?.as_table());
+    lookup(inner?, rest)
+}
+
+/// Whether a recipe sets a dotted key, as one value or as an axis.
+fn is_set(recipe: &toml::Table, key: &str) -> bool {
+    lookup(recipe, key).is_some() || is_swept(recipe, key)
+}
+
+/// Whether a key or one below it is an axis.
+fn is_swept(recipe: &toml::Table, key: &str) -> bool {
+    let (sweep, key) = match key.split_once('.') {
+        Some(("load", key)) => ("sweep.load", key),
+        Some(("deploy", key)) => ("sweep.server", key),
+        _ => return false,
+    };
+    let axes = lookup(recipe, sweep).and_then(Value::as_table);
+    axes.is_some_and(|axes| axes.keys().any(|axis| is_within(axis, key)))
+}
+
+/// Whether a recipe sets a key that excludes this one.
+fn is_excluded(recipe: &toml::Table, key: &str) -> bool {
+    let Some(key) = key.strip_prefix("load.") else { return false };
+    ARRIVALS.iter().chain(&OTHERS).any(|(other, excluded)| {
+        excluded.split(' ').any(|excluded| is_within(key, excluded))
+            && is_set(recipe, &format!("load.{other}"))
+    })
+}
+
+/// Sets a dotted key where it is missing, in each table of a list. Returns whether it was missing.
+fn fill(table: &mut toml::Table, key: &str, value: &Value) -> bool {
+    let Some((first, rest)) = key.split_once('.') else {
+        let missing = !table.contains_key(key);
+        table.entry(key).or_insert_with(|| value.clone());
+        return missing;
+    };
+    match table.entry(first).or_insert_with(|| Value::Table(toml::Table::new())) {
+        Value::Table(inner) => fill(inner, rest, value),
+        Value::Array(items) => {
+            let inner = items.iter_mut().filter_map(Value::as_table_mut);
+            inner.fold(false, |missing, inner| fill(inner, rest, value) || missing)
+        }
+        _ => false,
+    }
 }
 
 /// Layers merged so far.
@@ -24,21 +119,17 @@ pub fn default_section(name: &str) -> Result<toml::Table, InputError> {
 pub struct Layers {
     table: toml::Table,
     origins: Origins,
-    /// Default end of a load, by its arrival key: `rate` or `concurrency`.
-    ends: toml::Table,
+    errors: Vec<InputError>,
 }
 
 impl Layers {
     /// The embedded defaults.
-    pub fn defaults() -> Result<Self, InputError> {
+    pub fn defaults() -> Self {
         let mut layers = Self::default();
-        let mut table: toml::Table = toml::from_str(DEFAULTS)
-            .map_err(|error| InputError::new("embedded defaults", error.message().to_owned()))?;
-        if let Some(Value::Table(ends)) = table.remove("end") {
-            layers.ends = ends;
-        }
+        let mut table = DEFAULTS.clone();
+        table.remove("when");
         layers.push(&table, &|_| Origin::Default);
-        Ok(layers)
+        layers
     }
 
     /// Lays `layer` on top; `origin` names the source of a dotted key.
@@ -47,12 +138,18 @@ impl Layers {
         merge(&mut self.table, layer, "", origin, &mut self.origins);
     }
 
+    /// Lays a layer with one origin on top. Keeps its mistake for [`Layers::finish`].
+    pub fn push_one(&mut self, layer: Result<toml::Table, InputError>, origin: &Origin) {
+        match layer {
+            Ok(layer) => self.push(&layer, &|_| origin.clone()),
+            Err(error) => self.errors.push(error),
+        }
+    }
+
     /// Removes what `layer` replaces: the keys that its keys exclude, and axes below `sweep` whose key now has one value.
     fn remove_replaced(&mut self, layer: &toml::Table) {
-        let (load, axes) = (at(layer, &["load"]), at(layer, &["sweep", "load"]));
-        let in_load = |key: &str| {
-            key.split('.').try_fold(load, |table, part| Some(table?.get(part))).flatten().is_some()
-        };
+        let (load, axes) = (layer.get("load"), lookup(layer, "sweep.load"));
+        let in_load = |key: &str| lookup(layer, &format!("load.{key}")).is_some();
         for (key, excluded) in ARRIVALS.iter().chain(&OTHERS) {
             if in_load(key) && !key.contains('.') {
                 // The merge inserts it again, at this layer's position.
@@ -130,23 +227,12 @@ impl Layers {
         self.origins.retain(|key, _| *key != dotted && !key.starts_with(&below));
     }
 
-    /// Adds the default end of a load if no layer sets one.
-    fn add_default_end(&mut self) {
-        let sets = |key: &&str| {
-            at(&self.table, &["load", key]).or_else(|| at(&self.table, &["sweep", "load", key])).is_some()
-        };
-        if ["requests", "requests_per_concurrency", "duration"].iter().any(sets) {
-            return;
-        }
-        let end = ["rate", "concurrency"].into_iter().find(sets).and_then(|key| self.ends.get(key));
-        if let Some(end) = end.cloned() {
-            self.push(&nest(&["load"], end), &|_| Origin::Default);
-        }
-    }
-
-    /// The merged recipe, its plain table, and the origin of each value by dotted key.
+    /// The merged recipe, its table, and the origin of each value by dotted key.
     pub fn finish(mut self) -> Result<(Recipe, toml::Table, Origins), InputErrors> {
-        self.add_default_end();
+        InputErrors::check(self.errors)?;
+        for key in complete(&mut self.table) {
+            self.origins.insert(key, Origin::Default);
+        }
         let recipe = Recipe::deserialize(self.table.clone()).map_err(|error| InputError {
             origin: "the merged recipe".into(),
             ..explain_message(error.message())
@@ -182,6 +268,9 @@ fn merge(
             let slot = base.entry(key.clone()).or_insert_with(|| Value::Table(toml::Table::new()));
             if let Value::Table(slot) = slot {
                 merge(slot, inner, &path, origin, origins);
+                if slot.is_empty() {
+                    origins.insert(path.clone(), origin(&path));
+                }
                 continue;
             }
         }
@@ -265,7 +354,7 @@ mod tests {
     }
 
     fn layered(layers: &[(&str, &str)]) -> (Recipe, Origins) {
-        let mut merged = Layers::defaults().unwrap();
+        let mut merged = Layers::defaults();
         for (name, text) in layers {
             merged.push(&toml::from_str(text).unwrap(), &|_| from(name));
         }
@@ -340,6 +429,56 @@ mod tests {
     }
 
     #[test]
+    fn the_embedded_defaults_are_layers_of_a_recipe() {
+        let table: toml::Table = toml::from_str(include_str!("defaults.toml")).unwrap();
+        assert_eq!(table, *DEFAULTS);
+        assert_eq!(default_tolerance(), "10%");
+        let common = table.iter().filter(|(key, _)| *key != "when");
+        let common: toml::Table = common.map(|(key, value)| (key.clone(), value.clone())).collect();
+        Recipe::deserialize(common).unwrap();
+        for (trigger, layer) in table["when"].as_table().unwrap() {
+            let keys = leaves(layer, "");
+            assert!(keys.iter().all(|(key, _)| split_path(&format!("{trigger}.{key}")).is_ok()), "{trigger}");
+        }
+    }
+
+    #[test]
+    fn some_defaults_come_with_the_key_that_needs_them() {
+        let values = |recipe: &str, key: &str| {
+            let (recipe, origins) = layered(&[("recipe", recipe)]);
+            let value = toml::Table::try_from(&recipe).ok();
+            let value = value.and_then(|table| Some(lookup(&table, key)?.to_string()));
+            (value.unwrap_or_default(), origins.get(key).map(ToString::to_string).unwrap_or_default())
+        };
+        let default = |value: &str| (value.to_owned(), "default".to_owned());
+        let absent = (String::new(), String::new());
+        for (recipe, key, expected) in [
+            ("", "load.requests_per_concurrency", default("8")),
+            ("[load]\nduration = 5", "load.requests_per_concurrency", absent.clone()),
+            ("[load]\nrate = 1", "load.duration", default("\"1m\"")),
+            ("[load]\nrate = 1\nrequests = 5", "load.duration", absent.clone()),
+            ("[sweep.load]\nrate = [1, 2]", "load.duration", default("\"1m\"")),
+            ("[load]\nrate = 1\nmax_concurrency = 2", "load.when_full", default("\"queue\"")),
+            ("[load]\nrate = 1", "load.when_full", absent.clone()),
+            ("[load.prompts.conversation]", "load.prompts.conversation.turns", default("4")),
+            ("[load]\nisl = 1", "load.prompts.conversation.turns", absent.clone()),
+            ("[deploy.prefill]\ntp = 2", "deploy.prefill.replicas", default("1")),
+            ("[load]\nstages = [{duration = 1, rate = 2}]", "load.start_rate", default("0.0")),
+            ("[load]\nstages = [{duration = 1, rate = 2}]", "load.start_concurrency", absent.clone()),
+        ] {
+            assert_eq!(values(recipe, key), expected, "{recipe}: {key}");
+        }
+        let poisson = |recipe: &str| layered(&[("recipe", recipe)]).0.load.arrival;
+        assert!(poisson("[load]\nrate = 1").unwrap().poisson.is_some());
+        assert_eq!(poisson("[load]\nrate = 1\n[sweep.load]\n\"arrival.gamma.shape\" = [1, 2]"), None);
+        assert!(poisson("[load]\nrate = 1\n[load.arrival.constant]").unwrap().poisson.is_none());
+        let (recipe, _) =
+            layered(&[("recipe", "[load]\nmix = [{isl = 1, osl = 1, weight = 3}, {isl = 2, osl = 2}]")]);
+        let mix = recipe.load.mix.unwrap();
+        assert_eq!([mix[0].weight, mix[1].weight], [Some(3.0), Some(1.0)], "each table of a list");
+    }
+
+    #[test]
     fn setting_a_value_ends_its_axis() {
         let (recipe, _) = layered(&[
             (
@@ -353,7 +492,7 @@ mod tests {
 
     #[test]
     fn an_engine_option_takes_the_kind_of_the_recipes_own_value() {
-        let mut layers = Layers::defaults().unwrap();
+        let mut layers = Layers::defaults();
         let recipe = "[deploy.engine]\nn = 8\nf = 0.8\nb = true\ns = \"x\"\nl = [1]\n[sweep.server]\n\"engine.axis\" = [1, 2]";
         layers.push(&toml::from_str(recipe).unwrap(), &|_| from("recipe"));
         let given = |key: &str, value: &str| {

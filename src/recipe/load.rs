@@ -199,7 +199,7 @@ fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Erro
 }
 
 /// A rate per second that may be 0.
-fn rate_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(crate) fn rate_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let rate = f64::deserialize(deserializer)?;
     if (0.0..=MAX_RATE).contains(&rate) {
         return Ok(Some(rate));
@@ -211,10 +211,11 @@ fn rate_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64
 }
 
 /// The OpenAI-compatible endpoint that receives the load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `/v1/chat/completions`
+    #[default]
     Chat,
     /// `/v1/completions`
     Completions,
@@ -253,7 +254,7 @@ pub enum ExportFormat {
 }
 
 /// Reads `load.extra_body`: a table, or JSON text, because TOML has no `null`.
-fn extra_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+pub(crate) fn extra_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
     let expected = &"a table, or the text of a JSON object";
     let value = match Value::deserialize(deserializer)? {
         Value::String(text) => serde_json::from_str(&text)

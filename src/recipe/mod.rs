@@ -6,7 +6,7 @@ pub mod alternatives;
 pub mod connection;
 pub mod find;
 pub mod layers;
-mod load;
+pub(crate) mod load;
 pub mod origin;
 pub mod prompts;
 pub mod secret;
@@ -250,8 +250,9 @@ pub struct Published {
     pub metric: String,
     /// The published value, in the unit of the metric.
     pub value: f64,
-    /// Allowed deviation of a measurement, e.g. `10%`. Default: 10%.
-    pub tolerance: Option<String>,
+    /// Allowed deviation of a measurement, e.g. `5%`.
+    #[serde(default = "layers::default_tolerance")]
+    pub tolerance: String,
     /// Prompt length of the published run, tokens.
     pub isl: Option<u32>,
     /// Output length of the published run, tokens.

@@ -4,10 +4,7 @@ use super::{Addresses, Placed, RenderError, script};
 use crate::document::{InputError, InputErrors};
 use crate::plan::Plan;
 
-/// Renders everything with sample addresses.
-///
-/// # Errors
-/// Templates that do not render, with file and key.
+/// Renders everything with sample addresses; errors name file and key.
 pub fn check(plan: &Plan) -> Result<(), InputErrors> {
     let mut errors = Vec::new();
     let mut note =
@@ -34,12 +31,10 @@ pub fn check(plan: &Plan) -> Result<(), InputErrors> {
 
 /// Adds the template's file.
 fn located(plan: &Plan, error: RenderError) -> InputError {
-    let recipe = &plan.input.recipe.file;
     match error {
         RenderError::Launcher { key, problem, .. } => {
             InputError::new(&plan.input.engine().file, problem).key(key)
         }
-        RenderError::Template { what, problem } => InputError::new(recipe, problem).key(what),
-        error @ RenderError::Value { .. } => InputError::new(recipe, error.to_string()),
+        RenderError::Template { .. } => InputError::new(&plan.input.recipe.file, error.to_string()),
     }
 }

@@ -10,51 +10,27 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::launcher::{Arg, Options, PagePort, Ready, Role, Spelling, WhenFalse};
-use crate::plan::facts::Facts;
+use crate::launcher::{Arg, Options, PagePort, PoolName, Ready, Role, Spelling, WhenFalse};
 use crate::plan::port_map;
 use crate::plan::process::insert_process;
-use crate::plan::{Deployment, Plan, Process};
+use crate::plan::{Deployment, LoadPoint, Plan, Process};
 pub use crate::template::quote;
 use crate::template::{self, Context};
 pub use check::check;
 pub use script::{directive, script};
 
-/// A template that does not render.
+/// A template that does not render, or a value that cannot be written in its place.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The template engine failed.
     #[error("{what}: {problem}")]
-    Template {
-        /// Which template.
-        what: String,
-        /// What is wrong.
-        problem: String,
-    },
+    Template { what: String, problem: String },
     /// A template of a launcher.
     #[error("launcher {launcher}: {key}: {problem}")]
-    Launcher {
-        /// Name of the launcher.
-        launcher: String,
-        /// Key of the template.
-        key: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A value that cannot be written in its place.
-    #[error("{what}: found {found:?}, expected {expected}")]
-    Value {
-        /// Which value.
-        what: String,
-        /// What was found.
-        found: String,
-        /// What would be valid.
-        expected: String,
-    },
+    Launcher { launcher: String, key: String, problem: String },
 }
 
-fn render(what: &str, template: &str, context: &Context) -> Result<String, RenderError> {
-    template::expand(template, context, false)
+fn render(what: &str, template: &str, context: &Context, escape: bool) -> Result<String, RenderError> {
+    template::expand(template, context, escape)
         .map_err(|problem| RenderError::Template { what: what.to_owned(), problem })
 }
 
@@ -62,8 +38,7 @@ fn render(what: &str, template: &str, context: &Context) -> Result<String, Rende
 pub fn html(what: &str, template: &str, value: &impl Serialize) -> Result<String, RenderError> {
     let context = Context::from_serialize(value)
         .map_err(|error| RenderError::Template { what: what.into(), problem: error.to_string() })?;
-    template::expand(template, &context, true)
-        .map_err(|problem| RenderError::Template { what: what.into(), problem })
+    render(what, template, &context, true)
 }
 
 /// The address of one process: its first node and its ports.
@@ -73,18 +48,15 @@ pub struct Address {
     pub host: String,
     /// The same as an IPv4 address, for engines that accept no name.
     pub ip: String,
-    /// Ports by name.
     pub ports: BTreeMap<String, u16>,
 }
 
 /// What is known only where the job runs: paths, names, and the address of each process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    /// Path of the tokmark binary.
     pub tokmark: String,
     /// Scratch folder of this run.
     pub run_dir: String,
-    /// Folder of the logs.
     pub log_dir: String,
     /// Folder on the node's own disk, for files that must not wait for a shared file system.
     pub scratch_dir: String,
@@ -101,7 +73,6 @@ impl Addresses {
     pub fn sample(plan: &Plan, deployment: &Deployment) -> Self {
         let nodes: Vec<String> = (1..=deployment.nodes).map(|n| format!("node{n}")).collect();
         let fixed = fixed_port(plan, deployment);
-        let fixed = fixed.as_ref().map(|(process, port, number)| (process.as_str(), port.as_str(), *number));
         let map = port_map::assign(&deployment.processes, fixed, 0, &mut |_, _| true).unwrap_or_default();
         let processes = deployment.processes.iter().filter_map(|process| {
             let node = *process.nodes.first()?;
@@ -122,9 +93,9 @@ impl Addresses {
 }
 
 /// The endpoint's port if the user fixed it: process, port name, number.
-pub fn fixed_port(plan: &Plan, deployment: &Deployment) -> Option<(String, String, u16)> {
+pub fn fixed_port<'a>(plan: &'a Plan, deployment: &'a Deployment) -> Option<port_map::Fixed<'a>> {
     let first = *serving(plan, deployment).first()?;
-    Some((first.name.clone(), plan.launcher().endpoint.port.clone()?, deployment.port?))
+    Some((first.name.as_str(), plan.launcher().endpoint.port.as_deref()?, deployment.port?))
 }
 
 /// Processes that serve the endpoint, in order.
@@ -149,11 +120,8 @@ pub struct Spawn {
 /// A deployment with known addresses, as its templates see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Placed<'a> {
-    /// The plan.
     pub plan: &'a Plan,
-    /// One of its deployments.
     pub deployment: &'a Deployment,
-    /// Addresses and ports.
     pub addresses: &'a Addresses,
 }
 
@@ -169,6 +137,11 @@ impl Placed<'_> {
         template::expand(template, context, false).map_err(|problem| self.wrong(key, problem))
     }
 
+    /// Whether an expression of the launcher holds.
+    fn holds(&self, key: &str, expression: &str, context: &Context) -> Result<bool, RenderError> {
+        template::truth(expression, context).map_err(|problem| self.wrong(key, problem))
+    }
+
     /// Renders one process.
     pub fn process(&self, process: &Process) -> Result<Spawn, RenderError> {
         let Self { plan, deployment, addresses } = *self;
@@ -176,8 +149,7 @@ impl Placed<'_> {
         let Some(role) = plan.launcher().role(&process.role) else {
             return Err(self.wrong(&key("lookup"), "no such role".into()));
         };
-        let mut context = self.context(process.pool);
-        insert_process(&mut context, process);
+        let mut context = self.context_of(process);
         let address = addresses.processes.get(&process.name);
         context.insert("host", address.map_or("127.0.0.1", |address| address.host.as_str()));
         context.insert("ip", address.map_or("127.0.0.1", |address| address.ip.as_str()));
@@ -200,15 +172,14 @@ impl Placed<'_> {
             let text = self.render(&key(&format!("files.{name}")), template, &context)?;
             files.push((paths.get(name).cloned().unwrap_or_default(), text));
         }
-        let mut argv = if role.gpus { deployment.prefix.clone() } else { Vec::new() };
-        argv.extend(Argv { placed: self, process, key: &key("argv") }.of(role, &context)?);
+        let argv = self.argv(process, role, &context)?;
         let mut env = BTreeMap::new();
-        let mut templates = if role.common_env { plan.launcher().env.clone() } else { BTreeMap::new() };
-        templates.extend(role.env.clone());
-        for (name, template) in &templates {
-            let at = format!("env.{name}");
-            let at = if role.env.contains_key(name) { key(&at) } else { at };
-            let value = self.render(&at, template, &context)?;
+        let common =
+            plan.launcher().env.iter().filter(|(name, _)| role.common_env && !role.env.contains_key(*name));
+        let common = common.map(|(name, template)| (name, template, format!("env.{name}")));
+        let own = role.env.iter().map(|(name, template)| (name, template, key(&format!("env.{name}"))));
+        for (name, template, key) in common.chain(own) {
+            let value = self.render(&key, template, &context)?;
             if !value.is_empty() {
                 env.insert(name.clone(), value);
             }
@@ -218,21 +189,56 @@ impl Placed<'_> {
         Ok(Spawn { argv, env, files })
     }
 
+    fn argv(&self, process: &Process, role: &Role, context: &Context) -> Result<Vec<String>, RenderError> {
+        let key = format!("role.{}.argv", role.name);
+        let mut argv = if role.gpus { self.deployment.prefix.clone() } else { Vec::new() };
+        let rendered = |args: &[String], context: &Context| {
+            args.iter().map(|template| self.render(&key, template, context)).collect::<Result<Vec<_>, _>>()
+        };
+        for arg in &role.argv {
+            match arg {
+                Arg::One(template) => argv.push(self.render(&key, template, context)?),
+                Arg::When { when, args } => {
+                    if self.holds(&key, when, context)? {
+                        argv.extend(rendered(args, context)?);
+                    }
+                }
+                Arg::Each { each, args } => {
+                    let all = replicas(self.deployment, self.addresses);
+                    for item in all.get(each).and_then(Value::as_array).into_iter().flatten() {
+                        let mut context = context.clone();
+                        context.insert("item", item);
+                        argv.extend(rendered(args, &context)?);
+                    }
+                }
+                Arg::Options { options_except, when } => {
+                    if when.as_ref().map_or(Ok(true), |when| self.holds(&key, when, context))? {
+                        argv.extend(self.flags(process, options_except));
+                    }
+                }
+            }
+        }
+        Ok(argv)
+    }
+
+    fn flags(&self, process: &Process, except: &[String]) -> Vec<String> {
+        let pool = process.pool.and_then(|pool| self.deployment.pool(pool));
+        let engine = pool.map_or(&self.deployment.engine, |pool| &pool.engine);
+        let given = engine.iter().filter(|(name, _)| !except.contains(&name.replace('-', "_")));
+        given.flat_map(|(name, value)| flag(&self.plan.launcher().options, name, value)).collect()
+    }
+
     /// Whether a process serves the page that its role names.
     pub fn has_page(&self, process: &Process, page: &PagePort) -> Result<bool, RenderError> {
-        let Some(when) = &page.when else { return Ok(true) };
-        let mut context = self.context(process.pool);
-        insert_process(&mut context, process);
-        template::truth(when, &context)
-            .map_err(|problem| self.wrong(&format!("role.{}.metrics.when", process.role), problem))
+        let key = format!("role.{}.metrics.when", process.role);
+        page.when.as_ref().map_or(Ok(true), |when| self.holds(&key, when, &self.context_of(process)))
     }
 
     /// A role's readiness rule with its templates rendered for one process.
     pub fn ready(&self, process: &Process, rule: &Ready) -> Result<Ready, RenderError> {
         let mut rule = rule.clone();
         if let Ready::Http { entries, at_least, equals, .. } = &mut rule {
-            let mut context = self.context(process.pool);
-            insert_process(&mut context, process);
+            let context = self.context_of(process);
             let key = format!("role.{}.ready.http", process.role);
             let values = entries.values_mut().flatten();
             for text in values.chain(at_least.as_mut()).chain(equals.as_mut()) {
@@ -261,19 +267,18 @@ impl Placed<'_> {
         Ok(urls)
     }
 
+    /// The template context of a process.
+    fn context_of(&self, process: &Process) -> Context {
+        let mut context = self.context(process.pool);
+        insert_process(&mut context, process);
+        context
+    }
+
     /// The template context of a deployment, without the process itself.
-    fn context(&self, pool: Option<crate::launcher::PoolName>) -> Context {
+    fn context(&self, pool: Option<PoolName>) -> Context {
         let Self { plan, deployment, addresses } = *self;
-        let facts = Facts {
-            parallel: &deployment.parallel,
-            pools: &deployment.pools,
-            settings: &deployment.settings,
-            gpu: &plan.gpu,
-            nodes: deployment.server_nodes,
-            url: deployment.url.as_deref(),
-        };
         let pool = pool.and_then(|name| deployment.pool(name));
-        let mut context = facts.context(pool);
+        let mut context = deployment.context(&plan.gpu, pool);
         context.insert("model", &plan.model);
         if pool.is_none() {
             context.insert("engine", &deployment.engine);
@@ -283,8 +288,7 @@ impl Placed<'_> {
             || deployment.processes.iter().filter(|process| process.pool == pool.map(|pool| pool.name));
         context.insert("processes", &of_pool().count());
         context.insert("leaders", &of_pool().filter(|process| !process.follows).count());
-        let most =
-            |of: fn(&crate::plan::LoadPoint) -> u32| deployment.points.iter().map(of).max().unwrap_or(0);
+        let most = |of: fn(&LoadPoint) -> u32| deployment.points.iter().map(of).max().unwrap_or(0);
         context.insert(
             "load",
             &json!({
@@ -351,57 +355,6 @@ fn place_of(process: &Process, addresses: &Addresses) -> Value {
         "rank": process.rank,
         "dp_rank": process.dp_rank,
     })
-}
-
-/// The argv of a process.
-struct Argv<'a> {
-    placed: &'a Placed<'a>,
-    process: &'a Process,
-    key: &'a str,
-}
-
-impl Argv<'_> {
-    fn of(&self, role: &Role, context: &Context) -> Result<Vec<String>, RenderError> {
-        let mut argv = Vec::new();
-        for arg in &role.argv {
-            match arg {
-                Arg::One(template) => argv.push(self.placed.render(self.key, template, context)?),
-                Arg::When { when, args } => {
-                    let there = self.truth(when, context)?;
-                    for template in args.iter().filter(|_| there) {
-                        argv.push(self.placed.render(self.key, template, context)?);
-                    }
-                }
-                Arg::Each { each, args } => {
-                    let all = replicas(self.placed.deployment, self.placed.addresses);
-                    for item in all.get(each).and_then(Value::as_array).into_iter().flatten() {
-                        let mut context = context.clone();
-                        context.insert("item", item);
-                        for template in args {
-                            argv.push(self.placed.render(self.key, template, &context)?);
-                        }
-                    }
-                }
-                Arg::Options { options_except, when } => {
-                    if when.as_ref().map_or(Ok(true), |when| self.truth(when, context))? {
-                        argv.extend(self.flags(options_except));
-                    }
-                }
-            }
-        }
-        Ok(argv)
-    }
-
-    fn truth(&self, expression: &str, context: &Context) -> Result<bool, RenderError> {
-        template::truth(expression, context).map_err(|problem| self.placed.wrong(self.key, problem))
-    }
-
-    fn flags(&self, except: &[String]) -> Vec<String> {
-        let pool = self.process.pool.and_then(|pool| self.placed.deployment.pool(pool));
-        let engine = pool.map_or(&self.placed.deployment.engine, |pool| &pool.engine);
-        let given = engine.iter().filter(|(name, _)| !except.contains(&name.replace('-', "_")));
-        given.flat_map(|(name, value)| flag(&self.placed.plan.launcher().options, name, value)).collect()
-    }
 }
 
 /// One engine option in the engine's command-line syntax: `true` becomes the bare flag, `false` its `--no-` form or nothing, a

@@ -33,17 +33,14 @@ pub fn script(plan: &Plan, tokmark: &str, extra: &[String]) -> Result<String, Re
     context.insert("binaries", &binaries.collect::<Vec<_>>());
     context.insert("tokmark", tokmark);
     context.insert("plan", &frozen);
-    render("job.sbatch", JOB, &context)
+    render("job.sbatch", JOB, &context, false)
 }
 
 /// A directive in sbatch's syntax: quotes values with blanks or quotes, and rejects line breaks, which would end it.
 pub fn directive(line: &str) -> Result<String, RenderError> {
     if line.contains(['\n', '\r', '\0']) {
-        return Err(RenderError::Value {
-            what: "an #SBATCH directive".into(),
-            found: line.to_owned(),
-            expected: "one line".into(),
-        });
+        let problem = format!("found {line:?}, expected one line");
+        return Err(RenderError::Template { what: "an #SBATCH directive".into(), problem });
     }
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\' | '#');
     if line.chars().all(plain) {

@@ -21,8 +21,20 @@ fn counts(tokens: &'static [u64]) -> Server {
 
 fn point() -> LoadPoint {
     let tokenizer = TokenizerSpec::File { path: FOLDER.into() };
-    let prompts = PromptSpec { tokenizer, ..PromptSpec::default() };
-    LoadPoint { id: "p".into(), isl: Length::fixed(100), prompts, ..LoadPoint::plain(1, Stop::Requests(2)) }
+    let prompts = PromptSpec { tokenizer, unique: true, ..PromptSpec::default() };
+    LoadPoint {
+        id: "p".into(),
+        isl: Length::fixed(100),
+        osl: Length::fixed(128),
+        stop: Stop::Requests(2),
+        prompts,
+        streaming: true,
+        ignore_eos: true,
+        request_timeout_s: 60.0,
+        stall_timeout_s: 60.0,
+        connect_timeout_s: 30.0,
+        ..LoadPoint::default()
+    }
 }
 
 fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {

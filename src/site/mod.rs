@@ -100,16 +100,9 @@ impl SiteFile {
         let named = given.map(Path::to_path_buf).or_else(|| {
             std::env::var_os("TOKMARK_SITE").filter(|value| !value.is_empty()).map(PathBuf::from)
         });
-        let path = match named {
-            Some(path) => Some(path),
-            None => {
-                [Some(PathBuf::from("site.toml")), config_folder().map(|folder| folder.join("site.toml"))]
-                    .into_iter()
-                    .flatten()
-                    .find(|path| path.exists())
-            }
-        };
-        let Some(path) = path else { return Ok(Self::default()) };
+        let of_user = || config_folder().map(|folder| folder.join("site.toml"));
+        let found = || std::iter::once("site.toml".into()).chain(of_user()).find(|path| path.exists());
+        let Some(path) = named.or_else(found) else { return Ok(Self::default()) };
         let document = Document::read(&path).map_err(|error| {
             error.next("write a site file (docs/sites.md), or leave out --site to run with defaults")
         })?;
@@ -133,10 +126,12 @@ impl SiteFile {
         Ok(Self { document: Some(document), site })
     }
 
-    /// Folder of the file.
-    pub fn folder(&self) -> Option<PathBuf> {
-        let document = self.document.as_ref()?;
-        Path::new(&document.file).parent().map(Path::to_path_buf)
+    /// Folder of the file, absolute; empty without a file.
+    pub fn folder(&self) -> Result<String, InputError> {
+        let Some(Document { file, .. }) = &self.document else { return Ok(String::new()) };
+        let absolute = std::path::absolute(file)
+            .map_err(|error| InputError::new(file, format!("its folder cannot be found: {error}")))?;
+        Ok(absolute.parent().unwrap_or(&absolute).display().to_string())
     }
 
     /// Place and key of the image that the site uses for `image` on nodes with `gpu`, if it names one.

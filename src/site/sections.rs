@@ -4,36 +4,30 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 /// `[slurm]` of a site.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteSlurm {
     /// `--partition`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
     /// `--account`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// `--qos`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<String>,
     /// `--reservation`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
     /// `--constraint`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub constraint: Option<String>,
     /// How jobs request GPUs. Default: `gres`.
     pub gres: GresDialect,
     /// Allocate whole nodes, unless the recipe sets it. Default: true.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<bool>,
     /// Memory per node in Slurm's notation (`0` = all), unless the recipe sets it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<String>,
     /// MPI type for `srun --mpi`, for launchers that use MPI.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mpi: Option<String>,
     /// More `#SBATCH` directives, without the `#SBATCH`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -163,14 +157,13 @@ pub struct SiteNetwork {
 }
 
 /// `[binary]` of a site: the tokmark binary of each architecture. The job picks that of its node.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteBinary {
     /// On x86_64 nodes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub x86_64: Option<String>,
     /// On aarch64 nodes (GB200, GH200).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub aarch64: Option<String>,
 }
 
@@ -196,42 +189,33 @@ impl Arch {
 }
 
 /// `[gpus.TYPE]` of a site; overrides `[slurm]`.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiteGpu {
     /// GPUs per node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
     /// Partition of these nodes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
     /// `--account`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// `--qos`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<String>,
     /// `--reservation`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
     /// `--constraint`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub constraint: Option<String>,
     /// Name of the type in GRES, when it differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gres_type: Option<String>,
     /// Nodes per NVLink domain, e.g. 18 for NVL72. Jobs request segments (`--segment`) of the largest size that divides
     /// their nodes and fits into a domain.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_per_domain: Option<u32>,
     /// Memory per node in Slurm's notation, unless the recipe sets it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<String>,
     /// More `#SBATCH` directives, after those of `[slurm]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directives: Vec<String>,
     /// Architecture of these nodes. Default: that of the login node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<Arch>,
     /// Folder of a model's weights on these nodes, by model name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

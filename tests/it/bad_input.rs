@@ -619,6 +619,22 @@ fn a_load_that_sends_nothing() {
 }
 
 #[test]
+fn two_ends_or_two_warm_ups_in_one_layer() {
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}requests = 5\nduration = \"5s\"\n"), &[]),
+        "error: ./r.toml:11: `load.duration`: found beside load.requests
+  expected: one of requests, requests_per_concurrency, duration
+  next: remove requests or duration"
+    );
+    says!(
+        run(&format!("{MODEL}{SIM}{LOAD}warmup_requests = 5\nwarmup_duration = \"5s\"\n"), &[]),
+        "error: ./r.toml:11: `load.warmup_duration`: found beside load.warmup_requests
+  expected: one of warmup_requests, warmup_per_concurrency, warmup_duration
+  next: remove warmup_requests or warmup_duration"
+    );
+}
+
+#[test]
 fn a_length_of_time_that_is_none() {
     says!(
         run(&format!("{MODEL}{SIM}{LOAD}duration = \"5 parsecs\"\n"), &[]),

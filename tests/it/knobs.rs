@@ -111,6 +111,25 @@ fn a_job_plans_what_the_submission_would_have() {
     }
 }
 
+/// A job runs in another folder than `submit`: a relative path of the site file starts at the folder of that file for both.
+#[test]
+fn a_relative_image_of_the_site_is_the_same_in_the_job() {
+    let house = house();
+    house.recipe(
+        &RECIPE
+            .replace("\"sim\"", "\"vllm\"")
+            .replace("[gpu.h100]", "[gpu.h100.container]\nimage = \"engine:1\""),
+    );
+    let image =
+        "[container]\nruntime = \"apptainer\"\n[gpus.h100.images]\n\"engine:1\" = \"./images/engine.sif\"\n";
+    house.file("site.toml", &SITE.replace("[gpus.h100]", &format!("{image}[gpus.h100]")));
+    let frozen = rendered(&house, &["--site", "site.toml"], &[]);
+    let planned = again(&frozen, &[("ISL", "64")]).unwrap().unwrap();
+    let images = [&frozen, &planned].map(|plan| plan.container.clone().unwrap().image);
+    assert!(images[0].starts_with('/') && images[0].ends_with("/images/engine.sif"), "{images:?}");
+    assert_eq!(images[0], images[1]);
+}
+
 #[test]
 fn nothing_new_changes_nothing() {
     let house = house();
