@@ -53,16 +53,16 @@ pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<P
     let nodes = &nodes[..deployment.nodes.max(1) as usize];
     let spread = ports::spread(plan, place);
     let fixed = render::fixed_port(plan, deployment);
-    let reports = if nodes.len() > 1 || !place.is_on_first() {
-        query_nodes(setup, nodes, spread).await?
-    } else {
-        Vec::new()
+    let queries = port_queries(&deployment.processes, spread);
+    let reports = match nodes {
+        [_] if place.is_on_first() => Vec::new(),
+        _ => query_nodes(setup, nodes, &queries).await?,
     };
     let visible: Vec<Option<String>> = match reports.as_slice() {
         [] => vec![std::env::var("CUDA_VISIBLE_DEVICES").ok()],
         reports => reports.iter().map(|report| report.cuda_visible_devices.clone()).collect(),
     };
-    enough_gpus(deployment, nodes, &visible, place)?;
+    enough_gpus(setup, nodes, &visible)?;
     let addresses = addresses(plan.network.as_deref(), nodes, &reports, place)?;
     if let Some((process, _, port)) = fixed
         && let Some(host) = node_of(deployment, process, nodes)
@@ -70,8 +70,7 @@ pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<P
     {
         ports::must_be_free(host, port)?;
     }
-    let free: Vec<BTreeSet<u16>> =
-        reports.iter().map(|report| free_ports(deployment, report, spread)).collect();
+    let free: Vec<BTreeSet<u16>> = reports.iter().map(|report| free_ports(&queries, report)).collect();
     let mut leases = ports::Leases::default();
     let mut is_free = |node: u32, port: u16| {
         let listed = free.get(node as usize).is_none_or(|free| free.contains(&port));
@@ -195,16 +194,11 @@ fn addresses(
 }
 
 /// Whether every process finds its GPUs. Unknown unless something restricts the visible ones.
-fn enough_gpus(
-    deployment: &Deployment,
-    nodes: &[String],
-    visible: &[Option<String>],
-    place: &Place,
-) -> Result<(), DeployError> {
-    if matches!(place, Place::Local) {
+fn enough_gpus(setup: &Setup<'_>, nodes: &[String], visible: &[Option<String>]) -> Result<(), DeployError> {
+    if matches!(setup.place, Place::Local) {
         return Ok(());
     }
-    for process in &deployment.processes {
+    for process in &setup.deployment.processes {
         let Some(last) = process.gpus.iter().max() else { continue };
         let lists: BTreeSet<_> =
             process.nodes.iter().filter_map(|node| visible.get(*node as usize)).collect();
@@ -236,8 +230,7 @@ fn enough_gpus(
 }
 
 /// Every port that a node reports as free.
-fn free_ports(deployment: &Deployment, report: &Report, spread: u16) -> BTreeSet<u16> {
-    let queries = port_queries(&deployment.processes, spread);
+fn free_ports(queries: &[PortQuery], report: &Report) -> BTreeSet<u16> {
     let ranges = queries.iter().zip(&report.free);
     ranges
         .flat_map(|(query, starts)| {
@@ -264,11 +257,15 @@ fn port_queries(processes: &[Process], spread: u16) -> Vec<PortQuery> {
 }
 
 /// Queries every node.
-async fn query_nodes(setup: &Setup<'_>, nodes: &[String], spread: u16) -> Result<Vec<Report>, DeployError> {
-    let Setup { plan, deployment, folders, tokmark, .. } = setup;
+async fn query_nodes(
+    setup: &Setup<'_>,
+    nodes: &[String],
+    queries: &[PortQuery],
+) -> Result<Vec<Report>, DeployError> {
+    let Setup { plan, folders, tokmark, .. } = setup;
     let query = Query {
         names: nodes.to_vec(),
-        ports: port_queries(&deployment.processes, spread),
+        ports: queries.to_vec(),
         interface: plan.network.clone(),
         ..Query::default()
     };

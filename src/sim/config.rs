@@ -62,8 +62,8 @@ pub enum ConfigError {
     #[error("{flag}: found {found}, expected {expected}")]
     Value { flag: &'static str, found: String, expected: String },
     /// The file of a profile cannot be read, or is none.
-    #[error("--profile{0}")]
-    Profile(String),
+    #[error("--profile {file}: {problem}")]
+    Profile { file: String, problem: String },
 }
 
 pub(super) fn bad(flag: &'static str, found: impl ToString, expected: impl Into<String>) -> ConfigError {

@@ -108,12 +108,13 @@ impl Profile {
     /// The named profile, optionally with another model (`h100/llama-3.3-70b`), or the profile in a `.toml` file.
     pub fn find(name: &str) -> Result<Self, ConfigError> {
         if name.ends_with(".toml") {
-            let text =
-                fs_err::read_to_string(name).map_err(|error| ConfigError::Profile(format!(": {error}")))?;
-            return Self::parse(&text).map_err(|problem| ConfigError::Profile(format!(" {name}: {problem}")));
+            let text = std::fs::read_to_string(name).map_err(|error| error.to_string());
+            let profile = text.and_then(|text| Self::parse(&text));
+            return profile.map_err(|problem| ConfigError::Profile { file: name.into(), problem });
         }
         let (base, model) = name.split_once('/').map_or((name, None), |(base, model)| (base, Some(model)));
-        let mut profiles = Self::embedded().map_err(ConfigError::Profile)?;
+        let broken = |problem| ConfigError::Profile { file: "profiles.toml".into(), problem };
+        let mut profiles = Self::embedded().map_err(broken)?;
         let known = profiles.keys().cloned().collect::<Vec<_>>().join(", ");
         let profile = profiles.remove(base).ok_or_else(|| {
             let expected = format!(
@@ -231,7 +232,7 @@ impl Derived {
 
 impl Library {
     fn embedded() -> Result<Self, String> {
-        toml::from_str(EMBEDDED).map_err(|error| format!(" profiles.toml: {error}"))
+        toml::from_str(EMBEDDED).map_err(|error| error.to_string())
     }
 
     /// The GPU and the model that a server names.

@@ -220,7 +220,7 @@ pub fn speedup(tp: u32, efficiency: f64) -> f64 {
 /// Mean rows that one expert multiplies, including padding of its last tile, if its number of rows is Poisson-distributed around
 /// `mean` (tokens choose experts independently): the sum over all tiles of the probability that the tile has rows.
 pub fn padded_rows(mean: f64) -> f64 {
-    let tile = TILE_ROWS.into_iter().find(|rows| mean.floor() <= *rows).unwrap_or(128.0);
+    let tile = TILE_ROWS.into_iter().find(|rows| mean.floor() <= *rows).unwrap_or(TILE_ROWS[3]);
     let last = mean + 8.0 * mean.sqrt() + 10.0;
     let (mut rows, mut tiles) = (0.0, 0.0);
     if mean > EXACT_UP_TO_ROWS {
