@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use itertools::Itertools;
+
 use crate::site::known_gpu;
 use crate::slurm::sinfo::NodeLine;
 
@@ -81,13 +83,9 @@ fn group(
 ) -> GpuGroup {
     let counts: BTreeMap<&str, u32> =
         members.iter().map(|(line, count)| (line.node.as_str(), *count)).collect();
-    let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
-    for count in counts.values() {
-        *votes.entry(*count).or_default() += 1;
-    }
     // On a tie the larger number, because a node with fewer has lost some.
-    let (per_node, voted) =
-        votes.iter().max_by_key(|(count, votes)| (**votes, **count)).map_or((0, 0), |(c, v)| (*c, *v));
+    let votes = counts.values().copied().counts().into_iter();
+    let (per_node, voted) = votes.max_by_key(|(count, votes)| (*votes, *count)).unwrap_or_default();
     let mut partitions: BTreeMap<String, GroupPartition> = BTreeMap::new();
     for (line, _) in members {
         let place = partitions.entry(line.partition.clone()).or_insert_with(|| GroupPartition {
@@ -98,7 +96,7 @@ fn group(
         });
         place.nodes += 1;
     }
-    let known: BTreeSet<&String> = counts.keys().filter_map(|node| archs.get(*node)).collect();
+    let arch = counts.keys().filter_map(|node| archs.get(*node)).all_equal_value().ok().cloned();
     GpuGroup {
         kind,
         gres_type,
@@ -106,7 +104,7 @@ fn group(
         odd: counts.len() - voted,
         nodes: counts.keys().map(|node| (*node).to_owned()).collect(),
         partitions,
-        arch: if known.len() == 1 { known.first().map(|arch| (*arch).clone()) } else { None },
+        arch,
         feature: None,
     }
 }

@@ -80,21 +80,18 @@ pub fn parse(document: &Document) -> Result<(SuiteFile, Vec<Order>), InputErrors
         if of_llmb { error.next(next) } else { error }
     })?;
     let mut errors = Vec::new();
+    let mut wrong = |key: &str, found: String, expected: &str| {
+        errors.push(InputError::new(document.at(key), found).key(key).expected(expected));
+    };
     if let Some(version) = jobs.schema.filter(|version| *version != 1) {
-        errors.push(
-            InputError::new(document.at("schema"), format!("found {version}")).key("schema").expected("1"),
-        );
+        wrong("schema", format!("found {version}"), "1");
     }
     if let Some(name) = jobs.name.as_ref().filter(|name| !is_name(name)) {
-        errors.push(
-            InputError::new(document.at("name"), format!("found {name:?}"))
-                .key("name")
-                .expected("lower-case letters, digits, `.`, `_` and `-`"),
-        );
+        wrong("name", format!("found {name:?}"), "lower-case letters, digits, `.`, `_` and `-`");
     }
     if jobs.job.is_empty() {
-        errors
-            .push(InputError::new(&document.file, "no [[job]]").expected("[[job]] with workload or recipe"));
+        let error = InputError::new(&document.file, "no [[job]]");
+        errors.push(error.expected("[[job]] with workload or recipe"));
     }
     let orders = (1..).zip(jobs.job).map(|(number, job)| order(document, number, job, &mut errors)).collect();
     InputErrors::check(errors)?;
@@ -113,35 +110,36 @@ fn name_of(file: &str) -> String {
 
 /// The order of job `number`.
 fn order(document: &Document, number: usize, job: Job, errors: &mut Vec<InputError>) -> Order {
-    let at = |key: &str| document.at(&format!("job[{number}].{key}"));
+    let wrong = |key: &str, problem: &str, expected: &str| {
+        let place = document.at(&format!("job[{number}].{key}"));
+        InputError::new(place, problem).key(key).expected(expected)
+    };
+    let origin = document.at(&format!("job[{number}]"));
     match (&job.recipe, job.workload.0.is_empty()) {
-        (None, true) => errors.push(
-            InputError::new(document.at(&format!("job[{number}]")), "names nothing to run")
-                .expected("workload = \"…\" or recipe = \"…\""),
-        ),
-        (Some(_), false) => errors
-            .push(InputError::new(at("recipe"), "beside workload").key("recipe").expected("one of the two")),
+        (None, true) => {
+            let error = InputError::new(&origin, "names nothing to run");
+            errors.push(error.expected("workload = \"…\" or recipe = \"…\""));
+        }
+        (Some(_), false) => errors.push(wrong("recipe", "beside workload", "one of the two")),
         _ => {}
     }
     let repeats = job.repeats.unwrap_or(1);
     if repeats == 0 {
-        errors.push(InputError::new(at("repeats"), "found 0").key("repeats").expected("1 or more"));
+        errors.push(wrong("repeats", "found 0", "1 or more"));
     }
     let mut axes = |section: &Table, name: &str| {
         let mut found = Vec::new();
         flatten(section, "", &mut |key, value| {
             let values = texts(value);
             if values.is_empty() {
-                let key = format!("{name}.{key}");
-                errors
-                    .push(InputError::new(at(&key), "an empty list").key(key).expected("at least one value"));
+                errors.push(wrong(&format!("{name}.{key}"), "an empty list", "at least one value"));
             }
             found.push((key, values));
         });
         found
     };
     Order {
-        origin: document.at(&format!("job[{number}]")),
+        origin,
         env: axes(&job.env, "env"),
         sets: axes(&job.set, "set"),
         recipe: job.recipe.map(|recipe| beside(document, recipe)),

@@ -9,7 +9,6 @@ pub struct Order {
     pub origin: String,
     /// A recipe by file, name or alias, in place of workloads.
     pub recipe: Option<String>,
-    /// Workloads by name.
     pub workloads: Vec<String>,
     pub size: Option<String>,
     /// Precisions; empty: the recipe's own.
@@ -36,11 +35,8 @@ pub enum Scales {
     These(Vec<u32>),
     /// Every offered scale between two bounds; with an upper bound also doublings of the largest one, unless `exact`.
     Within {
-        /// Lower bound.
         min: Option<u32>,
-        /// Upper bound.
         max: Option<u32>,
-        /// Exclude doublings.
         exact: bool,
     },
 }
@@ -82,10 +78,8 @@ impl Order {
         if let Scales::Within { min: Some(min), max: Some(max), .. } = self.scales
             && min > max
         {
-            errors.push(
-                self.wrong("min-scale", format!("found {min}"))
-                    .expected(format!("at most {max}, the --max-scale")),
-            );
+            let error = self.wrong("min-scale", format!("found {min}"));
+            errors.push(error.expected(format!("at most {max}, the --max-scale")));
         }
         let scales = match &self.scales {
             Scales::Own => 1,
@@ -93,8 +87,8 @@ impl Order {
             Scales::Within { .. } => usize::MAX,
         };
         if self.force && [self.workloads.len(), self.dtypes.len(), scales].iter().any(|count| *count > 1) {
-            errors
-                .push(self.wrong("force", "several jobs").expected("one workload, one precision, one scale"));
+            let error = self.wrong("force", "several jobs");
+            errors.push(error.expected("one workload, one precision, one scale"));
         }
         errors
     }

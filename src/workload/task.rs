@@ -19,7 +19,6 @@ pub struct Task {
     pub differs: Vec<String>,
     /// Number of jobs.
     pub repeats: u32,
-    /// Remarks for the user.
     pub remarks: Vec<String>,
 }
 

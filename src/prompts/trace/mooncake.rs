@@ -17,36 +17,32 @@ const EXPECTED: &str = "the fields of a Mooncake trace: timestamp, input_length,
 /// Hands every line to `see`.
 pub(super) fn read(opened: Opened, see: &mut dyn FnMut(TraceRow)) -> Result<(), InputError> {
     let mut records = Records::new(opened);
-    loop {
-        match records.next() {
-            Ok(Some(record)) => see(row(&record)?),
-            Ok(None) => return Ok(()),
-            Err(error) if error.line == Some((1, 1)) && error.problem.starts_with("not JSON") => {
-                return Err(error
-                    .next("if it is a table with a header, take kind = \"burstgpt\" or kind = \"azure\""));
-            }
-            Err(error) => return Err(error),
-        }
+    let advice = |error: InputError| match error.line == Some((1, 1)) && error.problem.starts_with("not JSON")
+    {
+        true => error.next("if it is a table with a header, take kind = \"burstgpt\" or kind = \"azure\""),
+        false => error,
+    };
+    while let Some(mut record) = records.next().map_err(advice)? {
+        see(row(&mut record)?);
     }
+    Ok(())
 }
 
-fn row(record: &Record) -> Result<TraceRow, InputError> {
-    let tokens = |key| record.tokens(key, 0)?.ok_or_else(|| record.missing(key, EXPECTED));
+fn row(record: &mut Record) -> Result<TraceRow, InputError> {
     // Traces without timestamps leave it out.
-    let at_ns = match record.fields.get("timestamp") {
-        None | Some(Value::Null) => 0,
-        Some(timestamp) => nanoseconds(timestamp)
-            .ok_or_else(|| record.wrong_type("timestamp", timestamp, "milliseconds, 0 or more"))?,
+    let at_ns = match record.take("timestamp") {
+        Value::Null => 0,
+        found => nanoseconds(&found)
+            .ok_or_else(|| record.wrong_type("timestamp", &found, "milliseconds, 0 or more"))?,
     };
-    let blocks = match record.fields.get("hash_ids") {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(Value::as_u64).collect(),
-        Some(_) => None,
+    let blocks = match record.take("hash_ids") {
+        Value::Null => Vec::new(),
+        found => {
+            let ids = found.as_array().and_then(|ids| ids.iter().map(Value::as_u64).collect());
+            ids.ok_or_else(|| record.wrong_type("hash_ids", &found, "a list of whole numbers, 0 or more"))?
+        }
     };
-    let blocks = blocks.ok_or_else(|| {
-        let found = record.fields.get("hash_ids").unwrap_or(&Value::Null);
-        record.wrong_type("hash_ids", found, "a list of whole numbers, 0 or more")
-    })?;
+    let tokens = |key| record.tokens(key, 0)?.ok_or_else(|| record.missing(key, EXPECTED));
     Ok(TraceRow { at_ns, isl: tokens("input_length")?, osl: tokens("output_length")?, blocks })
 }
 
