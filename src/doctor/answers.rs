@@ -23,7 +23,6 @@ const TMP_GIB: f64 = 10.0;
 /// A node's answer and when it arrived here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeAnswer {
-    /// The answer.
     pub report: Report,
     /// Seconds by which the node's clock is ahead of this machine's; negative if behind.
     pub skew_s: f64,

@@ -18,7 +18,6 @@ use crate::weights::of_plan;
 
 /// What to check.
 pub struct Examination<'a> {
-    /// The site.
     pub site: &'a Site,
     /// GPU types to check; none means jobs without GPUs.
     pub gpus: Vec<String>,

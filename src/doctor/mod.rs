@@ -16,7 +16,6 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Passed.
     Ok,
     /// Works, but could be better, or could not be checked.
     Warn,
@@ -45,25 +44,20 @@ pub struct Finding {
     pub about: Option<String>,
     /// How it ended.
     pub status: Status,
-    /// What was found.
     pub found: String,
-    /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 impl Finding {
-    /// A passed check.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Ok, found: found.into(), next: None }
     }
 
-    /// A warning.
     pub fn warn(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Warn, found: found.into(), next: Some(next.into()) }
     }
 
-    /// A failed check.
     pub fn fail(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { check, about: None, status: Status::Fail, found: found.into(), next: Some(next.into()) }
     }

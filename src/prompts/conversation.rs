@@ -19,7 +19,6 @@ pub struct Dialogue {
     messages: Vec<Message>,
     /// The user's further messages and the output lengths of their answers in the file; `None`: they are generated.
     script: Option<VecDeque<(String, Option<u32>)>>,
-    /// Number of turns.
     turns: u32,
     /// Turns begun.
     begun: u32,
@@ -57,7 +56,6 @@ impl Dialogue {
         self.begun - 1
     }
 
-    /// Whether another turn follows.
     pub fn goes_on(&self) -> bool {
         self.begun < self.turns
     }

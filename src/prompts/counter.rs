@@ -66,7 +66,6 @@ impl Counter {
         Ok(Self { tokenizer, template, learned: Learned::default() })
     }
 
-    /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }

@@ -21,7 +21,6 @@ impl Lengths {
         Self { weights: shapes.iter().map(|shape| shape.weight).sum(), shapes }
     }
 
-    /// All shapes.
     pub(super) fn shapes(&self) -> &[WeightedShape] {
         &self.shapes
     }

@@ -35,7 +35,6 @@ const SAMPLE: u64 = 10_000;
 pub struct PromptPlan {
     /// Number of the request, or of its conversation, within its phase.
     pub id: u64,
-    /// The prompt itself.
     pub content: Content,
     /// Its length as the server counts it, tokens.
     pub isl: u32,
@@ -119,7 +118,7 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// Impossible lengths.
+    /// Fails on lengths below what the template and the shared prefix take.
     fn check(&self, point: &LoadPoint) -> Result<(), InputError> {
         let least = self.writer.overhead.saturating_add(self.prefix.pool_tokens);
         let short = self.lengths.shapes().iter().map(|shape| shape.isl.mean).find(|isl| *isl <= least);
@@ -144,12 +143,10 @@ impl Prompts {
         self.counter.is_exact()
     }
 
-    /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         self.counter.tokenizer()
     }
 
-    /// Counts the prompts.
     pub fn counter(&self) -> &Counter {
         &self.counter
     }

@@ -18,9 +18,7 @@ use crate::document::InputError;
 /// A message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Who speaks.
     pub role: Role,
-    /// Its text.
     pub content: String,
 }
 
@@ -30,9 +28,7 @@ pub struct Message {
 pub enum Role {
     /// Instructions for the whole conversation.
     System,
-    /// The person.
     User,
-    /// The model.
     Assistant,
 }
 

@@ -53,7 +53,6 @@ pub(super) struct Writer {
     prose: Option<Prose>,
     /// Words that are one token at the start of the content as well; their number is a power of two.
     first: Vec<u32>,
-    /// The system prompt.
     system: Option<String>,
     /// Tokens outside the words of the content: the shortest prompt has one more.
     pub(super) overhead: u32,
@@ -70,7 +69,6 @@ pub(super) struct PromptWords<'a> {
     pub(super) shared: &'a [u32],
     /// The number to spell, when the prompt must be unique.
     pub(super) number: Option<u64>,
-    /// Number of words.
     pub(super) words: u32,
 }
 

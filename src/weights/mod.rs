@@ -44,7 +44,6 @@ pub fn may_be_inside(plan: &Plan) -> bool {
 pub struct WeightsFound {
     /// Complete files with weights.
     pub shards: usize,
-    /// Their bytes.
     pub bytes: u64,
     /// Whether weights were checked; other formats than safetensors are not.
     pub examined: bool,

@@ -20,7 +20,6 @@ pub const POINTER: &[u8] = b"version https://git-lfs";
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
-    /// Names of its tensors.
     pub tensors: BTreeSet<String>,
     /// Bytes of their data.
     pub data: u64,

@@ -19,7 +19,6 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(in crate::prompts) struct Opened {
     /// Its path as the user wrote it.
     pub(in crate::prompts) origin: Rc<str>,
-    /// Its content.
     pub(in crate::prompts) reader: Box<dyn BufRead>,
 }
 

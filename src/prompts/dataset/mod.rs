@@ -41,7 +41,6 @@ pub struct Turn {
 pub struct Entry {
     /// Its line in the file, or its number in the file's array; from 1.
     pub number: u64,
-    /// Its sample.
     pub sample: Sample,
 }
 

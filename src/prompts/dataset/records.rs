@@ -27,7 +27,6 @@ pub(in crate::prompts) struct Records {
     used: usize,
     /// Line and column (1-based) of the next byte.
     at: (usize, usize),
-    /// Objects so far.
     count: u64,
 }
 
@@ -52,7 +51,6 @@ pub(in crate::prompts) struct Record {
     pub(in crate::prompts) at: (usize, usize),
     /// Its line, or its number in the array; from 1.
     pub(in crate::prompts) number: u64,
-    /// Its fields.
     pub(in crate::prompts) fields: Map<String, Value>,
 }
 

@@ -22,7 +22,6 @@ const MARKERS: u64 = 8;
 pub struct Selection {
     /// The entries in the order of sending; fewer than wanted when the file has fewer.
     pub picked: Vec<Picked>,
-    /// Counts of the selection.
     pub stats: SelectStats,
 }
 
@@ -31,7 +30,6 @@ pub struct Selection {
 pub struct Picked {
     /// Its line in the file, or its number in the file's array; from 1.
     pub number: u64,
-    /// Its sample.
     pub sample: Sample,
     /// Length of the user's first message, tokens.
     pub tokens: u32,

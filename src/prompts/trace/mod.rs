@@ -32,7 +32,6 @@ pub const BLOCK_TOKENS: u32 = 512;
 pub struct Replay {
     /// In the order of their arrival; the first arrives at 0. Never empty.
     pub requests: Vec<TraceRequest>,
-    /// Counts of the rows.
     pub stats: TraceStats,
 }
 
