@@ -239,14 +239,10 @@ pub fn explain_message(message: &str) -> InputError {
         }
     }
     for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
-        if let Some((found, expected)) =
-            message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "))
-        {
-            return InputError::new(
-                "",
-                format!("{}found {found}", if kind.contains("length") { "length: " } else { "" }),
-            )
-            .expected(plain_type(expected));
+        let parts = message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected "));
+        if let Some((found, expected)) = parts {
+            let what = if kind.contains("length") { "length: " } else { "" };
+            return InputError::new("", format!("{what}found {found}")).expected(plain_type(expected));
         }
     }
     if let Some(field) = message.strip_prefix("missing field ") {

@@ -1,5 +1,6 @@
 //! Where launchers are found: beside the recipe, in the user's configuration, in the binary.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
@@ -105,9 +106,8 @@ pub fn find(name: &str, beside: Option<&Path>, origin: &str) -> Result<LauncherF
     if let Some(document) = documents.iter().find(|document| stem(document) == name) {
         return Ok(LauncherFile { file: document.file.clone(), launcher: parse(document)? });
     }
-    let mut names: Vec<&str> = documents.iter().map(stem).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names: BTreeSet<&str> = documents.iter().map(stem).collect();
+    let names: Vec<&str> = names.into_iter().collect();
     Err(InputError::new(origin, format!("no launcher {name:?}"))
         .key("deploy.launcher")
         .expected(one_of(&names, ""))

@@ -12,7 +12,6 @@ mod input;
 mod job;
 pub mod load_point;
 mod point_id;
-mod pool;
 pub mod port_map;
 pub mod process;
 pub mod prompts;
@@ -36,7 +35,6 @@ pub use load_point::{
     Spacing, Spread, Stop, WeightedShape, WhenFull,
 };
 pub use point_id::point_id;
-pub use pool::Pool;
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
 pub use ramp::{Leg, Ramp, Stage};
@@ -164,6 +162,24 @@ impl Parallel {
     /// GPUs of one replica: tp × pp × dp.
     pub fn gpus_per_replica(&self) -> u32 {
         self.tp.saturating_mul(self.pp).saturating_mul(self.dp)
+    }
+}
+
+/// Replicas of one kind: all of an aggregated deployment, or those that prefill or decode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    pub name: PoolName,
+    pub parallel: Parallel,
+    /// Engine options, those of the whole deployment included.
+    pub engine: serde_json::Map<String, serde_json::Value>,
+    /// Environment, that of the whole deployment included.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Pool {
+    /// GPUs of all its replicas.
+    pub fn gpus(&self) -> u32 {
+        self.parallel.gpus_per_replica().saturating_mul(self.parallel.replicas)
     }
 }
 

@@ -48,11 +48,10 @@ fn load_range<'a>(points: impl Iterator<Item = &'a LoadPoint> + Clone) -> String
     }
     let mut rates: Vec<f64> = points.clone().filter_map(LoadPoint::request_rate).collect();
     rates.sort_unstable_by(f64::total_cmp);
-    match rates[..] {
-        [] => range(points.filter_map(LoadPoint::concurrency).map(u64::from)),
-        [one] => format!("rate{one}"),
-        [low, .., high] if low == high => format!("rate{low}"),
-        [low, .., high] => format!("rate{low}-{high}"),
+    match (rates.first(), rates.last()) {
+        (Some(low), Some(high)) if low == high => format!("rate{low}"),
+        (Some(low), Some(high)) => format!("rate{low}-{high}"),
+        _ => range(points.filter_map(LoadPoint::concurrency).map(u64::from)),
     }
 }
 

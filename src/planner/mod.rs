@@ -20,7 +20,6 @@ pub mod sbatch_env;
 pub mod scale;
 mod secrets;
 pub mod sections;
-mod servers;
 mod stages;
 
 use crate::document::InputErrors;

@@ -21,7 +21,6 @@ pub(super) struct ReplicaGpus {
 /// How a deployment is packed onto nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packing {
-    /// Nodes in all.
     pub nodes: u32,
     /// Nodes with servers on them: all but one for the load alone.
     pub server_nodes: u32,

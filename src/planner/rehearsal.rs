@@ -112,8 +112,8 @@ pub(super) fn section(
     Deploy::deserialize(section).map_err(|error| parsed.resolved.locate(explain_message(error.message())))
 }
 
-/// The first of `names` that a pool has a whole number for; of all data-parallel ranks together where it is said for one, and of
-/// all replicas where they become one.
+/// The first of the options `names` that a pool sets to a whole number. `per_rank`: the sum over its data-parallel ranks;
+/// `merged`: over its replicas too, because they become one.
 fn option_of(pool: &Pool, names: &[String], per_rank: bool, merged: bool) -> Option<u32> {
     let value = names.iter().find_map(|name| pool.engine.get(name).and_then(Value::as_u64))?;
     let value = u32::try_from(value).ok()?;

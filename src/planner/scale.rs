@@ -1,5 +1,7 @@
 //! Scales: how many GPUs a plan has in all, which other numbers its recipe offers, and whether an allocation has them.
 
+use std::collections::BTreeSet;
+
 use crate::document::{InputError, InputErrors};
 use crate::plan::choices::Scale;
 use crate::plan::{Deployment, Parallel, Plan, Pool};
@@ -29,21 +31,17 @@ impl Plan {
         let sizes = largest.map(arithmetic).unwrap_or_default();
         let names = allocated.nodes.join(", ");
         let each = allocated.gpus_per_node.map(|each| format!(" with {each} GPUs each")).unwrap_or_default();
-        let variable = self.blamed().map(|origin| format!("; {origin}")).unwrap_or_default();
+        // An environment variable may have made the deployment this large.
+        let variable = self.origins.iter().find_map(|(key, origin)| {
+            let size = key.strip_prefix("deploy.").filter(|_| is_size(key))?;
+            matches!(origin, Origin::Variable { .. }).then(|| format!("; {size} is from {origin}"))
+        });
+        let variable = variable.unwrap_or_default();
         let problem = format!("has {} ({names}){each}", counted(have, "node"));
         let expected = format!("{} with {gpus} GPUs each: {sizes}{variable}", counted(need as usize, "node"));
         Err(InputError::new(&allocated.name, problem)
             .expected(expected)
             .next("ask Slurm for a larger allocation, or choose a smaller deployment"))
-    }
-
-    /// Which environment variable made the deployment as large as it is.
-    fn blamed(&self) -> Option<String> {
-        let mut of_variables = self.origins.iter().filter_map(|(key, origin)| {
-            let key = key.strip_prefix("deploy.").filter(|_| is_size(key))?;
-            matches!(origin, Origin::Variable { .. }).then(|| format!("{key} is from {origin}"))
-        });
-        of_variables.next()
     }
 }
 
@@ -79,11 +77,9 @@ pub fn arithmetic(deployment: &Deployment) -> String {
 
 /// The scales a recipe offers, ascending: its own, `base`, and its `[scale.N]`.
 pub fn offered(recipe: &Recipe, base: u32) -> Vec<u32> {
-    let mut scales: Vec<u32> = recipe.scale.keys().filter_map(|key| scale_of(key)).collect();
-    scales.extend((base > 0).then_some(base));
-    scales.sort_unstable();
-    scales.dedup();
-    scales
+    let sections = recipe.scale.keys().filter_map(|key| scale_of(key));
+    let scales: BTreeSet<u32> = sections.chain((base > 0).then_some(base)).collect();
+    scales.into_iter().collect()
 }
 
 /// Checks that the deployments have as many GPUs as the scale.

@@ -108,7 +108,7 @@ fn fill(table: &mut toml::Table, key: &str, value: &Value) -> bool {
         Value::Table(inner) => fill(inner, rest, value),
         Value::Array(items) => {
             let inner = items.iter_mut().filter_map(Value::as_table_mut);
-            inner.fold(false, |missing, inner| fill(inner, rest, value) || missing)
+            inner.map(|inner| fill(inner, rest, value)).filter(|missing| *missing).count() > 0
         }
         _ => false,
     }

@@ -2,7 +2,7 @@
 
 mod sections;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -191,11 +191,9 @@ impl Site {
 
     /// GPU types of the site and the known ones, sorted.
     pub fn gpu_types(&self) -> Vec<String> {
-        let mut types: Vec<String> = self.gpus.keys().cloned().collect();
-        types.extend(KNOWN_GPUS.iter().map(|(name, _)| (*name).to_owned()));
-        types.sort();
-        types.dedup();
-        types
+        let known = KNOWN_GPUS.iter().map(|(name, _)| (*name).to_owned());
+        let types: BTreeSet<String> = self.gpus.keys().cloned().chain(known).collect();
+        types.into_iter().collect()
     }
 
     /// Folder of the weights of `model` on nodes with `gpu`.
