@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::flags::Verbosity;
 use crate::commands::printer::Printer;
 use crate::commands::{
-    VERSION, bench, check, doctor, exec, export, init, jobs, list, node, prompts, render, run, schema, show,
-    sim, submit, verify,
+    VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, list, node, prompts,
+    render, run, schema, show, sim, submit, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -63,6 +63,10 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schemas of recipes, launchers, sites and summaries
     Schema(schema::SchemaArgs),
+    /// Print the completions of a shell: bash, zsh or fish
+    Completions(completions::CompletionsArgs),
+    /// Print or write the man pages
+    Man(completions::ManArgs),
 }
 
 /// Shared flags that take a value.
@@ -70,7 +74,7 @@ const WITH_VALUE: [&str; 5] = ["--site", "--set", "--experiments", "--gpu", "--s
 
 /// The arguments with the shared flags before the verb (`tokmark --site s.toml run …`) moved behind it, because each verb
 /// declares the ones that it uses.
-pub fn shared_flags_behind_verb(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+fn shared_flags_behind_verb(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let (mut at, mut shared) = (1, Vec::new());
     while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
@@ -89,6 +93,12 @@ pub fn shared_flags_behind_verb(args: impl IntoIterator<Item = OsString>) -> Vec
     let behind = (at + 1).min(args.len());
     args.splice(behind..behind, shared);
     args
+}
+
+/// Parses the command line. Prints help or an error, and exits, where clap would.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Cli {
+    let args = shared_flags_behind_verb(args);
+    Cli::try_parse_from(&args).unwrap_or_else(|error| foreign::explained(error, &args, Cli::command()).exit())
 }
 
 pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -111,6 +121,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => init::run(printer, &args),
         Command::Doctor(args) => doctor::run(printer, &args),
         Command::Schema(args) => schema::run(printer, &args),
+        Command::Completions(args) => completions::run(printer, &args, Cli::command()),
+        Command::Man(args) => completions::man(printer, &args, Cli::command()),
     }
 }
 

@@ -3,13 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use tokmark::cli::{Cli, dispatch, shared_flags_behind_verb};
+use tokmark::cli::{dispatch, parse};
 use tokmark::error;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(shared_flags_behind_verb(std::env::args_os()));
-    match dispatch(cli) {
+    match dispatch(parse(std::env::args_os())) {
         Ok(()) => ExitCode::from(error::OK),
         Err(failure) => {
             let text = format!("{failure:#}");

@@ -34,7 +34,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     keys: KeyFlags<Bench>,
     /// Folder for the results [default: results/<UTC time>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", aliases = ["artifact-dir", "output-artifact-dir"])]
     out: Option<PathBuf>,
     /// Keep nothing
     #[arg(long, conflicts_with = "out")]
@@ -218,6 +218,24 @@ mod tests {
     }
 
     #[test]
+    fn options_of_other_tools_that_mean_the_same_are_accepted() {
+        let ours =
+            "--requests 40 --rate 5 --isl 100 --isl-stddev 3 --osl 20 --osl-stddev 2 --warmup 4 --seed 7";
+        let vllm = "--num-prompts 40 --request-rate 5 --random-input-len 100 --isl-stddev 3 --random-output-len 20 \
+                    --osl-stddev 2 --num-warmups 4 --seed 7 --ignore-eos --endpoint /v1/chat/completions";
+        let aiperf = "--request-count 40 --request-rate 5 --synthetic-input-tokens-mean 100 \
+                      --synthetic-input-tokens-stddev 3 --output-tokens-mean 20 --output-tokens-stddev 2 \
+                      --warmup-request-count 4 --random-seed 7 --streaming --endpoint-type chat --endpoint v1/chat/completions";
+        for theirs in [vllm, aiperf] {
+            assert_eq!(points(theirs), points(ours), "{theirs}");
+        }
+        let timed = points("--benchmark-duration 5 --concurrency 2").unwrap();
+        assert_eq!(timed, points("--duration 5s --concurrency 2").unwrap());
+        let completions = points("--endpoint /v1/completions").unwrap();
+        assert_eq!(completions, points("--endpoint completions").unwrap());
+    }
+
+    #[test]
     fn what_does_not_go_together_is_refused() {
         for (args, word) in [
             ("--rate 1 --concurrency 2", "--concurrency"),
@@ -227,6 +245,7 @@ mod tests {
             ("--rate 1 --when-full drop", "--max-concurrency"),
             ("--rate 0", "a rate above 0"),
             ("--rate inf", "a rate above 0"),
+            ("--request-rate inf", "--concurrency N keeps N requests in flight"),
             ("--rate 1 --arrival gamma", "gamma:SHAPE"),
             ("--rate 1 --arrival gamma:0", "0.01 to 1000"),
             ("--rate 1 --warmup 3 --warmup-duration 3s", "--warmup"),

@@ -2,10 +2,12 @@
 
 pub mod bench;
 pub mod check;
+pub mod completions;
 pub mod doctor;
 pub mod exec;
 pub mod export;
 pub mod flags;
+pub mod foreign;
 pub mod init;
 pub mod jobs;
 mod key_flags;

@@ -14,9 +14,24 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 15] = [
-    "list", "show", "check", "render", "submit", "run", "exec", "bench", "jobs", "verify", "export", "sim",
-    "init", "doctor", "schema",
+const VERBS: [&str; 17] = [
+    "list",
+    "show",
+    "check",
+    "render",
+    "submit",
+    "run",
+    "exec",
+    "bench",
+    "jobs",
+    "verify",
+    "export",
+    "sim",
+    "init",
+    "doctor",
+    "schema",
+    "completions",
+    "man",
 ];
 
 #[test]
@@ -33,6 +48,24 @@ fn help_fits_a_terminal_of_80_columns() {
     }
     for verb in VERBS {
         assert!(pages[0].1.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))), "{verb}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_know_every_verb() {
+    let house = House::new();
+    for (shell, start) in [("bash", "_tokmark()"), ("zsh", "#compdef tokmark"), ("fish", "# Print an")] {
+        let script = house.run(["completions", shell]).succeeds().stdout;
+        assert!(script.starts_with(start), "{}", &script[..80]);
+        assert!(VERBS.iter().all(|verb| script.contains(verb)), "{shell}");
+        assert!(script.contains("concurrency") && !script.contains("num-prompts"), "{shell}");
+    }
+    house.run(["completions", "cmd"]).fails(2);
+    assert!(house.run(["man"]).succeeds().stdout.contains(".TH tokmark 1"));
+    house.run(["man", "pages"]).succeeds();
+    for verb in VERBS {
+        let page = house.read(format!("pages/tokmark-{verb}.1"));
+        assert!(page.contains(&format!(".TH tokmark-{verb} 1")), "{page}");
     }
 }
 
@@ -212,6 +245,28 @@ fn usage_errors_are_exit_code_2() {
         assert!(end.stdout.is_empty() && !end.stderr.is_empty(), "{args:?}: {end:?}");
     }
     assert!(house.run(["runn", "x"]).stderr.contains("'run'"), "the nearest verb");
+}
+
+#[test]
+fn options_of_other_tools_that_mean_something_else_are_named_with_ours() {
+    let house = House::new();
+    let bench = |more: &str| {
+        let args = ["bench", "--url", "http://127.0.0.1:1"].into_iter().chain(more.split(' '));
+        house.fails(args)
+    };
+    for (theirs, ours) in [
+        ("--goodput ttft:200", "--goodput: tokmark calls this --slo, with units: --slo ttft:500ms,"),
+        ("--random-range-ratio=0.5", "tokmark calls this --length-range vllm:R"),
+        ("--backend openai-chat", "tokmark calls this --endpoint chat|completions"),
+        ("--extra-inputs a:1", "tokmark calls this --extra-body JSON"),
+        ("--percentile-metrics ttft", "every figure with its percentiles: leave it out"),
+        ("--max-concurrency 8", "in flight (vLLM's --max-concurrency) is --concurrency N"),
+        ("--request-rate inf --max-concurrency 8", "--concurrency N keeps N requests in flight"),
+        ("--nobodys 8", "unexpected argument '--nobodys'"),
+    ] {
+        let error = bench(theirs);
+        assert!(error.contains(ours), "{theirs}: {error}");
+    }
 }
 
 #[test]

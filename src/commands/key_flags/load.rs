@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::prompts::{TRACE, prompts};
 use super::value::{
-    BY_REFERENCE, absolute, concurrency_stages, count, object, objective, one_of, rate, rate_stages,
-    reference, sets, spacing, start, text, time, trimmed, whole,
+    BY_REFERENCE, ENDPOINT, absolute, concurrency_stages, count, endpoint, object, objective, one_of, rate,
+    rate_stages, reference, sets, spacing, start, text, time, trimmed, whole,
 };
 use super::{Group, key_flags};
 use crate::document::{InputError, join};
@@ -30,9 +30,10 @@ const INSECURE: &str = "deploy.connection.insecure";
 fn server() -> Vec<Arg> {
     let mut args = key_flags! { None::<&str>;
         /// Base URL of the server, e.g. http://127.0.0.1:8000; several, repeated or with commas between them, share the load
-        "--url <URL>" => "deploy.url", trimmed, action(Append), value_delimiter(','), required(true);
+        "--url <URL>" => "deploy.url", trimmed, action(Append), value_delimiter(','), required(true),
+            alias("base-url"), short_alias('u');
         /// Model name [default: the only one the server lists]
-        "--model <NAME>" => "model.name", text();
+        "--model <NAME>" => "model.name", text(), alias("model-names"), short_alias('m');
     };
     args.extend(key_flags! { "Connection";
         /// Bearer token, by reference: env:NAME or file:PATH
@@ -56,11 +57,15 @@ fn request() -> Vec<Arg> {
     let tokens_fields = ["auto", "max_tokens", "max_completion_tokens"];
     let mut args = key_flags! { None::<&str>;
         /// Endpoint to send requests to [default: chat]
-        "--endpoint <ENDPOINT>" => "load.endpoint", one_of(["chat", "completions"]);
+        "--endpoint <ENDPOINT>" => ENDPOINT, endpoint(), alias("endpoint-type"), overrides_with(ENDPOINT);
         /// Ask for the whole answer at once
         "--no-stream" => "load.streaming", sets(false);
+        /// Stream the answers, which is the default (AIPerf)
+        "--streaming" => "streaming", sets(true), hide(true), conflicts_with("load.streaming");
         /// Let the server end answers early instead of asking for exactly OSL tokens
         "--respect-eos" => "load.ignore_eos", sets(false);
+        /// Ask for exactly OSL tokens, which is the default (vLLM)
+        "--ignore-eos" => "ignore_eos", sets(true), hide(true), conflicts_with("load.ignore_eos");
         /// Field that limits the output length; auto: max_tokens, or max_completion_tokens where a chat server refuses that
         /// [default: auto]
         "--max-tokens-field <FIELD>" => "load.max_tokens_field", one_of(tokens_fields);
@@ -71,7 +76,7 @@ fn request() -> Vec<Arg> {
     };
     args.extend(key_flags! { "Time limits";
         /// Limit of a whole request [default: 600s]
-        "--request-timeout <TIME>" => "load.request_timeout", time;
+        "--request-timeout <TIME>" => "load.request_timeout", time, alias("request-timeout-seconds");
         /// Longest wait for a connection, name resolution and TLS included [default: 30s]
         "--connect-timeout <TIME>" => "load.connect_timeout", time;
         /// Longest wait from the send to the first content [default: none but the request's]
@@ -88,7 +93,8 @@ fn arrivals() -> Vec<Arg> {
         "--concurrency <LIST>" => "load.concurrency", count(1), action(Append), value_delimiter(','),
             conflicts_with_all(["load.rate", "rate_stages", TRACE]);
         /// Arrivals per second (open loop) instead of a concurrency: a number, or a list for one load point each
-        "--rate <LIST>" => "load.rate", rate, group("open"), action(Append), value_delimiter(',');
+        "--rate <LIST>" => "load.rate", rate, alias("request-rate"), group("open"), action(Append),
+            value_delimiter(',');
         /// A ramp of the concurrency, in k6's notation: LENGTH:TARGET, each a straight line from the last target, e.g.
         /// 30s:10,2m:50,1m:50,30s:0. With :hold behind it a stage jumps to its target; :cool-down leaves the last ones out of the
         /// figures
@@ -110,31 +116,34 @@ fn arrivals() -> Vec<Arg> {
 fn ends() -> Vec<Arg> {
     key_flags! { None::<&str>;
         /// Stop after this many requests; in an open loop after this many arrivals
-        "--requests <N>" => "load.requests", whole(1), group("stop");
+        "--requests <N>" => "load.requests", whole(1), aliases(["num-prompts", "request-count", "num-requests"]), group("stop");
         /// Stop after this many requests per unit of concurrency [default: 8]
         "--requests-per-concurrency <K>" => "load.requests_per_concurrency", count(1), group("stop"),
             conflicts_with_all(["load.rate", TRACE]);
         /// Send for this long [default with --rate: 60s]
-        "--duration <TIME>" => "load.duration", time, group("stop");
+        "--duration <TIME>" => "load.duration", time, alias("benchmark-duration"), group("stop");
         /// Requests in flight at the end: drain waits for them, cut cancels them [default: drain]
         "--at-end <POLICY>" => "load.at_end", one_of(["drain", "cut"]);
         /// Cancel what is still in flight after draining for this long [default: the time limit of each request]
-        "--drain-timeout <TIME>" => "load.drain_timeout", time;
+        "--drain-timeout <TIME>" => "load.drain_timeout", time, alias("benchmark-grace-period");
         /// Requests before the measured window [default: 0]
-        "--warmup <N>" => "load.warmup_requests", whole(0);
+        "--warmup <N>" => "load.warmup_requests", whole(0),
+            aliases(["warmup-request-count", "num-warmup-requests", "num-warmups"]);
         /// Warm up for this long instead of a number of requests
         "--warmup-duration <TIME>" => "load.warmup_duration", time, conflicts_with("load.warmup_requests");
         /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
         "--slo <LIST>" => "load.slo", objective, action(Append), value_delimiter(',');
         /// Seed of prompts and lengths [default: 0]
-        "--seed <N>" => "load.seed", whole(0);
+        "--seed <N>" => "load.seed", whole(0), alias("random-seed");
     }
 }
 
-/// The key that a flag sets: its id, except for the ramps, which share keys.
+/// The key that a flag sets: its id, except for flags that share a key.
 pub(super) fn key<'a>(id: &'a str, matches: &ArgMatches) -> &'a str {
     match id {
         "stages" | "rate_stages" => "load.stages",
+        "streaming" => "load.streaming",
+        "ignore_eos" => "load.ignore_eos",
         "stages_from" if matches.contains_id("stages") => "load.start_concurrency",
         "stages_from" => "load.start_rate",
         other => other,

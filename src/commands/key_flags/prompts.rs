@@ -2,7 +2,9 @@
 
 use clap::Arg;
 
-use super::value::{count, kind_and_path, number, one_of, range, sets, text, time, whole};
+use super::value::{
+    ENDPOINT, count, endpoint, kind_and_path, number, one_of, range, sets, text, time, whole,
+};
 use super::{Group, KeyFlags, key_flags};
 use crate::plan::choices::Flag;
 use crate::recipe::prompts::{DatasetKind, TraceKind};
@@ -26,7 +28,7 @@ impl Group for Prompts {
             /// Model name in the request bodies
             "--model <NAME>" => "model.name", text(), conflicts_with("recipe");
             /// Endpoint [default: chat]
-            "--endpoint <ENDPOINT>" => "load.endpoint", one_of(["chat", "completions"]), conflicts_with("recipe");
+            "--endpoint <ENDPOINT>" => ENDPOINT, endpoint(), conflicts_with("recipe");
             /// Seed of prompts and lengths [default: 0]
             "--seed <N>" => "load.seed", whole(0), conflicts_with("recipe");
         };
@@ -41,13 +43,17 @@ pub(super) fn prompts() -> Vec<Arg> {
     let trace = |text: &str| kind_and_path(text, &TraceKind::ALL.map(TraceKind::as_str));
     key_flags! { "Prompts";
         /// Prompt length, tokens [default: 128]
-        "--isl <N>" => "load.isl", count(1);
+        "--isl <N>" => "load.isl", count(1),
+            aliases(["random-input-len", "input-len", "synthetic-input-tokens-mean", "prompt-input-tokens-mean"]);
         /// Standard deviation of the prompt length
-        "--isl-stddev <S>" => "load.isl_stddev", count(0);
+        "--isl-stddev <S>" => "load.isl_stddev", count(0),
+            aliases(["synthetic-input-tokens-stddev", "prompt-input-tokens-stddev"]);
         /// Output length, tokens [default: 128; with a dataset the length of its answers]
-        "--osl <N>" => "load.osl", count(1);
+        "--osl <N>" => "load.osl", count(1),
+            aliases(["random-output-len", "output-len", "output-tokens-mean", "prompt-output-tokens-mean"]);
         /// Standard deviation of the output length
-        "--osl-stddev <S>" => "load.osl_stddev", count(0);
+        "--osl-stddev <S>" => "load.osl_stddev", count(0),
+            aliases(["output-tokens-stddev", "prompt-output-tokens-stddev"]);
         /// Draw lengths evenly: vllm:R from L(1-R) to L(1+R), sa-bench:R from LR to L
         "--length-range <KIND:R>" => "load.length_range", range;
         /// Send real prompts from a file: dolly, sharegpt, openassistant or jsonl
@@ -77,11 +83,13 @@ pub(super) fn prompts() -> Vec<Arg> {
         /// Do not begin each prompt with words of its own
         "--not-unique" => "load.prompts.unique", sets(false);
         /// Tokens of a system prompt that all requests share
-        "--system-tokens <N>" => "load.prompts.prefix.system_tokens", count(0);
+        "--system-tokens <N>" => "load.prompts.prefix.system_tokens", count(0), alias("shared-system-prompt-length");
         /// Number of prefixes that requests share
-        "--prefix-pool <N>" => POOL, count(0), requires(POOL_TOKENS);
+        "--prefix-pool <N>" => POOL, count(0), requires(POOL_TOKENS),
+            aliases(["num-prefix-prompts", "prompt-prefix-pool-size"]);
         /// Tokens of each shared prefix
-        "--prefix-tokens <N>" => POOL_TOKENS, count(0), requires(POOL);
+        "--prefix-tokens <N>" => POOL_TOKENS, count(0), requires(POOL),
+            aliases(["prefix-prompt-length", "prompt-prefix-length"]);
         /// Share of the requests that begin with a shared prefix [default: 1]
         "--prefix-hit-ratio <R>" => "load.prompts.prefix.hit_ratio", number, requires(POOL);
         /// Hold conversations of this many turns; concurrency and requests then count conversations

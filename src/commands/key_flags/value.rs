@@ -1,6 +1,8 @@
 //! Parsers of the values of flags: each gives the value that its key gets.
 
-use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::builder::{
+    BoolValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser,
+};
 use clap::value_parser;
 use toml::Value;
 
@@ -42,6 +44,22 @@ pub(super) fn one_of<const N: usize>(words: [&'static str; N]) -> impl TypedValu
     PossibleValuesParser::new(words).map(Value::String)
 }
 
+pub(super) const ENDPOINT: &str = "load.endpoint";
+
+/// An endpoint by its name, or by the path that vLLM and AIPerf name.
+pub(super) fn endpoint() -> impl TypedValueParser<Value = Value> {
+    let (chat, completions) = (PossibleValue::new("chat"), PossibleValue::new("completions"));
+    let names = [
+        chat.aliases(["/v1/chat/completions", "v1/chat/completions"]),
+        completions.aliases(["/v1/completions", "v1/completions"]),
+    ];
+    PossibleValuesParser::new(names).map(|text| match text.trim_start_matches('/') {
+        "v1/chat/completions" => "chat".into(),
+        "v1/completions" => "completions".into(),
+        name => name.into(),
+    })
+}
+
 fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -70,7 +88,10 @@ pub(super) fn object(text: &str) -> Result<Value, String> {
 }
 
 pub(super) fn rate(text: &str) -> Result<Value, String> {
-    let wrong = || format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second");
+    let wrong = || {
+        let closed = if text.trim() == "inf" { "; --concurrency N keeps N requests in flight" } else { "" };
+        format!("{text:?} is not a rate above 0 and at most {MAX_RATE} per second{closed}")
+    };
     let rate = text.trim().parse().ok().filter(|rate| *rate > 0.0 && *rate <= MAX_RATE);
     rate.map(Value::Float).ok_or_else(wrong)
 }
