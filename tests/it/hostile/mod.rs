@@ -20,13 +20,15 @@ use tokmark::internals::prompts::{Learned, Prompts, TokenizerCache};
 /// No point of these tests may take longer: a hang is a failure, not a wait.
 const BOUND: Duration = Duration::from_secs(300);
 
-/// A closed loop of so many requests. Written as the plan's JSON, so that new keys with defaults change nothing here.
+/// A closed loop of so many requests, as a plan has it.
 fn point(concurrency: u32, requests: u64) -> LoadPoint {
     serde_json::from_value(serde_json::json!({
         "id": "p", "isl": {"mean": 8}, "osl": {"mean": 4},
         "arrival": {"closed": {"concurrency": concurrency}}, "stop": {"requests": requests}, "warmup_requests": 0,
         "endpoint": "chat", "streaming": true, "ignore_eos": true, "seed": 1,
-        "request_timeout_s": 60.0, "stall_timeout_s": 60.0, "connect_timeout_s": 30.0,
+        "request_timeout_s": 60.0, "stall_timeout_s": 60.0, "connect_timeout_s": 30.0, "max_tokens_field": "auto",
+        "continuous_usage_stats": false, "at_end": {"drain": {"limit_s": null}},
+        "prompts": {"tokenizer": "builtin", "source": {"synthetic": "random"}, "token_ids": false, "unique": true},
     }))
     .unwrap()
 }
