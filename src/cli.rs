@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::flags::Verbosity;
 use crate::commands::printer::Printer;
+pub use crate::commands::printer::print_error;
 use crate::commands::{
     VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, list, node, prompts,
     render, run, schema, show, sim, submit, verify,

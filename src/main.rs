@@ -1,9 +1,8 @@
 //! The binary: parse, dispatch, exit code.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use tokmark::cli::{dispatch, parse};
+use tokmark::cli::{dispatch, parse, print_error};
 use tokmark::error;
 
 fn main() -> ExitCode {
@@ -12,8 +11,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let text = format!("{failure:#}");
             if !text.is_empty() {
-                // A closed stderr does not change the exit code.
-                let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+                print_error(&format!("error: {text}"));
             }
             ExitCode::from(error::exit_code(&failure))
         }

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write};
 use serde::Serialize;
 
 use super::flags::Verbosity;
+use crate::report::table::wrapped;
 
 /// Prints the results of a verb.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +73,17 @@ impl Printer {
         self.text(&format!("{line}\n"))
     }
 
+    /// Prints text on stdout, its prose wrapped on a terminal; nothing with `--json`.
+    pub(crate) fn prose(self, text: &str) -> std::io::Result<()> {
+        match columns(std::io::stdout()) {
+            Some(width) => self.text(&wrapped(text, width)),
+            None => self.text(text),
+        }
+    }
+
     /// Prints the next step on stdout; nothing with `--json` or `-q`.
     pub(crate) fn hint(self, line: impl Display) -> std::io::Result<()> {
-        if self.is_quiet() { Ok(()) } else { self.line(line) }
+        if self.is_quiet() { Ok(()) } else { self.prose(&format!("{line}\n")) }
     }
 
     /// Prints a line on stderr; nothing with `-q`.
@@ -98,7 +107,7 @@ impl Printer {
 
     /// Prints an error on stderr, even with `-q`; the command goes on.
     pub(crate) fn error(self, line: impl Display) {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        print_error(&line.to_string());
     }
 
     /// Whether notes are hidden.
@@ -108,9 +117,22 @@ impl Printer {
 
     /// Columns of the terminal.
     pub(crate) fn width(self) -> usize {
-        let size = terminal_size::terminal_size_of(std::io::stdout());
-        size.map_or(NO_TERMINAL, |(width, _)| usize::from(width.0))
+        columns(std::io::stdout()).unwrap_or(NO_TERMINAL)
     }
+}
+
+/// Columns of a terminal; `None` for anything else.
+fn columns(stream: impl std::os::fd::AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0))
+}
+
+/// Prints a line on stderr, wrapped on a terminal. A closed stderr does not change how the command ends.
+pub fn print_error(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = match columns(&stderr) {
+        Some(width) => writeln!(stderr, "{}", wrapped(line, width)),
+        None => writeln!(stderr, "{line}"),
+    };
 }
 
 /// Writes to stdout. A closed pipe is not an error.

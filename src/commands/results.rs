@@ -17,11 +17,11 @@ pub(crate) fn show(
     dir: &Path,
 ) -> std::io::Result<()> {
     if !rows.is_empty() {
-        printer.line(closing::table(rows))?;
+        printer.prose(&format!("{}\n", closing::table(rows)))?;
     }
-    printer.line(format!("results: {}", dir.display()))?;
+    printer.prose(&format!("results: {}\n", dir.display()))?;
     match plan.and_then(|plan| verify::advice(plan, rows, dir)) {
-        Some(advice) => printer.line(advice),
+        Some(advice) => printer.prose(&format!("{advice}\n")),
         None => Ok(()),
     }
 }

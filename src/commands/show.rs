@@ -6,11 +6,11 @@ use serde_json::json;
 use super::flags::PlanFlags;
 use super::printer::Printer;
 use crate::document::{InputErrors, join};
-use crate::plan::Plan;
+use crate::plan::{Plan, Stop};
 use crate::planner::knobs;
 use crate::planner::scale::offered;
-use crate::recipe::{Published, Recipe};
-use crate::report::table::Table;
+use crate::recipe::{Origin, Published, Recipe};
+use crate::report::table::{Table, wrapped};
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -44,79 +44,145 @@ pub fn run(printer: Printer, args: &ShowArgs) -> anyhow::Result<()> {
             "environment": plan.input.choices.variables,
         })
     };
-    printer.with_json(args.json).result(as_json, || page(&plan))
+    printer.with_json(args.json).result(as_json, || page(&plan, printer.width()))
 }
 
-fn page(plan: &Plan) -> String {
+/// The recipe as text of `width` columns.
+fn page(plan: &Plan, width: usize) -> String {
     let mut text = format!("{}: {}\n", plan.name, plan.summary);
     let recipe = &plan.recipe;
     for (name, value) in [("source", &recipe.source), ("notes", &recipe.notes)] {
         if let Some(value) = value {
-            text.push_str(&format!("{name}: {}\n", value.trim_end()));
+            text.push_str(&format!("{name}: {}\n", joined(value)));
         }
+    }
+    let site = plan.input.site.iter().map(|site| ("site", site));
+    for (name, document) in std::iter::once(("recipe", &plan.input.recipe)).chain(site) {
+        text.push_str(&format!("{name}: {}\n", document.file));
     }
     if plan.simulated {
         text.push_str("results of this recipe are SIMULATED\n");
     }
-    let mut values = Table::new(["KEY", "VALUE", "FROM"]);
-    let mut flat = Vec::new();
-    flatten(&serde_json::to_value(recipe).unwrap_or_default(), "", &mut flat);
-    let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
-    for (key, value) in flat {
-        let section = key.split(['.', '[']).next().unwrap_or_default();
-        let whole = key.split('[').next().unwrap_or_default();
-        let origin = plan.origins.get(whole).map(ToString::to_string);
-        // A section without keys has no origin, unless it is a choice by itself, such as `arrival.poisson`.
-        if !described.contains(&section) && (origin.is_some() || value != "{}") {
-            values.push(vec![key, value, origin.unwrap_or_default()]);
-        }
-    }
-    text.push_str(&format!("\n{}", values.text(&[0, 1, 2])));
+    text.push_str(&format!("\n{}", values(plan).within(&[0, 1, 2], 1, width, &[])));
     if !recipe.knobs.is_empty() {
-        let mut table = Table::new(["KNOB", "SETS", "NOW"]);
-        for (name, key) in &recipe.knobs {
-            let now = plan.input.choices.variables.get(name).map(|variable| {
-                match knobs::overruled_by(plan, name) {
-                    Some(option) => format!("{} (no effect: {option} was given)", variable.value),
-                    None => variable.value.clone(),
-                }
-            });
-            table.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
-        }
-        text.push_str(&format!("\n{}", table.text(&[0, 1, 2])));
+        text.push_str(&format!("\n{}", knob_table(plan).within(&[0, 1, 2], 1, width, &[])));
     }
     if !plan.job.from_variables.is_empty() {
         let mut table = Table::new(["DIRECTIVE", "FROM"]);
         for (directive, from) in &plan.job.from_variables {
             table.push(vec![directive.clone(), from.to_string()]);
         }
-        text.push_str(&format!("\n{}", table.text(&[0, 1])));
+        text.push_str(&format!("\n{}", table.within(&[0, 1], 0, width, &[])));
     }
+    text.push_str(&points(plan, width));
+    text.push_str(&published(&recipe.published));
+    wrapped(&text, width)
+}
+
+/// Text whose author broke its lines, as paragraphs: an empty line or an indented one begins another.
+fn joined(text: &str) -> String {
+    let mut whole = String::new();
+    for line in text.trim_end().lines() {
+        let begins = line.is_empty() || line.starts_with([' ', '-', '*']) || whole.ends_with('\n');
+        let between = if whole.is_empty() {
+            ""
+        } else if begins {
+            "\n"
+        } else {
+            " "
+        };
+        whole.push_str(&format!("{between}{line}"));
+    }
+    whole
+}
+
+fn values(plan: &Plan) -> Table {
+    let mut values = Table::new(["KEY", "VALUE", "FROM"]);
+    let mut flat = Vec::new();
+    flatten(&serde_json::to_value(&plan.recipe).unwrap_or_default(), "", &mut flat);
+    let described = ["schema", "name", "summary", "source", "notes", "aliases", "published", "knobs"];
+    for (key, value) in flat {
+        let section = key.split(['.', '[']).next().unwrap_or_default();
+        let whole = key.split('[').next().unwrap_or_default();
+        let origin = plan.origins.get(whole).map(|origin| from(plan, origin));
+        // A section without keys has no origin, unless it is a choice by itself, such as `arrival.poisson`.
+        if !described.contains(&section) && (origin.is_some() || value != "{}") {
+            values.push(vec![key, value, origin.unwrap_or_default()]);
+        }
+    }
+    values
+}
+
+/// An origin, with `recipe` and `site` for the files that are named above the table.
+fn from(plan: &Plan, origin: &Origin) -> String {
+    let Origin::File { file, line } = origin else { return origin.to_string() };
+    let is_site = plan.input.site.as_ref().is_some_and(|site| site.file == *file);
+    let name = match file {
+        file if *file == plan.input.recipe.file => "recipe",
+        _ if is_site => "site",
+        file => file,
+    };
+    line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"))
+}
+
+fn knob_table(plan: &Plan) -> Table {
+    let mut table = Table::new(["KNOB", "SETS", "NOW"]);
+    for (name, key) in &plan.recipe.knobs {
+        let now =
+            plan.input.choices.variables.get(name).map(|variable| match knobs::overruled_by(plan, name) {
+                Some(option) => format!("{} (no effect: {option} was given)", variable.value),
+                None => variable.value.clone(),
+            });
+        table.push(vec![format!("${name}"), key.clone(), now.unwrap_or_default()]);
+    }
+    table
+}
+
+/// A table of the load points for each deployment, which is named above if there are several.
+fn points(plan: &Plan, width: usize) -> String {
     let open = plan.points().any(|(_, point)| point.request_rate().is_some());
     let load = if open { "ARRIVALS" } else { "CONCURRENCY" };
-    let mut points = Table::new(["LOAD POINT", "DEPLOYMENT", "GPUS", load, "STOP"]);
-    for (deployment, point) in plan.points() {
-        let stop = match point.stop {
-            crate::plan::Stop::Requests(requests) => format!("{requests} requests"),
-            crate::plan::Stop::DurationS(seconds) => format!("{seconds} s"),
-            crate::plan::Stop::TraceEnd => "end of the trace".to_owned(),
-        };
-        let id = if deployment.id.is_empty() { "-".to_owned() } else { deployment.id.clone() };
-        points.push(vec![point.id.clone(), id, deployment.gpus.to_string(), point.load_words(), stop]);
+    let mut text = String::new();
+    for deployment in &plan.deployments {
+        if !deployment.id.is_empty() {
+            text.push_str(&format!("\ndeployment {}", deployment.id));
+        }
+        let mut points = Table::new(["LOAD POINT", "GPUS", "STOP", load]);
+        for point in &deployment.points {
+            let stop = match point.stop {
+                Stop::Requests(requests) => format!("{requests} requests"),
+                Stop::DurationS(seconds) => format!("{seconds} s"),
+                Stop::TraceEnd => "end of the trace".to_owned(),
+            };
+            points.push(vec![point.id.clone(), deployment.gpus.to_string(), stop, point.load_words()]);
+        }
+        text.push_str(&format!("\n{}", points.within(&[0, 2, 3], 3, width, &[])));
     }
-    text.push_str(&format!("\n{}", points.text(&[0, 1, 4])));
-    recipe.published.iter().for_each(|published| text.push_str(&figure(published)));
     text
 }
 
-/// A published figure: its value on one line; below it the conditions and the source.
-fn figure(published: &Published) -> String {
+/// The published figures: those with the same conditions, note and source in one table.
+fn published(figures: &[Published]) -> String {
+    let mut groups: Vec<(String, Table)> = Vec::new();
+    for figure in figures {
+        let about = conditions(figure);
+        if groups.last().is_none_or(|(known, _)| *known != about) {
+            groups.push((about, Table::new(["METRIC", "VALUE"])));
+        }
+        let value = match figure.value {
+            0.0 => "no figure yet".to_owned(),
+            value => format!("{value} ± {}", figure.tolerance),
+        };
+        if let Some((_, table)) = groups.last_mut() {
+            table.push(vec![figure.metric.clone(), value]);
+        }
+    }
+    groups.iter().map(|(about, table)| format!("\n{about}{}", table.text(&[0, 1]))).collect()
+}
+
+/// What a published figure was measured with, the note about it, and its source, a line each.
+fn conditions(published: &Published) -> String {
     let point = published.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default();
-    let value = if published.value == 0.0 {
-        "no figure yet".to_owned()
-    } else {
-        format!("{} ± {}", published.value, published.tolerance)
-    };
     let offline = if published.offline { ", offline" } else { "" };
     let on_off = published.streaming.map(|on| format!("streaming {}", if on { "on" } else { "off" }));
     let conditions = [
@@ -130,8 +196,8 @@ fn figure(published: &Published) -> String {
     let conditions: Vec<String> = conditions.into_iter().flatten().collect();
     let with = (!conditions.is_empty()).then(|| format!("measured with {}", conditions.join(", ")));
     let below = [with, published.note.clone(), Some(format!("source: {}", published.source))];
-    let below: String = below.into_iter().flatten().map(|line| format!("  {}\n", line.trim_end())).collect();
-    format!("published for {}{point}{offline}: {} = {value}\n{below}", published.gpu, published.metric)
+    let below: String = below.into_iter().flatten().map(|line| format!("  {}\n", joined(&line))).collect();
+    format!("published for {}{point}{offline}:\n{below}", published.gpu)
 }
 
 fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, String)>) {
@@ -144,10 +210,25 @@ fn flatten(value: &serde_json::Value, prefix: &str, out: &mut Vec<(String, Strin
         // Each of several tables is a row.
         serde_json::Value::Array(list) if list.iter().any(serde_json::Value::is_object) => {
             for (number, item) in (1..).zip(list) {
-                out.push((format!("{prefix}[{number}]"), item.to_string()));
+                out.push((format!("{prefix}[{number}]"), spaced(item)));
             }
         }
         serde_json::Value::String(text) => out.push((prefix.to_owned(), text.clone())),
-        other => out.push((prefix.to_owned(), other.to_string())),
+        other => out.push((prefix.to_owned(), spaced(other))),
+    }
+}
+
+/// JSON with blanks between its parts, where a long line can be wrapped.
+fn spaced(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Array(list) => {
+            format!("[{}]", list.iter().map(spaced).collect::<Vec<_>>().join(", "))
+        }
+        serde_json::Value::Object(map) if !map.is_empty() => {
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key:?}: {}", spaced(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        other => other.to_string(),
     }
 }

@@ -17,6 +17,7 @@ use crate::history::{self, Entry, Named};
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::recipe::find;
+use crate::report::table::wrapped;
 use crate::report::{self, PointResult, verification};
 
 #[derive(Debug, Args)]
@@ -60,7 +61,9 @@ pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     missing.iter().for_each(|line| printer.warn(format!("not verified: {line}")));
     printer.json_list(&verified, false)?;
-    let page = |one: &Verified| verification::page(&one.experiment, &one.verification, printer.width());
+    let width = printer.width();
+    let page =
+        |one: &Verified| wrapped(&verification::page(&one.experiment, &one.verification, width), width);
     let pages: Vec<String> = verified.iter().map(page).collect();
     printer.text(&pages.join("\n"))?;
     let missed =

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub launcher: String,
     /// Results are simulated.
     pub simulated: bool,
+    /// On the simulated engine in place of the recipe's, or with a share of its load.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
     /// Id of the Slurm job it ran in; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
@@ -91,6 +94,7 @@ impl Manifest {
             model: plan.model.name.clone(),
             launcher: plan.launcher().name.clone(),
             simulated: plan.simulated,
+            rehearsal: plan.is_rehearsal(),
             job: job.map(str::to_owned),
             created_by: created_by.into(),
             created_at: jiff::Timestamp::now(),

@@ -124,6 +124,7 @@ impl Entry {
             "gpu": manifest.gpu,
             "model": manifest.model,
             "simulated": manifest.simulated,
+            "rehearsal": manifest.rehearsal,
             "points_done": done,
             "points": all,
             "created_at": manifest.created_at,

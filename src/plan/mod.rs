@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::InputError;
 use crate::launcher::PoolName;
 pub use crate::recipe::ExportFormat;
+use crate::recipe::layers::split_path;
 use crate::recipe::{Origin, Origins, Recipe};
 pub use connection::Connection;
 pub use container::Container;
@@ -224,6 +225,25 @@ impl Plan {
     /// Where the value of a key comes from: its origin, else the recipe file.
     pub fn place_of(&self, key: &str) -> String {
         self.origins.get(key).map_or_else(|| self.input.recipe.file.clone(), ToString::to_string)
+    }
+
+    /// Whether another engine runs in place of the recipe's, or only a share of the load is driven.
+    pub fn is_rehearsal(&self) -> bool {
+        self.input.stand_in.is_some() || self.points().any(|(_, point)| point.scaled.is_some())
+    }
+
+    /// Values that options of the command line (but flags of `bench`) and environment variables set, each with its key and
+    /// origin.
+    pub fn overridden(&self) -> Vec<(String, String, &Origin)> {
+        let recipe = serde_json::to_value(&self.recipe).unwrap_or_default();
+        let value = |key: &str| {
+            let path = split_path(key).ok()?;
+            let found = path.iter().try_fold(&recipe, |at, key| at.get(key.as_str()))?;
+            Some(found.as_str().map_or_else(|| found.to_string(), str::to_owned))
+        };
+        let given =
+            self.origins.iter().filter(|(_, origin)| origin.is_given() && !matches!(origin, Origin::Flag(_)));
+        given.filter_map(|(key, origin)| Some((key.clone(), value(key)?, origin))).collect()
     }
 
     /// Whether servers read weights from a folder: the model is given by one, a role has GPUs, and some pool does not make its

@@ -183,9 +183,28 @@ pub fn called<'a>(name: &str, all: &'a [RecipeFile]) -> Vec<&'a RecipeFile> {
     }
 }
 
+/// Most names of a suggestion.
+const MOST_SUGGESTED: usize = 6;
+
+/// The names and aliases that begin with `text`, else the nearest one.
+pub fn suggestion(text: &str, recipes: &[RecipeFile]) -> Option<String> {
+    let names = || recipes.iter().flat_map(RecipeFile::names);
+    let begin: Vec<&str> = names().filter(|name| !text.is_empty() && name.starts_with(text)).collect();
+    match begin.as_slice() {
+        [] => nearest(text, names()).map(|near| format!("did you mean `{near}`?")),
+        [only] => Some(format!("did you mean `{only}`?")),
+        several => {
+            let named: Vec<&str> = several.iter().take(MOST_SUGGESTED).copied().collect();
+            let more = several.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Some(format!("these begin so: {}{more}.", named.join(", ")))
+        }
+    }
+}
+
 fn unknown(text: &str, recipes: &[RecipeFile], broken: Vec<InputError>) -> InputErrors {
-    let advice = match nearest(text, recipes.iter().flat_map(RecipeFile::names)) {
-        Some(near) => format!("did you mean `{near}`? `tokmark list` shows all recipes"),
+    let advice = match suggestion(text, recipes) {
+        Some(suggestion) => format!("{suggestion} `tokmark list` shows all recipes"),
         None => "`tokmark list` shows all recipes; a file is named by its path".into(),
     };
     let mut errors = vec![

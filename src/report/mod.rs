@@ -101,15 +101,21 @@ impl Header {
                     format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
                 ));
             }
-            facts.push(("load", load_fact(point)));
+            facts.push(("load", format!("{}{}", load_fact(point), loads(plan))));
+        }
+        let overridden: Vec<String> = plan
+            .overridden()
+            .into_iter()
+            .map(|(key, value, origin)| format!("{key} = {value} ({origin})"))
+            .collect();
+        let overridden = overridden.join(", ");
+        let mut summary = plan.summary.clone();
+        if !overridden.is_empty() {
+            summary = format!("{summary} (the recipe; here {overridden})");
+            facts.push(("overridden", overridden));
         }
         facts.push(("tokmark", plan.input.version.clone()));
-        Self {
-            name: plan.name.clone(),
-            summary: plan.summary.clone(),
-            facts,
-            recipe: Some(plan.input.recipe.text.clone()),
-        }
+        Self { name: plan.name.clone(), summary, facts, recipe: Some(plan.input.recipe.text.clone()) }
     }
 }
 
@@ -123,6 +129,20 @@ fn gpu_fact(counts: &[String], plan: &Plan) -> String {
         (_, "none") => format!("{counts} of a type nobody named"),
         (_, kind) => format!("{counts} × {kind}"),
     }
+}
+
+/// `, concurrency 8, 16, 32`: the loads of all points; nothing for a ramp, whose stages are a fact of their own.
+fn loads(plan: &Plan) -> String {
+    let mut loads: Vec<String> = Vec::new();
+    for (_, point) in plan.points().filter(|(_, point)| point.arrival.ramp().is_none()) {
+        let load = point.load_words();
+        if !loads.contains(&load) {
+            loads.push(load);
+        }
+    }
+    let what =
+        if plan.points().any(|(_, point)| point.request_rate().is_some()) { "" } else { "concurrency " };
+    if loads.is_empty() { String::new() } else { format!(", {what}{}", loads.join(", ")) }
 }
 
 /// Lengths, endpoint and streaming of a load point, in a few words.

@@ -1,7 +1,7 @@
 //! Finds workloads: recipes by name or alias, with the `_<size>` suffix that llmb uses.
 
-use crate::document::{InputError, nearest};
-use crate::recipe::find::{RecipeFile, called};
+use crate::document::InputError;
+use crate::recipe::find::{RecipeFile, called, suggestion};
 
 /// The recipes that a workload's name matches.
 #[derive(Debug, Clone)]
@@ -21,9 +21,8 @@ pub fn find(name: &str, all: &[RecipeFile], origin: &str) -> Result<Workload, In
             return Ok(Workload { recipes, size: size.map(str::to_owned) });
         }
     }
-    let names = || all.iter().flat_map(RecipeFile::names);
-    let near = nearest(name, names()).or_else(|| nearest(sized?.0, names()));
-    let guess = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    let guess = suggestion(name, all).or_else(|| suggestion(sized?.0, all));
+    let guess = guess.map(|guess| format!("{guess} ")).unwrap_or_default();
     Err(InputError::new(origin, format!("no workload {name:?}"))
         .expected("the name or an alias of a recipe")
         .next(format!("{guess}`tokmark list -w` shows all")))

@@ -73,6 +73,7 @@ fn completions_and_man_pages_know_every_verb() {
 fn lists() {
     let house = House::new();
     snapshot(&house, "list", &house.run(["list"]).succeeds().stdout);
+    snapshot(&house, "list-wide", &house.run(["list", "--wide"]).succeeds().stdout);
     snapshot(&house, "list-launchers", &house.run(["list", "--launchers"]).succeeds().stdout);
     let json = house.run(["list", "--json"]).succeeds();
     let recipes = json.json();
@@ -101,6 +102,31 @@ fn filters_of_the_list_must_all_match() {
             && end.stderr.contains("openai/gpt-oss-120b")
     );
     house.run(["list", "--launchers", "--model", "x"]).fails(2);
+}
+
+#[test]
+fn workloads_are_filtered_by_gpu_without_a_word_about_the_others() {
+    let house = House::new();
+    let end = house.run(["list", "-w", "--gpu", "H100"]).succeeds();
+    assert_eq!(end.stderr, "");
+    assert!(
+        end.stdout.contains("gpt-oss-120b-vllm ") && !end.stdout.contains("gpt-oss-20b-vllm "),
+        "{}",
+        end.stdout
+    );
+    let none = house.run(["list", "-w", "gpt-oss-20b-vllm", "--gpu", "h100"]).succeeds();
+    assert!(none.stdout.is_empty() && none.stderr.contains("no recipe matches --gpu h100"), "{none:?}");
+}
+
+#[test]
+fn the_beginning_of_a_name_suggests_what_begins_so() {
+    let house = House::new();
+    let error = house.fails(["run", "gpt-oss-120b"]);
+    assert!(error.contains("these begin so: gpt-oss-120b-") && error.contains(" more"), "{error}");
+    let error = house.fails(["submit", "-w", "inference_gpt-oss"]);
+    assert!(error.contains("did you mean `inference_gpt-oss-dynamo`"), "{error}");
+    let error = house.fails(["show", "gpt-oss-20b-v"]);
+    assert!(error.contains("did you mean `gpt-oss-20b-vllm`"), "{error}");
 }
 
 #[test]
@@ -144,20 +170,54 @@ fn shows_of_a_recipe() {
     assert_eq!(by_alias, by_name);
 }
 
+/// Lines wider than 80 columns, but for a word that cannot be broken.
+fn wide_lines(text: &str) -> Vec<&str> {
+    let is_wide = |line: &&str| line.chars().count() > 80 && line.trim().contains(' ');
+    text.lines().filter(is_wide).collect()
+}
+
+#[test]
+fn no_page_about_a_recipe_is_wider_than_80_columns() {
+    let house = House::new();
+    for document in find::embedded() {
+        let recipe: tokmark::internals::recipe::Recipe = document.parse().unwrap();
+        let name = recipe.name.unwrap();
+        let gpus = recipe.gpu.keys().map(String::as_str).map(Some);
+        for gpu in gpus.chain(recipe.gpu.is_empty().then_some(None)) {
+            let more = gpu.map(|gpu| ["--gpu", gpu]).into_iter().flatten();
+            let end = house.run(["show", &name].into_iter().chain(more)).succeeds();
+            assert_eq!(wide_lines(&end.stdout), [""; 0], "{name} on {gpu:?}");
+        }
+    }
+    for list in [&["list"][..], &["list", "-w"], &["list", "--launchers"]] {
+        assert_eq!(wide_lines(&house.run(list).succeeds().stdout), [""; 0], "{list:?}");
+    }
+    snapshot(
+        &house,
+        "show-grid",
+        &house.run(["show", "vllm-bench-engine-grid", "--gpu", "h100"]).succeeds().stdout,
+    );
+    snapshot(&house, "show-published", &house.run(["show", "gpt-oss-20b-vllm"]).succeeds().stdout);
+    snapshot(&house, "list-workloads", &house.run(["list", "-w"]).succeeds().stdout);
+}
+
 #[test]
 fn every_layer_of_a_value_is_named() {
     let house = House::new();
     house.file("site.toml", "schema = 1\n[defaults.load]\nseed = 7\nisl_stddev = 3\n");
     let args = ["show", "quickstart", "--set", "load.osl=9", "--set", "model.size=1b"];
     let end = house.run_with(args, &[("CONCURRENCY", "2")]).succeeds();
+    for file in ["\nrecipe: embedded:recipes/quickstart.toml\n", "\nsite: site.toml\n"] {
+        assert!(end.stdout.contains(file), "{}", end.stdout);
+    }
     for (key, origin) in [
-        ("load.seed", "7 site.toml:3"),
-        ("load.isl_stddev", "3 site.toml:4"),
+        ("load.seed", "7 site:3"),
+        ("load.isl_stddev", "3 site:4"),
         ("load.osl", "9 --set"),
         ("model.size", "1b --set"),
         ("load.concurrency", "2 $CONCURRENCY"),
         ("load.osl_stddev", "0 default"),
-        ("load.isl", "128 embedded:recipes/quickstart.toml:20"),
+        ("load.isl", "128 recipe:20"),
     ] {
         let row = end.stdout.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();

@@ -670,10 +670,11 @@ fn jobs_tells_of_local_runs() {
     house.run(["run", "./r.toml"]).succeeds();
     let name = house.experiment().file_name().unwrap().to_str().unwrap().to_owned();
     let list = house.run(["jobs", "list"]).succeeds().stdout;
-    let row = list.lines().nth(1).unwrap();
-    for cell in ["local", "COMPLETED", "r", "none", "1/1", name.as_str()] {
+    let row = list.lines().nth(2).unwrap();
+    for cell in ["local", "COMPLETED", "r", "1/1"] {
         assert!(row.split_whitespace().any(|found| found == cell), "{cell} in {row:?}");
     }
+    assert_eq!(list.lines().nth(3).unwrap(), format!("    {name}"));
     let json = house.run(["jobs", "list", "--json"]).succeeds().json();
     assert_eq!((&json[0]["state"], &json[0]["points"]), (&"COMPLETED".into(), &1.into()));
     let show = house.run(["jobs", "show", &name]).succeeds().stdout;
@@ -728,4 +729,24 @@ fn jobs_tells_of_a_run_that_was_killed() {
         nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
     }
     house.assert_empty();
+}
+
+#[test]
+fn a_value_from_the_environment_is_named_before_the_run_and_in_its_report() {
+    let house = House::new();
+    house.recipe(
+        "summary = \"two requests at concurrency 1\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n\
+         [deploy.engine]\nspeed = 50\n[load]\nisl = 8\nosl = 4\nconcurrency = 1\nrequests = 8\n\
+         [knobs]\nCONCURRENCY = \"load.concurrency\"\nOSL = \"load.osl\"\n",
+    );
+    let env = [("CONCURRENCY", "2,4"), ("OSL", "3")];
+    let end = house.run_with(["run", "./r.toml", "--set", "load.isl=6"], &env).succeeds();
+    let named = "load.concurrency = [2,4] from $CONCURRENCY\nload.osl = 3 from $OSL\nstarting servers\n";
+    assert!(end.stderr.starts_with(named), "{}", end.stderr);
+    let overridden = "load.concurrency = [2,4] ($CONCURRENCY), load.isl = 6 (--set), load.osl = 3 ($OSL)";
+    for file in ["summary.md", "report.html"] {
+        let text = std::fs::read_to_string(house.experiment().join(file)).unwrap();
+        assert!(text.contains(overridden), "{file}: {text}");
+        assert!(text.contains("ISL 6 OSL 3, chat, streaming on, concurrency 2, 4"), "{file}: {text}");
+    }
 }

@@ -475,5 +475,9 @@ fn what_can_be_submitted_is_listed_within_80_columns() {
         offers,
         [&serde_json::json!({"gpus": ["h100"], "size": "70b", "dtypes": ["fp8"], "scales": [8]})]
     );
-    assert!(house.fails(["list", "-w", "flex-7"]).contains("did you mean `flex-7b`"), "a typo");
+    assert!(house.fails(["list", "-w", "flex-7c"]).contains("did you mean `flex-7b`"), "a typo");
+    assert!(
+        house.fails(["list", "-w", "flex-7"]).contains("these begin so: flex-70b, flex-7b."),
+        "a beginning"
+    );
 }

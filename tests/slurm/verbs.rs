@@ -12,7 +12,8 @@ fn jobs_tells_the_state_before_during_and_after() {
     let job = lab.submit(&recipe, &["--slurm-arg=--hold"]);
     let row = |state: &str| {
         let table = lab.tokmark(&["jobs", "list"]).code(0).out;
-        let row = table.lines().find(|line| line.starts_with(&job.id)).unwrap_or_default().to_owned();
+        let row: Vec<&str> = table.lines().skip_while(|line| !line.starts_with(&job.id)).take(2).collect();
+        let row = row.join("\n");
         assert!(row.contains(state), "{state} in {table}");
         let shown = lab.tokmark(&["jobs", "show", &job.id]).code(0).out;
         assert!(shown.starts_with(&format!("job {} {state}", job.id)), "{shown}");

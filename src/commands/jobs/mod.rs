@@ -15,7 +15,7 @@ use crate::document::InputError;
 use crate::executor::slurm::Slurm;
 use crate::experiment::Manifest;
 use crate::history::{self, Entry, Job, Named, Statuses, Suite};
-use crate::report::table::Table;
+use crate::report::table::{Table, wrapped};
 use crate::report::{self, closing};
 use crate::slurm::JobId;
 
@@ -108,33 +108,48 @@ async fn list(printer: Printer, folder: &Path, slurm: &Slurm) -> anyhow::Result<
         printer.error(format!("no experiments in {}", folder.display()));
         return Ok(());
     }
-    let mut table = Table::new(["JOB", "STATE", "RECIPE", "GPU", "POINTS", "CREATED (UTC)", "EXPERIMENT"]);
-    for entry in &entries {
+    let rows: Vec<(&Entry, String)> = entries.iter().map(|entry| (entry, standing(entry).state)).collect();
+    Ok(printer.text(&table(&rows, printer.width()))?)
+}
+
+/// A row per experiment; below it what it is doing, and its directory's name on a line of its own.
+fn table(rows: &[(&Entry, String)], width: usize) -> String {
+    let mut table = Table::new(["JOB", "STATE", "POINTS", "CREATED (UTC)", "RECIPE"]);
+    let mut below = vec!["    EXPERIMENT\n".to_owned()];
+    for (entry, state) in rows {
         let (done, all) = entry.points();
+        let Manifest { job, recipe, gpu, created_at, rehearsal, .. } = &entry.manifest;
+        let on = Some(gpu.as_str()).filter(|gpu| *gpu != "none");
+        let facts: Vec<&str> = on.into_iter().chain(rehearsal.then_some("rehearsal")).collect();
+        let (word, is_doing) =
+            state.split_once(':').map_or((state.as_str(), false), |(word, _)| (word, true));
         table.push(vec![
-            entry.manifest.job.clone().unwrap_or_else(|| "local".into()),
-            standing(entry).state,
-            entry.manifest.recipe.clone(),
-            entry.manifest.gpu.clone(),
+            job.clone().unwrap_or_else(|| "local".into()),
+            word.to_owned(),
             format!("{done}/{all}"),
-            entry.manifest.created_at.strftime("%F %T").to_string(),
-            entry.name(),
+            created_at.strftime("%F %R").to_string(),
+            if facts.is_empty() { recipe.clone() } else { format!("{recipe} ({})", facts.join(", ")) },
         ]);
+        let doing = if is_doing { format!("    {state}\n") } else { String::new() };
+        below.push(format!("{doing}    {}\n", entry.name()));
     }
-    Ok(printer.text(&table.text(&[0, 1, 2, 3, 5, 6]))?)
+    table.within(&[0, 1, 3, 4], 4, width, &below)
 }
 
 async fn show(printer: Printer, entry: &Entry, slurm: &Slurm) -> anyhow::Result<()> {
     let statuses = statuses(printer, slurm, entry.open_job()).await;
     let standing = Job::of(entry).standing(Some(entry), &statuses);
     let reason = statuses.values().find_map(|status| status.reason.as_deref());
-    printer.result(|| entry.as_json(&standing), || page(entry, &standing.state, reason))
+    let page = || wrapped(&page(entry, &standing.state, reason), printer.width());
+    printer.result(|| entry.as_json(&standing), page)
 }
 
 fn page(entry: &Entry, state: &str, reason: Option<&str>) -> String {
-    let Manifest { job, recipe, model, gpu, created_at, tokmark, created_by, host, .. } = &entry.manifest;
+    let Manifest { job, recipe, model, gpu, created_at, tokmark, created_by, host, rehearsal, .. } =
+        &entry.manifest;
     let which = job.as_ref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
-    let mut text = format!("{which} {state}\nrecipe     {recipe} ({model} on {gpu})\n");
+    let rehearsal = if *rehearsal { ", a rehearsal" } else { "" };
+    let mut text = format!("{which} {state}\nrecipe     {recipe} ({model} on {gpu}{rehearsal})\n");
     text.push_str(&format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}\n"));
     text.push_str(&format!("experiment {}\n", entry.dir.display()));
     for (name, line) in [("reason ", reason), ("failure", entry.failure())] {

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::wrapped;
 use crate::commands::printer::Printer;
 use crate::launcher::{self, Launcher};
-use crate::report::table::Table;
+use crate::report::table::{Table, lines};
 
 pub(super) fn run(printer: Printer) -> anyhow::Result<()> {
     let mut found = Vec::new();
@@ -31,11 +30,12 @@ pub(super) fn run(printer: Printer) -> anyhow::Result<()> {
     for (launcher, _) in &found {
         table.push(vec![launcher.name.clone(), launcher.summary.clone()]);
     }
-    printer.text(&table.text(&[0, 1]))?;
+    printer.text(&table.within(&[0, 1], 1, printer.width(), &[]))?;
     let mut settings = Table::new(["LAUNCHER", "[deploy.settings]", "VALUES"]);
     for (launcher, _) in &found {
         for (at, (name, setting)) in launcher.settings.iter().enumerate() {
-            for (part, values) in wrapped(&values(setting), 40).into_iter().enumerate() {
+            let values = values(setting);
+            for (part, values) in lines(values.iter().map(String::as_str), 40).into_iter().enumerate() {
                 let of = if at + part == 0 { launcher.name.clone() } else { String::new() };
                 let name = if part == 0 { name.clone() } else { String::new() };
                 settings.push(vec![of, name, values]);

@@ -20,6 +20,9 @@ pub struct ListArgs {
     /// List what `submit -w` takes: all workloads, or one, with sizes, precisions and scales
     #[arg(short, long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     workload: Option<String>,
+    /// One line per recipe with model and published figures, however long
+    #[arg(long, conflicts_with_all = ["launchers", "workload"])]
+    wide: bool,
     #[command(flatten)]
     filters: Filters,
     /// Print JSON
@@ -34,25 +37,10 @@ pub fn run(printer: Printer, args: &ListArgs) -> anyhow::Result<()> {
     match &args.workload {
         Some(name) => {
             let mut planning = Planning::new(printer, args.flags.site()?, None)?;
-            planning.choices.gpu.clone_from(&args.filters.gpu);
-            workloads::run(printer, &planning, name)
+            planning.choices.gpu = args.filters.gpu.as_ref().map(|gpu| gpu.to_lowercase());
+            workloads::run(printer, &planning, name, &args.filters)
         }
         None if args.launchers => launchers::run(printer),
-        None => recipes::run(printer, &args.filters),
+        None => recipes::run(printer, &args.filters, args.wide),
     }
-}
-
-/// Wraps words into lines of at most `width` characters.
-fn wrapped(words: &[String], width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in words {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.clone()),
-        }
-    }
-    lines
 }

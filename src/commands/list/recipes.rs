@@ -1,26 +1,23 @@
-//! Lists all recipes or those that pass the filters: one line each, on a terminal within its width.
-
-use std::io::IsTerminal;
+//! Lists all recipes or those that pass the filters: one line each, within the width of the terminal.
 
 use serde_json::json;
 
 use super::filters::Filters;
-use super::wrapped;
 use crate::commands::printer::Printer;
 use crate::recipe::find::{self, RecipeFile};
-use crate::report::table::Table;
+use crate::report::table::{Table, lines};
 
 /// Shows the matching recipes.
-pub(super) fn run(printer: Printer, filters: &Filters) -> anyhow::Result<()> {
+pub(super) fn run(printer: Printer, filters: &Filters, is_wide: bool) -> anyhow::Result<()> {
     let (all, errors) = find::all();
     let recipes: Vec<&RecipeFile> = all.iter().filter(|file| filters.pass(file)).collect();
     if recipes.is_empty() && !printer.is_json() {
         printer.error(filters.explain(&all));
     } else {
         let as_json = || recipes.iter().map(|file| as_json(file)).collect::<Vec<_>>();
-        printer.result(as_json, || match std::io::stdout().is_terminal() {
-            true => narrow(&recipes, printer.width()),
-            false => wide(&recipes),
+        printer.result(as_json, || match is_wide {
+            true => wide(&recipes),
+            false => narrow(&recipes, printer.width()),
         })?;
     }
     for error in &errors {
@@ -86,7 +83,7 @@ fn published_cell(file: &RecipeFile) -> String {
     }
 }
 
-/// One line per recipe, however long: for pipes.
+/// One line per recipe, however long.
 fn wide(recipes: &[&RecipeFile]) -> String {
     let mut table = Table::new(["NAME", "GPU", "MODEL", "ENGINE", "FIGURES", "SUMMARY"]);
     for file in recipes {
@@ -109,13 +106,12 @@ fn narrow(recipes: &[&RecipeFile], width: usize) -> String {
         table.push(vec![file.name().to_owned(), gpu_cell(file), engines(file).join(" ")]);
     }
     let table = table.text(&[0, 1, 2]);
-    let mut lines = table.lines();
-    let mut text = format!("{}\n", lines.next().unwrap_or_default());
-    for (line, file) in lines.zip(recipes) {
+    let mut rows = table.lines();
+    let mut text = format!("{}\n", rows.next().unwrap_or_default());
+    for (line, file) in rows.zip(recipes) {
         text.push_str(&format!("{line}\n"));
         let words = file.recipe.summary.as_deref().unwrap_or_default().split_whitespace();
-        let words: Vec<String> = words.map(str::to_owned).collect();
-        for part in wrapped(&words, width.saturating_sub(4)) {
+        for part in lines(words, width.saturating_sub(4)) {
             text.push_str(&format!("    {part}\n"));
         }
     }

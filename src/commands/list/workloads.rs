@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::filters::Filters;
 use crate::commands::planning::Planning;
 use crate::commands::printer::Printer;
 use crate::document::{InputError, InputErrors};
@@ -19,8 +20,13 @@ struct Offer {
     scales: Vec<u32>,
 }
 
-/// Lists every workload, or one.
-pub(super) fn run(printer: Printer, planning: &Planning, name: &str) -> anyhow::Result<()> {
+/// Lists every workload that passes the filters, or one.
+pub(super) fn run(
+    printer: Printer,
+    planning: &Planning,
+    name: &str,
+    filters: &Filters,
+) -> anyhow::Result<()> {
     let (all, mut errors) = find::all();
     let (recipes, size) = match name {
         "" => (all, None),
@@ -29,6 +35,11 @@ pub(super) fn run(printer: Printer, planning: &Planning, name: &str) -> anyhow::
             (found.recipes, found.size)
         }
     };
+    let recipes: Vec<RecipeFile> = recipes.into_iter().filter(|file| filters.pass(file)).collect();
+    if recipes.is_empty() && !printer.is_json() {
+        printer.error(filters.explain(&find::all().0));
+        return Ok(());
+    }
     let mut list = Vec::new();
     // Lines below each row of the table.
     let mut below = vec![String::new()];
@@ -63,13 +74,22 @@ pub(super) fn run(printer: Printer, planning: &Planning, name: &str) -> anyhow::
         }));
     }
     printer.json(&list)?;
-    let lines = table.text(&[0, 1, 2, 3, 4]);
-    let lines = lines.lines().zip(below).map(|(line, below)| format!("{line}\n{below}"));
-    printer.text(&lines.collect::<String>())?;
-    for error in &errors {
-        printer.warn(error);
-    }
+    printer.text(&table.within(&[0, 1, 2, 3, 4], 4, printer.width(), &below))?;
+    warn_of(printer, &errors);
     Ok(())
+}
+
+/// Warns of each problem once, however many recipes have it.
+fn warn_of(printer: Printer, errors: &[InputError]) {
+    let mut warned = Vec::new();
+    for error in errors {
+        if !warned.contains(&&error.problem) {
+            warned.push(&error.problem);
+            let others = errors.iter().filter(|other| other.problem == error.problem).count() - 1;
+            let others = if others > 0 { format!("\n  the same: {others} more") } else { String::new() };
+            printer.warn(format!("{error}{others}"));
+        }
+    }
 }
 
 /// The offers of a recipe for each GPU type it is written for, or for the unnamed types if it is for any. Types with equal offers

@@ -14,6 +14,7 @@ use super::block_on;
 use super::export::ExportOption;
 use super::flags::ExperimentFlags;
 use super::printer::Printer;
+use super::submit;
 use crate::deploy::{Place, ports};
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
@@ -57,11 +58,23 @@ pub fn run(printer: Printer, args: &RunArgs) -> anyhow::Result<()> {
         return suite::run(printer, &planning, file, args.local, &choices);
     }
     let plan = planning.plan_named(args.recipe.as_deref().unwrap_or_default(), choices)?;
+    name_outside(printer, [&plan]);
     preflight::check(&plan)?;
     let (place, note) = place(args.local, &plan)?;
     note.iter().for_each(|note| printer.note(note));
     let experiment = make(&plan, &place, jiff::Timestamp::now())?;
     session::conduct(printer, plan, place, experiment)?.show(printer, true)
+}
+
+/// Names each value that an environment variable set, once, because a variable left over in the shell changes a run in silence.
+fn name_outside<'a>(printer: Printer, plans: impl IntoIterator<Item = &'a Plan>) {
+    let mut named = Vec::new();
+    for value in plans.into_iter().flat_map(submit::from_outside) {
+        if !named.contains(&value) {
+            printer.note(format!("{} from {}", value.0, value.1));
+            named.push(value);
+        }
+    }
 }
 
 /// Creates the experiment's directory.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
-use super::{make, place, session};
+use super::{make, name_outside, place, session};
 use crate::commands::jobs::suite;
 use crate::commands::planning::Planning;
 use crate::commands::printer::Printer;
@@ -37,6 +37,7 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let (file, orders) = file::parse(&Document::read(path)?)?;
     let planned = submit::plan(planning, &orders, base)?;
+    name_outside(printer, planned.iter().map(|task| &task.plan));
     InputErrors::collect(planned.iter().map(|task| preflight::check(&task.plan)))?;
     let mut placed = Vec::new();
     let mut notes = Vec::new();

@@ -18,6 +18,7 @@ use crate::slurm::options;
 use crate::workload::{self, Job, Order, Task};
 use crate::{prompts, weights};
 pub use args::SubmitArgs;
+pub(super) use preview::from_outside;
 use submission::Submission;
 
 /// A job ready for sbatch.

@@ -41,18 +41,9 @@ pub(super) fn show(
 
 /// Values and directives set by environment variables, each with its variable.
 pub(crate) fn from_outside(plan: &Plan) -> Vec<(String, String)> {
-    let values = plan.origins.iter().filter(|(_, origin)| matches!(origin, Origin::Variable { .. }));
-    let recipe = serde_json::to_value(&plan.recipe).unwrap_or_default();
-    let value = |key: &str| {
-        let path = crate::recipe::layers::split_path(key).ok()?;
-        let found = path.iter().try_fold(&recipe, |at, key| at.get(key.as_str()))?;
-        Some(match found {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-    };
-    let values =
-        values.filter_map(|(key, origin)| Some((format!("{key} = {}", value(key)?), origin.to_string())));
+    let values = plan.overridden().into_iter();
+    let values = values.filter(|(_, _, origin)| matches!(origin, Origin::Variable { .. }));
+    let values = values.map(|(key, value, origin)| (format!("{key} = {value}"), origin.to_string()));
     let directives = plan.job.from_variables.iter();
     values.chain(directives.map(|(directive, from)| (directive.clone(), from.to_string()))).collect()
 }
