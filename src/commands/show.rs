@@ -83,7 +83,9 @@ fn page(plan: &Plan, width: usize) -> String {
 fn joined(text: &str) -> String {
     let mut whole = String::new();
     for line in text.trim_end().lines() {
-        let begins = line.is_empty() || line.starts_with([' ', '-', '*']) || whole.ends_with('\n');
+        let begins = line.is_empty()
+            || [" ", "- ", "* "].iter().any(|start| line.starts_with(start))
+            || whole.ends_with('\n');
         let between = if whole.is_empty() {
             ""
         } else if begins {

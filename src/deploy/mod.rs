@@ -23,8 +23,9 @@ mod views;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,12 @@ use placement::Placement;
 use spawn::Running;
 use watch::Watcher;
 pub use watch::{Notice, Report};
+
+/// Time until a start that goes on says what it waits for.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
+/// Time until it says so again.
+const NEXT_WORD: Duration = Duration::from_secs(10);
 
 /// Where a deployment keeps its files.
 #[derive(Debug, Clone)]
@@ -166,7 +173,10 @@ impl<'a> Deployed<'a> {
         let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
         let spec = &plan.launcher().endpoint;
         self.simulated |= match deployment.is_awaited() {
-            true => self.until(async || ready::endpoint(&self.target, spec, endpoint).await).await?,
+            true => {
+                let what = format!("a first token from {}", self.url());
+                self.until(&what, async || ready::endpoint(&self.target, spec, endpoint).await).await?
+            }
             false => ready::is_simulated(&self.target).await,
         };
         let seconds = self.began.elapsed().as_secs_f64();
@@ -192,17 +202,48 @@ impl<'a> Deployed<'a> {
             };
             let Some(address) = self.placement.addresses.processes.get(&probed.name) else { continue };
             let probed = ready::Probed { name: &process.name, address, logs };
-            self.until(async || ready::check(&rule, &probed).await).await?;
+            let what = format!("{} to be ready", process.name);
+            self.until(&what, async || ready::check(&rule, &probed).await).await?;
         }
         Ok(())
     }
 
-    /// Retries a probe until it succeeds or the start's deadline passes.
-    async fn until<T>(&self, probe: impl AsyncFnMut() -> Result<T, String>) -> Result<T, DeployError> {
-        self.deadline.until(probe).await.map_err(|waiting| {
+    /// Retries a probe until it succeeds or the start's deadline passes, and says what it waits for: `what`, or what the last try
+    /// lacked.
+    async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> Result<T, String>,
+    ) -> Result<T, DeployError> {
+        let missing = Mutex::new(what.to_owned());
+        let probing = self.deadline.until(async || {
+            let answer = probe().await;
+            if let (Err(problem), Ok(mut missing)) = (&answer, missing.lock()) {
+                missing.clone_from(problem);
+            }
+            answer
+        });
+        let answer = tokio::select! {
+            answer = probing => answer,
+            never = self.say_waiting(&missing) => match never {},
+        };
+        answer.map_err(|waiting| {
             let deadline::DeadlineState { key, sign, .. } = self.deadline.state();
             DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
         })
+    }
+
+    /// Reports what is missing after a moment and then again and again.
+    async fn say_waiting(&self, missing: &Mutex<String>) -> Infallible {
+        let mut pause = FIRST_WORD;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = NEXT_WORD;
+            let what = missing.lock().map(|missing| missing.clone()).unwrap_or_default();
+            let at_most = self.deadline.state().at.saturating_duration_since(self.began).as_secs_f64();
+            let seconds = self.began.elapsed().as_secs_f64();
+            self.placement.setup.events.emit(Event::Waiting { what, seconds, at_most });
+        }
     }
 
     fn excerpts(&self) -> Vec<(String, String)> {

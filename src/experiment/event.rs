@@ -63,6 +63,15 @@ pub enum Event {
         /// Whether tokmark stopped it.
         expected: bool,
     },
+    /// The servers are not ready yet.
+    Waiting {
+        /// What is waited for, as the last try found it.
+        what: String,
+        /// Seconds since the servers were started.
+        seconds: f64,
+        /// Seconds after which the start fails.
+        at_most: f64,
+    },
     /// The endpoint generated a token.
     Ready {
         url: String,

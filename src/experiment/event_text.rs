@@ -42,6 +42,9 @@ impl Event {
                 format!("{process} ended ({status}{})", if *expected { "" } else { ", by itself" }),
                 !expected,
             ),
+            Self::Waiting { what, seconds, at_most } => {
+                (format!("waiting, {seconds:.0} s of at most {at_most:.0} s: {what}"), true)
+            }
             Self::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
             Self::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
             Self::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
@@ -72,6 +75,7 @@ impl Event {
             Self::Deploying { .. }
                 | Self::ProcessStarted { .. }
                 | Self::ProcessEnded { .. }
+                | Self::Waiting { .. }
                 | Self::Ready { .. }
                 | Self::Stopped { .. }
         )

@@ -3,7 +3,7 @@
 //! Plain atomics: reading never disturbs the load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::metrics::record::Phase;
 
@@ -21,6 +21,18 @@ struct Counters {
     dropped: AtomicU64,
     chunks: AtomicU64,
     tokens: AtomicU64,
+    first_tokens: AtomicU64,
+    ttfts: Ttfts,
+}
+
+/// The last times to a first token, µs, in a ring.
+#[derive(Debug)]
+struct Ttfts(Vec<AtomicU32>);
+
+impl Default for Ttfts {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(AtomicU32::default).take(512).collect())
+    }
 }
 
 /// The counters of the current phase at one moment.
@@ -42,6 +54,8 @@ pub struct Snapshot {
     pub chunks: u64,
     /// Output tokens of the requests that ended.
     pub tokens: u64,
+    /// Streamed answers that ended with a first token.
+    pub first_tokens: u64,
 }
 
 impl LiveCounters {
@@ -63,7 +77,18 @@ impl LiveCounters {
             in_flight: sent.saturating_sub(done),
             chunks: counters.chunks.load(Relaxed),
             tokens: counters.tokens.load(Relaxed),
+            first_tokens: counters.first_tokens.load(Relaxed),
         }
+    }
+
+    /// Median TTFT in ms of the answers that ended after this many [`Snapshot::first_tokens`], of the last ones if they are many.
+    pub fn median_ttft_ms(&self, after: u64) -> Option<f64> {
+        let (Ttfts(ring), until) = (&self.0.ttfts, self.0.first_tokens.load(Relaxed));
+        let from = after.max(until.saturating_sub(ring.len() as u64));
+        let slot = |number: u64| ring.get((number % ring.len() as u64) as usize);
+        let mut recent: Vec<u32> = (from..until).filter_map(slot).map(|ttft| ttft.load(Relaxed)).collect();
+        recent.sort_unstable();
+        recent.get(recent.len() / 2).map(|ttft| f64::from(*ttft) / 1e3)
     }
 
     /// Begins a phase: all counters start again. Only called while nothing is in flight.
@@ -77,6 +102,7 @@ impl LiveCounters {
                 &counters.dropped,
                 &counters.chunks,
                 &counters.tokens,
+                &counters.first_tokens,
             ] {
                 counter.store(0, Relaxed);
             }
@@ -103,9 +129,36 @@ impl LiveCounters {
         }
     }
 
+    pub(crate) fn first_token(&self, ttft_us: u64) {
+        let Ttfts(ring) = &self.0.ttfts;
+        let number = self.0.first_tokens.fetch_add(1, Relaxed);
+        if let Some(slot) = ring.get((number % ring.len() as u64) as usize) {
+            slot.store(u32::try_from(ttft_us).unwrap_or(u32::MAX), Relaxed);
+        }
+    }
+
     pub(crate) fn ended(&self, ok: bool, tokens: u64) {
         self.0.tokens.fetch_add(tokens, Relaxed);
         self.0.failed.fetch_add(u64::from(!ok), Relaxed);
         self.0.done.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_ttft_is_of_the_answers_since_a_moment() {
+        let counters = LiveCounters::default();
+        assert_eq!(counters.median_ttft_ms(0), None);
+        for ttft_us in [9_000, 1_000, 3_000, 2_000] {
+            counters.first_token(ttft_us);
+        }
+        assert_eq!(counters.snapshot().first_tokens, 4);
+        assert_eq!((counters.median_ttft_ms(0), counters.median_ttft_ms(1)), (Some(3.0), Some(2.0)));
+        assert_eq!((counters.median_ttft_ms(4), counters.median_ttft_ms(9)), (None, None));
+        (0..600).for_each(|_| counters.first_token(5_000));
+        assert_eq!(counters.median_ttft_ms(0), Some(5.0), "the ring holds the last ones");
     }
 }

@@ -229,6 +229,9 @@ impl<'a> InFlight<'a> {
                 }
             }
         }
+        if let Some(first) = record.chunks_us.first().filter(|_| self.context.streaming) {
+            self.context.counters.first_token(first.saturating_sub(record.sent_us));
+        }
         self.context.counters.ended(record.outcome == Outcome::Ok, record.osl);
         // The collector outlives every request; without it the record has no reader.
         let _ = self.context.records.send(FinishedRequest { record, text });

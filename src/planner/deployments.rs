@@ -53,7 +53,10 @@ fn deployment(
         points.iter_mut().for_each(rehearsal::count_words);
     }
     if let Some(share) = parsed.input.choices.scale_load.filter(|share| *share < 1.0) {
-        points.iter_mut().for_each(|point| point.scale(share));
+        let speed =
+            parsed.input.stand_in.as_ref().and_then(|_| parsed.input.choices.set("deploy.engine.speed"));
+        let speed = speed.and_then(|speed| speed.parse().ok()).filter(|speed| *speed > 0.0).unwrap_or(1.0);
+        points.iter_mut().for_each(|point| point.scale(share, speed));
     }
     Ok(Deployment { points, ..deployment })
 }

@@ -38,6 +38,10 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
     let engine = &input.engine().launcher;
     let experiment =
         experiment_name::experiment_name(engine.options.batch_size.as_deref(), &model, &deployments);
+    let is_scaled =
+        deployments.iter().flat_map(|deployment| &deployment.points).any(|point| point.scaled.is_some());
+    let is_rehearsal = input.stand_in.is_some() || is_scaled;
+    let experiment = if is_rehearsal { format!("rehearsal_{experiment}") } else { experiment };
     let gpus_on_a_node = deployments.iter().map(Deployment::gpus_on_a_node).max().unwrap_or(0);
     let needs = Needs {
         name: parsed.file.name(),

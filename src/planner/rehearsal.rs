@@ -15,6 +15,9 @@ use crate::recipe::layers::{assignment, default_section, lay};
 /// Fewest requests that are left of a load point which had more: below, not even a median says anything.
 const LEAST_REQUESTS: u64 = 10;
 
+/// Time that a token of an answer takes on a busy server, seconds: the time that is left outlasts an answer.
+const TOKEN_S: f64 = 0.05;
+
 /// Shortest time that is left of a load point which lasted longer, seconds.
 const LEAST_SECONDS: f64 = 1.0;
 
@@ -25,36 +28,50 @@ const LEAST_STAGE_S: f64 = 0.5;
 const TEMPLATE_TOKENS: u32 = 256;
 
 impl LoadPoint {
-    /// Leaves `share` of the requests and of the time, warm-up included. Lengths, concurrency and rate stay: the point is the same,
-    /// and shorter.
-    pub(super) fn scale(&mut self, share: f64) {
+    /// Leaves `share` of the requests and of the time, warm-up included, but so much that the concurrency is reached and that a stage
+    /// outlasts an answer of an engine at this `speed`. Lengths, concurrency and rate stay: the point is the same, and shorter.
+    pub(super) fn scale(&mut self, share: f64, speed: f64) {
+        let answer_s = f64::from(self.osl.longest()) * TOKEN_S / speed;
+        let in_flight = match &self.arrival {
+            Arrival::Closed { concurrency: Level::Constant(concurrency) } => u64::from(*concurrency),
+            _ => 0,
+        };
         let requests = |all: u64, least: u64| {
             // `as` saturates.
             let left = (all as f64 * share).ceil() as u64;
             left.max(all.min(least))
         };
         let seconds = |all: f64, least: f64| (all * share).max(all.min(least));
-        self.stop = match (&mut self.arrival, self.stop) {
+        let (stop, left) = match (&mut self.arrival, self.stop) {
             (
                 Arrival::Closed { concurrency: Level::Ramp(ramp) }
                 | Arrival::Open { rate: Level::Ramp(ramp), .. },
                 _,
             ) => {
+                let all = ramp.duration_s();
                 for stage in &mut ramp.stages {
-                    stage.duration_s = seconds(stage.duration_s, LEAST_STAGE_S);
+                    stage.duration_s = seconds(stage.duration_s, answer_s.max(LEAST_STAGE_S));
                 }
-                Stop::DurationS(ramp.duration_s())
+                (Stop::DurationS(ramp.duration_s()), ramp.duration_s() / all)
             }
-            (_, Stop::Requests(all)) => Stop::Requests(requests(all, LEAST_REQUESTS)),
-            (_, Stop::DurationS(all)) => Stop::DurationS(seconds(all, LEAST_SECONDS)),
-            (_, Stop::TraceEnd) => Stop::TraceEnd,
+            (_, Stop::Requests(all)) => {
+                let left = requests(all, in_flight.max(LEAST_REQUESTS));
+                (Stop::Requests(left), left as f64 / all as f64)
+            }
+            (_, Stop::DurationS(all)) => {
+                let left = seconds(all, answer_s.max(LEAST_SECONDS));
+                (Stop::DurationS(left), left / all)
+            }
+            (_, Stop::TraceEnd) => (Stop::TraceEnd, share),
         };
+        self.stop = stop;
         if let PromptKind::Trace(trace) = &mut self.prompts.source {
             trace.share = Some(share);
         }
         self.warmup_requests = requests(self.warmup_requests, 1);
         self.warmup_duration_s = self.warmup_duration_s.map(|all| seconds(all, LEAST_STAGE_S));
-        self.scaled = Some(share);
+        // Three significant digits: what is said of it, not what is computed with it.
+        self.scaled = (left < 1.0).then(|| format!("{left:.2e}").parse().unwrap_or(left));
     }
 }
 

@@ -7,6 +7,8 @@ use super::table::number;
 pub struct Chart {
     /// Title.
     pub title: String,
+    /// A line below it: what it is about.
+    pub note: String,
     /// Name of the x axis.
     pub x_label: String,
     /// Unit of the y axis.
@@ -43,10 +45,12 @@ impl Chart {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
              font-family=\"system-ui, sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"{}\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-             <text x=\"{LEFT}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1a1a1a\">{} ({})</text>\n",
+             <text x=\"{LEFT}\" y=\"18\" font-size=\"14\" font-weight=\"600\" fill=\"#1a1a1a\">{} ({})</text>\n\
+             <text x=\"{LEFT}\" y=\"32\" font-size=\"10\" fill=\"#555555\">{}</text>\n",
             escape(&self.title),
             escape(&self.title),
-            escape(&self.y_label)
+            escape(&self.y_label),
+            escape(&self.note)
         );
         let x = XScale::of(self.points().map(|(x, _)| x), WIDTH - self.right());
         let top = nice_top(self.points().map(|(_, y)| y).fold(0.0, f64::max));
@@ -211,6 +215,7 @@ mod tests {
     fn text_is_escaped() {
         let chart = Chart {
             title: "<a>&\"".into(),
+            note: String::new(),
             x_label: "x".into(),
             y_label: "ms".into(),
             series: vec![Series { name: "p<50".into(), points: vec![(1.0, 2.0), (16.0, 3.0)] }],

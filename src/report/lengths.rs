@@ -92,6 +92,7 @@ impl Lengths {
         let middle = |bar: Bar| (f64::midpoint(bar.from.into(), bar.to.into()), bar.prompts as f64);
         Chart {
             title: format!("Prompt lengths of {point}"),
+            note: String::new(),
             x_label: "tokens".into(),
             y_label: "prompts".into(),
             series: vec![Series {

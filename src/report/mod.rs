@@ -114,8 +114,14 @@ impl Header {
             summary = format!("{summary} (the recipe; here {overridden})");
             facts.push(("overridden", overridden));
         }
+        facts.extend(rehearsal_fact(plan).map(|fact| ("rehearsal", fact)));
         facts.push(("tokmark", plan.input.version.clone()));
-        Self { name: plan.name.clone(), summary, facts, recipe: Some(plan.input.recipe.text.clone()) }
+        Self {
+            name: if plan.is_rehearsal() { format!("{} (rehearsal)", plan.name) } else { plan.name.clone() },
+            summary,
+            facts,
+            recipe: Some(plan.input.recipe.text.clone()),
+        }
     }
 }
 
@@ -129,6 +135,15 @@ fn gpu_fact(counts: &[String], plan: &Plan) -> String {
         (_, "none") => format!("{counts} of a type nobody named"),
         (_, kind) => format!("{counts} × {kind}"),
     }
+}
+
+/// What of the recipe a rehearsal drives; `None` for any other run.
+fn rehearsal_fact(plan: &Plan) -> Option<String> {
+    let shares: Vec<f64> = plan.points().map(|(_, point)| point.scaled.unwrap_or(1.0)).collect();
+    let (least, most) =
+        (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
+    let share = if least < most { format!("{least} to {most}") } else { least.to_string() };
+    plan.is_rehearsal().then(|| format!("not a result: {share} of the recipe's load was driven"))
 }
 
 /// `, concurrency 8, 16, 32`: the loads of all points; nothing for a ramp, whose stages are a fact of their own.
@@ -163,7 +178,7 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("summary.csv", &csv::summary(rows))?;
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
-    let charts = charts(rows);
+    let charts = charts(header, rows);
     fs_err::create_dir_all(dir.join("plots"))?;
     for (name, chart) in &charts {
         put(&format!("plots/{name}.svg"), &chart.svg())?;
@@ -198,16 +213,25 @@ const CHARTS: [ChartFigures; 4] = [
 ];
 
 /// Every chart that these rows can fill, by file name. A lone point becomes a dot; a ramp has no single load, so it is left out.
-pub fn charts(rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
+pub fn charts(header: &Header, rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let x_label = if open { "requests/s" } else { "concurrency" };
     let chart = |(name, title, unit, figures): ChartFigures| {
         let series: Vec<Series> =
             figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
-        let chart = Chart { title: title.into(), x_label: x_label.into(), y_label: unit.into(), series };
+        let note = note(header, rows);
+        let chart =
+            Chart { title: title.into(), note, x_label: x_label.into(), y_label: unit.into(), series };
         (!chart.series.is_empty()).then_some((name, chart))
     };
     CHARTS.into_iter().filter_map(chart).collect()
+}
+
+/// What a chart is about, because it is shown without its page: recipe, model, and whether the figures are simulated.
+fn note(header: &Header, rows: &[PointResult]) -> String {
+    let model = header.facts.iter().find(|(name, _)| *name == "model").map(|(_, model)| format!(", {model}"));
+    let simulated = if rows.iter().any(|row| row.summary.simulated) { "SIMULATED: " } else { "" };
+    format!("{simulated}{}{}", header.name, model.unwrap_or_default())
 }
 
 /// Reads a figure of a summary; `None` if it does not apply.

@@ -147,7 +147,7 @@ impl<'a> Deployments<'a> {
             point::set_aside(&dir, folder.is_some())?;
             events.emit(Event::PointStarted { point: name.clone(), number: self.rows.len() + 1, of });
             let measure = self.measure(deployment, deployed, point, &dir);
-            let (summary, cut) = self.point(&name, measure).await?;
+            let (summary, cut) = self.point(&name, (self.rows.len() + 1, of), measure).await?;
             let (completed, total) = (summary.requests.completed, summary.requests.total);
             events.emit(if cut.is_some() {
                 Event::PointCut { point: name, completed, total }
@@ -198,10 +198,15 @@ impl<'a> Deployments<'a> {
     }
 
     /// Drives one point. Returns the summary and what cut the point short, if anything.
-    async fn point(&mut self, name: &str, measure: Measure) -> Result<(Summary, Option<Cut>), RunError> {
+    async fn point(
+        &mut self,
+        name: &str,
+        number: (usize, usize),
+        measure: Measure,
+    ) -> Result<(Summary, Option<Cut>), RunError> {
         let progress = LiveCounters::default();
-        let live =
-            LivePoint { point: name.to_owned(), load: measure.point.clone(), progress: progress.clone() };
+        let (point, load) = (name.to_owned(), measure.point.clone());
+        let live = LivePoint { point, number, load, progress: progress.clone() };
         let telemetry = self.session.experiment.path("telemetry");
         let observers = Observers::start(&telemetry, name, &measure.metrics_urls, progress.clone())?;
         self.session.live.send_replace(Some(live));

@@ -33,6 +33,8 @@ use supervisor::Supervisor;
 pub struct LivePoint {
     /// Its folder or id.
     pub point: String,
+    /// Number within the whole plan, from 1, and how many there are.
+    pub number: (usize, usize),
     /// The point.
     pub load: LoadPoint,
     /// Live counters.

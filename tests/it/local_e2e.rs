@@ -2,6 +2,7 @@
 //! said, how it ends, and that nothing is left running.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use crate::support::eventually;
 use crate::support::house::{House, Running, free_port, house_json};
@@ -749,4 +750,82 @@ fn a_value_from_the_environment_is_named_before_the_run_and_in_its_report() {
         assert!(text.contains(overridden), "{file}: {text}");
         assert!(text.contains("ISL 6 OSL 3, chat, streaming on, concurrency 2, 4"), "{file}: {text}");
     }
+}
+
+/// Runs `tokmark` with nobody at the other ends of its pipes; gives its exit code.
+fn unread(house: &House, args: &[&str]) -> Option<i32> {
+    let mut command = house.tokmark(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn a_closed_pipe_fails_no_experiment() {
+    let house = House::new();
+    recipe(&house, "", FAST, "requests = 10");
+    house.file("pair.toml", "schema = 1\nname = \"pair\"\n[[job]]\nrecipe = \"./r.toml\"\nrepeats = 2\n");
+    assert_eq!(unread(&house, &["run", "./r.toml", "-v"]), Some(0));
+    assert_eq!(unread(&house, &["run", "-f", "pair.toml", "-v"]), Some(0));
+    let jobs = house.run(["jobs", "list", "--json"]).succeeds().json();
+    let states: Vec<_> = jobs.as_array().unwrap().iter().map(|job| job["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["COMPLETED"; 3], "{jobs:#}");
+    assert_eq!(unread(&house, &["jobs", "wait", "last", "--json"]), Some(0));
+    let sim = house.sim(&[]);
+    let bench = ["bench", "--url", sim.url(), "--isl", "8", "--osl", "4", "--out", "o", "--json"];
+    assert_eq!(unread(&house, &bench), Some(0));
+    assert!(house.path().join("o/summary.json").exists());
+    // The exit code is that of the measurement.
+    let errors = house.sim(&["--fail-rate", "1"]);
+    let bench = ["bench", "--url", errors.url(), "--isl", "8", "--osl", "4", "--no-out"];
+    assert_eq!(unread(&house, &bench), house.run(bench).code);
+}
+
+#[test]
+fn a_rehearsal_marks_its_directory_its_row_and_its_files() {
+    let house = House::new();
+    house.recipe(
+        "summary = \"s\"\n[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"vllm\"\n[load]\nisl = 8\nosl = 4\n\
+         concurrency = [2, 40]\nrequests_per_concurrency = 10\n[gpu.h100]\n",
+    );
+    let args =
+        ["run", "./r.toml", "--gpu", "h100", "--rehearse", "--set", "deploy.engine.speed=50", "--json"];
+    let end = house.run(args);
+    let summaries = end.json();
+    let total = |at: usize| summaries[at]["requests"]["total"].as_u64();
+    assert_eq!((total(0), total(1)), (Some(10), Some(40)), "every concurrency is reached");
+    let dir = house.experiment();
+    let name = dir.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("rehearsal_m_8_4_"), "{name}");
+    let list = house.run(["jobs"]).succeeds().stdout;
+    assert!(list.contains("r (h100, rehearsal)") && list.contains(&format!("\n    {name}\n")), "{list}");
+    let listed = house.run(["jobs", "--json"]).succeeds().json();
+    assert_eq!(listed[0]["rehearsal"], true);
+    for file in ["summary.md", "latency-ttft-summary.md", "report.html", "plots/e2e.svg"] {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap();
+        assert!(text.contains("r (rehearsal)") && text.contains("SIMULATED"), "{file}: {text}");
+    }
+    let page = std::fs::read_to_string(dir.join("summary.md")).unwrap();
+    assert!(
+        page.contains("- rehearsal: not a result: 0.1 to 0.5 of the recipe's load was driven\n"),
+        "{page}"
+    );
+    let csv = std::fs::read_to_string(dir.join("summary.csv")).unwrap();
+    assert!(csv.contains("scaled to 0.5 of the recipe's") && csv.contains("scaled to 0.1 of"), "{csv}");
+    let export = house_json(&dir.join("benchmark_logs/isl8_osl4_con2/profile_export_aiperf.json"));
+    assert!(export.to_string().contains("rehearsal_m_8_4_"), "{export}");
+}
+
+#[test]
+fn a_start_says_what_it_waits_for() {
+    let house = House::new();
+    let port = free_port();
+    house.recipe(&format!(
+        "[model]\nname = \"m\"\n[deploy]\nlauncher = \"attach\"\nurl = \"http://127.0.0.1:{port}\"\n\
+         startup_timeout = \"3s\"\n[load]\nisl = 8\nosl = 4\n"
+    ));
+    let end = house.run(["run", "./r.toml"]).fails(4);
+    let line = end.stderr.lines().find(|line| line.starts_with("waiting, 2 s of at most 3 s: ")).unwrap();
+    assert!(line.contains(&format!("http://127.0.0.1:{port}")), "{line}");
 }
