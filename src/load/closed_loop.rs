@@ -3,12 +3,16 @@
 //! Slot `s` belongs to thread `s mod threads`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::conversation::Conversations;
 use super::ramp::Timeline;
+use super::request_queue::ReadyRequest;
+
+/// Pause of a slot whose request the server refused.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
 
 /// The slots of one thread.
 #[derive(Clone)]
@@ -27,9 +31,16 @@ impl Slots {
             let slots = self.clone();
             tasks.spawn(async move {
                 while let Some(request) = slots.conversations.queue.take() {
-                    slots.conversations.run(slot, request, None).await;
+                    slots.send(slot, request).await;
                 }
             });
+        }
+    }
+
+    /// Sends a conversation; a slot that was refused pauses, so that it does not spin.
+    async fn send(&self, slot: u32, request: ReadyRequest) {
+        if self.conversations.run(slot, request, None).await {
+            tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
         }
     }
 
@@ -45,7 +56,7 @@ impl Slots {
                     while Instant::now() < to
                         && let Some(request) = slots.conversations.queue.take()
                     {
-                        slots.conversations.run(slot, request, None).await;
+                        slots.send(slot, request).await;
                     }
                 }
             });

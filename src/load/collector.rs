@@ -25,6 +25,12 @@ pub(crate) struct Collector<'a> {
     /// Requests that failed by themselves; those we cut are no evidence.
     failed: u64,
     failed_connects_in_a_row: u64,
+    /// Requests of the current phase that have ended.
+    ended: u64,
+    /// The current phase is the warm-up.
+    in_warmup: bool,
+    /// Once nothing seems to work: when, and how many requests sent by then are still to end. One of them may be served.
+    undecided: Option<(u64, u64)>,
     aborted: Option<Aborted>,
 }
 
@@ -43,14 +49,22 @@ impl<'a> Collector<'a> {
             succeeded: false,
             failed: 0,
             failed_connects_in_a_row: 0,
+            ended: 0,
+            in_warmup: false,
+            undecided: None,
             aborted: None,
         }
     }
 
-    /// Takes one finished request; returns why the point should be given up, once it should.
-    pub(crate) fn take(&mut self, ended: FinishedRequest) -> Option<&Aborted> {
+    /// Takes one finished request; returns why the point should be given up, once it should. `sent` and `now_us`: how many
+    /// requests of the current phase were sent, and the time after this was read.
+    pub(crate) fn take(&mut self, ended: FinishedRequest, sent: u64, now_us: u64) -> Option<&Aborted> {
         let record = self.counted(ended);
         (self.sink)(&record);
+        if std::mem::replace(&mut self.in_warmup, record.phase == Phase::Warmup) != self.in_warmup {
+            self.ended = 0;
+        }
+        self.ended += 1;
         match record.outcome {
             Outcome::Cancelled => {}
             Outcome::Connect => {
@@ -69,9 +83,22 @@ impl<'a> Collector<'a> {
             self.window = Some((start.min(record.sent_us), end.max(record.end_us)));
         }
         if self.aborted.is_none() {
-            self.aborted = self.hopeless(&record);
+            let hopeless = self.hopeless(&record);
+            self.aborted = hopeless.filter(|_| self.all_in_flight_ended(record.sent_us, sent, now_us));
         }
         self.aborted.as_ref()
+    }
+
+    /// Whether everything that was in flight when nothing seemed to work has ended. Refusals come at once, while requests that
+    /// were accepted take their time.
+    fn all_in_flight_ended(&mut self, sent_us: u64, sent: u64, now_us: u64) -> bool {
+        let still_open = match self.undecided {
+            None => (now_us, sent.saturating_sub(self.ended)),
+            Some((since, open)) if sent_us <= since => (since, open.saturating_sub(1)),
+            Some(undecided) => undecided,
+        };
+        self.undecided = Some(still_open);
+        still_open.1 == 0
     }
 
     /// The record with its tokens counted, when its text was kept.
@@ -85,11 +112,14 @@ impl<'a> Collector<'a> {
         record
     }
 
-    fn hopeless(&self, last: &RequestRecord) -> Option<Aborted> {
+    fn hopeless(&mut self, last: &RequestRecord) -> Option<Aborted> {
         let error = || last.error.clone().unwrap_or_default();
         let (low, high) = FIRST_FAILURES;
         let patience = if self.reached { self.wave.max(high) } else { self.wave.clamp(low, high) };
         let failures = self.failed_connects_in_a_row;
+        if failures < patience && (self.succeeded || self.failed < self.wave.max(high)) {
+            self.undecided = None;
+        }
         if failures >= patience {
             return Some(Aborted::Unreachable { failures, error: error() });
         }

@@ -2,6 +2,7 @@
 //! conversation of one turn.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::client::Client;
@@ -18,30 +19,36 @@ pub(crate) struct Conversations {
 
 impl Conversations {
     /// Sends `request`, whose intended instant is `scheduled_us` (open loop; `None`: now), and every turn after it. No turn
-    /// begins after the phase.
-    pub(crate) async fn run(&self, place: u32, mut request: ReadyRequest, mut scheduled_us: Option<u64>) {
+    /// begins after the phase. Returns whether the server refused the last one.
+    pub(crate) async fn run(
+        &self,
+        place: u32,
+        mut request: ReadyRequest,
+        mut scheduled_us: Option<u64>,
+    ) -> bool {
+        let refused = AtomicBool::new(false);
         let is_open = scheduled_us.is_some();
         loop {
             let (conversation, dialogue) = (request.route, request.dialogue.take());
             let answer_text = dialogue.as_ref().map(|_| AnswerText::default());
             let in_flight =
-                InFlight::start(&self.context, &request, place, scheduled_us, answer_text.clone());
+                InFlight::start(&self.context, &request, place, scheduled_us, answer_text.clone(), &refused);
             let phase = in_flight.phase();
             self.client.exchange(in_flight, request, phase).await;
             let ended = Instant::now();
             let Some((dialogue, answer)) =
                 dialogue.zip(answer_text.as_ref().and_then(|answer_text| answer_text.get().cloned()))
             else {
-                return;
+                return refused.into_inner();
             };
             let queue = Arc::clone(&self.queue);
             let next = move || queue.go_on(conversation, *dialogue, &answer);
             // Counting a long context takes milliseconds: not on a thread that stamps chunks.
-            let Ok(Some((next, think))) = tokio::task::spawn_blocking(next).await else { return };
+            let Ok(Some((next, think))) = tokio::task::spawn_blocking(next).await else { return false };
             let due = ended + think;
             tokio::time::sleep_until(due.into()).await;
             if self.queue.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
-                return;
+                return false;
             }
             scheduled_us = is_open.then(|| self.context.clock.us(due));
             request = next;

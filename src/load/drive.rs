@@ -126,7 +126,8 @@ pub fn drive(
         drop(records);
         for ended in ended {
             setup.shared.monitor.saw(&ended.record);
-            if collector.take(ended).is_some() {
+            let sent = counters.snapshot().sent;
+            if collector.take(ended, sent, setup.shared.clock.now_us()).is_some() {
                 setup.shared.halt.cancel();
             }
         }

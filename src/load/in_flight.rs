@@ -3,6 +3,7 @@
 //! A request that is dropped before it ended, because its task was cut, still delivers its record, as `cancelled`, with what
 //! was received: no request vanishes.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -79,20 +80,24 @@ pub(crate) struct InFlight<'a> {
     /// Tokens of the answer are counted.
     counted: bool,
     answer_text: Option<AnswerText>,
+    /// Set when the server takes no request now.
+    refused: &'a AtomicBool,
 }
 
 impl<'a> InFlight<'a> {
     /// The request leaves now. `scheduled_us`: when it was meant to (open loop); `None`: now. The answer's text is stored in
-    /// `answer_text`.
+    /// `answer_text`, and whether the server refused the request in `refused`.
     pub(crate) fn start(
         context: &'a PhaseContext,
         request: &ReadyRequest,
         worker: u32,
         scheduled_us: Option<u64>,
         answer_text: Option<AnswerText>,
+        refused: &'a AtomicBool,
     ) -> Self {
-        context.counters.sent();
+        // The stamp comes first, so that whoever sees the count knows when those counted were sent at the latest.
         let sent_us = context.clock.now_us();
+        context.counters.sent();
         let intended_us = scheduled_us.unwrap_or(sent_us);
         let staged = context.timeline.as_ref().and_then(|timeline| timeline.mark(intended_us));
         let record = RequestRecord {
@@ -129,6 +134,7 @@ impl<'a> InFlight<'a> {
             answer: None,
             counted: context.keep.wants(request.id),
             answer_text,
+            refused,
         }
     }
 
@@ -200,6 +206,7 @@ impl<'a> InFlight<'a> {
         let Some(mut record) = self.record.take() else { return };
         record.end_us = at_us;
         record.outcome = end.outcome;
+        self.refused.store(end.outcome.is_refusal(), Relaxed);
         record.error = end.error;
         let mut text = None;
         if let Some(answer) = self.answer.take() {

@@ -285,6 +285,24 @@ fn a_server_that_refuses_everything_ends_the_point_too() {
     assert!(run.records.len() < 10_000);
 }
 
+/// 30 requests are being served while 100 others are refused at once.
+#[test]
+fn refusals_end_nothing_while_accepted_requests_are_in_flight() {
+    let server = Server::play(|n| match n {
+        0..30 => [vec![Step::Together(1000, 130)], good()].concat(),
+        30..130 => whole("429 Too Many Requests", "application/json", "{\"error\":\"overloaded\"}"),
+        _ => good(),
+    });
+    let run = run(&server.target(), &measured(200, 32), 2);
+    assert_eq!(run.aborted, None);
+    let count = |outcome| run.records.iter().filter(|record| record.outcome == outcome).count();
+    assert_eq!((count(Outcome::Ok), count(Outcome::Http(429))), (100, 100));
+    let mut sent: Vec<u64> = run.records.iter().map(|record| record.sent_us).collect();
+    sent.sort_unstable();
+    let rounds = (130 - 32) / 2;
+    assert!(sent[129] - sent[31] >= rounds * 15_000, "a refused slot pauses: {sent:?}");
+}
+
 #[test]
 fn idle_connections_closed_by_the_server_cause_no_failure() {
     // Warm-up: the server closes the connection of request 0 behind its answer, and only then answers request 1. The measured

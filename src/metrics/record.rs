@@ -61,6 +61,13 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// Whether the server takes no request now: it is overloaded, or nobody listens.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Http(429 | 503) | Self::Connect)
+    }
+}
+
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
