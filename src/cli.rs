@@ -8,7 +8,7 @@ use crate::commands::flags::Verbosity;
 use crate::commands::printer::Printer;
 pub use crate::commands::printer::print_error;
 use crate::commands::{
-    VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, list, node, prompts,
+    VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, keep, list, node, prompts,
     render, run, schema, show, sim, submit, verify,
 };
 
@@ -48,6 +48,9 @@ pub enum Command {
     /// Describe this machine as JSON (called on compute nodes)
     #[command(hide = true)]
     Node(node::NodeArgs),
+    /// Start a program that does not outlive this tokmark (called by runs)
+    #[command(hide = true)]
+    Keep(keep::KeepArgs),
     /// Measure a running OpenAI-compatible endpoint
     Bench(Box<bench::BenchArgs>),
     /// List, follow, wait for or cancel jobs and local runs
@@ -114,6 +117,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => run::run(printer, &args),
         Command::Exec(args) => exec::run(printer, &args),
         Command::Node(args) => node::run(printer, &args),
+        Command::Keep(args) => keep::run(&args),
         Command::Bench(args) => bench::run(printer, &args),
         Command::Jobs(args) => jobs::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),

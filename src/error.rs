@@ -109,6 +109,8 @@ fn deploy_code(error: &DeployError) -> u8 {
         | DeployError::Died { .. }
         | DeployError::Fatal { .. }
         | DeployError::NotReady { .. }
+        | DeployError::Unlisted { .. }
+        | DeployError::Foreign { .. }
         | DeployError::Gone { .. } => SERVER,
     }
 }

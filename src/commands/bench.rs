@@ -2,7 +2,7 @@
 //! like any other.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -14,7 +14,7 @@ use super::key_flags::{self, KeyFlags};
 use super::planning::Planning;
 use super::printer::Printer;
 use super::run::session;
-use crate::deploy::{Place, connection};
+use crate::deploy::{DeployError, Place, connection};
 use crate::document::{InputError, InputErrors};
 use crate::error::{self, ExitError};
 use crate::experiment::{Experiment, Manifest};
@@ -67,7 +67,8 @@ pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
             .next("give another folder; nothing is ever overwritten")
             .into());
     }
-    let listed = block_on(listed_model(&plan, flags.iter().any(|flag| flag.key == MODEL)))?;
+    let named = flags.iter().find(|flag| flag.key == MODEL).map(|_| plan.model.served_name.clone());
+    let listed = block_on(listed_model(printer, &plan, named.as_deref()))?;
     if let Some(model) = listed {
         flags.push(Flag { flag: "--url".into(), key: MODEL.into(), value: model.into() });
         plan = self::plan(&planning, flags)?;
@@ -89,16 +90,25 @@ fn plan(planning: &Planning, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
     planning.plan(&key_flags::base()?, Choices { flags, ..Choices::default() })
 }
 
-/// The only model that the servers list. If the user `named` one, servers that list none are accepted.
-async fn listed_model(plan: &Plan, named: bool) -> anyhow::Result<Option<String>> {
+/// The only model that the servers list. If the user `named` one, they must list it, unless they list none.
+async fn listed_model(printer: Printer, plan: &Plan, named: Option<&str>) -> anyhow::Result<Option<String>> {
     let mut found: Option<String> = None;
     for deployment in &plan.deployments {
         let urls = deployment.url.iter().chain(&deployment.more_urls).cloned().collect();
         let target = connection::target(urls, "", &deployment.connection)?;
+        let limit = Duration::from_secs_f64(deployment.startup_timeout_s);
         for server in target.each().collect::<Vec<_>>() {
-            let Some(models) = models(&server, named).await?.filter(|_| !named) else { continue };
+            let models = models(printer, &server, named.is_some(), limit).await?;
+            let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+            if let Some(named) = named {
+                if !names.is_empty() && !names.contains(&named) {
+                    let (url, model) = (server.address(), named.to_owned());
+                    let listed = names.into_iter().map(str::to_owned).collect();
+                    return Err(DeployError::Unlisted { url, model, listed }.into());
+                }
+                continue;
+            }
             let [model] = models.as_slice() else {
-                let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
                 let problem = "not given, and the server does not list exactly one model";
                 return Err(InputError::new("--model", problem)
                     .expected(format!("one of {}", names.join(", ")))
@@ -114,19 +124,39 @@ async fn listed_model(plan: &Plan, named: bool) -> anyhow::Result<Option<String>
     Ok(found)
 }
 
-/// The models that a server lists; `None` if it lists none and the user `named` one.
-async fn models(server: &Target, named: bool) -> anyhow::Result<Option<Vec<probe::Model>>> {
-    match probe::models(server, Duration::from_secs(10)).await {
-        Ok(models) => Ok(Some(models)),
-        Err(probe::ProbeError::Target(error)) => Err(error.into()),
-        Err(probe::ProbeError::Status { .. } | probe::ProbeError::Answer(_)) if named => Ok(None),
-        Err(error) => {
+/// The models that a server lists, none if it has no list and the user `named` one. Waits for a server that still starts.
+async fn models(
+    printer: Printer,
+    server: &Target,
+    named: bool,
+    limit: Duration,
+) -> anyhow::Result<Vec<probe::Model>> {
+    let (began, mut next_word) = (Instant::now(), Duration::from_secs(2));
+    loop {
+        let error = match probe::models(server, Duration::from_secs(10)).await {
+            Ok(models) if !models.is_empty() || began.elapsed() >= limit => return Ok(models),
+            Ok(_) => probe::ProbeError::Answer("no model is listed yet".into()),
+            Err(probe::ProbeError::Target(error)) => return Err(error.into()),
+            Err(probe::ProbeError::Status { status, .. }) if named && !matches!(status, 429 | 502..=504) => {
+                return Ok(Vec::new());
+            }
+            Err(probe::ProbeError::Answer(_)) if named => return Ok(Vec::new()),
+            Err(error) => error,
+        };
+        let (address, waited) = (server.address(), began.elapsed());
+        if waited >= limit {
             let message = format!(
-                "{}: {error}\n  next: is the server up? A model list at /v1/models is asked for first",
-                server.address()
+                "{address}: {error}\n  next: is the server up? A model list at /v1/models is asked for first; --wait 60s waits \
+                 for a server that still starts"
             );
-            Err(ExitError { code: error::SERVER, message }.into())
+            return Err(ExitError { code: error::SERVER, message }.into());
         }
+        if waited >= next_word {
+            next_word = waited + Duration::from_secs(10);
+            let (waited, limit) = (waited.as_secs(), limit.as_secs());
+            printer.note(format!("waiting since {waited} s, for {limit} s at most: {address}: {error}"));
+        }
+        tokio::time::sleep(Duration::from_millis(200).min(limit - waited)).await;
     }
 }
 

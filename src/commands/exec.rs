@@ -10,7 +10,7 @@ use super::{block_on, planning};
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
-use crate::experiment::{Experiment, Manifest};
+use crate::experiment::JobIdentity;
 use crate::plan::{Plan, SCHEMA};
 use crate::planner::{knobs, plan_in_job};
 use crate::prompts;
@@ -42,13 +42,15 @@ pub fn run(printer: Printer, args: &ExecArgs) -> anyhow::Result<()> {
         }
         None => frozen,
     };
-    let job = allocation.job.to_string();
-    let experiment = Experiment::of_job(&plan, &job);
-    fs_err::create_dir_all(experiment.dir())?;
     let script = args.script.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-    experiment.ensure(&plan, script.as_deref())?;
-    Manifest::now(&plan, Some(&job), "exec").create(experiment.dir())?;
-    experiment.link_output(&job);
+    let identity = JobIdentity {
+        id: allocation.job.to_string(),
+        cluster: allocation.cluster.clone(),
+        submitted: allocation.submitted,
+        restarts: allocation.restarts,
+    };
+    let experiment = identity.experiment(&plan, "exec", script.as_deref())?;
+    let _lock = experiment.lock()?;
     prompts::check::check(&plan)?;
     session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer, true)
 }

@@ -10,6 +10,7 @@ pub mod flags;
 pub mod foreign;
 pub mod init;
 pub mod jobs;
+pub mod keep;
 mod key_flags;
 pub mod list;
 pub mod node;

@@ -49,10 +49,20 @@ pub fn check(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
         }
         // The URL of an unstarted server is unknown; any address of the same kind will do.
         let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
-        let urls = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
+        let urls: Vec<String> = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
+        if urls.iter().any(|url| is_placeholder(url)) {
+            let error = InputError::new("the endpoint", "no URL is given").key("deploy.url");
+            let error = error.expected("the URL of a running endpoint");
+            return Err(plan.locate(error.next("set URL= or deploy.url (--set deploy.url=URL)")).into());
+        }
         target(urls, &plan.model.served_name, &connection).map_err(|error| plan.locate(error))?;
     }
     Ok(())
+}
+
+/// Whether a recipe leaves the URL to its user. `.invalid` never names a host. Source: RFC 2606.
+fn is_placeholder(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| host.ends_with(".invalid")))
 }
 
 fn key_of(error: &TargetError) -> String {

@@ -9,6 +9,23 @@ use crate::plan::Deployment;
 /// Least time that the last probe of a start gets.
 const LAST_PROBE: Duration = Duration::from_millis(500);
 
+/// Why a probe did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProbeFailure {
+    /// It may succeed later.
+    NotYet(String),
+    /// The server does not list the model, but others.
+    Unlisted { url: String, model: String, listed: Vec<String> },
+    /// A process that is none of ours listens where our server should.
+    Foreign { address: String, process: String },
+}
+
+impl From<String> for ProbeFailure {
+    fn from(problem: String) -> Self {
+        Self::NotYet(problem)
+    }
+}
+
 /// The deadline of a start; the watchers of the processes extend it.
 #[derive(Debug)]
 pub(super) struct Deadline {
@@ -44,12 +61,14 @@ impl Deadline {
         Self { at, after_progress, signs: Mutex::default() }
     }
 
-    /// Extends the deadline after a sign of progress; the same text of the same process counts once.
-    pub(super) fn note(&self, process: &str, sign: &str, now: Instant) {
-        let Ok(mut signs) = self.signs.lock() else { return };
-        if signs.seen.insert(format!("{process}\0{sign}")) {
+    /// Extends the deadline after a sign of progress; the same text of the same process counts once. Returns whether it counts.
+    pub(super) fn note(&self, process: &str, sign: &str, now: Instant) -> bool {
+        let Ok(mut signs) = self.signs.lock() else { return false };
+        let is_new = signs.seen.insert(format!("{process}\0{sign}"));
+        if is_new {
             signs.last = Some((now, format!("{process}: {sign}")));
         }
+        is_new
     }
 
     /// The deadline, extended by all progress so far.
@@ -67,11 +86,12 @@ impl Deadline {
         }
     }
 
-    /// Retries a probe until it succeeds. If the deadline passes first, returns what was still missing at the last try.
+    /// Retries a probe until it succeeds, or fails for good. If the deadline passes first, returns what was still missing at the
+    /// last try.
     pub(super) async fn until<T>(
         &self,
-        mut probe: impl AsyncFnMut() -> Result<T, String>,
-    ) -> Result<T, String> {
+        mut probe: impl AsyncFnMut() -> Result<T, ProbeFailure>,
+    ) -> Result<T, ProbeFailure> {
         let mut pause = Duration::from_millis(50);
         let mut missing = "nothing answered in time".to_owned();
         loop {
@@ -79,12 +99,13 @@ impl Deadline {
             let limit = self.state().at.max(Instant::now() + LAST_PROBE);
             match tokio::time::timeout_at(limit.into(), probe()).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(problem)) => missing = problem,
+                Ok(Err(ProbeFailure::NotYet(problem))) => missing = problem,
+                Ok(Err(failure)) => return Err(failure),
                 Err(_) => {}
             }
             let at = self.state().at;
             if Instant::now() >= at {
-                return Err(missing);
+                return Err(ProbeFailure::NotYet(missing));
             }
             // The last probe begins at the deadline itself.
             tokio::time::sleep_until((Instant::now() + pause).min(at).into()).await;
@@ -128,7 +149,7 @@ mod tests {
         let deadline = deadline(Duration::from_secs(600), Duration::ZERO, Instant::now());
         let probe = async || {
             attempts += 1;
-            if attempts < 3 { Err(format!("attempt {attempts}")) } else { Ok(attempts) }
+            if attempts < 3 { Err(format!("attempt {attempts}").into()) } else { Ok(attempts) }
         };
         assert_eq!(deadline.until(probe).await, Ok(3));
     }
@@ -139,11 +160,20 @@ mod tests {
         let mut attempts = 0;
         let probe = async || {
             attempts += 1;
-            Err::<(), _>("no token yet".to_owned())
+            Err::<(), _>("no token yet".to_owned().into())
         };
-        assert_eq!(deadline.until(probe).await, Err("no token yet".to_owned()));
+        assert_eq!(deadline.until(probe).await, Err("no token yet".to_owned().into()));
         assert_eq!(attempts, 1);
-        let hangs = async || std::future::pending::<Result<(), String>>().await;
-        assert_eq!(deadline.until(hangs).await, Err("nothing answered in time".to_owned()));
+        let hangs = async || std::future::pending::<Result<(), ProbeFailure>>().await;
+        let nothing = "nothing answered in time".to_owned().into();
+        assert_eq!(deadline.until(hangs).await, Err(nothing));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_pass_ends_the_wait_at_once() {
+        let deadline = deadline(Duration::from_secs(600), Duration::ZERO, Instant::now());
+        let failure = ProbeFailure::Foreign { address: "h:1".into(), process: "pid 7".into() };
+        let probe = async || Err::<(), _>(failure.clone());
+        assert_eq!(deadline.until(probe).await, Err(failure.clone()));
     }
 }

@@ -45,6 +45,12 @@ pub enum DeployError {
     /// The deadline passed.
     #[error("{waiting}, and {deadline} has passed{}\n{}  next: raise {deadline} if the logs show progress", since(.sign.as_deref()), logs_text(.logs))]
     NotReady { waiting: String, deadline: &'static str, sign: Option<String>, logs: Vec<(String, String)> },
+    /// A server lists other models only.
+    #[error("{url}/v1/models does not list {model:?} (it lists: {})\n  next: set model.name, or model.served_name, to a name that it lists", .listed.join(", "))]
+    Unlisted { url: String, model: String, listed: Vec<String> },
+    /// A process that this run did not start listens where its server should.
+    #[error("{address} is served by another process ({process}), not by a server of this run\n{}  next: stop that process, or set deploy.port to a free port", logs_text(.logs))]
+    Foreign { address: String, process: String, logs: Vec<(String, String)> },
     /// The endpoint stopped listening although its processes live, or tokmark did not start it.
     #[error("nobody listens at {url} any more\n{}  next: see why the server closed its port", logs_text(.logs))]
     Gone { url: String, logs: Vec<(String, String)> },

@@ -10,6 +10,8 @@ mod deadline;
 pub mod deployment_config;
 pub mod error;
 pub mod explain;
+pub mod keeper;
+mod listener;
 pub mod log;
 pub mod place;
 pub mod placement;
@@ -19,6 +21,7 @@ pub mod secrets;
 pub mod spawn;
 pub mod step;
 pub mod stop;
+mod suspicion;
 mod views;
 mod watch;
 
@@ -31,15 +34,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::{Event, EventLog};
-use crate::launcher::{Ready, Role};
-use crate::load::Target;
+use crate::launcher::{EndpointSpec, Ready, Role};
+use crate::load::{LiveCounters, Target};
 use crate::plan::{Deployment, Endpoint, Plan, Process};
 use container::JobImage;
-use deadline::Deadline;
+use deadline::{Deadline, ProbeFailure};
 pub use error::DeployError;
 pub use place::Place;
 use placement::Placement;
 use spawn::Running;
+use suspicion::Life;
 use watch::Watcher;
 pub use watch::{Notice, Report};
 
@@ -48,6 +52,8 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// Time until it says so again.
 const NEXT_WORD: Duration = Duration::from_secs(10);
+/// How long a server that this run started may list other models before its own.
+const LATE_LIST: Duration = Duration::from_secs(20);
 
 /// Where a deployment keeps its files.
 #[derive(Debug, Clone)]
@@ -102,6 +108,7 @@ pub struct Deployed<'a> {
     placement: Placement<'a>,
     watcher: Watcher,
     deadline: Arc<Deadline>,
+    life: Arc<Life>,
     processes: Vec<Running>,
     began: Instant,
 }
@@ -115,18 +122,24 @@ impl<'a> Deployed<'a> {
         let metrics_urls = metrics_urls(&placement, &urls);
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
-        let deadline = Arc::new(Deadline::new(deployment, began));
+        let (deadline, life) = (Arc::new(Deadline::new(deployment, began)), Arc::new(Life::default()));
         Ok(Self {
             target,
             simulated: plan.simulated,
             engine_version: None,
             metrics_urls,
             placement,
-            watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), report)?,
+            watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), Arc::clone(&life), report)?,
             deadline,
+            life,
             processes: Vec::new(),
             began,
         })
+    }
+
+    /// Tells those who watch the processes which load runs, if any.
+    pub fn under_load(&self, load: Option<LiveCounters>) {
+        self.life.load(load);
     }
 
     /// URL of the endpoint.
@@ -175,10 +188,14 @@ impl<'a> Deployed<'a> {
         self.simulated |= match deployment.is_awaited() {
             true => {
                 let what = format!("a first token from {}", self.url());
-                self.until(&what, async || ready::endpoint(&self.target, spec, endpoint).await).await?
+                self.until(&what, async || self.endpoint_ready(spec, endpoint).await).await?
             }
-            false => ready::is_simulated(&self.target).await,
+            false => {
+                self.until("a list of models", async || ready::lists_model(&self.target).await).await?;
+                ready::is_simulated(&self.target).await
+            }
         };
+        self.life.ready();
         let seconds = self.began.elapsed().as_secs_f64();
         self.engine_version = ready::version(&self.target, spec).await;
         self.placement.setup.events.emit(Event::Ready { url: self.url(), seconds });
@@ -203,22 +220,42 @@ impl<'a> Deployed<'a> {
             let Some(address) = self.placement.addresses.processes.get(&probed.name) else { continue };
             let probed = ready::Probed { name: &process.name, address, logs };
             let what = format!("{} to be ready", process.name);
-            self.until(&what, async || ready::check(&rule, &probed).await).await?;
+            self.until(&what, async || Ok(ready::check(&rule, &probed).await?)).await?;
+            self.life.sign();
         }
         Ok(())
     }
 
-    /// Retries a probe until it succeeds or the start's deadline passes, and says what it waits for: `what`, or what the last try
+    /// Whether the endpoint is ready, and served by this run's own processes. Our own servers may list their model late.
+    async fn endpoint_ready(&self, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
+        let ready = ready::endpoint(&self.target, spec, endpoint).await;
+        if self.is_own() && matches!(ready, Ok(_) | Err(ProbeFailure::Unlisted { .. })) {
+            let urls = self.target.base_urls.iter().filter_map(|url| reqwest::Url::parse(url).ok());
+            let keepers: Vec<u32> = self.processes.iter().map(|process| process.pid).collect();
+            listener::must_be_ours(urls, self.placement.setup.place, &keepers)?;
+        }
+        match ready {
+            Err(ProbeFailure::Unlisted { url, model, listed })
+                if self.is_own() && self.began.elapsed() < LATE_LIST =>
+            {
+                let listed = listed.join(", ");
+                Err(format!("{url}/v1/models does not list {model:?} yet (it lists: {listed})").into())
+            }
+            ready => ready,
+        }
+    }
+
+    /// Retries a probe until it succeeds fails for good, or the start's deadline passes, and says what it waits for: `what`, or what the last try
     /// lacked.
     async fn until<T>(
         &self,
         what: &str,
-        mut probe: impl AsyncFnMut() -> Result<T, String>,
+        mut probe: impl AsyncFnMut() -> Result<T, ProbeFailure>,
     ) -> Result<T, DeployError> {
         let missing = Mutex::new(what.to_owned());
         let probing = self.deadline.until(async || {
             let answer = probe().await;
-            if let (Err(problem), Ok(mut missing)) = (&answer, missing.lock()) {
+            if let (Err(ProbeFailure::NotYet(problem)), Ok(mut missing)) = (&answer, missing.lock()) {
                 missing.clone_from(problem);
             }
             answer
@@ -227,9 +264,15 @@ impl<'a> Deployed<'a> {
             answer = probing => answer,
             never = self.say_waiting(&missing) => match never {},
         };
-        answer.map_err(|waiting| {
-            let deadline::DeadlineState { key, sign, .. } = self.deadline.state();
-            DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
+        answer.map_err(|failure| match failure {
+            ProbeFailure::NotYet(waiting) => {
+                let deadline::DeadlineState { key, sign, .. } = self.deadline.state();
+                DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
+            }
+            ProbeFailure::Unlisted { url, model, listed } => DeployError::Unlisted { url, model, listed },
+            ProbeFailure::Foreign { address, process } => {
+                DeployError::Foreign { address, process, logs: self.excerpts() }
+            }
         })
     }
 

@@ -26,6 +26,10 @@ pub struct Allocation {
     pub run: Option<u32>,
     /// How often Slurm requeued the job.
     pub restarts: u32,
+    /// Slurm's name of the cluster.
+    pub cluster: Option<String>,
+    /// When the job was submitted or last requeued, Unix seconds.
+    pub submitted: Option<i64>,
     pub slurm: Slurm,
 }
 
@@ -99,7 +103,16 @@ mod tests {
             let nodes = vec!["n1".to_owned(), "n2".to_owned()];
             let slurm = Slurm::default();
             let job = "7".parse().unwrap();
-            Place::Allocation(Box::new(Allocation { job, nodes, on_first, run, restarts: 1, slurm }))
+            Place::Allocation(Box::new(Allocation {
+                job,
+                nodes,
+                on_first,
+                run,
+                restarts: 1,
+                cluster: None,
+                submitted: None,
+                slurm,
+            }))
         };
         let names = |place: &Place| (place.run_id(), place.step_name("server-0"));
         assert_eq!(names(&allocation(None, true)), ("tokmark-7-1".into(), "server-0".into()));

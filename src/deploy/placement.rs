@@ -13,9 +13,10 @@ use tokio::process::Command;
 
 use super::{DeployError, Place, Setup, log, ports, spawn};
 use crate::document::InputError;
-use crate::node::{self, PortQuery, Query, Report};
+use crate::experiment::event::{self, Event};
+use crate::node::{self, PortQuery, Query, Report, processes};
 use crate::plan::port_map::{self, NoPort, PortMap};
-use crate::plan::{Deployment, Process};
+use crate::plan::{Deployment, PortNeed, Process};
 use crate::render::{self, Address, Addresses, Placed};
 use crate::slurm::srun;
 
@@ -81,6 +82,9 @@ pub async fn decide<'a>(setup: &'a Setup<'a>, avoid: &BTreeSet<u16>) -> Result<P
     let map = port_map::assign(&deployment.processes, fixed, spread, &mut is_free)
         .map_err(|none| no_port(&none, nodes))?;
     leases.keep(&chosen(deployment, &map));
+    if let Place::Local = place {
+        name_left_behind(setup, &map);
+    }
     let processes = deployment.processes.iter().map(|process| {
         let at = process.nodes.first().map_or(0, |node| *node as usize);
         let (host, ip) = addresses.get(at).cloned().unwrap_or_default();
@@ -120,6 +124,31 @@ fn chosen(deployment: &Deployment, map: &PortMap) -> BTreeSet<u16> {
         firsts.flat_map(|(first, count)| (0..count).map(move |more| first.saturating_add(more))).collect()
     };
     deployment.processes.iter().flat_map(of_process).collect()
+}
+
+/// Names the servers that earlier runs left behind on ports that this one would have preferred.
+fn name_left_behind(setup: &Setup<'_>, map: &PortMap) {
+    for process in &setup.deployment.processes {
+        let taken = |(name, need): (&String, &PortNeed)| {
+            let moved = map.get(&process.name).is_some_and(|ports| ports.get(name) != Some(&need.base));
+            moved.then_some(need.base)
+        };
+        for port in process.ports.iter().filter_map(taken) {
+            let Some(pid) = processes::holder(port) else { continue };
+            let log = std::fs::read_link(format!("/proc/{pid}/fd/1")).unwrap_or_default();
+            let dir = log.parent().filter(|logs| logs.ends_with("server_logs")).and_then(Path::parent);
+            let Some(dir) = dir else { continue };
+            let started = event::read(dir).into_iter().rev().find_map(|stamped| match stamped.event {
+                Event::Started { pid, .. } => Some(pid),
+                _ => None,
+            });
+            if started.is_some_and(|run| processes::Process::of(run).is_none()) {
+                let experiment = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let command = processes::command(pid);
+                setup.events.emit(Event::LeftBehind { port, pid, command, experiment });
+            }
+        }
+    }
 }
 
 fn node_of<'a>(deployment: &Deployment, process: &str, nodes: &'a [String]) -> Option<&'a String> {
@@ -329,6 +358,8 @@ mod tests {
             job: "7".parse().unwrap(),
             nodes: nodes.to_vec(),
             restarts: 0,
+            cluster: None,
+            submitted: None,
             slurm: Slurm::default(),
             on_first: true,
             run: None,

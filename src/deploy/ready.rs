@@ -9,6 +9,7 @@ use regex::Regex;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::deadline::ProbeFailure;
 use super::log;
 use crate::launcher::{EndpointSpec, Ready};
 use crate::load::probe::{self, Page};
@@ -117,7 +118,11 @@ fn ok(url: &str, answer: Result<Page, ProbeError>) -> Result<Page, String> {
 
 /// Whether every server of the endpoint is healthy, lists the model (if it lists any) and generates a token. Returns whether any
 /// server declares itself simulated.
-pub async fn endpoint(target: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
+pub(super) async fn endpoint(
+    target: &Target,
+    spec: &EndpointSpec,
+    endpoint: Endpoint,
+) -> Result<bool, ProbeFailure> {
     let mut simulated = false;
     for server in target.each() {
         simulated |= ready(&server, spec, endpoint).await?;
@@ -149,8 +154,30 @@ pub async fn version(target: &Target, spec: &EndpointSpec) -> Option<String> {
     (!printable.is_empty()).then_some(printable)
 }
 
-async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, String> {
-    let (url, model) = (server.address(), &server.model);
+/// Whether each server of an endpoint that nobody waits for lists the model, if it lists any.
+pub(super) async fn lists_model(target: &Target) -> Result<(), ProbeFailure> {
+    for server in target.each() {
+        let models = probe::models(&server, PROBE_TIMEOUT).await.unwrap_or_default();
+        listed(&server, &models)?;
+    }
+    Ok(())
+}
+
+/// The model of a server in its list; `None` if the list is empty.
+///
+/// # Errors
+/// The server lists other models only.
+fn listed<'a>(server: &Target, models: &'a [probe::Model]) -> Result<Option<&'a probe::Model>, ProbeFailure> {
+    let found = models.iter().find(|known| known.id == server.model);
+    if found.is_some() || models.is_empty() {
+        return Ok(found);
+    }
+    let listed = models.iter().map(|known| known.id.clone()).collect();
+    Err(ProbeFailure::Unlisted { url: server.address(), model: server.model.clone(), listed })
+}
+
+async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
+    let url = server.address();
     if let Some(path) = &spec.health {
         ok(&format!("{url}{path}"), probe::page(server, path, PROBE_TIMEOUT).await)?;
     }
@@ -165,9 +192,8 @@ async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Resu
     }
     let models =
         probe::models(server, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
-    let Some(found) = models.iter().find(|known| known.id == *model) else {
-        let names: Vec<&str> = models.iter().map(|known| known.id.as_str()).collect();
-        return Err(format!("{url}/v1/models does not list {model:?} (it lists: {})", names.join(", ")));
+    let Some(found) = listed(server, &models)? else {
+        return Err(format!("{url}/v1/models lists no model yet").into());
     };
     generates().await?;
     Ok(found.simulated)

@@ -1,11 +1,12 @@
 //! Starts one process: a local child, or a step in the allocation.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 use tokio::task::JoinHandle;
 
 use super::place::visible_gpus;
@@ -16,6 +17,8 @@ use super::{DeployError, Place, secrets};
 use crate::executor::slurm::hide;
 use crate::experiment::{Event, files};
 use crate::launcher::Role;
+use crate::node::find_program_in;
+use crate::node::processes;
 use crate::plan::{Plan, Process};
 use crate::recipe::secret;
 use crate::render::quote;
@@ -28,8 +31,10 @@ pub struct Running {
     pub name: String,
     /// Its role; processes of one role are stopped together.
     pub role: String,
-    /// Process id and group of the child, or of its srun.
+    /// Process id and group of the keeper of the child, or of its srun.
     pub pid: u32,
+    /// The pipe to the keeper, which ends everything when this end is closed.
+    pub lifeline: Option<ChildStdin>,
     /// Its logs, each with its length when it was started.
     pub logs: Vec<(PathBuf, u64)>,
     /// The watching task, done once the process has ended and its end is reported.
@@ -59,13 +64,24 @@ pub(super) fn start(
     let line = format!("# {}{}\n{}\n", setup.folders.prefix, process.name, shell_line(&argv, &spawn.env));
     files::append(&setup.folders.commands)?.write_all(line.as_bytes())?;
     let program = argv.first().cloned().unwrap_or_default();
-    let mut command = Command::new(&program);
+    let failed = |reason: std::io::Error| DeployError::Spawn {
+        process: process.name.clone(),
+        advice: spawn_advice(setup.plan, setup.place, &reason),
+        program: program.clone(),
+        reason,
+    };
+    let folders = env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+    if find_program_in(&program, &folders.unwrap_or_default()).is_none() {
+        return Err(failed(std::io::Error::from_raw_os_error(nix::libc::ENOENT)));
+    }
+    let mut command = Command::new(setup.tokmark);
     command
-        .args(argv.iter().skip(1))
+        .args(["keep", "--"])
+        .args(&argv)
         .envs(&env)
         .envs(start.wrapped_env(&env))
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(file.try_clone()?)
         .stderr(file)
         .kill_on_drop(true);
@@ -81,24 +97,20 @@ pub(super) fn start(
         }
         Place::Allocation(_) => clear(&mut command, &setup.plan.job.clear_env),
     }
-    let child = command.spawn().map_err(|reason| DeployError::Spawn {
-        process: process.name.clone(),
-        advice: spawn_advice(setup.plan, setup.place, &reason),
-        program,
-        reason,
-    })?;
-    let pid = child.id().unwrap_or_default();
+    let mut child = command.spawn().map_err(failed)?;
+    let (pid, lifeline) = (child.id().unwrap_or_default(), child.stdin.take());
     let address = placement.addresses.processes.get(&process.name);
     let host = address.map_or_else(|| "here".to_owned(), |address| address.host.clone());
     setup.events.emit(Event::ProcessStarted {
         process: process.name.clone(),
         host: host.clone(),
         pid,
+        started: processes::Process::of(pid).map(|keeper| keeper.started),
         log: log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     });
     let watched = Watched { name: process.name.clone(), host, logs: logs.clone() };
     let watching = tokio::spawn(watcher.clone().watch(child, watched));
-    Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, logs, watching })
+    Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, lifeline, logs, watching })
 }
 
 /// Removes variables that srun must not see: those that always mislead it, and those the site lists.

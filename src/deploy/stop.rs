@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Place;
 use super::spawn::Running;
+use super::{Place, keeper};
+use crate::node::processes;
 
 /// Stops `processes` role by role, in the given order. Processes of one role stop in parallel, so that a hundred stubborn workers
 /// take one grace. Returns the names of killed processes. Cancelling `hurry` skips the grace.
@@ -60,7 +62,7 @@ async fn one(
                 let _ = killpg(group(&process), Signal::SIGTERM);
                 ended_within(&mut process, Duration::from_secs(1)).await;
             } else {
-                signal(&process, &place, Signal::SIGKILL).await;
+                kill(&mut process, &place).await;
                 ended_within(&mut process, Duration::from_secs(5)).await;
             }
         }
@@ -69,6 +71,16 @@ async fn one(
     let _ = killpg(group(&process), Signal::SIGKILL);
     group_gone(&process).await;
     killed
+}
+
+/// Kills the tasks of a process, with all that they started.
+async fn kill(process: &mut Running, place: &Place) {
+    if let (Place::Local, Some(lifeline)) = (place, &mut process.lifeline)
+        && lifeline.write_all(&[keeper::KILL]).await.is_ok()
+    {
+        return;
+    }
+    signal(process, place, Signal::SIGKILL).await;
 }
 
 fn group(process: &Running) -> Pid {
@@ -89,14 +101,7 @@ async fn group_gone(process: &Running) {
 }
 
 fn group_lives(group: u32) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    processes.filter_map(Result::ok).any(|entry| {
-        // `PID (COMMAND) STATE PARENT GROUP …`, and a command may hold parentheses.
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let state = fields.next();
-        fields.nth(1).and_then(|field| field.parse().ok()) == Some(group) && state != Some("Z")
-    })
+    processes::Process::all().iter().any(|process| process.group == group)
 }
 
 /// Signals the tasks of a process: its group on this machine, its step in an allocation.

@@ -11,6 +11,7 @@ use tokio::process::Child;
 use super::DeployError;
 use super::deadline::Deadline;
 use super::log::{self, Follow};
+use super::suspicion::{Life, Meaning, Reading, Suspicion};
 use crate::launcher::{Fatal, Launcher};
 
 /// How often logs are read.
@@ -19,13 +20,15 @@ const LOG_PERIOD: Duration = Duration::from_millis(200);
 /// What a watcher reports.
 #[derive(Debug)]
 pub enum Notice {
-    /// A fatal line in a log; the process may live on.
+    /// A line in a log that looks fatal; the process may survive it.
+    Suspected { process: String, line: String, advice: String },
+    /// After such a line the process stopped getting on, although it lives.
     Fatal(Box<DeployError>),
     Ended {
         process: String,
         /// `exit 3`, `signal 9`.
         status: String,
-        /// The end as an error, unless a fatal line was already reported.
+        /// The end as an error, unless a failure was already reported.
         error: Option<Box<DeployError>>,
     },
 }
@@ -39,6 +42,7 @@ pub(super) struct Watcher {
     fatal: Arc<Vec<(Regex, Fatal)>>,
     signs: Arc<Vec<Regex>>,
     deadline: Arc<Deadline>,
+    life: Arc<Life>,
     report: Report,
 }
 
@@ -47,6 +51,7 @@ impl Watcher {
     pub(super) fn new(
         launcher: &Launcher,
         deadline: Arc<Deadline>,
+        life: Arc<Life>,
         report: Report,
     ) -> Result<Self, DeployError> {
         let wrong = |error: regex::Error| std::io::Error::other(error.to_string());
@@ -60,6 +65,7 @@ impl Watcher {
             fatal: Arc::new(fatal.map_err(wrong)?),
             signs: Arc::new(signs.map_err(wrong)?),
             deadline,
+            life,
             report,
         })
     }
@@ -67,46 +73,74 @@ impl Watcher {
     /// Watches a child until it has ended and its last log lines are read.
     pub(super) async fn watch(self, mut child: Child, watched: Watched) {
         let mut logs = watched.follow();
-        let mut failed = false;
+        let (mut suspicion, mut failed) = (None, false);
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status,
-                () = tokio::time::sleep(LOG_PERIOD) => failed |= self.read(&mut logs, false, &watched, failed),
+                () = tokio::time::sleep(LOG_PERIOD) => {
+                    self.read(&mut logs, false, &watched, &mut suspicion);
+                    failed |= self.judge(&watched, &mut suspicion, Instant::now());
+                }
             }
         };
         // A dying process's last output may reach the file a moment later.
         tokio::time::sleep(LOG_PERIOD).await;
-        failed |= self.read(&mut logs, true, &watched, failed);
+        self.read(&mut logs, true, &watched, &mut suspicion);
         let status = status.map_or_else(|error| error.to_string(), describe);
-        let error = (!failed).then(|| Box::new(watched.died(&status)));
+        let reason = suspicion.filter(|suspicion| !suspicion.is_caught);
+        let error = reason.map_or_else(|| watched.died(&status), |reason| watched.fatal(&reason));
+        let error = (!failed).then(|| Box::new(error));
         (self.report)(Notice::Ended { process: watched.name, status, error });
     }
 
-    /// Reads new lines and reports the first fatal one, unless one was already `reported`. Returns whether it reported one.
-    fn read(&self, logs: &mut [Follow], last: bool, watched: &Watched, mut reported: bool) -> bool {
-        let before = reported;
-        for (follow, (path, _)) in logs.iter_mut().zip(&watched.logs) {
-            for line in follow.lines(last) {
+    /// Reads new lines. The first fatal one becomes the suspicion.
+    fn read(&self, logs: &mut [Log], last: bool, watched: &Watched, suspicion: &mut Option<Suspicion>) {
+        for log in logs {
+            for line in log.follow.lines(last) {
                 for sign in self.signs.iter().filter_map(|sign| sign.find(&line)) {
-                    self.deadline.note(&watched.name, sign.as_str(), Instant::now());
+                    if self.deadline.note(&watched.name, sign.as_str(), Instant::now()) {
+                        self.life.sign();
+                    }
                 }
-                let fatal = || self.fatal.iter().find(|(pattern, _)| pattern.is_match(&line));
-                if !reported && let Some((_, fatal)) = fatal() {
-                    reported = true;
-                    (self.report)(Notice::Fatal(Box::new(DeployError::Fatal {
-                        process: watched.name.clone(),
-                        host: watched.host.clone(),
-                        line,
-                        advice: fatal.advice.clone(),
-                        new_ports: fatal.retry_with_new_ports,
-                        excerpt: log::tail(path, 20),
-                        log: path.display().to_string(),
-                    })));
+                let matches =
+                    self.fatal.iter().find_map(|(pattern, fatal)| Some((pattern.find(&line)?, fatal)));
+                match log.reading.meaning(&line, matches.map(|(found, _)| found.start())) {
+                    Meaning::Life => self.life.sign(),
+                    Meaning::Nothing => {}
+                    meaning if suspicion.as_ref().is_none_or(|known| known.is_caught) => {
+                        let Some((_, fatal)) = matches else { continue };
+                        let is_caught = meaning == Meaning::Caught;
+                        let advice = fatal.advice.clone();
+                        (self.report)(Notice::Suspected {
+                            process: watched.name.clone(),
+                            line: line.clone(),
+                            advice,
+                        });
+                        *suspicion = Some(Suspicion::new(line, fatal, log.path.clone(), is_caught));
+                    }
+                    _ => {}
                 }
             }
         }
-        reported && !before
     }
+
+    /// Reports a suspicion once it is confirmed, and drops it once it is refuted. Returns whether it reported one.
+    fn judge(&self, watched: &Watched, suspicion: &mut Option<Suspicion>, now: Instant) -> bool {
+        let confirmed = suspicion.as_mut().is_some_and(|suspicion| suspicion.is_confirmed(&self.life, now));
+        if let Some(found) = suspicion.take_if(|found| confirmed || found.is_refuted(&self.life, now))
+            && confirmed
+        {
+            (self.report)(Notice::Fatal(Box::new(watched.fatal(&found))));
+        }
+        confirmed
+    }
+}
+
+/// A log that is read as it grows.
+struct Log {
+    path: PathBuf,
+    follow: Follow,
+    reading: Reading,
 }
 
 /// A process that is watched.
@@ -118,8 +152,26 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    fn follow(&self) -> Vec<Follow> {
-        self.logs.iter().map(|(path, start)| Follow::new(path, *start)).collect()
+    fn follow(&self) -> Vec<Log> {
+        let log = |(path, start): &(PathBuf, u64)| Log {
+            path: path.clone(),
+            follow: Follow::new(path, *start),
+            reading: Reading::default(),
+        };
+        self.logs.iter().map(log).collect()
+    }
+
+    /// The error of a fatal line that was confirmed.
+    fn fatal(&self, Suspicion { line, fatal, log, .. }: &Suspicion) -> DeployError {
+        DeployError::Fatal {
+            process: self.name.clone(),
+            host: self.host.clone(),
+            line: line.clone(),
+            advice: fatal.advice.clone(),
+            new_ports: fatal.retry_with_new_ports,
+            excerpt: log::tail(log, 20),
+            log: log.display().to_string(),
+        }
     }
 
     /// The error of an unexpected end, with the tail of the most informative log: of several tasks, the one that wrote last.

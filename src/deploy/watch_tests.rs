@@ -2,6 +2,7 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::*;
+use crate::deploy::suspicion::GRACE;
 
 /// A watcher that keeps its reports, with one fatal pattern.
 fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
@@ -13,6 +14,7 @@ fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
         fatal: Arc::new(vec![(Regex::new(&fatal.pattern).unwrap(), fatal)]),
         signs: Arc::new(vec![Regex::new(r"\d+%").unwrap()]),
         deadline: Arc::new(Deadline::of(Instant::now(), Duration::from_secs(9))),
+        life: Arc::default(),
         report: Arc::new(move |notice| kept.lock().unwrap().push(notice)),
     };
     (watcher, reports)
@@ -24,26 +26,46 @@ fn watched(logs: &[&std::path::Path]) -> Watched {
 }
 
 #[test]
-fn the_first_fatal_line_is_reported_once_with_its_context() {
+fn the_first_fatal_line_is_suspected_once_and_reported_when_nothing_follows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server-0.log");
     let watched = watched(&[&path]);
     let (watcher, reports) = watcher();
-    let mut logs = watched.follow();
+    let (mut logs, mut suspicion) = (watched.follow(), None);
     std::fs::write(&path, "loading 10%\n").unwrap();
-    assert!(!watcher.read(&mut logs, false, &watched, false));
+    watcher.read(&mut logs, false, &watched, &mut suspicion);
+    assert!(suspicion.is_none());
     assert_eq!(watcher.deadline.state().sign.as_deref(), Some("server-0: 10%"));
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     writeln!(file, "NCCL error 7\nNCCL error 8").unwrap();
-    assert!(watcher.read(&mut logs, false, &watched, false));
-    writeln!(file, "NCCL error 9").unwrap();
-    assert!(!watcher.read(&mut logs, true, &watched, true));
+    watcher.read(&mut logs, false, &watched, &mut suspicion);
+    let now = Instant::now();
+    assert!(!watcher.judge(&watched, &mut suspicion, now));
+    writeln!(file, "loading 20%").unwrap();
+    watcher.read(&mut logs, false, &watched, &mut suspicion);
+    assert!(!watcher.judge(&watched, &mut suspicion, now + GRACE), "it goes on");
+    assert!(watcher.judge(&watched, &mut suspicion, now + 2 * GRACE));
     let reports = reports.lock().unwrap();
-    let [Notice::Fatal(error)] = reports.as_slice() else { panic!("{reports:?}") };
-    assert!(error.wants_new_ports());
+    let [Notice::Suspected { line, .. }, Notice::Fatal(error)] = reports.as_slice() else {
+        panic!("{reports:?}")
+    };
+    assert!(error.wants_new_ports() && line == "NCCL error 7");
     let text = error.to_string();
     assert!(text.starts_with("server-0 on node1 said: NCCL error 7\n  | loading 10%\n"), "{text}");
     assert!(text.contains("next: check the cables\n  log: ") && text.contains("server-0.log"), "{text}");
+}
+
+#[tokio::test]
+async fn a_process_that_ends_after_a_fatal_line_ended_because_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server-0.log");
+    std::fs::write(&path, "NCCL error 7\n").unwrap();
+    let (watcher, reports) = watcher();
+    let child = tokio::process::Command::new("false").spawn().unwrap();
+    watcher.watch(child, watched(&[&path])).await;
+    let reports = reports.lock().unwrap();
+    let Some(Notice::Ended { error: Some(error), .. }) = reports.last() else { panic!("{reports:?}") };
+    assert!(error.to_string().starts_with("server-0 on node1 said: NCCL error 7"), "{error}");
 }
 
 #[test]

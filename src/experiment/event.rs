@@ -22,6 +22,12 @@ pub enum Event {
         nodes: Vec<String>,
         /// How often Slurm has requeued the job.
         restarts: u32,
+        /// Slurm's name of the cluster.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// When the job was submitted or last requeued, Unix seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted: Option<i64>,
     },
     /// The weights folder was checked: its shards are complete, or the user chose to ignore problems.
     WeightsExamined {
@@ -50,11 +56,16 @@ pub enum Event {
     ProcessStarted {
         process: String,
         host: String,
-        /// Process id of the child, or of its srun.
+        /// Process id and group of the keeper of the child, or of its srun.
         pid: u32,
+        /// When that process started, clock ticks since boot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started: Option<u64>,
         /// Its log, relative to the experiment.
         log: String,
     },
+    /// A line in a log looks fatal. The run goes on as long as the process does.
+    Suspected { process: String, line: String, advice: String },
     /// A process ended.
     ProcessEnded {
         process: String,
@@ -72,6 +83,8 @@ pub enum Event {
         /// Seconds after which the start fails.
         at_most: f64,
     },
+    /// A server that an earlier run left behind holds a port.
+    LeftBehind { port: u16, pid: u32, command: String, experiment: String },
     /// The endpoint generated a token.
     Ready {
         url: String,
@@ -133,9 +146,14 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens `events.jsonl` in `dir`.
+    /// Opens `events.jsonl` in `dir`. Ends a last line that an earlier attempt could not finish.
     pub fn open(dir: &Path, listener: Listener) -> std::io::Result<Self> {
-        Ok(Self { file: files::append(&dir.join("events.jsonl"))?, listener })
+        let path = dir.join("events.jsonl");
+        let mut file = files::append(&path)?;
+        if std::fs::read(&path).is_ok_and(|text| text.last().is_some_and(|last| *last != b'\n')) {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self { file, listener })
     }
 
     /// Records one event. A failed write still reaches the listener, because a full disk must not end the run.
@@ -170,10 +188,10 @@ mod tests {
         assert!(text.starts_with("{\"at\":"), "{text}");
         text.push_str("{\"at\":\"2026");
         std::fs::write(&path, text).unwrap();
+        let log = EventLog::open(folder.path(), Box::new(|_| {})).unwrap();
+        log.emit(Event::Finished { exit_code: 5 });
         let events: Vec<Event> = read(folder.path()).into_iter().map(|stamped| stamped.event).collect();
-        assert_eq!(
-            events,
-            [Event::Ready { url: "http://h:1".into(), seconds: 1.5 }, Event::Finished { exit_code: 0 }]
-        );
+        let ready = Event::Ready { url: "http://h:1".into(), seconds: 1.5 };
+        assert_eq!(events, [ready, Event::Finished { exit_code: 0 }, Event::Finished { exit_code: 5 }]);
     }
 }

@@ -35,8 +35,11 @@ impl Event {
                 let first = problem.lines().next().unwrap_or_default();
                 (format!("a port was taken in the meantime, starting again with others: {first}"), true)
             }
-            Self::ProcessStarted { process, host, pid, log } => {
+            Self::ProcessStarted { process, host, pid, log, .. } => {
                 (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
+            }
+            Self::Suspected { process, line, .. } => {
+                (format!("{process} may have failed, watching whether it goes on: {line}"), true)
             }
             Self::ProcessEnded { process, status, expected } => (
                 format!("{process} ended ({status}{})", if *expected { "" } else { ", by itself" }),
@@ -45,6 +48,13 @@ impl Event {
             Self::Waiting { what, seconds, at_most } => {
                 (format!("waiting, {seconds:.0} s of at most {at_most:.0} s: {what}"), true)
             }
+            Self::LeftBehind { port, pid, command, experiment } => (
+                format!(
+                    "port {port} is held by a server that {experiment} left behind (pid {pid}: {command}); \
+                     `tokmark jobs cancel {experiment}` ends it"
+                ),
+                true,
+            ),
             Self::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
             Self::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
             Self::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
@@ -75,8 +85,9 @@ impl Event {
             Self::Deploying { .. }
                 | Self::ProcessStarted { .. }
                 | Self::ProcessEnded { .. }
-                | Self::Waiting { .. }
+                | Self::Suspected { .. }
                 | Self::Ready { .. }
+                | Self::Waiting { .. }
                 | Self::Stopped { .. }
         )
     }

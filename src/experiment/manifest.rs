@@ -32,6 +32,9 @@ pub struct Manifest {
     /// On the simulated engine in place of the recipe's, or with a share of its load.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
+    /// Hash of the plan; only the same plan is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// Id of the Slurm job it ran in; absent for a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
@@ -72,6 +75,13 @@ fn knobs(plan: &Plan) -> BTreeMap<String, Knob> {
     variables.chain(env).collect()
 }
 
+/// The plan's FNV-1a hash, as 16 hexadecimal digits. Source of the constants: draft-eastlake-fnv, 64 bits.
+fn hash(plan: &Plan) -> Option<String> {
+    let text = serde_json::to_vec(plan).ok()?;
+    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    Some(format!("{:016x}", text.iter().fold(0xcbf2_9ce4_8422_2325, add)))
+}
+
 impl Manifest {
     /// The job that runs only this experiment. A run inside somebody's allocation has none, so that it is never
     /// judged or ended by that job.
@@ -95,6 +105,7 @@ impl Manifest {
             launcher: plan.launcher().name.clone(),
             simulated: plan.simulated,
             rehearsal: plan.is_rehearsal(),
+            plan: hash(plan),
             job: job.map(str::to_owned),
             created_by: created_by.into(),
             created_at: jiff::Timestamp::now(),

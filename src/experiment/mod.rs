@@ -7,14 +7,17 @@ pub mod event;
 pub mod event_text;
 pub mod files;
 pub mod manifest;
+mod of_job;
 
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::plan::Plan;
 pub use event::{Event, EventLog};
 pub use manifest::Manifest;
+pub use of_job::JobIdentity;
 
 /// Creates a unique directory `<folder>/<start><UTC time>`; the second one in the same second ends in `-2`.
 pub(crate) fn fresh(folder: &Path, start: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
@@ -42,11 +45,6 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The directory of a job: `<experiments>/<stem>_<id>`.
-    pub fn of_job(plan: &Plan, id: &str) -> Self {
-        Self::whole(Path::new(&plan.input.experiments).join(format!("{}_{id}", plan.experiment)))
-    }
-
     /// A new directory for a run without its own job: `<experiments>/<stem>_<place>-<UTC time>`; `place` is `local`
     /// or the surrounding job. Creates it at once, so that two runs in one second do not share it.
     pub fn by_time(plan: &Plan, place: &str, now: jiff::Timestamp) -> std::io::Result<Self> {
@@ -132,6 +130,21 @@ impl Experiment {
             files::create_once(&self.path("job.sbatch"), script.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Locks the directory against another tokmark until the lock is dropped. Without locks on its file system it always succeeds.
+    ///
+    /// # Errors
+    /// Another tokmark runs there.
+    pub fn lock(&self) -> std::io::Result<Option<Flock<std::fs::File>>> {
+        match Flock::lock(files::append(&self.path("events.jsonl"))?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let dir = self.dir.display();
+                Err(std::io::Error::other(format!("{dir}: another tokmark runs this experiment right now")))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// Links `slurm.out` to the job's output, which Slurm writes beside the directory.

@@ -8,7 +8,7 @@ use super::Standing;
 use crate::document::InputError;
 use crate::error;
 use crate::experiment::event::{self, Event, Stamped};
-use crate::experiment::{Experiment, Manifest};
+use crate::experiment::{Experiment, Manifest, manifest};
 use crate::slurm::JobId;
 
 /// An experiment on disk.
@@ -48,9 +48,16 @@ impl Entry {
         Experiment::at(&self.dir)
     }
 
-    /// The Slurm job that runs only this experiment.
+    /// The Slurm job that runs only this experiment. A number that came again belongs to its newest experiment.
     pub fn own_job(&self) -> Option<JobId> {
-        self.manifest.own_job()?.parse().ok()
+        let job = self.manifest.own_job()?;
+        let (name, own) = (self.name(), format!("_{job}"));
+        let (first, number) = match name.rsplit_once('-').filter(|(first, _)| first.ends_with(&own)) {
+            Some((first, number)) => (first, number.parse().unwrap_or(1_u32)),
+            None => (name.as_str(), 1),
+        };
+        let next = self.dir.with_file_name(format!("{first}-{}", number + 1));
+        if next.join("manifest.json").exists() { None } else { job.parse().ok() }
     }
 
     /// The same, unless the experiment's files already record a final end.
@@ -99,6 +106,27 @@ impl Entry {
             };
         }
         progress
+    }
+
+    /// Name, process id and start of the processes that the last attempt started on this machine and did not see end.
+    pub(super) fn started_here(&self) -> Vec<(&str, u32, u64)> {
+        let here = manifest::hostname();
+        let mut open: Vec<(&str, u32, u64)> = Vec::new();
+        let mut on_host = false;
+        for stamped in &self.events {
+            match &stamped.event {
+                Event::Started { host, .. } => {
+                    open.clear();
+                    on_host = *host == here;
+                }
+                Event::ProcessStarted { process, pid, started: Some(started), .. } if on_host => {
+                    open.push((process, *pid, *started));
+                }
+                Event::ProcessEnded { process, .. } => open.retain(|(name, ..)| name != process),
+                _ => {}
+            }
+        }
+        open
     }
 
     /// Message of the failure that ended it. A failure before a restart does not count.
@@ -188,4 +216,33 @@ pub(super) fn named(folder: &Path, name: &str) -> Option<Entry> {
                 || entry.name().ends_with(&format!("_{name}"))
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_came_again_belongs_to_the_newest_experiment() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |name: &str| {
+            let dir = folder.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            let manifest = json!({
+                "schema": 1, "tokmark": "", "commit": "", "recipe": "r", "gpu": "h100", "model": "m", "launcher": "sim",
+                "simulated": false, "job": "7", "created_by": "exec", "created_at": "2026-01-02T03:04:05Z",
+                "host": "node", "command": [],
+            });
+            std::fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+            dir
+        };
+        let first = made("m-8b_7");
+        assert_eq!(at(&first).unwrap().own_job().unwrap().as_str(), "7");
+        let second = made("m-8b_7-2");
+        assert_eq!(at(&first).unwrap().own_job(), None);
+        assert_eq!(at(&second).unwrap().own_job().unwrap().as_str(), "7");
+        let third = made("m-8b_7-3");
+        assert_eq!(at(&second).unwrap().own_job(), None);
+        assert_eq!(at(&third).unwrap().own_job().unwrap().as_str(), "7");
+    }
 }

@@ -10,6 +10,7 @@ mod watch;
 use std::path::Path;
 
 pub use entry::{Entry, Progress, all, at};
+pub use process::LeftBehind;
 pub use standing::{Found, Standing, standing};
 pub use suite::Suite;
 pub use watch::{Job, Statuses, statuses, wait_all};

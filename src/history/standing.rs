@@ -152,7 +152,15 @@ mod tests {
     use crate::experiment::{Experiment, Manifest};
 
     fn started() -> Event {
-        Event::Started { job: None, pid: 1, host: "node".into(), nodes: Vec::new(), restarts: 0 }
+        Event::Started {
+            job: None,
+            pid: 1,
+            host: "node".into(),
+            nodes: Vec::new(),
+            restarts: 0,
+            cluster: None,
+            submitted: None,
+        }
     }
 
     fn deploying() -> Event {

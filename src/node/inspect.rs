@@ -1,5 +1,6 @@
 //! Inspects the machine this runs on.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,12 +83,17 @@ fn path_report(path: &str) -> PathReport {
 
 /// Where a program is on PATH.
 pub fn find_program(name: &str) -> Option<String> {
+    find_program_in(name, &std::env::var_os("PATH")?)
+}
+
+/// Where a program is in the folders of a PATH; a name with a slash is a path.
+pub fn find_program_in(name: &str, folders: &OsStr) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let is_program = |path: &std::path::PathBuf| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    let folders = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(is_program)?;
+    let at = |folder: std::path::PathBuf| if name.contains('/') { name.into() } else { folder.join(name) };
+    let found = std::env::split_paths(folders).map(at).find(is_program)?;
     Some(found.display().to_string())
 }
 

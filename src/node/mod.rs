@@ -5,13 +5,14 @@
 
 mod inspect;
 mod ports;
+pub mod processes;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::{InputError, explain_message};
-pub use inspect::{find_program, report, report_with};
+pub use inspect::{find_program, find_program_in, report, report_with};
 
 /// What to find out about a machine, passed as one JSON argument. Absent fields are skipped.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -147,7 +147,11 @@ impl<'a> Deployments<'a> {
             point::set_aside(&dir, folder.is_some())?;
             events.emit(Event::PointStarted { point: name.clone(), number: self.rows.len() + 1, of });
             let measure = self.measure(deployment, deployed, point, &dir);
-            let (summary, cut) = self.point(&name, (self.rows.len() + 1, of), measure).await?;
+            let progress = LiveCounters::default();
+            deployed.under_load(Some(progress.clone()));
+            let driven = self.point(&name, (self.rows.len() + 1, of), measure, progress).await;
+            deployed.under_load(None);
+            let (summary, cut) = driven?;
             let (completed, total) = (summary.requests.completed, summary.requests.total);
             events.emit(if cut.is_some() {
                 Event::PointCut { point: name, completed, total }
@@ -203,8 +207,8 @@ impl<'a> Deployments<'a> {
         name: &str,
         number: (usize, usize),
         measure: Measure,
+        progress: LiveCounters,
     ) -> Result<(Summary, Option<Cut>), RunError> {
-        let progress = LiveCounters::default();
         let (point, load) = (name.to_owned(), measure.point.clone());
         let live = LivePoint { point, number, load, progress: progress.clone() };
         let telemetry = self.session.experiment.path("telemetry");

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::deploy::{DeployError, Place, container};
+use crate::experiment::event::{self, Event};
 use crate::experiment::{EventLog, Experiment};
 use crate::load::LiveCounters;
 use crate::plan::{LoadPoint, Plan};
@@ -123,6 +124,12 @@ impl Session {
         if rows.is_empty() {
             return Ok(());
         }
-        report::write(self.experiment.dir(), &Header::of(&self.plan), rows)
+        let mut header = Header::of(&self.plan);
+        for stamped in event::read(self.experiment.dir()) {
+            if let Event::Suspected { process, line, .. } = stamped.event {
+                header.facts.push(("suspected", format!("{process} logged, and went on or ended: {line}")));
+            }
+        }
+        report::write(self.experiment.dir(), &header, rows)
     }
 }

@@ -15,6 +15,8 @@ pub enum Signal {
     Terminate,
     /// SIGHUP: the terminal closed. Treated as SIGTERM.
     Hangup,
+    /// SIGQUIT: Ctrl-\\. Treated as SIGTERM.
+    Quit,
     /// SIGUSR1: Slurm warns that the time limit is near.
     TimeLimit,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Signal {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
             Self::Hangup => "SIGHUP",
+            Self::Quit => "SIGQUIT",
             Self::TimeLimit => "SIGUSR1 (the time limit is near)",
         })
     }
@@ -44,6 +47,7 @@ impl Signals {
             (Signal::Interrupt, SignalKind::interrupt()),
             (Signal::Terminate, SignalKind::terminate()),
             (Signal::Hangup, SignalKind::hangup()),
+            (Signal::Quit, SignalKind::quit()),
             (Signal::TimeLimit, SignalKind::user_defined1()),
         ];
         let heard = kinds.into_iter().filter(|(name, kind)| *name != Signal::Hangup || !is_ignored(*kind));

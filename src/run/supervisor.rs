@@ -115,6 +115,9 @@ impl State {
         match notice {
             Notice::Signal(signal) => self.signal(signal),
             Notice::Server(attempt, deploy::Notice::Fatal(error)) => self.server_failed(attempt, *error),
+            Notice::Server(_, deploy::Notice::Suspected { process, line, advice }) => {
+                vec![Action::Emit(Event::Suspected { process, line, advice })]
+            }
             Notice::Server(attempt, deploy::Notice::Ended { process, status, error }) => {
                 let expected = self.activity == Activity::Stopping || attempt != self.attempt;
                 let event = Event::ProcessEnded { process, status, expected };
@@ -143,7 +146,7 @@ impl State {
     fn signal(&mut self, signal: Signal) -> Vec<Action> {
         let again = std::mem::replace(&mut self.signalled, true);
         let mut actions = vec![Action::Emit(Event::Interrupted { signal: signal.to_string() })];
-        let is_terminated = matches!(signal, Signal::Terminate | Signal::Hangup);
+        let is_terminated = matches!(signal, Signal::Terminate | Signal::Hangup | Signal::Quit);
         if self.in_job && is_terminated {
             actions.push(Action::Wait(Timer::Servers, GRACE_OF_CANCELLED_JOB));
         } else if again && signal != Signal::TimeLimit {

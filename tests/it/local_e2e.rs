@@ -664,6 +664,62 @@ fn attaching_to_a_server_of_another_model_names_what_it_serves() {
 }
 
 #[test]
+fn a_model_that_the_server_does_not_list_is_said_at_once() {
+    let house = House::new();
+    let sim = house.sim(&["--model", "org/other"]);
+    let end = house.run(["bench", "--url", sim.url(), "--model", "org/m", "--requests", "2"]).fails(4);
+    assert!(end.stderr.contains("does not list \"org/m\" (it lists: org/other)"), "{}", end.stderr);
+    assert!(!house.path().join("results").exists(), "before anything is written");
+    for timeout in ["0", "\"10m\""] {
+        house.recipe(&format!(
+            "[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"attach\"\nurl = \"{}\"\nstartup_timeout = {timeout}\n\
+             [load]\nisl = 8\nosl = 4\n",
+            sim.url()
+        ));
+        let began = std::time::Instant::now();
+        let end = house.run(["run", "./r.toml"]).fails(4);
+        assert!(end.stderr.contains("does not list \"org/m\" (it lists: org/other)"), "{}", end.stderr);
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn an_attach_recipe_without_url_is_refused_at_once() {
+    let house = House::new();
+    let text = house.fails(["run", "gpt-oss-120b-kserve-baseline-attach", "--gpu", "h100"]);
+    assert!(text.contains("set URL= or deploy.url"), "{text}");
+    house.recipe("[model]\nname = \"m\"\n[deploy]\nlauncher = \"attach\"\n[load]\nisl = 8\nosl = 4\n");
+    let text = house.fails(["run", "./r.toml"]);
+    assert!(text.contains("deploy.url"), "{text}");
+}
+
+#[test]
+fn bench_waits_for_a_server_that_still_starts() {
+    let house = House::new();
+    let port = free_port().to_string();
+    let url = format!("http://127.0.0.1:{port}");
+    let end = house.run(["bench", "--url", &url, "--model", "m", "--requests", "2"]).fails(4);
+    assert!(end.stderr.contains("--wait 60s"), "{}", end.stderr);
+    let running = house.start([
+        "bench",
+        "--url",
+        &url,
+        "--model",
+        "m",
+        "--requests",
+        "2",
+        "--osl",
+        "2",
+        "--wait",
+        "60s",
+    ]);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let _sim = house.start(["sim", "--port", &port, "--model", "m", "--speed", "20"]);
+    let end = running.finish().succeeds();
+    assert!(end.stderr.contains("waiting since 2 s, for 60 s at most"), "{}", end.stderr);
+}
+
+#[test]
 fn jobs_tells_of_local_runs() {
     let house = House::new();
     assert_eq!(house.run(["jobs"]).succeeds().stdout, "");
@@ -716,7 +772,6 @@ fn jobs_cancel_stops_a_local_run() {
 fn jobs_tells_of_a_run_that_was_killed() {
     let house = House::new();
     let (running, dir) = long_run(&house);
-    let servers: Vec<u32> = house.processes().into_keys().filter(|pid| *pid != running.pid()).collect();
     running.signal(Signal::SIGKILL);
     running.finish();
     assert!(house.run(["jobs"]).succeeds().stdout.contains("LOST"));
@@ -724,11 +779,6 @@ fn jobs_tells_of_a_run_that_was_killed() {
     let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
     let end = house.run(["jobs", "cancel", &name]).succeeds();
     assert!(end.stdout.contains("does not run"), "{}", end.stdout);
-    // Nobody can clean up after a SIGKILL but the one who sent it.
-    for pid in servers {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-    }
     house.assert_empty();
 }
 

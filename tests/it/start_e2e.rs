@@ -2,9 +2,12 @@
 //! that take long and show it, roles that wait for others, log lines that end everything, several servers of one load.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::support::eventually;
 use crate::support::house::{End, House, Running, house_json};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// A recipe for launcher `mine`.
@@ -121,14 +124,43 @@ fn a_fatal_line_ends_the_start_though_the_process_lives() {
         ),
         ("OSError: [Errno 28] No space left on device", "free space"),
     ];
-    for (line, advice) in lines {
-        let script = format!("echo \"{line}\"; sleep 60");
+    let started = lines.map(|(line, advice)| {
+        let script = format!("echo \"{line}\"; sleep 300");
         let house =
-            house("startup_timeout = \"50s\"", &launcher("fatal_sets = [\"gpu\", \"server\"]", &script));
-        let end = run(&house).fails(4);
+            house("startup_timeout = \"200s\"", &launcher("fatal_sets = [\"gpu\", \"server\"]", &script));
+        let running = house.start(["run", "./r.toml"]);
+        (house, running, line, advice)
+    });
+    for (house, running, line, advice) in started {
+        let end = running.finish().fails(4);
         assert!(end.stderr.contains(line) && end.stderr.contains(advice), "{}", end.stderr);
+        assert!(!end.stderr.contains("startup_timeout"), "{}", end.stderr);
         assert!(house.processes().is_empty(), "{:?}", house.processes());
     }
+}
+
+/// A plugin that is missing, a warning, and an error after which the engine logs that it goes on for longer than a silent one
+/// may live.
+#[test]
+fn lines_that_look_fatal_do_not_end_an_engine_that_goes_on() {
+    let script = r#"
+echo "ERROR Failed to load plugin extra"
+echo "Traceback (most recent call last):"
+echo "ModuleNotFoundError: No module named extra"
+echo "WARNING 12-01 01:02:03 [a.py:1] CUDA out of memory, trying less"
+echo "ERROR 12-01 01:02:04 [a.py:1] CUDA out of memory"
+for step in one two three four; do sleep 4; echo "INFO loading part $step"; done"#;
+    let house = house("", &launcher("fatal_sets = [\"gpu\", \"server\"]", script));
+    let end = run(&house).succeeds();
+    let dir = house.experiment();
+    let suspected: Vec<Value> = events(&dir, "suspected");
+    let lines: Vec<&str> = suspected.iter().map(|event| event["line"].as_str().unwrap()).collect();
+    assert_eq!(
+        lines,
+        ["ModuleNotFoundError: No module named extra", "ERROR 12-01 01:02:04 [a.py:1] CUDA out of memory"]
+    );
+    assert!(end.stderr.contains("server-0 may have failed"), "{}", end.stderr);
+    assert!(house.read(dir.join("report.html")).contains("No module named extra"));
 }
 
 /// A first role says in its log that it is up only after it has left its mark; the next one ends when there is none.
@@ -150,6 +182,95 @@ ready = { log = { pattern = "now serv(ing|ed)" } }
     let house = self::house("", &format!("{head}{first}[[role]]{hasty}"));
     let end = run(&house).fails(4);
     assert!(end.stderr.contains("server-0 ended by itself (exit 9)"), "{}", end.stderr);
+}
+
+/// A server that ignores SIGTERM, and leaves a daemon in a session of its own.
+#[test]
+fn no_server_outlives_its_run_however_that_ends() {
+    let script = "setsid sleep 300 &\ntrap '' TERM HUP QUIT\n\"$1\" sim --host \"$2\" --port \"$3\" --model \"$4\"; sleep 300";
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGKILL] {
+        let house = house("", &launcher("", script));
+        let text = house.read("r.toml").replace("requests_per_concurrency = 2", "duration = \"600s\"");
+        house.file("r.toml", &text);
+        let running = house.start(["run", "./r.toml"]);
+        eventually("the load runs", || {
+            house.all().pop().filter(|dir| dir.join("benchmark_logs/records.jsonl").exists())
+        });
+        running.signal(signal);
+        let end = running.finish();
+        if signal != Signal::SIGKILL {
+            end.fails(130);
+        }
+        house.assert_empty();
+    }
+}
+
+/// tokmark and the keeper are killed together, and the program with its keeper; its child lives on.
+#[test]
+fn what_a_lost_run_left_behind_is_named_and_ended() {
+    let house = house("", &launcher("", "\"$1\" sim --host \"$2\" --port \"$3\" --model \"$4\" & wait"));
+    let text = house.read("r.toml").replace("requests_per_concurrency = 2", "duration = \"600s\"");
+    house.file("r.toml", &text);
+    let running = house.start(["run", "./r.toml"]);
+    let dir = eventually("the load runs", || {
+        house.all().pop().filter(|dir| dir.join("benchmark_logs/records.jsonl").exists())
+    });
+    let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
+    running.signal(Signal::SIGSTOP);
+    for (pid, _) in house.processes().into_iter().filter(|(_, command)| command.contains(" keep -- ")) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    }
+    running.signal(Signal::SIGKILL);
+    running.finish();
+    let [server] = house.processes().into_keys().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", house.processes())
+    };
+    let show = house.run(["jobs", "show", &name]).succeeds().stdout;
+    assert!(show.contains(&format!("left behind server-0 (pid {server})")), "{show}");
+    house.file("launchers/mine.toml", &launcher("", ""));
+    let next = house.recipe(&recipe(""));
+    let end = house.run([OsStr::new("run"), next.as_os_str()]).succeeds();
+    let words = format!("port 18750 is held by a server that {name} left behind (pid {server}: ");
+    assert!(end.stderr.contains(&words), "{}", end.stderr);
+    let end = house.run(["jobs", "cancel", &name]).succeeds();
+    assert!(end.stdout.contains(&format!("ended server-0 (pid {server})")), "{}", end.stdout);
+    house.assert_empty();
+    let end = house.run(["jobs", "cancel", &name]).succeeds();
+    assert!(end.stdout.contains("does not run"), "{}", end.stdout);
+}
+
+#[test]
+fn a_daemon_of_a_server_does_not_outlive_a_run_that_succeeds() {
+    let house = house("", &launcher("", "setsid sleep 300 &"));
+    run(&house).succeeds();
+    house.assert_empty();
+}
+
+/// Our server never listens, and another process with the same model takes its port.
+#[test]
+fn a_foreign_server_on_our_port_is_named_and_not_measured() {
+    let house = House::new();
+    house.recipe(&recipe("port = 18790\nstartup_timeout = \"60s\""));
+    house.file("launchers/mine.toml", &launcher("", "exec sleep 300"));
+    let running = house.start(["run", "./r.toml"]);
+    let dir = eventually("our server", || {
+        house.all().pop().filter(|dir| {
+            std::fs::read_to_string(dir.join("events.jsonl"))
+                .is_ok_and(|text| text.contains("process_started"))
+        })
+    });
+    let other = house.start(["sim", "--port", "18790", "--model", "org/m", "--speed", "20"]);
+    let end = running.finish().fails(4);
+    assert!(end.stderr.contains("127.0.0.1:18790 is served by another process"), "{}", end.stderr);
+    assert!(end.stderr.contains(&format!("pid {}: ", other.pid())), "{}", end.stderr);
+    assert!(!dir.join("benchmark_logs/records.jsonl").exists());
+}
+
+#[test]
+fn a_server_that_dies_by_a_signal_is_reported_so() {
+    let house = house("", &launcher("", "kill -SEGV $$"));
+    let end = run(&house).fails(4);
+    assert!(end.stderr.contains("server-0 ended by itself (signal 11)"), "{}", end.stderr);
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::commands::printer::Printer;
 use crate::document::InputError;
 use crate::executor::slurm::Slurm;
 use crate::experiment::manifest::hostname;
-use crate::history::{self, Job, Named, Progress, Statuses, Suite, process};
+use crate::history::{self, Job, LeftBehind, Named, Progress, Statuses, Suite, process};
 use crate::slurm::JobId;
 
 /// Cancels everything named, after finding all of it.
@@ -44,6 +44,7 @@ fn stop_suite(printer: Printer, suite: &Suite) -> anyhow::Result<bool> {
 async fn cancel(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::Result<()> {
     let ids: Vec<JobId> = job.open_id().cloned().into_iter().collect();
     let (entry, standing) = job.look(&history::statuses(slurm, &ids).await?);
+    let left = entry.as_ref().map(LeftBehind::of).unwrap_or_default();
     let progress = entry.map(|entry| entry.progress());
     let name = job.id.as_ref().map_or_else(|| job.dir.display().to_string(), ToString::to_string);
     match (&job.id, progress) {
@@ -57,8 +58,19 @@ async fn cancel(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::Result<()
         (None, Some(Progress::Running { host, pid, .. })) if standing.is_open() => {
             stop(printer, &name, &host, pid)?;
         }
-        (None, Some(_)) => printer.line(format!("{name} does not run"))?,
+        (None, Some(_)) if left.is_empty() => printer.line(format!("{name} does not run"))?,
+        (None, Some(_)) => end_left_behind(printer, &name, &left)?,
         (None, None) => {}
+    }
+    Ok(())
+}
+
+fn end_left_behind(printer: Printer, name: &str, left: &[LeftBehind]) -> anyhow::Result<()> {
+    for process in left {
+        if !process.end() {
+            bail!("{name}: {process} does not end");
+        }
+        printer.line(format!("{name} does not run; ended {process}, which it left behind"))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::printer::Printer;
 use crate::document::InputError;
 use crate::executor::slurm::Slurm;
 use crate::experiment::Manifest;
-use crate::history::{self, Entry, Job, Named, Statuses, Suite};
+use crate::history::{self, Entry, Job, LeftBehind, Named, Standing, Statuses, Suite};
 use crate::report::table::{Table, wrapped};
 use crate::report::{self, closing};
 use crate::slurm::JobId;
@@ -140,20 +140,24 @@ async fn show(printer: Printer, entry: &Entry, slurm: &Slurm) -> anyhow::Result<
     let statuses = statuses(printer, slurm, entry.open_job()).await;
     let standing = Job::of(entry).standing(Some(entry), &statuses);
     let reason = statuses.values().find_map(|status| status.reason.as_deref());
-    let page = || wrapped(&page(entry, &standing.state, reason), printer.width());
+    let page = || wrapped(&page(entry, &standing, reason), printer.width());
     printer.result(|| entry.as_json(&standing), page)
 }
 
-fn page(entry: &Entry, state: &str, reason: Option<&str>) -> String {
+fn page(entry: &Entry, standing: &Standing, reason: Option<&str>) -> String {
     let Manifest { job, recipe, model, gpu, created_at, tokmark, created_by, host, rehearsal, .. } =
         &entry.manifest;
     let which = job.as_ref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
     let rehearsal = if *rehearsal { ", a rehearsal" } else { "" };
-    let mut text = format!("{which} {state}\nrecipe     {recipe} ({model} on {gpu}{rehearsal})\n");
+    let mut text = format!("{which} {}\nrecipe     {recipe} ({model} on {gpu}{rehearsal})\n", standing.state);
     text.push_str(&format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}\n"));
     text.push_str(&format!("experiment {}\n", entry.dir.display()));
     for (name, line) in [("reason ", reason), ("failure", entry.failure())] {
         text.extend(line.map(|line| format!("{name}    {line}\n")));
+    }
+    if !standing.is_open() {
+        let left: Vec<String> = LeftBehind::of(entry).iter().map(ToString::to_string).collect();
+        text.extend((!left.is_empty()).then(|| format!("left behind {}\n", left.join(", "))));
     }
     let rows = report::finished(&entry.experiment());
     if !rows.is_empty() {

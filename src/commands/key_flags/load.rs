@@ -34,6 +34,8 @@ fn server() -> Vec<Arg> {
             alias("base-url"), short_alias('u');
         /// Model name [default: the only one the server lists]
         "--model <NAME>" => "model.name", text(), alias("model-names"), short_alias('m');
+        /// Wait up to this long for a server that still starts [default: one try]
+        "--wait <TIME>" => "deploy.startup_timeout", time;
     };
     args.extend(key_flags! { "Connection";
         /// Bearer token, by reference: env:NAME or file:PATH

@@ -30,7 +30,11 @@ pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     let host = variable("SLURMD_NODENAME").unwrap_or_else(hostname);
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let on_first = nodes.first().is_some_and(|first| short(first) == short(&host));
-    Ok(Allocation { job, nodes, restarts, slurm, on_first, run: Some(std::process::id()) })
+    let cluster = variable("SLURM_CLUSTER_NAME");
+    let statuses = slurm.poll(std::slice::from_ref(&job)).await.unwrap_or_default();
+    let submitted = statuses.get(&job).and_then(|status| status.submit);
+    let run = Some(std::process::id());
+    Ok(Allocation { job, nodes, restarts, cluster, submitted, slurm, on_first, run })
 }
 
 /// The resources of a job script's allocation: Slurm's count, else the script's request.

@@ -84,15 +84,14 @@ pub(crate) fn conduct(
 }
 
 fn started(place: &Place) -> Event {
-    let restarts = match place {
-        Place::Local => 0,
-        Place::Allocation(allocation) => allocation.restarts,
-    };
+    let allocation = place.allocation();
     Event::Started {
         job: place.job().map(ToString::to_string),
         pid: std::process::id(),
         host: hostname(),
         nodes: place.nodes().to_vec(),
-        restarts,
+        restarts: allocation.map_or(0, |allocation| allocation.restarts),
+        cluster: allocation.and_then(|allocation| allocation.cluster.clone()),
+        submitted: allocation.and_then(|allocation| allocation.submitted),
     }
 }

@@ -10,7 +10,7 @@ use crate::commands::jobs::{suite, wait};
 use crate::commands::printer::Printer;
 use crate::error::{self, ExitError};
 use crate::executor::slurm::Slurm;
-use crate::experiment::{Experiment, Manifest, files};
+use crate::experiment::{Experiment, JobIdentity, files};
 use crate::history::{self, Suite};
 use crate::run::Signals;
 use crate::slurm::JobId;
@@ -118,19 +118,20 @@ impl Submission<'_> {
             let _ = std::fs::remove_dir(folder);
         }
         let job = submitted?;
-        let experiment = Experiment::of_job(plan, job.as_str());
-        let skeleton = || -> std::io::Result<()> {
-            fs_err::create_dir_all(experiment.dir())?;
-            experiment.ensure(plan, Some(script))?;
-            experiment.link_output(job.as_str());
-            Manifest::now(plan, Some(job.as_str()), "submit").create(experiment.dir()).map(drop)
-        };
+        let mut identity = JobIdentity { id: job.to_string(), ..JobIdentity::default() };
+        let first = folder.join(format!("{}_{job}", plan.experiment));
+        if first.exists() {
+            // The job has started already, or its number comes again.
+            let statuses = slurm.poll(std::slice::from_ref(&job)).await.unwrap_or_default();
+            identity.submitted = statuses.get(&job).and_then(|status| status.submit);
+        }
         // The job is queued: from here on no error may suggest otherwise.
-        if let Err(error) = skeleton() {
+        let experiment = identity.experiment(plan, "submit", Some(script)).unwrap_or_else(|error| {
             self.printer.warn(format!(
                 "job {job} is submitted, its directory will be made by the job itself: {error}"
             ));
-        }
+            Experiment::at(first)
+        });
         Ok((job, experiment))
     }
 
