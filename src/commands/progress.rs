@@ -106,17 +106,16 @@ impl Display {
     fn draw(&self, live: &LivePoint, seen: &Seen) {
         let Ok(mut slot) = self.bar.lock() else { return };
         let bar = slot.get_or_insert_with(|| {
-            let bar = ProgressBar::new(1);
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:16}] {wide_msg}") {
+            let bar = ProgressBar::new(1000);
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:16}] {msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
         });
         let share = done(&live.load, seen).unwrap_or(0.0);
-        bar.set_length(1000);
-        bar.set_position((share * 1000.0) as u64);
         bar.set_prefix(format!("{}\n ", title(live)));
         bar.set_message(format!("{}\n  {}", counts(seen), speed(live, seen)));
+        bar.set_position((share * 1000.0) as u64);
     }
 
     fn clear(&self) {

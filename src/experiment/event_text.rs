@@ -110,6 +110,7 @@ impl TextLogs {
     /// Adds an event. A full disk must not end the run.
     pub fn write(&self, Stamped { at, event }: &Stamped) {
         let text = match event {
+            Event::Started { job: None, host, pid, .. } => format!("started on {host} (pid {pid})"),
             Event::Failed { message } => format!("failed: {message}"),
             Event::Finished { exit_code } => format!("finished with exit code {exit_code}"),
             event => event.line().map_or_else(|| format!("{event:?}"), |(line, _)| line),
