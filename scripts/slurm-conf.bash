@@ -109,9 +109,10 @@ plugstack_conf() {
 	[ "$PYXIS_STUB" != 0 ] || return 0
 	cc -O2 -Wall -fPIC -shared -o "$S/lib/pyxis_stub.so" "$here/pyxis_stub.c" || die "cannot build $here/pyxis_stub.c"
 	: >>"$S/log/pyxis.log"; chmod 666 "$S/log/pyxis.log"
+	mkdir -p "$S/lib/containers"; chmod 1777 "$S/lib/containers"
 	local rootfs=''
 	if [ "$PYXIS_STUB" = 2 ]; then mkdir -p "$S/lib/rootfs"; rootfs="rootfs=$S/lib/rootfs"; fi
-	echo "required $S/lib/pyxis_stub.so log=$S/log/pyxis.log $rootfs"
+	echo "required $S/lib/pyxis_stub.so log=$S/log/pyxis.log containers=$S/lib/containers $rootfs"
 }
 write_conf() {
 	slurm_conf >"$conf"
