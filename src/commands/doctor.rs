@@ -20,6 +20,9 @@ pub struct DoctorArgs {
     /// Start no job: skip the checks on compute nodes
     #[arg(long)]
     no_job: bool,
+    /// Also start a container of each recipe's image on a node
+    #[arg(long, requires = "recipes", conflicts_with = "no_job")]
+    start: bool,
     /// Seconds that the short job may wait in the queue
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     wait: u64,
@@ -52,6 +55,7 @@ pub fn run(printer: Printer, args: &DoctorArgs) -> anyhow::Result<()> {
         experiments: planning.experiments.clone(),
         tokmark: planning::this_binary()?,
         wait_s: (!args.no_job).then_some(args.wait),
+        start: args.start,
         on_job: &|call| printer.detail(call),
     };
     let code = match block_on(async { Ok(examination.run(&Slurm::default()).await) })? {

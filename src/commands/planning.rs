@@ -84,7 +84,8 @@ impl Planning {
 }
 
 pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
-    knobs::without_effect(plan).iter().for_each(|warning| printer.note(format!("warning: {warning}")));
+    let warnings = knobs::without_effect(plan).into_iter().chain(planner::container::warnings(plan));
+    warnings.for_each(|warning| printer.note(format!("warning: {warning}")));
 }
 
 /// The folder that a recipe's relative paths start from: its own, or the working directory.

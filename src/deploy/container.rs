@@ -7,12 +7,14 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::process::Command;
 
+use super::place::Allocation;
 use super::{DeployError, Place, log, spawn};
 use crate::experiment::{Event, EventLog, files};
-use crate::plan::{Container, Plan};
+use crate::plan::{Container, Plan, container};
 use crate::site::ContainerRuntime;
 use crate::slurm::srun;
 use crate::weights::image::verify;
+use crate::weights::image_failure;
 
 /// The image in the form that the job's processes use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl JobImage {
 }
 
 /// Makes the image ready on every node of the allocation. A local run needs none, because its servers run bare. Dropping the
-/// future ends the tools.
+/// future ends the tools; [`remove`] removes what they leave.
 ///
 /// # Errors
 /// A failed import, an incomplete image file, a runtime that cannot start the image; with the tools' output.
@@ -44,70 +46,111 @@ pub async fn prepare(
         return Ok(JobImage::default());
     };
     let mut ready = JobImage::default();
-    if let Some(folder) = container.images.as_ref().filter(|_| !is_file(&container.image)) {
-        let file = import(container, Path::new(folder), &logs.join("image.log"), events).await?;
+    if let Some(file) = container.imported_file() {
+        import(container, &file, &logs.join("image.log"), events).await?;
         ready.image = Some(file.display().to_string());
     }
     let image = ready.file_or_reference(container);
-    if is_file(&image) {
+    if container::names_file(&image) {
         verify(Path::new(&image)).map_err(|problem| DeployError::Image {
             image: image.clone(),
             problem,
             output: String::new(),
             advice: "remove the file and import the image again, or correct the path in the site file".into(),
+            log: String::new(),
         })?;
     }
-    if container.runtime == ContainerRuntime::Pyxis && container.reuse {
-        // pyxis reuses any container of that name, but another run in the allocation may want another image, and an interrupted
-        // attempt may have left half of this one.
-        let name = place.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    if container.is_unpacked() {
         events.emit(Event::ContainerPreparing { image: image.clone(), nodes: allocation.nodes.len() });
-        let unpacked = srun::Container {
-            image: Some(image.clone()),
-            name: Some(name.clone()),
-            flags: pyxis_flags(container),
-            ..srun::Container::default()
-        };
-        let log = logs.join("container.log");
-        let argv = ["true".to_owned()];
-        let step = on_each_node(plan, "tokmark-container", &allocation.nodes, &log, &argv);
-        let step = srun::Step { container: Some(unpacked), ..step };
-        run(&step.to_argv(), &plan.job.clear_env, &log).await.map_err(|problem| DeployError::Image {
-            image,
-            problem,
-            output: log::tail(&log, 10),
-            advice: "check the image's name or path, and the free space of the nodes; container.reuse = false starts every step from the image".into(),
-        })?;
-        ready.name = Some(name);
+        // pyxis reuses any container of that name: one that an earlier job with this id left may be of another image, and half
+        // of it. Earlier attempts of this job left theirs too.
+        remove_named(plan, allocation, &names(allocation), Path::new("/dev/null")).await;
+        unpack(plan, allocation, image, &logs.join("container.log")).await?;
+        ready.name = Some(name(allocation));
     }
     Ok(ready)
 }
 
-/// Removes the container from the nodes. Where pyxis keeps containers beyond the job (`container_scope=global`), each would
-/// occupy tens of gigabytes; elsewhere a failed removal does no harm.
-pub async fn remove(plan: &Plan, place: &Place, image: &JobImage, logs: &Path) {
-    let (Some(name), Place::Allocation(allocation)) = (&image.name, place) else { return };
-    let argv = ["enroot", "remove", "-f", &format!("pyxis_{name}")].map(str::to_owned);
-    let log = logs.join("container.log");
-    let argv = on_each_node(plan, "tokmark-remove", &allocation.nodes, &log, &argv).to_argv();
-    let removing = run(&argv, &plan.job.clear_env, &log);
+/// Unpacks the image into the job's container on each node.
+async fn unpack(plan: &Plan, allocation: &Allocation, image: String, log: &Path) -> Result<(), DeployError> {
+    let container = srun::Container {
+        image: Some(image.clone()),
+        name: Some(name(allocation)),
+        // Servers need the option too, so a pyxis without it is refused before the image is unpacked.
+        env: vec!["SLURM_JOB_ID".to_owned()],
+        flags: plan.container.as_ref().map(Container::flags).unwrap_or_default(),
+        ..srun::Container::default()
+    };
+    let step = on_each_node(plan, &unpacking(allocation), &allocation.nodes, log, &["true".to_owned()]);
+    let step = srun::Step { container: Some(container), ..step };
+    let from = std::fs::metadata(log).map_or(0, |found| found.len());
+    run(&step.to_argv(), &plan.job.clear_env, log).await.map_err(|problem| failure(image, problem, log, from))
+}
+
+/// Name of the job's container.
+fn name(allocation: &Allocation) -> String {
+    allocation.run_id().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// Names of the containers of this job's attempts, this one's last.
+fn names(allocation: &Allocation) -> Vec<String> {
+    let attempts = 0..=allocation.restarts;
+    attempts.map(|restarts| name(&Allocation { restarts, ..allocation.clone() })).collect()
+}
+
+/// Name of the step that unpacks.
+fn unpacking(allocation: &Allocation) -> String {
+    allocation.step_name("tokmark-container")
+}
+
+/// Removes the job's container from the nodes, whole or half-unpacked. Where pyxis keeps containers beyond the job
+/// (`container_scope=global`), each would occupy tens of gigabytes; elsewhere a failed removal does no harm.
+pub async fn remove(plan: &Plan, place: &Place, logs: &Path) {
+    let (Some(_), Place::Allocation(allocation)) =
+        (plan.container.as_ref().filter(|container| container.is_unpacked()), place)
+    else {
+        return;
+    };
+    let unpacking = end_unpacking(allocation);
+    let _ = tokio::time::timeout(Duration::from_secs(60), unpacking).await;
+    remove_named(plan, allocation, &[name(allocation)], &logs.join("container.log")).await;
+}
+
+/// Ends the unpacking that a signal interrupted: it goes on without its srun, and would write what is being removed.
+async fn end_unpacking(allocation: &Allocation) {
+    let name = unpacking(allocation);
+    loop {
+        let steps = allocation.slurm.steps(&allocation.job).await.unwrap_or_default();
+        let Some(step) = steps.iter().find(|step| step.name == name) else { return };
+        let _ = allocation.slurm.signal_step(&step.id, "KILL").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn remove_named(plan: &Plan, allocation: &Allocation, names: &[String], log: &Path) {
+    // enroot stops at the first name that it does not find.
+    let mut argv =
+        ["sh", "-c", "for name; do enroot remove -f \"$name\"; done", "remove"].map(str::to_owned).to_vec();
+    argv.extend(names.iter().map(|name| format!("pyxis_{name}")));
+    let step = allocation.step_name("tokmark-remove");
+    let argv = on_each_node(plan, &step, &allocation.nodes, log, &argv).to_argv();
+    let removing = run(&argv, &plan.job.clear_env, log);
     let _ = tokio::time::timeout(Duration::from_secs(30), removing).await;
 }
 
-/// Whether an image is a file rather than a registry reference.
-fn is_file(image: &str) -> bool {
-    image.starts_with('/') || image.starts_with("./")
-}
-
-/// Name of the file an image is imported to: its reference, with characters that file names cannot hold replaced.
-pub fn file_name(image: &str, runtime: ContainerRuntime) -> String {
-    let extension = if runtime == ContainerRuntime::Apptainer { "sif" } else { "sqsh" };
-    let plain = image.trim_start_matches("docker://");
-    let safe: String = plain
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '+' })
-        .collect();
-    format!("{safe}.{extension}")
+/// The failure of a tool that wrote to `log` from byte `from` on.
+fn failure(image: String, problem: String, log: &Path, from: u64) -> DeployError {
+    let text = log::since(log, from);
+    let text: Vec<String> = text.lines().map(log::plain).collect();
+    let text = text.join("\n");
+    let causes = image_failure::causes(&text).join("\n");
+    DeployError::Image {
+        image,
+        output: if causes.is_empty() { log::tail(log, 10) } else { causes },
+        advice: image_failure::advice(&format!("{problem}\n{text}")).to_owned(),
+        problem,
+        log: log.display().to_string(),
+    }
 }
 
 /// An unfinished file; removed on drop.
@@ -122,31 +165,28 @@ impl Drop for PartFile {
 /// Imports an image once: a second run waits for the first one's lock, then finds the file.
 async fn import(
     container: &Container,
-    folder: &Path,
+    target: &Path,
     log: &Path,
     events: &EventLog,
-) -> Result<PathBuf, DeployError> {
-    fs_err::create_dir_all(folder)?;
-    let target = folder.join(file_name(&container.image, container.runtime));
-    let lock = lock(&target).await?;
-    if target.exists() && verify(&target).is_ok() {
-        return Ok(target);
+) -> Result<(), DeployError> {
+    if let Some(folder) = target.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    let lock = lock(target).await?;
+    if target.exists() && verify(target).is_ok() {
+        return Ok(());
     }
     events.emit(Event::ImageImporting { image: container.image.clone(), file: target.display().to_string() });
     let part = PartFile(PathBuf::from(format!("{}.part-{}", target.display(), std::process::id())));
     let _ = std::fs::remove_file(&part.0);
+    let from = std::fs::metadata(log).map_or(0, |found| found.len());
     let imported = run(&import_argv(container, &part.0), &[], log).await;
     imported
         .and_then(|()| verify(&part.0).map_err(|problem| format!("after the import, {problem}")))
-        .map_err(|problem| DeployError::Image {
-            image: container.image.clone(),
-            problem,
-            output: log::tail(log, 10),
-            advice: "see the log; check the name of the image and the registry's credentials, or import it by hand and name the file in [gpus.TYPE.images] of the site file".into(),
-        })?;
-    fs_err::rename(&part.0, &target)?;
+        .map_err(|problem| failure(container.image.clone(), problem, log, from))?;
+    fs_err::rename(&part.0, target)?;
     drop(lock);
-    Ok(target)
+    Ok(())
 }
 
 /// Waits for the lock of an image file.
@@ -177,12 +217,6 @@ fn import_argv(container: &Container, file: &Path) -> Vec<String> {
     }
 }
 
-/// pyxis' options for a container of the site.
-pub(super) fn pyxis_flags(container: &Container) -> Vec<String> {
-    let own = (!container.mount_home).then(|| "--no-container-mount-home".to_owned());
-    own.into_iter().chain(container.options.iter().cloned()).collect()
-}
-
 /// A step with one task on each of these nodes.
 fn on_each_node(plan: &Plan, name: &str, nodes: &[String], log: &Path, argv: &[String]) -> srun::Step {
     let output = srun::StepOutput::Shared(log.to_path_buf());
@@ -202,17 +236,5 @@ async fn run(argv: &[String], clear_env: &[String], log: &Path) -> Result<(), St
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{program} ended with {status}")),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_become_file_names() {
-        let name = |image: &str, runtime| file_name(image, runtime);
-        assert_eq!(name("nvcr.io#nvidia/x:1", ContainerRuntime::Pyxis), "nvcr.io+nvidia+x+1.sqsh");
-        assert_eq!(name("docker://a/b@sha256:ff", ContainerRuntime::Apptainer), "a+b+sha256+ff.sif");
     }
 }

@@ -56,8 +56,15 @@ pub enum DeployError {
     Gone { url: String, logs: Vec<(String, String)> },
     #[error("cannot ask the nodes: {problem}\n{}  next: {tokmark} must be readable and run on every node; put tokmark on a shared file system, or name it by [binary] in the site file", quoted(.output))]
     Nodes { problem: String, output: String, tokmark: String },
-    #[error("cannot prepare the container image {image}: {problem}\n{}  next: {advice}", quoted(.output))]
-    Image { image: String, problem: String, output: String, advice: String },
+    #[error("cannot prepare the container image {image}: {problem}\n{}  next: {advice}{}", quoted(.output), log_line(.log))]
+    Image {
+        image: String,
+        problem: String,
+        output: String,
+        advice: String,
+        /// Log of the tool; empty if none ran.
+        log: String,
+    },
     #[error(
         "the allocation has {have} nodes, the deployment needs {need}: render and submit the recipe again"
     )]
@@ -79,6 +86,10 @@ impl DeployError {
 
 fn quoted(excerpt: &str) -> String {
     excerpt.lines().map(|line| format!("  | {line}\n")).collect()
+}
+
+fn log_line(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("\n  log: {log}") }
 }
 
 fn since(sign: Option<&str>) -> String {

@@ -44,12 +44,17 @@ pub fn plain(line: &str) -> String {
 
 /// Whether any line after the first `from` bytes of the file matches.
 pub fn contains(path: &Path, from: u64, pattern: &regex::Regex) -> bool {
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    since(path, from).lines().any(|line| pattern.is_match(&plain(line)))
+}
+
+/// The text after the first `from` bytes of the file; empty if it cannot be read.
+pub fn since(path: &Path, from: u64) -> String {
+    let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
     let mut bytes = Vec::new();
     if file.seek(SeekFrom::Start(from)).is_err() || file.read_to_end(&mut bytes).is_err() {
-        return false;
+        return String::new();
     }
-    String::from_utf8_lossy(&bytes).lines().any(|line| pattern.is_match(&plain(line)))
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Follows a growing file.

@@ -33,6 +33,18 @@ pub struct Allocation {
     pub slurm: Slurm,
 }
 
+impl Allocation {
+    /// See [`Place::run_id`].
+    pub(super) fn run_id(&self) -> String {
+        self.step_name(&format!("tokmark-{}-{}", self.job, self.restarts))
+    }
+
+    /// See [`Place::step_name`].
+    pub(super) fn step_name(&self, process: &str) -> String {
+        self.run.map_or_else(|| process.to_owned(), |pid| format!("{process}-{pid}"))
+    }
+}
+
 impl Place {
     /// The allocation, unless processes run on this machine.
     pub fn allocation(&self) -> Option<&Allocation> {
@@ -56,19 +68,14 @@ impl Place {
     /// An identifier that no concurrent run of this user shares.
     pub fn run_id(&self) -> String {
         match self {
-            Self::Allocation(allocation) => {
-                self.step_name(&format!("tokmark-{}-{}", allocation.job, allocation.restarts))
-            }
+            Self::Allocation(allocation) => allocation.run_id(),
             Self::Local => format!("tokmark-local-{}", std::process::id()),
         }
     }
 
     /// Name of a process's Slurm step, unique in the job; used to look the step up.
     pub fn step_name(&self, process: &str) -> String {
-        match self.allocation().and_then(|allocation| allocation.run) {
-            Some(pid) => format!("{process}-{pid}"),
-            None => process.to_owned(),
-        }
+        self.allocation().map_or_else(|| process.to_owned(), |allocation| allocation.step_name(process))
     }
 
     /// Whether tokmark runs on the first node, and so need not query it.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::container::pyxis_flags;
 use super::place::visible_gpus;
 use super::placement::Placement;
 use super::{Place, Setup};
@@ -87,10 +86,10 @@ impl Start<'_> {
             image: unpacked.is_none().then(|| self.setup().image.file_or_reference(container)),
             // Starts a separate step: joining a running one would not apply its mounts (nor enroot's for MPI).
             name: unpacked.map(|name| format!("{name}:no_exec")),
-            mounts: mounts(self.setup().plan, &self.placement.addresses, &container.mounts),
+            mounts: mounts(self.setup().plan, &self.placement.addresses, container),
             // Variables that keep the host's value inside the container.
             env: self.spawn.env.keys().chain(&container.env).cloned().collect(),
-            flags: pyxis_flags(container),
+            flags: container.flags(),
             ..srun::Container::default()
         }
     }
@@ -109,13 +108,10 @@ impl Start<'_> {
 
     fn apptainer(&self, container: &Container) -> Vec<String> {
         let mut argv: Vec<String> = ["apptainer", "exec", "--nv"].map(str::to_owned).into();
-        if !container.mount_home {
-            argv.push("--no-home".into());
-        }
-        for mount in mounts(self.setup().plan, &self.placement.addresses, &container.mounts) {
+        for mount in mounts(self.setup().plan, &self.placement.addresses, container) {
             argv.extend(["--bind".into(), mount]);
         }
-        argv.extend(container.options.iter().cloned());
+        argv.extend(container.flags());
         argv.push(self.setup().image.file_or_reference(container));
         if !self.role.unset.is_empty() {
             argv.push("env".into());
@@ -136,22 +132,12 @@ pub fn log_names(process: &Process, in_steps: bool) -> Vec<String> {
 
 /// The site's mounts, plus everything an engine reads or writes that they do not cover: rendered files, logs, and weights given
 /// by path.
-pub(super) fn mounts(plan: &Plan, addresses: &Addresses, of_site: &[String]) -> Vec<String> {
-    let shown = |path: &Path| {
-        let targets = of_site.iter().filter_map(|mount| mount.split(':').nth(1));
-        targets.into_iter().any(|target| path.starts_with(target))
-    };
-    let mut mounts = of_site.to_vec();
-    for path in [&addresses.run_dir, &addresses.log_dir] {
-        if !shown(Path::new(path)) {
-            mounts.push(format!("{path}:{path}"));
-        }
-    }
+pub(super) fn mounts(plan: &Plan, addresses: &Addresses, container: &Container) -> Vec<String> {
     let weights = Path::new(&plan.model.path);
-    if weights.is_absolute() && !shown(weights) && weights.exists() {
-        mounts.push(format!("{0}:{0}:ro", plan.model.path));
-    }
-    mounts
+    let has_weights = weights.is_absolute() && weights.exists();
+    let weights = has_weights.then_some((plan.model.path.as_str(), ":ro"));
+    let folders = [(addresses.run_dir.as_str(), ""), (addresses.log_dir.as_str(), "")];
+    container.mounts_with(&folders.into_iter().chain(weights).collect::<Vec<_>>())
 }
 
 /// Whether another process on the same node uses GPUs.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use itertools::Itertools;
 
 use super::probe::{KeyedPath, Probe};
-use super::{Finding, weights};
+use super::{Finding, container, weights};
 use crate::executor::Answer;
 use crate::node::Report;
 use crate::site::Site;
@@ -66,6 +66,7 @@ pub fn judge(
     findings.extend(weights::of_nodes(&probe.weights, &reports));
     findings.push(ports(&answers));
     findings.push(disk(&answers));
+    findings.extend(container::room(&answers));
     findings.push(clocks(&answers));
     findings.extend(interface(site, &answers));
     findings.extend(gpus(site, kind, &answers));
@@ -136,7 +137,11 @@ fn paths(probe: &Probe, answers: &[NodeAnswer], shared: Option<&KeyedPath>) -> V
             let next = "use a folder that every node sees: experiments in the site file, or --experiments";
             Finding::fail("experiments", found, next)
         } else if named.optional {
-            Finding::warn("paths", found, "fine if [slurm] setup or [bare] modules bring it")
+            let next = match named.path.as_str() {
+                "enroot" => "put it on the jobs' PATH ([slurm] setup): tokmark imports images and removes containers with it",
+                _ => "fine if [slurm] setup or [bare] modules bring it",
+            };
+            Finding::warn("paths", found, next)
         } else {
             Finding::fail("paths", found, "correct the path, or put it where compute nodes see it")
         });
@@ -302,7 +307,7 @@ mod tests {
     fn what_a_node_lacks() {
         let lacking = Report {
             free: vec![vec![]],
-            disk: Disk { cwd: None, tmp: Some(3 << 30) },
+            disk: Disk { cwd: None, tmp: Some(3 << 30), enroot: Some(("/raid/enroot".into(), 7 << 30)) },
             gpus: 7,
             address: None,
             addresses: vec![Address { interface: "eth0".into(), ip: "10.0.0.1".into() }],
@@ -320,6 +325,7 @@ mod tests {
         let table = [
             ("ports", Status::Warn, "n2 has no 16 consecutive free ports"),
             ("disk", Status::Warn, "3.0 GiB free"),
+            ("containers", Status::Warn, "7 GiB free for containers in /raid/enroot on n2"),
             ("gpus", Status::Warn, "n2 has 7 GPU devices, but per_node = 8"),
             ("network", Status::Fail, "n2 has no IPv4 address on ib0: it has eth0"),
             ("arch", Status::Fail, "arch = \"x86_64\", but n2 is aarch64"),

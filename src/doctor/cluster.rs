@@ -75,6 +75,11 @@ fn container(site: &Site, survey: &Survey) -> Finding {
     let apptainer = survey.apptainer.as_deref();
     match site.container.runtime {
         ContainerRuntime::None => Finding::ok("container", "servers run bare"),
+        ContainerRuntime::Pyxis if survey.has_old_pyxis => Finding::fail(
+            "container",
+            "srun has --container-image but not --container-env: its pyxis is older than 0.15",
+            "have pyxis 0.15 or later installed, or set [container] runtime = \"apptainer\" or \"none\"",
+        ),
         ContainerRuntime::Pyxis if survey.has_pyxis => {
             Finding::ok("container", "pyxis: srun has --container-image")
         }

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
 use super::probe::{KeyedPath, ProbeSize, directives, paths_of, probe};
-use super::{Finding, answers, cluster, weights};
+use super::{Finding, answers, cluster, container, weights};
 use crate::executor::error::Call;
 use crate::executor::{Slurm, SlurmError};
 use crate::plan::Plan;
@@ -29,6 +29,8 @@ pub struct Examination<'a> {
     pub tokmark: String,
     /// Seconds that the job on a node may wait in the queue; `None` for no job.
     pub wait_s: Option<u64>,
+    /// Whether to start a container of each plan's image on a node.
+    pub start: bool,
     /// Called with each command that starts a job.
     pub on_job: &'a dyn Fn(&str),
 }
@@ -63,7 +65,29 @@ impl Examination<'_> {
             findings.push(self.try_script(slurm, script).await.about(&plan.name));
         }
         findings.extend(self.files());
+        if let Some(wait_s) = self.wait_s.filter(|_| self.start) {
+            for plan in self.plans {
+                findings
+                    .extend(self.start(slurm, plan, wait_s).await.map(|finding| finding.about(&plan.name)));
+            }
+        }
         Ok(findings)
+    }
+
+    /// Starts one container.
+    async fn start(&self, slurm: &Slurm, plan: &Plan, wait_s: u64) -> Option<Finding> {
+        let image = plan.container.as_ref()?;
+        let argv = match container::argv(self.site, plan, wait_s) {
+            Ok(argv) => argv?,
+            Err(error) => return Some(Finding::fail("start", error.to_string(), "correct the site file")),
+        };
+        (self.on_job)(&Call(argv.clone()).to_string());
+        let began = SystemTime::now();
+        let limit = Duration::from_secs(wait_s) + container::LIMIT;
+        Some(match slurm.answer(&argv, limit).await {
+            Ok(answer) => container::judge(image, &answer, began),
+            Err(error) => Finding::fail("start", error.to_string(), "run the call by hand"),
+        })
     }
 
     /// Checks without Slurm: weights and images on this machine.

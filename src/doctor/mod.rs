@@ -1,10 +1,11 @@
 //! Checks that a site file fits its cluster, with findings that a person can act on.
 //!
 //! `cluster` compares the file with Slurm, `probe` builds the short job that runs on compute nodes, `answers` evaluates its output,
-//! `weights` checks a recipe's weights and image, and `examine` runs all checks. Nothing here prints.
+//! `container` starts one container, `weights` checks a recipe's weights and image, and `examine` runs all checks. Nothing here prints.
 
 pub mod answers;
 pub mod cluster;
+mod container;
 pub mod examine;
 pub mod probe;
 pub mod table;

@@ -82,10 +82,23 @@ pub fn probe(
         weights: weights.clone(),
         ..Query::default()
     };
+    let mut argv = call(site, kind, size, 5)?;
+    argv.extend([binary.clone(), "node".to_owned(), ask.to_arg()]);
+    Ok(Probe { argv, binary, paths, weights })
+}
+
+/// The srun call of a short job at this site, without its command.
+pub(super) fn call(
+    site: &Site,
+    kind: Option<&str>,
+    size: ProbeSize,
+    minutes: u32,
+) -> Result<Vec<String>, InputErrors> {
+    let of_site = kind.and_then(|kind| site.gpus.get(kind));
     let mut argv: Vec<String> =
-        ["srun", "--job-name=tokmark-doctor", "--ntasks-per-node=1", "--time=5", "--input=none"]
-            .map(str::to_owned)
-            .into();
+        ["srun", "--job-name=tokmark-doctor", "--ntasks-per-node=1"].map(str::to_owned).into();
+    argv.push(format!("--time={minutes}"));
+    argv.push("--input=none".to_owned());
     argv.push(format!("--nodes={}", size.nodes));
     argv.push(format!("--immediate={}", size.wait_s));
     argv.extend(directives(site, kind)?.into_iter().filter(|directive| is_passed_on(directive)));
@@ -94,8 +107,7 @@ pub fn probe(
         argv.extend(site.slurm.gres.option(name, 1));
     }
     argv.extend(site.slurm.srun.iter().cloned());
-    argv.extend([binary.clone(), "node".to_owned(), ask.to_arg()]);
-    Ok(Probe { argv, binary, paths, weights })
+    Ok(argv)
 }
 
 fn is_passed_on(directive: &str) -> bool {
@@ -146,6 +158,10 @@ fn paths(site: &Site, kind: Option<&str>) -> Vec<KeyedPath> {
         let optional = !site.slurm.setup.is_empty() || !site.bare.modules.is_empty();
         paths.push(KeyedPath { path: "apptainer".into(), key: "container.runtime".into(), optional });
     }
+    if site.container.runtime == ContainerRuntime::Pyxis {
+        // pyxis has its own PATH; tokmark imports images and removes containers with it.
+        paths.push(KeyedPath { path: "enroot".into(), key: "container.runtime".into(), optional: true });
+    }
     paths
 }
 
@@ -159,6 +175,7 @@ fn outside_path(site: &Site, path: &str) -> String {
         image: String::new(),
         mounts: site.container.mounts.clone(),
         mount_home: false,
+        writable: true,
         env: Vec::new(),
         options: Vec::new(),
         images: None,

@@ -119,6 +119,11 @@ impl Slurm {
         self.scancel(scancel::job_argv(id)).await
     }
 
+    /// Asks a running job to wrap up, as Slurm does before its time limit.
+    pub async fn warn(&self, id: &JobId) -> Result<()> {
+        self.scancel(scancel::warn_argv(id)).await
+    }
+
     /// Sends `signal` (`TERM`) to a step's tasks; does nothing if the step has ended.
     pub async fn signal_step(&self, id: &StepId, signal: &str) -> Result<()> {
         self.scancel(scancel::step_argv(id, signal)).await
@@ -224,7 +229,7 @@ impl Slurm {
         } else {
             hide(&mut command, &["SQUEUE_*", "SACCT_*", "SINFO_*"]);
             if environment == Environment::OutsideAllocation {
-                hide(&mut command, &["SLURM_*", "SBATCH_*", "SALLOC_*"]);
+                hide(&mut command, &["SLURM_*", "SBATCH_*", "SALLOC_*", "PYXIS_CONTAINER_*"]);
                 command.envs(std::env::var_os("SLURM_CONF").map(|conf| ("SLURM_CONF", conf)));
             }
             // Tools that ignore the format print local time, which TZ=UTC makes readable.

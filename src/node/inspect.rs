@@ -31,7 +31,11 @@ pub fn report_with(query: &Query, check_weights: &dyn Fn(&[WeightsQuery]) -> Vec
         free: query.ports.iter().map(ports::free).collect(),
         paths: query.paths.iter().map(|path| path_report(path)).collect(),
         weights: check_weights(&query.weights),
-        disk: Disk { cwd: free_bytes(Path::new(".")), tmp: free_bytes(&std::env::temp_dir()) },
+        disk: Disk {
+            cwd: free_bytes(Path::new(".")),
+            tmp: free_bytes(&std::env::temp_dir()),
+            enroot: query.paths.iter().any(|path| path == "enroot").then(enroot).flatten(),
+        },
         gpus: gpus(Path::new("/dev")),
         // Last, so that slow paths do not make it old.
         unix_ns: now_ns(),
@@ -100,6 +104,26 @@ pub fn find_program_in(name: &str, folders: &OsStr) -> Option<String> {
 fn free_bytes(path: &Path) -> Option<u64> {
     let space = nix::sys::statvfs::statvfs(path).ok()?;
     Some(space.blocks_available().saturating_mul(space.fragment_size()))
+}
+
+/// Finds enroot's folder of containers as enroot does: the environment, its configuration (whose values the shell expands), the
+/// user's data folder. Source: enroot.in.
+const ENROOT_DATA_PATH: &str = r#"
+path=${ENROOT_DATA_PATH-}
+if [ -z "$path" ] && [ -r /etc/enroot/enroot.conf ]; then
+    while IFS=$' \t=' read -r key value; do
+        [ "$key" != ENROOT_DATA_PATH ] || path=$(eval echo "$value")
+    done </etc/enroot/enroot.conf
+fi
+printf %s "${path:-${XDG_DATA_HOME:-$HOME/.local/share}/enroot}"
+"#;
+
+/// enroot's folder of containers and the free space there, or where it would be created.
+fn enroot() -> Option<(String, u64)> {
+    let output = std::process::Command::new("bash").args(["-c", ENROOT_DATA_PATH]).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok().filter(|path| path.starts_with('/'))?;
+    let free = Path::new(&path).ancestors().find_map(free_bytes)?;
+    Some((path, free))
 }
 
 /// Device files of GPUs in a folder: `nvidia` and a number.

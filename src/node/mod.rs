@@ -113,12 +113,15 @@ pub struct PathReport {
 }
 
 /// Free space, bytes; `None` if unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Where the process runs.
     pub cwd: Option<u64>,
     /// In the folder for temporary files.
     pub tmp: Option<u64>,
+    /// Where enroot keeps containers, and the free space there; asked for by naming the program `enroot` among the paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enroot: Option<(String, u64)>,
 }
 
 impl Query {

@@ -2,7 +2,7 @@
 
 mod arrival;
 mod connection;
-mod container;
+pub mod container;
 mod deployments;
 mod experiment_name;
 pub mod input;
@@ -32,7 +32,7 @@ use parsed::Parsed;
 pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
     let parsed = Parsed::of(input)?;
     let model = parsed.model()?;
-    let container = container::container(&parsed)?;
+    let container = container::container(&parsed, &model)?;
     let model_folder = model.is_path().then(|| host_path(container.as_ref(), &model.path));
     let deployments = deployments::deployments(&parsed, &model, model_folder)?;
     let engine = &input.engine().launcher;

@@ -25,12 +25,14 @@ pub(super) struct Deployments<'a> {
     /// Every point measured so far.
     pub(super) rows: Vec<PointResult>,
     /// The container image, once ready.
-    pub(super) image: Option<JobImage>,
+    image: Option<JobImage>,
+    /// Whether its preparation began, and may have left something on the nodes.
+    pub(super) prepared: bool,
 }
 
 impl<'a> Deployments<'a> {
     pub(super) fn new(session: &'a Session, supervisor: Supervisor) -> Self {
-        Self { session, supervisor, rows: Vec::new(), image: None }
+        Self { session, supervisor, rows: Vec::new(), image: None, prepared: false }
     }
 
     /// Runs all of them.
@@ -56,6 +58,7 @@ impl<'a> Deployments<'a> {
                 Some(image) => image.clone(),
                 None => {
                     let logs = session.experiment.server_logs();
+                    self.prepared = true;
                     let preparing = container::prepare(&session.plan, &session.place, &logs, &session.events);
                     let image = self.supervisor.during(Activity::Preparing, preparing).await?;
                     self.image.insert(image).clone()

@@ -108,10 +108,10 @@ impl Session {
         let forwarding = supervisor.forward(signals);
         let mut deployments = Deployments::new(self, supervisor);
         let failure = deployments.run().await.err();
-        let Deployments { mut supervisor, rows, image, .. } = deployments;
-        if let Some(image) = image.filter(|_| !supervisor.hurry.is_cancelled()) {
+        let Deployments { mut supervisor, rows, prepared, .. } = deployments;
+        if prepared && !supervisor.hurry.is_cancelled() {
             let logs = self.experiment.server_logs();
-            supervisor.stopping(container::remove(&self.plan, &self.place, &image, &logs)).await;
+            supervisor.stopping(container::remove(&self.plan, &self.place, &logs)).await;
         }
         let failure = supervisor.conclude(failure).await;
         forwarding.abort();

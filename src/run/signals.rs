@@ -17,7 +17,7 @@ pub enum Signal {
     Hangup,
     /// SIGQUIT: Ctrl-\\. Treated as SIGTERM.
     Quit,
-    /// SIGUSR1: Slurm warns that the time limit is near.
+    /// SIGUSR1: Slurm warns that the time limit is near, or `tokmark jobs cancel` of a job with containers.
     TimeLimit,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Signal {
             Self::Terminate => "SIGTERM",
             Self::Hangup => "SIGHUP",
             Self::Quit => "SIGQUIT",
-            Self::TimeLimit => "SIGUSR1 (the time limit is near)",
+            Self::TimeLimit => "SIGUSR1 (the time limit is near, or tokmark jobs cancel)",
         })
     }
 }

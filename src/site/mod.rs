@@ -168,6 +168,16 @@ fn problems(document: &Document, site: &Site) -> Vec<InputError> {
             }
         }
     }
+    // A comma begins the next mount of `--container-mounts`.
+    let is_pyxis = site.container.runtime == ContainerRuntime::Pyxis;
+    for mount in site.container.mounts.iter().filter(|_| is_pyxis) {
+        if mount.contains(',') || mount.split(':').count() > 3 {
+            errors.push(
+                at("container.mounts".into(), format!("found {mount:?}"))
+                    .expected("SOURCE:TARGET[:OPTIONS] for each mount, paths without commas and colons, options joined by `+`"),
+            );
+        }
+    }
     for pattern in &site.slurm.clear_env {
         let name = pattern.strip_suffix('*').unwrap_or(pattern);
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {

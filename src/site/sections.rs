@@ -87,6 +87,9 @@ pub struct SiteContainer {
     pub images: Option<String>,
     /// Mount the user's home folder. Default: false.
     pub mount_home: bool,
+    /// Make the container's own files writable: engines write caches below their home folder. What they write goes with the
+    /// job's container. Default: true.
+    pub writable: bool,
     /// More variables to pass from the host into the container, besides the servers' environment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
@@ -104,6 +107,7 @@ impl Default for SiteContainer {
             mounts: Vec::new(),
             images: None,
             mount_home: false,
+            writable: true,
             env: Vec::new(),
             options: Vec::new(),
             reuse: true,

@@ -40,6 +40,11 @@ pub fn has_pyxis(help: &str) -> bool {
     help.contains("--container-image")
 }
 
+/// Whether its pyxis is older than 0.15, which has neither `--container-env` nor, before 0.14, `NAME:no_exec`.
+pub fn has_old_pyxis(help: &str) -> bool {
+    has_pyxis(help) && !has_option(help, "--container-env")
+}
+
 /// Whether it has an option, e.g. `--segment`.
 pub fn has_option(help: &str, option: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
@@ -77,6 +82,8 @@ mod tests {
             "      --container         Path to OCI container bundle\n      --segment=size  nodes together\n";
         assert!(!has_pyxis(help) && has_option(help, "--segment") && has_option(help, "--container"));
         assert!(has_pyxis("      --container-image=[USER@]...\n"));
+        assert!(has_old_pyxis("      --container-image=[USER@]...\n      --container-entrypoint\n"));
+        assert!(!has_old_pyxis("      --container-image=[USER@]...\n      --container-env=NAME[,NAME...]\n"));
         assert!(!has_option("      --segments\n", "--segment"));
     }
 

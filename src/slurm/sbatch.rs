@@ -19,7 +19,7 @@ pub fn argv(script: &Path, args: &[String]) -> Vec<String> {
 }
 
 /// Variables hidden from sbatch: those whose values are already in the script, and those that would change the job (an array,
-/// another output) or keep sbatch from returning.
+/// another output), keep sbatch from returning, or put the job into a container or change those of its servers.
 pub const CLEARED_ENV: &[&str] = &[
     "SBATCH_ACCOUNT",
     "SBATCH_ARRAY_INX",
@@ -43,6 +43,10 @@ pub const CLEARED_ENV: &[&str] = &[
     "SBATCH_TIMELIMIT",
     "SBATCH_WAIT",
     "SBATCH_WCKEY",
+    "PYXIS_CONTAINER_*",
+    "ENROOT_MOUNT_HOME",
+    "ENROOT_REMAP_ROOT",
+    "ENROOT_ROOTFS_WRITABLE",
 ];
 
 /// A submitted job.

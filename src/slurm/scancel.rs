@@ -11,6 +11,12 @@ pub fn job_argv(id: &JobId) -> Vec<String> {
     vec!["scancel".into(), id.to_string()]
 }
 
+/// Sends SIGUSR1 to the job's script alone, as Slurm does before the time limit. The job stays RUNNING, so that Slurm still
+/// starts the steps that clean up; of a job that it ends it starts none ("job has expired").
+pub fn warn_argv(id: &JobId) -> Vec<String> {
+    vec!["scancel".into(), "--batch".into(), "--signal=USR1".into(), id.to_string()]
+}
+
 /// Sends `signal` (`TERM`) to the tasks of one step.
 ///
 /// The soft stop of a server, because an srun that gets SIGTERM kills its tasks with SIGKILL at once.
@@ -31,6 +37,7 @@ mod tests {
     fn argvs() {
         let job: JobId = "7".parse().unwrap();
         assert_eq!(job_argv(&job), ["scancel", "7"]);
+        assert_eq!(warn_argv(&job), ["scancel", "--batch", "--signal=USR1", "7"]);
         assert_eq!(step_argv(&"7.1".parse().unwrap(), "TERM"), ["scancel", "--signal=TERM", "7.1"]);
     }
 

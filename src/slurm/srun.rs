@@ -23,7 +23,7 @@
 use std::path::{Path, PathBuf};
 
 /// Variables hidden from srun: they describe the whole job's GPUs or tasks, or an allocation that the job was submitted from, and no
-/// option overrides them.
+/// option overrides them; or they would put each step into a container (pyxis 0.21 and later).
 pub const CLEARED_ENV: &[&str] = &[
     "SLURM_GPUS",
     "SLURM_GPUS_PER_TASK",
@@ -50,6 +50,7 @@ pub const CLEARED_ENV: &[&str] = &[
     "SLURM_NO_KILL",
     "SLURM_STDERRMODE",
     "SLURM_LABELIO",
+    "PYXIS_CONTAINER_*",
 ];
 
 /// Where the tasks' stdout and stderr go. Paths are literal: `%` in them starts no pattern.

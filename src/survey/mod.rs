@@ -35,6 +35,8 @@ pub struct Survey {
     pub mpi: Vec<String>,
     /// Whether srun has pyxis' options.
     pub has_pyxis: bool,
+    /// Whether that pyxis is older than 0.15, the first that jobs run with.
+    pub has_old_pyxis: bool,
     /// Whether sbatch and srun have `--segment`.
     pub has_segment: bool,
     /// Path of apptainer on this machine.
@@ -80,6 +82,7 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
         default_account: default_account.ok().flatten(),
         mpi: answered(mpi, &mut unanswered),
         has_pyxis: features::has_pyxis(&help),
+        has_old_pyxis: features::has_old_pyxis(&help),
         has_segment: features::has_option(&help, "--segment"),
         apptainer: crate::node::find_program("apptainer"),
         login_arch: std::env::consts::ARCH.to_owned(),

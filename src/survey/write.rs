@@ -128,14 +128,23 @@ fn shown(groups: &[GpuGroup]) -> String {
 }
 
 fn container(page: &mut Page, survey: &Survey, choice: &SiteChoices) {
-    let (runtime, from) = match (choice.container, survey.has_pyxis, &survey.apptainer) {
-        (Some(chosen), ..) => (chosen, "--container".to_owned()),
-        (None, true, _) => (ContainerRuntime::Pyxis, "srun has --container-image".to_owned()),
-        (None, false, Some(path)) => (ContainerRuntime::Apptainer, format!("no pyxis in srun; found {path}")),
-        (None, false, None) => {
-            (ContainerRuntime::None, "neither pyxis in srun nor apptainer on PATH".to_owned())
-        }
-    };
+    let (runtime, from) =
+        match (choice.container, survey.has_pyxis && !survey.has_old_pyxis, &survey.apptainer) {
+            (Some(chosen), ..) => (chosen, "--container".to_owned()),
+            (None, true, _) => (ContainerRuntime::Pyxis, "srun has --container-image".to_owned()),
+            (None, false, Some(path)) if survey.has_old_pyxis => {
+                (ContainerRuntime::Apptainer, format!("srun's pyxis is older than 0.15; found {path}"))
+            }
+            (None, false, None) if survey.has_old_pyxis => {
+                (ContainerRuntime::None, "srun's pyxis is older than 0.15".to_owned())
+            }
+            (None, false, Some(path)) => {
+                (ContainerRuntime::Apptainer, format!("no pyxis in srun; found {path}"))
+            }
+            (None, false, None) => {
+                (ContainerRuntime::None, "neither pyxis in srun nor apptainer on PATH".to_owned())
+            }
+        };
     page.section("container", "");
     page.text("runtime", runtime.name(), &from);
     if runtime != ContainerRuntime::None {

@@ -6,6 +6,7 @@
 pub mod check;
 mod folder;
 pub mod image;
+pub mod image_failure;
 mod index;
 #[cfg(test)]
 #[path = "../../tests/it/support/weights.rs"]

@@ -1132,3 +1132,40 @@ fn any_value_reaches_a_process_of_the_rendered_script_verbatim() {
     assert!(house.experiment().display().to_string().ends_with("_7"), "{:?}", house.experiment());
     arrived_verbatim(&house);
 }
+
+/// A container of pyxis cannot mount such a path, and says so only after the image is unpacked.
+#[test]
+fn a_path_that_no_container_can_mount() {
+    let house = House::new();
+    let image = "[gpu.h100.container]\nimage = \"e:1\"\n";
+    house.recipe(&format!("{MODEL}[deploy]\nlauncher = \"vllm\"\n{LOAD}{image}"));
+    let site = |runtime: &str, more: &str| {
+        house.file("s.toml", &format!("schema = 1\n[container]\nruntime = \"{runtime}\"\n{more}"));
+    };
+    let args = |experiments: &str| {
+        ["render", "./r.toml", "--site", "s.toml", "--gpu", "h100", "--experiments", experiments]
+            .map(str::to_owned)
+    };
+    for runtime in ["pyxis", "apptainer"] {
+        site(runtime, "");
+        for (experiments, sign) in [("e,x", "','"), ("e:x", "':'")] {
+            let said = house.fails(args(experiments));
+            let path = format!("HOUSE/{experiments}");
+            for part in [path.as_str(), sign, "without commas and colons", "container.mounts"] {
+                assert!(said.contains(part), "{part} in {said}");
+            }
+        }
+    }
+    // A mount of a folder above it, whose target has none of them, is the site's own affair.
+    site("pyxis", &format!("mounts = [\"{0}:{0}\"]\n", house.path().display()));
+    house.run(args("e,x")).succeeds();
+    site("pyxis", "");
+    let said = house.run(args("e x")).succeeds().stderr;
+    assert!(said.contains("warning: pyxis before 0.24 cannot mount a path with a blank"), "{said}");
+    house.file("s.toml", "schema = 1\n[container]\nruntime = \"pyxis\"\nmounts = [\"/a:/b,/c:/d\"]\n");
+    says!(
+        house.fails(args("e")),
+        r#"error: s.toml:4: `container.mounts`: found "/a:/b,/c:/d"
+  expected: SOURCE:TARGET[:OPTIONS] for each mount, paths without commas and colons, options joined by `+`"#
+    );
+}

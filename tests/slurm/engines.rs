@@ -7,16 +7,16 @@ use crate::lab::{Job, Lab, TINY, nodes, slurm};
 use crate::weights;
 
 /// Where the stand-ins are.
-const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engines");
+pub(crate) const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/engines");
 
 /// A recipe with `keys` in `[deploy]`, and `tables` after it.
-fn recipe(keys: &str, tables: &str) -> String {
+pub(crate) fn recipe(keys: &str, tables: &str) -> String {
     TINY.replace("launcher = \"sim\"", &format!("{keys}\nstop_grace = \"5s\""))
         .replace("[deploy.engine]\nprofile = \"quick\"\n", &format!("{tables}\n"))
         .replace("concurrency = [1, 2]", "concurrency = 4")
 }
 
-fn site(lab: &Lab, name: &str, more: &str) -> String {
+pub(crate) fn site(lab: &Lab, name: &str, more: &str) -> String {
     let path = std::env::var("PATH").unwrap();
     lab.write(
         name,
@@ -39,14 +39,14 @@ fn facts(job: &Job, process: &str) -> std::collections::BTreeMap<String, String>
         .collect()
 }
 
-fn is_contained() -> bool {
+pub(crate) fn is_contained() -> bool {
     slurm(&["srun", "--help"]).contains("--container-image")
 }
 
 const PYXIS: &str =
     "[container]\nruntime = \"pyxis\"\n[gpus.h100.images]\n\"e:1\" = \"registry.lab#engine:1\"\n";
 const DYNAMO: &str = "launcher = \"dynamo-vllm\"";
-const IMAGE: &str = "\n[gpu.h100.container]\nimage = \"e:1\"\n";
+pub(crate) const IMAGE: &str = "\n[gpu.h100.container]\nimage = \"e:1\"\n";
 
 #[test]
 fn vllm_with_data_parallelism_over_two_nodes_is_one_endpoint() {

@@ -7,6 +7,7 @@
 //! node wait until they are alone.
 #![cfg(test)]
 
+mod containers;
 mod ends;
 mod engines;
 mod executor;
