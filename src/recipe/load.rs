@@ -99,11 +99,17 @@ pub struct LoadSection {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SloSection {
-    /// Upper bound of TTFT.
+    /// Upper bound of TTFT, with its unit: `"500ms"`, `"10s"`.
+    #[serde(deserialize_with = "objective")]
+    #[schemars(schema_with = "objective_schema")]
     pub ttft: Option<Span>,
-    /// Upper bound of the per-request ITL.
+    /// Upper bound of the per-request ITL, with its unit.
+    #[serde(deserialize_with = "objective")]
+    #[schemars(schema_with = "objective_schema")]
     pub itl: Option<Span>,
-    /// Upper bound of the E2E latency.
+    /// Upper bound of the E2E latency, with its unit.
+    #[serde(deserialize_with = "objective")]
+    #[schemars(schema_with = "objective_schema")]
     pub e2e: Option<Span>,
 }
 
@@ -187,6 +193,18 @@ pub struct StageSection {
     /// Run and record this stage but leave it out of the figures; only at the end of the ramp. Default: false.
     #[serde(default)]
     pub cool_down: bool,
+}
+
+fn objective<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Span::with_unit(&text).map(Some).map_err(de::Error::custom)
+}
+
+fn objective_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
 }
 
 fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
@@ -274,6 +292,25 @@ fn extra_body_schema(_: &mut SchemaGenerator) -> Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_objective_names_its_unit() {
+        let slo = |text: &str| toml::from_str::<SloSection>(text).map(|slo| slo.ttft.map(Span::millis));
+        for (text, ms) in
+            [("ttft = \"10ms\"", 10.0), ("ttft = \"10s\"", 10_000.0), ("ttft = \"0.5s\"", 500.0)]
+        {
+            assert_eq!(slo(text).unwrap(), Some(ms), "{text}");
+        }
+        assert_eq!(slo("").unwrap(), None);
+        for bare in ["ttft = 10", "ttft = \"10\"", "ttft = 0.5", "ttft = \" 1e3 \""] {
+            let error = slo(bare).unwrap_err().to_string();
+            assert!(
+                error.contains("has no unit: write ") && error.contains("other tools mean ms"),
+                "{error}"
+            );
+        }
+        assert!(slo("ttft = true").unwrap_err().to_string().contains("not a length of time"));
+    }
 
     #[test]
     fn a_table_or_json_text() {

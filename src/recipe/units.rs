@@ -22,6 +22,15 @@ impl Span {
     pub fn millis(self) -> f64 {
         self.0 * 1e3
     }
+
+    /// Reads a length of time that names its unit: elsewhere a bare number may mean ms.
+    pub fn with_unit(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.parse::<f64>().is_ok() {
+            return Err(format!("{text} has no unit: write {text}ms or {text}s; other tools mean ms"));
+        }
+        text.parse()
+    }
 }
 
 impl std::str::FromStr for Span {

@@ -749,6 +749,12 @@ fn bench_without_sense() {
 For more information, try '--help'."#
     );
     says!(
+        with(&["--slo", "ttft:10"]),
+        r#"error: invalid value 'ttft:10' for '--slo <LIST>': 10 has no unit: write 10ms or 10s; other tools mean ms
+
+For more information, try '--help'."#
+    );
+    says!(
         with(&["--slo", "tfft:3ms"]),
         r#"error: invalid value 'tfft:3ms' for '--slo <LIST>': unknown objective "tfft"; expected ttft, itl or e2e
 

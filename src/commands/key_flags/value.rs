@@ -145,7 +145,7 @@ pub(super) fn objective(text: &str) -> Result<Value, String> {
     let (name, limit) =
         text.split_once(':').ok_or_else(|| format!("{text:?} is not name:limit, e.g. ttft:500ms"))?;
     match name.trim() {
-        name @ ("ttft" | "itl" | "e2e") => Ok(table([(name, time(limit)?)])),
+        name @ ("ttft" | "itl" | "e2e") => Ok(table([(name, Span::with_unit(limit)?.to_string().into())])),
         other => Err(format!("unknown objective {other:?}; expected ttft, itl or e2e")),
     }
 }
