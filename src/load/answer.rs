@@ -54,6 +54,8 @@ pub(crate) struct Content {
     pub(crate) finish_reason: Option<String>,
     /// Words of generated text, reasoning included.
     pub(crate) words: u64,
+    /// Its bytes.
+    pub(crate) text_bytes: u64,
     /// Per choice: the text so far ends inside a word.
     inside_word: Vec<bool>,
     events: u64,
@@ -315,6 +317,7 @@ impl Content {
         }
         *inside = within;
         self.words += words;
+        self.text_bytes += text.len() as u64;
     }
 
     fn end_of_stream(&self, done: bool, strange_lines: u64) -> End {

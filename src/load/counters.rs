@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub sent: u64,
     /// Requests ended, failed ones included.
     pub done: u64,
-    /// Requests that ended with another outcome than `ok`.
+    /// Requests that failed; what tokmark cut itself did not.
     pub failed: u64,
     /// Arrivals of an open loop that were dropped.
     pub dropped: u64,

@@ -126,6 +126,7 @@ impl<'a> InFlight<'a> {
             turn: request.turn,
             isl_shared: u64::from(request.shared),
             osl_counted: None,
+            text_bytes: None,
             bytes_received: 0,
         };
         Self {
@@ -217,6 +218,7 @@ impl<'a> InFlight<'a> {
             record.first_output_us = content.first_output_us;
             record.finish_reason = content.finish_reason;
             record.osl = content.words;
+            record.text_bytes = Some(content.text_bytes);
             record.usage = content.usage;
             if let (Some(answer_text), Some(text), Outcome::Ok) =
                 (&self.answer_text, content.text, record.outcome)
@@ -239,7 +241,8 @@ impl<'a> InFlight<'a> {
         if let Some(first) = record.chunks_us.first().filter(|_| self.context.streaming) {
             self.context.counters.first_token(first.saturating_sub(record.sent_us));
         }
-        self.context.counters.ended(record.outcome == Outcome::Ok, record.osl);
+        let failed = !matches!(record.outcome, Outcome::Ok | Outcome::Cancelled);
+        self.context.counters.ended(!failed, record.osl);
         // The collector outlives every request; without it the record has no reader.
         let _ = self.context.records.send(FinishedRequest { record, text });
     }

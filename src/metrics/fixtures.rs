@@ -68,6 +68,7 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
         turn: None,
         isl_shared: 0,
         osl_counted: None,
+        text_bytes: None,
         bytes_received: 2_000,
     }
 }

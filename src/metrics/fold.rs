@@ -96,6 +96,26 @@ impl Fold {
         self.measured().filter(|request| request.outcome == Outcome::Cancelled).count() as u64
     }
 
+    /// The most measured requests that were in flight at once.
+    pub fn most_in_flight(&self) -> u64 {
+        let instants = |of: fn(&RequestFigures) -> u64| {
+            let mut instants: Vec<u64> = Vec::with_capacity(self.requests.len());
+            instants.extend(self.measured().map(of));
+            instants.sort_unstable();
+            instants
+        };
+        let (sent, ended) = (instants(|request| request.sent_us), instants(|request| request.end_us));
+        let in_flight = |(sent_before, at): (usize, &u64)| {
+            (sent_before + 1).saturating_sub(ended.partition_point(|end| end <= at)) as u64
+        };
+        sent.iter().enumerate().map(in_flight).max().unwrap_or(0)
+    }
+
+    /// Stages whose requests were all cut at the end, and how many these are.
+    pub fn stages_cut(&self) -> impl Iterator<Item = (&str, u64)> + '_ {
+        self.stages.iter().flat_map(StageFold::all_cut)
+    }
+
     /// Measured requests sent per second, first to last. `None` for fewer than two.
     pub fn sent_per_s(&self) -> Option<f64> {
         let sent = || self.measured().map(|request| request.sent_us);

@@ -13,6 +13,7 @@ pub mod request_figures;
 mod server_access;
 pub mod stages;
 pub mod stats;
+pub mod streamed;
 mod subset;
 pub mod summary;
 pub mod token_check;

@@ -220,6 +220,9 @@ pub struct RequestRecord {
     /// Tokens of the text received, counted by the client's tokenizer; on a sample, to be held against `usage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub osl_counted: Option<u64>,
+    /// Bytes of the text received, reasoning and tool calls included; `None` in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_bytes: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// HTTP status, once the head of the answer had arrived.

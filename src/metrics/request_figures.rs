@@ -4,8 +4,9 @@
 //! summary is defined here.
 
 use super::record::{CountSource, Outcome, Phase, RequestRecord, ms};
+use super::streamed::{self, Streamed};
 
-/// One request, 88 bytes. Instants are µs as in the record. Numbers of requests, chunks and tokens, and the µs from the first
+/// One request, 96 bytes. Instants are µs as in the record. Numbers of requests, chunks and tokens, and the µs from the first
 /// chunk to the second, are cut to what 32 bits hold: 4 billion, and 71 minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestFigures {
@@ -29,6 +30,8 @@ pub struct RequestFigures {
     pub osl: u32,
     /// Output tokens requested.
     pub osl_requested: u32,
+    /// Tokens that were streamed after the first chunk; 0: not applicable.
+    pub decoded: u32,
     /// How the request ended.
     pub outcome: Outcome,
     /// Which part of the load point it belongs to.
@@ -37,12 +40,15 @@ pub struct RequestFigures {
     pub isl_source: CountSource,
     /// Where `osl` comes from.
     pub osl_source: CountSource,
+    /// What of the answer was streamed.
+    pub streamed: Streamed,
 }
 
 impl RequestFigures {
     /// The figures of `record`.
     pub fn of(record: &RequestRecord) -> Self {
         let chunks = record.chunks_us.as_slice();
+        let (streamed, decoded) = streamed::of(record);
         Self {
             scheduled_us: record.scheduled_us,
             sent_us: record.sent_us,
@@ -56,10 +62,12 @@ impl RequestFigures {
             isl: in_32_bits(record.isl),
             osl: in_32_bits(record.osl),
             osl_requested: in_32_bits(record.osl_requested),
+            decoded: in_32_bits(decoded),
             outcome: record.outcome,
             phase: record.phase,
             isl_source: record.isl_source,
             osl_source: record.osl_source,
+            streamed,
         }
     }
 
@@ -123,13 +131,25 @@ impl RequestFigures {
         ms(self.scheduled_us, self.sent_us)
     }
 
-    /// Decode duration: last content chunk − first, ms. `None` without content.
+    /// Decode duration: last content chunk − first, ms. `None` without content, or when the answer was not streamed as it
+    /// was generated.
     pub fn decode_ms(&self) -> Option<f64> {
+        self.span_ms().filter(|_| matches!(self.streamed, Streamed::All | Streamed::WithoutReasoning))
+    }
+
+    /// (E2E − TTFT) / (OSL − 1) over the tokens that were streamed, ms; `None` for fewer than two of them.
+    pub fn itl_ms(&self) -> Option<f64> {
+        let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
+        (self.decoded > 0).then(|| (e2e - ttft) / f64::from(self.decoded))
+    }
+
+    /// Last content chunk − first, ms, whatever was streamed between them. `None` without content.
+    pub fn span_ms(&self) -> Option<f64> {
         Some(ms(self.first_us()?, self.last_us()?))
     }
 
-    /// (E2E − TTFT) / (OSL − 1), ms; `None` for OSL < 2.
-    pub fn itl_ms(&self) -> Option<f64> {
+    /// The same as ITL over all tokens, streamed or not, as AIPerf defines it; `None` for OSL < 2.
+    pub fn itl_of_all_ms(&self) -> Option<f64> {
         let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
         (self.osl >= 2).then(|| (e2e - ttft) / f64::from(self.osl - 1))
     }
@@ -152,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_request_stays_within_its_budget() {
-        assert_eq!(size_of::<RequestFigures>(), 88);
+        assert_eq!(size_of::<RequestFigures>(), 96);
     }
 
     #[test]
@@ -186,7 +206,8 @@ mod tests {
         let one = RequestRecord { chunks_us: vec![9], first_output_us: None, ..record(0, 5) };
         let request = RequestFigures::of(&one);
         assert_eq!(request.chunks, 1);
-        assert_eq!((request.ttst_ms(), request.ttfo_ms(), request.decode_ms()), (None, None, Some(0.0)));
+        assert_eq!((request.ttst_ms(), request.ttfo_ms(), request.span_ms()), (None, None, Some(0.0)));
+        assert_eq!((request.decode_ms(), request.itl_ms()), (None, None), "ten tokens at once");
     }
 
     proptest! {

@@ -30,6 +30,9 @@ pub struct StageFigures {
     pub requests: u64,
     /// Of those, complete answers with content.
     pub completed: u64,
+    /// Of those, the ones that tokmark cut at the end.
+    #[serde(default)]
+    pub cancelled: u64,
     /// Of those, all others.
     pub failed: u64,
     /// Of the completed ones, those that met every SLO; `null` without SLOs.
@@ -123,12 +126,20 @@ impl StageFold {
         self.stages.iter().map(|tally| self.figures_of(tally, all)).collect()
     }
 
+    /// Stages whose requests were all cut at the end, and how many these are.
+    pub(crate) fn all_cut(&self) -> impl Iterator<Item = (&str, u64)> + '_ {
+        let cut = self.stages.iter().map(|tally| (tally.name.as_str(), &tally.subset));
+        cut.filter(|(_, of)| of.cancelled > 0 && of.cancelled == of.requests)
+            .map(|(name, of)| (name, of.requests))
+    }
+
     fn figures_of(&self, tally: &Tally, all: &[RequestFigures]) -> StageFigures {
         let (start_us, with_slo) = (self.start_us.unwrap_or(0), !self.slo.is_empty());
         let length_s = tally.end_us.saturating_sub(tally.start_us) as f64 / 1e6;
         let per_s = |amount: f64| if length_s > 0.0 { amount / length_s } else { 0.0 };
         let at_s = |offset_us: u64| start_us.saturating_add(offset_us) as f64 / 1e6;
         let (requests, completed) = (tally.subset.requests, tally.subset.completed());
+        let cancelled = tally.subset.cancelled;
         let Latencies { ttft_ms, itl_ms, e2e_ms } = tally.subset.latencies(all, self.streaming);
         StageFigures {
             name: tally.name.clone(),
@@ -138,7 +149,8 @@ impl StageFold {
             to: tally.to,
             requests,
             completed,
-            failed: requests - completed,
+            cancelled,
+            failed: requests - completed - cancelled,
             good: with_slo.then_some(tally.good),
             requests_per_s: per_s(tally.ended as f64),
             output_tokens_per_s: per_s(tally.tokens),
@@ -239,6 +251,19 @@ mod tests {
         // Only the fast one met the objective.
         assert_eq!((up.good, second.good), (Some(0), Some(1)));
         assert_eq!((up.goodput_per_s, second.goodput_per_s), (Some(0.0), Some(1.0)));
+    }
+
+    #[test]
+    fn a_stage_that_held_nothing_but_cut_requests_is_named() {
+        let cut = |id| RequestRecord { outcome: Outcome::Cancelled, ..in_stage(record(id, 6_900_000), 1) };
+        let mut fold = Fold::new(&ramp_point());
+        [in_stage(record(0, 5_500_000), 0), cut(1), cut(2)].iter().for_each(|record| fold.add(record));
+        let stages = fold.stages().expect("a ramp");
+        assert_eq!(
+            (stages[1].requests, stages[1].completed, stages[1].failed, stages[1].cancelled),
+            (2, 0, 0, 2)
+        );
+        assert_eq!(fold.stages_cut().collect::<Vec<_>>(), [("2", 2)]);
     }
 
     #[test]

@@ -104,6 +104,29 @@ pub fn percentile(sorted: &[f64], percent: f64) -> f64 {
     value.clamp(below, above)
 }
 
+/// The risk that [`stands`] accepts: 99 % confidence.
+const RISK: f64 = 0.01;
+
+/// Percentiles that tables show and that speak of the slow end.
+pub const SHOWN: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
+
+/// Whether `count` values are enough for a percentile (0–100): with 99 % confidence at least two of them lie above the true
+/// one, so that it is bounded from above by an observation that is not the largest. The number above is binomial.
+pub fn stands(percent: f64, count: u64) -> bool {
+    let (below, n) = (percent / 100.0, count as f64);
+    let at_most_one = below.powf(n) + n * (1.0 - below) * below.powf(n - 1.0);
+    at_most_one <= RISK
+}
+
+/// The fewest values for which a percentile stands: 64 for p90, 662 for p99 (as MLPerf's early stopping has them).
+pub fn needed(percent: f64) -> u64 {
+    let mut enough = 2;
+    while !stands(percent, enough) {
+        enough += 1;
+    }
+    enough
+}
+
 /// Population standard deviation around `avg`, in two passes. Deviations are scaled by the largest one, so that squaring
 /// neither overflows nor vanishes.
 fn deviation(values: &[f64], avg: f64) -> f64 {
@@ -184,6 +207,21 @@ mod tests {
             let got = percentile(&sorted, percent);
             assert!((got - want).abs() < 1e-12, "p{percent}: {got} {want}");
         }
+    }
+
+    #[test]
+    fn percentiles_stand_on_enough_values() {
+        assert_eq!(SHOWN.map(needed), [11, 64, 130, 662]);
+        for percent in SHOWN {
+            let enough = needed(percent);
+            assert!(
+                !stands(percent, enough - 1) && stands(percent, enough) && stands(percent, enough + 1_000)
+            );
+            assert!(!stands(percent, 0) && !stands(percent, 1));
+        }
+        // By the definition: the chance of none or one of 64 above p90, term by term.
+        let (none, one) = (0.9_f64.powi(64), 64.0 * 0.1 * 0.9_f64.powi(63));
+        assert!(none + one <= 0.01 && 0.9_f64.powi(63) + 63.0 * 0.1 * 0.9_f64.powi(62) > 0.01);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A subset keeps the positions of its requests in the fold, 4 bytes each, and reads their figures there.
 
+use super::record::Outcome;
 use super::request_figures::RequestFigures;
 use super::stats::Distribution;
 
@@ -9,6 +10,8 @@ use super::stats::Distribution;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Subset {
     pub(super) requests: u64,
+    /// Of those, the ones that tokmark cut.
+    pub(super) cancelled: u64,
     /// Positions in the fold of those that ended well.
     completed: Vec<u32>,
 }
@@ -24,6 +27,7 @@ impl Subset {
     /// Adds the measured request at `position` of the fold.
     pub(super) fn add(&mut self, request: &RequestFigures, position: u32) {
         self.requests += 1;
+        self.cancelled += u64::from(request.outcome == Outcome::Cancelled);
         if request.counts() {
             self.completed.push(position);
         }

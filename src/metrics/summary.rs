@@ -64,7 +64,8 @@ pub struct Summary {
     /// Time to second token: second content chunk − first, ms. `null` without streaming.
     #[serde(default)]
     pub ttst_ms: Option<Distribution>,
-    /// Inter-token latency, one value per request: (E2E − TTFT) / (OSL − 1), ms. `null` without streaming.
+    /// Inter-token latency, one value per request: (E2E − TTFT) / (OSL − 1), ms, over the tokens that were streamed. `null`
+    /// without streaming, and when no answer was streamed as it was generated.
     pub itl_ms: Option<Distribution>,
     /// Inter-chunk latency, gaps between content chunks of all requests pooled, ms. `null` without streaming.
     pub icl_ms: Option<Distribution>,
@@ -145,7 +146,7 @@ pub struct Requests {
     pub total: u64,
     /// Of those, complete answers with content.
     pub completed: u64,
-    /// Of those, all others.
+    /// Of those, all others but the ones that tokmark cut itself (`cancelled` in `by_outcome`).
     pub failed: u64,
     /// Count by outcome (`ok`, `http_503`, `timeout` …); outcomes that did not occur are absent.
     pub by_outcome: BTreeMap<String, u64>,
@@ -276,9 +277,10 @@ fn requests(fold: &Fold) -> Requests {
     let mut by_outcome: BTreeMap<Outcome, u64> = BTreeMap::new();
     fold.measured().for_each(|request| *by_outcome.entry(request.outcome).or_default() += 1);
     let total = by_outcome.values().sum();
-    let completed = by_outcome.get(&Outcome::Ok).copied().unwrap_or(0);
+    let count = |outcome| by_outcome.get(&outcome).copied().unwrap_or(0);
+    let (completed, cut) = (count(Outcome::Ok), count(Outcome::Cancelled));
     let by_outcome = by_outcome.into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect();
-    Requests { total, completed, failed: total - completed, by_outcome }
+    Requests { total, completed, failed: total - completed - cut, by_outcome }
 }
 
 /// The offered load beside the load that was sent, from the arrivals and the records of the measured phase.
@@ -392,6 +394,16 @@ mod tests {
         assert_eq!(throughput.goodput_per_s, None);
         assert_eq!(summary.client.error_bound_us, Some(100.0));
         assert_eq!(summary.verdict.result, Rating::Invalid);
+    }
+
+    #[test]
+    fn what_tokmark_cut_did_not_fail() {
+        let mut records = sound();
+        records[3] = failed(3, records[3].sent_us, Outcome::Timeout);
+        records[4].outcome = Outcome::Cancelled;
+        let requests = summarize(&point(), &run(records), &Context::default()).requests;
+        assert_eq!((requests.total, requests.completed, requests.failed), (20, 18, 1));
+        assert_eq!(requests.by_outcome["cancelled"], 1);
     }
 
     #[test]
@@ -518,8 +530,9 @@ mod tests {
 
     #[test]
     fn the_schema_of_the_file() {
+        let alone = LoadPoint { arrival: Arrival::closed(1), ..point() };
         insta::assert_json_snapshot!(summarize(
-            &point(),
+            &alone,
             &run(sound()),
             &Context { simulated: true, gpus: Some(1), ..Context::default() }
         ));

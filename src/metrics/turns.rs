@@ -20,6 +20,9 @@ pub struct TurnFigures {
     pub requests: u64,
     /// Of those, complete answers with content. The figures below are theirs.
     pub completed: u64,
+    /// Requests that tokmark cut at the end.
+    #[serde(default)]
+    pub cancelled: u64,
     /// Mean prompt length, earlier turns included, tokens. `null` when none completed.
     pub isl: Option<f64>,
     /// Mean output length, tokens. `null` when none completed.
@@ -63,6 +66,7 @@ impl TurnFold {
                 turn,
                 requests: subset.requests,
                 completed: subset.completed(),
+                cancelled: subset.cancelled,
                 isl: subset.mean(all, |request| request.isl),
                 osl: subset.mean(all, |request| request.osl),
                 ttft_ms,

@@ -4,13 +4,15 @@
 //! before using it. Each threshold is a constant with its why.
 
 pub mod client;
+pub mod reached;
 mod steady;
+pub mod streamed;
 pub mod tokens;
 
 use super::fold::Fold;
-use super::record::{Arrivals, CountSource, PointRun};
+use super::record::{CountSource, Outcome, PointRun};
 use super::request_figures::RequestFigures;
-use super::stats::percentile;
+use super::stats::{SHOWN, needed, stands};
 use crate::plan::LoadPoint;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -21,26 +23,17 @@ pub const ERROR_RATE_SUSPECT: f64 = 0.01;
 pub const ERROR_RATE_INVALID: f64 = 0.10;
 /// With `ignore_eos` the answer must have the requested length; 5 % is AIPerf's own mismatch threshold.
 pub const OSL_REACHED: f64 = 0.95;
-/// A few short answers (stop strings, context limit) hardly move a mean, more do.
-pub const OSL_SHORT_SUSPECT: f64 = 0.05;
+/// Longer answers than this are longer than asked for: a server that counts the end token is one above.
+pub const OSL_EXCEEDED: f64 = 1.05;
+/// A few short answers (stop strings, context limit), or long ones, hardly move a mean, more do.
+pub const OSL_OFF_SUSPECT: f64 = 0.05;
 /// When most answers are short, the point measured another output length.
 pub const OSL_SHORT_INVALID: f64 = 0.50;
 /// Chat templates and BOS add tokens; when prompts are off by more than 10 % of the plan on average, in either direction,
 /// prefill work differs from the recipe's.
 pub const ISL_OFF_SUSPECT: f64 = 0.10;
-/// An answer of so many tokens in a single chunk was buffered on its way; shorter ones may well fit in one chunk.
-pub const ONE_CHUNK_MIN_OSL: u64 = 8;
-/// Share of such answers above which TTFT and ITL describe a buffer, not the server.
-pub const ONE_CHUNK_SUSPECT: f64 = 0.50;
-/// A decode step of a fast server takes 5 ms or more, and it looks at new requests once a step: arrivals shifted by less
-/// meet the same batch. Later than this, requests no longer arrive on schedule.
-pub const SCHEDULE_LAG_SUSPECT_MS: f64 = 5.0;
-/// Latency near saturation is steep in the rate; 5 % less load can look like a much faster server.
-pub const RATE_OFF_SUSPECT: f64 = 0.05;
-/// Requests that are cut are the longest ones: cutting more than this lets the latencies look better than they are.
-pub const CUT_SUSPECT: f64 = 0.05;
-/// Below this many requests not only p99 but every percentile from p90 up lies between the two slowest of them. (p95 needs
-/// 20 requests and p99 100 to be anything else.)
+/// Below this many requests not only p99 but every percentile from p90 up lies between the two slowest of them. From here
+/// on a reason names the percentiles that do not stand, and the point stays valid: the others and the means do.
 pub const FEW_REQUESTS: u64 = 10;
 
 /// Whether a result may be used.
@@ -72,7 +65,7 @@ impl fmt::Display for Rating {
 pub struct Verdict {
     /// The worst of the reasons.
     pub result: Rating,
-    /// One sentence each, with figures; empty when valid.
+    /// One sentence each, with figures; of a valid point at most which percentiles do not stand.
     pub reasons: Vec<String>,
 }
 
@@ -106,6 +99,11 @@ pub struct Reason {
 }
 
 impl Reason {
+    /// Something to know of a point that stays as it is.
+    fn note(text: String) -> Self {
+        Self { rating: Rating::Valid, text }
+    }
+
     fn suspect(text: impl Into<String>) -> Self {
         Self { rating: Rating::Suspect, text: text.into() }
     }
@@ -135,70 +133,46 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     found.extend(point.scaled.map(|share| {
         Reason::suspect(format!("the load was scaled to {share} of the recipe's: a rehearsal, not a result"))
     }));
-    found.extend(completion(run, fold, completed));
+    found.extend(completion(fold, completed));
     if completed > 0 {
         let answers = [
             zero_tokens(fold, completed),
-            osl(point, fold),
+            osl_short(point, fold),
+            osl_long(fold),
             isl(fold),
-            not_streamed(point, fold),
             approximate(fold, completed),
             few_requests(completed),
             steady::reason(point, fold),
         ];
         found.extend(answers.into_iter().flatten());
+        found.extend(streamed::reasons(point, fold));
     }
     found.extend(tokens::reasons(run, fold));
-    found.extend(schedule(run, fold));
+    found.extend(reached::reasons(point, run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);
     found.extend(client::reasons(&run.client, run.window_s(), measured, gap_p50_ms));
+    found.extend(too_few_for(completed).map(Reason::note));
     found
 }
 
-/// Whether the load was the one that was requested.
-fn schedule(run: &PointRun, fold: &Fold) -> Vec<Reason> {
-    let mut found = Vec::new();
-    let mut suspect = |text| found.push(Reason::suspect(text));
-    let (cut, total) = (fold.cut_at_end(run), fold.measured().count() as u64);
-    if share(cut, total) > CUT_SUSPECT {
-        let percent = 100.0 * share(cut, total);
-        suspect(format!(
-            "{cut} of {total} requests were cut at the end ({percent:.1} %): the longest are missing from the latencies"
-        ));
-    }
-    let Some(Arrivals { total, dropped, unsent, .. }) = run.arrivals else { return found };
-    if dropped > 0 {
-        let percent = 100.0 * share(dropped, total);
-        suspect(format!(
-            "{dropped} of {total} arrivals were dropped ({percent:.1} %): the most allowed requests were in flight"
-        ));
-    }
-    if unsent > 0 {
-        suspect(format!("{unsent} of {total} arrivals still waited at the end and were not sent"));
-    }
-    if let (Some(sent), Some(offered)) = (fold.sent_per_s(), run.arrivals.and_then(|all| all.rate_per_s()))
-        && (sent - offered).abs() > RATE_OFF_SUSPECT * offered
-    {
-        suspect(format!("requests were sent at {sent:.2} per second, {offered:.2} were offered"));
-    }
-    let mut lags = fold.values(fold.measured().map(RequestFigures::schedule_lag_ms));
-    lags.sort_unstable_by(f64::total_cmp);
-    let p99_ms = percentile(&lags, 99.0);
-    if p99_ms > SCHEDULE_LAG_SUSPECT_MS {
-        suspect(format!("schedule not kept: p99 of sent − intended is {p99_ms:.1} ms"));
-    }
-    found
-}
+const ALL_CUT: &str = ": tokmark cut all of them at the end; let the load last longer than an answer, or wait for the \
+                       answers (load.at_end = \"drain\")";
 
-fn completion(run: &PointRun, fold: &Fold, completed: u64) -> Option<Reason> {
+/// What tokmark cut itself did not fail; it has its own reason.
+fn completion(fold: &Fold, completed: u64) -> Option<Reason> {
     let measured = fold.measured().count() as u64;
-    // What the planned end cut did not fail; it has its own reason.
-    let total = measured - fold.cut_at_end(run);
-    let failed = total - completed;
+    let cut = fold.measured().filter(|request| request.outcome == Outcome::Cancelled).count() as u64;
+    let total = measured - cut;
     if completed == 0 {
-        return Some(Reason::invalid(format!("none of {measured} measured requests completed")));
+        let why = match cut {
+            0 => String::new(),
+            cut if cut == measured => ALL_CUT.to_owned(),
+            cut => format!(": {total} failed, and tokmark cut {cut} at the end"),
+        };
+        return Some(Reason::invalid(format!("none of {measured} measured requests completed{why}")));
     }
+    let failed = total - completed;
     let rate = share(failed, total);
     let text = format!("{failed} of {total} requests failed ({:.1} %)", 100.0 * rate);
     Reason::above(rate, [ERROR_RATE_SUSPECT, ERROR_RATE_INVALID], text)
@@ -209,23 +183,45 @@ fn zero_tokens(fold: &Fold, completed: u64) -> Option<Reason> {
     fold.good().all(|request| request.osl == 0).then(|| Reason::invalid(text()))
 }
 
-/// Only counts that are no approximation are judged: one token a word is further off than the threshold.
-fn osl(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
+/// The share of answers with a length that `is_off`, in words, and their mean length. Only counts that are no approximation
+/// are judged: one token a word is further off than any threshold.
+fn osl_off(
+    fold: &Fold,
+    what: &str,
+    invalid: f64,
+    is_off: impl Fn(&RequestFigures) -> bool,
+) -> Option<Reason> {
     let counted = || fold.good().filter(|request| request.osl_source != CountSource::Approximate);
-    let is_short =
-        |request: &&RequestFigures| f64::from(request.osl) < OSL_REACHED * f64::from(request.osl_requested);
-    if !point.ignore_eos {
-        return None;
-    }
-    let (short, completed) = (counted().filter(is_short).count() as u64, counted().count() as u64);
-    let part = share(short, completed);
+    let (off, completed) =
+        (counted().filter(|request| is_off(request)).count() as u64, counted().count() as u64);
+    let part = share(off, completed);
     let mean = share(counted().map(|request| u64::from(request.osl)).sum(), completed);
     let requested = share(counted().map(|request| u64::from(request.osl_requested)).sum(), completed);
     let text = format!(
-        "output length not reached in {short} of {completed} requests ({:.1} %): mean {mean:.1} tokens, {requested:.1} requested",
+        "{what} in {off} of {completed} requests ({:.1} %): mean {mean:.1} tokens, {requested:.1} requested",
         100.0 * part
     );
-    Reason::above(part, [OSL_SHORT_SUSPECT, OSL_SHORT_INVALID], text)
+    Reason::above(part, [OSL_OFF_SUSPECT, invalid], text)
+}
+
+fn osl_short(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
+    let is_short =
+        |request: &RequestFigures| f64::from(request.osl) < OSL_REACHED * f64::from(request.osl_requested);
+    osl_off(fold, "output length not reached", OSL_SHORT_INVALID, is_short).filter(|_| point.ignore_eos)
+}
+
+/// A model may stop early, but never late: the server did not keep to the limit, or counts something else. No figure is
+/// flattered by it, so that it stays suspect.
+fn osl_long(fold: &Fold) -> Option<Reason> {
+    let is_long = |request: &RequestFigures| {
+        let requested = f64::from(request.osl_requested);
+        let allowed = match request.osl_source {
+            CountSource::Tokenizer => requested * (1.0 + tokens::TOKEN_RATIO_SUSPECT),
+            _ => requested * OSL_EXCEEDED,
+        };
+        request.osl_requested > 0 && f64::from(request.osl) > allowed.max(requested + 1.0)
+    };
+    osl_off(fold, "answers longer than asked for", f64::INFINITY, is_long)
 }
 
 fn isl(fold: &Fold) -> Option<Reason> {
@@ -234,18 +230,6 @@ fn isl(fold: &Fold) -> Option<Reason> {
     let remark = if is_approximate { " (the count is approximate)" } else { "" };
     let text = format!("prompts have {mean:.1} tokens on average, {planned:.1} planned{remark}");
     Reason::suspect_if(off > ISL_OFF_SUSPECT * planned, text)
-}
-
-fn not_streamed(point: &LoadPoint, fold: &Fold) -> Option<Reason> {
-    let long = || fold.good().filter(|request| u64::from(request.osl) >= ONE_CHUNK_MIN_OSL);
-    let single = long().filter(|request| request.chunks == 1).count() as u64;
-    let long = long().count() as u64;
-    Reason::suspect_if(
-        point.streaming && share(single, long) > ONE_CHUNK_SUSPECT,
-        format!(
-            "{single} of {long} streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server"
-        ),
-    )
 }
 
 fn approximate(fold: &Fold, completed: u64) -> Option<Reason> {
@@ -269,6 +253,22 @@ fn few_requests(completed: u64) -> Option<Reason> {
         ))),
         _ => None,
     }
+}
+
+/// Which of the shown percentiles so many requests are too few for; `None` when all stand, or when the verdict says more.
+pub fn too_few_for(completed: u64) -> Option<String> {
+    let (standing, others): (Vec<f64>, Vec<f64>) =
+        SHOWN.iter().partition(|percent| stands(**percent, completed));
+    let names = |percentiles: &[f64]| percentiles.iter().map(|p| format!("p{p}")).collect::<Vec<_>>();
+    let stand = match names(&standing).split_last() {
+        None => "no percentile stands".to_owned(),
+        Some((last, [])) => format!("{last} stands"),
+        Some((last, rest)) => format!("{} and {last} stand", rest.join(", ")),
+    };
+    let wanted: Vec<String> =
+        others.iter().map(|percent| format!("p{percent} needs {}", needed(*percent))).collect();
+    (completed >= FEW_REQUESTS && !others.is_empty())
+        .then(|| format!("{completed} requests completed: {stand} at 99 % confidence; {}", wanted.join(", ")))
 }
 
 /// `part / whole`, 0 when there is no whole.

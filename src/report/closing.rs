@@ -8,8 +8,10 @@ pub fn table(rows: &[PointResult]) -> String {
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
-    text.push_str(&markdown::headline(rows).text(&[0, 9]));
+    let headline = markdown::headline(rows, false);
+    text.push_str(&headline.text(&[0, headline.head.len() - 1]));
     text.push_str("latencies in ms\n");
+    text.extend(markdown::few(rows).map(|few| format!("{few}\n")));
     for (point, table) in markdown::stages(rows) {
         text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
     }

@@ -3,9 +3,9 @@
 use super::PointResult;
 
 pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
-failed,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
-output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
-itl_p90_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
+failed,cancelled,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
+output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p95_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
+itl_p90_ms,itl_p95_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p95_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
 ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons";
 
 /// The whole file.
@@ -36,6 +36,7 @@ pub(super) fn line(row: &PointResult) -> String {
         s.requests.total.to_string(),
         s.requests.completed.to_string(),
         s.requests.failed.to_string(),
+        s.requests.by_outcome.get("cancelled").copied().unwrap_or(0).to_string(),
         number(Some(s.duration_s)),
         number(Some(s.throughput.requests_per_s)),
         number(Some(s.throughput.output_tokens_per_s)),
@@ -45,7 +46,9 @@ pub(super) fn line(row: &PointResult) -> String {
         number(s.throughput.goodput_per_s),
     ];
     for latency in [s.ttft_ms, s.itl_ms, s.e2e_ms] {
-        cells.extend(["avg", "p50", "p90", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))));
+        cells.extend(
+            ["avg", "p50", "p90", "p95", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))),
+        );
     }
     cells.push(number(s.isl.map(|d| d.avg)));
     cells.push(number(s.osl.map(|d| d.avg)));

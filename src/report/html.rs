@@ -14,7 +14,7 @@ pub fn page(
     rows: &[PointResult],
     charts: &[(&'static str, Chart)],
 ) -> Result<String, RenderError> {
-    let table = markdown::headline(rows);
+    let table = markdown::headline(rows, false);
     let verdict = |row: &PointResult| row.summary.verdict.result.to_string();
     let rows_json: Vec<_> = rows
         .iter()
@@ -34,6 +34,7 @@ pub fn page(
         "head": table.head,
         "rows": rows_json,
         "added": markdown::added_error(rows),
+        "few": markdown::few(rows),
         "stages": stages,
         "about_stages": markdown::STAGES,
         "reasons": markdown::reasons(rows),

@@ -5,26 +5,40 @@ use super::{Figure, Header, PointResult, load_of};
 use crate::metrics::Summary;
 use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
-use crate::metrics::stats::Distribution;
+use crate::metrics::stats::{Distribution, SHOWN, needed, stands};
 use crate::metrics::turns::{MOST_TURNS, TurnFigures};
 
 /// The first line of every page about simulated results.
 pub const SIMULATED: &str = "SIMULATED: these figures come from a simulated engine, not from a GPU.";
 
+/// Where a column of the headline table is shown: always, in the wide table, or where a point has the figure.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    Everywhere,
+    Wide,
+    WhereKnown,
+}
+
 /// The columns of the headline table.
-const FIGURES: [(&str, Figure); 8] = [
-    ("req/s", |s| Some(s.throughput.requests_per_s)),
-    ("tok/s", |s| Some(s.throughput.output_tokens_per_s)),
-    ("tok/s/gpu", |s| s.throughput.output_tokens_per_s_per_gpu),
-    ("TTFT p50", |s| Some(s.ttft_ms?.p50)),
-    ("p99", |s| Some(s.ttft_ms?.p99)),
-    ("ITL p50", |s| Some(s.itl_ms?.p50)),
-    ("p99", |s| Some(s.itl_ms?.p99)),
-    ("E2E p50", |s| Some(s.e2e_ms?.p50)),
+const FIGURES: [(&str, Shown, Figure); 14] = [
+    ("req/s", Shown::Everywhere, |s| Some(s.throughput.requests_per_s)),
+    ("good/s", Shown::WhereKnown, |s| s.throughput.goodput_per_s),
+    ("tok/s", Shown::Everywhere, |s| Some(s.throughput.output_tokens_per_s)),
+    ("tok/s/gpu", Shown::WhereKnown, |s| s.throughput.output_tokens_per_s_per_gpu),
+    ("TTFT p50", Shown::Everywhere, |s| Some(s.ttft_ms?.p50)),
+    ("p95", Shown::Wide, |s| Some(s.ttft_ms?.p95)),
+    ("p99", Shown::Everywhere, |s| Some(s.ttft_ms?.p99)),
+    ("ITL p50", Shown::Everywhere, |s| Some(s.itl_ms?.p50)),
+    ("p95", Shown::Wide, |s| Some(s.itl_ms?.p95)),
+    ("p99", Shown::Everywhere, |s| Some(s.itl_ms?.p99)),
+    ("E2E avg", Shown::Wide, |s| Some(s.e2e_ms?.avg)),
+    ("E2E p50", Shown::Everywhere, |s| Some(s.e2e_ms?.p50)),
+    ("p95", Shown::Wide, |s| Some(s.e2e_ms?.p95)),
+    ("p99", Shown::Wide, |s| Some(s.e2e_ms?.p99)),
 ];
 
-/// The headline table: one row per point.
-pub fn headline(rows: &[PointResult]) -> Table {
+/// The headline table: one row per point. The wide one has more percentiles and the number of requests.
+pub fn headline(rows: &[PointResult], wide: bool) -> Table {
     let plain = differ_in_load_alone(rows);
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let first = match (plain, open) {
@@ -32,19 +46,49 @@ pub fn headline(rows: &[PointResult]) -> Table {
         (true, false) => "conc",
         (false, _) => "point",
     };
+    let is_shown = |(_, shown, figure): &&(&str, Shown, Figure)| match shown {
+        Shown::Everywhere => true,
+        Shown::Wide => wide,
+        Shown::WhereKnown => rows.iter().any(|row| figure(&row.summary).is_some()),
+    };
+    let figures: Vec<_> = FIGURES.iter().filter(is_shown).collect();
+    let heads = ["requests", "failed"].into_iter().filter(|head| wide || *head == "failed");
+    let heads = heads.chain(figures.iter().map(|(head, ..)| *head)).chain(["verdict"]);
     let mut table = Table::new([first]);
-    table.head.extend(FIGURES.iter().map(|(head, _)| (*head).to_owned()));
-    table.head.push("verdict".to_owned());
+    table.head.extend(heads.map(str::to_owned));
     for row in rows {
         let s = &row.summary;
         let name = match load_of(s) {
             Some(load) if plain => load.to_string(),
             _ => row.point.clone(),
         };
-        let figures = FIGURES.iter().map(|(_, figure)| maybe(figure(s)));
-        table.push(std::iter::once(name).chain(figures).chain([s.verdict.result.to_string()]).collect());
+        let mut cells = vec![name];
+        cells.extend(wide.then(|| s.requests.total.to_string()));
+        cells.push(s.requests.failed.to_string());
+        cells.extend(figures.iter().map(|(head, _, figure)| marked(head, figure(s), s.requests.completed)));
+        cells.push(s.verdict.result.to_string());
+        table.push(cells);
     }
     table
+}
+
+/// A figure; with `~` in front when its column is a percentile that so many requests are too few for.
+fn marked(head: &str, figure: Option<f64>, completed: u64) -> String {
+    let percent = head.rsplit('p').next().and_then(|percent| percent.parse().ok());
+    let few = figure.is_some() && percent.is_some_and(|percent| !stands(percent, completed));
+    format!("{}{}", if few { "~" } else { "" }, maybe(figure))
+}
+
+/// What `~` in the tables of these points means, when a shown percentile has one.
+pub fn few(rows: &[PointResult]) -> Option<String> {
+    let counts = |s: &Summary| {
+        let stages = s.stages.iter().flatten().map(|stage| stage.completed);
+        let turns = s.turns.iter().map(|turn| turn.completed);
+        stages.chain(turns).chain([s.requests.completed]).min().unwrap_or(0)
+    };
+    let few = rows.iter().any(|row| !stands(99.0, counts(&row.summary)));
+    let wanted = SHOWN.map(|percent| format!("p{percent} {}", needed(percent))).join(", ");
+    few.then(|| format!("~ fewer requests than the percentile needs at 99 % confidence: {wanted}"))
 }
 
 /// The stages of every point with a ramp: the point, and a table with one row per stage.
@@ -55,13 +99,11 @@ pub fn stages(rows: &[PointResult]) -> Vec<(String, Table)> {
 
 fn stage_table(stages: &[StageFigures]) -> Table {
     let goodput = stages.iter().any(|stage| stage.goodput_per_s.is_some());
-    let mut table = Table::new([
-        "stage", "load", "seconds", "requests", "failed", "req/s", "tok/s", "TTFT p50", "p99", "ITL p50",
-        "p99", "E2E p50", "p99",
-    ]);
-    if goodput {
-        table.head.push("good/s".to_owned());
-    }
+    let cut = stages.iter().any(|stage| stage.cancelled > 0);
+    let mut table = Table::new(["stage", "load", "seconds", "requests", "failed"]);
+    table.head.extend(cut.then(|| "cut".to_owned()));
+    table.head.extend(["req/s", "tok/s"].into_iter().chain(LATENCIES).map(str::to_owned));
+    table.head.extend(goodput.then(|| "good/s".to_owned()));
     for stage in stages {
         let (from, to) = (stage.from, stage.to);
         let mut row = vec![
@@ -70,20 +112,32 @@ fn stage_table(stages: &[StageFigures]) -> Table {
             number(stage.end_s - stage.start_s),
             stage.requests.to_string(),
             stage.failed.to_string(),
-            number(stage.requests_per_s),
-            number(stage.output_tokens_per_s),
         ];
-        row.extend(latency_cells([&stage.ttft_ms, &stage.itl_ms, &stage.e2e_ms]));
+        row.extend(cut.then(|| stage.cancelled.to_string()));
+        row.extend([stage.requests_per_s, stage.output_tokens_per_s].map(number));
+        let latencies = [&stage.ttft_ms, &stage.itl_ms, &stage.e2e_ms];
+        row.extend(latency_cells(latencies, stage.requests, stage.completed, stage.cancelled));
         row.extend(goodput.then(|| maybe(stage.goodput_per_s)));
         table.push(row);
     }
     table
 }
 
-/// p50 and p99 of each.
-fn latency_cells(latencies: [&Option<Distribution>; 3]) -> impl Iterator<Item = String> {
-    let cells = |d: &Option<Distribution>| [maybe(d.map(|d| d.p50)), maybe(d.map(|d| d.p99))];
-    latencies.map(cells).into_iter().flatten()
+const LATENCIES: [&str; 6] = ["TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "p99"];
+
+/// p50 and p99 of each; `cut` when tokmark cut every request.
+fn latency_cells(
+    latencies: [&Option<Distribution>; 3],
+    requests: u64,
+    completed: u64,
+    cancelled: u64,
+) -> impl Iterator<Item = String> {
+    let figures = latencies.into_iter().flat_map(|of| [of.map(|d| d.p50), of.map(|d| d.p99)]);
+    let all_cut = cancelled > 0 && cancelled == requests;
+    LATENCIES
+        .into_iter()
+        .zip(figures)
+        .map(move |(head, figure)| if all_cut { "cut".to_owned() } else { marked(head, figure, completed) })
 }
 
 /// The turns of every point with conversations: the point, and a table with one row per turn.
@@ -93,19 +147,19 @@ pub fn turns(rows: &[PointResult]) -> Vec<(String, Table)> {
 }
 
 fn turn_table(turns: &[TurnFigures]) -> Table {
-    let mut table = Table::new([
-        "turn", "requests", "failed", "ISL", "OSL", "TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "p99",
-    ]);
+    let mut table = Table::new(["turn", "requests", "failed", "ISL", "OSL"]);
+    table.head.extend(LATENCIES.map(str::to_owned));
     for turn in turns {
         let last = turn.turn as usize + 1 == MOST_TURNS;
         let mut row = vec![
             format!("{}{}", turn.turn, if last { "+" } else { "" }),
             turn.requests.to_string(),
-            (turn.requests - turn.completed).to_string(),
+            turn.requests.saturating_sub(turn.completed + turn.cancelled).to_string(),
             maybe(turn.isl),
             maybe(turn.osl),
         ];
-        row.extend(latency_cells([&turn.ttft_ms, &turn.itl_ms, &turn.e2e_ms]));
+        let latencies = [&turn.ttft_ms, &turn.itl_ms, &turn.e2e_ms];
+        row.extend(latency_cells(latencies, turn.requests, turn.completed, turn.cancelled));
         table.push(row);
     }
     table
@@ -143,10 +197,10 @@ fn differ_in_load_alone(rows: &[PointResult]) -> bool {
 pub fn reasons(rows: &[PointResult]) -> Vec<String> {
     let has = |row: &PointResult, reason: &String| row.summary.verdict.reasons.contains(reason);
     let is_common = |reason: &&String| rows.len() > 1 && rows.iter().all(|row| has(row, reason));
-    let first = rows.first().into_iter().flat_map(|row| &row.summary.verdict.reasons);
+    let first = rows.first().into_iter().flat_map(PointResult::reasons);
     let every = first.filter(is_common).map(|reason| format!("all {} load points: {reason}", rows.len()));
     let own = rows.iter().flat_map(|row| {
-        let reasons = row.summary.verdict.reasons.iter().filter(|reason| !is_common(reason));
+        let reasons = row.reasons().filter(|reason| !is_common(reason));
         reasons.map(|reason| format!("{}: {reason}", row.point))
     });
     every.chain(own).collect()
@@ -167,8 +221,11 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     }
     text.push_str(&format!(
         "\n{}\nLatencies in ms; tok/s counts output tokens.\n",
-        headline(rows).markdown()
+        headline(rows, true).markdown()
     ));
+    if let Some(few) = few(rows) {
+        text.push_str(&format!("{few}.\n"));
+    }
     if let Some(added) = added_error(rows) {
         text.push_str(&format!("The {added}.\n"));
     }
@@ -228,12 +285,15 @@ fn push_simulated(text: &mut String, rows: &[PointResult]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::fixtures::{Ran, failed, point, run, sound};
+    use crate::metrics::fixtures::{Ran, failed, point, record, run, sound};
     use crate::metrics::record::{CacheCount, Outcome, TurnMark};
     use crate::metrics::summary::{Context, summarize};
+    use crate::plan::{Arrival, LoadPoint};
 
     fn row(name: &str, ran: &Ran) -> PointResult {
-        let summary = summarize(&point(), ran, &ran.fold(), &Context::default());
+        // The requests of these runs follow one another.
+        let point = LoadPoint { arrival: Arrival::closed(1), ..point() };
+        let summary = summarize(&point, ran, &ran.fold(), &Context::default());
         PointResult {
             point: name.into(),
             series: "isl100_osl10".into(),
@@ -265,6 +325,57 @@ mod tests {
         rows[1].summary.verdict.reasons.push("slow".into());
         assert_eq!(reasons(&rows), ["all 2 load points: scaled", "b: slow"]);
         assert_eq!(reasons(&rows[1..]), ["b: scaled", "b: slow"]);
+    }
+
+    /// 250 requests one after the other, the second failed.
+    fn one_failed() -> Ran {
+        let mut records: Vec<_> = (0..250).map(|id| record(id, 200_000 * id)).collect();
+        records[1] = failed(1, records[1].sent_us, Outcome::Http(500));
+        run(records)
+    }
+
+    #[test]
+    fn one_failed_request_of_250_is_in_every_table() {
+        let mut rows = [row("isl100_osl10_con2", &one_failed())];
+        let cells = |table: Table, head: &str| {
+            let at = table.head.iter().position(|known| known == head).expect("the column");
+            table.rows[0][at].clone()
+        };
+        assert_eq!(cells(headline(&rows, false), "failed"), "1");
+        assert_eq!(
+            (cells(headline(&rows, true), "requests"), cells(headline(&rows, true), "failed")),
+            ("250".into(), "1".into())
+        );
+        // p50, p95 and p99 of TTFT.
+        let wide = headline(&rows, true);
+        let first = wide.head.iter().position(|head| head == "TTFT p50").expect("TTFT");
+        assert_eq!(wide.rows[0][first..first + 3], ["50.0", "50.0", "~50.0"]);
+        assert!(page(&rows).contains("p90 64, p95 130, p99 662"));
+        assert!(!headline(&rows, false).head.contains(&"good/s".to_owned()));
+        rows[0].summary.throughput.goodput_per_s = Some(0.0);
+        assert_eq!(cells(headline(&rows, false), "good/s"), "0");
+        let csv = crate::report::csv::summary(&rows);
+        let (head, line) = csv.split_once('\n').expect("two lines");
+        let at = |name: &str| head.split(',').position(|known| known == name).expect("the column");
+        let cells: Vec<&str> = line.split(',').collect();
+        assert_eq!(
+            (cells[at("failed")], cells[at("cancelled")], cells[at("ttft_p95_ms")]),
+            ("1", "0", "50.000")
+        );
+    }
+
+    #[test]
+    fn a_stage_of_cut_requests_says_so() {
+        let mut stage: StageFigures = serde_json::from_value(serde_json::json!({
+            "name": "up", "start_s": 0.0, "end_s": 1.0, "from": 1.0, "to": 4.0, "requests": 4, "completed": 0, "failed": 0,
+            "cancelled": 4, "good": null, "requests_per_s": 0.0, "output_tokens_per_s": 0.0, "goodput_per_s": null,
+            "ttft_ms": null, "itl_ms": null, "e2e_ms": null,
+        }))
+        .expect("figures");
+        let row = |stage: &StageFigures| stage_table(std::slice::from_ref(stage)).rows[0].join(" ");
+        assert_eq!(row(&stage), "up 1 → 4 1.00 4 0 4 0 0 cut cut cut cut cut cut");
+        (stage.cancelled, stage.failed) = (0, 4);
+        assert_eq!(row(&stage), "up 1 → 4 1.00 4 4 0 0 N/A N/A N/A N/A N/A N/A");
     }
 
     #[test]

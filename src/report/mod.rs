@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::experiment::{Experiment, files};
 use crate::metrics::summary::Summary;
+use crate::metrics::verdict::too_few_for;
 use crate::plan::{Deployment, LoadPoint, Plan};
 use chart::{Chart, Series};
 
@@ -44,6 +45,12 @@ impl PointResult {
             gpus: deployment.gpus,
             summary,
         }
+    }
+
+    /// The reasons of the verdict that the tables do not tell: these mark the percentiles that do not stand.
+    pub fn reasons(&self) -> impl Iterator<Item = &String> {
+        let told = too_few_for(self.summary.requests.completed);
+        self.summary.verdict.reasons.iter().filter(move |reason| Some(*reason) != told.as_ref())
     }
 }
 

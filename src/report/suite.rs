@@ -26,7 +26,7 @@ pub struct JobResult {
 }
 
 /// Columns of the table beside the name. A name too long to fit gets its own line.
-const OTHER_COLUMNS: usize = 58;
+const OTHER_COLUMNS: usize = 66;
 
 impl JobResult {
     /// `quickstart (h100) STREAMING=false`
@@ -65,6 +65,7 @@ fn figures(row: &PointResult) -> Vec<String> {
     let s = &row.summary;
     vec![
         load(row),
+        s.requests.failed.to_string(),
         number(s.throughput.output_tokens_per_s),
         maybe(s.throughput.output_tokens_per_s_per_gpu),
         maybe(s.ttft_ms.map(|d| d.p50)),
@@ -75,7 +76,7 @@ fn figures(row: &PointResult) -> Vec<String> {
 
 /// The cells of an experiment without figures: the state instead of a verdict.
 fn no_figures(state: &str) -> Vec<String> {
-    let mut cells = vec!["-".to_owned(); 5];
+    let mut cells = vec!["-".to_owned(); 6];
     cells.push(state.to_owned());
     cells
 }
@@ -102,8 +103,7 @@ fn reasons(parts: &[JobResult]) -> Vec<String> {
         let mut lines: Vec<String> =
             part.reason().map(|reason| format!("{name}: {reason}")).into_iter().collect();
         for row in &part.rows {
-            let reasons = row.summary.verdict.reasons.iter();
-            lines.extend(reasons.map(|reason| format!("{name}, {}: {reason}", row.point)));
+            lines.extend(row.reasons().map(|reason| format!("{name}, {}: {reason}", row.point)));
         }
         lines
     };
@@ -114,7 +114,8 @@ fn reasons(parts: &[JobResult]) -> Vec<String> {
 /// line above them.
 pub fn text(parts: &[JobResult], width: usize) -> String {
     let widest = width.saturating_sub(OTHER_COLUMNS);
-    let mut table = Table::new(["RECIPE", "CONC", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
+    let mut table =
+        Table::new(["RECIPE", "CONC", "ERRORS", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
     let mut above: Vec<Option<String>> = Vec::new();
     let mut push = |name: String, above_it: Option<String>, figures: Vec<String>| {
         above.push(above_it);
@@ -141,7 +142,7 @@ pub fn text(parts: &[JobResult], width: usize) -> String {
             push(name, head.take(), no_figures(state));
         }
     }
-    let table = table.text(&[0, 6]);
+    let table = table.text(&[0, 7]);
     let mut lines = table.lines();
     let mut text = simulated(parts).map(|line| format!("{line}\n\n")).unwrap_or_default();
     text.push_str(&format!("{}\n", lines.next().unwrap_or_default()));
@@ -167,6 +168,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
         "differs",
         "point",
         "conc",
+        "failed",
         "tok/s",
         "tok/s/gpu",
         "TTFT p50",
@@ -278,17 +280,17 @@ mod tests {
         let expected = "\
 SIMULATED: these figures come from a simulated engine, not from a GPU.
 
-RECIPE             CONC  TOK/S  TOK/S/GPU  TTFT p50  ITL p50  VERDICT
-small (h100)          2  1,234        617      50.0     10.0  valid
+RECIPE             CONC  ERRORS  TOK/S  TOK/S/GPU  TTFT p50  ITL p50  VERDICT
+small (h100)          2       0  1,234        617      50.0     10.0  valid
 small (h100) load.isl=100 2/3
-  isl100_osl10        2  1,234        617      50.0     10.0  valid
+  isl100_osl10        2       0  1,234        617      50.0     10.0  valid
 deepseek-r1-dynamo-trtllm-disagg (h100)
-  isl100_osl10        2  1,234        617      50.0     10.0  valid
+  isl100_osl10        2       0  1,234        617      50.0     10.0  valid
   max_num_batched_tokens8000_isl100_osl10
-                      2  1,234        617      50.0     10.0  valid
-  -                   -      -          -         -        -  INTERRUPTED
-broken (h100)         -      -          -         -        -  FAILED
-later (h100)          -      -          -         -        -  RUNNING
+                      2       0  1,234        617      50.0     10.0  valid
+  -                   -       -      -          -         -        -  INTERRUPTED
+broken (h100)         -       -      -          -         -        -  FAILED
+later (h100)          -       -      -          -         -        -  RUNNING
 latencies in ms
 ! broken (h100): experiment x: server-0 died with exit 1
 ";
@@ -324,7 +326,7 @@ latencies in ms
     fn the_files_hold_every_experiment() {
         let page = markdown("night", Some("all of it"), &parts());
         assert!(page.starts_with("# night\n\nall of it\n\n**SIMULATED"), "{page}");
-        assert!(page.contains("| broken | h100 |  | - | - | - | - | - | - | FAILED |"), "{page}");
+        assert!(page.contains("| broken | h100 |  | - | - | - | - | - | - | - | FAILED |"), "{page}");
         assert!(page.contains("- small (h100) load.isl=100 2/3: `../small_7` (COMPLETED)"), "{page}");
         let csv = csv(&parts());
         let lines: Vec<&str> = csv.lines().collect();

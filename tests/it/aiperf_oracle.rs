@@ -163,6 +163,7 @@ impl Capture {
             turn: None,
             isl_shared: 0,
             osl_counted: None,
+            text_bytes: None,
             bytes_received: 0,
         }
     }

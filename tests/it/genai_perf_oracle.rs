@@ -53,6 +53,7 @@ fn record(id: usize, request: &Value) -> RequestRecord {
         turn: None,
         isl_shared: 0,
         osl_counted: None,
+        text_bytes: None,
         bytes_received: 0,
     }
 }

@@ -89,6 +89,7 @@ fn records(result: &Value) -> Vec<RequestRecord> {
             turn: None,
             isl_shared: 0,
             osl_counted: None,
+            text_bytes: None,
             bytes_received: 0,
         }
     };

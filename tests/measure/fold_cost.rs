@@ -68,6 +68,7 @@ fn empty() -> RequestRecord {
         turn: None,
         isl_shared: 0,
         osl_counted: None,
+        text_bytes: None,
         bytes_received: 20_000,
     }
 }

@@ -1,15 +1,24 @@
 //! Each reason of the verdict on a sound run spoiled in one respect, at its thresholds.
 
 use super::*;
-use crate::metrics::fixtures::{Ran, failed, point, run, sound};
-use crate::metrics::record::{Arrivals, CacheCount, Outcome, Phase, RequestRecord};
+use crate::metrics::fixtures::{self, Ran, failed, run, sound};
+use crate::metrics::record::{Arrivals, CacheCount, Phase, RequestRecord};
+use crate::plan::{Arrival, Level, Limit, Spacing};
+
+/// The sample point, one request after the other as the sound run has them.
+fn point() -> LoadPoint {
+    LoadPoint { arrival: Arrival::closed(1), ..fixtures::point() }
+}
 
 fn judged(ran: &Ran) -> Verdict {
     Verdict::of(&reasons(&point(), ran))
 }
 
+/// Without the note on percentiles, which any of these small runs has.
 fn reasons(point: &LoadPoint, ran: &Ran) -> Vec<Reason> {
-    super::reasons(point, ran, &ran.fold())
+    let mut found = super::reasons(point, ran, &ran.fold());
+    found.retain(|reason| reason.rating > Rating::Valid);
+    found
 }
 
 fn interrupted(mut ran: Ran) -> Ran {
@@ -56,8 +65,7 @@ fn error_rates() {
     for (failures, rating) in
         [(2, Rating::Valid), (3, Rating::Suspect), (20, Rating::Suspect), (21, Rating::Invalid)]
     {
-        let mut records: Vec<_> =
-            (0..200).map(|id| crate::metrics::fixtures::record(id, 1_000 * id)).collect();
+        let mut records: Vec<_> = (0..200).map(|id| fixtures::record(id, 1_000 * id)).collect();
         for record in records.iter_mut().take(failures) {
             *record = failed(record.id, record.sent_us, Outcome::Timeout);
         }
@@ -124,10 +132,10 @@ fn buffered_streams() {
             }
         })
     };
-    assert_eq!(judged(&one_chunk(10)).result, Rating::Valid);
-    let reason =
-        "11 of 20 streamed answers came in one chunk: TTFT and ITL describe a buffer, not the server";
-    expect(&one_chunk(11), Rating::Suspect, reason);
+    assert_eq!(judged(&one_chunk(1)).result, Rating::Valid);
+    let reason = "2 of 20 streamed answers came in one chunk or burst: TTFT describes a buffer, not the server; ITL, decode time \
+                  and tok/s/user are not applicable to them";
+    expect(&one_chunk(2), Rating::Suspect, reason);
     let whole = LoadPoint { streaming: false, ..point() };
     assert_eq!(reasons(&whole, &one_chunk(20)), vec![]);
     let tiny = spoiled(|_, record| {
@@ -263,6 +271,122 @@ fn few_requests() {
 }
 
 #[test]
+fn percentiles_that_do_not_stand_are_named_and_the_point_stays_valid() {
+    let of = |count: u64| {
+        let ran = run((0..count).map(|id| fixtures::record(id, 200_000 * id)).collect());
+        Verdict::of(&super::reasons(&point(), &ran, &ran.fold()))
+    };
+    for (count, reason) in [
+        (
+            10,
+            "10 requests completed: no percentile stands at 99 % confidence; p50 needs 11, p90 needs 64, p95 needs 130, p99 needs 662",
+        ),
+        (
+            63,
+            "63 requests completed: p50 stands at 99 % confidence; p90 needs 64, p95 needs 130, p99 needs 662",
+        ),
+        (250, "250 requests completed: p50, p90 and p95 stand at 99 % confidence; p99 needs 662"),
+        (661, "661 requests completed: p50, p90 and p95 stand at 99 % confidence; p99 needs 662"),
+    ] {
+        assert_eq!(of(count), Verdict { result: Rating::Valid, reasons: vec![reason.to_owned()] });
+    }
+    assert_eq!(of(662), Verdict { result: Rating::Valid, reasons: vec![] });
+    assert_eq!(of(9).reasons.len(), 1, "the verdict on few requests says more");
+}
+
+#[test]
+fn long_answers() {
+    let long = |n: usize, osl| {
+        spoiled(move |index, record| {
+            if index < n {
+                record.osl = osl
+            }
+        })
+    };
+    assert_eq!(judged(&long(20, 11)).result, Rating::Valid, "the end token may count");
+    assert_eq!(judged(&long(1, 12)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
+    let reason =
+        "answers longer than asked for in 2 of 20 requests (10.0 %): mean 10.2 tokens, 10.0 requested";
+    expect(&long(2, 12), Rating::Suspect, reason);
+    assert_eq!(judged(&long(20, 12)).result, Rating::Suspect);
+    let free = LoadPoint { ignore_eos: false, ..point() };
+    assert_eq!(reasons(&free, &long(20, 12)).len(), 1, "no model stops late");
+    let tokenized = spoiled(|_, record| (record.osl, record.osl_source) = (12, CountSource::Tokenizer));
+    assert_eq!(judged(&tokenized).result, Rating::Valid, "text does not tokenize into what it came from");
+}
+
+#[test]
+fn hidden_reasoning_is_suspect_and_wins_no_goodput() {
+    // Eight of 208 tokens are streamed, 10 ms apart.
+    let hidden = spoiled(|_, record| {
+        record.chunks_us.truncate(8);
+        let usage = record.usage.as_mut().unwrap();
+        (usage.completion_tokens, usage.reasoning_tokens) = (208, Some(200));
+        (record.osl, record.osl_requested) = (208, 208);
+    });
+    let reason = "20 of 20 streamed answers hide their reasoning: usage counts 208.0 tokens, 8.0 were streamed, on average; TTFT \
+                  has the time of the others; ITL, decode time and tok/s/user cover what was streamed";
+    expect(&hidden, Rating::Suspect, reason);
+    let goodput = |ran: &Ran, itl_ms| {
+        let slo = crate::plan::Slo { itl_ms: Some(itl_ms), ..Default::default() };
+        let point = LoadPoint { slo, ..point() };
+        crate::metrics::summary::summarize(&point, ran, &ran.fold(), &Default::default())
+            .throughput
+            .goodput_per_s
+    };
+    assert_eq!((goodput(&hidden, 5.0), goodput(&hidden, 10.0) > Some(0.0)), (Some(0.0), true));
+    let mut in_part = hidden;
+    in_part.records.iter_mut().for_each(|record| {
+        record.usage.as_mut().unwrap().reasoning_tokens = None;
+        record.text_bytes = Some(40);
+    });
+    let reason = "20 of 20 streamed answers hold fewer tokens than usage counts (hidden reasoning, or tokens without text): ITL, \
+                  decode time and tok/s/user are not applicable to them";
+    expect(&in_part, Rating::Suspect, reason);
+    assert_eq!(goodput(&in_part, 1_000.0), Some(0.0), "what is not applicable is not met");
+}
+
+#[test]
+fn chunks_in_bursts_contradict_the_pace() {
+    // Ten chunks, in five pairs 20 ms apart: the median gap is 0, the mean 10 ms or so.
+    let pairs = spoiled(|_, record| {
+        record.chunks_us = (0..10).map(|chunk| record.sent_us + 50_000 + 30_000 * (chunk / 3)).collect()
+    });
+    let reason = "chunks came in bursts: half of the gaps between them are below 0.00 ms, their mean is 10.00 ms; ITL holds on \
+                  average, ICL and TTFT describe a buffer";
+    expect(&pairs, Rating::Suspect, reason);
+}
+
+#[test]
+fn a_concurrency_that_was_never_reached() {
+    let of = |concurrency| LoadPoint { arrival: Arrival::closed(concurrency), ..point() };
+    let reason = "concurrency 2 was never reached: at most 1 requests were in flight; send more requests, or for longer";
+    assert_eq!(reasons(&of(2), &run(sound())), vec![Reason::suspect(reason)]);
+    let together = |count| run((0..count).map(|id| fixtures::record(id, 1_000 * id)).collect());
+    assert_eq!(reasons(&of(20), &together(20)), vec![]);
+    assert_eq!(reasons(&of(20), &together(19)), vec![], "5 % below");
+    assert_eq!(reasons(&of(20), &together(18)).len(), 1);
+}
+
+#[test]
+fn a_rate_whose_load_was_never_reached() {
+    let limit = Limit { max_concurrency: None, when_full: Default::default() };
+    let arrival = Arrival::Open { rate: Level::Constant(5.0), spacing: Spacing::Constant, limit };
+    let open = LoadPoint { arrival, ..point() };
+    assert_eq!(reasons(&open, &kept()), vec![]);
+    let slow = |n: usize| {
+        let mut run = kept();
+        run.records.iter_mut().take(n).for_each(|record| record.end_us = 9_000_000);
+        run
+    };
+    // The last one is unanswered in any case.
+    assert_eq!(reasons(&open, &slow(9)), vec![]);
+    let reason = "the load of 5 requests per second was not reached: 11 of 20 were unanswered when the last was due; the server is \
+                  too slow for it, or the time too short";
+    assert_eq!(reasons(&open, &slow(10)), vec![Reason::suspect(reason)]);
+}
+
+#[test]
 fn the_worst_reason_decides() {
     let cut = interrupted(run(sound()[..1].to_vec()));
     let verdict = judged(&cut);
@@ -335,6 +459,12 @@ fn requests_cut_at_the_planned_end_are_no_errors() {
     assert_eq!(judged(&cut(1)).result, Rating::Valid, "1 of 20 is the 5 % that are allowed");
     let reason = "2 of 20 requests were cut at the end (10.0 %): the longest are missing from the latencies";
     expect(&cut(2), Rating::Suspect, reason);
-    let interrupted = interrupted(cut(2));
-    assert_eq!(judged(&interrupted).result, Rating::Invalid);
+    expect(&interrupted(cut(2)), Rating::Invalid, "interrupted before the load point was complete");
+    let all = "none of 20 measured requests completed: tokmark cut all of them at the end; let the load last longer than an \
+               answer, or wait for the answers (load.at_end = \"drain\")";
+    assert_eq!(judged(&cut(20)).reasons[0], all);
+    let mut mixed = cut(5);
+    mixed.records.iter_mut().skip(5).for_each(|record| record.outcome = Outcome::Timeout);
+    let reason = "none of 20 measured requests completed: 15 failed, and tokmark cut 5 at the end";
+    assert_eq!(judged(&mixed).reasons[0], reason);
 }

@@ -7,8 +7,9 @@ use super::curves::{Curves, Steps, Weighted};
 use super::requests::{PhaseRequests, Request};
 use super::values::{FAILED_ISL, INTER_CHUNK_LATENCY, PER_REQUEST, PerRequest, counts_differ, osl_mismatch};
 use crate::metrics::record::ms;
+use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::stats::Distribution;
-use crate::metrics::summary::meets;
+use crate::metrics::summary::within;
 use crate::plan::LoadPoint;
 
 /// A metric and its statistics, in display units. They are not finite only in `adj_*` metrics.
@@ -184,8 +185,7 @@ fn rates(point: &LoadPoint, phase: &PhaseRequests, window_s: f64) -> Vec<Metric>
         scalar("total_token_throughput", "Total Token Throughput", "tokens/sec", per_s(both)),
     ];
     if !point.slo.is_empty() {
-        let met = phase.good().filter(|request| meets(&request.figures, &point.slo, point.streaming)).count()
-            as f64;
+        let met = phase.good().filter(|request| meets(&request.figures, point)).count() as f64;
         let share = met / (good + failures).max(1) as f64;
         let met = completed.map(|_| met);
         found.extend([
@@ -195,6 +195,13 @@ fn rates(point: &LoadPoint, phase: &PhaseRequests, window_s: f64) -> Vec<Metric>
         ]);
     }
     found.into_iter().flatten().collect()
+}
+
+/// Whether a request meets every objective by AIPerf's definitions.
+fn meets(request: &RequestFigures, LoadPoint { slo, streaming, .. }: &LoadPoint) -> bool {
+    within(slo.ttft_ms, request.ttft_ms().filter(|_| *streaming))
+        && within(slo.itl_ms, request.itl_of_all_ms().filter(|_| *streaming))
+        && within(slo.e2e_ms, request.e2e_ms())
 }
 
 /// How many requests hold; `None` when it applies to none.

@@ -57,17 +57,19 @@ const fn tokens(tag: &'static str, header: &'static str, value: fn(&Request) -> 
 
 /// All of successful requests, by tag.
 pub(super) const PER_REQUEST: [PerRequest; 21] = [
-    figure("decode_duration", "Decode Duration", MS, |r| r.figures.decode_ms()).streamed().adjusted(),
+    figure("decode_duration", "Decode Duration", MS, |r| r.figures.span_ms()).streamed().adjusted(),
     figure("e2e_output_token_throughput", "E2E Output Token Throughput", PER_USER, |r| {
         per_s(f64::from(r.figures.osl), r.figures.e2e_ms()?)
     }),
     tokens("input_sequence_length", "Input Sequence Length", |r| Some(f64::from(r.figures.isl))),
-    figure("inter_token_latency", "Inter Token Latency", MS, |r| r.figures.itl_ms()).streamed().adjusted(),
+    figure("inter_token_latency", "Inter Token Latency", MS, |r| r.figures.itl_of_all_ms())
+        .streamed()
+        .adjusted(),
     figure("osl_mismatch_diff_pct", "OSL Mismatch Diff %", PERCENT, osl_mismatch_percent),
     tokens("output_sequence_length", "Output Sequence Length", |r| Some(f64::from(r.figures.osl))),
     tokens("output_token_count", "Output Token Count", output_tokens),
     figure("output_token_throughput_per_user", "Output Token Throughput Per User", PER_USER, |r| {
-        per_s(1.0, r.figures.itl_ms()?)
+        per_s(1.0, r.figures.itl_of_all_ms()?)
     })
     .streamed(),
     figure("prefill_throughput_per_user", "Prefill Throughput Per User", PER_USER, |r| {
