@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::sbatch_env;
 use super::sections::Slurm;
-use crate::document::{Document, InputError, InputErrors, one_of};
+use crate::document::{Document, InputError, InputErrors, join, one_of};
 use crate::plan::choices::{Choices, Flag, Scale};
 use crate::recipe::find::RecipeFile;
 use crate::recipe::layers::{Layers, assignment, is_within, lay, layer_of};
@@ -38,12 +38,15 @@ impl Resolved {
         self.locate(InputError::new("", problem).key(key))
     }
 
-    /// Adds to an error the place that the value of its key comes from. An axis of the load may be a list in `[load]` itself.
+    /// Adds to an error the place that the value of its key comes from. An axis of the load may be a list in `[load]` itself, and
+    /// a key below `deploy` an axis.
     pub fn locate(&self, mut error: InputError) -> InputError {
         let mut key = error.key.take().unwrap_or_default();
-        let in_load = key.strip_prefix("sweep.").filter(|plain| self.origins.contains_key(*plain));
-        if let (false, Some(plain)) = (self.origins.contains_key(&key), in_load) {
-            key = plain.to_owned();
+        let in_load = key.strip_prefix("sweep.").map(str::to_owned);
+        let in_sweep = || Some(format!("sweep.server.{}", join("", key.strip_prefix("deploy.")?)));
+        let other = in_load.or_else(in_sweep).filter(|other| self.origins.contains_key(other));
+        if let (false, Some(other)) = (self.origins.contains_key(&key), other) {
+            key = other;
         }
         let origin = self.origin_of(&key);
         // A flag stands for its key.
@@ -97,11 +100,15 @@ pub fn resolve(file: &RecipeFile, site: &SiteFile, chosen: &Choices) -> Result<R
         lay_over("scale", &scale.gpus.to_string());
         push_replicas(&mut layers, scale);
     }
+    let of_files = layers.text("model.name");
     sbatch_env::push_values(&mut layers, chosen);
     push_knobs(&mut layers, file, chosen);
     push_env(&mut layers, file, chosen);
     push_flags(&mut layers, &chosen.flags);
     push_sets(&mut layers, chosen);
+    if of_files != layers.text("model.name") {
+        layers.forget_files("model", "name");
+    }
     let (recipe, table, origins) = layers.finish()?;
     Ok(Resolved { recipe, table, origins, gpu, document: file.document.clone() })
 }

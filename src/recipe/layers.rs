@@ -207,6 +207,23 @@ impl Layers {
         at(&self.table, keys).or_else(axis)
     }
 
+    /// Current value of a dotted key, if it is text.
+    pub fn text(&self, key: &str) -> Option<String> {
+        lookup(&self.table, key).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// Removes what files set in a section, all but the key `kept`.
+    pub fn forget_files(&mut self, section: &str, kept: &str) {
+        let Some(Value::Table(table)) = self.table.get(section) else { return };
+        let keys: Vec<String> = table.keys().filter(|key| *key != kept).cloned().collect();
+        for key in keys {
+            let origin = self.origins.get(&join(section, &key));
+            if !origin.is_some_and(Origin::is_given) {
+                self.remove(&[section, &key]);
+            }
+        }
+    }
+
     /// Current value of a key, or the first value of its axis, if it is a whole number.
     pub fn integer(&self, keys: &[&str]) -> Option<i64> {
         self.example(keys)?.as_integer()
