@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::counted;
 use super::flags::PlanFlags;
-use super::planning::Planning;
+use super::planning::{Planning, warn_about};
 use super::printer::Printer;
 use crate::document::InputErrors;
 use crate::plan::Plan;
@@ -40,7 +40,8 @@ pub struct CheckArgs {
 pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
     let printer = printer.with_json(args.json);
     let planning = args.flags.planning(printer)?;
-    let plans = plan(&planning, &read(args)?)?;
+    let plans = plan(&planning, &read(printer, args, &planning)?)?;
+    plans.iter().for_each(|plan| warn_about(printer, plan));
     InputErrors::collect(plans.iter().map(render::check))?;
     let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
         plans.iter().partition(|plan| missing_file(plan).is_none());
@@ -78,26 +79,38 @@ pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
 
 /// The prompt file that a shipped recipe needs and this machine lacks. The user has to fetch it, so the recipe is not at fault.
 fn missing_file(plan: &Plan) -> Option<&str> {
-    let shipped = plan.input.recipe.file.starts_with(find::BUILT_IN);
+    let recipe = &plan.input.recipe;
+    // Or read from a clone of this repository.
+    let is_copy = || find::embedded().iter().any(|document| document.text == recipe.text);
+    let shipped = recipe.file.starts_with(find::BUILT_IN) || is_copy();
     let mut files = plan.points().filter_map(|(_, point)| point.prompts.source.file());
     files.find(|file| shipped && !Path::new(file).exists())
 }
 
-fn read(args: &CheckArgs) -> Result<Vec<RecipeFile>, InputErrors> {
-    if args.all {
-        let (files, errors) = find::all();
-        InputErrors::check(errors)?;
-        return Ok(files);
+/// The recipes; of all recipes only those that are written for the GPU type that was chosen, or is the site's.
+fn read(printer: Printer, args: &CheckArgs, planning: &Planning) -> Result<Vec<RecipeFile>, InputErrors> {
+    if !args.all {
+        return InputErrors::collect(args.recipes.iter().map(|recipe| find::named(recipe)));
     }
-    InputErrors::collect(args.recipes.iter().map(|recipe| find::named(recipe)))
+    let (mut files, errors) = find::all();
+    InputErrors::check(errors)?;
+    if let Some(gpu) = planning.gpu() {
+        let all = files.len();
+        files.retain(|file| file.recipe.gpu.is_empty() || file.recipe.gpu.contains_key(gpu));
+        if files.len() < all {
+            let left_out = counted(all - files.len(), "recipe");
+            printer.note(format!("note: {left_out} not checked: not written for GPU type {gpu}"));
+        }
+    }
+    Ok(files)
 }
 
-/// Plans each recipe for each GPU type. Other scales are only checked, because the notes concern the recipe's own scale and
+/// Plans each recipe for the GPU type of the command line or the site, else for each of its own. Other scales are only checked, because the notes concern the recipe's own scale and
 /// explicit sizes apply to it alone.
 fn plan(planning: &Planning, files: &[RecipeFile]) -> Result<Vec<Plan>, InputErrors> {
     let mut results = Vec::new();
     for file in files {
-        for (choices, own) in planning.plan_for_each_gpu(file) {
+        for (choices, own) in planning.plan_for_gpus(file, planning.gpu()) {
             if own.as_ref().is_ok_and(|plan| !sizes_given(plan)) {
                 for scale in file.recipe.scale.keys().filter_map(|key| find::scale_of(key)).map(Scale::of) {
                     let choices = Choices { scale: Some(scale), ..choices.clone() };

@@ -37,7 +37,7 @@ pub fn run(printer: Printer, args: &ExecArgs) -> anyhow::Result<()> {
             if !set.is_empty() {
                 printer.error(format!("planned again with {} of the job's environment", set.join(", ")));
             }
-            planning::warn_without_effect(printer, &plan);
+            planning::warn_about(printer, &plan);
             plan
         }
         None => frozen,

@@ -53,6 +53,9 @@ pub struct RecipeFlags {
     /// Drive this share of the recipe's requests and time, e.g. 0.01; the results say so
     #[arg(long, value_name = "SHARE", value_parser = share, help_heading = COMMON)]
     scale_load: Option<f64>,
+    /// Pass on engine options and values that tokmark's table of the engine lacks, without a warning
+    #[arg(long, help_heading = COMMON)]
+    allow_unknown: bool,
     /// Run the recipe on the simulated engine, at a hundredth of its load unless --scale-load is given
     #[arg(long, help_heading = COMMON)]
     rehearse: bool,
@@ -99,8 +102,8 @@ impl HistoryFlags {
 
 impl RecipeFlags {
     fn lay(&self, mut planning: Planning) -> Planning {
-        let Self { gpu, sets, scale_load, rehearse } = self.clone();
-        planning.choices = Choices { gpu, sets, scale_load, ..Choices::default() };
+        let Self { gpu, sets, scale_load, allow_unknown, rehearse } = self.clone();
+        planning.choices = Choices { gpu, sets, scale_load, allow_unknown, ..Choices::default() };
         planning.rehearse = rehearse;
         planning
     }

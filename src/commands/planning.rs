@@ -10,7 +10,7 @@ use crate::launcher;
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Scale};
 use crate::planner::input::Request;
-use crate::planner::{self, knobs, sbatch_env};
+use crate::planner::{self, engine_options, knobs, sbatch_env};
 use crate::recipe::find::{self, RecipeFile};
 use crate::render;
 use crate::site::SiteFile;
@@ -47,7 +47,7 @@ impl Planning {
     pub(crate) fn plan_named(&self, recipe: &str, choices: Choices) -> Result<Plan, InputErrors> {
         let plan = self.plan(&find::named(recipe)?, choices)?;
         render::check(&plan)?;
-        warn_without_effect(self.printer, &plan);
+        warn_about(self.printer, &plan);
         Ok(plan)
     }
 
@@ -66,13 +66,24 @@ impl Planning {
         let find = |name: &str, origin: &str| launcher::find(name, file.folder.as_deref(), origin);
         let plan = planner::plan(&request.input(&find)?)?;
         published::check(file, &plan)?;
+        super::sim::check(&plan)?;
         Ok(plan)
     }
 
-    /// Plans a recipe for the chosen GPU type, or for each type that it is written for.
-    pub(crate) fn plan_for_each_gpu(&self, file: &RecipeFile) -> Vec<(Choices, Result<Plan, InputErrors>)> {
+    /// The GPU type of the command line, else the site's.
+    pub(crate) fn gpu(&self) -> Option<&str> {
+        self.choices.gpu.as_deref().or(self.site.site.gpu.as_deref())
+    }
+
+    /// Plans a recipe for a GPU type; without one for each that it is written for.
+    pub(crate) fn plan_for_gpus(
+        &self,
+        file: &RecipeFile,
+        gpu: Option<&str>,
+    ) -> Vec<(Choices, Result<Plan, InputErrors>)> {
         let mut gpus: Vec<Option<String>> = file.recipe.gpu.keys().cloned().map(Some).collect();
-        if gpus.is_empty() || self.choices.gpu.is_some() {
+        if gpus.is_empty() || gpu.is_some() {
+            // The site's is found again, with the site file as its place.
             gpus = vec![self.choices.gpu.clone()];
         }
         let plan = |gpu| {
@@ -83,8 +94,10 @@ impl Planning {
     }
 }
 
-pub(crate) fn warn_without_effect(printer: Printer, plan: &Plan) {
+/// Warns about knobs without effect, containers, and options that the engine's table lacks.
+pub(crate) fn warn_about(printer: Printer, plan: &Plan) {
     let warnings = knobs::without_effect(plan).into_iter().chain(planner::container::warnings(plan));
+    let warnings = warnings.chain(engine_options::unknown(plan));
     warnings.for_each(|warning| printer.note(format!("warning: {warning}")));
 }
 

@@ -60,6 +60,9 @@ impl Launcher {
         for fatal in &self.fatal {
             findings.pattern("fatal.pattern", &fatal.pattern);
         }
+        if let (Some(table), None) = (&self.options.table, self.options.known_options()) {
+            findings.add("options.table", format!("no table {table:?} of engine options"));
+        }
         self.unknown_settings(&mut findings);
         for (name, setting) in &self.settings {
             let Setting { default, values, .. } = setting;

@@ -61,6 +61,18 @@ fn fatal_set(name: &str) -> Result<Vec<Fatal>, InputError> {
     Ok(document.parse::<Set>()?.fatal)
 }
 
+/// The tables of engine options by name.
+pub(super) fn option_tables() -> impl Iterator<Item = (String, Document)> {
+    EMBEDDED.get_dir("options").into_iter().flat_map(Dir::files).filter_map(|file| {
+        let name = file.path().file_stem()?.to_str()?.to_owned();
+        let document = Document {
+            file: format!("embedded:launchers/options/{name}.toml"),
+            text: file.contents_utf8()?.into(),
+        };
+        Some((name, document))
+    })
+}
+
 /// The launchers in the binary.
 fn embedded() -> impl Iterator<Item = Document> {
     EMBEDDED.files().filter_map(|file| {

@@ -6,6 +6,7 @@ mod arg;
 mod check;
 pub use check::overlap;
 pub mod find;
+mod options;
 mod ports;
 mod ready;
 mod role;
@@ -20,6 +21,7 @@ use serde_with::skip_serializing_none;
 use crate::recipe::MaxTokensField;
 pub use arg::Arg;
 pub use find::{all, find, parse, standing_in};
+pub use options::{Finding, OptionSpec, size};
 pub use ports::PortSpec;
 pub use ready::{PagePort, Ready};
 pub use role::{LogView, Placement, PoolName, Role, Tasks};
@@ -148,6 +150,15 @@ pub struct StandIn {
 pub struct Options {
     /// Names of the options its templates use; any other is an error. Empty: every option becomes a flag.
     pub known: Vec<String>,
+    /// The table of the engine's options (`launchers/options`) that recipes are checked against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Options beside those of the table, by name: a kind (`"integer"`) or limits.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub own: BTreeMap<String, OptionSpec>,
+    /// The option that limits prompt plus answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// Required options.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needed: Vec<String>,

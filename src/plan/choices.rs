@@ -33,6 +33,9 @@ pub struct Choices {
     /// Another launcher runs in place of the recipe's: `--set`s of the launcher and of engine options are for that one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rehearse: bool,
+    /// `--allow-unknown`: engine options and values that the launcher's table lacks are passed on as they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unknown: bool,
     /// `--no-weights-check`: wrong weights are a warning and end nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_weights_check: bool,

@@ -8,9 +8,9 @@ use super::load_points::load_points;
 use super::matrix::{combination_id, product};
 use super::parsed::{Mistakes, Parsed};
 use super::sections::{Deploy, PoolKeys};
-use super::{connection, rehearsal, secrets};
+use super::{connection, engine_options, rehearsal, secrets};
 use crate::document::{InputError, InputErrors, one_of};
-use crate::launcher::{Arg, Launcher, PoolName};
+use crate::launcher::{Launcher, PoolName};
 use crate::plan::{Deployment, LoadPoint, Model, Parallel, Pool};
 use crate::recipe::Origin;
 
@@ -45,11 +45,12 @@ fn deployment(
     let mut mistakes = Mistakes::of(parsed, "deploy");
     connection::check(&section, &mut mistakes);
     secrets::check(&section, &mut mistakes);
-    let mut deployment = servers(section, parsed.launcher(), mistakes)?;
+    let mut deployment = servers(section, parsed.launcher(), &points, mistakes)?;
     if let Some(stand_in) = &parsed.input.stand_in {
         let section = rehearsal::section(&deployment.pools, &points, parsed, model, &stand_in.launcher)
             .map_err(|error| vec![error])?;
-        deployment = servers(section, &stand_in.launcher, Mistakes::of(parsed, "deploy"))?;
+        deployment = servers(section, &stand_in.launcher, &points, Mistakes::of(parsed, "deploy"))
+            .map_err(|errors| rehearsal::blame_sets(errors, &parsed.input.choices))?;
         points.iter_mut().for_each(rehearsal::count_words);
     }
     if let Some(share) = parsed.input.choices.scale_load.filter(|share| *share < 1.0) {
@@ -65,6 +66,7 @@ fn deployment(
 fn servers(
     section: Deploy,
     launcher: &Launcher,
+    points: &[LoadPoint],
     mut mistakes: Mistakes<'_>,
 ) -> Result<Deployment, Vec<InputError>> {
     let parsed = mistakes.parsed;
@@ -89,7 +91,8 @@ fn servers(
         let missing: Vec<InputError> = missing.collect();
         mistakes.found.extend(missing);
     }
-    unknown_options(&section, launcher, &mut mistakes);
+    engine_options::check(&section, launcher, &mut mistakes);
+    engine_options::check_context(launcher, &section, &pools, points, &mut mistakes);
     let settings = settings(launcher, &section.settings, &mut mistakes);
     if !mistakes.found.is_empty() {
         return Err(mistakes.found);
@@ -209,22 +212,6 @@ fn settings(launcher: &Launcher, chosen: &Table, mistakes: &mut Mistakes<'_>) ->
     settings
 }
 
-/// Engine options that a launcher's templates would silently ignore.
-fn unknown_options(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistakes<'_>) {
-    let mut args = launcher.roles.iter().flat_map(|role| &role.argv);
-    if args.any(|arg| matches!(arg, Arg::Options { .. })) {
-        return;
-    }
-    let known: Vec<&str> = launcher.options.known.iter().map(String::as_str).collect();
-    for (prefix, engine, _) in section.engines() {
-        for key in engine.keys().filter(|key| !known.contains(&key.as_str())) {
-            let problem = format!("launcher {:?} has no such option", launcher.name);
-            let error = mistakes.at(&format!("{prefix}engine.{key}"), problem);
-            mistakes.found.push(error.expected(one_of(&known, "no engine options")).suggest(key, &known));
-        }
-    }
-}
-
-fn json_map(table: &Table) -> Map<String, Value> {
+pub(super) fn json_map(table: &Table) -> Map<String, Value> {
     serde_json::to_value(table).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ mod arrival;
 mod connection;
 pub mod container;
 mod deployments;
+pub mod engine_options;
 mod experiment_name;
 pub mod input;
 pub mod job;

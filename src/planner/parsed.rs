@@ -84,6 +84,16 @@ impl<'a> Parsed<'a> {
         let Some(name) = section.name else {
             return Err(self.at("model.name", "missing").expected("the model's name").into());
         };
+        let texts = [
+            ("name", Some(&name)),
+            ("served_name", section.served_name.as_ref()),
+            ("path", section.path.as_ref()),
+        ];
+        if let Some((key, _)) = texts.iter().find(|(_, text)| text.is_some_and(|text| text.trim().is_empty()))
+        {
+            let error = self.at(&format!("model.{key}"), "empty");
+            return Err(error.expected("text, e.g. openai/gpt-oss-120b, or leave it out").into());
+        }
         let site_path = self.site.site.model_path(&self.gpu.kind, &name).map(str::to_owned);
         Ok(Model {
             served_name: section.served_name.unwrap_or_else(|| name.clone()),

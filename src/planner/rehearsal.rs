@@ -8,8 +8,10 @@ use super::parsed::Parsed;
 use super::sections::Deploy;
 use crate::document::{InputError, explain_message};
 use crate::launcher::Launcher;
+use crate::plan::choices::Choices;
 use crate::plan::prompts::{PromptKind, TokenizerSpec};
 use crate::plan::{Arrival, Length, Level, LoadPoint, Model, Pool, Stop};
+use crate::recipe::Origin;
 use crate::recipe::layers::{assignment, default_section, lay};
 
 /// Fewest requests that are left of a load point which had more: below, not even a median says anything.
@@ -127,6 +129,16 @@ pub(super) fn section(
     }
     let section = recipe.remove("deploy").unwrap_or_else(|| Table::new().into());
     Deploy::deserialize(section).map_err(|error| parsed.resolved.locate(explain_message(error.message())))
+}
+
+/// Errors about what `--set` gave to the engine that stands in, with that option as their origin.
+pub(super) fn blame_sets(mut errors: Vec<InputError>, choices: &Choices) -> Vec<InputError> {
+    for error in &mut errors {
+        if error.key.as_deref().is_some_and(|key| choices.set(key).is_some()) {
+            error.origin = Origin::Set.to_string();
+        }
+    }
+    errors
 }
 
 /// The first of the options `names` that a pool sets to a whole number. `per_rank`: the sum over its data-parallel ranks;

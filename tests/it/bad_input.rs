@@ -650,7 +650,7 @@ fn an_engine_option_the_launcher_does_not_know() {
     says!(
         run(&recipe, &["--gpu", "gb200"]),
         r#"error: ./r.toml:8: `deploy.engine.max_bach_size`: launcher "dynamo-trtllm" has no such option
-  expected: one of max_batch_size, max_num_tokens, max_seq_len, kv_cache_free_gpu_mem_fraction, kv_cache_dtype, enable_block_reuse, stream_interval, moe_backend, moe_max_num_tokens, cuda_graph_max_batch_size, cuda_graph_batch_sizes, num_postprocess_workers, enable_chunked_prefill, disable_overlap_scheduler, mtp_layers, cache_transceiver_backend, cache_transceiver_max_tokens, allreduce_strategy, yaml
+  expected: one of allreduce_strategy, cache_transceiver_backend, cache_transceiver_max_tokens, cuda_graph_batch_sizes, cuda_graph_max_batch_size, disable_overlap_scheduler, enable_block_reuse, enable_chunked_prefill, kv_cache_dtype, kv_cache_free_gpu_mem_fraction, max_batch_size, max_num_tokens, max_seq_len, moe_backend, moe_max_num_tokens, mtp_layers, num_postprocess_workers, stream_interval, yaml
   next: did you mean `max_batch_size`?"#
     );
 }

@@ -6,6 +6,7 @@ mod aiperf_oracle;
 mod architecture;
 mod bad_input;
 mod cli;
+mod engine_options;
 mod export;
 mod foreign_summaries;
 mod genai_perf_oracle;

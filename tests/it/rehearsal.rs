@@ -131,8 +131,9 @@ fn a_rehearsal_checks_the_options_of_the_real_engine() {
     );
     let end = house.run(["run", "./r.toml", "--gpu", "h100", "--rehearse"]).fails(2);
     assert!(end.stderr.contains("max_batch_sise") && end.stderr.contains("max_batch_size"), "{}", end.stderr);
-    let end = house.run(["run", "gpt-oss-20b-vllm", "--rehearse", "--set", "deploy.engine.sped=3"]).fails(4);
-    assert!(end.stderr.contains("--sped"), "{}", end.stderr);
+    let end = house.run(["run", "gpt-oss-20b-vllm", "--rehearse", "--set", "deploy.engine.sped=3"]).fails(2);
+    assert!(end.stderr.starts_with("error: --set: `deploy.engine.sped`: "), "{}", end.stderr);
+    assert!(end.stderr.contains("did you mean `speed`?"), "{}", end.stderr);
 }
 
 #[test]

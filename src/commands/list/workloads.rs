@@ -96,7 +96,7 @@ fn warn_of(printer: Printer, errors: &[InputError]) {
 /// are merged. What cannot be planned (the site has no such nodes, no image) is listed as an error.
 fn offers(planning: &Planning, file: &RecipeFile, errors: &mut Vec<InputError>) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
-    for (Choices { gpu, .. }, planned) in planning.plan_for_each_gpu(file) {
+    for (Choices { gpu, .. }, planned) in planning.plan_for_gpus(file, planning.choices.gpu.as_deref()) {
         let plan = match planned {
             Ok(plan) => plan,
             Err(InputErrors(problems)) => {

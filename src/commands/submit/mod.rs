@@ -72,7 +72,7 @@ pub(super) fn plan(planning: &Planning, orders: &[Order], base: &Choices) -> Res
 pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
     for task in &tasks {
         task.remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}")));
-        planning::warn_without_effect(printer, &task.plan);
+        planning::warn_about(printer, &task.plan);
     }
     workload::jobs(tasks)
 }

@@ -1,0 +1,132 @@
+//! Checks engine options against the launcher's table, and the longest request against the option that limits it.
+
+use super::deployments::json_map;
+use super::parsed::Mistakes;
+use super::sections::Deploy;
+use crate::document::one_of;
+use crate::launcher::{Finding, Launcher, PoolName, size};
+use crate::plan::{LoadPoint, Plan, Pool, PromptKind};
+
+/// Adds misspelt and unknown options, and values that their options do not take. Options that the table of a launcher lacks are
+/// left to [`unknown`], unless its templates would silently ignore them.
+pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistakes<'_>) {
+    let options = &launcher.options;
+    let names = options.names();
+    let forgives = mistakes.parsed.input.choices.allow_unknown;
+    for (prefix, engine, _) in section.engines() {
+        if !launcher.passes_all_options() {
+            for key in engine.keys().filter(|key| !names.contains(&key.as_str())) {
+                let problem = format!("launcher {:?} has no such option", launcher.name);
+                let error = mistakes.at(&format!("{prefix}engine.{key}"), problem);
+                mistakes.found.push(error.expected(one_of(&names, "no engine options")).suggest(key, &names));
+            }
+        }
+        for (option, finding) in options.findings(&json_map(engine)) {
+            let key = format!("{prefix}engine.{option}");
+            let known = table_name(launcher);
+            let is_passed_on = launcher.passes_all_options() || option.contains('.');
+            let error = match finding {
+                Finding::Unknown { near: Some(near) } if is_passed_on && !forgives => {
+                    let error = mistakes.at(&key, format!("{known} has no such option"));
+                    error.next(format!("did you mean `{near}`? --allow-unknown passes it on as it is"))
+                }
+                Finding::Refused { found, expected, listed } if !(listed && forgives) => {
+                    let error = mistakes.at(&key, format!("found {found}")).expected(expected);
+                    match listed {
+                        true => error.next(format!(
+                            "these are the values of {known}; --allow-unknown passes another one on"
+                        )),
+                        false => error,
+                    }
+                }
+                _ => continue,
+            };
+            mistakes.found.push(error);
+        }
+    }
+}
+
+/// Engine and version of a launcher's table.
+fn table_name(launcher: &Launcher) -> String {
+    let table = launcher.options.known_options();
+    table.map_or_else(|| launcher.name.clone(), |table| format!("{} {}", table.engine, table.version))
+}
+
+/// Options that the table lacks and that resemble none, each as a warning.
+pub fn unknown(plan: &Plan) -> Vec<String> {
+    let launcher = plan.launcher();
+    let mut warnings = Vec::new();
+    if plan.input.choices.allow_unknown {
+        return warnings;
+    }
+    for pool in plan.deployments.iter().flat_map(|deployment| &deployment.pools) {
+        for (key, finding) in launcher.options.findings(&pool.engine) {
+            let Finding::Unknown { near: None } = finding else { continue };
+            let of_pool = format!("deploy.{}engine.{key}", pool.name.prefix());
+            let key =
+                if plan.origins.contains_key(&of_pool) { of_pool } else { format!("deploy.engine.{key}") };
+            let warning = format!(
+                "{}: `{key}`: {} has no such option; --allow-unknown silences this",
+                plan.place_of(&key),
+                table_name(launcher)
+            );
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    }
+    warnings
+}
+
+/// Adds pools whose longest request does not fit the option that limits prompt plus answer.
+pub(super) fn check_context(
+    launcher: &Launcher,
+    section: &Deploy,
+    pools: &[Pool],
+    points: &[LoadPoint],
+    mistakes: &mut Mistakes<'_>,
+) {
+    let Some(option) = launcher.options.context.as_deref() else { return };
+    for pool in pools {
+        let is_option = |key: &&String| key.replace('-', "_") == option;
+        let Some(key) = pool.engine.keys().find(is_option) else { continue };
+        // -1 and `auto` leave it to the engine.
+        let limit = size(&pool.engine[key]).filter(|limit| *limit >= 0.0);
+        let longest = points.iter().filter_map(|point| Some((longest(point, pool.name)?, point)));
+        let Some((limit, (needed, point))) = limit.zip(longest.max_by_key(|(tokens, _)| *tokens)) else {
+            continue;
+        };
+        if limit < f64::from(needed) {
+            let is_own = |(prefix, engine): (&str, &toml::Table)| {
+                prefix == pool.name.prefix() && engine.contains_key(key)
+            };
+            let own = section.engines().any(|(prefix, engine, _)| is_own((prefix, engine)));
+            let prefix = if own { pool.name.prefix() } else { "" };
+            let found = format!("found {limit}, and the longest request of {} has {needed} tokens", point.id);
+            let expected = format!("{needed} or more: prompt and answer together");
+            mistakes.add(&format!("{prefix}engine.{key}"), found, expected);
+        }
+    }
+}
+
+/// Tokens that the longest request of a point certainly has in a pool; `None` when a file decides. Prefill generates one token.
+fn longest(point: &LoadPoint, pool: PoolName) -> Option<u32> {
+    let answer = |osl: u32| if pool == PoolName::Prefill { osl.min(1) } else { osl };
+    let prompts = &point.prompts;
+    let prefix = prompts.prefix.system_tokens.saturating_add(prompts.prefix.pool_tokens);
+    let shapes = prompts.mix.iter().map(|shape| (shape.isl.longest(), shape.osl.longest()));
+    let (isl, osl) = match &prompts.source {
+        PromptKind::Synthetic(_) => (point.isl.longest(), point.osl.longest()),
+        PromptKind::Dataset(dataset) if !dataset.own_lengths => {
+            (dataset.min_tokens.unwrap_or(1), point.osl.longest())
+        }
+        PromptKind::Dataset(_) | PromptKind::Trace(_) => return None,
+    };
+    let shapes = shapes.chain([(isl, osl)]);
+    let first = shapes.map(|(isl, osl)| isl.saturating_add(answer(osl))).max()?.saturating_add(prefix);
+    let Some(talk) = prompts.conversation else { return Some(first) };
+    let turns = talk.turns.saturating_add(talk.turns_stddev.saturating_mul(4)).max(1);
+    let turn = talk.turn_isl.longest().saturating_add(osl);
+    let last = first.saturating_add((turns - 1).saturating_mul(turn));
+    Some(talk.max_context.map_or(last, |limit| last.min(limit)))
+}
