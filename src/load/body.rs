@@ -17,6 +17,7 @@ use crate::prompts::{Content, PromptPlan};
 ///   `continuous_usage_stats` (vLLM, Dynamo) when the point sets it.
 /// * What is in `left_out` is not sent, see [`Extension`].
 /// * Sampling parameters and Dynamo's `nvext` are left to `extra_body`.
+/// * Other fields that a file has for this prompt are sent as they are.
 /// * `extra_body` is merged last, as a JSON Merge Patch (RFC 7396): objects merge, `null` removes a field, all else replaces.
 pub fn request_body(point: &LoadPoint, model: &str, prompt: &PromptPlan) -> Vec<u8> {
     let mut body = Map::new();
@@ -42,6 +43,9 @@ pub fn request_body(point: &LoadPoint, model: &str, prompt: &PromptPlan) -> Vec<
             options.insert(Extension::ContinuousUsageStats.key().to_owned(), true.into());
         }
         set(Extension::StreamOptions.key(), options.into());
+    }
+    for (key, value) in &prompt.fields {
+        body.entry(key.as_str()).or_insert_with(|| value.clone());
     }
     merge(&mut body, &point.extra_body);
     // A map of strings and values can be written.

@@ -14,6 +14,9 @@ pub struct PromptFacts {
     pub template: Option<TemplateSource>,
     /// What stirred the first words: the same salt sends the same prompts.
     pub salt: u64,
+    /// What differs from the file, what was left out, and how a trace was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Where the tokens around the messages are known from.

@@ -101,6 +101,8 @@ pub struct Trace {
     pub speedup: f64,
     /// Seconds of it that are left out at its start.
     pub start_s: f64,
+    /// Tokens of a block; `None`: as the file or its rows say.
+    pub block_size: Option<u32>,
     /// Longer prompts are cut to this many tokens.
     pub max_isl: Option<u32>,
     /// Longer answers are cut to this many tokens.

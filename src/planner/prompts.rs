@@ -138,16 +138,23 @@ fn dataset(keys: &DatasetKeys, load: &Load, mistakes: &mut Mistakes<'_>) -> Opti
 fn trace(keys: &TraceKeys, mistakes: &mut Mistakes<'_>) -> Option<Trace> {
     let kinds = TraceKind::ALL.map(TraceKind::as_str);
     let (kind, path) = kind_and_path("trace", (keys.kind, keys.path.as_ref()), &kinds, mistakes)?;
-    let &TraceKeys { speedup, start, max_isl, max_osl, .. } = keys;
+    let &TraceKeys { speedup, start, block_size, max_isl, max_osl, .. } = keys;
     if !(speedup > 0.0 && speedup.is_finite()) {
         mistakes.add("prompts.trace.speedup", format!("found {speedup}"), "a number above 0");
     }
-    for (key, most) in [("max_isl", max_isl), ("max_osl", max_osl)] {
+    for (key, most) in [("block_size", block_size), ("max_isl", max_isl), ("max_osl", max_osl)] {
         if most == Some(0) {
             mistakes.add(&format!("prompts.trace.{key}"), "found 0", "1 or more");
         }
     }
-    Some(Trace { kind, path, speedup, start_s: start.seconds(), max_isl, max_osl, share: None })
+    if block_size.is_some() && kind != TraceKind::Mooncake {
+        mistakes.add(
+            "prompts.trace.block_size",
+            "found beside a trace without blocks",
+            "kind = \"mooncake\"",
+        );
+    }
+    Some(Trace { kind, path, speedup, start_s: start.seconds(), block_size, max_isl, max_osl, share: None })
 }
 
 /// The value of a list that has one, as in every load point.

@@ -62,6 +62,7 @@ fn the_longest_request_is_known_unless_a_file_decides() {
         path: "t.jsonl".into(),
         speedup: 1.0,
         start_s: 0.0,
+        block_size: None,
         max_isl: None,
         max_osl: None,
         share: None,

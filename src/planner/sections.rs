@@ -167,6 +167,7 @@ pub(super) struct TraceKeys {
     pub path: Option<String>,
     pub speedup: f64,
     pub start: Span,
+    pub block_size: Option<u32>,
     pub max_isl: Option<u32>,
     pub max_osl: Option<u32>,
 }

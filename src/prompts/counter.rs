@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::template::{Message, Role, Template};
+use serde_json::{Map, Value};
+
+use super::message::{Message, Role};
+use super::template::Template;
 use super::tokenizer::{Tokenizer, TokenizerCache, folder_of};
 use crate::document::InputError;
 use crate::plan::{Endpoint, LoadPoint};
@@ -25,9 +28,10 @@ pub enum Content {
 impl Content {
     /// One user message, or the text itself.
     pub fn plain(endpoint: Endpoint, text: impl Into<String>) -> Self {
+        let text: String = text.into();
         match endpoint {
             Endpoint::Chat => Self::Messages(vec![Message::new(Role::User, text)]),
-            Endpoint::Completions => Self::Text(text.into()),
+            Endpoint::Completions => Self::Text(text),
         }
     }
 }
@@ -92,18 +96,34 @@ impl Counter {
     pub(super) fn ids(&self, content: &Content) -> Result<Vec<u32>, String> {
         match content {
             Content::Tokens(ids) => Ok(ids.clone()),
-            _ => Ok(self.each_text(content, |text, special| self.tokenizer.encode(text, special))?.concat()),
+            _ => Ok(self
+                .each_text(content, &Map::new(), |text, special| self.tokenizer.encode(text, special))?
+                .concat()),
         }
     }
 
     /// Calls `tokens` for each text that the server tokenises, with whether it adds special tokens.
-    fn each_text<T>(&self, content: &Content, tokens: impl Fn(&str, bool) -> T) -> Result<Vec<T>, String> {
+    fn each_text<T>(
+        &self,
+        content: &Content,
+        fields: &Map<String, Value>,
+        tokens: impl Fn(&str, bool) -> T,
+    ) -> Result<Vec<T>, String> {
         Ok(match (content, &self.template) {
             (Content::Tokens(_), _) => Vec::new(),
             (Content::Text(text), _) => vec![tokens(text, true)],
-            (Content::Messages(messages), Some(template)) => vec![tokens(&template.render(messages)?, false)],
+            (Content::Messages(messages), Some(template)) => {
+                vec![tokens(&template.render(messages, fields)?, false)]
+            }
             (Content::Messages(messages), None) => {
-                messages.iter().map(|message| tokens(&message.content, false)).collect()
+                let tools = fields.get("tools").map(|tools| tokens(&tools.to_string(), false));
+                let calls = messages.iter().filter_map(Message::calls).map(|calls| tokens(&calls, false));
+                messages
+                    .iter()
+                    .map(|message| tokens(&message.text(), false))
+                    .chain(tools)
+                    .chain(calls)
+                    .collect()
             }
         })
     }
@@ -113,13 +133,22 @@ impl Counter {
     /// # Errors
     /// The template rejects the messages.
     pub fn count(&self, content: &Content) -> Result<u32, String> {
+        self.count_with(content, &Map::new())
+    }
+
+    /// As [`Counter::count`], of a request with these other fields, of which `tools` are part of the prompt.
+    pub(super) fn count_with(&self, content: &Content, fields: &Map<String, Value>) -> Result<u32, String> {
         let known: u64 = match content {
             Content::Tokens(ids) => ids.len() as u64,
-            _ => self.each_text(content, |text, special| self.tokenizer.count(text, special))?.iter().sum(),
+            _ => {
+                let counts =
+                    self.each_text(content, fields, |text, special| self.tokenizer.count(text, special))?;
+                counts.iter().sum()
+            }
         };
         let pairs = match content {
             Content::Messages(messages) => {
-                messages.iter().filter(|message| message.role == Role::Assistant).count() as i64
+                messages.iter().filter(|message| message.is_from(Role::Assistant)).count() as i64
             }
             Content::Text(_) | Content::Tokens(_) => 0,
         };

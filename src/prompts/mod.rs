@@ -13,9 +13,13 @@ mod conversation;
 mod counter;
 pub mod dataset;
 mod lengths;
+mod message;
 mod natural;
+mod python_json;
+mod real;
 mod source;
 mod template;
+mod tiktoken;
 mod tokenizer;
 pub mod trace;
 mod vocabulary;
@@ -24,10 +28,12 @@ mod writer;
 
 pub use conversation::Dialogue;
 pub use counter::{Content, Counter, Learned};
+pub use message::{Message, Role};
 pub use source::{PromptPlan, Prompts};
-pub use template::{Message, Role};
 pub use tokenizer::{Tokenizer, TokenizerCache};
 pub use writer::{drawn_salt, fnv1a};
 
+#[cfg(test)]
+mod real_tests;
 #[cfg(test)]
 mod tests;

@@ -2,24 +2,25 @@
 //!
 //! Pure once prepared: the same point, salt, learned tokens and files give the same prompts, in any wanted.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rand::Rng;
+use serde_json::{Map, Value};
 
 use super::conversation::Dialogue;
 use super::counter::{Content, Counter, Learned};
-use super::dataset::select::{Selection, select};
-use super::dataset::{Sample, Turn};
+use super::dataset::select::Selection;
 use super::lengths::{Lengths, unit};
-use super::template::{Message, Role};
+use super::real::RealPrompts;
 use super::tokenizer::{Tokenizer, TokenizerCache};
-use super::trace::{self, BLOCK_TOKENS, TraceRequest};
+use super::trace::{self, Replay, TraceRequest};
 use super::writer::{PromptWords, Writer};
 use crate::document::InputError;
 use crate::metrics::record::Phase;
-use crate::plan::{Conversation, Dataset, Endpoint, LoadPoint, Prefix, PromptKind, Stop};
+use crate::plan::{Conversation, Endpoint, LoadPoint, Prefix, PromptKind, Stop};
 
 /// Requests listed of a point that ends by time.
 const SHOWN: u64 = 1000;
@@ -28,7 +29,7 @@ const SHOWN: u64 = 1000;
 const HEAD_TOKENS: u32 = 16;
 
 /// Real prompts kept when the number needed is unknown.
-const SAMPLE: u64 = 10_000;
+pub(super) const SAMPLE: u64 = 10_000;
 
 /// One prompt and the requested length of its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct PromptPlan {
     /// Number of the request, or of its conversation, within its phase.
     pub id: u64,
     pub content: Content,
+    /// Other fields of the request's body, from a file.
+    pub fields: Map<String, Value>,
     /// Its length as the server counts it, tokens.
     pub isl: u32,
     /// Whether that was counted with a tokenizer.
@@ -49,7 +52,8 @@ pub struct PromptPlan {
 impl PromptPlan {
     /// A prompt of one word, for a request outside any load.
     pub fn one_word(endpoint: Endpoint) -> Self {
-        Self { id: 0, content: Content::plain(endpoint, "hello"), isl: 1, exact: false, shared: 0, osl: 1 }
+        let content = Content::plain(endpoint, "hello");
+        Self { id: 0, content, fields: Map::new(), isl: 1, exact: false, shared: 0, osl: 1 }
     }
 }
 
@@ -60,6 +64,9 @@ pub struct Prompts {
     pub(super) writer: Writer,
     pub(super) conversation: Option<Conversation>,
     pub(super) lengths: Lengths,
+    pub(super) endpoint: Endpoint,
+    /// Answers without text, which later turns do not repeat.
+    pub(super) unanswered: AtomicU64,
     prefix: Prefix,
     source: Source,
     salt: u64,
@@ -68,12 +75,9 @@ pub struct Prompts {
 #[derive(Debug)]
 enum Source {
     Synthetic,
-    Dataset {
-        chosen: Selection,
-        own_lengths: bool,
-    },
-    /// The requests, and how many tokens of each an earlier one had as well.
-    Trace(Vec<TraceRequest>, Vec<u32>),
+    Dataset(RealPrompts),
+    /// The trace, and how many tokens of each request an earlier one had as well.
+    Trace(Replay, Vec<u32>),
 }
 
 impl Prompts {
@@ -95,14 +99,15 @@ impl Prompts {
         let writer = Writer::new(point, salt, &counter)?;
         let source = match &spec.source {
             PromptKind::Synthetic(_) => Source::Synthetic,
-            PromptKind::Dataset(dataset) => Source::Dataset {
-                chosen: chosen(dataset, point, counter.tokenizer())?,
-                own_lengths: dataset.own_lengths,
-            },
+            PromptKind::Dataset(dataset) => {
+                Source::Dataset(RealPrompts::choose(dataset, point, counter.tokenizer())?)
+            }
             PromptKind::Trace(trace) => {
-                let requests = trace::load(trace)?.requests;
-                let shared = shared_blocks(&requests);
-                Source::Trace(requests, shared)
+                let count =
+                    |text: &str| u32::try_from(counter.tokenizer().count(text, false)).unwrap_or(u32::MAX);
+                let replay = trace::load(trace, &count)?;
+                let shared = shared_blocks(&replay);
+                Source::Trace(replay, shared)
             }
         };
         let prompts = Self {
@@ -110,6 +115,8 @@ impl Prompts {
             writer,
             conversation: spec.conversation,
             lengths: Lengths::new(point),
+            endpoint: point.endpoint,
+            unanswered: AtomicU64::new(0),
             prefix: spec.prefix,
             source,
             salt,
@@ -153,8 +160,8 @@ impl Prompts {
 
     /// Number of requests, when the source ends: a trace does.
     pub fn total(&self) -> Option<u64> {
-        let Source::Trace(requests, _) = &self.source else { return None };
-        Some(requests.len() as u64)
+        let Source::Trace(replay, _) = &self.source else { return None };
+        Some(replay.requests.len() as u64)
     }
 
     /// Number of requests listed before the point runs: all of them, or a thousand when it ends by time.
@@ -173,11 +180,18 @@ impl Prompts {
         let osl = shapes.iter().map(|shape| shape.osl.longest()).max().unwrap_or(0);
         let (isl, osl) = match &self.source {
             Source::Synthetic => (shapes.iter().map(|shape| shape.isl.longest()).max().unwrap_or(0), osl),
-            Source::Trace(requests, _) => (
-                requests.iter().map(|request| request.isl).max().unwrap_or(0),
-                requests.iter().map(|request| request.osl).max().unwrap_or(0),
-            ),
-            Source::Dataset { chosen, own_lengths } => {
+            Source::Trace(Replay { requests, .. }, _) => {
+                let around = self.writer.overhead.saturating_add(HEAD_TOKENS);
+                let isl = |request: &TraceRequest| match request.text {
+                    Some(_) => request.isl.saturating_add(around),
+                    None => request.isl,
+                };
+                (
+                    requests.iter().map(isl).max().unwrap_or(0),
+                    requests.iter().map(|request| request.osl).max().unwrap_or(0),
+                )
+            }
+            Source::Dataset(RealPrompts { chosen, own_lengths, .. }) => {
                 let longest = chosen.picked.iter().map(|picked| picked.tokens).max().unwrap_or(0);
                 let longest = longest.saturating_add(self.writer.overhead).saturating_add(HEAD_TOKENS);
                 let own = chosen.picked.iter().filter_map(|picked| self.own_length(&picked.sample)).max();
@@ -192,14 +206,34 @@ impl Prompts {
 
     /// The arrivals of a trace, measured from its start, ascending.
     pub fn arrivals(&self) -> Option<Vec<Duration>> {
-        let Source::Trace(requests, _) = &self.source else { return None };
-        Some(requests.iter().map(|request| request.at).collect())
+        let Source::Trace(replay, _) = &self.source else { return None };
+        Some(replay.requests.iter().map(|request| request.at).collect())
     }
 
     /// The prompts selected from a file.
     pub fn selection(&self) -> Option<&Selection> {
-        let Source::Dataset { chosen, .. } = &self.source else { return None };
-        Some(chosen)
+        let Source::Dataset(real) = &self.source else { return None };
+        Some(&real.chosen)
+    }
+
+    /// What a reader must know of how the prompts were made.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = match &self.source {
+            Source::Synthetic => Vec::new(),
+            Source::Dataset(real) => self.real_notes(real),
+            Source::Trace(replay, _) => {
+                let has_text = replay.requests.iter().any(|request| request.text.is_some());
+                let head = has_text.then(|| self.head_note()).flatten();
+                head.into_iter().chain(replay.notes.iter().cloned()).collect()
+            }
+        };
+        let unanswered = self.unanswered.load(Relaxed);
+        if unanswered > 0 {
+            notes.push(format!(
+                "{unanswered} answers had no text (reasoning or calls of tools alone) and are not in the prompts of later turns"
+            ));
+        }
+        notes
     }
 
     /// Whether requests are turns of conversations.
@@ -211,8 +245,8 @@ impl Prompts {
     pub fn plan(&self, phase: Phase, id: u64) -> PromptPlan {
         match &self.source {
             Source::Synthetic => self.synthetic(phase, id),
-            Source::Dataset { chosen, own_lengths } => self.real(chosen, *own_lengths, phase, id),
-            Source::Trace(requests, shared) => self.traced(requests, shared, phase, id),
+            Source::Dataset(real) => self.real(real, phase, id),
+            Source::Trace(replay, shared) => self.traced(replay, shared, phase, id),
         }
     }
 
@@ -222,12 +256,11 @@ impl Prompts {
         let dialogue = self.conversation.and_then(|conversation| {
             let Content::Messages(messages) = &plan.content else { return None };
             let script = match &self.source {
-                Source::Dataset { chosen, own_lengths } => {
-                    Some(self.script(sample(chosen, phase, id)?, *own_lengths))
-                }
+                Source::Dataset(real) => Some(self.script(real, phase, id)?),
                 Source::Synthetic | Source::Trace(..) => None,
             };
-            Some(Dialogue::new(conversation, messages.clone(), script, self.writer.turns_of(phase, id)))
+            let rng = self.writer.turns_of(phase, id);
+            Some(Dialogue::new(conversation, (messages.clone(), plan.fields.clone()), script, rng))
         });
         (plan, dialogue)
     }
@@ -253,17 +286,32 @@ impl Prompts {
     fn written(&self, phase: Phase, id: u64, wanted: PromptWords<'_>, shared: u32, osl: u32) -> PromptPlan {
         let mut rng = self.writer.words_of(phase, id);
         let (content, isl) = self.writer.write(wanted, &mut rng, &self.counter);
-        PromptPlan { id, content, isl, exact: self.is_exact(), shared: shared.min(isl), osl }
+        PromptPlan {
+            id,
+            content,
+            fields: Map::new(),
+            isl,
+            exact: self.is_exact(),
+            shared: shared.min(isl),
+            osl,
+        }
     }
 
-    fn traced(&self, requests: &[TraceRequest], shared: &[u32], phase: Phase, id: u64) -> PromptPlan {
-        let index = usize::try_from(id).unwrap_or(0) % requests.len().max(1);
-        let nothing = TraceRequest { at: Duration::ZERO, isl: 1, osl: 1, blocks: Vec::new() };
-        let request = requests.get(index).unwrap_or(&nothing);
+    fn traced(&self, replay: &Replay, shared: &[u32], phase: Phase, id: u64) -> PromptPlan {
+        let index = usize::try_from(id).unwrap_or(0) % replay.requests.len().max(1);
+        let nothing = TraceRequest { at: Duration::ZERO, isl: 1, osl: 1, blocks: Vec::new(), text: None };
+        let request = replay.requests.get(index).unwrap_or(&nothing);
+        if let Some(text) = &request.text {
+            let content = self.writer.wrap(self.headed(phase, id, text));
+            let isl = self.counter.count(&content).unwrap_or(0).max(1);
+            let shared = self.writer.common_start.min(isl);
+            let (fields, exact) = (Map::new(), self.is_exact());
+            return PromptPlan { id, content, fields, isl, exact, shared, osl: request.osl };
+        }
         let words = request.isl.saturating_sub(self.writer.overhead).max(1);
         // A warm-up shares no block with the measured requests.
         let known = if phase == Phase::Warmup { &[] } else { request.blocks.as_slice() };
-        let blocks = known.iter().flat_map(|block| self.writer.block(*block, BLOCK_TOKENS));
+        let blocks = known.iter().flat_map(|block| self.writer.block(*block, replay.block_tokens));
         let blocks: Vec<u32> = blocks.take(words as usize).collect();
         let number = if blocks.is_empty() { self.writer.number(phase, id) } else { None };
         let common = shared.get(index).copied().unwrap_or(0).min(blocks.len() as u32);
@@ -271,95 +319,23 @@ impl Prompts {
         self.written(phase, id, wanted, self.writer.common_start + common, request.osl)
     }
 
-    fn real(&self, chosen: &Selection, own_lengths: bool, phase: Phase, id: u64) -> PromptPlan {
-        let mut rng = self.writer.lengths(phase, id);
-        let (_, osl) = self.lengths.draw(&mut rng);
-        let empty = Sample::default();
-        let sample = sample(chosen, phase, id).unwrap_or(&empty);
-        let first = sample.turns.first();
-        let user = first.map(|turn| turn.user.as_str()).unwrap_or_default();
-        let text = match self.writer.head(phase, id) {
+    /// The user's words behind those that no other request begins with.
+    fn headed(&self, phase: Phase, id: u64, user: &str) -> String {
+        match self.writer.head(phase, id) {
             Some(head) => format!("{head}\n\n{user}"),
             None => user.to_owned(),
-        };
-        let mut content = self.writer.wrap(text);
-        if let (Content::Messages(messages), Some(system)) = (&mut content, &sample.system) {
-            messages.insert(0, Message::new(Role::System, system.clone()));
         }
-        let isl = self.counter.count(&content).unwrap_or(0).max(1);
-        let repeated = id >= chosen.picked.len() as u64;
-        let shared =
-            if self.writer.number(phase, id).is_none() && repeated { isl } else { self.writer.common_start };
-        let own = own_lengths.then(|| self.own_length(sample)).flatten();
-        PromptPlan {
-            id,
-            content,
-            isl,
-            exact: self.is_exact(),
-            shared: shared.min(isl),
-            osl: own.unwrap_or(osl).max(1),
-        }
-    }
-
-    /// The user's messages after the first, and the output lengths of their answers.
-    fn script(&self, sample: &Sample, own_lengths: bool) -> VecDeque<(String, Option<u32>)> {
-        let length = |turn: &Turn| own_lengths.then(|| self.length_of(turn)).flatten();
-        sample.turns.iter().skip(1).map(|turn| (turn.user.clone(), length(turn))).collect()
-    }
-
-    /// Output length that the file has for an entry.
-    fn own_length(&self, sample: &Sample) -> Option<u32> {
-        sample.output_tokens.or_else(|| self.length_of(sample.turns.first()?))
-    }
-
-    fn length_of(&self, turn: &Turn) -> Option<u32> {
-        let tokens = self.counter.tokenizer().count(turn.answer.as_ref()?, false);
-        u32::try_from(tokens).ok()
     }
 }
 
 /// Tokens at the start of each request of a trace that an earlier one had as well. A block's number includes all blocks
 /// before it, so each is looked up alone.
-fn shared_blocks(requests: &[TraceRequest]) -> Vec<u32> {
+fn shared_blocks(replay: &Replay) -> Vec<u32> {
     let mut seen = HashSet::new();
-    let shared = requests.iter().map(|request| {
+    let shared = replay.requests.iter().map(|request| {
         let known = request.blocks.iter().take_while(|block| seen.contains(*block)).count();
         seen.extend(request.blocks.iter().copied());
-        u32::try_from(known).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
+        u32::try_from(known).unwrap_or(u32::MAX).saturating_mul(replay.block_tokens)
     });
     shared.collect()
-}
-
-/// As many entries of the file as the point needs.
-fn chosen(dataset: &Dataset, point: &LoadPoint, tokenizer: &Tokenizer) -> Result<Selection, InputError> {
-    let measured = match point.stop {
-        Stop::Requests(requests) => requests,
-        Stop::DurationS(_) | Stop::TraceEnd => SAMPLE,
-    };
-    let wanted = measured.saturating_add(point.warmup_requests).min(10 * SAMPLE);
-    let mut count = |sample: &Sample| {
-        let user = sample.turns.first().map_or("", |turn| turn.user.as_str());
-        u32::try_from(tokenizer.count(user, false)).unwrap_or(u32::MAX)
-    };
-    let mut chosen = select(dataset, point.seed, usize::try_from(wanted).unwrap_or(usize::MAX), &mut count)?;
-    if dataset.own_lengths {
-        let has_length = |sample: &Sample| {
-            sample.output_tokens.is_some() || sample.turns.first().is_some_and(|turn| turn.answer.is_some())
-        };
-        chosen.picked.retain(|picked| has_length(&picked.sample));
-    }
-    if chosen.picked.is_empty() {
-        return Err(InputError::new(&dataset.path, "has no prompt with an answer or an output length")
-            .expected("how many tokens to ask for")
-            .next("say it: load.osl, or --osl"));
-    }
-    Ok(chosen)
-}
-
-/// The entry of request `id`, counted from the first; in a warm-up from the last.
-fn sample(chosen: &Selection, phase: Phase, id: u64) -> Option<&Sample> {
-    let count = chosen.picked.len().max(1);
-    let index = usize::try_from(id % count as u64).unwrap_or(0);
-    let picked = chosen.picked.get(if phase == Phase::Warmup { count - 1 - index } else { index });
-    picked.map(|picked| &picked.sample)
 }

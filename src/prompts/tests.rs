@@ -20,11 +20,11 @@ fn tiny() -> TokenizerSpec {
     TokenizerSpec::File { path: FOLDER.into() }
 }
 
-fn spec() -> PromptSpec {
+pub(super) fn spec() -> PromptSpec {
     PromptSpec { tokenizer: tiny(), unique: true, ..PromptSpec::default() }
 }
 
-fn point(isl: u32, prompts: PromptSpec) -> LoadPoint {
+pub(super) fn point(isl: u32, prompts: PromptSpec) -> LoadPoint {
     let (isl, osl, stop) = (Length::fixed(isl), Length::fixed(9), Stop::Requests(20));
     LoadPoint { id: "p".into(), isl, osl, stop, prompts, ..LoadPoint::default() }
 }
@@ -38,10 +38,10 @@ fn refused(point: &LoadPoint) -> String {
 }
 
 /// The text of the last message, or the prompt.
-fn text(content: &Content) -> &str {
+fn text(content: &Content) -> std::borrow::Cow<'_, str> {
     match content {
-        Content::Messages(messages) => &messages.last().unwrap().content,
-        Content::Text(text) => text,
+        Content::Messages(messages) => messages.last().unwrap().text(),
+        Content::Text(text) => text.into(),
         Content::Tokens(_) => panic!("tokens"),
     }
 }
@@ -109,7 +109,7 @@ fn a_start_token_is_counted_once_and_only_where_the_server_adds_it() {
     let words = |prompts: &PromptSpec, endpoint| {
         let plan = prepare(&LoadPoint { endpoint, ..point(50, prompts.clone()) }).plan(Phase::Measure, 0);
         assert_eq!(plan.isl, 50);
-        count_words(text(&plan.content))
+        count_words(&text(&plan.content))
     };
     // One word makes room for it in a completion; the chat template has its own tokens and the server adds none.
     assert_eq!(words(&spec(), Endpoint::Completions), 50);
@@ -121,7 +121,7 @@ fn a_start_token_is_counted_once_and_only_where_the_server_adds_it() {
 fn the_chat_template_is_part_of_the_length() {
     let prompts = prepare(&point(40, spec()));
     // <|im_start|> user \n … <|im_end|> \n <|im_start|> assistant \n, cut by this vocabulary.
-    let words = count_words(text(&prompts.plan(Phase::Measure, 0).content));
+    let words = count_words(&text(&prompts.plan(Phase::Measure, 0).content));
     let overhead = 40 - words;
     assert!((5..20).contains(&overhead), "{overhead}");
     let error = refused(&point(u32::try_from(overhead).unwrap(), spec()));
@@ -142,7 +142,7 @@ fn what_the_server_was_found_to_add_makes_prompts_shorter() {
         assert!(!prompts.counter().knows_template());
         let plan = prompts.plan(Phase::Measure, 0);
         assert_eq!((plan.isl, prompts.counter().count(&plan.content)), (100, Ok(100)));
-        count_words(text(&plan.content))
+        count_words(&text(&plan.content))
     };
     assert_eq!((words(0), words(70)), (100, 30));
 }
@@ -232,8 +232,9 @@ fn shared_prefixes_are_shared_and_counted() {
     for id in 0..200 {
         let plan = prompts.plan(Phase::Measure, id);
         let Content::Messages(messages) = &plan.content else { panic!() };
-        assert_eq!((messages.len(), messages[0].role), (2, Role::System));
-        let words: Vec<&str> = messages[1].content.split(' ').take(32).collect();
+        assert_eq!((messages.len(), messages[0].role()), (2, "system"));
+        let content = messages[1].text();
+        let words: Vec<&str> = content.split(' ').take(32).collect();
         let hit = plan.shared > 80;
         hits += u32::from(hit);
         if hit {
@@ -246,7 +247,7 @@ fn shared_prefixes_are_shared_and_counted() {
     assert!(error.contains("chat template and shared prefix alone take"), "{error}");
 }
 
-fn conversation(max_context: Option<u32>) -> PromptSpec {
+pub(super) fn conversation(max_context: Option<u32>) -> PromptSpec {
     let turn_isl = Length::fixed(20);
     let conversation =
         Conversation { turns: 6, turns_stddev: 0, turn_isl, think_s: 0.5, think_stddev_s: 0.0, max_context };
@@ -287,7 +288,7 @@ fn a_conversation_stays_within_its_window() {
     {
         assert!(next.plan.isl + next.plan.osl <= 150);
         let Content::Messages(messages) = &next.plan.content else { panic!() };
-        assert_eq!(messages.last().unwrap().role, Role::User);
+        assert!(messages.last().unwrap().is_from(Role::User));
         let fell = messages.len() < before + 2;
         (dropped, before) = (dropped || fell, messages.len());
         // What was in front of the rest is gone, and with it what a cache could know.
@@ -311,7 +312,7 @@ fn real_prompts_are_sent_with_a_head_and_counted_whole() {
     let prompts = prepare(&point(0, real.clone()));
     assert_exact(&prompts, 0..20);
     let chosen = prompts.selection().unwrap();
-    let user = chosen.picked[0].sample.turns[0].user.clone();
+    let user = chosen.picked[0].sample.words();
     assert!(text(&prompts.plan(Phase::Measure, 0).content).ends_with(&format!(".\n\n{user}")));
     let bare = prepare(&point(0, PromptSpec { unique: false, ..real.clone() }));
     let plan = bare.plan(Phase::Measure, 0);
@@ -330,6 +331,7 @@ fn a_trace_gives_lengths_clock_and_shared_blocks() {
         path: format!("{FILES}/mooncake.jsonl"),
         speedup: 2.0,
         start_s: 0.0,
+        block_size: None,
         max_isl: None,
         max_osl: Some(30),
         share: None,
@@ -346,6 +348,39 @@ fn a_trace_gives_lengths_clock_and_shared_blocks() {
     assert!(common(0, 1) >= 1000, "two blocks in common: {}", common(0, 1));
     assert!((500..540).contains(&common(0, 2)), "one block in common: {}", common(0, 2));
     assert!(plans[0].shared < 16 && plans[1].shared >= 1000 && plans[2].shared >= 500);
+}
+
+#[test]
+fn blocks_of_64_tokens_stay_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: u64| {
+        let ids = [1, 2, 3, 4, 100 + 2 * i, 101 + 2 * i];
+        format!(
+            "{{\"timestamp\":{},\"input_length\":384,\"output_length\":4,\"hash_ids\":{ids:?}}}\n",
+            100 * i
+        )
+    };
+    let path = folder.path().join("t.jsonl").display().to_string();
+    std::fs::write(&path, (0..3).map(line).collect::<String>()).unwrap();
+    let base = Trace {
+        kind: TraceKind::Mooncake,
+        path,
+        speedup: 1.0,
+        start_s: 0.0,
+        block_size: None,
+        max_isl: None,
+        max_osl: None,
+        share: None,
+    };
+    let prompts = prepare(&point(0, PromptSpec { source: PromptKind::Trace(base), ..spec() }));
+    let plans: Vec<PromptPlan> = (0..3).map(|id| prompts.plan(Phase::Measure, id)).collect();
+    let ids: Vec<Vec<u32>> = plans.iter().map(|plan| prompts.counter().ids(&plan.content).unwrap()).collect();
+    let common = ids[0].iter().zip(&ids[1]).take_while(|(a, b)| a == b).count() as u32;
+    assert!((256..270).contains(&common) && plans[1].shared == common, "{common}, {}", plans[1].shared);
+    assert_eq!(
+        prompts.notes(),
+        ["blocks of 64 tokens, the one power of two that fits every row: 3 of 3 rows have blocks"]
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Counts tokens as the server does, from local files only.
 //!
-//! Three kinds: a `tokenizer.json` (crate `tokenizers`, what vLLM, SGLang and Dynamo load themselves), OpenAI's o200k_harmony
-//! (built in), and the built-in approximation of one token a word.
+//! Four kinds: a `tokenizer.json` (crate `tokenizers`, what vLLM, SGLang and Dynamo load themselves), a `tiktoken.model`,
+//! OpenAI's o200k_harmony (built in), and the built-in approximation of one token a word.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::tiktoken;
 use super::words::WORDS;
 use crate::document::InputError;
 use crate::plan::TokenizerSpec;
@@ -24,8 +25,12 @@ pub struct Tokenizer {
 enum Kind {
     Words,
     File(Box<tokenizers::Tokenizer>),
-    O200k(&'static tiktoken_rs::CoreBPE),
+    /// Ids of its ordinary tokens are below the number.
+    Tiktoken(Bpe, u32),
 }
+
+/// An encoder of tiktoken: built in, or read.
+type Bpe = std::borrow::Cow<'static, tiktoken_rs::CoreBPE>;
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,10 +62,14 @@ impl TokenizerCache {
     }
 }
 
-/// The `tokenizer.json` at `path`: the file, or the one in the folder.
+/// The tokenizer at `path`: the file, or the one in the folder, where a `tokenizer.json` comes first.
 fn file_of(path: &str) -> PathBuf {
     let path = Path::new(path);
-    if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() }
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let file = path.join("tokenizer.json");
+    if file.is_file() { file } else { tiktoken::in_folder(path).unwrap_or(file) }
 }
 
 /// The folder of the tokenizer's file, where the template and the model's configuration lie too.
@@ -82,11 +91,12 @@ impl Tokenizer {
         match spec {
             TokenizerSpec::Builtin => Ok(Self::builtin()),
             TokenizerSpec::Model { folder } => {
-                let file = Path::new(folder).join("tokenizer.json");
+                let file = file_of(folder);
                 if file.is_file() { Self::read(&file) } else { Ok(Self::builtin()) }
             }
             TokenizerSpec::O200kHarmony => {
-                let kind = Kind::O200k(tiktoken_rs::o200k_harmony_singleton());
+                let kind =
+                    Kind::Tiktoken(Bpe::Borrowed(tiktoken_rs::o200k_harmony_singleton()), O200K_TOKENS);
                 Ok(Self { kind, name: "o200k_harmony".into() })
             }
             TokenizerSpec::File { path } => Self::read(&file_of(path)),
@@ -107,9 +117,17 @@ impl Tokenizer {
                 .expected("a tokenizer.json")
                 .next("fetch it: git lfs pull"));
         }
+        if tiktoken::is_ranks(&bytes) {
+            let tiktoken::Ranks { bpe, tokens, assumed } = tiktoken::parse(file, &bytes)?;
+            let split = if assumed { " (splits text as cl100k_base does: no pat_str beside it)" } else { "" };
+            return Ok(Self {
+                kind: Kind::Tiktoken(Bpe::Owned(bpe), tokens),
+                name: format!("{name}{split}"),
+            });
+        }
         let mut loaded = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
             InputError::new(&name, format!("is no tokenizer: {error}"))
-                .expected("a tokenizer.json as the crate and the Python package `tokenizers` write it")
+                .expected("a tokenizer.json as the crate and the Python package `tokenizers` write it, or a tiktoken.model")
                 .next(advice)
         })?;
         // A file may set truncation; the prompt would then seem shorter than it is.
@@ -138,7 +156,7 @@ impl Tokenizer {
                 .encode_fast(text, special)
                 .map(|encoding| encoding.get_ids().to_vec())
                 .unwrap_or_default(),
-            Kind::O200k(bpe) => bpe.encode_with_special_tokens(text),
+            Kind::Tiktoken(bpe, _) => bpe.encode_with_special_tokens(text),
         }
     }
 
@@ -149,7 +167,7 @@ impl Tokenizer {
             Kind::File(file) => {
                 file.encode_fast(text, special).map_or(0, |encoding| encoding.get_ids().len() as u64)
             }
-            Kind::O200k(bpe) => bpe.count_with_special_tokens(text) as u64,
+            Kind::Tiktoken(bpe, _) => bpe.count_with_special_tokens(text) as u64,
         }
     }
 
@@ -158,7 +176,7 @@ impl Tokenizer {
         match &self.kind {
             Kind::Words => None,
             Kind::File(file) => file.decode(ids, false).ok(),
-            Kind::O200k(bpe) => bpe.decode(ids).ok(),
+            Kind::Tiktoken(bpe, _) => bpe.decode(ids).ok(),
         }
     }
 
@@ -179,7 +197,7 @@ impl Tokenizer {
                 words.sort_unstable();
                 words.into_iter().map(|(_, word)| word).collect()
             }
-            Kind::O200k(bpe) => (0..O200K_TOKENS)
+            Kind::Tiktoken(bpe, tokens) => (0..*tokens)
                 .filter_map(|id| {
                     let bytes = bpe.decode_bytes(&[id]).ok()?;
                     let text = String::from_utf8(bytes).ok()?;

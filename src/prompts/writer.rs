@@ -14,8 +14,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::counter::{Content, Counter};
+use super::message::{Message, Role};
 use super::natural::Prose;
-use super::template::{Message, Role};
 use super::vocabulary::Vocabulary;
 use crate::document::InputError;
 use crate::metrics::record::Phase;

@@ -119,6 +119,8 @@ pub struct TraceSection {
     pub speedup: Option<f64>,
     /// Skip this much time at its start.
     pub start: Option<Span>,
+    /// Tokens of a block of `hash_ids`. Default: as the file says, 512, or what alone fits every row.
+    pub block_size: Option<u32>,
     /// Longer prompts are cut to this many tokens.
     pub max_isl: Option<u32>,
     /// Longer answers are cut to this many tokens.
@@ -129,8 +131,8 @@ pub struct TraceSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceKind {
-    /// Mooncake JSONL: `timestamp` (ms; a request without one is due at once), `input_length`, `output_length`, `hash_ids`
-    /// of blocks of 512 tokens.
+    /// Mooncake JSONL: `timestamp` (ms; a request without one is due at once), `input_length` or `text_input`,
+    /// `output_length`, `hash_ids`.
     Mooncake,
     /// BurstGPT CSV: `Timestamp` (s), `Request tokens`, `Response tokens`.
     Burstgpt,

@@ -21,5 +21,8 @@ pub fn table(rows: &[PointResult]) -> String {
     for reason in markdown::reasons(rows) {
         text.push_str(&format!("! {reason}\n"));
     }
+    for note in markdown::prompt_notes(rows) {
+        text.push_str(&format!("prompts: {note}\n"));
+    }
     text
 }

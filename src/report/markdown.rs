@@ -1,5 +1,7 @@
 //! `summary.md` and `latency-ttft-summary.md`, and their parts for the table printed at the end of a run.
 
+use itertools::Itertools;
+
 use super::table::{Table, maybe, number};
 use super::{Figure, Header, PointResult, load_of};
 use crate::metrics::Summary;
@@ -206,6 +208,12 @@ pub fn reasons(rows: &[PointResult]) -> Vec<String> {
     every.chain(own).collect()
 }
 
+/// What the prompts of all points have that their file has not, or the other way round; each once.
+pub fn prompt_notes(rows: &[PointResult]) -> Vec<String> {
+    let notes = rows.iter().flat_map(|row| row.summary.prompts.iter().flat_map(|facts| &facts.notes));
+    notes.unique().cloned().collect()
+}
+
 /// What the client added to its time stamps, at the worst point.
 pub fn added_error(rows: &[PointResult]) -> Option<String> {
     let errors = rows.iter().filter_map(|row| row.summary.client.added_error_ms);
@@ -236,6 +244,7 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
         text.push_str(&format!("\n## Turns of {point}\n\n{}", table.markdown()));
     }
     push_list(&mut text, "Tokens", &tokens(rows));
+    push_list(&mut text, "Prompts", &prompt_notes(rows));
     push_list(&mut text, "Verdicts", &reasons(rows));
     text
 }

@@ -63,6 +63,7 @@ impl Calibrated {
             exact: counter.is_exact(),
             template,
             salt: prompts.salt(),
+            notes: Vec::new(),
         };
         Ok(Self { prompts: Arc::new(prompts), facts })
     }

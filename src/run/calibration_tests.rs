@@ -68,6 +68,7 @@ fn a_server_that_counts_alike_is_asked_once() {
         exact: true,
         template: Some(TemplateSource::Known),
         salt: 3,
+        notes: Vec::new(),
     };
     assert_eq!(calibrated.facts, facts);
     let requests = server.received().requests.iter().filter(|(_, body)| !body.is_empty()).count();

@@ -15,6 +15,7 @@ use crate::export::{ExportError, PointFolder};
 use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::aiperf;
 use crate::metrics::fold::Fold;
+use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::{ExportFormat, LoadPoint};
@@ -202,7 +203,8 @@ impl Driven {
         let Self { measure, refusals, calibrated, run, fold, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);
-        summary.prompts = Some(calibrated.facts);
+        let notes = calibrated.prompts.notes();
+        summary.prompts = Some(PromptFacts { notes, ..calibrated.facts });
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }

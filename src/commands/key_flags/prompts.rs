@@ -68,6 +68,8 @@ pub(super) fn prompts() -> Vec<Arg> {
         "--speedup <X>" => "load.prompts.trace.speedup", number, requires(TRACE);
         /// Leave out this much time at the start of the trace
         "--trace-start <TIME>" => "load.prompts.trace.start", time, requires(TRACE);
+        /// Tokens of a block of the trace's hash_ids [default: as the file says, 512, or what alone fits every row]
+        "--block-size <N>" => "load.prompts.trace.block_size", count(1), requires(TRACE);
         /// Cut longer prompts of the trace to this many tokens
         "--max-isl <N>" => "load.prompts.trace.max_isl", count(0), requires(TRACE);
         /// Cut longer answers of the trace to this many tokens

@@ -72,6 +72,7 @@ impl Preview {
                 stats.duplicates
             ));
         }
+        notes.extend(prompts.notes());
         if prompts.is_conversation() {
             notes.push("these are the first turns; later ones contain the server's answers".into());
         }
@@ -91,6 +92,9 @@ impl Preview {
             let shared = if plan.shared > 0 { format!(", {} shared", plan.shared) } else { String::new() };
             let _ = writeln!(text, "--- {}: {} tokens{shared}, asks for {}", plan.id, plan.isl, plan.osl);
             let _ = writeln!(text, "{}", words(&plan.content));
+            if !plan.fields.is_empty() {
+                let _ = writeln!(text, "with {}", json!(plan.fields));
+            }
         }
         text
     }
@@ -147,10 +151,9 @@ fn words(content: &Content) -> String {
         Content::Text(text) => text.clone(),
         Content::Tokens(ids) => ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
         Content::Messages(messages) => match messages.as_slice() {
-            [one] => one.content.clone(),
+            [one] => one.text().into_owned(),
             several => {
-                let each =
-                    several.iter().map(|message| format!("[{}] {}", message.role.as_str(), message.content));
+                let each = several.iter().map(|message| format!("[{}] {}", message.role(), message.shown()));
                 each.collect::<Vec<_>>().join("\n")
             }
         },

@@ -1,6 +1,6 @@
 //! Turns the messages of a chat into a sample: the user's messages and their answers.
 
-use super::{Sample, Turn};
+use super::{Message, Role, Sample, Turn};
 
 /// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,28 +17,39 @@ pub(super) enum Speaker {
 /// System messages before the first turn are joined, later ones are left out. Several messages of one speaker in a row
 /// are joined by a blank line. An empty message of the user, or one of [`Speaker::Other`], ends the conversation.
 pub(super) fn sample(messages: impl IntoIterator<Item = (Speaker, String)>) -> Option<Sample> {
-    let mut sample = Sample::default();
-    for (speaker, text) in messages {
+    let (mut system, mut turns, mut cut) = (None, Vec::<(String, Option<String>)>::new(), 0);
+    let mut messages = messages.into_iter();
+    for (speaker, text) in messages.by_ref() {
         match speaker {
-            Speaker::System if sample.turns.is_empty() => join(&mut sample.system, text),
-            Speaker::System => {}
+            Speaker::System if turns.is_empty() => join(&mut system, text),
+            Speaker::System => cut += 1,
             Speaker::User if text.trim().is_empty() => break,
-            Speaker::User => match sample.turns.last_mut() {
-                Some(Turn { user, answer: None }) => {
+            Speaker::User => match turns.last_mut() {
+                Some((user, None)) => {
                     user.push_str("\n\n");
                     user.push_str(&text);
                 }
-                _ => sample.turns.push(Turn { user: text, answer: None }),
+                _ => turns.push((text, None)),
             },
-            Speaker::Assistant => join(&mut sample.turns.last_mut()?.answer, text),
-            Speaker::Other => break,
+            Speaker::Assistant => join(&mut turns.last_mut()?.1, text),
+            Speaker::Other => {
+                cut += 1;
+                break;
+            }
         }
     }
-    for turn in &mut sample.turns {
-        turn.answer.take_if(|answer| answer.trim().is_empty());
+    cut += messages.filter(|(_, text)| !text.trim().is_empty()).count();
+    let is_blank = |text: &mut String| text.trim().is_empty();
+    system.take_if(is_blank);
+    let turns = turns.into_iter().map(|(user, mut answer)| {
+        answer.take_if(is_blank);
+        Turn::plain(user, answer)
+    });
+    let mut turns: Vec<Turn> = turns.collect();
+    if let Some(system) = system {
+        turns.first_mut()?.said.insert(0, Message::new(Role::System, system));
     }
-    sample.system.take_if(|system| system.trim().is_empty());
-    (!sample.turns.is_empty()).then_some(sample)
+    (!turns.is_empty()).then(|| Sample { turns, cut, ..Sample::default() })
 }
 
 /// Appends `text`, behind a blank line.
@@ -62,7 +73,9 @@ mod tests {
     }
 
     fn turns(messages: &[(Speaker, &str)]) -> Vec<(String, Option<String>)> {
-        of(messages).unwrap().turns.into_iter().map(|turn| (turn.user, turn.answer)).collect()
+        let turns = of(messages).unwrap().turns;
+        let user = |turn: &Turn| turn.said.last().unwrap().text().into_owned();
+        turns.iter().map(|turn| (user(turn), turn.answer_text())).collect()
     }
 
     fn turn(user: &str, answer: Option<&str>) -> (String, Option<String>) {
@@ -73,7 +86,8 @@ mod tests {
     fn speakers_become_turns() {
         let messages =
             [(System, "s"), (System, "t"), (User, "a"), (Assistant, "b"), (System, "u"), (User, "c")];
-        assert_eq!(of(&messages).unwrap().system.as_deref(), Some("s\n\nt"));
+        let sample = of(&messages).unwrap();
+        assert_eq!((sample.turns[0].said[0].clone(), sample.cut), (Message::new(Role::System, "s\n\nt"), 1));
         assert_eq!(turns(&messages), [turn("a", Some("b")), turn("c", None)]);
     }
 

@@ -10,12 +10,15 @@ use serde_json::{Map, Value};
 
 use super::chat::{self, Speaker};
 use super::records::{Record, Records};
-use super::{ReadStats, Sample, See, Turn};
+use super::{ReadStats, Sample, See};
 use crate::document::InputError;
 
 /// Prompts that may wait for replies. In the published files the messages of a tree follow each other, so that one would
 /// do; more are for files in another order.
 const OPEN: usize = 1024;
+
+/// What a file of messages has beside first turns.
+const LATER: &str = "a later message of the user (the file *.trees.jsonl has whole conversations)";
 
 /// Reads trees and messages; each line decides.
 ///
@@ -50,7 +53,8 @@ pub(super) fn read(mut records: Records, see: &mut See<'_>) -> Result<ReadStats,
                     }
                 }
                 Message::NoPrompt => stats.give(record.number, None, see),
-                Message::Other => {}
+                Message::Later => stats.leave_out([LATER.to_owned()]),
+                Message::Deleted => {}
             },
         }
     }
@@ -63,8 +67,7 @@ pub(super) fn read(mut records: Records, see: &mut See<'_>) -> Result<ReadStats,
 /// Hands on the oldest prompt, with the answer it has.
 fn close(open: &mut VecDeque<Prompt>, stats: &mut ReadStats, see: &mut See<'_>) {
     if let Some(Prompt { number, user, answer, .. }) = open.pop_front() {
-        let sample = Sample { turns: vec![Turn { user, answer }], ..Sample::default() };
-        stats.give(number, Some(sample), see);
+        stats.give(number, Some(Sample::plain(user, answer)), see);
     }
 }
 
@@ -83,11 +86,16 @@ enum Message {
     /// The first of a tree.
     Prompt(Prompt),
     /// An answer to another.
-    Reply { parent: String, rank: u64, text: String },
+    Reply {
+        parent: String,
+        rank: u64,
+        text: String,
+    },
     /// A first message that was deleted, or is empty or not the user's.
     NoPrompt,
-    /// Deleted, or a later message of the user.
-    Other,
+    /// A message of the user that follows an answer.
+    Later,
+    Deleted,
 }
 
 fn message(record: &mut Record) -> Result<Message, InputError> {
@@ -108,7 +116,8 @@ fn message(record: &mut Record) -> Result<Message, InputError> {
         }
         (None, ..) => Message::NoPrompt,
         (Some(parent), Some(text), true) => Message::Reply { parent, rank: rank(&record.fields), text },
-        (Some(_), ..) => Message::Other,
+        (Some(_), Some(_), false) => Message::Later,
+        (Some(_), None, _) => Message::Deleted,
     })
 }
 

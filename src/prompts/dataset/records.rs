@@ -52,6 +52,8 @@ pub(in crate::prompts) struct Record {
     /// Its line, or its number in the array; from 1.
     pub(in crate::prompts) number: u64,
     pub(in crate::prompts) fields: Map<String, Value>,
+    /// What its format does not use, by name.
+    pub(in crate::prompts) left_out: Vec<String>,
 }
 
 impl Records {
@@ -93,7 +95,7 @@ impl Records {
         self.count += 1;
         self.skip(length);
         let number = if self.shape == Shape::Lines { at.0 as u64 } else { self.count };
-        Ok(Some(Record { origin: self.origin.clone(), at, number, fields }))
+        Ok(Some(Record { origin: self.origin.clone(), at, number, fields, left_out: Vec::new() }))
     }
 
     /// Length of the line that begins with the next byte that is not blank.

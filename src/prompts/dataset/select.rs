@@ -23,6 +23,8 @@ pub struct Selection {
     /// The entries in the order of sending; fewer than wanted when the file has fewer.
     pub picked: Vec<Picked>,
     pub stats: SelectStats,
+    /// What is in the file and not sent, see [`ReadStats::left_out`].
+    pub left_out: BTreeMap<String, u64>,
 }
 
 /// An entry of the sample.
@@ -31,7 +33,7 @@ pub struct Picked {
     /// Its line in the file, or its number in the file's array; from 1.
     pub number: u64,
     pub sample: Sample,
-    /// Length of the user's first message, tokens.
+    /// Length of its words, tokens, see [`Sample::words`].
     pub tokens: u32,
 }
 
@@ -67,7 +69,7 @@ pub fn select(
 ) -> Result<Selection, InputError> {
     let (met, kept, stats) = (HashSet::new(), BTreeMap::new(), SelectStats::default());
     let mut chooser = Chooser { dataset, seed, wanted, count, met, kept, stats };
-    let ReadStats { entries, skipped } =
+    let ReadStats { entries, skipped, left_out } =
         read(dataset.kind, Path::new(&dataset.path), &mut |entry| chooser.see(entry))?;
     let Chooser { kept, stats, .. } = chooser;
     let stats = SelectStats { entries, skipped, ..stats };
@@ -78,7 +80,7 @@ pub fn select(
         let tokens = tokens.unwrap_or_else(|| count(&sample));
         Picked { number, sample, tokens }
     });
-    Ok(Selection { picked: picked.collect(), stats })
+    Ok(Selection { picked: picked.collect(), stats, left_out })
 }
 
 /// The sample while the file is read.
@@ -97,8 +99,7 @@ struct Chooser<'a> {
 
 impl Chooser<'_> {
     fn see(&mut self, Entry { number, sample }: Entry) {
-        let words = sample.turns.first().map_or("", |turn| turn.user.as_str());
-        if self.dataset.dedupe && !self.met.insert(hash(words)) {
+        if self.dataset.dedupe && !self.met.insert(hash(&sample.identity())) {
             self.stats.duplicates += 1;
             return;
         }
@@ -112,7 +113,7 @@ impl Chooser<'_> {
         if least.is_some() || most.is_some() {
             let (least, most) = (least.unwrap_or(0), most.unwrap_or(u32::MAX));
             self.stats.looked_at += 1;
-            if (words.len() as u64).saturating_add(MARKERS) < u64::from(least) {
+            if (sample.words().len() as u64).saturating_add(MARKERS) < u64::from(least) {
                 self.stats.too_short += 1;
                 return;
             }

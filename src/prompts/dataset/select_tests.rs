@@ -35,7 +35,7 @@ fn numbered(count: u64) -> File {
 
 /// A word is a token.
 fn words(sample: &Sample) -> u32 {
-    sample.turns[0].user.split_whitespace().count() as u32
+    sample.words().split_whitespace().count() as u32
 }
 
 fn numbers(dataset: &Dataset, seed: u64, wanted: usize) -> Vec<u64> {
@@ -103,7 +103,7 @@ fn only_what_may_get_into_the_sample_is_counted() {
     let (mut calls, mut count_calls) = (0_u64, Vec::new());
     let selection = select(&file.dataset, 3, 10, &mut |sample| {
         calls += 1;
-        count_calls.push(sample.turns[0].user.clone());
+        count_calls.push(sample.words());
         words(sample)
     });
     // 10 × (1 + ln(1000 / 10)) = 56 on average.
@@ -117,7 +117,7 @@ fn a_text_with_fewer_bytes_than_tokens_needed_is_not_counted() {
     file.dataset.min_tokens = Some(100);
     let mut counted = Vec::new();
     let selection = select(&file.dataset, 0, 5, &mut |sample| {
-        counted.push(sample.turns[0].user.len());
+        counted.push(sample.words().len());
         words(sample)
     });
     assert_eq!(counted, [92, 200]);

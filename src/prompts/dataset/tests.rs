@@ -18,6 +18,11 @@ fn fixture(kind: DatasetKind, name: &str) -> (Vec<Entry>, ReadStats) {
     (entries, stats.unwrap())
 }
 
+/// Counts of a file of which all is used.
+fn counts(entries: u64, skipped: u64) -> ReadStats {
+    ReadStats { entries, skipped, ..ReadStats::default() }
+}
+
 fn of_bytes(kind: DatasetKind, bytes: &[u8]) -> Result<(Vec<Entry>, ReadStats), InputError> {
     let reader = Box::new(std::io::Cursor::new(bytes.to_vec()));
     let mut entries = Vec::new();
@@ -32,12 +37,14 @@ fn error(kind: DatasetKind, text: &str) -> String {
 
 /// An entry of the words of user and assistant in turn; "" for no answer.
 fn entry(number: u64, system: Option<&str>, words: &[(&str, &str)], output_tokens: Option<u32>) -> Entry {
-    let turn = |(user, answer): &(&str, &str)| Turn {
-        user: (*user).to_owned(),
-        answer: Some((*answer).to_owned()).filter(|answer| !answer.is_empty()),
+    let turn = |(user, answer): &(&str, &str)| {
+        Turn::plain((*user).to_owned(), Some((*answer).to_owned()).filter(|answer| !answer.is_empty()))
     };
-    let turns = words.iter().map(turn).collect();
-    Entry { number, sample: Sample { system: system.map(str::to_owned), turns, output_tokens } }
+    let mut turns: Vec<Turn> = words.iter().map(turn).collect();
+    if let Some(system) = system {
+        turns[0].said.insert(0, Message::new(Role::System, system));
+    }
+    Entry { number, sample: Sample { turns, output_tokens, ..Sample::default() } }
 }
 
 #[test]
@@ -49,7 +56,7 @@ fn dolly_puts_the_context_behind_the_instruction() {
         entry(2, None, &[(swims, "The otter.")], None),
         entry(3, None, &[("Écris une phrase sur la pluie.", "")], None),
     ];
-    assert_eq!((entries, stats), (expected.to_vec(), ReadStats { entries: 3, skipped: 1 }));
+    assert_eq!((entries, stats), (expected.to_vec(), counts(3, 1)));
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn sharegpt_is_read_as_an_array_and_as_lines() {
     ];
     for name in ["sharegpt.json", "sharegpt.jsonl"] {
         let (entries, stats) = fixture(DatasetKind::Sharegpt, name);
-        assert_eq!((entries, stats), (expected.to_vec(), ReadStats { entries: 3, skipped: 2 }), "{name}");
+        assert_eq!((entries, stats), (expected.to_vec(), counts(3, 2)), "{name}");
     }
 }
 
@@ -74,7 +81,11 @@ fn openassistant_messages_give_each_prompt_its_best_reply() {
         entry(1, None, &[("Why is the sea salt?", "Rivers carry minerals into it.")], None),
         entry(8, None, &[("Nobody answered this.", "")], None),
     ];
-    assert_eq!((entries, stats), (expected.to_vec(), ReadStats { entries: 2, skipped: 1 }));
+    let later = "a later message of the user (the file *.trees.jsonl has whole conversations)".to_owned();
+    assert_eq!(
+        (entries, stats),
+        (expected.to_vec(), ReadStats { left_out: [(later, 1)].into(), ..counts(2, 1) })
+    );
 }
 
 #[test]
@@ -83,7 +94,7 @@ fn openassistant_trees_give_the_conversation_along_the_best_replies() {
     let salt =
         [("Why is the sea salt?", "Rivers carry minerals into it."), ("And lakes?", "Most of them drain.")];
     let expected = [entry(1, None, &salt, None), entry(3, None, &[("Nobody answered this.", "")], None)];
-    assert_eq!((entries, stats), (expected.to_vec(), ReadStats { entries: 2, skipped: 1 }));
+    assert_eq!((entries, stats), (expected.to_vec(), counts(2, 1)));
 }
 
 /// Prompts first, replies later: the first prompt is given up once 1024 newer ones have come.
@@ -102,7 +113,7 @@ fn openassistant_waits_for_replies_within_bounds() {
         text.push_str(&reply(n, rank));
     }
     let (entries, stats) = of_bytes(DatasetKind::Openassistant, text.as_bytes()).unwrap();
-    assert_eq!(stats, ReadStats { entries: 1025, skipped: 0 });
+    assert_eq!(stats, counts(1025, 0));
     assert_eq!(entries[0], entry(1, None, &[("q0", "")], None));
     assert_eq!(entries[1], entry(2, None, &[("q1", "a11")], None));
     assert!(entries.is_sorted_by_key(|entry| entry.number));
@@ -115,10 +126,21 @@ fn jsonl_has_a_prompt_or_messages_and_may_ask_for_a_length() {
         entry(1, None, &[("Count to three.", "One, two, three.")], Some(12)),
         entry(2, None, &[("Name a colour.", "")], Some(4)),
         entry(3, None, &[("Name a metal.", "")], Some(5)),
-        entry(4, Some("Be brief."), &[("What is tin?", "A metal."), ("Its symbol?", "Sn.")], Some(7)),
-        entry(6, Some("Use tools."), &[("Weather?", "")], None),
     ];
-    assert_eq!((entries, stats), (expected.to_vec(), ReadStats { entries: 5, skipped: 1 }));
+    assert_eq!(entries[..3], expected);
+    let [tin, weather] = &entries[3..] else { panic!() };
+    let roles =
+        |sample: &Sample| sample.messages().iter().map(|m| m.role().to_owned()).collect::<Vec<_>>().join(" ");
+    assert_eq!((tin.number, roles(&tin.sample)), (4, "system user assistant user".into()));
+    assert_eq!(
+        (tin.sample.output_tokens, tin.sample.asked().unwrap().answer_text()),
+        (Some(7), Some("Sn.".into()))
+    );
+    assert_eq!((weather.number, roles(&weather.sample)), (6, "developer user assistant tool".into()));
+    assert_eq!(weather.sample.asked().unwrap().answer_text().as_deref(), Some("It rains."));
+    let left_out = ["max_completion_tokens", "max_tokens", "model", "output_length", "output_tokens"];
+    let left_out = left_out.map(|name| (name.to_owned(), 1)).into();
+    assert_eq!(stats, ReadStats { entries: 5, skipped: 1, left_out });
 }
 
 #[test]
@@ -132,7 +154,7 @@ fn the_samples_of_the_documentation_are_read_whole() {
     for (kind, name, entries) in rows {
         let path = root("docs/examples/prompts").join(name);
         let stats = read(kind, &path, &mut |_| {}).unwrap();
-        assert_eq!(stats, ReadStats { entries, skipped: 0 }, "{name}");
+        assert_eq!((stats.entries, stats.skipped), (entries, 0), "{name}");
     }
 }
 
@@ -194,6 +216,14 @@ fn a_missing_field_names_what_is_there_and_what_the_file_looks_like() {
 }
 
 #[test]
+fn what_a_format_does_not_send_is_counted_by_name() {
+    let sharegpt = r#"{"id":"1","system":"s","tools":"[]","conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"},{"from":"function_call","value":"c"},{"from":"observation","value":"d"}]}"#;
+    let (entries, stats) = of_bytes(DatasetKind::Sharegpt, sharegpt.as_bytes()).unwrap();
+    assert_eq!(stats.left_out, ["system", "tools"].map(|name| (name.to_owned(), 1)).into());
+    assert_eq!((entries[0].sample.turns.len(), entries[0].sample.cut), (1, 2));
+}
+
+#[test]
 fn a_wrong_type_names_field_found_and_expected() {
     use DatasetKind::{Dolly, Jsonl, Openassistant, Sharegpt};
     let rows = [
@@ -232,11 +262,8 @@ fn a_wrong_type_names_field_found_and_expected() {
             r#"{"messages":[{"role":"owner","content":"a"}]}"#,
             "f:1:1: `messages[1].role`: found the string \"owner\"\n  expected: one of system",
         ),
-        (
-            Jsonl,
-            r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#,
-            "f:1:1: `messages[1].content`: found a part of the type \"image_url\"",
-        ),
+        (Jsonl, r#"{"turns":[{"text":"a"},{"image":"b"}]}"#, "f:1:1: `turns[2].text`: found nothing"),
+        (Jsonl, r#"{"turns":[{"text":"a","delay":-1}]}"#, "f:1:1: `turns[1].delay`: found the number -1"),
         (
             Jsonl,
             r#"{"messages":[{"role":"user","content":3}]}"#,
@@ -258,9 +285,9 @@ const KINDS: [DatasetKind; 4] =
     [DatasetKind::Dolly, DatasetKind::Sharegpt, DatasetKind::Openassistant, DatasetKind::Jsonl];
 
 /// JSON values of the shapes that the readers look into, with their field names.
-fn value() -> impl Strategy<Value = serde_json::Value> {
+fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
-        Just(serde_json::Value::Null),
+        Just(Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
         any::<f64>().prop_map(Into::into),
@@ -315,8 +342,7 @@ proptest! {
                 Ok((entries, stats)) => {
                     prop_assert_eq!(entries.len() as u64, stats.entries);
                     for turn in entries.iter().flat_map(|entry| &entry.sample.turns) {
-                        prop_assert!(!turn.user.trim().is_empty());
-                        prop_assert!(turn.answer.as_ref().is_none_or(|answer| !answer.trim().is_empty()));
+                        prop_assert!(!turn.said.is_empty() || !turn.answer.is_empty());
                     }
                     prop_assert!(entries.iter().all(|entry| !entry.sample.turns.is_empty()));
                 }

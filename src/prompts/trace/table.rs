@@ -5,6 +5,7 @@
 //! `ContextTokens`, `GeneratedTokens` (<https://github.com/Azure/AzurePublicDataset>, AzureLLMInferenceDataset2023.md and
 //! 2024.md). Columns are found by their names, upper or lower case.
 
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use jiff::tz::Offset;
 
 use super::super::dataset::file::{self, Opened};
 use super::super::dataset::records::at;
-use super::TraceRow;
+use super::{Rows, TraceRow};
 use crate::document::InputError;
 
 /// The columns of a format.
@@ -52,15 +53,12 @@ pub(super) const AZURE: Columns = Columns {
 /// Bytes of a line at most; those of the formats have fewer than 200.
 const LONGEST: usize = 1 << 20;
 
-/// Hands every row to `see`. No column of either format needs quotes; without their rules an unpaired one cannot swallow the
+/// Hands every row to `seen`. No column of either format needs quotes; without their rules an unpaired one cannot swallow the
 /// file.
-pub(super) fn read(
-    columns: &Columns,
-    opened: Opened,
-    see: &mut dyn FnMut(TraceRow),
-) -> Result<(), InputError> {
+pub(super) fn read(columns: &Columns, opened: Opened, seen: &mut Rows<'_>) -> Result<(), InputError> {
     let Opened { origin, mut reader } = opened;
     let (mut places, mut rows, mut bytes) = (None, false, Vec::new());
+    let (mut session, mut sessions) = (None, HashMap::<String, u64>::new());
     for number in 1.. {
         bytes.clear();
         let read = reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
@@ -79,12 +77,23 @@ pub(super) fn read(
         let cells = text.split(',').map(|cell| cell.trim().trim_matches('"')).collect();
         let line = TableLine { origin: &origin, number, cells };
         match places {
-            None => places = Some(line.places(columns)?),
+            None => {
+                places = Some(line.places(columns)?);
+                session = line.cells.iter().position(|name| name.eq_ignore_ascii_case("Session ID"));
+            }
             Some(places) => {
-                see(line.row(columns, places)?);
+                seen.see(line.row(columns, places)?);
+                let own = session.and_then(|place| line.cells.get(place)).filter(|own| !own.is_empty());
+                own.into_iter().for_each(|own| *sessions.entry((*own).to_owned()).or_default() += 1);
                 rows = true;
             }
         }
+    }
+    let shared: u64 = sessions.into_values().filter(|count| *count > 1).sum();
+    if shared > 0 {
+        seen.notes.push(format!(
+            "{shared} rows share a Session ID with another: each is sent at its own time, and its prompt repeats nothing of the session"
+        ));
     }
     match (places, rows) {
         (None, _) => Err(file::empty(&origin)),
@@ -144,6 +153,8 @@ impl TableLine<'_> {
             isl: self.value(isl, columns.isl, TOKENS, tokens)?,
             osl: self.value(osl, columns.osl, TOKENS, tokens)?,
             blocks: Vec::new(),
+            text: None,
+            place: (self.number, 1),
         })
     }
 

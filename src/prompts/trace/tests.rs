@@ -13,6 +13,7 @@ fn trace(kind: TraceKind, path: &str) -> Trace {
         path: path.display().to_string(),
         speedup: 1.0,
         start_s: 0.0,
+        block_size: None,
         max_isl: None,
         max_osl: None,
         share: None,
@@ -29,7 +30,12 @@ fn lengths(replay: &Replay) -> Vec<(u128, u32, u32)> {
 }
 
 fn of_bytes(trace: &Trace, bytes: &[u8]) -> Result<Replay, InputError> {
-    load_opened(trace, Opened::from_reader("f", Box::new(std::io::Cursor::new(bytes.to_vec())))?)
+    let opened = Opened::from_reader("f", Box::new(std::io::Cursor::new(bytes.to_vec())))?;
+    load_opened(trace, opened, &|text| text.split_whitespace().count() as u32)
+}
+
+fn load(trace: &Trace) -> Result<Replay, InputError> {
+    super::load(trace, &|_| 0)
 }
 
 fn error(kind: TraceKind, bytes: &[u8]) -> String {
@@ -46,7 +52,11 @@ fn mooncake_has_milliseconds_and_blocks() {
     assert_eq!(lengths(&replay), expected);
     let blocks: Vec<&[u64]> = replay.requests.iter().map(|request| &*request.blocks).collect();
     assert_eq!(blocks, [&[0, 1, 2][..], &[0, 1], &[0, 3], &[]]);
-    assert_eq!(replay.stats, TraceStats { rows: 4, blocks_unfit: 1, ..TraceStats::default() });
+    assert_eq!(replay.stats, TraceStats { rows: 4, ..TraceStats::default() });
+    assert_eq!(
+        replay.notes,
+        ["blocks of 512 tokens, as Mooncake's are, which fits every row: 3 of 4 rows have blocks"]
+    );
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn the_samples_of_the_documentation_are_read_whole() {
     ];
     for (kind, name, requests) in rows {
         let replay = load(&trace(kind, &format!("docs/examples/prompts/{name}"))).unwrap();
-        assert_eq!((replay.requests.len(), replay.stats.blocks_unfit), (requests, 0), "{name}");
+        assert_eq!(replay.requests.len(), requests, "{name}");
     }
 }
 
@@ -155,6 +165,115 @@ fn a_bad_line_of_mooncake_is_named() {
         let error = error(TraceKind::Mooncake, bytes);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// Rows of `(input_length, blocks)`.
+fn with_blocks(rows: &[(u32, usize)]) -> String {
+    let line = |(isl, blocks): &(u32, usize)| {
+        let ids: Vec<usize> = (0..*blocks).collect();
+        format!("{{\"timestamp\":0,\"input_length\":{isl},\"output_length\":1,\"hash_ids\":{ids:?}}}\n")
+    };
+    rows.iter().map(line).collect()
+}
+
+#[test]
+fn the_size_of_a_block_is_read_given_or_told_by_the_rows() {
+    let size = |block_size: Option<u32>, text: &str| {
+        let trace = Trace { block_size, ..fixture(TraceKind::Mooncake, "none") };
+        of_bytes(&trace, text.as_bytes()).map(|replay| replay.block_tokens).map_err(|error| error.to_string())
+    };
+    let rows = [
+        (None, with_blocks(&[(384, 6); 3]), 64),
+        (None, with_blocks(&[(1100, 3), (200, 1)]), 512),
+        (None, with_blocks(&[(521, 33), (1000, 63)]), 16),
+        (None, with_blocks(&[(1000, 20)]), 50),
+        (None, with_blocks(&[(1000, 10), (2000, 20), (99, 1)]), 100),
+        (None, format!("{{\"block_size\":64}}\n{}", with_blocks(&[(384, 6)])), 64),
+        (None, format!("{{\"metadata\":{{\"block_size\":128}}}}\n{}", with_blocks(&[(384, 3)])), 128),
+        (None, with_blocks(&[(70, 1)]).replace("}", ",\"block_size\":70}"), 70),
+        (Some(64), with_blocks(&[(384, 6), (400, 6), (400, 7)]), 64),
+    ];
+    for (given, text, expected) in rows {
+        assert_eq!(size(given, &text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn blocks_that_do_not_fit_their_prompt_are_an_error_with_the_arithmetic() {
+    let rows = [
+        (
+            None,
+            with_blocks(&[(1100, 3), (384, 6)]),
+            "f:2:1: `hash_ids`: 6 blocks of 512 tokens are 3072 tokens, and input_length is 384, which has 1 such blocks\n",
+        ),
+        (
+            None,
+            with_blocks(&[(1100, 3), (384, 6)]),
+            "next: blocks of 64 to 76 tokens would fit this row: block_size",
+        ),
+        (
+            Some(128),
+            with_blocks(&[(384, 3), (384, 6)]),
+            "f:2:1: `hash_ids`: 6 blocks of 128 tokens are 768 tokens",
+        ),
+        (Some(128), with_blocks(&[(384, 2)]), "which has 3 such blocks"),
+        (None, with_blocks(&[(3, 5)]), "no number of tokens in a block fits this row"),
+        (
+            None,
+            with_blocks(&[(64, 1)]).replace("}", ",\"block_size\":0}"),
+            "`block_size`: found the number 0",
+        ),
+        (
+            None,
+            ["{\"block_size\":64}\n{\"block_size\":32}\n", &with_blocks(&[(64, 1)])].concat(),
+            "f:2:1: `block_size`: found the number 32\n  expected: 64, as before",
+        ),
+    ];
+    for (block_size, text, expected) in rows {
+        let trace = Trace { block_size, path: "f".into(), ..fixture(TraceKind::Mooncake, "none") };
+        let error = of_bytes(&trace, text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn sessions_delays_and_fields_that_a_trace_does_not_send_are_refused_or_counted() {
+    let row = |fields: &str| format!("{{\"input_length\":9,\"output_length\":1{fields}}}\n");
+    let alone = [
+        row(",\"session_id\":\"a\",\"delay\":0"),
+        row(",\"session_id\":\"b\",\"delay\":null,\"type\":\"x\""),
+    ]
+    .concat();
+    let replay = of_bytes(&fixture(TraceKind::Mooncake, "none"), alone.as_bytes()).unwrap();
+    assert_eq!(replay.notes, ["the field type of 1 rows is not used"]);
+    let again = [row(",\"session_id\":\"a\""), row(",\"session_id\":\"a\"")].concat();
+    let rows = [
+        (again, "f:2:1: `session_id`: found \"a\" again: turns of a session wait for one another"),
+        (row(",\"delay\":500"), "f:1:1: `delay`: found the number 500: a wait after another answer"),
+        (row(",\"messages\":[]"), "f:1:1: `messages`: the field is not sent with a trace"),
+        (row(",\"extra\":{}"), "load.extra_body"),
+        (row(",\"chat_id\":1,\"parent_chat_id\":-1"), "block_size = 16"),
+    ];
+    for (text, expected) in rows {
+        let error = error(TraceKind::Mooncake, text.as_bytes());
+        assert!(error.contains(expected), "{error}");
+    }
+    let sessions =
+        "Timestamp,Session ID,Request tokens,Response tokens\n1,7,2,3\n2,7,2,3\n3,8,2,3\n4,,2,3\n5,,2,3\n";
+    let replay = of_bytes(&fixture(TraceKind::Burstgpt, "none"), sessions.as_bytes()).unwrap();
+    assert!(replay.notes[0].starts_with("2 rows share a Session ID with another"), "{:?}", replay.notes);
+}
+
+#[test]
+fn a_trace_may_have_the_words_themselves() {
+    let text = "{\"timestamp\":5,\"text_input\":\"three plain words\",\"output_length\":4}\n";
+    let trace = fixture(TraceKind::Mooncake, "none");
+    let replay = of_bytes(&trace, text.as_bytes()).unwrap();
+    assert_eq!((replay.requests[0].isl, replay.requests[0].text.as_deref()), (3, Some("three plain words")));
+    let cut = of_bytes(&Trace { max_isl: Some(2), ..trace }, text.as_bytes()).unwrap_err().to_string();
+    assert!(cut.contains("`text_input`: found a text of 3 tokens, more than max_isl = 2"), "{cut}");
+    let both = text.replace("\"timestamp\":5", "\"input_length\":5");
+    assert!(error(TraceKind::Mooncake, both.as_bytes()).contains("found beside input_length or hash_ids"));
 }
 
 #[test]
@@ -242,7 +361,7 @@ proptest! {
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         for kind in KINDS {
             if let Err(error) = of_bytes(&fixture(kind, "none"), &bytes) {
-                prop_assert!(error.origin == "f" || error.problem.contains("is left"));
+                prop_assert!(error.origin == "f" || error.problem.contains("is left"), "{error}");
             }
         }
     }
@@ -263,7 +382,7 @@ proptest! {
             prop_assert!(replay.requests.is_sorted_by_key(|request| request.at));
             for request in &replay.requests {
                 prop_assert!((1..=most).contains(&request.isl) && request.osl > 0);
-                prop_assert!([0, blocks_of(request.isl)].contains(&request.blocks.len()));
+                prop_assert!(request.blocks.len() as u32 <= request.isl.div_ceil(replay.block_tokens));
             }
             let left_out = replay.stats.without_tokens + replay.stats.before_start;
             prop_assert_eq!(replay.requests.len() as u64 + left_out, rows.len() as u64);
