@@ -48,7 +48,7 @@ const FILE: &str = "name = \"pair\"\nsummary = \"one that starts and one that do
 fn ran() -> (House, End) {
     let house = House::new();
     recipe(&house, "good", "", "concurrency = [1, 2]\nrequests = 4");
-    recipe(&house, "broken", "profile = \"nowhere\"", "concurrency = 1\nrequests = 4");
+    recipe(&house, "broken", "crash_after = 1", "concurrency = 1\nrequests = 4");
     house.file("suite.toml", FILE);
     let end = house.run(["run", "-f", "suite.toml"]).fails(4);
     (house, end)
@@ -81,7 +81,7 @@ fn a_recipe_that_does_not_start_is_a_row_beside_those_that_ran() {
     let reason = end.stdout.lines().find(|line| line.starts_with("! broken: ")).unwrap();
     assert!(reason.contains("server-0") && !reason.contains("experiment"), "{reason}");
     assert!(
-        end.stderr.contains("1 of 3 jobs did not end well") && end.stderr.contains("nowhere"),
+        end.stderr.contains("1 of 3 jobs did not end well") && end.stderr.contains("crash"),
         "{}",
         end.stderr
     );
@@ -310,7 +310,7 @@ impl Cluster {
     fn new() -> Self {
         let cluster = Self { house: House::new(), fake: FakeSlurm::new() };
         recipe(&cluster.house, "good", "", "requests = 4");
-        recipe(&cluster.house, "broken", "profile = \"nowhere\"", "requests = 4");
+        recipe(&cluster.house, "broken", "crash_after = 1", "requests = 4");
         cluster.house.file(
             "suite.toml",
             "[[job]]\nrecipe = \"good.toml\"\n[[job]]\nrecipe = \"broken.toml\"\nrepeats = 2\n",
