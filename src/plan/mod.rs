@@ -52,7 +52,8 @@ pub struct Plan {
     /// Name of the recipe.
     pub name: String,
     pub summary: String,
-    /// The recipe with all layers merged.
+    /// The recipe with all layers merged; `resolved` in JSON, as in `show --json`.
+    #[serde(rename = "resolved")]
     pub recipe: Recipe,
     /// Where each of its values comes from, by dotted key.
     pub origins: Origins,
