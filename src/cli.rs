@@ -14,7 +14,7 @@ use crate::commands::{
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
-4 server failed or never ready · 5 gate failed (invalid, not reproduced) ·
+4 server failed or never ready · 5 result invalid or not reproduced ·
 130 interrupted";
 
 /// Benchmark LLM inference servers from recipes, on Slurm or on this machine
@@ -31,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// List recipes and workloads
     List(list::ListArgs),
-    /// Show a recipe resolved: each value and its origin, knobs, load points
+    /// Show a recipe: each value with its origin, knobs, load points
     Show(show::ShowArgs),
     /// Show, count or save the prompts of a load point
     Prompts(Box<prompts::PromptsArgs>),
@@ -43,7 +43,7 @@ pub enum Command {
     Submit(Box<submit::SubmitArgs>),
     /// Run a recipe on this machine, or in the Slurm allocation around this shell
     Run(run::RunArgs),
-    /// Run a frozen plan inside an allocation (called by the job script)
+    /// Run the plan of a job script (the script calls it)
     Exec(exec::ExecArgs),
     /// Describe this machine as JSON (called on compute nodes)
     #[command(hide = true)]
@@ -55,17 +55,17 @@ pub enum Command {
     Bench(Box<bench::BenchArgs>),
     /// List, follow, wait for or cancel jobs and local runs
     Jobs(jobs::JobsArgs),
-    /// Compare results with the recipe's published figures
+    /// Compare results with the published figures of a recipe
     Verify(verify::VerifyArgs),
     /// Write the records of an experiment in other tools' formats
     Export(export::ExportArgs),
     /// Start the simulated engine, an OpenAI-compatible server without a GPU
     Sim(sim::SimArgs),
-    /// Write a site file by asking the cluster
+    /// Write a site file by querying the cluster
     Init(Box<init::InitArgs>),
-    /// Check the site file against the cluster: partition, GPUs, containers, paths
+    /// Check that the site file fits the cluster: partition, GPUs, containers, paths
     Doctor(doctor::DoctorArgs),
-    /// Print the JSON Schemas of recipes, launchers, sites and summaries
+    /// Print the JSON Schema of recipes, launchers, sites or summaries
     Schema(schema::SchemaArgs),
     /// Print the completions of a shell: bash, zsh or fish
     Completions(completions::CompletionsArgs),

@@ -36,12 +36,12 @@ pub struct BenchArgs {
     /// Folder for the results [default: results/<UTC time>]
     #[arg(long, value_name = "DIR", aliases = ["artifact-dir", "output-artifact-dir"])]
     out: Option<PathBuf>,
-    /// Keep nothing
+    /// Write no files
     #[arg(long, conflicts_with = "out")]
     no_out: bool,
     #[command(flatten)]
     exports: ExportOption,
-    /// Print the summary as JSON and nothing else; of several points the array of them
+    /// Print only JSON: the summary, or an array of those of several points
     #[arg(long)]
     json: bool,
 }

@@ -15,10 +15,10 @@ const COMMON: &str = "Common options";
 /// How much is printed: every verb takes it.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Verbosity {
-    /// More output: every event as it happens
+    /// Print every event as it happens
     #[arg(short, long, global = true, help_heading = COMMON)]
     pub(super) verbose: bool,
-    /// Only results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = COMMON)]
     pub(super) quiet: bool,
 }
@@ -50,10 +50,10 @@ pub struct RecipeFlags {
     /// Set a value of the recipe, e.g. --set load.concurrency=64 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE", help_heading = COMMON)]
     sets: Vec<String>,
-    /// Drive this share of the recipe's requests and time, e.g. 0.01; the results say so
+    /// Send this share of the recipe's requests and time, e.g. 0.01; the results say so
     #[arg(long, value_name = "SHARE", value_parser = share, help_heading = COMMON)]
     scale_load: Option<f64>,
-    /// Pass on engine options and values that tokmark's table of the engine lacks, without a warning
+    /// Pass on engine options and values that tokmark does not know, without a warning
     #[arg(long, help_heading = COMMON)]
     allow_unknown: bool,
     /// Run the recipe on the simulated engine, at a hundredth of its load unless --scale-load is given

@@ -17,7 +17,7 @@ use crate::render;
 pub struct RenderArgs {
     /// Recipe: file, name or alias
     recipe: String,
-    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    /// Total number of GPUs: one of the recipe's scales [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
     /// Write the script to a file instead of stdout

@@ -16,7 +16,7 @@ use crate::report::table::{Table, wrapped};
 pub struct ShowArgs {
     /// Recipe: file, name or alias
     recipe: String,
-    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    /// Total number of GPUs: one of the recipe's scales [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
     /// Print JSON

@@ -81,7 +81,7 @@ fn request() -> Vec<Arg> {
         "--request-timeout <TIME>" => "load.request_timeout", time, alias("request-timeout-seconds");
         /// Longest wait for a connection, name resolution and TLS included [default: 30s]
         "--connect-timeout <TIME>" => "load.connect_timeout", time;
-        /// Longest wait from the send to the first content [default: none but the request's]
+        /// Longest wait from the send to the first content [default: none]
         "--first-token-timeout <TIME>" => "load.first_token_timeout", time;
         /// Longest silence within an answer [default: 120s]
         "--stall-timeout <TIME>" => "load.stall_timeout", time;

@@ -68,13 +68,14 @@ pub(super) fn prompts() -> Vec<Arg> {
         "--speedup <X>" => "load.prompts.trace.speedup", number, requires(TRACE);
         /// Leave out this much time at the start of the trace
         "--trace-start <TIME>" => "load.prompts.trace.start", time, requires(TRACE);
-        /// Tokens of a block of the trace's hash_ids [default: as the file says, 512, or what alone fits every row]
+        /// Tokens of a block of hash_ids in the trace [default: the file's, 512, or the only size that fits every row]
         "--block-size <N>" => "load.prompts.trace.block_size", count(1), requires(TRACE);
         /// Cut longer prompts of the trace to this many tokens
         "--max-isl <N>" => "load.prompts.trace.max_isl", count(0), requires(TRACE);
         /// Cut longer answers of the trace to this many tokens
         "--max-osl <N>" => "load.prompts.trace.max_osl", count(0), requires(TRACE);
-        /// Count tokens with builtin (one per word), o200k_harmony, or a tokenizer.json or its folder [default: builtin]
+        /// Count tokens with builtin (one per word), o200k_harmony, or a tokenizer.json or tiktoken.model or its folder
+        /// [default: builtin]
         "--tokenizer <PATH|NAME>" => "load.prompts.tokenizer", text();
         /// Words of synthetic prompts [default: random]
         "--style <STYLE>" => "load.prompts.style", one_of(["random", "natural"]);

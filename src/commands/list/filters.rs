@@ -10,7 +10,7 @@ use crate::recipe::find::RecipeFile;
 /// Conditions on a recipe, combined with AND.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Filters {
-    /// Only recipes for this GPU type or for any; with -w their offers on it
+    /// Only recipes for this GPU type or for any; with -w what they offer for it
     #[arg(long, value_name = "TYPE", conflicts_with = "launchers")]
     pub(super) gpu: Option<String>,
     /// Only recipes whose model name contains TEXT

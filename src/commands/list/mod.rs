@@ -20,7 +20,7 @@ pub struct ListArgs {
     /// List what `submit -w` takes: all workloads, or one, with sizes, precisions and scales
     #[arg(short, long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     workload: Option<String>,
-    /// One line per recipe with model and published figures, however long
+    /// One line per recipe, with model and published figures
     #[arg(long, conflicts_with_all = ["launchers", "workload"])]
     wide: bool,
     #[command(flatten)]

@@ -35,10 +35,10 @@ pub struct PromptsArgs {
     /// Show the first N prompts
     #[arg(long, value_name = "N")]
     show: Option<u64>,
-    /// Lengths: figures and a histogram
+    /// Print statistics and a histogram of the lengths
     #[arg(long)]
     stats: bool,
-    /// Number of prompts and tokens
+    /// Print the number of prompts and tokens
     #[arg(long)]
     count: bool,
     /// Save all prompts: .txt, .jsonl (with lengths and request bodies), or .json (AIPerf's inputs.json)
@@ -47,7 +47,7 @@ pub struct PromptsArgs {
     /// Draw the histogram of the prompt lengths
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Number of prompts to make [default: the load point's; 100 without a recipe]
+    /// Number of prompts to make [default: that of the load point; 100 without a recipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Show the prompts of the warm-up instead
@@ -55,7 +55,7 @@ pub struct PromptsArgs {
     warmup: bool,
     #[command(flatten)]
     keys: KeyFlags<PromptKeys>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

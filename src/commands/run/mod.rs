@@ -30,7 +30,7 @@ pub struct RunArgs {
     // Set as `help`, because rustdoc takes the brackets for a link.
     #[arg(short, long, help = "Run a suite: every [[job]] table of a file, one after the other", value_name = "FILE", conflicts_with_all = ["recipe", "scale"])]
     file: Option<PathBuf>,
-    /// GPUs in all: one of the scales the recipe offers [default: its own]
+    /// Total number of GPUs: one of the recipe's scales [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
     /// Only warn about faulty model weights

@@ -30,7 +30,7 @@ pub struct SubmitArgs {
     pub(super) no_weights_check: bool,
     #[command(flatten)]
     pub(super) exports: ExportOption,
-    /// Print the job as JSON; several as a list
+    /// Print JSON: the job, or a list of several
     #[arg(long)]
     pub(super) json: bool,
     // Last, because their headings apply to everything after them.
@@ -55,19 +55,19 @@ struct OrderArgs {
     /// Precision of the weights, e.g. mxfp4
     #[arg(short, long, value_delimiter = ',')]
     dtype: Vec<String>,
-    /// GPUs in all: scales the recipe offers [default: its own]
+    /// Total numbers of GPUs: scales of the recipe [default: its own]
     #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["max_scale", "min_scale"])]
     scale: Vec<u32>,
-    /// Every offered scale up to N, largest first; the largest is doubled with replicas up to N
+    /// Every scale up to N, largest first; the largest is doubled with replicas up to N
     #[arg(long, value_name = "N")]
     max_scale: Option<u32>,
-    /// Every offered scale from N on
+    /// Every scale from N on
     #[arg(long, value_name = "N")]
     min_scale: Option<u32>,
     /// With --max-scale: do not double the largest scale
     #[arg(long)]
     exact_scales: bool,
-    /// Submit one workload even if the recipe has another precision or scale; the recipe's are used
+    /// Submit one workload with the precision and scale of its recipe, even if you named others
     #[arg(long)]
     force: bool,
     /// Submit each job this many times
@@ -98,10 +98,10 @@ struct SlurmArgs {
     /// Use this reservation
     #[arg(long, value_name = "NAME")]
     reservation: Option<String>,
-    /// Ask for nodes in one block of the network
+    /// Take the nodes in groups of N, each within one block of the network
     #[arg(long, value_name = "N")]
     segment: Option<u32>,
-    /// Pass another option, e.g. --slurm-arg nodelist=node3 (repeatable)
+    /// Pass another option, e.g. --slurm-arg comment=night (repeatable)
     #[arg(long = "slurm-arg", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     slurm_args: Vec<String>,
 }
