@@ -95,7 +95,7 @@ impl Printer {
 
     /// Prints a line on stderr with `-v`.
     pub(crate) fn detail(self, line: impl Display) {
-        if self.verbosity.verbose {
+        if self.is_verbose() {
             self.error(line);
         }
     }
@@ -108,6 +108,11 @@ impl Printer {
     /// Prints an error on stderr, even with `-q`; the command goes on.
     pub(crate) fn error(self, line: impl Display) {
         print_error(&line.to_string());
+    }
+
+    /// Whether details are shown.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbosity.verbose
     }
 
     /// Whether notes are hidden.

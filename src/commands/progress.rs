@@ -21,6 +21,8 @@ use crate::run::LivePoint;
 pub(crate) struct Display {
     printer: Printer,
     bar: Arc<Mutex<Option<ProgressBar>>>,
+    /// The failures of requests that were shown; the next load point may fail alike.
+    failures: Arc<Mutex<Vec<String>>>,
 }
 
 /// Time between two lines without a terminal, and length of "the last seconds".
@@ -56,17 +58,29 @@ impl Seen {
 impl Display {
     /// A display on this printer.
     pub(crate) fn new(printer: Printer) -> Self {
-        Self { printer, bar: Arc::default() }
+        Self { printer, bar: Arc::default(), failures: Arc::default() }
     }
 
     /// Shows an event, above the bar if one is drawn.
     pub(crate) fn event(&self, event: &Event) {
         let Some((line, always)) = event.line() else { return };
-        let print = || if always { self.printer.note(&line) } else { self.printer.detail(&line) };
+        if !(always || self.printer.is_verbose()) || !self.is_news(event) {
+            return;
+        }
+        let print = || self.printer.note(&line);
         match self.bar.lock().ok().and_then(|bar| bar.clone()) {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
+    }
+
+    /// Whether an event tells something that no event before has told.
+    fn is_news(&self, event: &Event) -> bool {
+        let Event::RequestFailed { what, .. } = event else { return true };
+        let Ok(mut shown) = self.failures.lock() else { return true };
+        let is_new = !shown.contains(what);
+        shown.extend(is_new.then(|| what.clone()));
+        is_new
     }
 
     /// Follows the current load point until the sender is dropped.
@@ -155,6 +169,9 @@ fn counts(seen: &Seen) -> String {
     let (Some((first, before)), Some((last, now))) = (seen.recent.front(), seen.recent.back()) else {
         return "starting".to_owned();
     };
+    if now.phase.is_none() && now.sent == 0 {
+        return "asking the server what it accepts and how it counts".to_owned();
+    }
     let phase = if now.phase == Some(Phase::Warmup) { "warm-up, " } else { "" };
     let mut text = format!("{phase}{} done, {} in flight", now.done, now.in_flight);
     if now.failed > 0 {

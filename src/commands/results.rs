@@ -30,11 +30,12 @@ pub(crate) fn show(
 pub(crate) fn gate(rows: &[PointResult]) -> anyhow::Result<()> {
     let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
     if invalid > 0 {
-        return Err(ExitError::gate(format!(
-            "{invalid} of {} load points are invalid, see the reasons above",
-            rows.len()
-        ))
-        .into());
+        let which = match (invalid, rows.len()) {
+            (_, 1) => "the load point is invalid".to_owned(),
+            (1, all) => format!("1 of {all} load points is invalid"),
+            (some, all) => format!("{some} of {all} load points are invalid"),
+        };
+        return Err(ExitError::gate(format!("{which}, see the reasons above")).into());
     }
     Ok(())
 }

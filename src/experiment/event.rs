@@ -100,6 +100,14 @@ pub enum Event {
     },
     /// An earlier attempt already finished this load point.
     PointKept { point: String },
+    /// A request failed in a way that none before it had at this load point.
+    RequestFailed {
+        point: String,
+        /// Number of the way, from 1.
+        number: usize,
+        /// Status or outcome, and what the server said.
+        what: String,
+    },
     /// A load point ended, and its files are written.
     PointFinished {
         point: String,

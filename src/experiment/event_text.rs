@@ -58,6 +58,9 @@ impl Event {
             Self::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
             Self::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
             Self::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
+            Self::RequestFailed { point, number, what } => {
+                (format!("{point}: a request failed: {what}"), *number == 1)
+            }
             Self::PointFinished { point, verdict, completed, total, output_tokens_per_s } => (
                 format!("{point}: {verdict}, {completed}/{total} requests, {output_tokens_per_s:.0} tok/s"),
                 true,

@@ -20,7 +20,8 @@ pub fn message(body: &[u8]) -> String {
     }
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => shorten(&words(&value).unwrap_or_else(|| text.into_owned())),
-        Err(_) => shorten(title(&text).unwrap_or(&text)),
+        Err(_) if text.trim_start().starts_with('<') => shorten(&of_page(&text)),
+        Err(_) => shorten(&text),
     }
 }
 
@@ -29,15 +30,15 @@ pub fn excerpt(bytes: &[u8]) -> String {
     shorten(&String::from_utf8_lossy(bytes.get(..MAX_BYTES).unwrap_or(bytes)))
 }
 
-/// One line of at most 300 characters: runs of white space become one space, the rest is cut with `…`. Control characters
-/// become U+FFFD: what a server sends must not steer a terminal.
+/// One line of at most 300 characters: runs of white space become one space, the rest is cut with `…`. Control characters,
+/// and those that turn or hide text, become U+FFFD: what a server sends must not steer a terminal.
 pub fn shorten(text: &str) -> String {
     let mut line = String::new();
     for (count, part) in text.split_whitespace().enumerate() {
         if count > 0 {
             line.push(' ');
         }
-        line.extend(part.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }));
+        line.extend(part.chars().map(|letter| if is_visible(letter) { letter } else { '\u{fffd}' }));
         if line.len() > 4 * MAX_CHARS {
             break;
         }
@@ -47,6 +48,13 @@ pub fn shorten(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// Neither a control character nor one without width: directions, joiners, tags.
+fn is_visible(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        && !matches!(letter, '\u{e0000}'..='\u{e007f}')
 }
 
 fn words(value: &Value) -> Option<String> {
@@ -60,11 +68,22 @@ fn words(value: &Value) -> Option<String> {
     }
 }
 
-/// The title of an HTML page: proxies answer with pages.
-fn title(text: &str) -> Option<&str> {
-    let start = text.find("<title>")? + "<title>".len();
-    let rest = text.get(start..)?;
-    rest.get(..rest.find("</title>")?).filter(|title| !title.trim().is_empty())
+/// The title of an HTML page, because proxies answer with pages; without one its text, without text the page as it is.
+fn of_page(page: &str) -> String {
+    let lower = page.to_ascii_lowercase();
+    let title = || {
+        let start = lower.find("<title>")? + "<title>".len();
+        let end = lower.get(start..)?.find("</title>")?;
+        page.get(start..start + end).filter(|title| !title.trim().is_empty())
+    };
+    title().map_or_else(|| visible_text(page), str::to_owned)
+}
+
+/// The page without its tags.
+fn visible_text(page: &str) -> String {
+    let parts = page.split('<').map(|part| part.split_once('>').map_or("", |(_, text)| text));
+    let text = parts.collect::<Vec<_>>().join(" ");
+    if text.trim().is_empty() { page.to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -87,7 +106,12 @@ mod tests {
             ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
             ("null", "null"),
             (r#"{"error":{"message":" "},"detail":"no"}"#, "no"),
-            ("<title> </title>x", "<title> </title>x"),
+            ("<title> </title>x", "x"),
+            ("<HTML><TITLE>502 Bad Gateway</TITLE>", "502 Bad Gateway"),
+            ("<!DOCTYPE html><H1>Unavailable</H1><p>no upstream</p>", "Unavailable no upstream"),
+            ("<html/>", "<html/>"),
+            (r#"{"object":"error","message":"too long","code":400}"#, "too long"),
+            ("a\u{202e}b\u{200b}c\u{9b}", "a\u{fffd}b\u{fffd}c\u{fffd}"),
             ("a\u{1b}[31mred\u{7}", "a\u{fffd}[31mred\u{fffd}"),
             ("", "(empty body)"),
             (" \n", "(empty body)"),

@@ -3,6 +3,7 @@
 //! Memory per request is its [`RequestFigures`] and 4 bytes for its place in a ramp or a conversation; gaps are counted by
 //! their length, and the chunks are on disk.
 
+use super::failures::FailureTally;
 use super::gaps::Gaps;
 use super::prefix_cache::CacheTally;
 use super::record::{Outcome, Phase, PointRun, RequestRecord};
@@ -29,6 +30,8 @@ pub struct Fold {
     pub(super) cache: CacheTally,
     /// Output tokens of the measured requests that ended well, where both the server and the client counted them.
     pub(super) counted: CountTally,
+    /// The ways in which requests of all phases failed.
+    pub(super) failures: FailureTally,
 }
 
 impl Fold {
@@ -52,6 +55,7 @@ impl Fold {
             self.prompts.add(record);
             self.counted.add(record);
         }
+        self.failures.add(record);
         self.cache.add(record);
         let position = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
         if let Some(stages) = &mut self.stages {

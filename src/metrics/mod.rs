@@ -2,6 +2,7 @@
 
 pub mod added_error;
 pub mod dialects;
+pub mod failures;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod fold;

@@ -118,6 +118,13 @@ pub fn stands(percent: f64, count: u64) -> bool {
     at_most_one <= RISK
 }
 
+/// The highest of the shown percentiles that stands on these values, and its value. `None` for so few that none does.
+pub fn highest_standing(mut values: Vec<f64>) -> Option<(f64, f64)> {
+    let percent = SHOWN.into_iter().rev().find(|percent| stands(*percent, values.len() as u64))?;
+    values.sort_unstable_by(f64::total_cmp);
+    Some((percent, percentile(&values, percent)))
+}
+
 /// The fewest values for which a percentile stands: 64 for p90, 662 for p99 (as MLPerf's early stopping has them).
 pub fn needed(percent: f64) -> u64 {
     let mut enough = 2;
@@ -222,6 +229,16 @@ mod tests {
         // By the definition: the chance of none or one of 64 above p90, term by term.
         let (none, one) = (0.9_f64.powi(64), 64.0 * 0.1 * 0.9_f64.powi(63));
         assert!(none + one <= 0.01 && 0.9_f64.powi(63) + 63.0 * 0.1 * 0.9_f64.powi(62) > 0.01);
+    }
+
+    #[test]
+    fn few_values_are_judged_by_a_percentile_that_stands() {
+        let of = |count: u32| highest_standing((1..=count).map(f64::from).collect());
+        assert_eq!((of(0), of(10)), (None, None));
+        assert_eq!(of(11), Some((50.0, 6.0)));
+        // Ranks: 100 · 0.9 and 700 · 0.99.
+        assert_eq!(of(101), Some((90.0, 91.0)));
+        assert_eq!(of(701), Some((99.0, 694.0)));
     }
 
     #[test]

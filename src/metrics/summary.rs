@@ -4,6 +4,7 @@
 //! warm-up enters nothing.
 
 use super::added_error::AddedError;
+use super::failures::Failure;
 use super::fold::Fold;
 use super::prefix_cache::PrefixCache;
 use super::prompt_facts::PromptFacts;
@@ -150,6 +151,9 @@ pub struct Requests {
     pub failed: u64,
     /// Count by outcome (`ok`, `http_503`, `timeout` …); outcomes that did not occur are absent.
     pub by_outcome: BTreeMap<String, u64>,
+    /// The ways in which they failed, the most frequent first; of the warm-up when no measured request failed.
+    #[serde(default)]
+    pub errors: Vec<Failure>,
 }
 
 /// Per second of `duration_s`; successful requests only.
@@ -280,7 +284,8 @@ fn requests(fold: &Fold) -> Requests {
     let count = |outcome| by_outcome.get(&outcome).copied().unwrap_or(0);
     let (completed, cut) = (count(Outcome::Ok), count(Outcome::Cancelled));
     let by_outcome = by_outcome.into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect();
-    Requests { total, completed, failed: total - completed - cut, by_outcome }
+    let errors = fold.failures.ranked();
+    Requests { total, completed, failed: total - completed - cut, by_outcome, errors }
 }
 
 /// The offered load beside the load that was sent, from the arrivals and the records of the measured phase.

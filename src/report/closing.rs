@@ -1,13 +1,15 @@
 //! The table printed at the end of a run.
 
+use super::failures::Failures;
 use super::{PointResult, markdown};
 
-/// A row per load point; below it the stages of ramps, the client's own error and every verdict reason.
+/// What failed, then a row per load point; below it the stages of ramps, the client's own error and every verdict reason.
 pub fn table(rows: &[PointResult]) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
+    text.extend(Failures::of_rows(rows).map(|failures| failures.text()));
     let headline = markdown::headline(rows, false);
     text.push_str(&headline.text(&[0, headline.head.len() - 1]));
     text.push_str("latencies in ms\n");
@@ -15,7 +17,7 @@ pub fn table(rows: &[PointResult]) -> String {
     for (point, table) in markdown::stages(rows) {
         text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
     }
-    if let Some(added) = markdown::added_error(rows) {
+    if let Some(added) = markdown::added_error(rows).filter(|_| rows.iter().any(has_figures)) {
         text.push_str(&format!("{added}\n"));
     }
     for reason in markdown::reasons(rows) {
@@ -25,4 +27,8 @@ pub fn table(rows: &[PointResult]) -> String {
         text.push_str(&format!("prompts: {note}\n"));
     }
     text
+}
+
+fn has_figures(row: &PointResult) -> bool {
+    row.summary.requests.completed > 0
 }

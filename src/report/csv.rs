@@ -1,12 +1,13 @@
 //! `summary.csv`: one row per load point with every headline figure, empty if a figure does not apply.
 
 use super::PointResult;
+use super::failures::Failures;
 
 pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,cancelled,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
 output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p95_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
 itl_p90_ms,itl_p95_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p95_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
-ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons";
+ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons,errors";
 
 /// The whole file.
 pub fn summary(rows: &[PointResult]) -> String {
@@ -59,6 +60,8 @@ pub(super) fn line(row: &PointResult) -> String {
         cells.extend(["p50", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))));
     }
     cells.push(quoted(&s.verdict.reasons.join("; ")));
+    let failures = Failures::of_rows(std::slice::from_ref(row));
+    cells.push(quoted(&failures.map(|failures| failures.ways.join("; ")).unwrap_or_default()));
     cells.join(",")
 }
 

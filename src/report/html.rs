@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::chart::Chart;
+use super::failures::Failures;
 use super::{Header, PointResult, markdown};
 use crate::render::{self, RenderError};
 
@@ -26,10 +27,12 @@ pub fn page(
         .into_iter()
         .map(|(point, table)| json!({"point": point, "head": table.head, "rows": table.rows}))
         .collect();
+    let failures = Failures::of_rows(rows);
     let value = json!({
         "title": header.name,
         "summary": header.summary,
         "simulated": rows.iter().any(|row| row.summary.simulated).then_some(markdown::SIMULATED),
+        "failures": failures.map(|Failures { head, ways }| json!({"head": head, "ways": ways})),
         "facts": facts,
         "head": table.head,
         "rows": rows_json,

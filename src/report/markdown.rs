@@ -2,6 +2,7 @@
 
 use itertools::Itertools;
 
+use super::failures::Failures;
 use super::table::{Table, maybe, number};
 use super::{Figure, Header, PointResult, load_of};
 use crate::metrics::Summary;
@@ -83,12 +84,9 @@ fn marked(head: &str, figure: Option<f64>, completed: u64) -> String {
 
 /// What `~` in the tables of these points means, when a shown percentile has one.
 pub fn few(rows: &[PointResult]) -> Option<String> {
-    let counts = |s: &Summary| {
-        let stages = s.stages.iter().flatten().map(|stage| stage.completed);
-        let turns = s.turns.iter().map(|turn| turn.completed);
-        stages.chain(turns).chain([s.requests.completed]).min().unwrap_or(0)
-    };
-    let few = rows.iter().any(|row| !stands(99.0, counts(&row.summary)));
+    let parts = stages(rows).into_iter().chain(turns(rows)).map(|(_, table)| table);
+    let mut tables = std::iter::once(headline(rows, true)).chain(parts);
+    let few = tables.any(|table| table.rows.iter().flatten().any(|cell| cell.starts_with('~')));
     let wanted = SHOWN.map(|percent| format!("p{percent} {}", needed(percent))).join(", ");
     few.then(|| format!("~ fewer requests than the percentile needs at 99 % confidence: {wanted}"))
 }
@@ -224,6 +222,7 @@ pub fn added_error(rows: &[PointResult]) -> Option<String> {
 pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}\n\n{}\n\n", header.name, header.summary);
     push_simulated(&mut text, rows);
+    text.extend(Failures::of_rows(rows).map(|failures| failures.markdown()));
     for (name, value) in &header.facts {
         text.push_str(&format!("- {name}: {value}\n"));
     }

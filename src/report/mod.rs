@@ -5,6 +5,7 @@
 pub mod chart;
 pub mod closing;
 pub mod csv;
+pub mod failures;
 pub mod html;
 pub mod lengths;
 pub mod markdown;

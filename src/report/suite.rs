@@ -1,5 +1,6 @@
 //! The final table of a suite: for a terminal, as `summary.md`, as `summary.csv`.
 
+use super::failures::Failures;
 use super::markdown::SIMULATED;
 use super::table::{Table, maybe, number};
 use super::{PointResult, csv};
@@ -96,6 +97,14 @@ fn simulated(parts: &[JobResult]) -> Option<String> {
     }
 }
 
+/// What failed in all experiments.
+fn failures(parts: &[JobResult]) -> Option<Failures> {
+    let rows = parts.iter().flat_map(|part| part.rows.iter().map(move |row| (part, row)));
+    let points: Vec<_> =
+        rows.map(|(part, row)| (format!("{}, {}", part.name(), row.point), &row.summary)).collect();
+    Failures::of(&points)
+}
+
 /// Why experiments failed and points are not valid, one line each.
 fn reasons(parts: &[JobResult]) -> Vec<String> {
     let of = |part: &JobResult| {
@@ -145,6 +154,7 @@ pub fn text(parts: &[JobResult], width: usize) -> String {
     let table = table.text(&[0, 7]);
     let mut lines = table.lines();
     let mut text = simulated(parts).map(|line| format!("{line}\n\n")).unwrap_or_default();
+    text.extend(failures(parts).map(|failures| failures.text()));
     text.push_str(&format!("{}\n", lines.next().unwrap_or_default()));
     for (line, above) in lines.zip(above) {
         text.push_str(&above.map(|above| format!("{above}\n")).unwrap_or_default());
@@ -162,6 +172,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
     let mut text = format!("# {name}\n\n");
     text.push_str(&summary.map(|summary| format!("{summary}\n\n")).unwrap_or_default());
     text.push_str(&simulated(parts).map(|line| format!("**{line}**\n\n")).unwrap_or_default());
+    text.extend(failures(parts).map(|failures| failures.markdown()));
     let mut table = Table::new([
         "recipe",
         "gpu",

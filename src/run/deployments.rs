@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::point::{self, Cut, Measure};
@@ -218,7 +219,14 @@ impl<'a> Deployments<'a> {
         let observers = Observers::start(&telemetry, name, &measure.metrics_urls, progress.clone())?;
         self.session.live.send_replace(Some(live));
         let stop = self.supervisor.new_load();
-        let driving = on_a_thread(move || measure.drive(&progress, &stop));
+        let (events, at) = (Arc::clone(&self.session.events), name.to_owned());
+        let driving = on_a_thread(move || {
+            let mut number = 0;
+            measure.drive(&progress, &stop, &mut |failure| {
+                number += 1;
+                events.emit(Event::RequestFailed { point: at.clone(), number, what: failure.to_string() });
+            })
+        });
         let driven = self.supervisor.during(Activity::Measuring, driving).await;
         self.session.live.send_replace(None);
         observers.finish().await;

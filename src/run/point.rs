@@ -14,12 +14,14 @@ use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
 use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::aiperf;
+use crate::metrics::failures::{Failure, FailureTally};
 use crate::metrics::fold::Fold;
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::plan::{ExportFormat, LoadPoint};
 use crate::prompts::{Prompts, TokenizerCache};
+use crate::recipe::secret::is_secret_header;
 
 /// Everything needed to measure one point.
 #[derive(Debug, Clone)]
@@ -148,12 +150,17 @@ impl Measure {
     /// Drives the load and writes the point's files, without a reason for a cut.
     #[cfg(test)]
     pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
-        self.drive(progress, stop)?.finish(None)
+        self.drive(progress, stop, &mut |_| {})?.finish(None)
     }
 
-    /// Learns what the server refuses, and drives the load without it. Blocks, so give it a thread of its own. When it returns,
-    /// every record is in its file.
-    pub fn drive(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Driven, PointError> {
+    /// Learns what the server refuses, and drives the load without it. Blocks, so give it a thread of its own. Calls `failed` with
+    /// each way in which a request failed, once. When it returns, every record is in its file.
+    pub fn drive(
+        self,
+        progress: &LiveCounters,
+        stop: &CancellationToken,
+        failed: &mut dyn FnMut(&Failure),
+    ) -> Result<Driven, PointError> {
         let (measure, refusals) = Refusals::reach(self, stop)?;
         let calibrated = Calibrated::make(&measure, stop)?;
         if let Some(path) = &measure.point.prompts.reset_cache {
@@ -170,8 +177,12 @@ impl Measure {
             None => None,
         };
         let (mut fold, mut lost) = (Fold::new(&measure.point), false);
+        let (mut seen, secrets) = (FailureTally::default(), secrets(&measure.target));
         let mut sink = |record: &RequestRecord| {
+            let redacted = without(&secrets, record);
+            let record = redacted.as_ref().unwrap_or(record);
             fold.add(record);
+            seen.add(record).iter().for_each(&mut *failed);
             lost |= matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
             if let Some(file) = &records {
                 file.write(record);
@@ -261,6 +272,23 @@ impl Measure {
         folder.export(&[&[ExportFormat::Aiperf], self.point.exports.as_slice()].concat())?;
         Ok(())
     }
+}
+
+/// What a request carries that no file may hold: the key, and the words of headers whose names mark them as secret. Shorter words
+/// are placeholders such as `EMPTY`.
+fn secrets(target: &Target) -> Vec<String> {
+    const SHORTEST: usize = 8;
+    let headers = target.headers.iter().filter(|(name, _)| is_secret_header(name)).map(|(_, value)| value);
+    let words = headers.chain(&target.api_key).flat_map(|value| value.split_whitespace());
+    words.filter(|word| word.len() >= SHORTEST).map(str::to_owned).collect()
+}
+
+/// The record with `***` for the secrets in its error, because some servers repeat a wrong key; `None` when it holds none.
+fn without(secrets: &[String], record: &RequestRecord) -> Option<RequestRecord> {
+    let error = record.error.as_ref()?;
+    let found = secrets.iter().filter(|secret| error.contains(*secret));
+    let redacted = found.fold(error.clone(), |error, secret| error.replace(secret, "***"));
+    (redacted != *error).then(|| RequestRecord { error: Some(redacted), ..record.clone() })
 }
 
 fn pretty(value: &Value) -> String {

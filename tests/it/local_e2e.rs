@@ -496,7 +496,7 @@ fn an_invalid_result_fails_the_gate() {
     // The seed lets some requests through, so that the server becomes ready.
     recipe(&house, "", "speed = 20\nfail_rate = 0.8", "requests = 40");
     let end = house.run(["run", "./r.toml"]).fails(5);
-    assert!(end.stderr.contains("1 of 1 load points are invalid"), "{}", end.stderr);
+    assert!(end.stderr.contains("the load point is invalid"), "{}", end.stderr);
     assert!(end.stdout.contains("30 of 40 requests failed"), "{}", end.stdout);
     let summary = house_json(&house.experiment().join("benchmark_logs/summary.json"));
     assert_eq!(summary["verdict"]["result"], "invalid");
@@ -609,10 +609,41 @@ fn bench_by_time_counts_goodput_and_keeps_warm_up_apart() {
 fn bench_of_failures_fails_the_gate() {
     let house = House::new();
     let sim = house.sim(&["--fail-rate", "1"]);
-    let end =
-        house.run(["bench", "--url", sim.url(), "--requests", "10", "--isl", "4", "--osl", "2"]).fails(5);
-    assert!(end.stderr.contains("1 of 1 load points are invalid"), "{}", end.stderr);
+    let end = house
+        .run(["bench", "--url", sim.url(), "--requests", "10", "--isl", "4", "--osl", "2", "--out", "o"])
+        .fails(5);
+    assert!(end.stderr.contains("the load point is invalid"), "{}", end.stderr);
     assert!(end.stdout.contains("invalid") && end.stdout.contains("N/A"), "{}", end.stdout);
+    // The reason stands first, and the first failure is told at once, once.
+    let (message, reason) = ("a request failed: HTTP 503: ", "10 × HTTP 503: ");
+    let table = end.stdout.find("conc").expect("the table");
+    assert!(end.stdout[..table].contains("10 of 10 requests failed:\n"), "{}", end.stdout);
+    assert!(end.stdout[..table].contains(reason), "{}", end.stdout);
+    assert_eq!(end.stderr.matches(message).count(), 1, "{}", end.stderr);
+    for file in ["summary.md", "summary.csv", "report.html"] {
+        assert!(house.read(format!("o/{file}")).contains(reason), "{file}");
+    }
+    let summary = house_json(&house.path().join("o/summary.json"));
+    let errors = &summary["requests"]["errors"][0];
+    assert_eq!(
+        (&errors["count"], &errors["status"], &errors["outcome"]),
+        (&10.into(), &503.into(), &"http_503".into())
+    );
+    assert!(!summary["verdict"]["reasons"].to_string().contains("saturated"), "{summary}");
+}
+
+#[test]
+fn failures_stand_in_json_suites_and_jobs_show() {
+    let house = House::new();
+    recipe(&house, "", "speed = 20\nfail_rate = 0.8", "requests = 40");
+    let end = house.run(["run", "./r.toml", "--json"]).fails(5);
+    let errors = end.json()[0]["requests"]["errors"].clone();
+    assert_eq!((&errors[0]["count"], &errors[0]["outcome"]), (&30.into(), &"http_503".into()));
+    let shown = house.run(["jobs", "show", "last"]).succeeds();
+    assert!(shown.stdout.contains("30 of 40 requests failed:\n  30 × HTTP 503: "), "{}", shown.stdout);
+    house.file("s.toml", "[[job]]\nrecipe = \"r.toml\"\n");
+    let suite = house.run(["run", "-f", "s.toml"]).fails(5);
+    assert!(suite.stdout.contains("30 of 40 requests failed:\n  30 × HTTP 503: "), "{}", suite.stdout);
 }
 
 #[test]

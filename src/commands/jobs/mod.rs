@@ -13,10 +13,10 @@ use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::document::InputError;
 use crate::executor::slurm::Slurm;
-use crate::experiment::Manifest;
+use crate::experiment::{Event, Manifest, event};
 use crate::history::{self, Entry, Job, LeftBehind, Named, Standing, Statuses, Suite};
 use crate::report::table::{Table, wrapped};
-use crate::report::{self, closing};
+use crate::report::{self, PointResult, closing};
 use crate::slurm::JobId;
 
 #[derive(Debug, Args)]
@@ -160,10 +160,29 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>) -> String {
         text.extend((!left.is_empty()).then(|| format!("left behind {}\n", left.join(", "))));
     }
     let rows = report::finished(&entry.experiment());
+    for what in failing(entry, &rows) {
+        text.push_str(&format!("failing    {what}\n"));
+    }
     if !rows.is_empty() {
         text.push_str(&format!("\n{}", closing::table(&rows)));
     }
     text
+}
+
+/// How requests failed at load points that have no figures, or none yet; each way once.
+fn failing(entry: &Entry, rows: &[PointResult]) -> Vec<String> {
+    let mut ways: Vec<String> = Vec::new();
+    for stamped in event::read(&entry.dir) {
+        match stamped.event {
+            Event::RequestFailed { point, what, .. }
+                if !ways.contains(&what) && rows.iter().all(|row| row.point != point) =>
+            {
+                ways.push(what);
+            }
+            _ => {}
+        }
+    }
+    ways
 }
 
 fn no_log(suite: &Suite) -> InputError {

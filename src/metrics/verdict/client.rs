@@ -1,13 +1,14 @@
 //! The client's part of the verdict: tokmark itself or its machine was the limit, or something of the machine's got in the
 //! way.
 
-use super::{ERROR_RATE_SUSPECT, Reason, share};
-use crate::metrics::added_error::{AddedError, AddedErrorSource};
+use super::{ERROR_RATE_SUSPECT, FEW_REQUESTS, Reason, share};
 use crate::metrics::record::{ClientHealth, MachineHealth};
-use crate::metrics::stats::percentile;
+use crate::metrics::stats::highest_standing;
 
 /// Above this utilisation of the driving threads, requests and chunks queue inside the client.
 pub const CLIENT_CPU_SUSPECT: f64 = 0.90;
+/// Less CPU time than this in all is the start of the client: threads, connections, the first answers.
+pub const CLIENT_CPU_MIN_S: f64 = 0.5;
 /// Timers later than this shift ITLs of tens of milliseconds by a visible part.
 pub const LOOP_LAG_SUSPECT_MS: f64 = 5.0;
 /// Timers later than this are of the size of a TTFT: the client was measured, not the server.
@@ -30,12 +31,14 @@ pub const NEAR_LIMIT_SUSPECT: f64 = 0.90;
 pub const MEMORY_STALL_SUSPECT: f64 = 0.01;
 /// A dropped connection request is sent again after 1 s; more than this share of the requests reach the p99 of TTFT.
 pub const LISTEN_DROPS_SUSPECT: f64 = 0.01;
+/// Of fewer requests a single one, which may have been another program's, is above that share.
+pub const LISTEN_DROPS_MIN_REQUESTS: u64 = 100;
 /// A segment that is sent again comes 200 ms late or more. Data centres lose fewer than one in ten thousand.
 pub const RESENT_SUSPECT: f64 = 0.01;
 /// Fewer than this are noise whatever their share.
 pub const RESENT_MIN: u64 = 10;
 
-/// Every reason on the client's side. `window_s` is the measured window, `requests` the number of measured requests;
+/// Every reason on the client's side. Percentiles are the highest that stand on their samples. `window_s` is the measured window, `requests` the number of measured requests;
 /// `gap_p50_ms`, the median gap between chunks, is only computed when it matters.
 pub fn reasons(
     health: &ClientHealth,
@@ -45,6 +48,8 @@ pub fn reasons(
 ) -> Vec<Reason> {
     let capacity_s = window_s * f64::from(health.threads);
     let machine = &health.machine;
+    // Of fewer requests no latency stands, and the client has hardly begun.
+    let enough = requests >= FEW_REQUESTS;
     let own = [
         cpu(health, capacity_s),
         loop_lag(health),
@@ -62,7 +67,7 @@ pub fn reasons(
         resent(machine),
         clock_step(machine),
     ];
-    own.into_iter().chain(limits).flatten().collect()
+    own.into_iter().filter(|_| enough).chain(limits).flatten().collect()
 }
 
 /// `part / whole`, 0 when there is no whole.
@@ -73,32 +78,34 @@ fn ratio(part: f64, whole: f64) -> f64 {
 fn cpu(health: &ClientHealth, capacity_s: f64) -> Option<Reason> {
     let (threads, utilisation) = (health.threads, ratio(health.cpu_s, capacity_s));
     let percent = 100.0 * utilisation;
+    let noun = if threads == 1 { "thread was" } else { "threads were" };
     Reason::suspect_if(
-        utilisation > CLIENT_CPU_SUSPECT,
-        format!("the client was saturated: {threads} driving threads were {percent:.0} % busy"),
+        utilisation > CLIENT_CPU_SUSPECT && health.cpu_s >= CLIENT_CPU_MIN_S,
+        format!("the client was saturated: {threads} driving {noun} {percent:.0} % busy"),
     )
 }
 
 fn loop_lag(health: &ClientHealth) -> Option<Reason> {
-    let mut lags: Vec<f64> = health.loop_lag_us.iter().map(|lag| f64::from(*lag) / 1e3).collect();
-    lags.sort_unstable_by(f64::total_cmp);
-    let p99_ms = percentile(&lags, 99.0);
-    let text = format!("the client was late: p99 of its timers {p99_ms:.1} ms");
-    Reason::above(p99_ms, [LOOP_LAG_SUSPECT_MS, LOOP_LAG_INVALID_MS], text)
+    let (percent, lag_ms) = highest_standing(in_ms(&health.loop_lag_us))?;
+    let text = format!("the client was late: p{percent} of its timers {lag_ms:.1} ms");
+    Reason::above(lag_ms, [LOOP_LAG_SUSPECT_MS, LOOP_LAG_INVALID_MS], text)
 }
 
 /// The loop lag has its own reason, and about 1 ms of it is the rounding of timers: only read delays are judged.
 fn added(health: &ClientHealth, gap_p50_ms: impl FnOnce() -> Option<f64>) -> Option<Reason> {
-    let error = AddedError::of(health).filter(|error| error.source == AddedErrorSource::ReadDelay)?;
-    let p99_ms = error.p99;
-    if p99_ms <= ADDED_ERROR_SUSPECT_MS {
+    let (percent, added_ms) = highest_standing(in_ms(&health.read_delay_us))?;
+    if added_ms <= ADDED_ERROR_SUSPECT_MS {
         return None;
     }
     let gap_ms = gap_p50_ms()?;
     let text = format!(
-        "the client added {p99_ms:.1} ms (p99) to its time stamps, the median gap between chunks is {gap_ms:.1} ms: ICL and TTFT are too wide; give it more cores"
+        "the client added {added_ms:.1} ms (p{percent}) to its time stamps, the median gap between chunks is {gap_ms:.1} ms: ICL and TTFT are too wide; give it more cores"
     );
-    Reason::above(p99_ms, [ADDED_ERROR_SUSPECT_GAP * gap_ms, LOOP_LAG_INVALID_MS], text)
+    Reason::above(added_ms, [ADDED_ERROR_SUSPECT_GAP * gap_ms, LOOP_LAG_INVALID_MS], text)
+}
+
+fn in_ms(samples_us: &[u32]) -> Vec<f64> {
+    samples_us.iter().map(|sample| f64::from(*sample) / 1e3).collect()
 }
 
 fn run_queue(machine: &MachineHealth, capacity_s: f64) -> Option<Reason> {
@@ -188,7 +195,7 @@ fn out_of_memory(machine: &MachineHealth) -> Option<Reason> {
 fn listen_drops(machine: &MachineHealth, requests: u64) -> Option<Reason> {
     let dropped = machine.listen_drops?;
     Reason::suspect_if(
-        share(dropped, requests) > LISTEN_DROPS_SUSPECT,
+        share(dropped, requests) > LISTEN_DROPS_SUSPECT && requests >= LISTEN_DROPS_MIN_REQUESTS,
         format!(
             "{dropped} connection requests met a full accept queue on this host, whichever process they were for ({requests} requests were sent): each costs 1 s or more of TTFT"
         ),

@@ -73,13 +73,54 @@ fn an_added_error_is_judged_by_the_gaps_between_chunks() {
     let reads = |read_delay_us: Vec<u32>| ClientHealth { read_delay_us, ..ClientHealth::default() };
     let words = "the client added 3.0 ms (p99) to its time stamps, the median gap between chunks is 20.0 ms: \
                  ICL and TTFT are too wide; give it more cores";
-    expect(judged(&reads(vec![3_000; 50])), Rating::Suspect, words);
-    assert_eq!(judged(&reads(vec![2_000; 50])), [], "10 % of the gap");
-    assert_eq!(reasons(&reads(vec![1_000; 50]), 10.0, 100, || Some(5.0)), [], "1 ms does not show");
-    assert_eq!(reasons(&reads(vec![3_000; 50]), 10.0, 100, || None), [], "no gaps without streaming");
-    assert_eq!(judged(&reads(vec![50_001; 50]))[0].rating, Rating::Invalid);
-    let lag = ClientHealth { loop_lag_us: vec![3_000; 50], ..ClientHealth::default() };
+    expect(judged(&reads(vec![3_000; 700])), Rating::Suspect, words);
+    assert_eq!(judged(&reads(vec![2_000; 700])), [], "10 % of the gap");
+    assert_eq!(reasons(&reads(vec![1_000; 700]), 10.0, 100, || Some(5.0)), [], "1 ms does not show");
+    assert_eq!(reasons(&reads(vec![3_000; 700]), 10.0, 100, || None), [], "no gaps without streaming");
+    assert_eq!(judged(&reads(vec![50_001; 700]))[0].rating, Rating::Invalid);
+    let lag = ClientHealth { loop_lag_us: vec![3_000; 700], ..ClientHealth::default() };
     assert_eq!(judged(&lag), [], "the loop lag is judged by its own thresholds");
+}
+
+#[test]
+fn nothing_is_concluded_about_the_client_from_a_few_requests() {
+    let machine = MachineHealth {
+        run_queue_wait_s: Some(9.0),
+        time_slices: Some(100),
+        listen_drops: Some(2),
+        ..MachineHealth::default()
+    };
+    let late = vec![80_000; 700];
+    let loaded = ClientHealth {
+        cpu_s: 20.0,
+        threads: 2,
+        loop_lag_us: late.clone(),
+        read_delay_us: late,
+        machine,
+        ..ClientHealth::default()
+    };
+    let count = |requests| reasons(&loaded, 10.0, requests, || Some(20.0)).len();
+    assert_eq!((count(3), count(9), count(10), count(99), count(100)), (0, 0, 4, 4, 5));
+}
+
+#[test]
+fn the_start_of_the_client_is_no_saturation() {
+    let busy = |cpu_s, threads| ClientHealth { cpu_s, threads, ..ClientHealth::default() };
+    assert_eq!(reasons(&busy(0.4, 1), 0.4, 40, || None), []);
+    let words = "the client was saturated: 1 driving thread was 100 % busy";
+    expect(reasons(&busy(0.5, 1), 0.5, 40, || None), Rating::Suspect, words);
+}
+
+#[test]
+fn a_few_samples_are_judged_by_a_percentile_that_stands() {
+    let lags = |late: usize, all: usize| {
+        let loop_lag_us = [vec![60_000; late], vec![100; all - late]].concat();
+        judged(&ClientHealth { loop_lag_us, ..ClientHealth::default() })
+    };
+    assert_eq!(lags(10, 10), [], "no percentile stands");
+    assert_eq!(lags(9, 100), [], "nine late timers of a hundred are their p99, which does not stand");
+    expect(lags(11, 100), Rating::Invalid, "the client was late: p90 of its timers 60.0 ms");
+    expect(lags(8, 700), Rating::Invalid, "the client was late: p99 of its timers 60.0 ms");
 }
 
 #[test]
