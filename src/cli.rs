@@ -9,7 +9,7 @@ use crate::commands::printer::Printer;
 pub use crate::commands::printer::print_error;
 use crate::commands::{
     VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, keep, list, node, prompts,
-    render, run, schema, show, sim, submit, verify,
+    render, run, schema, show, sim, submit, verify, zones,
 };
 
 const EXIT_CODES: &str = "\
@@ -57,6 +57,8 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Compare results with the published figures of a recipe
     Verify(verify::VerifyArgs),
+    /// Show how much load a deployment takes: zones, operating points, saturation
+    Zones(zones::ZonesArgs),
     /// Write the records of an experiment in other tools' formats
     Export(export::ExportArgs),
     /// Start the simulated engine, an OpenAI-compatible server without a GPU
@@ -121,6 +123,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(printer, &args),
         Command::Jobs(args) => jobs::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),
+        Command::Zones(args) => zones::run(printer, &args),
         Command::Export(args) => export::run(printer, &args),
         Command::Sim(args) => sim::run(printer, args),
         Command::Init(args) => init::run(printer, &args),

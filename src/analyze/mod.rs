@@ -1,4 +1,4 @@
-//! Compares measured figures with published ones.
+//! Judges measurements: against published figures, and as the capacity of a deployment.
 //!
 //! Pure: takes plans, recipes and summaries, and returns judgements.
 
@@ -7,3 +7,4 @@ mod differences;
 pub mod metric;
 pub mod published;
 pub mod verify;
+pub mod zones;

@@ -26,6 +26,7 @@ pub mod show;
 pub mod sim;
 pub mod submit;
 pub mod verify;
+pub mod zones;
 
 /// Version with the commit it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOKMARK_COMMIT"), ")");

@@ -284,7 +284,7 @@ pub fn latency(header: &Header, rows: &[PointResult]) -> String {
     text
 }
 
-fn push_simulated(text: &mut String, rows: &[PointResult]) {
+pub(super) fn push_simulated(text: &mut String, rows: &[PointResult]) {
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("**{SIMULATED}**\n\n"));
     }

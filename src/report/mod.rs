@@ -12,6 +12,7 @@ pub mod markdown;
 pub mod suite;
 pub mod table;
 pub mod verification;
+pub mod zones;
 
 use std::path::Path;
 
@@ -186,6 +187,9 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("summary.csv", &csv::summary(rows))?;
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
+    if let Some(page) = zones::page(header, rows) {
+        put("capacity-zones.md", &page)?;
+    }
     let charts = charts(header, rows);
     fs_err::create_dir_all(dir.join("plots"))?;
     for (name, chart) in &charts {

@@ -14,7 +14,7 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "list",
     "show",
     "check",
@@ -25,6 +25,7 @@ const VERBS: [&str; 17] = [
     "bench",
     "jobs",
     "verify",
+    "zones",
     "export",
     "sim",
     "init",

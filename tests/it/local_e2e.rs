@@ -166,6 +166,7 @@ fn a_sweep_leaves_the_whole_layout() {
         names(&dir),
         [
             "benchmark_logs/",
+            "capacity-zones.md",
             "commands.sh",
             "events.jsonl",
             "latency-ttft-summary.md",
@@ -576,7 +577,8 @@ fn bench_with_several_points_writes_a_folder_each() {
         "summary.csv",
         "summary.md",
     ];
-    let mut several = [&TOP[..], &["isl8_osl4_con1/", "isl8_osl4_con3/", "telemetry/"]].concat();
+    let mut several =
+        [&TOP[..], &["capacity-zones.md", "isl8_osl4_con1/", "isl8_osl4_con3/", "telemetry/"]].concat();
     several.sort_unstable();
     assert_eq!(names(&out), several);
     assert_eq!(names(&out.join("isl8_osl4_con3")), POINT_FILES);

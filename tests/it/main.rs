@@ -30,3 +30,4 @@ mod verify_e2e;
 mod vllm_bench_oracle;
 mod weights_e2e;
 mod workloads;
+mod zones_e2e;

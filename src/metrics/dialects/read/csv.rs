@@ -98,14 +98,15 @@ fn stats(
     Ok(stats)
 }
 
-/// A record of the file and the line it starts on.
-struct Row {
-    line: usize,
-    cells: Vec<String>,
+/// A record of the file and the line it starts on, from 1.
+#[derive(Debug)]
+pub struct Row {
+    pub line: usize,
+    pub cells: Vec<String>,
 }
 
 /// RFC 4180, line ends CRLF or LF; a quote inside an unquoted cell is itself. A blank line is a row with one empty cell.
-fn rows(file: &Path, text: &str) -> Result<Vec<Row>, InputError> {
+pub fn rows(file: &Path, text: &str) -> Result<Vec<Row>, InputError> {
     let mut rows = Vec::new();
     let mut row = Row { line: 1, cells: Vec::new() };
     let mut cell = String::new();

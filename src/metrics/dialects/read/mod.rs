@@ -62,8 +62,10 @@ impl ForeignSummary {
     }
 }
 
+pub use csv::{Row, rows};
+
 /// An error on a line, counted from 1.
-fn at_line(file: &Path, line: usize, problem: impl Into<String>) -> InputError {
+pub fn at_line(file: &Path, line: usize, problem: impl Into<String>) -> InputError {
     InputError::new(format!("{}:{line}", file.display()), problem)
 }
 
@@ -77,13 +79,18 @@ fn unknown(file: &Path) -> InputError {
 
 /// The summary in `bytes`, JSON or CSV. `file` is named in errors, and its name gives the tool when the content does not.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<ForeignSummary, InputError> {
+    let text = text(file, bytes)?;
+    if text.trim_start().starts_with(['{', '[']) { json::parse(file, text) } else { csv::parse(file, text) }
+}
+
+/// The text of a file, without a byte order mark.
+pub fn text<'a>(file: &Path, bytes: &'a [u8]) -> Result<&'a str, InputError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
+    std::str::from_utf8(bytes).map_err(|error| {
         let read = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
         at_line(file, line, "not UTF-8 text")
-    })?;
-    if text.trim_start().starts_with(['{', '[']) { json::parse(file, text) } else { csv::parse(file, text) }
+    })
 }
 
 /// The tool that the name of a file speaks of.
@@ -97,7 +104,7 @@ fn tool_of_name(file: &Path) -> Option<Tool> {
 }
 
 /// At most 60 characters of `text`, for an error.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

@@ -1,0 +1,321 @@
+//! Reads load levels from any tool's table: a CSV with a row per level, or a result file of AIPerf, genai-perf or
+//! `vllm bench serve` for one level.
+
+use std::path::Path;
+
+use itertools::Itertools;
+
+use super::level::{Axis, Level, Series};
+use crate::document::{InputError, nearest};
+use crate::metrics::dialects::read::{self, Row};
+
+/// A figure of a level.
+type Figure = fn(&mut Level) -> &mut Option<f64>;
+
+/// The columns of figures: other tools' and tokmark's own names of each.
+const FIGURES: [(&[&str], Figure); 10] = [
+    (&["requests_per_s", "req/s", "req/sec", "request_throughput"], |level| &mut level.requests_per_s),
+    (&["output_tokens_per_s", "tok/s", "tokens/sec", "output_throughput"], |level| {
+        &mut level.output_tokens_per_s
+    }),
+    (&["latency_avg_ms", "e2e_avg_ms", "mean_e2el_ms"], |level| &mut level.latency_avg_ms),
+    (&["latency_p99_ms", "e2e_p99_ms", "p99_e2el_ms"], |level| &mut level.latency_p99_ms),
+    (&["ttft_avg_ms", "ttft_ms", "mean_ttft_ms"], |level| &mut level.ttft_avg_ms),
+    (&["ttft_p50_ms", "median_ttft_ms"], |level| &mut level.ttft_p50_ms),
+    (&["ttft_p95_ms", "p95_ttft_ms"], |level| &mut level.ttft_p95_ms),
+    (&["ttft_p99_ms", "p99_ttft_ms"], |level| &mut level.ttft_p99_ms),
+    (&["waiting", "waiting_avg", "requests_waiting"], |level| &mut level.waiting),
+    (&["kv_cache", "kv_cache_usage", "gpu_cache_usage"], |level| &mut level.kv_cache),
+];
+
+/// The names of the load.
+const CONCURRENCY: [&str; 3] = ["concurrency", "max_concurrency", "conc"];
+const RATE: [&str; 3] = ["request_rate", "rate", "rate_per_s"];
+
+const ERROR_RATE: [&str; 1] = ["error_rate"];
+
+/// Columns of shares: from 0 to 1, or a percentage with its sign.
+const SHARES: [&str; 4] = ["error_rate", "kv_cache", "kv_cache_usage", "gpu_cache_usage"];
+
+/// Columns that tell one series of a table from another.
+const GROUPS: [&str; 6] = ["deployment", "isl", "osl", "streaming", "endpoint", "series"];
+
+/// What other columns of `summary.csv` say about a row.
+const VERDICT: &str = "verdict";
+const COUNTS: [&str; 2] = ["requests", "failed"];
+
+/// What a file held.
+#[derive(Debug, Default)]
+pub struct Read {
+    pub series: Vec<Series>,
+    /// Names of columns that no rule reads.
+    pub unread: Vec<String>,
+}
+
+/// Reads a table or a result file; `file` is named in errors.
+pub fn parse(file: &Path, bytes: &[u8]) -> Result<Read, InputError> {
+    let text = read::text(file, bytes)?;
+    if text.trim_start().starts_with('{') {
+        return Ok(Read { series: vec![of_json(file, text)?], unread: Vec::new() });
+    }
+    let rows = read::rows(file, text)?;
+    match rows.first().and_then(|row| row.cells.first()).map(|cell| cell.trim()) {
+        Some("Metric" | "Endpoint") => {
+            Ok(Read { series: vec![of_summary(file, text, None)?], unread: Vec::new() })
+        }
+        _ => of_rows(file, rows),
+    }
+}
+
+/// Joins the series of several files: those of one name and axis are one.
+pub fn join(all: impl IntoIterator<Item = Series>) -> Vec<Series> {
+    let mut joined: Vec<Series> = Vec::new();
+    for series in all {
+        match joined.iter_mut().find(|known| (&known.name, known.axis) == (&series.name, series.axis)) {
+            Some(known) => known.levels.extend(series.levels),
+            None => joined.push(series),
+        }
+    }
+    joined
+}
+
+fn normal(name: &str) -> String {
+    name.trim().to_ascii_lowercase().replace(' ', "_")
+}
+
+/// The head of a table: where what stands.
+struct Head {
+    names: Vec<String>,
+    figures: Vec<(usize, Figure)>,
+    loads: Vec<(usize, Axis)>,
+}
+
+impl Head {
+    fn of(file: &Path, row: &Row) -> Result<Self, InputError> {
+        let names: Vec<String> = row.cells.iter().map(|cell| normal(cell)).collect();
+        if let Some(twice) = names.iter().filter(|name| !name.is_empty()).duplicates().next() {
+            return Err(read::at_line(file, row.line, format!("column {twice:?} stands twice")));
+        }
+        let at = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
+        let figures: Vec<(usize, Figure)> =
+            FIGURES.iter().filter_map(|(known, figure)| Some((at(known)?, *figure))).collect();
+        let loads: Vec<(usize, Axis)> = [(&RATE, Axis::RequestRate), (&CONCURRENCY, Axis::Concurrency)]
+            .into_iter()
+            .filter_map(|(known, axis)| Some((at(known.as_slice())?, axis)))
+            .collect();
+        let expected =
+            "a header such as concurrency,requests_per_s,output_tokens_per_s,latency_avg_ms,latency_p99_ms";
+        let found = row.cells.iter().map(|cell| read::shortened(cell)).join(",");
+        let wrong = |problem: String| {
+            let advice = names
+                .iter()
+                .find_map(|name| nearest(name, ["concurrency", "output_tokens_per_s"].into_iter()));
+            let error = read::at_line(file, row.line, problem).expected(expected);
+            match advice {
+                Some(near) => error.next(format!("did you mean `{near}`?")),
+                None => error,
+            }
+        };
+        if loads.is_empty() {
+            return Err(wrong(format!("no column `concurrency` or `request_rate` in {found:?}")));
+        }
+        let throughputs = FIGURES.iter().take(2).flat_map(|(known, _)| *known);
+        if !throughputs.into_iter().any(|known| names.iter().any(|name| name == known)) {
+            return Err(wrong(format!("no column `output_tokens_per_s` or `requests_per_s` in {found:?}")));
+        }
+        Ok(Self { names, figures, loads })
+    }
+
+    fn at(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// Columns that nothing reads.
+    fn unread(&self) -> Vec<String> {
+        let is_read = |name: &&String| {
+            let figures = FIGURES.iter().flat_map(|(known, _)| known.iter());
+            let others = CONCURRENCY.iter().chain(&RATE).chain(&ERROR_RATE).chain(&GROUPS).chain(&COUNTS);
+            figures.chain(others).chain([&VERDICT]).any(|known| known == name)
+        };
+        self.names.iter().filter(|name| !name.is_empty() && !is_read(name)).cloned().collect()
+    }
+}
+
+fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
+    let is_empty = |row: &Row| row.cells.iter().all(|cell| cell.trim().is_empty());
+    let mut rows = rows.into_iter().filter(|row| !is_empty(row));
+    let nothing = || {
+        InputError::new(file.display().to_string(), "the table is empty")
+            .expected("a header and a row per load")
+    };
+    let head = rows.next().ok_or_else(nothing)?;
+    let head = Head::of(file, &head)?;
+    let levels: Vec<(Axis, Vec<String>, Level)> = rows.map(|row| level(file, &head, &row)).try_collect()?;
+    if levels.is_empty() {
+        return Err(nothing());
+    }
+    // A name says only what differs.
+    let groups: Vec<usize> = GROUPS.iter().filter_map(|name| head.at(name)).collect();
+    let differs = |at: usize| !levels.iter().map(|(_, cells, _)| cells.get(at)).all_equal();
+    let naming: Vec<usize> = (0..groups.len()).filter(|at| differs(*at)).collect();
+    let series = levels.iter().map(|(axis, cells, level)| {
+        let word = |at: &usize| {
+            let name = groups.get(*at).and_then(|column| head.names.get(*column))?;
+            Some(format!("{name} {}", cells.get(*at)?))
+        };
+        let name = naming.iter().filter_map(word).join(", ");
+        Series { name, axis: *axis, levels: vec![level.clone()] }
+    });
+    Ok(Read { series: join(series), unread: head.unread() })
+}
+
+/// The level in a row, and its cells of the columns that group.
+fn level(file: &Path, head: &Head, row: &Row) -> Result<(Axis, Vec<String>, Level), InputError> {
+    if row.cells.len() != head.names.len() {
+        let (found, expected) = (row.cells.len(), head.names.len());
+        return Err(read::at_line(file, row.line, format!("{found} cells, its header has {expected}")));
+    }
+    let number = |at: usize| {
+        let (name, cell) =
+            (head.names.get(at).map_or("", String::as_str), row.cells.get(at).map_or("", |cell| cell.trim()));
+        number(cell, SHARES.contains(&name)).map_err(|expected| {
+            let problem = format!("column {name:?}: found {:?}", read::shortened(cell));
+            read::at_line(file, row.line, problem).expected(expected)
+        })
+    };
+    let mut level = Level::default();
+    let mut axis = None;
+    for (at, of) in &head.loads {
+        if let (None, Some(load)) = (axis, number(*at)?.filter(|load| *load > 0.0)) {
+            axis = Some(*of);
+            level.load = load;
+        }
+    }
+    let Some(axis) = axis else {
+        return Err(
+            read::at_line(file, row.line, "no load").expected("a concurrency or a request rate above 0")
+        );
+    };
+    for (at, figure) in &head.figures {
+        *figure(&mut level) = number(*at)?;
+    }
+    for latency in [&mut level.latency_avg_ms, &mut level.latency_p99_ms] {
+        *latency = latency.filter(|value| *value > 0.0);
+    }
+    let cell = |name: &str| head.at(name).map(&number).transpose().map(Option::flatten);
+    let counted =
+        cell(COUNTS[1])?.zip(cell(COUNTS[0])?.filter(|all| *all > 0.0)).map(|(failed, all)| failed / all);
+    level.error_rate = cell(ERROR_RATE[0])?.or(counted);
+    level.failed =
+        head.at(VERDICT).and_then(|at| row.cells.get(at)).is_some_and(|verdict| verdict.trim() == "invalid");
+    let groups = GROUPS.iter().filter_map(|name| row.cells.get(head.at(name)?).cloned());
+    Ok((axis, groups.collect(), level))
+}
+
+/// A number of a cell; `None` where nothing was measured. The error says what was expected.
+fn number(cell: &str, is_share: bool) -> Result<Option<f64>, &'static str> {
+    let expected = if is_share {
+        "a share from 0 to 1, or a percentage such as 2%"
+    } else {
+        "a number from 0 on, without a unit"
+    };
+    if matches!(
+        cell.to_ascii_lowercase().as_str(),
+        "" | "-" | "n/a" | "na" | "nan" | "null" | "none" | "inf" | "+inf"
+    ) {
+        return Ok(None);
+    }
+    let (digits, factor) = match cell.strip_suffix('%') {
+        Some(digits) if is_share => (digits.trim(), 0.01),
+        _ => (cell, 1.0),
+    };
+    let value = digits.replace(',', "").parse::<f64>().map_err(|_| expected)? * factor;
+    match value {
+        value if !value.is_finite() => Ok(None),
+        value if value < 0.0 || (is_share && value > 1.0) => Err(expected),
+        value => Ok(Some(value)),
+    }
+}
+
+/// A JSON result: `vllm bench serve`'s, AIPerf's or genai-perf's.
+fn of_json(file: &Path, text: &str) -> Result<Series, InputError> {
+    let Ok(content) = serde_json::from_str::<serde_json::Value>(text) else {
+        return of_summary(file, text, None);
+    };
+    if content.get("max_concurrency").is_none()
+        || content.get("request_throughput").is_none_or(|of| !of.is_number())
+    {
+        return of_summary(file, text, content.get("input_config"));
+    }
+    let figure = |name: &str| content.get(name).and_then(serde_json::Value::as_f64);
+    let mut level = Level::default();
+    for (names, get) in &FIGURES {
+        *get(&mut level) = names.iter().find_map(|name| figure(name));
+    }
+    let requests = figure("num_prompts").filter(|all| *all > 0.0);
+    level.error_rate =
+        requests.zip(figure("completed")).map(|(all, completed)| (1.0 - completed / all).max(0.0));
+    let rate = figure("request_rate").map(|rate| (rate, Axis::RequestRate));
+    let load = rate.or(figure("max_concurrency").map(|most| (most, Axis::Concurrency)));
+    at_load(file, level, load)
+}
+
+/// AIPerf's and genai-perf's summaries; their load stands in `config`, or in the name of the file or its folder.
+fn of_summary(file: &Path, text: &str, config: Option<&serde_json::Value>) -> Result<Series, InputError> {
+    let summary = read::parse(file, text.as_bytes())?;
+    let get = |metric: &str, statistic: &str| summary.get(metric, statistic);
+    let counted = get("request_error_rate", "avg").map(|percent| percent / 100.0);
+    let level = Level {
+        requests_per_s: get("request_throughput", "avg"),
+        output_tokens_per_s: get("output_token_throughput", "avg"),
+        latency_avg_ms: get("request_latency", "avg"),
+        latency_p99_ms: get("request_latency", "p99"),
+        ttft_avg_ms: get("time_to_first_token", "avg"),
+        ttft_p50_ms: get("time_to_first_token", "p50"),
+        ttft_p95_ms: get("time_to_first_token", "p95"),
+        ttft_p99_ms: get("time_to_first_token", "p99"),
+        error_rate: counted.filter(|rate| (0.0..=1.0).contains(rate)),
+        ..Level::default()
+    };
+    let inside = |name: &str| config.and_then(|config| find(config, name));
+    let rate = inside("request_rate").or_else(|| inside("rate")).map(|rate| (rate, Axis::RequestRate));
+    let load = rate
+        .or_else(|| inside("concurrency").or_else(|| in_name(file)).map(|load| (load, Axis::Concurrency)));
+    at_load(file, level, load)
+}
+
+fn at_load(file: &Path, level: Level, load: Option<(f64, Axis)>) -> Result<Series, InputError> {
+    let Some((load, axis)) = load.filter(|(load, _)| *load > 0.0) else {
+        return Err(InputError::new(
+            file.display().to_string(),
+            "neither the file nor its path names the concurrency",
+        )
+        .expected("`concurrency` in its `input_config`, or a folder such as `concurrency8`")
+        .next("write the levels into a CSV file with a column `concurrency`"));
+    };
+    Ok(Series { name: String::new(), axis, levels: vec![Level { load, ..level }] })
+}
+
+/// The first number of that key, at any depth.
+fn find(value: &serde_json::Value, key: &str) -> Option<f64> {
+    match value {
+        serde_json::Value::Object(fields) => fields
+            .get(key)
+            .and_then(serde_json::Value::as_f64)
+            .or_else(|| fields.values().find_map(|inside| find(inside, key))),
+        serde_json::Value::Array(items) => items.iter().find_map(|inside| find(inside, key)),
+        _ => None,
+    }
+}
+
+/// The number behind `concurrency` or `conc` in the last folders or the name of a file: `…/concurrency8/…`, `…-conc16.json`.
+fn in_name(file: &Path) -> Option<f64> {
+    let parts = file.components().rev().filter_map(|part| part.as_os_str().to_str()).take(3);
+    let number = |part: &str| {
+        let after = ["concurrency", "conc"].into_iter().find_map(|word| part.split(word).nth(1))?;
+        let digits: String =
+            after.trim_start_matches(['-', '_', '=']).chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    parts.into_iter().find_map(number)
+}

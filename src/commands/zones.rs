@@ -1,0 +1,138 @@
+//! `tokmark zones [EXPERIMENT…]`: how much load a deployment takes, from an experiment or from any tool's table.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::flags::HistoryFlags;
+use super::printer::Printer;
+use crate::analyze::zones::{Series, Thresholds, Zones, judge, table};
+use crate::document::InputError;
+use crate::history::{self, Named};
+use crate::report::table::wrapped;
+use crate::report::{self, PointResult, zones};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Columns of a table: concurrency or request_rate, output_tokens_per_s or
+requests_per_s; also latency_avg_ms, latency_p99_ms, ttft_avg_ms, ttft_p50_ms,
+ttft_p95_ms, ttft_p99_ms, error_rate, waiting, kv_cache.
+Thresholds: noise, plateau, fall, latency, ttft, queue, kv_cache, errors,
+failed, efficiency, sweet_spot; docs/zones.md says what they mean.")]
+pub struct ZonesArgs {
+    /// Job ids, experiment names, `last`, or directories of an experiment or a `bench`
+    #[arg(value_name = "EXPERIMENT", default_value = "last", conflicts_with = "tables")]
+    named: Vec<String>,
+    /// CSV with a row per load, or a result file of AIPerf, genai-perf or vllm bench (repeatable)
+    #[arg(long = "table", value_name = "FILE")]
+    tables: Vec<PathBuf>,
+    /// Set a threshold of the rules, e.g. --threshold latency=3 (repeatable)
+    #[arg(long = "threshold", value_name = "NAME=VALUE")]
+    thresholds: Vec<String>,
+    /// Print JSON; a list for several series
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: HistoryFlags,
+}
+
+pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
+    let printer = printer.with_json(args.json);
+    let thresholds = thresholds(&args.thresholds)?;
+    let series = if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
+    let judged: Vec<_> = series.iter().map(|series| (series, judge(series, thresholds))).collect();
+    let (width, is_alone) = (printer.width(), series.len() == 1);
+    let page = |(series, judged): &(&Series, Zones)| {
+        let name = if is_alone { String::new() } else { format!("{}\n", series.name) };
+        let table = zones::table(judged, false);
+        let last = table.head.len() - 1;
+        let lines = zones::sentences(judged).join("\n");
+        format!(
+            "{name}{}latencies in ms\n\n{}\n",
+            table.within(&[0, last], last, width, &[]),
+            wrapped(&lines, width)
+        )
+    };
+    let as_json = |(series, judged): &(&Series, Zones)| {
+        let mut value = judged.json();
+        if !is_alone {
+            value["series"] = json!(series.name);
+        }
+        value
+    };
+    printer.json_list(&judged.iter().map(as_json).collect::<Vec<_>>(), false)?;
+    printer.text(&judged.iter().map(page).collect::<Vec<_>>().join("\n"))?;
+    Ok(())
+}
+
+/// The default thresholds with those that the user set.
+fn thresholds(set: &[String]) -> anyhow::Result<Thresholds> {
+    let mut all = toml::Table::try_from(Thresholds::default())?;
+    for word in set {
+        let wrong = |problem: String| InputError::new(format!("--threshold {word}"), problem);
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let known: Vec<&str> = all.keys().map(String::as_str).collect();
+        if !known.contains(&name) {
+            let error =
+                wrong(format!("no threshold {name:?}")).expected(format!("one of {}", known.join(", ")));
+            return Err(error.suggest(name, &known).into());
+        }
+        let number = value.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
+        let number = number.ok_or_else(|| {
+            wrong(format!("found {value:?}")).expected("a number from 0 on, e.g. 0.05 for 5 %")
+        })?;
+        all.insert(name.to_owned(), number.into());
+    }
+    Ok(all.try_into()?)
+}
+
+/// The series of tables and result files.
+fn read(printer: Printer, files: &[PathBuf]) -> anyhow::Result<Vec<Series>> {
+    let mut series = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(file).map_err(|error| {
+            InputError::new(file.display().to_string(), format!("cannot be read: {error}"))
+        })?;
+        let read = table::parse(file, &bytes)?;
+        if !read.unread.is_empty() {
+            printer.note(format!("{}: no rule reads {}", file.display(), read.unread.join(", ")));
+        }
+        series.extend(read.series);
+    }
+    Ok(table::join(series))
+}
+
+/// The series of measured points. Those of several experiments of one recipe are joined.
+fn measured(args: &ZonesArgs) -> anyhow::Result<Vec<Series>> {
+    let mut rows: Vec<PointResult> = Vec::new();
+    for name in &args.named {
+        rows.extend(finished(args, name)?);
+    }
+    let series = zones::series(&rows);
+    if series.is_empty() {
+        let points = rows.len();
+        return Err(InputError::new(
+            args.named.join(" "),
+            format!("{points} finished load points, none of which differ in load alone"),
+        )
+        .expected("a sweep over concurrency or request rate, or a ramp with stages that hold their load")
+        .next("measure several loads, e.g. --set load.concurrency=[8,16,32]")
+        .into());
+    }
+    Ok(series)
+}
+
+/// The finished points of an experiment, of a suite's experiments, or of a directory that `bench` made.
+fn finished(args: &ZonesArgs, name: &str) -> anyhow::Result<Vec<PointResult>> {
+    let of_recipe = |entry: &history::Entry| {
+        let recipe = entry.experiment().plan().map(|plan| plan.name).unwrap_or_default();
+        let mut rows = report::finished(&entry.experiment());
+        rows.iter_mut().for_each(|row| row.series = format!("{recipe} {}", row.series));
+        rows
+    };
+    Ok(match history::find(&args.flags.folder()?, name)? {
+        Named::Experiment(entry) => of_recipe(&entry),
+        Named::Suite(suite) => suite.entries().iter().flat_map(of_recipe).collect(),
+    })
+}

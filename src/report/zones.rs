@@ -1,0 +1,194 @@
+//! Capacity zones as a table, sentences and a page, `capacity-zones.md`; and the load levels of measured points.
+
+use super::markdown::push_simulated;
+use super::table::{Table, maybe, number};
+use super::{Header, PointResult, load_of};
+use crate::analyze::zones::stability::{Stability, grades};
+use crate::analyze::zones::{
+    Axis, Efficiency, Judged, Level, Series, Signal, SignalName, Thresholds, Zone, Zones, judge, table,
+};
+use crate::metrics::Rating;
+use crate::metrics::stages::StageFigures;
+
+/// The series of points that differ in load alone, and of the level stages of each ramp. One with a single level is left out.
+pub fn series(rows: &[PointResult]) -> Vec<Series> {
+    let of = |row: &PointResult| {
+        let point = &row.summary.point;
+        let axis = if point.request_rate.is_some() { Axis::RequestRate } else { Axis::Concurrency };
+        let (name, levels) = match (&row.summary.stages, load_of(&row.summary)) {
+            (Some(stages), _) => (&row.point, stages.iter().filter_map(stage).collect()),
+            (None, Some(load)) => (&row.series, vec![level(row, load)]),
+            (None, None) => return None,
+        };
+        Some(Series { name: name.clone(), axis, levels })
+    };
+    let mut series = table::join(rows.iter().filter_map(of));
+    series.retain(|series| {
+        series.levels.iter().any(|level| Some(level.load) != series.levels.first().map(|l| l.load))
+    });
+    series
+}
+
+fn level(row: &PointResult, load: f64) -> Level {
+    let s = &row.summary;
+    let counted = s.requests.completed + s.requests.failed;
+    Level {
+        load,
+        requests_per_s: Some(s.throughput.requests_per_s),
+        output_tokens_per_s: Some(s.throughput.output_tokens_per_s),
+        latency_avg_ms: s.e2e_ms.map(|d| d.avg),
+        latency_p99_ms: s.e2e_ms.map(|d| d.p99),
+        ttft_avg_ms: s.ttft_ms.map(|d| d.avg),
+        ttft_p50_ms: s.ttft_ms.map(|d| d.p50),
+        ttft_p95_ms: s.ttft_ms.map(|d| d.p95),
+        ttft_p99_ms: s.ttft_ms.map(|d| d.p99),
+        error_rate: (counted > 0).then(|| s.requests.failed as f64 / counted as f64),
+        failed: s.verdict.result == Rating::Invalid,
+        ..Level::default()
+    }
+}
+
+/// The level of a stage that holds its load.
+fn stage(stage: &StageFigures) -> Option<Level> {
+    let counted = stage.completed + stage.failed;
+    (stage.from == stage.to && stage.to > 0.0).then(|| Level {
+        load: stage.to,
+        requests_per_s: Some(stage.requests_per_s),
+        output_tokens_per_s: Some(stage.output_tokens_per_s),
+        latency_avg_ms: stage.e2e_ms.map(|d| d.avg),
+        latency_p99_ms: stage.e2e_ms.map(|d| d.p99),
+        ttft_avg_ms: stage.ttft_ms.map(|d| d.avg),
+        ttft_p50_ms: stage.ttft_ms.map(|d| d.p50),
+        ttft_p95_ms: stage.ttft_ms.map(|d| d.p95),
+        ttft_p99_ms: stage.ttft_ms.map(|d| d.p99),
+        error_rate: (counted > 0).then(|| stage.failed as f64 / counted as f64),
+        ..Level::default()
+    })
+}
+
+/// A row per level. The wide one has requests per second and the tail of TTFT, too.
+pub fn table(zones: &Zones, wide: bool) -> Table {
+    let has =
+        |figure: fn(&Level) -> Option<f64>| zones.points.iter().any(|judged| figure(&judged.level).is_some());
+    type Column = (&'static str, bool, fn(&Level) -> Option<f64>);
+    let columns: [Column; 6] = [
+        ("req/s", !has(|level| level.output_tokens_per_s), |level| level.requests_per_s),
+        ("tok/s", true, |level| level.output_tokens_per_s),
+        ("E2E avg", true, |level| level.latency_avg_ms),
+        ("p99", true, |level| level.latency_p99_ms),
+        ("TTFT p50", true, |level| level.ttft_p50_ms.or(level.ttft_avg_ms)),
+        ("p95", false, |level| level.ttft_p95_ms),
+    ];
+    let is_shown = |(_, narrow, figure): &Column| (wide || *narrow) && has(*figure);
+    let columns: Vec<Column> = columns.into_iter().filter(is_shown).collect();
+    let grades = grades(zones.points.iter().map(|judged| &judged.level));
+    let graded = grades.iter().any(Option::is_some);
+    let mut table = Table::new([if zones.axis == Axis::Concurrency { "conc" } else { "rate" }]);
+    table.head.extend(columns.iter().map(|(head, ..)| (*head).to_owned()));
+    table.head.extend(graded.then(|| "TTFT is".to_owned()));
+    table.head.extend(["efficiency", "zone"].map(str::to_owned));
+    for (judged, grade) in zones.points.iter().zip(grades) {
+        let mut cells = vec![judged.level.load.to_string()];
+        cells.extend(columns.iter().map(|(_, _, figure)| maybe(figure(&judged.level))));
+        cells.extend(graded.then(|| grade.map_or("-", Stability::words).to_owned()));
+        let efficiency = match judged.efficiency {
+            Some(Efficiency::Good) => "good",
+            Some(Efficiency::Poor) => "poor",
+            None => "-",
+        };
+        cells.extend([efficiency.to_owned(), judged.zone.words().to_owned()]);
+        table.push(cells);
+    }
+    table
+}
+
+/// What the table tells: saturation, the first signal, operating points.
+pub fn sentences(zones: &Zones) -> Vec<String> {
+    let axis = zones.axis.words();
+    let figure = |load: f64, figure: fn(&Level) -> Option<f64>| {
+        zones.points.iter().find(|judged| judged.level.load == load).and_then(|judged| figure(&judged.level))
+    };
+    let throughput = |load: f64| match figure(load, |level| level.output_tokens_per_s) {
+        Some(tokens) => format!("{} tok/s", number(tokens)),
+        None => format!("{} requests/s", maybe(figure(load, |level| level.requests_per_s))),
+    };
+    let usable = zones.points.iter().filter(|judged| judged.zone != Zone::Failed);
+    let is_alone = usable.clone().count() < 2;
+    let mut sentences = Vec::new();
+    sentences.push(match (zones.saturation_beyond, usable.clone().next_back()) {
+        (Some(bound), _) => format!("Saturated beyond {axis} {bound}: throughput no longer grows."),
+        (None, Some(highest)) if !is_alone => format!(
+            "Saturation was not reached: throughput still grows at {axis} {}, the highest load.",
+            highest.level.load
+        ),
+        (None, Some(_)) => "One load tells nothing about saturation.".to_owned(),
+        (None, None) => "No load has usable figures.".to_owned(),
+    });
+    sentences.extend(zones.first_signal().map(|first| signal(first, zones)));
+    for Judged { level, .. } in zones.points.iter().filter(|judged| judged.level.more > 0) {
+        sentences.push(format!("{axis} {}: the mean of {} results.", level.load, level.more + 1));
+    }
+    if is_alone {
+        return sentences;
+    }
+    let points = &zones.operating;
+    sentences.extend(points.optimal_latency.map(|load| {
+        let latency = maybe(figure(load, |level| level.latency_avg_ms));
+        format!("Lowest latency at {axis} {load}: {latency} ms on average.")
+    }));
+    sentences.extend(
+        points.peak_throughput.map(|load| format!("Peak throughput at {axis} {load}: {}.", throughput(load))),
+    );
+    sentences.extend(points.sweet_spot.map(|(from, to)| {
+        let range = if from == to { from.to_string() } else { format!("{from} to {to}") };
+        format!("Sweet spot, the best ratio of throughput to latency: {axis} {range}.")
+    }));
+    sentences
+}
+
+/// The earliest signal as a sentence.
+fn signal(Signal { name, at, value }: &Signal, zones: &Zones) -> String {
+    let Thresholds { queue, kv_cache, latency, ttft, errors, .. } = zones.thresholds;
+    let (axis, shown, percent) = (zones.axis.words(), number(*value), |share: f64| number(share * 100.0));
+    let what = match name {
+        SignalName::QueueGrowth if zones.axis == Axis::Concurrency => {
+            format!(
+                "{shown} requests wait inside the server, more than {} % of the concurrency",
+                percent(queue)
+            )
+        }
+        SignalName::QueueGrowth => format!("{shown} requests wait inside the server"),
+        SignalName::Ttft => format!("TTFT is {shown} ms, more than {ttft} times its lowest value so far"),
+        SignalName::KvCache => {
+            format!("the KV cache is {} % full, at least {} %", percent(*value), percent(kv_cache))
+        }
+        SignalName::Latency => {
+            format!("the average latency is {shown} ms, more than {latency} times its lowest value so far")
+        }
+        SignalName::ThroughputPlateau => format!("throughput is {shown} and no longer grows"),
+        SignalName::Errors => {
+            format!("{} % of the requests fail, more than {} %", percent(*value), percent(errors))
+        }
+    };
+    format!("First signal, at {axis} {at}: {what}; it stays so at every higher load.")
+}
+
+/// `capacity-zones.md`; `None` if no points differ in load alone.
+pub fn page(header: &Header, rows: &[PointResult]) -> Option<String> {
+    let series = series(rows);
+    if series.is_empty() {
+        return None;
+    }
+    let mut text = format!("# {}: capacity zones\n\n", header.name);
+    push_simulated(&mut text, rows);
+    for one in &series {
+        let zones = judge(one, Thresholds::default());
+        if series.len() > 1 {
+            text.push_str(&format!("## {}\n\n", one.name));
+        }
+        sentences(&zones).iter().for_each(|sentence| text.push_str(&format!("- {sentence}\n")));
+        text.push_str(&format!("\n{}\n", table(&zones, true).markdown()));
+    }
+    text.push_str("Latencies in ms; the rules and their thresholds: docs/zones.md of tokmark.\n");
+    Some(text)
+}
