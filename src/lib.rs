@@ -57,9 +57,7 @@ pub mod internals {
         pub use crate::launcher::{all, parse};
     }
     pub mod load {
-        pub use crate::load::{
-            LiveCounters, Options, Target, Understood, drive, read_answer, request_body, understand,
-        };
+        pub use crate::load::{Answer, End, LiveCounters, ResponseReader, Sink, Target, drive, request_body};
         pub mod chunk {
             pub use crate::load::chunk::{Payload, classify};
         }

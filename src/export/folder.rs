@@ -12,14 +12,10 @@ use crate::document::InputError;
 use crate::metrics::{Phase, Summary};
 use crate::plan::{Arrival, Extension, Length, Level, Limit, LoadPoint, Plan, Slo, Spacing, Stop};
 
-/// A driven load point.
 #[derive(Debug, Clone)]
 pub struct PointFolder {
-    /// Where its records are.
     pub dir: PathBuf,
-    /// Its name in the experiment.
     pub name: String,
-    /// The requested load.
     pub point: LoadPoint,
     /// Wall-clock time of instant 0 of the records.
     pub started_at: Timestamp,
@@ -27,11 +23,8 @@ pub struct PointFolder {
     pub model: String,
     /// Addresses of the servers, without credentials.
     pub url: String,
-    /// The answers came from the simulated engine.
     pub simulated: bool,
-    /// Name of the experiment or run.
     pub benchmark_id: String,
-    /// Whether it was cut short.
     pub cut: bool,
     /// Measured requests that the summary counts; `None` without a summary.
     pub counted: Option<u64>,
@@ -44,9 +37,6 @@ const DEPTH: usize = 3;
 
 /// Finds every load point in `dir`: an experiment, a folder written by `bench`, or the folder of one point. Skips attempts that
 /// were set aside, unless `dir` is one.
-///
-/// # Errors
-/// No load point; a point that neither a plan nor a summary describes.
 pub fn find(dir: &Path) -> Result<Vec<PointFolder>, ExportError> {
     let set_aside = |entry: &walkdir::DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().contains(".interrupted-")

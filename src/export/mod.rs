@@ -4,10 +4,12 @@
 mod folder;
 pub mod records;
 
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs::Permissions;
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use fs_err as fs;
+use tempfile::NamedTempFile;
 
 pub use folder::{PointFolder, find};
 pub use records::ExportError;
@@ -19,14 +21,12 @@ use crate::metrics::fold::Fold;
 use crate::metrics::record::{ClientHealth, Phase, PointRun, RequestRecord};
 use crate::plan::ExportFormat;
 
-/// What was written for one load point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// Names of the files written.
     pub written: Vec<String>,
     /// Names of files that already existed. An incomplete result replaces no file.
     pub kept: Vec<String>,
-    /// Measured requests in the files.
     pub requests: u64,
     /// Why the result is incomplete; `None` if it is complete. The files carry the mark if their format has a place for it.
     pub incomplete: Option<String>,
@@ -34,21 +34,13 @@ pub struct Exported {
 
 impl PointFolder {
     /// Writes the files of these formats. Names depend only on the point and its start, so writing again replaces the files.
-    ///
-    /// # Errors
-    /// An invalid line in the records; a file operation that fails.
     // Called once per point. `cargo bench --bench load -- instructions` counts what runs inside it.
     #[inline(never)]
     pub fn export(&self, formats: &[ExportFormat]) -> Result<Exported, ExportError> {
         let wants = |format| formats.contains(&format);
         let keeps = wants(ExportFormat::Vllm) || wants(ExportFormat::VllmBench);
-        let mut aiperf = match wants(ExportFormat::Aiperf) {
-            true => {
-                let lines = Draft::new(&self.dir, "profile_export.jsonl")?;
-                Some(aiperf::Export::new(&self.point, self.started_at, lines))
-            }
-            false => None,
-        };
+        let lines = wants(ExportFormat::Aiperf).then(|| draft(&self.dir)).transpose()?;
+        let mut aiperf = lines.map(|lines| aiperf::Export::new(&self.point, self.started_at, lines));
         let (mut fold, mut kept, mut window) = (Fold::default(), Vec::new(), Window::default());
         let whole = records::read(&self.dir.join(records::RECORDS), |record| {
             window.add(&record);
@@ -68,15 +60,19 @@ impl PointFolder {
         let mut files = Files {
             dir: &self.dir,
             replaces: incomplete.is_none() || self.is_fresh,
-            written: Vec::new(),
-            kept: Vec::new(),
+            exported: Exported {
+                written: Vec::new(),
+                kept: Vec::new(),
+                requests: window.requests,
+                incomplete,
+            },
         };
         let context = self.context();
         if let Some(aiperf) = aiperf {
             let (summary, lines) = aiperf.finish(&run, &context).map_err(io::Error::from)?;
             files.write("profile_export_aiperf.csv", |out| out.write_all(summary.csv.as_bytes()))?;
             files.write("profile_export_aiperf.json", |out| out.write_all(summary.json.as_bytes()))?;
-            files.place(lines)?;
+            files.place("profile_export.jsonl", lines)?;
         }
         if wants(ExportFormat::GenaiPerf) {
             let summary = genai_perf::summary_files(&self.point, &run, &fold, &context);
@@ -93,8 +89,7 @@ impl PointFolder {
             let name = vllm_bench_csv::file_name(&self.point, &run);
             files.write(&name, |out| vllm_bench_csv::write(out, &results))?;
         }
-        let Files { written, kept, .. } = files;
-        Ok(Exported { written, kept, requests: window.requests, incomplete })
+        Ok(files.exported)
     }
 
     fn context(&self) -> ExportContext<'_> {
@@ -151,70 +146,39 @@ impl Window {
     }
 }
 
-/// The export files of one folder.
 struct Files<'a> {
     dir: &'a Path,
     replaces: bool,
-    written: Vec<String>,
-    kept: Vec<String>,
+    exported: Exported,
+}
+
+/// A file under a temporary name until it is complete.
+type Draft = BufWriter<NamedTempFile>;
+
+fn draft(dir: &Path) -> io::Result<Draft> {
+    // As for any new file, the process's mask takes away from it.
+    let file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(dir)?;
+    Ok(BufWriter::with_capacity(1 << 16, file))
 }
 
 impl Files<'_> {
     fn write(&mut self, name: &str, fill: impl FnOnce(&mut Draft) -> io::Result<()>) -> io::Result<()> {
-        let mut draft = Draft::new(self.dir, name)?;
+        let mut draft = draft(self.dir)?;
         fill(&mut draft)?;
-        self.place(draft)
+        self.place(name, draft)
     }
 
-    fn place(&mut self, draft: Draft) -> io::Result<()> {
-        if !self.replaces && self.dir.join(&draft.name).exists() {
-            self.kept.push(draft.name.clone());
+    /// Moves a complete file into place in one step, replacing an older version.
+    fn place(&mut self, name: &str, draft: Draft) -> io::Result<()> {
+        let path = self.dir.join(name);
+        if !self.replaces && path.exists() {
+            self.exported.kept.push(name.to_owned());
             return Ok(());
         }
-        self.written.push(draft.name.clone());
-        draft.place()
-    }
-}
-
-/// A file under a temporary name, removed on drop unless it was moved into place.
-struct Draft {
-    out: BufWriter<fs::File>,
-    temporary: PathBuf,
-    name: String,
-}
-
-impl Draft {
-    fn new(dir: &Path, name: &str) -> io::Result<Self> {
-        let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
-        let out = BufWriter::with_capacity(1 << 16, fs::File::create(&temporary)?);
-        Ok(Self { out, temporary, name: name.to_owned() })
-    }
-
-    /// Moves the file into place in one step, replacing an older version.
-    fn place(mut self) -> io::Result<()> {
-        self.out.flush()?;
-        self.out.get_ref().sync_all()?;
-        fs::rename(&self.temporary, self.temporary.with_file_name(&self.name))
-    }
-}
-
-impl Write for Draft {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Already gone if the file was moved into place.
-        let _ = std::fs::remove_file(&self.temporary);
+        self.exported.written.push(name.to_owned());
+        let file = draft.into_inner()?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
     }
 }

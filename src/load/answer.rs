@@ -6,6 +6,7 @@ use super::chunk::{self, Chunk, Payload};
 use super::error_body;
 use super::repeat::{Repeat, Repeated};
 use super::sse;
+use super::words::Words;
 use crate::metrics::record::{Outcome, Usage};
 
 /// Longest unstreamed body that is accepted, bytes.
@@ -17,11 +18,10 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// `finish_reason`s of a server that gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
 const FAILED_REASONS: [&str; 2] = ["abort", "error"];
 
-/// How one request ended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) outcome: Outcome,
-    pub(crate) error: Option<String>,
+pub struct End {
+    pub outcome: Outcome,
+    pub error: Option<String>,
 }
 
 impl End {
@@ -34,7 +34,6 @@ impl End {
     }
 }
 
-/// How the body is read.
 #[derive(Debug)]
 enum Form {
     Stream(sse::Parser),
@@ -43,17 +42,16 @@ enum Form {
     Refusal(u16, Vec<u8>),
 }
 
-/// The content parsed so far.
 #[derive(Debug, Default)]
-pub(crate) struct Content {
+pub struct Content {
     /// Arrival of each content chunk, µs.
     pub(crate) chunks_us: Vec<u64>,
     /// Arrival of the first that is not reasoning, µs.
     pub(crate) first_output_us: Option<u64>,
-    pub(crate) usage: Option<Usage>,
-    pub(crate) finish_reason: Option<String>,
+    pub usage: Option<Usage>,
+    pub finish_reason: Option<String>,
     /// Words of generated text, reasoning included.
-    pub(crate) words: u64,
+    pub words: u64,
     /// Its bytes.
     pub(crate) text_bytes: u64,
     /// Per choice: the text so far ends inside a word.
@@ -62,41 +60,11 @@ pub(crate) struct Content {
     repeat: Repeat,
     /// The text, reasoning left out, when it is wanted; of the first choice.
     pub(crate) text: Option<String>,
-    /// Reasoning, when the text is wanted.
     pub(crate) reasoning: String,
 }
 
-/// One answer as the engine reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Understood {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The message about a failure, the server's or ours.
-    pub error: Option<String>,
-    /// Content chunks.
-    pub chunks: u64,
-    /// Words of generated text.
-    pub words: u64,
-    /// Token counts by the server.
-    pub usage: Option<Usage>,
-    /// Why generation ended.
-    pub finish_reason: Option<String>,
-}
-
-/// Reads an answer whose body came in good order, in these reads. For the fuzz target `answer`.
-pub fn understand(status: u16, content_type: Option<&str>, streaming: bool, reads: &[&[u8]]) -> Understood {
-    let mut answer = Answer::new(status, content_type, streaming);
-    for read in reads {
-        answer.read(0, read);
-    }
-    let End { outcome, error } = answer.end(0, None);
-    let chunks = answer.chunks();
-    let Content { words, usage, finish_reason, .. } = answer.into_content();
-    Understood { outcome, error, chunks, words, usage, finish_reason }
-}
-
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     form: Form,
     content: Content,
     /// `[DONE]` was seen: whatever follows, the answer is complete.
@@ -107,7 +75,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// `content_type`: as the server declares it; a JSON answer to a streaming request is read whole.
-    pub(crate) fn new(status: u16, content_type: Option<&str>, streaming: bool) -> Self {
+    pub fn new(status: u16, content_type: Option<&str>, streaming: bool) -> Self {
         let is = |kind: &str| {
             content_type.is_some_and(|text| {
                 text.trim_start().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
@@ -118,18 +86,26 @@ impl Answer {
             200 => Form::Whole(Vec::new()),
             other => Form::Refusal(other, Vec::new()),
         };
-        Self { form, content: Content::default(), done: false, failure: None }
+        // Most streams are longer, and growing in small steps costs as much as reading them.
+        let chunks_us = Vec::with_capacity(if streaming { 64 } else { 1 });
+        Self { form, content: Content { chunks_us, ..Content::default() }, done: false, failure: None }
     }
 
     /// Takes in one read that was stamped `at_us` when it arrived.
-    pub(crate) fn read(&mut self, at_us: u64, bytes: &[u8]) {
+    pub fn read(&mut self, at_us: u64, bytes: &[u8]) {
         if self.failure.is_some() {
             return;
         }
         self.failure = match &mut self.form {
             Form::Stream(parser) => {
-                parser.push(bytes);
-                read_events(parser, &mut self.content, &mut self.done, at_us)
+                let is_simple = !self.done && parser.is_between_events();
+                match if is_simple { self.content.take_repeated_events(bytes, at_us) } else { bytes } {
+                    [] => None,
+                    rest => {
+                        parser.push(rest);
+                        read_events(parser, &mut self.content, &mut self.done, at_us)
+                    }
+                }
             }
             Form::Whole(body) if body.len() + bytes.len() > MAX_BODY_BYTES => Some(End::failed(
                 Outcome::Malformed,
@@ -154,8 +130,7 @@ impl Answer {
         }
     }
 
-    /// Content chunks so far.
-    pub(crate) fn chunks(&self) -> u64 {
+    pub fn chunks(&self) -> u64 {
         self.content.chunks_us.len() as u64
     }
 
@@ -166,7 +141,7 @@ impl Answer {
     }
 
     /// The body ended at `at_us`: in good order, or broken off for the reason given.
-    pub(crate) fn end(&mut self, at_us: u64, broken: Option<End>) -> End {
+    pub fn end(&mut self, at_us: u64, broken: Option<End>) -> End {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
@@ -200,7 +175,6 @@ impl Answer {
         }
     }
 
-    /// Keeps the text of the answer.
     pub(crate) fn keep_text(&mut self) {
         self.content.text.get_or_insert_default();
     }
@@ -212,7 +186,7 @@ impl Answer {
         content.text.as_ref().filter(|_| one).map(|text| format!("{}{text}", content.reasoning))
     }
 
-    pub(crate) fn into_content(self) -> Content {
+    pub fn into_content(self) -> Content {
         self.content
     }
 }
@@ -227,7 +201,8 @@ fn read_events(parser: &mut sse::Parser, content: &mut Content, done: &mut bool,
         if *done {
             continue;
         }
-        if event.name.is_empty() && content.take_repeated(event.data, at_us) {
+        if let Some(repeated) = content.repeat.recognise(event.data).filter(|_| event.name.is_empty()) {
+            content.take_repeated(repeated, at_us);
             continue;
         }
         let failure = match chunk::classify(event.name, event.data) {
@@ -259,29 +234,30 @@ impl Content {
         None
     }
 
-    /// Takes a chunk that is like an earlier one but for its text; false: it has to be parsed.
-    fn take_repeated(&mut self, data: &[u8], at_us: u64) -> bool {
-        let Some(Repeated { text, choice, is_output }) = self.repeat.recognise(data) else { return false };
+    /// Takes the events at the start of `stream` that are like an earlier one but for their text; returns the rest.
+    fn take_repeated_events<'a>(&mut self, mut stream: &'a [u8], at_us: u64) -> &'a [u8] {
+        while let Some((repeated, rest)) = self.repeat.next_event(stream) {
+            self.take_repeated(repeated, at_us);
+            stream = rest;
+        }
+        stream
+    }
+
+    fn take_repeated(&mut self, repeated: Repeated<'_>, at_us: u64) {
+        let Repeated { text, words, choice, is_output } = repeated;
         self.events += 1;
         self.chunks_us.push(at_us);
-        if is_output {
-            self.first_output_us.get_or_insert(at_us);
-        }
-        self.keep(choice, text, is_output);
-        self.count(choice, text);
-        true
+        self.take_text(choice, text, Some(words), is_output, at_us);
     }
 
     fn take_chunk(&mut self, chunk: &Chunk<'_>, at_us: u64) {
-        if chunk.has_content() {
+        let mut has_content = false;
+        for (choice, text, is_output) in chunk.texts() {
+            has_content = true;
+            self.take_text(choice, text.as_bytes(), Words::of(text.as_bytes()), is_output, at_us);
+        }
+        if has_content {
             self.chunks_us.push(at_us);
-            if self.first_output_us.is_none() && chunk.has_output() {
-                self.first_output_us = Some(at_us);
-            }
-            chunk.for_each_text(|choice, text, is_output| {
-                self.keep(choice, text.as_bytes(), is_output);
-                self.count(choice, text.as_bytes());
-            });
         }
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
@@ -291,32 +267,23 @@ impl Content {
         }
     }
 
-    /// `text` is valid UTF-8, here and in `count`; as bytes it need not be checked again for each event.
-    fn keep(&mut self, choice: u64, text: &[u8], is_output: bool) {
-        let Some(kept) = self.text.as_mut().filter(|_| choice == 0) else { return };
-        let Ok(text) = std::str::from_utf8(text) else { return };
-        if is_output { kept.push_str(text) } else { self.reasoning.push_str(text) }
-    }
-
-    /// Counts words across chunk borders: `"hel"`, `"lo wor"`, `"ld"` are two.
-    fn count(&mut self, choice: u64, text: &[u8]) {
-        let Ok(choice) = usize::try_from(choice.min(255)) else { return };
+    /// `text` is valid UTF-8; as bytes it need not be checked again for each event.
+    fn take_text(&mut self, choice: u64, text: &[u8], words: Option<Words>, is_output: bool, at_us: u64) {
+        if is_output {
+            self.first_output_us.get_or_insert(at_us);
+        }
+        if let Some(kept) = self.text.as_mut().filter(|_| choice == 0)
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            if is_output { kept.push_str(text) } else { self.reasoning.push_str(text) }
+        }
+        let choice = choice.min(255) as usize;
         if self.inside_word.len() <= choice {
             self.inside_word.resize(choice + 1, false);
         }
-        let Some(inside) = self.inside_word.get_mut(choice) else { return };
-        let (mut words, mut within) = (0, *inside);
-        let mut letter = |space: bool| {
-            words += u64::from(!space & !within);
-            within = !space;
-        };
-        if text.is_ascii() {
-            text.iter().for_each(|byte| letter((*byte == b' ') | byte.wrapping_sub(b'\t').lt(&5)));
-        } else {
-            std::str::from_utf8(text).unwrap_or_default().chars().for_each(|c| letter(c.is_whitespace()));
+        if let (Some(words), Some(inside)) = (words, self.inside_word.get_mut(choice)) {
+            self.words += words.after(inside);
         }
-        *inside = within;
-        self.words += words;
         self.text_bytes += text.len() as u64;
     }
 
@@ -464,5 +431,44 @@ mod tests {
         assert_eq!(read(429, None, true, r#"{"error":"slow down"}"#).0.error.as_deref(), Some("slow down"));
         let long = "x".repeat(3 * MAX_ERROR_BYTES);
         assert_eq!(read(500, None, true, &long).0.outcome, Outcome::Http(500));
+    }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn how_a_stream_is_split_changes_nothing(
+            events in prop::collection::vec(
+                (prop::sample::select(vec!["", ": ping\n\n", "event: x\n", "id: 7\n"]), "[a-b\\\\\"é ]{0,6}", prop::bool::ANY),
+                1..20,
+            ),
+            end in prop::sample::select(vec!["\n\n", "\r\n\r\n", "\n\r\n"]),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let event = |(before, text, is_output): &(&str, String, bool)| {
+                let (key, text) = (if *is_output { "content" } else { "reasoning" }, serde_json::json!(text));
+                format!("{before}data: {{\"choices\":[{{\"delta\":{{\"{key}\":{text}}}}}]}}{end}")
+            };
+            let stream: String = events.iter().map(event).chain([FINISH.to_owned()]).collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(stream.len());
+            let read = |ends: &mut dyn Iterator<Item = usize>| {
+                let (mut answer, mut from) = (Answer::new(200, None, true), 0);
+                answer.keep_text();
+                for end in ends {
+                    answer.read(0, &stream.as_bytes()[from..end]);
+                    from = end;
+                }
+                let end = answer.end(0, None);
+                let Content { words, chunks_us, text, reasoning, .. } = answer.into_content();
+                (end, words, chunks_us.len(), text, reasoning)
+            };
+            let single = read(&mut (1..=stream.len()));
+            prop_assert_eq!(&read(&mut std::iter::once(stream.len())), &single);
+            prop_assert_eq!(&read(&mut cuts.into_iter()), &single);
+            let text: String = events.iter().filter(|event| event.2).map(|event| event.1.as_str()).collect();
+            prop_assert_eq!(single.3, Some(text));
+        }
     }
 }

@@ -10,18 +10,16 @@ use std::fmt::Formatter;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::load::error_body;
 use crate::metrics::record::Usage;
 
-/// Meaning of one `data:` payload.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for every token")]
 pub enum Payload<'a> {
-    /// A part of the answer.
     Chunk(Chunk<'a>),
-    /// `[DONE]`: nothing follows.
     Done,
     /// `null`, blank, or an object of another kind: nothing to record.
     Nothing,
@@ -38,9 +36,6 @@ pub struct Malformed {
 }
 
 /// Classifies one event of a streamed answer. `event` is the name of the SSE event, empty for most.
-///
-/// # Errors
-/// [`Malformed`] for anything that is neither a known marker nor a JSON object.
 pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> Result<Payload<'a>, Malformed> {
     let data = data.trim_ascii();
     match data {
@@ -53,9 +48,6 @@ pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> Result<Payload<'a>, Malform
 }
 
 /// Reads a whole (not streamed) answer of either endpoint.
-///
-/// # Errors
-/// [`Malformed`] when it is no JSON object.
 pub fn whole(body: &[u8]) -> Result<Payload<'_>, Malformed> {
     parse(body.trim_ascii())
 }
@@ -74,24 +66,22 @@ fn parse(data: &[u8]) -> Result<Payload<'_>, Malformed> {
 }
 
 /// The fields of a chat or completions object (streamed or whole) that matter here; all others are skipped unread.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Chunk<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     choices: Option<Few<Choice<'a>>>,
-    #[serde(default)]
     usage: Option<WireUsage>,
-    #[serde(default)]
-    error: Option<Truthy>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
     object: Option<Text<'a>>,
-    #[serde(default)]
     message: Option<IgnoredAny>,
 }
 
 impl<'a> Chunk<'a> {
     /// `{"error":…}`, vLLM's older `{"object":"error",…}`, or a flat error object in place of a chunk.
     fn is_error(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| error.0)
+        self.error.is_some_and(|error| error.get() != "false")
             || self.object.as_ref().is_some_and(|object| object.0 == "error")
             || (self.choices.is_none() && self.usage.is_none() && self.message.is_some())
     }
@@ -100,62 +90,35 @@ impl<'a> Chunk<'a> {
         self.choices.iter().flat_map(Few::iter)
     }
 
-    /// Whether it carries content: non-empty text, reasoning text or a tool-call delta, in any choice.
-    pub fn has_content(&self) -> bool {
-        self.choices().any(|choice| choice.has_output() || choice.has_reasoning())
+    /// Every piece of generated text that is not empty, reasoning and tool-call arguments included, with the index of its
+    /// choice and whether it is something else than reasoning.
+    pub fn texts(&self) -> impl Iterator<Item = (u64, &str, bool)> {
+        let texts = self.choices().flat_map(|choice| {
+            let delta = choice.delta();
+            let calls = delta.into_iter().flat_map(Delta::calls);
+            let called = calls.flat_map(|call| [&call.name, &call.arguments]).flatten();
+            let content = delta.and_then(|delta| delta.content.as_ref());
+            let output = choice.text.iter().chain(content).chain(called).map(|text| (text, true));
+            let reasoning = delta.and_then(Delta::reasoning).map(|text| (text, false));
+            reasoning.into_iter().chain(output).map(|(text, is_output)| (choice.index, &*text.0, is_output))
+        });
+        texts.filter(|(_, text, _)| !text.is_empty())
     }
 
-    /// Whether it carries content that is not reasoning.
-    pub fn has_output(&self) -> bool {
-        self.choices().any(Choice::has_output)
-    }
-
-    /// Every piece of generated text, reasoning and tool-call arguments included, with the index of its choice and whether it
-    /// is something else than reasoning.
-    pub fn for_each_text(&self, mut take: impl FnMut(u64, &str, bool)) {
-        for choice in self.choices() {
-            let Some(delta) = choice.delta() else {
-                if let Some(text) = &choice.text {
-                    take(choice.index, &text.0, true);
-                }
-                continue;
-            };
-            for (text, is_output) in [(delta.reasoning(), false), (delta.content.as_ref(), true)] {
-                if let Some(text) = text {
-                    take(choice.index, &text.0, is_output);
-                }
-            }
-            for call in delta.calls() {
-                for text in [&call.name, &call.arguments].into_iter().flatten() {
-                    take(choice.index, &text.0, true);
-                }
-            }
-        }
-    }
-
-    /// The text and its choice, when the chunk holds nothing else.
-    pub(crate) fn only_text(&self) -> Option<(u64, &str)> {
-        if self.usage.is_some() || self.finish_reason().is_some() {
-            return None;
-        }
+    /// The one text, as from [`Chunk::texts`], when the chunk holds nothing else.
+    pub(crate) fn only_text(&self) -> Option<(u64, &str, bool)> {
         let choices = self.choices.as_ref().filter(|choices| choices.rest.is_empty())?;
-        let choice = choices.first.as_ref()?;
-        let texts = match choice.delta() {
-            Some(delta) if delta.calls().next().is_some() => return None,
-            Some(delta) => [delta.reasoning(), delta.content.as_ref()],
-            None => [choice.text.as_ref(), None],
-        };
-        let mut texts = texts.into_iter().flatten().filter(|text| !text.0.is_empty());
-        let text = texts.next()?;
-        texts.next().is_none().then_some((choice.index, text.0.as_ref()))
+        let delta = choices.first.as_ref()?.delta();
+        let has_more = self.usage.is_some() || self.finish_reason().is_some();
+        let (mut calls, mut texts) = (delta.into_iter().flat_map(Delta::calls), self.texts());
+        let text = texts.next().filter(|_| !has_more && calls.next().is_none())?;
+        texts.next().is_none().then_some(text)
     }
 
-    /// Why a choice ended, once it has.
     pub fn finish_reason(&self) -> Option<&str> {
         self.choices().find_map(|choice| choice.finish_reason.as_ref()).map(|reason| reason.0.as_ref())
     }
 
-    /// Token counts, when this chunk has them.
     pub fn usage(&self) -> Option<Usage> {
         self.usage.as_ref().map(|usage| Usage {
             prompt_tokens: usage.prompt_tokens.unwrap_or(0),
@@ -171,7 +134,7 @@ impl<'a> Chunk<'a> {
 const MAX_ITEMS: usize = 1024;
 
 /// A short list. Nearly always of one, which is kept without allocating.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Few<T> {
     first: Option<T>,
     rest: Vec<T>,
@@ -208,72 +171,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     }
 }
 
-/// Whether a value of any type is set: all but `false` and `null` are. The value itself is skipped.
-#[derive(Debug, PartialEq)]
-struct Truthy(bool);
-
-impl<'de> Deserialize<'de> for Truthy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Look;
-        impl<'de> Visitor<'de> for Look {
-            type Value = Truthy;
-
-            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Truthy, E> {
-                Ok(Truthy(value))
-            }
-
-            fn visit_unit<E>(self) -> Result<Truthy, E> {
-                Ok(Truthy(false))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Truthy, E> {
-                Ok(Truthy(true))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Truthy, E> {
-                Ok(Truthy(true))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Truthy, E> {
-                Ok(Truthy(true))
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Truthy, E> {
-                Ok(Truthy(true))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Truthy, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Truthy(true))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Truthy, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Truthy(true))
-            }
-        }
-        deserializer.deserialize_any(Look)
-    }
-}
-
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Choice<'a> {
     #[serde(default)]
     index: u64,
     /// Chat, streamed.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     delta: Option<Delta<'a>>,
     /// Chat, whole.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     message: Option<Delta<'a>>,
     /// Completions.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     finish_reason: Option<Text<'a>>,
 }
 
@@ -281,32 +192,20 @@ impl<'a> Choice<'a> {
     fn delta(&self) -> Option<&Delta<'a>> {
         self.delta.as_ref().or(self.message.as_ref())
     }
-
-    fn has_output(&self) -> bool {
-        filled(self.text.as_ref())
-            || self.delta().is_some_and(|delta| {
-                filled(delta.content.as_ref())
-                    || delta.calls().any(|call| filled(call.name.as_ref()) || filled(call.arguments.as_ref()))
-            })
-    }
-
-    fn has_reasoning(&self) -> bool {
-        self.delta().is_some_and(|delta| filled(delta.reasoning()))
-    }
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Delta<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     reasoning: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     reasoning_content: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Few<ToolCall<'a>>>,
     /// The older form of `tool_calls`.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function_call: Option<Function<'a>>,
 }
 
@@ -322,50 +221,36 @@ impl<'a> Delta<'a> {
     }
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct ToolCall<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Option<Function<'a>>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     name: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Option<Text<'a>>,
 }
 
 /// A string that borrows when it has no escapes. (serde borrows a bare `Cow` field only, never an `Option<Cow>`.)
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn filled(text: Option<&Text<'_>>) -> bool {
-    text.is_some_and(|text| !text.0.is_empty())
-}
-
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct WireUsage {
-    #[serde(default)]
     prompt_tokens: Option<u64>,
-    #[serde(default)]
     completion_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default)]
-    completion_tokens_details: Option<CompletionDetails>,
+    prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
+#[derive(Debug, Deserialize)]
+struct Details {
     cached_tokens: Option<u64>,
-}
-
-#[derive(Debug, PartialEq, Deserialize)]
-struct CompletionDetails {
-    #[serde(default)]
     reasoning_tokens: Option<u64>,
 }
 
@@ -377,11 +262,10 @@ mod tests {
     fn seen(data: &str) -> (bool, bool, Option<String>, Option<u64>, String) {
         match classify(b"", data.as_bytes()).unwrap() {
             Payload::Chunk(chunk) => {
-                let mut text = String::new();
-                chunk.for_each_text(|_, piece, _| text.push_str(piece));
+                let text = chunk.texts().map(|(_, piece, _)| piece).collect();
                 (
-                    chunk.has_content(),
-                    chunk.has_output(),
+                    chunk.texts().next().is_some(),
+                    chunk.texts().any(|(_, _, is_output)| is_output),
                     chunk.finish_reason().map(str::to_owned),
                     chunk.usage().map(|usage| usage.completion_tokens),
                     text,
@@ -478,7 +362,8 @@ mod tests {
             ("error", "boom", error("boom")),
         ];
         for (event, data, expected) in table {
-            assert_eq!(&classify(event.as_bytes(), data.as_bytes()).unwrap(), expected, "{data}");
+            let found = classify(event.as_bytes(), data.as_bytes()).unwrap();
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{data}");
         }
         for data in [
             "{",
@@ -543,9 +428,8 @@ mod tests {
             ),
         ] {
             let Payload::Chunk(chunk) = whole(body.as_bytes()).unwrap() else { panic!("{body}") };
-            let mut seen = String::new();
-            chunk.for_each_text(|_, piece, _| seen.push_str(piece));
-            assert_eq!((seen.as_str(), chunk.has_content()), (text, true));
+            let seen: String = chunk.texts().map(|(_, piece, _)| piece).collect();
+            assert_eq!(seen, text);
             assert!(chunk.finish_reason().is_some() && chunk.usage().is_some());
         }
     }

@@ -3,8 +3,9 @@
 //! One client belongs to one driving thread, so its connections are never contended.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
@@ -14,9 +15,10 @@ use super::http1::{HttpConnection, Pool, Read, ResponseReader, Sent};
 use super::in_flight::InFlight;
 use super::request_queue::ReadyRequest;
 use super::target::{Target, TargetError};
+use super::timers::Timers;
 use super::via_reqwest::ViaReqwest;
 use crate::metrics::record::{Outcome, Phase, request_id};
-use crate::plan::{HttpVersion, LoadPoint, Proxy};
+use crate::plan::LoadPoint;
 
 /// How long an answer whose result is known may take to end, so that its connection can be used again.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -24,20 +26,18 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// A limit that is never reached, in place of "none": 100 years.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-#[derive(Debug)]
 pub(crate) struct Client {
     transport: Transport,
+    pub(crate) timers: Timers,
     point_id: String,
     limits: Limits,
 }
 
-#[derive(Debug)]
 enum Transport {
     Http1(Pool),
     Reqwest(ViaReqwest),
 }
 
-/// The time limits of each request.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     total: Duration,
@@ -46,7 +46,7 @@ struct Limits {
 }
 
 impl Client {
-    pub(crate) fn new(target: &Target, point: &LoadPoint) -> Result<Self, TargetError> {
+    pub(crate) fn new(target: &Target, point: &LoadPoint, timers: Timers) -> Result<Self, TargetError> {
         let accept = if point.streaming { "text/event-stream" } else { "application/json" };
         let mut headers = HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -54,24 +54,23 @@ impl Client {
         ]);
         let urls = target.urls(point.endpoint.path())?;
         let connect = limit(point.connect_timeout_s);
-        let direct = target.http == HttpVersion::Http1 && target.proxy == Proxy::Off;
-        let transport = if !direct {
+        let transport = if target.needs_reqwest() {
             Transport::Reqwest(ViaReqwest::new(target.http_client(connect)?, urls, headers))
         } else {
             let agent = HeaderValue::from_static(concat!("tokmark/", env!("CARGO_PKG_VERSION")));
             headers.insert(USER_AGENT, agent);
             headers.extend(target.header_map()?);
-            Transport::Http1(Pool::new(&urls, &headers, target.rustls_config()?.as_ref(), connect)?)
+            let tls = target.rustls_config()?;
+            Transport::Http1(Pool::new(&urls, &headers, tls.as_ref(), connect, timers.clone())?)
         };
         let limits = Limits {
             total: limit(point.request_timeout_s),
             first_token: point.first_token_timeout_s.map(limit),
             stall: limit(point.stall_timeout_s),
         };
-        Ok(Self { transport, point_id: point.id.clone(), limits })
+        Ok(Self { transport, timers, point_id: point.id.clone(), limits })
     }
 
-    /// Opens connections for `count` requests that are about to be sent together.
     pub(crate) async fn open_ahead(&self, count: usize) {
         if let Transport::Http1(pool) = &self.transport {
             pool.open_ahead(count).await;
@@ -80,7 +79,7 @@ impl Client {
 
     /// Sends the request and reads its answer; every way out finishes the record.
     pub(crate) async fn exchange(&self, in_flight: InFlight<'_>, ready: ReadyRequest, phase: Phase) {
-        let watch = Watch::start(self.limits);
+        let watch = Watch::start(self.limits, &self.timers);
         let id = request_id(&self.point_id, phase, ready.id);
         match &self.transport {
             Transport::Http1(pool) => exchange(pool, in_flight, &ready, &id, watch).await,
@@ -89,7 +88,7 @@ impl Client {
     }
 }
 
-fn limit(seconds: f64) -> Duration {
+pub(crate) fn limit(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER)
 }
 
@@ -130,37 +129,34 @@ async fn read_answer(
     mut watch: Watch,
 ) -> Option<HttpConnection> {
     let mut response = ResponseReader::default();
-    // When the result became known, though the body goes on.
-    let mut settled: Option<Instant> = None;
-    let broken = loop {
-        let read = watch.guard(connection.read(|at, bytes| response.take(at, bytes, &mut in_flight))).await;
-        let read = match read {
-            Ok(read) => read,
-            Err(end) => break Some(end),
-        };
-        match read {
-            Ok(Read::Bytes(at, Ok(()))) => {
-                watch.progressed = Some(at);
-                if response.has_head() {
-                    watch.saw(at, &in_flight);
+    let broken = poll_fn(|context| {
+        let mut last = None;
+        loop {
+            let take = |at, bytes: &[u8]| response.take(at, bytes, &mut in_flight);
+            let at = match connection.poll_read(context, take) {
+                Poll::Pending => return watch.poll(context, last).map(Some),
+                Poll::Ready(Ok(Read::Bytes(at, Ok(())))) => at,
+                Poll::Ready(Ok(Read::Bytes(_, Err(broken)))) => {
+                    return Poll::Ready(Some(End::failed(Outcome::Malformed, broken)));
                 }
-                if in_flight.settled() && settled.is_none() {
-                    settled = Some(at);
-                    watch.hurry(at);
+                Poll::Ready(Ok(Read::Closed)) => {
+                    let missing = response.missing();
+                    return Poll::Ready(missing.map(|words| End::failed(Outcome::Disconnected, words)));
                 }
-                if response.complete() {
-                    break None;
-                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(disconnected(&sent, &error))),
+            };
+            last = Some(at);
+            if response.has_head() {
+                watch.saw(at, &in_flight);
             }
-            Ok(Read::Bytes(_, Err(broken))) => break Some(End::failed(Outcome::Malformed, broken)),
-            Ok(Read::Closed) => {
-                break response.missing().map(|words| End::failed(Outcome::Disconnected, words));
+            if response.complete() {
+                return Poll::Ready(None);
             }
-            Err(error) => break Some(disconnected(&sent, &error)),
         }
-    };
+    })
+    .await;
     let whole = matches!(sent, Ok(Sent::Whole)) && broken.is_none();
-    in_flight.finish(settled.unwrap_or_else(Instant::now), broken);
+    in_flight.finish(watch.settled.unwrap_or_else(Instant::now), broken);
     (whole && response.reusable()).then_some(connection)
 }
 
@@ -185,42 +181,31 @@ pub(crate) struct Watch {
     last_read: Option<Instant>,
     /// The timer will wake the task that drives this.
     armed: bool,
-    /// When something was last read, until the task waits again.
-    progressed: Option<Instant>,
+    /// When the result became known, though the body may go on.
+    pub(crate) settled: Option<Instant>,
 }
 
 impl Watch {
-    fn start(limits: Limits) -> Self {
+    fn start(limits: Limits, timers: &Timers) -> Self {
         let now = Instant::now();
         let deadline = now + limits.total;
         let first_token = limits.first_token.map(|limit| now + limit);
         let first = first_token.map_or(deadline, |first| first.min(deadline));
-        let sleep = Box::pin(tokio::time::sleep_until(first.into()));
-        Self { sleep, limits, deadline, first_token, last_read: None, armed: false, progressed: None }
+        let sleep = Box::pin(timers.sleep_until(first));
+        Self { sleep, limits, deadline, first_token, last_read: None, armed: false, settled: None }
     }
 
-    /// What `read` gives, or the limit that passed before.
-    ///
-    /// A wake-up that read something before the timer's instant cannot have been the timer's (it is never early), so then the
-    /// timer is not polled: that would be a fifth of what an event costs in this task.
-    async fn guard<T>(&mut self, read: impl Future<Output = T>) -> Result<T, End> {
-        let mut read = std::pin::pin!(read);
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(read) = read.as_mut().poll(context) {
-                return Poll::Ready(Ok(read));
-            }
-            let progressed = self.progressed.take();
-            if self.armed && progressed.is_some_and(|at| at < self.sleep.deadline().into_std()) {
-                return Poll::Pending;
-            }
-            let expired = std::pin::pin!(self.expired()).poll(context);
-            self.armed = expired.is_pending();
-            expired.map(Err)
-        })
-        .await
+    /// The limit that has passed; `last` is when the last read of this wake-up returned. A wake-up that read something before the
+    /// timer's instant cannot have been the timer's, and polling it would be a fifth of what an event costs in this task.
+    fn poll(&mut self, context: &mut Context<'_>, last: Option<Instant>) -> Poll<End> {
+        if self.armed && last.is_some_and(|at| at < self.sleep.deadline().into_std()) {
+            return Poll::Pending;
+        }
+        let expired = std::pin::pin!(self.expired()).poll(context);
+        self.armed = expired.is_pending();
+        expired
     }
 
-    /// Bytes arrived for `in_flight`.
     pub(crate) fn saw(&mut self, at: Instant, in_flight: &InFlight<'_>) {
         if in_flight.has_content() {
             self.first_token = None;
@@ -228,13 +213,12 @@ impl Watch {
         if in_flight.has_body() && self.last_read.replace(at).is_none() {
             self.arm();
         }
-    }
-
-    /// The result is known: only the end of the body is still wanted.
-    pub(crate) fn hurry(&mut self, at: Instant) {
-        self.first_token = None;
-        self.deadline = self.deadline.min(at + DRAIN_LIMIT);
-        self.arm();
+        if in_flight.settled() && self.settled.is_none() {
+            self.settled = Some(at);
+            self.first_token = None;
+            self.deadline = self.deadline.min(at + DRAIN_LIMIT);
+            self.arm();
+        }
     }
 
     fn next(&self) -> Instant {

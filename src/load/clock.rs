@@ -16,7 +16,8 @@ impl Clock {
 
     /// µs from instant 0 to `at`; 0 for earlier instants.
     pub(crate) fn us(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+        let elapsed = at.saturating_duration_since(self.origin);
+        elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
     }
 
     pub(crate) fn now_us(&self) -> u64 {

@@ -14,12 +14,9 @@ use super::request_queue::ReadyRequest;
 /// Pause of a slot whose request the server refused.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
 
-/// The slots of one thread.
 #[derive(Clone)]
 pub(crate) struct Slots {
-    /// Number of the thread.
     pub(crate) thread: usize,
-    /// Number of threads.
     pub(crate) threads: usize,
     pub(crate) conversations: Conversations,
 }
@@ -40,19 +37,18 @@ impl Slots {
     /// Sends a conversation; a slot that was refused pauses, so that it does not spin.
     async fn send(&self, slot: u32, request: ReadyRequest) {
         if self.conversations.run(slot, request, None).await {
-            tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
+            self.conversations.client.timers.sleep_until(Instant::now() + PAUSE_AFTER_REFUSAL).await;
         }
     }
 
     /// Starts this thread's share of the slots of a ramp that has `peak` of them at most. Each begins when the ramp rises to
-    /// it (timers tick in milliseconds and are never early) and, when it falls below, ends after its request. The
-    /// phase lasts as long as the ramp does, also while nothing is sent.
+    /// it and, when it falls below, ends after its request. The phase lasts as long as the ramp does.
     pub(crate) fn ramp(&self, timeline: &Arc<Timeline>, peak: u32, tasks: &mut JoinSet<()>) {
         for slot in self.share(peak) {
             let (slots, spans) = (self.clone(), timeline.spans(slot));
             tasks.spawn(async move {
                 for (from, to) in spans {
-                    tokio::time::sleep_until(from.into()).await;
+                    slots.conversations.client.timers.sleep_until(from).await;
                     while Instant::now() < to
                         && let Some(request) = slots.conversations.queue.take()
                     {
@@ -61,7 +57,7 @@ impl Slots {
                 }
             });
         }
-        tasks.spawn(tokio::time::sleep_until(timeline.end().into()));
+        tasks.spawn(self.conversations.client.timers.sleep_until(timeline.end()));
     }
 
     fn share(&self, slots: u32) -> impl Iterator<Item = u32> + use<> {

@@ -9,7 +9,6 @@ use super::client::Client;
 use super::in_flight::{AnswerText, InFlight, PhaseContext};
 use super::request_queue::{ReadyRequest, RequestQueue};
 
-/// Sends the conversations of one thread in one phase.
 #[derive(Clone)]
 pub(crate) struct Conversations {
     pub(crate) client: Arc<Client>,
@@ -46,7 +45,7 @@ impl Conversations {
             // Counting a long context takes milliseconds: not on a thread that stamps chunks.
             let Ok(Some((next, think))) = tokio::task::spawn_blocking(next).await else { return false };
             let due = ended + think;
-            tokio::time::sleep_until(due.into()).await;
+            self.client.timers.sleep_until(due).await;
             if self.queue.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }

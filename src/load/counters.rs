@@ -35,12 +35,10 @@ impl Default for Ttfts {
     }
 }
 
-/// The counters of the current phase at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
     /// Which part runs; `None` before the first request and after the last.
     pub phase: Option<Phase>,
-    /// Requests sent.
     pub sent: u64,
     /// Requests ended, failed ones included.
     pub done: u64,
@@ -48,11 +46,9 @@ pub struct Snapshot {
     pub failed: u64,
     /// Arrivals of an open loop that were dropped.
     pub dropped: u64,
-    /// Requests sent and not yet ended.
     pub in_flight: u64,
     /// Content chunks received, also of requests in flight: the livelier twin of `tokens`.
     pub chunks: u64,
-    /// Output tokens of the requests that ended.
     pub tokens: u64,
     /// Streamed answers that ended with a first token.
     pub first_tokens: u64,

@@ -1,24 +1,22 @@
 //! Drives one load point: starts the threads, runs the phases, hands every record to the caller.
 //!
-//! Each thread drives a share of the load with its own single-threaded runtime, client and connections. Threads share only the
-//! counter of `request_queue` and the channel of finished records, each once a request.
-//!
-//! In a closed loop every slot takes its next request itself. In an open loop a thread of its own (`pace`) decides when, and
-//! the driving threads send what it hands them. Both end the same way: when nothing is left to send, the requests in flight
-//! are drained or cut.
+//! Each thread drives a share of the load with its own single-threaded runtime, client and connections; threads share only
+//! `request_queue` and the channel of finished records, each once a request. In a closed loop every slot takes its next request
+//! itself; in an open loop `pace` decides when. When nothing is left to send, the requests in flight are drained or cut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::clock::Clock;
 use super::closed_loop::Slots;
 use super::collector::Collector;
@@ -32,6 +30,7 @@ use super::pace::{Admission, Gate, Pacer};
 use super::ramp::Timeline;
 use super::request_queue::RequestQueue;
 use super::target::{Target, TargetError};
+use super::timers::Timers;
 use crate::metrics::record::{Phase, PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Extension, Level, LoadPoint};
 use crate::prompts::Prompts;
@@ -44,85 +43,55 @@ const SLOTS_PER_THREAD: u32 = 512;
 /// events a second, most of a core.
 const ARRIVALS_PER_THREAD: f64 = 1000.0;
 
-/// How the engine itself runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Driving threads; `None`: one per 512 requests in flight or 1,000 arrivals a second, at most one per core.
-    pub threads: Option<usize>,
-}
-
 /// The load point could not be started. Once it has started, what goes wrong is in the records.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The server's address or headers.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Nothing would be sent.
     #[error("load point {id:?} has a concurrency or rate of 0; give at least 1")]
-    NoConcurrency {
-        /// The load point.
-        id: String,
-    },
-    /// Too few file descriptors.
+    NoConcurrency { id: String },
     #[error(
         "{needed} open files are needed and the hard limit is {limit}; raise it (ulimit -Hn) or lower the concurrency"
     )]
-    Descriptors {
-        /// One per request in flight and some more.
-        needed: u64,
-        /// `RLIMIT_NOFILE`, hard.
-        limit: u64,
-    },
-    /// The operating system refused a thread or a poller.
+    Descriptors { needed: u64, limit: u64 },
     #[error("cannot start the driving threads")]
     Start(#[from] std::io::Error),
 }
 
 /// Runs `point` against `target` and returns when every request has ended.
 ///
-/// Blocks: from async code call it through `spawn_blocking`. `sink` is called on this thread with every record as its request
-/// ends, warm-up included. Cancelling `stop` cuts what is in flight (recorded as `cancelled`) and ends the point soon after.
-/// A server that is gone, or refuses everything, ends it too: see [`PointRun::aborted`].
-///
-/// # Errors
-/// [`LoadError`] when the point cannot be started; no request was sent then.
+/// Blocks. `sink` is called on this thread with every record as its request ends, warm-up included. Cancelling `stop` cuts what
+/// is in flight (recorded as `cancelled`). A server that is gone, or refuses everything, ends the point: [`PointRun::aborted`].
 pub fn drive(
     target: &Target,
     point: &LoadPoint,
     prompts: &Arc<Prompts>,
-    options: &Options,
+    threads: Option<usize>,
     counters: &LiveCounters,
     sink: &mut dyn FnMut(&RequestRecord),
     stop: &CancellationToken,
 ) -> Result<PointRun, LoadError> {
-    let setup = Setup::prepare(target, point, prompts, options, counters, stop)?;
+    let setup = Setup::prepare(target, point, prompts, threads, counters, stop)?;
     let mut collector = Collector::new(point.wave(), prompts.tokenizer(), sink);
     let health = std::thread::scope(|scope| {
         let (records, ended) = channel();
         let builder = std::thread::Builder::new().name("prompts".into());
         builder.spawn_scoped(scope, || setup.shared.queues.iter().for_each(|queue| queue.keep_filled()))?;
         setup.shared.monitor.start(scope);
-        let (pacers, pace) = (setup.pacers, std::thread::Builder::new().name("pace".into()));
-        let pace = match pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run)) {
-            Ok(pace) => pace,
-            Err(error) => {
-                setup.shared.shut_down();
-                return Err(LoadError::Start(error));
-            }
-        };
         let mut drivers = Vec::new();
-        for (index, (runtime, client, admissions)) in setup.drivers.into_iter().enumerate() {
-            let shared = Arc::clone(&setup.shared);
-            let driver = Driver { index, client, shared, records: records.clone(), admissions };
-            let thread = std::thread::Builder::new().name(format!("load-{index}"));
-            match thread.spawn_scoped(scope, move || driver.run(&runtime)) {
-                Ok(handle) => drivers.push(handle),
-                Err(error) => {
-                    setup.shared.shut_down();
-                    return Err(LoadError::Start(error));
-                }
+        let start = || {
+            let pacers = setup.pacers;
+            let pace = std::thread::Builder::new().name("pace".into());
+            let pace = pace.spawn_scoped(scope, || pacers.into_iter().for_each(Pacer::run))?;
+            for (index, (runtime, client, admissions)) in setup.drivers.into_iter().enumerate() {
+                let shared = Arc::clone(&setup.shared);
+                let driver = Driver { index, client, shared, records: records.clone(), admissions };
+                let thread = std::thread::Builder::new().name(format!("load-{index}"));
+                drivers.push(thread.spawn_scoped(scope, move || driver.run(&runtime))?);
             }
-        }
+            Ok(pace)
+        };
+        let pace = start().inspect_err(|_: &std::io::Error| setup.shared.shut_down())?;
         drop(records);
         for ended in ended {
             setup.shared.monitor.saw(&ended.record);
@@ -139,7 +108,7 @@ pub fn drive(
         setup.shared.shut_down();
         let threads = drivers.into_iter().filter_map(|driver| driver.join().ok()).collect();
         ThreadHealth::merge(threads, &mut health);
-        Ok(health)
+        Ok::<_, LoadError>(health)
     })?;
     counters.enter(None);
     let cut = setup.shared.cut.load(Relaxed);
@@ -147,24 +116,20 @@ pub fn drive(
     Ok(collector.finish(&setup.shared.clock, health, cut, arrivals))
 }
 
-/// Everything that can fail, made before the first thread starts.
 struct Setup {
     drivers: Vec<(Runtime, Client, Admissions)>,
     shared: Arc<Shared>,
-    /// Open loop: one a phase.
     pacers: Vec<Pacer>,
     /// Open loop: the gate of the measured phase.
     gate: Option<Arc<Gate>>,
+    _timers: Runtime,
 }
 
 /// The admissions of one thread in an open loop, one channel per phase; empty in a closed loop.
 type Admissions = VecDeque<UnboundedReceiver<Admission>>;
 
-/// State shared by the threads of one point.
 struct Shared {
-    arrival: Arrival,
-    at_end: AtEnd,
-    streaming: bool,
+    point: Arc<LoadPoint>,
     keep: Keep,
     threads: usize,
     clock: Clock,
@@ -184,7 +149,7 @@ impl Setup {
         target: &Target,
         point: &LoadPoint,
         prompts: &Arc<Prompts>,
-        options: &Options,
+        threads: Option<usize>,
         counters: &LiveCounters,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
@@ -193,26 +158,31 @@ impl Setup {
         }
         health::allow_connections(point.concurrency())
             .map_err(|(needed, limit)| LoadError::Descriptors { needed, limit })?;
-        let threads = thread_count(point, options);
+        let threads = thread_count(point, threads);
+        let timers =
+            Builder::new_multi_thread().worker_threads(1).thread_name("timers").enable_time().build()?;
         let mut drivers = Vec::with_capacity(threads);
         for _ in 0..threads {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            drivers.push((runtime, Client::new(target, point)?, Admissions::new()));
+            let mut runtime = Builder::new_current_thread();
+            runtime.enable_io();
+            if target.needs_reqwest() {
+                runtime.enable_time();
+            }
+            let client = Client::new(target, point, Timers(timers.handle().clone()))?;
+            drivers.push((runtime.build()?, client, Admissions::new()));
         }
         let (point, model) = (Arc::new(point.clone()), Arc::from(target.model.as_str()));
         let queues: Vec<Arc<RequestQueue>> = [Phase::Warmup, Phase::Measure]
             .into_iter()
             .map(|phase| (Arc::clone(&point), Arc::clone(prompts), Arc::clone(&model), phase))
             .map(|(point, prompts, model, phase)| Arc::new(RequestQueue::new(point, prompts, model, phase)))
-            .filter(|queue| queue.total() != Some(0))
+            .filter(|queue| queue.total != Some(0))
             .collect();
         if let Some(first) = queues.first() {
             first.prefill();
         }
         let shared = Shared {
-            arrival: point.arrival.clone(),
-            at_end: point.at_end,
-            streaming: point.streaming,
+            point: Arc::clone(&point),
             keep: match prompts.is_exact() {
                 false => Keep::None,
                 true if point.left_out.contains(&Extension::StreamOptions) => Keep::All,
@@ -234,21 +204,20 @@ impl Setup {
             for (driver, admissions) in drivers.iter_mut().zip(admissions) {
                 driver.2.push_back(admissions);
             }
-            if queue.phase() == Phase::Measure {
+            if queue.phase == Phase::Measure {
                 gate = Some(pacer.gate());
             }
             pacers.push(pacer);
         }
-        Ok(Self { drivers, shared: Arc::new(shared), pacers, gate })
+        Ok(Self { drivers, shared: Arc::new(shared), pacers, gate, _timers: timers })
     }
 }
 
 impl Shared {
     fn arrival_in(&self, phase: Phase) -> Arrival {
-        if phase == Phase::Warmup { self.arrival.of_warmup() } else { self.arrival.clone() }
+        if phase == Phase::Warmup { self.point.arrival.of_warmup() } else { self.point.arrival.clone() }
     }
 
-    /// Ends every thread that still waits or builds.
     fn shut_down(&self) {
         self.halt.cancel();
         self.monitor.stop();
@@ -256,7 +225,8 @@ impl Shared {
     }
 }
 
-fn thread_count(point: &LoadPoint, options: &Options) -> usize {
+/// Driving threads: as `asked`, else one per 512 requests in flight or 1,000 arrivals a second, at most one per core.
+fn thread_count(point: &LoadPoint, asked: Option<usize>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = |count: u32| count.div_ceil(SLOTS_PER_THREAD) as usize;
     let places = point.concurrency().map_or(usize::MAX, slots);
@@ -264,10 +234,9 @@ fn thread_count(point: &LoadPoint, options: &Options) -> usize {
     let arriving = |rate: f64| (rate / ARRIVALS_PER_THREAD).ceil() as usize;
     let useful = point.request_rate().map_or(places, |rate| arriving(rate).min(places));
     let most = point.concurrency().map_or(usize::MAX, |concurrency| concurrency.max(1) as usize);
-    options.threads.unwrap_or_else(|| useful.min(cores)).clamp(1, most)
+    asked.unwrap_or_else(|| useful.min(cores)).clamp(1, most)
 }
 
-/// One driving thread.
 struct Driver {
     index: usize,
     client: Client,
@@ -290,7 +259,7 @@ impl Driver {
         let Self { index, client, shared, records, mut admissions } = self;
         let client = Arc::new(client);
         for queue in &shared.queues {
-            let phase = queue.phase();
+            let phase = queue.phase;
             tokio::select! {
                 biased;
                 () = shared.halt.cancelled() => {}
@@ -310,12 +279,12 @@ impl Driver {
                 phase,
                 timeline: timeline.clone(),
                 counters: shared.counters.clone(),
-                streaming: shared.streaming,
+                streaming: shared.point.streaming,
                 keep: shared.keep,
                 records: records.clone(),
             });
             let mut tasks = JoinSet::new();
-            let (all_sent, at_end) = (queue.all_taken().clone(), at_end(&shared, phase));
+            let (all_sent, at_end) = (queue.all_taken.clone(), at_end(&shared, phase));
             let conversations =
                 Conversations { client: Arc::clone(&client), queue: Arc::clone(queue), context };
             let slots =
@@ -335,12 +304,15 @@ impl Driver {
             if admissions.is_none() {
                 all_started.cancel();
             }
+            if phase == Phase::Measure {
+                health.begin();
+            }
             let ended = tokio::select! {
                 biased;
                 () = shared.halt.cancelled() => PhaseEnd::Halted,
                 () = open_loop(admissions, &conversations, &mut tasks, &all_started) => PhaseEnd::Done,
-                () = cut_time(&all_sent, &all_started, queue.deadline(), at_end) => PhaseEnd::Cut,
-                () = sample(health, timeline.as_deref(), &shared), if phase == Phase::Measure => PhaseEnd::Done,
+                () = cut_time(&all_sent, &all_started, queue.deadline(), at_end, &client.timers) => PhaseEnd::Cut,
+                () = close_figures(health, timeline.as_deref(), &shared, &client.timers) => PhaseEnd::Done,
             };
             if ended != PhaseEnd::Done {
                 // Dropping a request in flight delivers its record.
@@ -354,7 +326,6 @@ impl Driver {
     }
 }
 
-/// How a phase ended on one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PhaseEnd {
     /// Every request ended by itself.
@@ -365,8 +336,7 @@ enum PhaseEnd {
     Cut,
 }
 
-/// Connections that one thread needs at once when a phase begins: its slots of a fixed concurrency. Other loads open
-/// theirs one by one.
+/// Connections that one thread needs at once when a phase begins: those of its slots. Other loads open theirs one by one.
 fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
     match arrival {
         Arrival::Closed { concurrency: Level::Constant(concurrency) } => {
@@ -376,21 +346,24 @@ fn first_wave(arrival: &Arrival, thread: usize, threads: usize) -> usize {
     }
 }
 
-/// Samples this thread while the figures are made, and closes them when they end before the load does. Never returns.
-async fn sample(health: &mut ThreadHealth, timeline: Option<&Timeline>, shared: &Shared) {
-    let Some(end) = timeline.and_then(Timeline::figures_end) else { return health.sample().await };
-    tokio::select! {
-        () = health.sample() => {}
-        () = tokio::time::sleep_until(end.into()) => {}
+/// Closes the figures of this thread when they end before the load does. Never returns.
+async fn close_figures(
+    health: &mut ThreadHealth,
+    timeline: Option<&Timeline>,
+    shared: &Shared,
+    timers: &Timers,
+) {
+    if let Some(end) = timeline.and_then(Timeline::figures_end) {
+        timers.sleep_until(end).await;
+        health.end();
+        shared.monitor.end();
     }
-    health.end();
-    shared.monitor.end();
     std::future::pending().await
 }
 
 /// A warm-up is always drained: what is cut would go on in the server beside the measured window.
 fn at_end(shared: &Shared, phase: Phase) -> AtEnd {
-    match (phase, shared.at_end) {
+    match (phase, shared.point.at_end) {
         (Phase::Warmup, AtEnd::Cut) => AtEnd::default(),
         (_, at_end) => at_end,
     }
@@ -400,8 +373,9 @@ fn at_end(shared: &Shared, phase: Phase) -> AtEnd {
 async fn cut_time(
     all_sent: &CancellationToken,
     all_started: &CancellationToken,
-    deadline: Option<std::time::Instant>,
+    deadline: Option<Instant>,
     at_end: AtEnd,
+    timers: &Timers,
 ) {
     let sent = async {
         all_sent.cancelled().await;
@@ -410,7 +384,7 @@ async fn cut_time(
     match deadline {
         Some(deadline) => tokio::select! {
             () = sent => {}
-            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = timers.sleep_until(deadline) => {}
         },
         None => sent.await,
     }
@@ -418,15 +392,14 @@ async fn cut_time(
         AtEnd::Cut => {}
         AtEnd::Drain { limit_s: None } => std::future::pending().await,
         AtEnd::Drain { limit_s: Some(seconds) } => {
-            let limit = std::time::Duration::try_from_secs_f64(seconds);
-            tokio::time::sleep(limit.unwrap_or(std::time::Duration::MAX)).await;
+            timers.sleep_until(Instant::now() + client::limit(seconds)).await;
         }
     }
 }
 
 /// Waits for the other threads; the last one opens the phase. False: the point was stopped.
 async fn meet(shared: &Shared, queue: &RequestQueue) -> bool {
-    let phase = queue.phase();
+    let phase = queue.phase;
     let meeting = async {
         if shared.meeting.wait().await.is_leader() {
             shared.counters.enter(Some(phase));

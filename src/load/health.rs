@@ -4,26 +4,24 @@
 
 mod cgroup;
 mod clock_step;
+mod delays;
 mod kernel;
 mod monitor;
-mod read_delay;
 mod sockets;
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use tokio::time::Instant;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
 
+pub(crate) use self::delays::Delays;
 use self::kernel::Schedstat;
 pub(crate) use self::monitor::Monitor;
-pub(crate) use self::read_delay::ReadDelay;
 use crate::metrics::record::ClientHealth;
 
-/// First interval of the loop-lag sampler.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
-
-/// Samples kept per thread; when full, every other one is dropped and the interval doubles.
-const MAX_SAMPLES: usize = 32_768;
 
 /// Descriptors beside one per request in flight: files, pipes, runtimes.
 const SPARE_DESCRIPTORS: u64 = 256;
@@ -60,29 +58,55 @@ pub(crate) fn allow_connections(concurrency: Option<u32>) -> Result<(), (u64, u6
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(|_| (needed, hard))
 }
 
-/// Figures of one driving thread in the measured window.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadHealth {
-    loop_lag: LoopLag,
+    /// How late this thread notices what another sends it: what a reader of a socket would have waited.
+    loop_lag: Delays,
+    sampling: Option<JoinHandle<()>>,
     /// Added to by whatever reads sockets on this thread.
-    pub(crate) read_delay: ReadDelay,
-    /// The thread's scheduler counters when the window opened.
+    pub(crate) read_delay: Delays,
     opened: Option<Schedstat>,
-    /// Their growth until the window was over.
     scheduled: Option<Schedstat>,
 }
 
+thread_local! {
+    static LOOP_LAG: RefCell<Delays> = RefCell::default();
+}
+
+/// Samples the lag of this thread until it is aborted.
+async fn sample_loop_lag() {
+    let (sender, mut ticks) = unbounded_channel();
+    let tick = move || {
+        while sender.send(Instant::now()).is_ok() {
+            std::thread::sleep(SAMPLE_EVERY);
+        }
+    };
+    // Without this thread no lag is known.
+    let _ = std::thread::Builder::new().name("lag".into()).spawn(tick);
+    while let Some(sent) = ticks.recv().await {
+        let lag_us = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
+        LOOP_LAG.with_borrow_mut(|samples| samples.add(lag_us));
+        // What came while this thread was held up is part of the same delay.
+        while ticks.try_recv().is_ok() {}
+    }
+}
+
 impl ThreadHealth {
-    /// Samples until the future is dropped. The samples stay.
-    pub(crate) async fn sample(&mut self) {
+    /// Begins the window; call it within the thread's runtime.
+    pub(crate) fn begin(&mut self) {
         self.opened = Schedstat::of_this_thread();
-        self.loop_lag.sample().await;
+        self.sampling = Some(tokio::spawn(sample_loop_lag()));
     }
 
     /// Ends the window; call it on the thread itself. The first call counts.
     pub(crate) fn end(&mut self) {
-        if let Some(before) = self.opened.take() {
-            self.scheduled = Schedstat::of_this_thread().map(|now| now.since(before));
+        if let Some(sampling) = self.sampling.take() {
+            sampling.abort();
+            self.loop_lag = LOOP_LAG.take();
+            self.scheduled = self
+                .opened
+                .take()
+                .and_then(|before| Schedstat::of_this_thread().map(|now| now.since(before)));
         }
     }
 
@@ -95,45 +119,8 @@ impl ThreadHealth {
             health.machine.run_queue_wait_s = Some(waited_ns as f64 / 1e9);
             health.machine.time_slices = Some(accounts.iter().map(|account| account.slices).sum());
         }
-        let mut delays = Vec::with_capacity(threads.len());
-        for thread in threads {
-            health.loop_lag_us.extend(thread.loop_lag.samples_us);
-            delays.push(thread.read_delay);
-        }
-        health.read_delay_us = ReadDelay::merge(delays);
-    }
-}
-
-/// How late a timer fires on one driving thread.
-///
-/// The figure is what a reader of the socket would have waited, plus up to 1 ms: tokio's timers tick in milliseconds and
-/// round up. Nothing is subtracted, so an idle client shows about 1 ms.
-#[derive(Debug, Default)]
-struct LoopLag {
-    samples_us: Vec<u32>,
-    every: Duration,
-}
-
-impl LoopLag {
-    async fn sample(&mut self) {
-        self.every = self.every.max(SAMPLE_EVERY);
-        loop {
-            let intended = Instant::now() + self.every;
-            tokio::time::sleep_until(intended).await;
-            self.add(u32::try_from(intended.elapsed().as_micros()).unwrap_or(u32::MAX));
-        }
-    }
-
-    fn add(&mut self, lag_us: u32) {
-        self.samples_us.push(lag_us);
-        if self.samples_us.len() >= MAX_SAMPLES {
-            let mut keep = false;
-            self.samples_us.retain(|_| {
-                keep = !keep;
-                keep
-            });
-            self.every *= 2;
-        }
+        let (lags, delays) = threads.into_iter().map(|thread| (thread.loop_lag, thread.read_delay)).unzip();
+        (health.loop_lag_us, health.read_delay_us) = (Delays::merge(lags), Delays::merge(delays));
     }
 }
 
@@ -147,16 +134,6 @@ mod tests {
         assert!(cpu_s() >= 0.0);
         assert_eq!(allow_connections(Some(1)), Ok(()));
         assert!(allow_connections(Some(u32::MAX)).is_err());
-    }
-
-    #[test]
-    fn samples_are_thinned_not_cut() {
-        let mut lag = LoopLag { every: SAMPLE_EVERY, ..LoopLag::default() };
-        for sample in 0..100_000 {
-            lag.add(sample);
-        }
-        assert!(lag.samples_us.len() < MAX_SAMPLES && lag.every > SAMPLE_EVERY);
-        assert_eq!((lag.samples_us.first(), lag.samples_us.last()), (Some(&0), Some(&99_999)));
     }
 
     #[test]
@@ -178,8 +155,8 @@ mod tests {
     #[tokio::test]
     async fn a_thread_has_an_account_with_the_scheduler() {
         let mut thread = ThreadHealth::default();
-        let sampling = tokio::time::timeout(SAMPLE_EVERY * 3, thread.sample()).await;
-        assert!(sampling.is_err(), "it samples for ever");
+        thread.begin();
+        tokio::time::sleep(SAMPLE_EVERY * 3).await;
         let mut health = ClientHealth::default();
         thread.end();
         ThreadHealth::merge(vec![thread], &mut health);

@@ -11,12 +11,11 @@ use std::time::Instant;
 use super::answer::{Answer, End};
 use super::clock::Clock;
 use super::counters::LiveCounters;
-use super::http1::{Head, Sink};
+use super::http1::Sink;
 use super::ramp::Timeline;
 use super::request_queue::ReadyRequest;
 use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
 
-/// What the requests of one thread share in one phase.
 #[derive(Debug, Clone)]
 pub(crate) struct PhaseContext {
     pub(crate) clock: Clock,
@@ -24,7 +23,6 @@ pub(crate) struct PhaseContext {
     /// The ramp of the phase, when it has one.
     pub(crate) timeline: Option<Arc<Timeline>>,
     pub(crate) counters: LiveCounters,
-    /// Answers were requested as streams.
     pub(crate) streaming: bool,
     /// Which answers' texts are kept, to be counted by the tokenizer.
     pub(crate) keep: Keep,
@@ -59,7 +57,6 @@ impl Keep {
     }
 }
 
-/// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct FinishedRequest {
     pub(crate) record: RequestRecord,
@@ -70,14 +67,11 @@ pub(crate) struct FinishedRequest {
 /// The text of an answer, for the next turn of its conversation; empty when there was none.
 pub(crate) type AnswerText = Arc<OnceLock<String>>;
 
-/// A request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight<'a> {
     context: &'a PhaseContext,
-    /// Taken when the request ends.
     record: Option<RequestRecord>,
     answer: Option<Answer>,
-    /// Tokens of the answer are counted.
     counted: bool,
     answer_text: Option<AnswerText>,
     /// Set when the server takes no request now.
@@ -139,42 +133,8 @@ impl<'a> InFlight<'a> {
         }
     }
 
-    /// The phase that the request belongs to.
     pub(crate) fn phase(&self) -> Phase {
         self.record.as_ref().map_or(self.context.phase, |record| record.phase)
-    }
-
-    /// The response headers arrived. `encoding`: the `Content-Encoding`, when there is one.
-    pub(crate) fn headers(
-        &mut self,
-        at: Instant,
-        status: u16,
-        content_type: Option<&str>,
-        encoding: Option<&str>,
-    ) {
-        if let Some(record) = &mut self.record {
-            record.headers_us = Some(self.context.clock.us(at));
-            record.status = Some(status);
-        }
-        let answer = self.answer.insert(Answer::new(status, content_type, self.context.streaming));
-        if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
-            let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
-            answer.give_up(End::failed(Outcome::Malformed, words));
-        }
-        if self.counted || self.answer_text.is_some() {
-            answer.keep_text();
-        }
-    }
-
-    /// Body bytes arrived; `at` was taken before anything looked at them.
-    pub(crate) fn read(&mut self, at: Instant, bytes: &[u8]) {
-        if let Some(record) = &mut self.record {
-            record.bytes_received += bytes.len() as u64;
-        }
-        let Some(answer) = &mut self.answer else { return };
-        let before = answer.chunks();
-        answer.read(self.context.clock.us(at), bytes);
-        self.context.counters.received(answer.chunks() - before);
     }
 
     /// The result is known; nothing more needs to be read.
@@ -182,12 +142,10 @@ impl<'a> InFlight<'a> {
         self.answer.as_ref().is_some_and(Answer::settled)
     }
 
-    /// Some of the body has arrived.
     pub(crate) fn has_body(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.bytes_received > 0)
     }
 
-    /// Some content has arrived.
     pub(crate) fn has_content(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.chunks() > 0)
     }
@@ -249,12 +207,29 @@ impl<'a> InFlight<'a> {
 }
 
 impl Sink for InFlight<'_> {
-    fn head(&mut self, at: Instant, head: &Head) {
-        self.headers(at, head.status, head.content_type.as_deref(), head.encoding.as_deref());
+    fn head(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>) {
+        if let Some(record) = &mut self.record {
+            record.headers_us = Some(self.context.clock.us(at));
+            record.status = Some(status);
+        }
+        let answer = self.answer.insert(Answer::new(status, content_type, self.context.streaming));
+        if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
+            answer.give_up(End::failed(Outcome::Malformed, words));
+        }
+        if self.counted || self.answer_text.is_some() {
+            answer.keep_text();
+        }
     }
 
     fn payload(&mut self, at: Instant, bytes: &[u8]) {
-        self.read(at, bytes);
+        if let Some(record) = &mut self.record {
+            record.bytes_received += bytes.len() as u64;
+        }
+        let Some(answer) = &mut self.answer else { return };
+        let before = answer.chunks();
+        answer.read(self.context.clock.us(at), bytes);
+        self.context.counters.received(answer.chunks() - before);
     }
 }
 

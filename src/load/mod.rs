@@ -49,14 +49,16 @@ mod target;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod tls;
 mod via_reqwest;
+mod words;
 
-pub use answer::{Understood, understand};
+pub use answer::{Answer, End};
 pub use body::request_body;
 pub use counters::{LiveCounters, Snapshot};
-pub use drive::{LoadError, Options, drive};
-pub use http1::read_answer;
+pub use drive::{LoadError, drive};
+pub use http1::{ResponseReader, Sink};
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use target::{Target, TargetError};

@@ -19,18 +19,14 @@ use crate::prompts::PromptPlan;
 /// Longest wait for one of these answers; a server that takes longer is left to the load.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// An extension a server does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The extension.
     pub extension: Extension,
     /// The answer of the server to it, in one line.
     pub message: String,
-    /// Base URL of the server.
     pub server: String,
 }
 
-/// How a server answered one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Acceptance {
     Accepted,
@@ -41,10 +37,7 @@ enum Acceptance {
 }
 
 /// The extensions of `point` that must be left out for `target` to take its requests; a server that refuses them in any case
-/// is left to the load, which records its answers. Blocks; nothing is recorded. Cancelling `stop` ends it early.
-///
-/// # Errors
-/// [`LoadError`] when the target is unusable or the operating system refuses a poller.
+/// is left to the load. Blocks. Cancelling `stop` ends it early.
 pub fn refused_extensions(
     target: &Target,
     point: &LoadPoint,
@@ -66,7 +59,9 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
     let limit = Duration::try_from_secs_f64(point.request_timeout_s).unwrap_or(LIMIT).min(LIMIT);
     for server in target.each() {
         // All servers share one load, so what one refuses is sent to none.
-        let shortest = shortest(point, refused.iter().map(|refusal| refusal.extension));
+        let one = Length::fixed(1);
+        let mut shortest = LoadPoint { isl: one, osl: one, ..point.clone() };
+        shortest.left_out.extend(refused.iter().map(|refusal| refusal.extension));
         let client = server.http_client(limit)?;
         let url = server.url(point.endpoint.path())?;
         let offered = extensions(&shortest);
@@ -83,14 +78,6 @@ async fn ask_all(target: &Target, point: &LoadPoint) -> Result<Vec<Refusal>, Tar
         refused.extend(found.await.into_iter().map(named));
     }
     Ok(refused)
-}
-
-/// The shortest request the point could send, in every other respect like those of the load.
-fn shortest(point: &LoadPoint, left_out: impl Iterator<Item = Extension>) -> LoadPoint {
-    let one = Length::fixed(1);
-    let mut shortest = LoadPoint { isl: one, osl: one, ..point.clone() };
-    shortest.left_out.extend(left_out);
-    shortest
 }
 
 /// Gives up extensions of `offered`, those the server names first and else one more each time, until it takes the request; then

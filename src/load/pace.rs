@@ -1,15 +1,13 @@
 //! The pacer: admits the arrivals of an open loop at their intended instants.
 //!
-//! One thread of its own sleeps to each instant of the [`Schedule`] and hands an [`Admission`] to a driving thread. It sleeps
-//! in the kernel (futex, high-resolution timer, timer slack 1 ns), because timers of the driving runtimes tick in
-//! milliseconds; it never spins, so it costs nothing while the next arrival is far away.
-//!
-//! Instants are absolute. After a stall the arrivals that are due by then leave at once, each with its own intended
-//! instant, and those that are not due do not: there is no burst beyond the schedule, and no arrival is lost.
+//! A thread of its own sleeps in the kernel (timer slack 1 ns; the runtimes' timers tick in milliseconds) to each instant of the
+//! [`Schedule`] and hands an [`Admission`] to a driving thread. After a stall the arrivals that are due by then leave at once,
+//! each with its own intended instant: no burst goes beyond the schedule, and no arrival is lost.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +24,6 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Bounds the requests in flight and counts the arrivals. A place is the number of one of the requests in flight.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Number of places.
     places: u32,
     state: Mutex<State>,
     left: Condvar,
@@ -46,13 +43,12 @@ impl Gate {
         Self { places: most.unwrap_or(u32::MAX), state: Mutex::default(), left: Condvar::new() }
     }
 
-    /// What has arrived so far.
     pub(crate) fn arrivals(&self) -> Arrivals {
-        self.lock().arrivals
+        self.state.lock().arrivals
     }
 
     fn arrived(&self, at_us: u64) {
-        let arrivals = &mut self.lock().arrivals;
+        let arrivals = &mut self.state.lock().arrivals;
         if arrivals.total == 0 {
             arrivals.first_us = at_us;
         }
@@ -61,7 +57,7 @@ impl Gate {
     }
 
     fn count(&self, change: impl FnOnce(&mut Arrivals)) {
-        change(&mut self.lock().arrivals);
+        change(&mut self.state.lock().arrivals);
     }
 
     fn place(&self, state: &mut State) -> Option<u32> {
@@ -74,12 +70,12 @@ impl Gate {
     }
 
     fn try_enter(&self) -> Option<u32> {
-        self.place(&mut self.lock())
+        self.place(&mut self.state.lock())
     }
 
     /// Waits for a free place, until `deadline` or the halt.
     fn enter(&self, deadline: Option<Instant>, halt: &CancellationToken) -> Option<u32> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(place) = self.place(&mut state) {
                 return Some(place);
@@ -89,18 +85,13 @@ impl Gate {
             if left.is_zero() || halt.is_cancelled() {
                 return None;
             }
-            let waited = self.left.wait_timeout(state, left.min(SLICE));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.left.wait_for(&mut state, left.min(SLICE));
         }
     }
 
     fn leave(&self, place: u32) {
-        self.lock().free.push(place);
+        self.state.lock().free.push(place);
         self.left.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,12 +102,10 @@ pub(crate) struct Admission {
     request: Option<ReadyRequest>,
     pub(crate) place: u32,
     pub(crate) scheduled_us: u64,
-    /// It belongs to the figures.
     counts: bool,
 }
 
 impl Admission {
-    /// The request, to be sent now.
     pub(crate) fn take_request(&mut self) -> Option<ReadyRequest> {
         self.request.take()
     }
@@ -131,7 +120,6 @@ impl Drop for Admission {
     }
 }
 
-/// Paces one phase.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     schedule: Schedule,
@@ -155,13 +143,13 @@ impl Pacer {
         threads: usize,
         (clock, counters, halt): (Clock, &LiveCounters, &CancellationToken),
     ) -> Option<(Self, Vec<UnboundedReceiver<Admission>>)> {
-        let phase = queue.phase();
+        let phase = queue.phase;
         let arrival = if phase == Phase::Warmup { point.arrival.of_warmup() } else { point.arrival.clone() };
         let (schedule, limit) = match &arrival {
             Arrival::Closed { .. } => return None,
             Arrival::Open { rate, spacing, limit } => (Schedule::new(rate, *spacing, point, phase), limit),
             Arrival::Trace { limit } => {
-                let arrivals = queue.prompts().arrivals().unwrap_or_default();
+                let arrivals = queue.prompts.arrivals().unwrap_or_default();
                 (Schedule::recorded(arrivals, point, phase), limit)
             }
         };
@@ -192,19 +180,19 @@ impl Pacer {
         if let Some(start) = self.queue.wait_open() {
             self.admit(start);
         }
-        self.queue.all_taken().cancel();
+        self.queue.all_taken.cancel();
     }
 
     fn admit(&mut self, start: Instant) {
         let start_us = self.clock.us(start);
         let at_us =
             |offset: Duration| start_us.saturating_add(u64::try_from(offset.as_micros()).unwrap_or(u64::MAX));
-        let end = self.queue.duration().unwrap_or(Duration::MAX);
+        let end = self.queue.duration.unwrap_or(Duration::MAX);
         while let Some(offset) = self.schedule.next() {
             let due = start.checked_add(offset);
             if offset >= end {
                 // A phase that time ends lasts until then, also when nothing arrives any more.
-                if self.queue.duration().is_some() {
+                if self.queue.duration.is_some() {
                     self.sleep_until(self.queue.deadline());
                 }
                 return;

@@ -10,34 +10,24 @@ use serde::Deserialize;
 use super::body::request_body;
 use super::chunk::{self, Payload};
 use super::error_body;
-use super::target::{Target, TargetError, parse_url};
+use super::target::{self, Target, TargetError, parse_url};
 use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField};
 use crate::prompts::{Content, PromptPlan};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// A probe that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The address or a header is unusable; trying again is pointless.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// No server listens, or the connection broke.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No complete answer within the limit.
     #[error("no answer within {:.1} s", .0.as_secs_f64())]
     Timeout(Duration),
-    /// The server answered with an error status, as servers do while they load.
     #[error("HTTP {status}: {message}")]
-    Status {
-        /// The status.
-        status: u16,
-        /// Its message.
-        message: String,
-    },
-    /// 200, but not the expected answer.
+    Status { status: u16, message: String },
     #[error("unexpected answer: {0}")]
     Answer(String),
 }
@@ -45,18 +35,13 @@ pub enum ProbeError {
 /// An answer to a plain GET.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// HTTP status, whatever it is.
     pub status: u16,
     /// The body, as text, at most 8 MiB.
     pub body: String,
 }
 
-/// Generates one token, not streamed, and discards it: the only proof that a server is ready. (Dynamo's `/health` is 200
-/// without any worker; vLLM's first request of a kind takes seconds longer than the next.) A chat server that refuses
-/// `max_tokens` is asked with `max_completion_tokens`.
-///
-/// # Errors
-/// [`ProbeError`]; all but `Target` may pass with time.
+/// Generates one token, not streamed: the only proof that a server is ready. (Dynamo's `/health` is 200 without any worker.) A
+/// chat server that refuses `max_tokens` is asked with `max_completion_tokens`.
 pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -> Result<(), ProbeError> {
     let (client, url) = (target.http_client(timeout)?, target.url(endpoint.path())?);
     let body = one_token_body(target, endpoint, MaxTokensField::MaxTokens);
@@ -68,19 +53,18 @@ pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -
     }
     match chunk::whole(success(&page)?) {
         // Some servers give the token no text; the count or the reason of its end proves it as well.
-        Ok(Payload::Chunk(chunk)) if chunk.has_content() || chunk.finish_reason().is_some() => Ok(()),
+        Ok(Payload::Chunk(chunk)) if chunk.texts().next().is_some() || chunk.finish_reason().is_some() => {
+            Ok(())
+        }
         Ok(Payload::Error(message)) => Err(ProbeError::Answer(message)),
         Ok(_) => Err(ProbeError::Answer("no choice in the answer".into())),
         Err(error) => Err(ProbeError::Answer(error.to_string())),
     }
 }
 
-/// A model a server offers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Model {
-    /// Its name in requests.
     pub id: String,
-    /// The server is tokmark's simulated engine.
     #[serde(default)]
     pub simulated: bool,
     /// Longest prompt and answer together, tokens, when the server reports it (vLLM, SGLang, tokmark's simulated engine).
@@ -89,9 +73,6 @@ pub struct Model {
 }
 
 /// The models the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
-///
-/// # Errors
-/// [`ProbeError`]; all but `Target` may pass with time.
 pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, ProbeError> {
     #[derive(Deserialize)]
     struct Models {
@@ -125,28 +106,22 @@ pub async fn prompt_tokens(
 }
 
 /// POSTs nothing to `path` of the first server of the target. Every status is an answer.
-///
-/// # Errors
-/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn poke(target: &Target, path: &str, timeout: Duration) -> Result<Page, ProbeError> {
     fetch(target.http_client(timeout)?.post(target.url(path)?), timeout).await
 }
 
 /// GETs `path` from the first server of the target, as the load reaches it. Every status is an answer.
-///
-/// # Errors
-/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn page(target: &Target, path: &str, timeout: Duration) -> Result<Page, ProbeError> {
     fetch(target.http_client(timeout)?.get(target.url(path)?), timeout).await
 }
 
 /// GETs any address: health and metrics pages. Every status is an answer.
-///
-/// # Errors
-/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
     let url = parse_url(url)?;
-    let client = Target::new(url.as_str(), "").http_client(timeout)?;
+    let client = match url.scheme() {
+        "http" => target::plain_client()?,
+        _ => Target::new(url.as_str(), "").http_client(timeout)?,
+    };
     fetch(client.get(url), timeout).await
 }
 

@@ -6,7 +6,6 @@ use super::clock::Clock;
 use crate::metrics::record::{Phase, StageMark};
 use crate::plan::Ramp;
 
-/// The stages of one ramp, from the moment it began.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     ramp: Ramp,
@@ -46,7 +45,6 @@ impl Timeline {
         self.ramp.spans(slot).into_iter().map(move |(from, to)| (at(from), at(to)))
     }
 
-    /// When the last stage ends.
     pub(crate) fn end(&self) -> Instant {
         self.start + length(self.ramp.duration_s())
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
-use super::{LiveCounters, Options, Target, drive};
+use super::{LiveCounters, Target, drive};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Ramp, Spacing, Stop, WhenFull};
 
@@ -282,6 +282,6 @@ fn a_ramp_of_nothing_is_refused() {
     let nothing = closed(ramp("1s:0"));
     let (counters, stop) = (LiveCounters::default(), CancellationToken::new());
     let target = Target::new("http://127.0.0.1:1", "m");
-    let (prompts, options) = (prompts(&nothing), Options::default());
-    assert!(drive(&target, &nothing, &prompts, &options, &counters, &mut |_| {}, &stop).is_err());
+    let prompts = prompts(&nothing);
+    assert!(drive(&target, &nothing, &prompts, None, &counters, &mut |_| {}, &stop).is_err());
 }

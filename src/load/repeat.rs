@@ -1,10 +1,10 @@
 //! Recognises a chunk that differs from an earlier one of its stream in the text alone, without parsing it.
 //!
-//! Pure. The chunks of one answer are the same bytes but for the token: `…"delta":{"content":"` before it, `"}…` behind it.
-//! When both ends of a payload are those of a chunk that was parsed, and what lies between is a JSON string without
+//! Pure. When both ends of a payload are those of a chunk that was parsed, and what lies between is a JSON string without
 //! escapes, parsing it would give that chunk with another text. Anything else is parsed.
 
 use super::chunk::Chunk;
+use super::words::Words;
 
 /// Bytes around the text that are compared at most; longer chunks are parsed.
 const MAX_FRAME_BYTES: usize = 4 << 10;
@@ -18,20 +18,19 @@ pub(crate) struct Repeat {
     is_output: bool,
 }
 
-/// A text in a known frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Repeated<'a> {
     /// Valid UTF-8.
     pub(crate) text: &'a [u8],
+    pub(crate) words: Words,
     pub(crate) choice: u64,
-    /// It is not reasoning.
     pub(crate) is_output: bool,
 }
 
 impl Repeat {
     /// Remembers the frame of `chunk`, which was parsed from `data`, if the text is all it holds.
     pub(crate) fn learn(&mut self, data: &[u8], chunk: &Chunk<'_>) {
-        let Some((choice, text)) = chunk.only_text() else { return };
+        let Some((choice, text, is_output)) = chunk.only_text() else { return };
         // A borrowed text lies within the data; one that had escapes does not.
         let start = (text.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
         let frame = data.get(..start).zip(data.get(start.saturating_add(text.len())..));
@@ -39,6 +38,8 @@ impl Repeat {
             before.ends_with(b"\"")
                 && behind.starts_with(b"\"")
                 && before.len() + behind.len() <= MAX_FRAME_BYTES
+                // Only several lines of data have one inside.
+                && !before.contains(&b'\n') && !behind.contains(&b'\n')
         }) else {
             return;
         };
@@ -47,24 +48,32 @@ impl Repeat {
         self.behind.clear();
         self.behind.extend_from_slice(behind);
         self.choice = choice;
-        self.is_output = chunk.has_output();
+        self.is_output = is_output;
     }
 
     /// The text of `data`, when its frame is the known one.
     pub(crate) fn recognise<'a>(&self, data: &'a [u8]) -> Option<Repeated<'a>> {
+        self.first(data).filter(|(_, rest)| rest.is_empty()).map(|(repeated, _)| repeated)
+    }
+
+    /// The text of the event that `stream` begins with, when it is a whole event in the known frame, and what follows it.
+    pub(crate) fn next_event<'a>(&self, stream: &'a [u8]) -> Option<(Repeated<'a>, &'a [u8])> {
+        let data = stream.strip_prefix(b"data:")?;
+        let (repeated, rest) = self.first(data.strip_prefix(b" ").unwrap_or(data))?;
+        let rest = rest.strip_prefix(b"\n\n").or_else(|| rest.strip_prefix(b"\r\n\r\n"))?;
+        Some((repeated, rest))
+    }
+
+    /// The text at the start of `bytes`, when its frame is the known one, and what follows the frame.
+    fn first<'a>(&self, bytes: &'a [u8]) -> Option<(Repeated<'a>, &'a [u8])> {
         if self.before.is_empty() {
             return None;
         }
-        let text = data.strip_prefix(self.before.as_slice())?.strip_suffix(self.behind.as_slice())?;
-        // Without a branch for each byte.
-        let plain = |byte: &u8| (*byte >= b' ') & (*byte != b'"') & (*byte != b'\\');
-        if text.is_empty() || !text.iter().fold(true, |all, byte| all & plain(byte)) {
-            return None;
-        }
-        if !text.is_ascii() && std::str::from_utf8(text).is_err() {
-            return None;
-        }
-        Some(Repeated { text, choice: self.choice, is_output: self.is_output })
+        let rest = bytes.strip_prefix(self.before.as_slice())?;
+        let (text, rest) = rest.split_at_checked(memchr::memchr2(b'"', b'\\', rest)?)?;
+        let rest = rest.strip_prefix(self.behind.as_slice())?;
+        let words = Words::of(text).filter(|words| !words.has_control)?;
+        Some((Repeated { text, words, choice: self.choice, is_output: self.is_output }, rest))
     }
 }
 
@@ -145,8 +154,8 @@ mod tests {
             let other = data(&text);
             if let Some(seen) = repeat.recognise(other.as_bytes()) {
                 let chunk = parsed(&other).expect("it is a chunk");
-                prop_assert_eq!(chunk.only_text(), Some((seen.choice, std::str::from_utf8(seen.text).unwrap())));
-                prop_assert_eq!(chunk.has_output(), seen.is_output);
+                let text = std::str::from_utf8(seen.text).unwrap();
+                prop_assert_eq!(chunk.only_text(), Some((seen.choice, text, seen.is_output)));
             }
             prop_assert!(repeat.recognise(data(&first).as_bytes()).is_some());
         }

@@ -3,11 +3,12 @@
 //! One lock per request. The queue also makes totals exact over threads: it gives each number out once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::body::request_body;
@@ -21,7 +22,6 @@ const AHEAD_BYTES: usize = 32 << 20;
 /// Bodies kept ready at least, however many are in flight.
 const AHEAD_REQUESTS: usize = 256;
 
-/// One request, ready to leave.
 #[derive(Debug)]
 pub(crate) struct ReadyRequest {
     pub(crate) id: u64,
@@ -34,22 +34,20 @@ pub(crate) struct ReadyRequest {
     /// Which of several servers it goes to: the turns of a conversation stay together.
     pub(crate) route: u64,
     pub(crate) turn: Option<TurnMark>,
-    /// The conversation that it is a turn of.
     pub(crate) dialogue: Option<Box<Dialogue>>,
     pub(crate) body: Bytes,
 }
 
-/// The requests of one phase.
 #[derive(Debug)]
 pub(crate) struct RequestQueue {
     point: Arc<LoadPoint>,
     model: Arc<str>,
-    prompts: Arc<Prompts>,
-    phase: Phase,
+    pub(crate) prompts: Arc<Prompts>,
+    pub(crate) phase: Phase,
     /// Requests of the phase; `None`: no limit but time.
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// The phase ends this long after its first request.
-    duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     ahead: usize,
     state: Mutex<State>,
     /// Conversations: number of the next turn that is sent.
@@ -57,7 +55,7 @@ pub(crate) struct RequestQueue {
     room: Condvar,
     opened: Condvar,
     /// The last request of the phase has been given out, or its time is over.
-    all_taken: CancellationToken,
+    pub(crate) all_taken: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -107,10 +105,9 @@ impl RequestQueue {
         }
     }
 
-    /// The phase begins now.
     pub(crate) fn open(&self) {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.opened_at = Some(now);
         state.deadline = self.duration.and_then(|duration| now.checked_add(duration));
         drop(state);
@@ -119,37 +116,13 @@ impl RequestQueue {
 
     /// Blocks until the phase begins; returns when it began, `None` if it never will.
     pub(crate) fn wait_open(&self) -> Option<Instant> {
-        let waiting = |state: &mut State| state.opened_at.is_none() && !state.closed;
-        let state = self.opened.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.opened.wait_while(&mut state, |state| state.opened_at.is_none() && !state.closed);
         state.opened_at
     }
 
-    /// When the phase ends by time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.lock().deadline
-    }
-
-    /// Length of a phase that ends by time.
-    pub(crate) fn duration(&self) -> Option<Duration> {
-        self.duration
-    }
-
-    /// Cancelled when no further request will be given out.
-    pub(crate) fn all_taken(&self) -> &CancellationToken {
-        &self.all_taken
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Requests of the phase, when that is what ends it.
-    pub(crate) fn total(&self) -> Option<u64> {
-        self.total
-    }
-
-    pub(crate) fn prompts(&self) -> &Prompts {
-        &self.prompts
+        self.state.lock().deadline
     }
 
     /// The next request, or `None` when the phase is over. Never waits: if the builder is behind, it is built here.
@@ -169,8 +142,7 @@ impl RequestQueue {
         request.id = self.next_turn.fetch_add(1, Relaxed);
     }
 
-    /// The turn of `dialogue` after `answer`, and how long the user thinks before; `None` when it is over. Builds and counts a
-    /// prompt: for a thread that drives no load.
+    /// The turn of `dialogue` after `answer`, and how long the user thinks before; `None` when it is over.
     pub(crate) fn go_on(
         &self,
         conversation: u64,
@@ -185,7 +157,7 @@ impl RequestQueue {
 
     /// The next request, and whether there may be another after it.
     fn next(&self) -> (Option<ReadyRequest>, bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(duration) = self.duration {
             let now = Instant::now();
             if now >= *state.deadline.get_or_insert(now + duration) {
@@ -214,35 +186,32 @@ impl RequestQueue {
     pub(crate) fn keep_filled(&self) {
         loop {
             while self.build_one(self.ahead) {}
-            let state = self.lock();
+            let mut state = self.state.lock();
             if state.closed || self.exhausted(&state) {
                 return;
             }
-            let full = |state: &mut State| !state.closed && self.full(state, self.ahead);
-            drop(self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner));
+            self.room.wait_while(&mut state, |state| !state.closed && self.full(state, self.ahead));
         }
     }
 
     /// No more requests are needed: lets [`RequestQueue::keep_filled`] return.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.room.notify_all();
         self.opened.notify_all();
     }
 
-    /// Builds one more if there is room for it; false when there is not, or nothing is left.
-    ///
-    /// The number is claimed only when its body is ready: were it claimed first, a slot that finds nothing left would
-    /// end before the last request reaches the queue, and nobody would send it.
+    /// Builds one more if there is room for it; false when there is not, or nothing is left. The number is claimed only when
+    /// its body is ready: else a slot that finds nothing left would end before the last request reaches the queue.
     fn build_one(&self, ahead: usize) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.closed || self.full(&state, ahead) || self.exhausted(&state) {
             return false;
         }
         let id = state.next;
         drop(state);
         let request = self.build(id);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // A slot that found the queue empty may have claimed the number meanwhile; then this one is not needed.
         if state.next == id {
             state.next += 1;
@@ -279,11 +248,6 @@ impl RequestQueue {
     fn full(&self, state: &State, ahead: usize) -> bool {
         state.ready.len() >= ahead || state.ready_bytes >= AHEAD_BYTES
     }
-
-    /// A panic elsewhere cannot leave the state half changed, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -306,12 +270,12 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while let Some(request) = queue.take() {
-                        taken.lock().unwrap().push(request.id);
+                        taken.lock().push(request.id);
                     }
                 });
             }
         });
-        let mut taken = taken.into_inner().unwrap();
+        let mut taken = taken.into_inner();
         taken.sort_unstable();
         assert_eq!(taken, (0..20_000).collect::<Vec<_>>());
     }
@@ -333,7 +297,7 @@ mod tests {
         let isl = crate::plan::Length::fixed(200_000);
         let queue = queue(LoadPoint { isl, stop: Stop::Requests(1000), ..point(1000) });
         queue.prefill();
-        assert!(queue.lock().ready_bytes < AHEAD_BYTES + (4 << 20));
+        assert!(queue.state.lock().ready_bytes < AHEAD_BYTES + (4 << 20));
     }
 
     #[test]

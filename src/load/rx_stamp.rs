@@ -1,8 +1,7 @@
 //! The instant at which the kernel received the bytes of a read: `SO_TIMESTAMPNS` on a TCP socket.
 //!
-//! Sources: socket(7), cmsg(3), Documentation/networking/timestamping.rst in the kernel.
-//!
-//! The stamp is that of the *last* segment a read returns; bytes of earlier segments in the same read waited longer.
+//! Sources: socket(7), cmsg(3), Documentation/networking/timestamping.rst. The stamp is that of the *last* segment a read
+//! returns; bytes of earlier segments in the same read waited longer.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,11 +21,8 @@ pub(crate) fn enable(socket: &impl AsFd) -> bool {
     setsockopt(socket, ReceiveTimestampns, &true).is_ok()
 }
 
-/// Reads the available bytes without waiting: the number of bytes (0: the peer has closed), and since the epoch the instant the
-/// last segment among them arrived. `None` when the kernel gives no stamp, as for what came before [`enable`].
-///
-/// # Errors
-/// As `recv`; [`io::ErrorKind::WouldBlock`] when there is nothing, whatever mode the socket is in.
+/// Reads without waiting: the number of bytes (0: the peer has closed), and since the epoch the instant the last segment among
+/// them arrived; `None` when the kernel gives no stamp.
 pub(crate) fn read_stamped(socket: &impl AsRawFd, bytes: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
     let mut control = ControlBuffer([0; 64]);
     let mut slices = [IoSliceMut::new(bytes)];

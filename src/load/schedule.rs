@@ -1,11 +1,8 @@
 //! The intended arrivals of an open loop: one drawn sequence of instants for the whole load point.
 //!
-//! Pure: the same load point and phase give the same instants, however many threads send. A schedule per thread would not be
-//! Poisson any more once the threads are in step.
-//!
-//! Where the rate changes over time (a ramp), arrivals of a process of rate 1 are drawn and mapped through the inverse of the
-//! integral of the rate: a non-homogeneous Poisson process for Poisson spacing, and exactly as many arrivals as the integral
-//! for constant spacing. A ramp of one stage that is held is the plain open loop.
+//! Pure: the same load point and phase give the same instants, however many threads send. On a ramp, arrivals of a process of
+//! rate 1 are mapped through the inverse of the integral of the rate: a non-homogeneous Poisson process for Poisson spacing, and
+//! exactly as many arrivals as the integral for constant spacing.
 
 use std::time::Duration;
 
@@ -23,18 +20,15 @@ pub(crate) struct Schedule {
     instants: Instants,
     spacing: Spacing,
     rng: ChaCha8Rng,
-    /// Arrivals returned so far.
     number: u64,
     /// Where the last one is: seconds at a constant rate, mean arrivals before it on a ramp.
     at: f64,
 }
 
-/// Where the instants come from.
 #[derive(Debug, Clone)]
 enum Instants {
     /// Drawn; mean arrivals per second.
     Drawn(Level<f64>),
-    /// Recorded in a trace.
     Recorded(Vec<Duration>),
 }
 

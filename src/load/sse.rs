@@ -1,10 +1,7 @@
 //! Server-sent events, parsed incrementally from bytes as they arrive.
 //!
-//! Pure: bytes in, events out; it never waits and knows nothing of HTTP or JSON. `answer` feeds it.
-//! Follows the WHATWG HTML standard §9.2.6 (`https://html.spec.whatwg.org/multipage/server-sent-events.html`),
-//! with one tolerance: [`Parser::finish`] also gives a last event that no blank line closed.
-//!
-//! Events borrow from the buffer. Nothing is allocated per event; several `data:` lines are joined in place.
+//! Pure. Follows the WHATWG HTML standard §9.2.6 (`https://html.spec.whatwg.org/multipage/server-sent-events.html`), with one
+//! tolerance: [`Parser::finish`] also gives a last event that no blank line closed. Events borrow from the buffer.
 
 /// Longest event that is accepted, bytes. Longer ones are malformed, so that a hostile server cannot fill memory.
 pub const MAX_EVENT_BYTES: usize = 16 << 20;
@@ -25,15 +22,14 @@ pub struct Event<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than {limit} bytes")]
 pub struct TooLong {
-    /// The limit, bytes.
-    pub limit: usize,
+    limit: usize,
 }
 
-/// The parser of one stream.
-#[derive(Debug)]
+/// The parser of one stream. It holds at most one event, one read and some KiB.
+#[derive(Debug, Default)]
 pub struct Parser {
-    /// Longest event, bytes.
-    limit: usize,
+    /// Longest event, bytes; [`MAX_EVENT_BYTES`] when it is not set.
+    limit: Option<usize>,
     buffer: Vec<u8>,
     /// Start of the line that is being read.
     line: usize,
@@ -43,40 +39,15 @@ pub struct Parser {
     after_cr: bool,
     /// The first line was seen (a byte order mark may only precede it).
     started: bool,
-    /// Name of the event being collected.
     name: Vec<u8>,
     /// Where its data is in the buffer.
     data: Option<(usize, usize)>,
     /// The event was handed out: forget its name before the next line.
     dispatched: bool,
-    comments: u64,
     strange_lines: u64,
 }
 
-impl Default for Parser {
-    fn default() -> Self {
-        Self::with_limit(MAX_EVENT_BYTES)
-    }
-}
-
 impl Parser {
-    /// A parser that refuses events longer than `limit` bytes. It holds at most that, one read and some KiB.
-    pub fn with_limit(limit: usize) -> Self {
-        Self {
-            limit,
-            buffer: Vec::new(),
-            line: 0,
-            scanned: 0,
-            after_cr: false,
-            started: false,
-            name: Vec::new(),
-            data: None,
-            dispatched: false,
-            comments: 0,
-            strange_lines: 0,
-        }
-    }
-
     /// Adds bytes. Take events with [`Parser::next_event`] until it gives `None` before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         let keep = self.first_needed();
@@ -90,9 +61,6 @@ impl Parser {
     }
 
     /// The next complete event, or `None` when more bytes are needed.
-    ///
-    /// # Errors
-    /// [`TooLong`]: the stream is unusable from here on.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, TooLong> {
         while let Some(end) = self.line_end() {
             let start = self.line;
@@ -101,10 +69,14 @@ impl Parser {
                 return Ok(self.dispatch());
             }
         }
-        if self.buffer.len() - self.first_needed() > self.limit {
-            return Err(TooLong { limit: self.limit });
-        }
-        Ok(None)
+        let limit = self.limit.unwrap_or(MAX_EVENT_BYTES);
+        if self.buffer.len() - self.first_needed() > limit { Err(TooLong { limit }) } else { Ok(None) }
+    }
+
+    /// Whether the next byte begins an event: it may be read without this parser up to the end of an event.
+    pub fn is_between_events(&self) -> bool {
+        let is_empty = self.line == self.buffer.len() && self.data.is_none() && !self.after_cr;
+        is_empty && self.started && (self.dispatched || self.name.is_empty())
     }
 
     /// The stream has ended: the last event, if no blank line closed it.
@@ -118,12 +90,7 @@ impl Parser {
         self.dispatch()
     }
 
-    /// Comment lines seen so far: servers send them as a sign of life while a request is queued.
-    pub fn comments(&self) -> u64 {
-        self.comments
-    }
-
-    /// Lines that are no field of the protocol seen so far: a body that is not SSE at all has some and no event.
+    /// Lines so far that are no field of the protocol: a body that is not SSE at all has some and no event.
     pub fn strange_lines(&self) -> u64 {
         self.strange_lines
     }
@@ -188,8 +155,7 @@ impl Parser {
                 self.name.clear();
                 self.name.extend_from_slice(self.buffer.get(value..end).unwrap_or_default());
             }
-            b"" => self.comments += 1,
-            b"id" | b"retry" => {}
+            b"" | b"id" | b"retry" => {}
             _ => self.strange_lines += 1,
         }
         false
@@ -278,11 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_strange_lines_are_counted() {
+    fn strange_lines_are_counted() {
         let mut parser = Parser::default();
         parser.push(b": one\n:\n<html>\n<p>no: events</p>\n\n");
         assert_eq!(parser.next_event(), Ok(None));
-        assert_eq!((parser.comments(), parser.strange_lines()), (2, 2));
+        assert_eq!(parser.strange_lines(), 2);
     }
 
     #[test]
@@ -387,7 +353,7 @@ mod tests {
             ),
             times in 1..100_usize,
         ) {
-            let (limit, mut parser) = (256, Parser::with_limit(256));
+            let (limit, mut parser) = (256, Parser { limit: Some(256), ..Parser::default() });
             let longest = pieces.iter().map(Vec::len).max().unwrap_or(0);
             'stream: for piece in pieces.iter().cycle().take(times * pieces.len()) {
                 parser.push(piece);

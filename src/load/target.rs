@@ -1,7 +1,7 @@
 //! The server that is driven, and how an HTTP client for it is built.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -18,17 +18,14 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub struct Target {
     /// `http://host:8000`, with or without a trailing `/v1`; at least one. Request `n` goes to number `n` modulo their count.
     pub base_urls: Vec<String>,
-    /// The model name sent in each request.
     pub model: String,
     /// Sent as `Authorization: Bearer …`. Never shown.
     pub api_key: Option<String>,
     /// Sent with every request. Values are never shown.
     pub headers: Vec<(String, String)>,
-    /// The HTTP that is spoken.
     pub http: HttpVersion,
     /// Whom to trust when a URL begins with `https://`.
     pub tls: Tls,
-    /// The way there.
     pub proxy: Proxy,
 }
 
@@ -57,17 +54,11 @@ impl Target {
     }
 
     /// The address of `path` (which starts with `/`) on the first server.
-    ///
-    /// # Errors
-    /// As [`Target::urls`].
     pub fn url(&self, path: &str) -> Result<reqwest::Url, TargetError> {
         address(self.base_urls.first().ok_or(TargetError::NoUrl)?, path)
     }
 
     /// The address of `path` (which starts with `/`) on each server; never empty.
-    ///
-    /// # Errors
-    /// [`TargetError::Url`] for the first base URL that is no `http://` or `https://` address, [`TargetError::NoUrl`].
     pub fn urls(&self, path: &str) -> Result<Vec<reqwest::Url>, TargetError> {
         if self.base_urls.is_empty() {
             return Err(TargetError::NoUrl);
@@ -76,14 +67,15 @@ impl Target {
     }
 
     /// Whether it can be used as given. Reads the CA file, sends nothing.
-    ///
-    /// # Errors
-    /// [`TargetError`].
     pub fn check(&self) -> Result<(), TargetError> {
         self.http_client(Duration::from_secs(1)).map(drop)
     }
 
-    /// Headers of every request: the key and the extra ones.
+    /// Whether requests go through reqwest, which HTTP/2 and proxies need.
+    pub(crate) fn needs_reqwest(&self) -> bool {
+        self.http == HttpVersion::Http2 || self.proxy != Proxy::Off
+    }
+
     pub(crate) fn header_map(&self) -> Result<HeaderMap, TargetError> {
         let mut headers = HeaderMap::new();
         if let Some(key) = &self.api_key {
@@ -97,11 +89,8 @@ impl Target {
         Ok(headers)
     }
 
-    /// The TLS configuration of every connection to this target, the ALPN of its HTTP version in it; `None` when neither a URL
-    /// nor the proxy begins with `https://`. Reads the CA file or the system's certificates: ask once, then share it.
-    ///
-    /// # Errors
-    /// [`TargetError`]: a wrong URL, an unusable CA file, or no CA certificates on this machine.
+    /// The TLS configuration of every connection; `None` when neither a URL nor the proxy begins with `https://`. Reads the CA
+    /// file or the system's certificates: ask once, then share it.
     pub(crate) fn rustls_config(&self) -> Result<Option<Arc<rustls::ClientConfig>>, TargetError> {
         let to_server = self.urls("/")?.iter().any(|url| url.scheme() == "https");
         let to_proxy = matches!(&self.proxy, Proxy::Url(url) if url.starts_with("https:"));
@@ -111,14 +100,8 @@ impl Target {
         Ok(Some(Arc::new(self.tls.config(self.http)?)))
     }
 
-    /// An HTTP client for this target: no redirects, no retries by reqwest, a proxy only where one is set.
-    ///
-    /// One resend remains that reqwest cannot switch off and that is safe: hyper's pool hands a request to another connection
-    /// when the idle one it had picked turns out closed *before a single byte was written*; the server never saw it.
-    /// Once bytes were written nothing is ever sent twice: the outcome is `disconnected`.
-    ///
-    /// # Errors
-    /// [`TargetError`], each before anything is sent.
+    /// An HTTP client for this target: no redirects, no retries by reqwest, a proxy only where one is set. hyper still hands a
+    /// request to another connection when the idle one turns out closed *before a single byte was written*.
     pub(crate) fn http_client(&self, connect: Duration) -> Result<reqwest::Client, TargetError> {
         let tls = match self.rustls_config()? {
             Some(config) => config.as_ref().clone(),
@@ -159,66 +142,33 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// The target cannot be used as given.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// No address at all.
     #[error("no URL of a server is given")]
     NoUrl,
-    /// Not an address.
     #[error("{url:?} is not an http:// or https:// address: {reason}")]
-    Url {
-        /// What was given.
-        url: String,
-        /// Why not.
-        reason: String,
-    },
+    Url { url: String, reason: String },
     /// A user name or password in a URL: it would stand in every report.
     #[error(
         "the URL of {host} holds a user name or password; give them as a header: Authorization, by reference"
     )]
-    Credentials {
-        /// Its host.
-        host: String,
-    },
+    Credentials { host: String },
     /// A header that HTTP does not allow. The value is not shown: it may be a secret.
     #[error("header {name:?} has a name or a value that HTTP does not allow")]
-    Header {
-        /// Its name.
-        name: String,
-    },
+    Header { name: String },
     /// A proxy that is none. It is not shown: it may hold a password.
     #[error("the proxy is no address: {reason}")]
-    Proxy {
-        /// What was expected.
-        reason: &'static str,
-    },
-    /// The file of trusted authorities holds none.
+    Proxy { reason: &'static str },
     #[error("CA file {}: {found}; expected certificates in PEM (-----BEGIN CERTIFICATE-----)", .file.display())]
-    Ca {
-        /// The file.
-        file: PathBuf,
-        /// What was found in it.
-        found: String,
-    },
-    /// Trust nobody else, and trust everybody.
+    Ca { file: PathBuf, found: String },
     #[error("a CA file and insecure exclude each other: give one of them")]
     InsecureWithCa,
-    /// The machine has no CA certificates.
     #[error(
         "this machine has no CA certificates to check the server with ({reason}); give a CA file, or install ca-certificates"
     )]
-    NoRoots {
-        /// What was tried.
-        reason: String,
-    },
-    /// TLS could not be set up.
+    NoRoots { reason: String },
     #[error("TLS cannot be set up: {reason}")]
-    Tls {
-        /// Why.
-        reason: String,
-    },
-    /// The HTTP client could not be set up.
+    Tls { reason: String },
     #[error("the HTTP client cannot be set up")]
     Client(#[from] reqwest::Error),
 }
@@ -240,6 +190,16 @@ pub(crate) fn parse_url(text: &str) -> Result<reqwest::Url, TargetError> {
         "http" | "https" if url.has_host() => Ok(url),
         other => Err(wrong(format!("the scheme is {other:?}"))),
     }
+}
+
+/// A client for single requests over plain HTTP, made once.
+pub(crate) fn plain_client() -> Result<reqwest::Client, TargetError> {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    if let Some(client) = CLIENT.get() {
+        return Ok(client.clone());
+    }
+    let client = builder(tls::none()?).no_proxy().http1_only().build()?;
+    Ok(CLIENT.get_or_init(|| client).clone())
 }
 
 /// What every client of ours has in common.

@@ -7,31 +7,26 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{PemObject as _, SectionKind, SliceIter};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 
 use super::target::TargetError;
 use crate::plan::HttpVersion;
 
-/// Whose certificates are accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file of the authorities to trust **in place of** the system's, as with `curl --cacert`, so that a result names
     /// exactly what it trusted, and a node without CA certificates can be used.
     pub ca_file: Option<PathBuf>,
-    /// Accept any certificate, for any name.
     pub insecure: bool,
 }
 
 impl Tls {
     /// A client configuration that offers `http` by ALPN and nothing else.
-    ///
-    /// # Errors
-    /// [`TargetError::Ca`] when `ca_file` gives no certificate, [`TargetError::NoRoots`] when the system has none.
     pub(crate) fn config(&self, http: HttpVersion) -> Result<ClientConfig, TargetError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TargetError::Tls { reason: error.to_string() })?;
+        let builder = builder()?;
+        let provider = Arc::clone(builder.crypto_provider());
         let mut config = match (&self.ca_file, self.insecure) {
             (Some(_), true) => return Err(TargetError::InsecureWithCa),
             (None, true) => {
@@ -52,11 +47,13 @@ impl Tls {
 
 /// A configuration for connections without TLS: reqwest wants one, and its own would need CA certificates on the node.
 pub(crate) fn none() -> Result<ClientConfig, TargetError> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TargetError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TargetError::Tls { reason: error.to_string() })?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    builder.map_err(|error| TargetError::Tls { reason: error.to_string() })
 }
 
 fn system_roots() -> Result<RootCertStore, TargetError> {

@@ -10,6 +10,7 @@ use reqwest::{Method, Request, Response, Url};
 
 use super::answer::End;
 use super::client::Watch;
+use super::http1::Sink as _;
 use super::in_flight::InFlight;
 use super::request_queue::ReadyRequest;
 use crate::metrics::record::Outcome;
@@ -29,7 +30,6 @@ impl ViaReqwest {
         Self { http, urls, headers }
     }
 
-    /// Sends the request and reads its answer.
     pub(crate) async fn exchange(
         &self,
         mut in_flight: InFlight<'_>,
@@ -50,7 +50,7 @@ impl ViaReqwest {
             Ok(response) => {
                 let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = response.status().as_u16();
-                in_flight.headers(at, status, text(CONTENT_TYPE), text(CONTENT_ENCODING));
+                in_flight.head(at, status, text(CONTENT_TYPE), text(CONTENT_ENCODING));
                 read_body(response, in_flight, watch).await;
             }
             Err(end) => in_flight.finish(at, Some(end)),
@@ -71,8 +71,6 @@ impl ViaReqwest {
 }
 
 async fn read_body(mut response: Response, mut in_flight: InFlight<'_>, mut watch: Watch) {
-    // When the result became known, though the body goes on.
-    let mut settled: Option<Instant> = None;
     let broken = loop {
         let read = tokio::select! {
             biased;
@@ -82,18 +80,14 @@ async fn read_body(mut response: Response, mut in_flight: InFlight<'_>, mut watc
         let at = Instant::now();
         match read {
             Ok(Some(bytes)) => {
-                in_flight.read(at, &bytes);
+                in_flight.payload(at, &bytes);
                 watch.saw(at, &in_flight);
-                if in_flight.settled() && settled.is_none() {
-                    settled = Some(at);
-                    watch.hurry(at);
-                }
             }
             Ok(None) => break None,
             Err(error) => break Some(end_of(&error)),
         }
     };
-    in_flight.finish(settled.unwrap_or_else(Instant::now), broken);
+    in_flight.finish(watch.settled.unwrap_or_else(Instant::now), broken);
     // The connection returns to the pool when its own tasks have run. Sending the next request before that would open
     // another one, and the number of connections would creep above the concurrency.
     drop(response);

@@ -158,7 +158,6 @@ fn fits(prompts: &Prompts, point: &LoadPoint, context: Option<u32>) -> Result<()
         .next(advice))
 }
 
-/// Empties the prefix caches of all servers.
 pub(super) fn reset_cache(target: &Target, path: &str) -> Result<(), PointError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for server in target.each().collect::<Vec<_>>() {
@@ -179,7 +178,6 @@ pub(super) fn reset_cache(target: &Target, path: &str) -> Result<(), PointError>
     Ok(())
 }
 
-/// Reads the servers' prefix-cache counters.
 pub(super) fn cache_count(urls: &[String]) -> Option<CacheCount> {
     if urls.is_empty() {
         return None;

@@ -19,13 +19,10 @@ use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
 use crate::report::{self, PointResult};
 
-/// A run in progress.
 pub(super) struct Deployments<'a> {
     session: &'a Session,
     pub(super) supervisor: Supervisor,
-    /// Every point measured so far.
     pub(super) rows: Vec<PointResult>,
-    /// The container image, once ready.
     image: Option<JobImage>,
     /// Whether its preparation began, and may have left something on the nodes.
     pub(super) prepared: bool,
@@ -36,7 +33,6 @@ impl<'a> Deployments<'a> {
         Self { session, supervisor, rows: Vec::new(), image: None, prepared: false }
     }
 
-    /// Runs all of them.
     pub(super) async fn run(&mut self) -> Result<(), RunError> {
         let session = self.session;
         let of = session.plan.deployments.len();
@@ -44,8 +40,9 @@ impl<'a> Deployments<'a> {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
             }
-            if let Some(kept) = self.kept(deployment) {
-                self.rows.extend(kept);
+            let points = deployment.points.iter();
+            if let Some(kept) = points.map(|point| self.kept(deployment, point)).collect::<Option<Vec<_>>>() {
+                kept.into_iter().for_each(|row| self.keep(row));
                 continue;
             }
             if self.image.is_none() {
@@ -70,22 +67,19 @@ impl<'a> Deployments<'a> {
         Ok(())
     }
 
-    /// Rows of a deployment whose points an earlier attempt has all finished.
-    fn kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
-        let Session { plan, experiment, events, .. } = self.session;
-        let rows = deployment.points.iter().map(|point| {
-            let folder = plan.point_folder(deployment, point);
-            let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
-            Some(PointResult::of(plan, deployment, point, summary))
-        });
-        let rows: Vec<PointResult> = rows.collect::<Option<_>>()?;
-        for row in &rows {
-            events.emit(Event::PointKept { point: row.point.clone() });
-        }
-        Some(rows)
+    /// The row of a point that an earlier attempt has finished.
+    fn kept(&self, deployment: &Deployment, point: &LoadPoint) -> Option<PointResult> {
+        let Session { plan, experiment, .. } = self.session;
+        let folder = plan.point_folder(deployment, point);
+        let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
+        Some(PointResult::of(plan, deployment, point, summary))
     }
 
-    /// Starts, measures and stops one deployment.
+    fn keep(&mut self, row: PointResult) {
+        self.session.events.emit(Event::PointKept { point: row.point.clone() });
+        self.rows.push(row);
+    }
+
     async fn deployment(&mut self, deployment: &Deployment, image: JobImage) -> Result<(), RunError> {
         let Session { plan, place, experiment, tokmark, events, .. } = self.session;
         let folders = Folders::of(deployment, experiment.dir(), experiment.server_logs());
@@ -140,14 +134,13 @@ impl<'a> Deployments<'a> {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
             }
+            if let Some(kept) = self.kept(deployment, point) {
+                self.keep(kept);
+                continue;
+            }
             let folder = plan.point_folder(deployment, point);
             let dir = experiment.point_dir(folder.as_deref());
             let name = plan.point_name(deployment, point);
-            if let Some(summary) = report::summary_in(&dir) {
-                events.emit(Event::PointKept { point: name });
-                self.rows.push(PointResult::of(plan, deployment, point, summary));
-                continue;
-            }
             point::set_aside(&dir, folder.is_some())?;
             events.emit(Event::PointStarted { point: name.clone(), number: self.rows.len() + 1, of });
             let measure = self.measure(deployment, deployed, point, &dir);
@@ -205,7 +198,6 @@ impl<'a> Deployments<'a> {
         }
     }
 
-    /// Drives one point. Returns the summary and what cut the point short, if anything.
     async fn point(
         &mut self,
         name: &str,

@@ -12,6 +12,8 @@ mod refusals;
 mod resume_tests;
 pub mod signals;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -29,58 +31,42 @@ use point::PointError;
 pub use signals::Signals;
 use supervisor::Supervisor;
 
-/// The load point being measured, for display.
 #[derive(Debug, Clone)]
 pub struct LivePoint {
-    /// Its folder or id.
     pub point: String,
     /// Number within the whole plan, from 1, and how many there are.
     pub number: (usize, usize),
-    /// The point.
     pub load: LoadPoint,
-    /// Live counters.
     pub progress: LiveCounters,
 }
 
-/// A run.
 pub struct Session {
-    /// The plan to run.
     pub plan: Plan,
-    /// Where the processes run.
     pub place: Place,
-    /// Where the results go.
     pub experiment: Experiment,
     /// Path of this binary.
     pub tokmark: String,
-    /// The event log.
     pub events: Arc<EventLog>,
     live: watch::Sender<Option<LivePoint>>,
     tokenizers: TokenizerCache,
 }
 
-/// Why a run ended before its plan was done.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The servers failed.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// The load failed.
     #[error(transparent)]
     Point(#[from] PointError),
-    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A signal arrived.
     #[error("interrupted; what was measured until then is kept")]
     Interrupted,
 }
 
-/// How a run ended.
 #[derive(Debug)]
 pub struct RunEnd {
     /// Every point with figures, in plan order.
     pub rows: Vec<PointResult>,
-    /// Why it ended early.
     pub failure: Option<RunError>,
 }
 
@@ -97,7 +83,6 @@ impl Session {
         Self { plan, place, experiment, tokmark, events, live, tokenizers: TokenizerCache::default() }
     }
 
-    /// The load point being measured, as it changes.
     pub fn live(&self) -> watch::Receiver<Option<LivePoint>> {
         self.live.subscribe()
     }

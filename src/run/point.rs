@@ -12,7 +12,8 @@ use super::refusals::Refusals;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
-use crate::load::{self, LiveCounters, Options, Target};
+use crate::load::body::RequestBody;
+use crate::load::{self, LiveCounters, Target};
 use crate::metrics::dialects::aiperf;
 use crate::metrics::failures::{Failure, FailureTally};
 use crate::metrics::fold::Fold;
@@ -23,12 +24,9 @@ use crate::plan::{ExportFormat, LoadPoint};
 use crate::prompts::{Prompts, TokenizerCache};
 use crate::recipe::secret::is_secret_header;
 
-/// Everything needed to measure one point.
 #[derive(Debug, Clone)]
 pub struct Measure {
-    /// The endpoint.
     pub target: Target,
-    /// The point.
     pub point: LoadPoint,
     /// Folder of its files; `None` writes no files.
     pub dir: Option<PathBuf>,
@@ -46,7 +44,6 @@ pub struct Measure {
     pub deployment: Option<Value>,
 }
 
-/// How a load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadEnd {
     /// The load was stopped before its end.
@@ -64,12 +61,9 @@ impl LoadEnd {
     }
 }
 
-/// What cut a load short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// A server died.
     ServerDied,
-    /// A signal arrived.
     Interrupted,
     /// The endpoint stopped listening although no server was seen to end.
     Unreachable,
@@ -85,19 +79,14 @@ pub struct Driven {
     lost: bool,
 }
 
-/// Why a point has no summary.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// The load point cannot be sent at all, or not to this server.
     #[error(transparent)]
     Input(#[from] InputErrors),
-    /// The load engine failed.
     #[error(transparent)]
     Load(#[from] load::LoadError),
-    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// Reading the records back or writing the exports failed.
     #[error(transparent)]
     Export(#[from] ExportError),
 }
@@ -131,28 +120,6 @@ pub fn set_aside(dir: &Path, whole: bool) -> std::io::Result<()> {
 }
 
 impl Measure {
-    /// A measurement of a bare load point, without files.
-    #[cfg(test)]
-    pub fn new(target: Target, point: LoadPoint) -> Self {
-        Self {
-            target,
-            point,
-            dir: None,
-            context: Context::default(),
-            benchmark_id: String::new(),
-            salt: 0,
-            tokenizers: TokenizerCache::default(),
-            metrics_urls: Vec::new(),
-            deployment: None,
-        }
-    }
-
-    /// Drives the load and writes the point's files, without a reason for a cut.
-    #[cfg(test)]
-    pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
-        self.drive(progress, stop, &mut |_| {})?.finish(None)
-    }
-
     /// Learns what the server refuses, and drives the load without it. Blocks, so give it a thread of its own. Calls `failed` with
     /// each way in which a request failed, once. When it returns, every record is in its file.
     pub fn drive(
@@ -188,10 +155,9 @@ impl Measure {
                 file.write(record);
             }
         };
-        let (options, prompts) = (Options::default(), &calibrated.prompts);
+        let prompts = &calibrated.prompts;
         let cached = cache_count(&measure.metrics_urls);
-        let mut run =
-            load::drive(&measure.target, &measure.point, prompts, &options, progress, &mut sink, stop)?;
+        let mut run = load::drive(&measure.target, &measure.point, prompts, None, progress, &mut sink, stop)?;
         run.prefix_cache = cached.and_then(|before| Some(cache_count(&measure.metrics_urls)?.since(before)));
         records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
@@ -200,7 +166,6 @@ impl Measure {
 }
 
 impl Driven {
-    /// How the load ended.
     pub fn end(&self) -> LoadEnd {
         let unreachable = matches!(self.run.aborted, Some(Aborted::Unreachable { .. }));
         LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
@@ -241,7 +206,7 @@ impl Measure {
         let requests = prompts.planned(&self.point);
         let payloads = (0..requests).map(|id| {
             let prompt = prompts.plan(Phase::Measure, id);
-            let body = load::body::request_body(&self.point, &self.target.model, &prompt);
+            let body = RequestBody { point: &self.point, model: &self.target.model, prompt };
             (aiperf::session_id(Phase::Measure, id), body)
         });
         files::create_once_with(&dir.join("inputs.json"), |out| aiperf::write_inputs(out, payloads))?;

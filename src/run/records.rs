@@ -1,123 +1,79 @@
 //! Writes `records.jsonl` as requests end; `export::records` reads it.
-//!
-//! A separate thread writes buffered records every 64 KiB, and at least once a second: a crash of tokmark loses at most a second,
-//! and the threads that drive load never wait for a disk.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::experiment::files;
 use crate::metrics::record::RequestRecord;
 
-/// Bytes that gather before a write.
 const BATCH: usize = 64 << 10;
 
-/// Longest time that a record waits to be written.
+/// Longest time that a record waits to be written: a crash of tokmark loses no more.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
-/// A growing `records.jsonl`.
+/// A growing `records.jsonl`, written by a thread of its own: the threads that drive load never wait for a disk.
 pub(super) struct RecordWriter {
-    shared: Arc<Shared>,
-    flusher: Option<std::thread::JoinHandle<()>>,
+    lines: Option<Sender<Vec<u8>>>,
+    writing: Option<JoinHandle<io::Result<()>>>,
     path: PathBuf,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    closing: Condvar,
-}
-
-struct State {
-    file: File,
-    buffer: Vec<u8>,
-    /// The first error. Nothing is written after it, because a gap in the middle would go unnoticed.
-    failed: Option<io::Error>,
-    closed: bool,
-}
-
-impl State {
-    fn flush(&mut self) {
-        if self.failed.is_none()
-            && let Err(error) = self.file.write_all(&self.buffer)
-        {
-            self.failed = Some(error);
-        }
-        self.buffer.clear();
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Flushes once a second until the file is closed.
-    fn keep_flushed(&self) {
-        let mut state = self.state();
-        while !state.closed {
-            let woken = self.closing.wait_timeout(state, FLUSH_EVERY);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-            state.flush();
-        }
-    }
 }
 
 impl RecordWriter {
     /// Opens `path` for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = files::append(path)?;
-        let state = State { file, buffer: Vec::with_capacity(2 * BATCH), failed: None, closed: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), closing: Condvar::new() });
-        let there = Arc::clone(&shared);
+        let (sender, lines) = channel();
         let thread = std::thread::Builder::new().name("records".into());
-        let flusher = Some(thread.spawn(move || there.keep_flushed())?);
-        Ok(Self { shared, flusher, path: path.to_owned() })
+        let writing = thread.spawn(move || write(file, &lines))?;
+        Ok(Self { lines: Some(sender), writing: Some(writing), path: path.to_owned() })
     }
 
     /// Takes a record; [`RecordWriter::close`] returns any error.
     pub(super) fn write(&self, record: &RequestRecord) {
-        let mut state = self.shared.state();
-        let before = state.buffer.len();
-        if let Err(error) = serde_json::to_writer(&mut state.buffer, record) {
-            state.buffer.truncate(before);
-            state.failed.get_or_insert(error.into());
-            return;
-        }
-        state.buffer.push(b'\n');
-        if state.buffer.len() >= BATCH {
-            state.flush();
+        if let (Some(lines), Ok(mut line)) = (&self.lines, serde_json::to_vec(record)) {
+            line.push(b'\n');
+            let _ = lines.send(line);
         }
     }
 
-    /// Writes the rest.
     pub(super) fn close(mut self) -> io::Result<()> {
-        self.stop();
-        let failed = self.shared.state().failed.take();
-        match failed {
-            Some(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))),
-            None => Ok(()),
-        }
+        let written = self.stop();
+        written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))
     }
 
-    fn stop(&mut self) {
-        let mut state = self.shared.state();
-        state.closed = true;
-        state.flush();
-        drop(state);
-        self.shared.closing.notify_all();
-        if let Some(flusher) = self.flusher.take() {
-            // A panic of the flusher would lose only its last flush, which was made above.
-            let _ = flusher.join();
-        }
+    fn stop(&mut self) -> io::Result<()> {
+        self.lines = None;
+        let ended = self.writing.take().map(JoinHandle::join);
+        ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")))
     }
 }
 
 impl Drop for RecordWriter {
     fn drop(&mut self) {
-        self.stop();
+        let _ = self.stop();
+    }
+}
+
+/// Writes until the last line or the first error. Nothing is written after an error, because a gap in the middle would go
+/// unnoticed.
+fn write(file: File, lines: &Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(BATCH, file);
+    let mut flushed = Instant::now();
+    loop {
+        let left = FLUSH_EVERY.saturating_sub(flushed.elapsed());
+        if left.is_zero() {
+            out.flush()?;
+            flushed = Instant::now();
+        }
+        match lines.recv_timeout(left) {
+            Ok(line) => out.write_all(&line)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return out.flush(),
+        }
     }
 }
 

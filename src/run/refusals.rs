@@ -8,7 +8,6 @@ use crate::metrics::Summary;
 use crate::metrics::summary::{DroppedExtension, ServerAccess, TlsCheck};
 use crate::plan::{LoadPoint, Proxy};
 
-/// What the server refuses, and how it was reached.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
     dropped: Vec<DroppedExtension>,
@@ -31,7 +30,6 @@ impl Refusals {
         Ok((Measure { point, ..measure }, refusals))
     }
 
-    /// Notes the refusals in the summary.
     pub(super) fn note(self, summary: &mut Summary) {
         for reason in self.dropped.iter().filter_map(DroppedExtension::reason) {
             summary.verdict.suspect(reason);

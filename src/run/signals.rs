@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A request to end this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT: Ctrl-C.
@@ -39,9 +38,6 @@ pub struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
 
 impl Signals {
     /// Starts listening; needs a runtime. Under `nohup` SIGHUP stays ignored.
-    ///
-    /// # Errors
-    /// The operating system refuses a handler.
     pub fn listen() -> std::io::Result<Self> {
         let kinds = [
             (Signal::Interrupt, SignalKind::interrupt()),
@@ -55,7 +51,6 @@ impl Signals {
         listening.collect::<std::io::Result<_>>().map(Self)
     }
 
-    /// The next signal.
     pub async fn next(&mut self) -> Signal {
         poll_fn(|context| {
             // Poll all of them until one is ready, so that each can wake this task.

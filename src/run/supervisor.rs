@@ -6,8 +6,7 @@
 //! timers ───┘
 //! ```
 //!
-//! `deployments` holds the course of a run as plain code: it passes each piece of work to [`Supervisor::during`], which watches
-//! until the work is done or abandoned.
+//! `deployments` passes each piece of work to [`Supervisor::during`], which watches until it is done or abandoned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +21,8 @@ use super::signals::{Signal, Signals};
 use crate::deploy::{self, DeployError, Report};
 use crate::experiment::{Event, EventLog};
 
-/// What happened.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// A signal arrived.
     Signal(Signal),
     /// A watcher reported about servers started in this attempt.
     Server(u32, deploy::Notice),
@@ -36,7 +33,6 @@ pub(super) enum Notice {
         /// Whether a failure of the servers ended the run.
         servers_failed: bool,
     },
-    /// A timer ran out.
     Timer(Timer),
 }
 
@@ -49,7 +45,6 @@ pub(super) enum Timer {
     Servers,
 }
 
-/// What the run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Activity {
     /// Nothing that could be abandoned.
@@ -59,24 +54,17 @@ pub(super) enum Activity {
     Preparing,
     /// A load is running; after a cut it ends by itself soon.
     Measuring,
-    /// The figures of a load are being computed and written.
     Writing,
     /// A load lost connections or servers failed, and the reason is still unknown.
     AwaitingReason,
-    /// Servers are stopping.
     Stopping,
 }
 
-/// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
-    /// Record an event.
     Emit(Event),
-    /// Abandon the current work.
     Abandon,
-    /// Cut the load.
     CutLoad,
-    /// Kill the servers instead of waiting for them.
     KillServers,
     /// Set a timer, in place of an earlier one of its kind.
     Wait(Timer, Duration),
@@ -95,14 +83,12 @@ const END_AFTER_LOST_CONNECTIONS: Duration = Duration::from_secs(3);
 /// A dying server closes its port some time before it ends.
 const END_AFTER_CLOSED_PORT: Duration = Duration::from_secs(10);
 
-/// State of a run.
 #[derive(Debug, Default)]
 pub(super) struct State {
     in_job: bool,
     activity: Activity,
     /// Number of the current start of servers; reports of earlier ones are ignored.
     attempt: u32,
-    /// Whether this run started servers.
     has_servers: bool,
     signalled: bool,
     /// How the first server failed, unless a signal came first.
@@ -180,7 +166,6 @@ impl State {
         patience.map(|patience| Action::Wait(Timer::Reason, patience)).into_iter().collect()
     }
 
-    /// Whether nothing new may start.
     fn is_over(&self) -> bool {
         self.signalled || self.death.is_some()
     }
@@ -204,7 +189,6 @@ impl State {
         }
     }
 
-    /// Why the run must end.
     fn failure(&mut self) -> RunError {
         match self.death.take() {
             Some(error) if !self.signalled => RunError::Deploy(error),
@@ -220,7 +204,6 @@ pub(super) struct Supervisor {
     notices: UnboundedReceiver<Notice>,
     timers: BTreeMap<Timer, Instant>,
     events: Arc<EventLog>,
-    /// Cancelled to cut the current load.
     load: CancellationToken,
     /// Cancelled to kill the servers instead of waiting for them.
     pub(super) hurry: CancellationToken,
@@ -295,7 +278,6 @@ impl Supervisor {
         done
     }
 
-    /// Whether a signal has arrived.
     pub(super) fn is_interrupted(&mut self) -> bool {
         self.catch_up();
         self.state.signalled
@@ -335,7 +317,6 @@ impl Supervisor {
         self.timers.remove(&Timer::Reason);
     }
 
-    /// Handles all pending reports.
     fn catch_up(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             self.handle(notice);
@@ -360,7 +341,6 @@ impl Supervisor {
     }
 }
 
-/// Waits for the next event.
 async fn next(notices: &mut UnboundedReceiver<Notice>, timers: &mut BTreeMap<Timer, Instant>) -> Notice {
     let first = timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
     let ring = async {

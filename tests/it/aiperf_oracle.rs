@@ -415,12 +415,11 @@ fn the_metadata_of_the_jsonl_is_aiperfs() {
 fn inputs_are_written_as_aiperf_writes_them() {
     let theirs = fixture("vllm-chat", "inputs.json");
     let file: Value = serde_json::from_str(&theirs).expect("JSON");
-    let sessions = file["data"].as_array().expect("sessions").iter().map(|session| {
-        (
-            session["session_id"].as_str().expect("id").to_owned(),
-            session["payloads"][0].to_string().into_bytes(),
-        )
-    });
+    let sessions = file["data"]
+        .as_array()
+        .expect("sessions")
+        .iter()
+        .map(|session| (session["session_id"].as_str().expect("id").to_owned(), &session["payloads"][0]));
     let mut ours = Vec::new();
     aiperf::write_inputs(&mut ours, sessions).expect("write");
     assert_eq!(String::from_utf8(ours).expect("UTF-8"), theirs);

@@ -116,10 +116,8 @@ impl Preview {
         }
         files::create_once_with(path, |out| match kind {
             "json" => {
-                let payloads = self.each().map(|plan| {
-                    (aiperf::session_id(self.phase, plan.id), self.body(&plan).to_string().into_bytes())
-                });
-                aiperf::write_inputs(out, payloads)
+                let session_id = |plan: &PromptPlan| aiperf::session_id(self.phase, plan.id);
+                aiperf::write_inputs(out, self.each().map(|plan| (session_id(&plan), self.body(&plan))))
             }
             "jsonl" => self.each().try_for_each(|plan| writeln!(out, "{}", self.line(&plan))),
             _ => self.each().try_for_each(|plan| writeln!(out, "{}\n", words(&plan.content))),

@@ -1,9 +1,7 @@
 //! The cgroups of this process, v2 or v1: memory limits, kills, throttling.
 //!
-//! Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
-//!
-//! A limit anywhere above a process holds for it, so every folder from its own cgroup up to the root is read: Slurm
-//! limits the job and the step, Kubernetes the pod and the container.
+//! Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst. A limit
+//! anywhere above a process holds for it, so every folder from its own cgroup up to the root is read.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +60,6 @@ impl Folder {
     }
 }
 
-/// Counts of memory shortages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MemoryEvents {
     pub(super) limit_hits: Option<u64>,
@@ -84,7 +81,6 @@ impl MemoryEvents {
 /// Time that a cgroup's CPU limit took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Throttling {
-    /// Periods in which tasks were stopped.
     pub(super) periods: u64,
     /// For how long, µs, summed over CPUs.
     pub(super) us: u64,
@@ -98,7 +94,6 @@ impl Throttling {
     }
 }
 
-/// Memory in use and its limit, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) used: u64,
@@ -106,7 +101,6 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The fuller of two.
     pub(super) fn tighter(self, other: Self) -> Self {
         if self.share() >= other.share() { self } else { other }
     }
@@ -115,7 +109,6 @@ impl Memory {
         self.used as f64 / self.limit.max(1) as f64
     }
 
-    /// The machine's, from `/proc/meminfo`.
     fn of_machine(meminfo: &str) -> Option<Self> {
         let limit = keyed(meminfo, "MemTotal")? * 1024;
         Some(Self { used: limit.saturating_sub(keyed(meminfo, "MemAvailable")? * 1024), limit })
@@ -136,7 +129,6 @@ pub(super) struct Cgroups {
     /// The process's own first. Of those above only the ones with a limit, so that the rest of the machine is not counted.
     memory: Vec<Folder>,
     cpu: Vec<Folder>,
-    /// The file of PSI.
     pressure: Option<PathBuf>,
 }
 

@@ -11,10 +11,8 @@ const SMALLEST_MS: f64 = 10.0;
 /// Two clocks read within this time were read together.
 const TOGETHER: Duration = Duration::from_millis(1);
 
-/// Attempts to read them so.
 const TRIES: usize = 5;
 
-/// Both clocks at one instant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     monotonic: Instant,

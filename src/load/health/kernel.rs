@@ -1,11 +1,9 @@
 //! Figures of the kernel, read from its files. A file that is missing or in another format gives no figure.
 //!
-//! Sources: proc(5), Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst, Documentation/scheduler/sched-
-//! stats.rst.
+//! Sources: proc(5), Documentation: filesystems/proc.rst, accounting/psi.rst, scheduler/sched-stats.rst.
 
 use std::path::Path;
 
-/// The text of a file below `/proc` or `/sys`.
 pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
@@ -50,17 +48,14 @@ pub(super) fn stall_us(text: &str) -> Option<u64> {
 pub(super) struct Schedstat {
     /// Time ready to run without a core, ns.
     pub(super) waited_ns: u64,
-    /// Times it was given a core.
     pub(super) slices: u64,
 }
 
 impl Schedstat {
-    /// The calling thread's.
     pub(super) fn of_this_thread() -> Option<Self> {
         Self::parse(&read("/proc/thread-self/schedstat")?)
     }
 
-    /// The growth since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             waited_ns: self.waited_ns.saturating_sub(before.waited_ns),

@@ -3,12 +3,11 @@
 //! It reads cheap counters (a few µs) four times a second, cgroups and sockets once a second. It reads the tables of all
 //! sockets only when source ports may run out, and then every few seconds.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
+use parking_lot::{Condvar, Mutex};
 
 use super::cgroup::{Cgroups, Counters, Memory, increase};
 use super::clock_step::Clocks;
@@ -16,7 +15,6 @@ use super::sockets::{Refused, TcpCounters, source_ports, source_ports_used};
 use super::{cpu_s, kernel, max_rss_mib};
 use crate::metrics::record::{ClientHealth, MachineHealth, Outcome, Phase, RequestRecord};
 
-/// Time between two readings.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// One reading in so many includes cgroups and the number of sockets: reading `memory.stat` makes the kernel sum over all CPUs.
@@ -28,24 +26,21 @@ const TABLES_EVERY: u64 = 40;
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) struct Monitor {
-    /// Port of the server.
     server_port: Option<u16>,
-    /// Number of source ports.
     source_ports: Option<u64>,
     cgroups: Cgroups,
     state: Mutex<State>,
     changed: Condvar,
-    refused_ports: AtomicU64,
-    refused_descriptors: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    /// Set when the measured window opens.
     before: Option<Before>,
     /// The window is over, or never opens.
     stopped: bool,
     peaks: Peaks,
+    refused_ports: u64,
+    refused_descriptors: u64,
     /// CPU time over the window, seconds, and the rest, once it is over.
     after: Option<(f64, MachineHealth)>,
 }
@@ -56,7 +51,6 @@ struct Before {
     tcp: TcpCounters,
 }
 
-/// The worst of all readings.
 #[derive(Default)]
 struct Peaks {
     open_files: Option<u64>,
@@ -75,15 +69,13 @@ impl Monitor {
             cgroups: Cgroups::of_this_process(),
             state: Mutex::default(),
             changed: Condvar::new(),
-            refused_ports: AtomicU64::new(0),
-            refused_descriptors: AtomicU64::new(0),
         }
     }
 
     /// The measured window begins. Takes less than a millisecond; nothing should have been sent yet.
     pub(crate) fn open(&self) {
         let before = Before { cpu_s: 0.0, cgroups: self.cgroups.counters(), tcp: TcpCounters::now() };
-        let mut state = self.state();
+        let mut state = self.state.lock();
         self.look(&mut state.peaks, 0);
         state.before = Some(Before { cpu_s: cpu_s(), ..before });
         drop(state);
@@ -98,13 +90,10 @@ impl Monitor {
     }
 
     fn run(&self) {
-        let mut state = self.state();
-        while state.before.is_none() && !state.stopped {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |state| state.before.is_none() && !state.stopped);
         for turn in 1.. {
-            let waited = self.changed.wait_timeout_while(state, EVERY, |state| !state.stopped);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_while_for(&mut state, |state| !state.stopped, EVERY);
             if state.stopped {
                 return;
             }
@@ -118,15 +107,15 @@ impl Monitor {
             return;
         }
         match record.error.as_deref().and_then(Refused::of) {
-            Some(Refused::SourcePort) => self.refused_ports.fetch_add(1, Relaxed),
-            Some(Refused::Descriptor) => self.refused_descriptors.fetch_add(1, Relaxed),
-            None => 0,
-        };
+            Some(Refused::SourcePort) => self.state.lock().refused_ports += 1,
+            Some(Refused::Descriptor) => self.state.lock().refused_descriptors += 1,
+            None => {}
+        }
     }
 
     /// Ends [`Monitor::run`], begun or not.
     pub(crate) fn stop(&self) {
-        self.state().stopped = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
 
@@ -134,7 +123,7 @@ impl Monitor {
     pub(crate) fn end(&self) {
         let cpu_at_end_s = cpu_s();
         self.stop();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(before) = state.before.take() else { return };
         self.look(&mut state.peaks, 0);
         let machine = self.machine(&before, &state.peaks);
@@ -145,10 +134,11 @@ impl Monitor {
     /// driving threads.
     pub(crate) fn close(&self) -> ClientHealth {
         self.end();
-        let (cpu_s, machine) = self.state().after.take().unwrap_or_default();
+        let mut state = self.state.lock();
+        let (cpu_s, machine) = state.after.take().unwrap_or_default();
         let machine = MachineHealth {
-            open_files_refused: self.refused_descriptors.load(Relaxed),
-            source_ports_refused: self.refused_ports.load(Relaxed),
+            open_files_refused: state.refused_descriptors,
+            source_ports_refused: state.refused_ports,
             ..machine
         };
         ClientHealth { cpu_s, max_rss_mib: max_rss_mib(), machine, ..ClientHealth::default() }
@@ -197,10 +187,6 @@ impl Monitor {
         if !quick && let (Some(port), Some(available)) = (self.server_port, self.source_ports) {
             peaks.source_ports_used = peaks.source_ports_used.max(source_ports_used(port, available));
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

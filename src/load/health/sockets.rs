@@ -1,10 +1,7 @@
 //! Source ports towards the server, and losses of the host's TCP.
 //!
-//! Sources: ip(7) and Documentation/networking/ip-sysctl.rst for the port range, Documentation/networking/proc_net_tcp.rst,
-//! snmp_counter.rst.
-//!
-//! A connection needs a source port that no other connection to the same address and port has; one that ended keeps it for a
-//! minute (TIME-WAIT). All figures are those of the network namespace, other processes included.
+//! Sources: ip(7), Documentation/networking: ip-sysctl.rst, proc_net_tcp.rst, snmp_counter.rst. All figures are those of the
+//! network namespace. A connection that ended keeps its source port for a minute (TIME-WAIT).
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +15,6 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// reading all of them.
 const PLAUSIBLE: f64 = 0.5;
 
-/// Number of source ports towards one address.
 pub(super) fn source_ports() -> Option<u64> {
     count_ports(&read(RANGE)?, &read(RESERVED).unwrap_or_default())
 }
@@ -73,7 +69,6 @@ fn busiest(table: &str, server_port: u16) -> u64 {
     sockets.into_values().max().unwrap_or(0)
 }
 
-/// Counters of the host's TCP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TcpCounters {
     /// Connection requests dropped at a listening socket; those that met a full accept queue are among them.
@@ -94,7 +89,6 @@ impl TcpCounters {
     }
 }
 
-/// Why a connection could not be made on this side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     /// `EADDRNOTAVAIL`.

@@ -12,11 +12,9 @@ pub(crate) enum Framing {
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked(Chunked),
-    /// The end of the connection.
     UntilClose,
 }
 
-/// The state of a chunked body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Chunked {
     at: At,
@@ -33,21 +31,15 @@ enum At {
     Digits(u64),
     /// The rest of the size line, of a chunk of this size.
     Extension(u64),
-    /// LF of the size line.
     SizeEnd(u64),
     /// Payload: bytes of the chunk still to come.
     Data(u64),
-    /// CR after the payload.
     DataCr,
-    /// LF after the payload.
     DataLf,
     /// First byte of a trailer line, or CR of the last line.
     Trailer,
-    /// The rest of a trailer line.
     TrailerRest,
-    /// LF of the last line.
     LastLf,
-    /// Behind the last byte.
     End,
 }
 
@@ -65,7 +57,6 @@ pub(crate) enum BadFraming {
 }
 
 impl Framing {
-    /// Nothing more belongs to the body.
     pub(crate) fn complete(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -107,7 +98,6 @@ impl Framing {
     }
 }
 
-/// The first `most` bytes, or all of them.
 fn front(bytes: &[u8], most: u64) -> &[u8] {
     usize::try_from(most).ok().and_then(|most| bytes.get(..most)).unwrap_or(bytes)
 }
@@ -127,7 +117,14 @@ impl Chunked {
                 self.at = if left == 0 { At::DataCr } else { At::Data(left) };
                 continue;
             }
-            // Nearly every line between two chunks is whole in one read and bare.
+            // Nearly every chunk is whole in one read, and nearly every line between two is bare.
+            if self.at == At::Size
+                && let Some((payload, length)) = whole_chunk(rest)
+            {
+                take(payload);
+                used += length;
+                continue;
+            }
             let bare = match self.at {
                 At::Size => bare_size_line(rest),
                 At::DataCr if rest.starts_with(b"\r\n") => Some((At::Size, 2)),
@@ -175,7 +172,6 @@ impl Chunked {
     }
 }
 
-/// What follows a size line.
 fn begins(size: u64) -> At {
     if size == 0 { At::Trailer } else { At::Data(size) }
 }
@@ -191,6 +187,13 @@ fn bare_size_line(bytes: &[u8]) -> Option<(At, usize)> {
         size = size * 16 + digit;
     }
     None
+}
+
+/// The payload of a chunk that is whole, with a bare size line, and the length of both.
+fn whole_chunk(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (At::Data(size), line) = bare_size_line(bytes)? else { return None };
+    let (payload, rest) = bytes.get(line..)?.split_at_checked(usize::try_from(size).ok()?)?;
+    rest.starts_with(b"\r\n").then_some((payload, line + payload.len() + 2))
 }
 
 fn digit(byte: u8) -> Option<u64> {

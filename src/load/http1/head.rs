@@ -5,10 +5,11 @@
 
 use super::framing::{Chunked, Framing};
 
-/// Headers of one answer at most.
 const MAX_HEADERS: usize = 128;
 
-/// What matters of an answer's head.
+/// Longest head that is accepted, with the interim ones before it, bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -16,26 +17,28 @@ pub(crate) struct Head {
     /// `Content-Encoding`, unless it is `identity`.
     pub(crate) encoding: Option<String>,
     pub(crate) framing: Framing,
-    /// The connection may carry another request after this answer.
     pub(crate) keep_alive: bool,
 }
 
-/// The first bytes of an answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
-    /// More bytes are needed.
-    Partial,
-    /// An interim answer (1xx) of this many bytes; the real one follows.
-    Interim(usize),
-    /// The head, and its length in bytes.
-    Head(Head, usize),
+/// The first head in `bytes` that is not an interim one, and the position behind it; `None`: more bytes are needed.
+pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
+    let mut skipped = 0;
+    loop {
+        let found = parse(bytes.get(skipped..).unwrap_or_default())?;
+        let end = found.as_ref().map_or(bytes.len(), |(_, length)| skipped + length);
+        if end > MAX_HEAD_BYTES {
+            return Err(format!("the head of the answer is longer than {MAX_HEAD_BYTES} bytes"));
+        }
+        match found {
+            Some((Some(head), _)) => return Ok(Some((head, end))),
+            Some((None, _)) => skipped = end,
+            None => return Ok(None),
+        }
+    }
 }
 
-/// Parses what has arrived so far.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+/// The head that `bytes` begin with and its length; no head for an interim answer (1xx), which the real one follows.
+fn parse(bytes: &[u8]) -> Result<Option<(Option<Head>, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let mut config = httparse::ParserConfig::default();
@@ -45,12 +48,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         .allow_spaces_after_header_name_in_responses(true);
     let length = match config.parse_response(&mut response, bytes) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(format!("this is no HTTP/1 answer: {error}")),
     };
     let status = response.code.unwrap_or_default();
     if (100..200).contains(&status) && status != 101 {
-        return Ok(Parsed::Interim(length));
+        return Ok(Some((None, length)));
     }
     let mut head = Head {
         status,
@@ -90,7 +93,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
             Framing::UntilClose
         }
     };
-    Ok(Parsed::Head(head, length))
+    Ok(Some((Some(head), length)))
 }
 
 /// Repeated lengths have to agree (RFC 9112 §6.3).
@@ -120,7 +123,7 @@ mod tests {
 
     fn head(text: &str) -> Head {
         match parse(text.as_bytes()) {
-            Ok(Parsed::Head(head, length)) => {
+            Ok(Some((Some(head), length))) => {
                 assert_eq!(length, text.len());
                 head
             }
@@ -168,8 +171,8 @@ mod tests {
     #[test]
     fn interim_answers_are_told_apart() {
         let text = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n";
-        assert_eq!(parse(text), Ok(Parsed::Interim(37)));
-        assert_eq!(parse(b"HTTP/1.1 100 Con"), Ok(Parsed::Partial));
+        assert_eq!(parse(text), Ok(Some((None, 37))));
+        assert_eq!(parse(b"HTTP/1.1 100 Con"), Ok(None));
     }
 
     #[test]

@@ -4,10 +4,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 use rustls::pki_types::ServerName;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::HttpConnection;
 use crate::load::target::{IDLE_LIMIT, TargetError};
+use crate::load::timers::Timers;
 
 /// Connections that one thread makes at the same time ahead of need. Few, so that no accept queue overflows.
 const OPENING_AT_ONCE: usize = 16;
@@ -25,35 +28,21 @@ const OPENING_AT_ONCE: usize = 16;
 #[error("{0}")]
 pub(crate) struct ConnectError(String);
 
-/// Connections to the addresses of one server.
-#[derive(Debug)]
 pub(crate) struct Pool {
     addresses: Vec<Address>,
     connect_timeout: Duration,
+    timers: Timers,
     idle: Mutex<Vec<Vec<(HttpConnection, Instant)>>>,
 }
 
-/// Where requests go.
 struct Address {
     /// What the name stands for; resolved once, so that no look-up falls into the load.
     sockets: Result<Vec<SocketAddr>, ConnectError>,
     /// The one of them that answered last.
     good: AtomicUsize,
-    tls: Option<Tls>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     /// Request line and headers, up to the ones that differ per request.
     head: Vec<u8>,
-}
-
-struct Tls {
-    connector: TlsConnector,
-    name: ServerName<'static>,
-}
-
-/// Without the head, which has secrets in it.
-impl std::fmt::Debug for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Address").field("sockets", &self.sockets).field("tls", &self.tls.is_some()).finish()
-    }
 }
 
 impl Pool {
@@ -64,13 +53,14 @@ impl Pool {
         headers: &HeaderMap,
         tls: Option<&Arc<rustls::ClientConfig>>,
         connect_timeout: Duration,
+        timers: Timers,
     ) -> Result<Self, TargetError> {
         let addresses = urls
             .iter()
             .map(|url| Address::new(url, headers, tls.filter(|_| url.scheme() == "https")))
             .collect::<Result<Vec<_>, _>>()?;
         let idle = Mutex::new(addresses.iter().map(|_| Vec::new()).collect());
-        Ok(Self { addresses, connect_timeout, idle })
+        Ok(Self { addresses, connect_timeout, timers, idle })
     }
 
     /// The bytes of a request: `extra` are further header lines, each with its line end.
@@ -87,9 +77,8 @@ impl Pool {
         (id % self.addresses.len().max(1) as u64) as usize
     }
 
-    /// An idle connection to `address`, or a new one.
     pub(crate) async fn connection(&self, address: usize) -> Result<HttpConnection, ConnectError> {
-        while let Some((connection, since)) = self.idle().get_mut(address).and_then(Vec::pop) {
+        while let Some((connection, since)) = self.idle.lock().get_mut(address).and_then(Vec::pop) {
             if since.elapsed() < IDLE_LIMIT && connection.is_quiet() {
                 return Ok(connection);
             }
@@ -97,9 +86,8 @@ impl Pool {
         self.connect(address).await
     }
 
-    /// Takes back a connection whose answer was read to its end.
     pub(crate) fn put_back(&self, connection: HttpConnection) {
-        if let Some(idle) = self.idle().get_mut(connection.address) {
+        if let Some(idle) = self.idle.lock().get_mut(connection.address) {
             idle.push((connection, Instant::now()));
         }
     }
@@ -110,15 +98,14 @@ impl Pool {
         let each = count.div_ceil(self.addresses.len().max(1));
         for address in 0..self.addresses.len() {
             let mut missing = {
-                let mut idle = self.idle();
+                let mut idle = self.idle.lock();
                 let Some(idle) = idle.get_mut(address) else { continue };
                 idle.retain(|(connection, since)| since.elapsed() < IDLE_LIMIT / 2 && connection.is_quiet());
                 each.saturating_sub(idle.len())
             };
             while missing > 0 {
                 let batch = missing.min(OPENING_AT_ONCE);
-                let opening: Vec<_> = (0..batch).map(|_| Box::pin(self.connect(address))).collect();
-                for opened in join_all(opening).await {
+                for opened in join_all((0..batch).map(|_| self.connect(address))).await {
                     let Ok(connection) = opened else { return };
                     self.put_back(connection);
                 }
@@ -130,37 +117,11 @@ impl Pool {
     async fn connect(&self, index: usize) -> Result<HttpConnection, ConnectError> {
         let address = self.addresses.get(index).ok_or_else(|| ConnectError("no address".into()))?;
         let limit = self.connect_timeout;
-        match tokio::time::timeout(limit, address.connect(index)).await {
+        match self.timers.within(limit, address.connect(index)).await {
             Ok(connected) => connected,
             Err(_) => Err(ConnectError(format!("no connection within {:.1} s", limit.as_secs_f64()))),
         }
     }
-
-    /// A panic elsewhere cannot leave the lists half changed, so a poisoned lock is still good.
-    fn idle(&self) -> MutexGuard<'_, Vec<Vec<(HttpConnection, Instant)>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The outputs of all `futures`, which make progress together on this thread.
-async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
-    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, output) in futures.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let std::task::Poll::Ready(value) = std::pin::Pin::new(future).poll(context)
-            {
-                *output = Some(value);
-            }
-        }
-        if outputs.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
 
 impl Address {
@@ -173,9 +134,7 @@ impl Address {
             .socket_addrs(|| None)
             .map_err(|error| ConnectError(format!("{}: {error}", url.host_str().unwrap_or_default())));
         let tls = match tls {
-            Some(config) => {
-                Some(Tls { connector: TlsConnector::from(Arc::clone(config)), name: server_name(url)? })
-            }
+            Some(config) => Some((TlsConnector::from(Arc::clone(config)), server_name(url)?)),
             None => None,
         };
         Ok(Self { sockets, good: AtomicUsize::new(0), tls, head: head(url, headers) })
@@ -203,8 +162,8 @@ impl Address {
         let failed = |error: &io::Error| ConnectError(format!("{socket}: {error}"));
         let stream = TcpStream::connect(socket).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let Some(tls) = &self.tls else { return Ok(HttpConnection::plain(stream, index)) };
-        match tls.connector.connect(tls.name.clone(), stream).await {
+        let Some((connector, name)) = &self.tls else { return Ok(HttpConnection::plain(stream, index)) };
+        match connector.connect(name.clone(), stream).await {
             Ok(stream) => Ok(HttpConnection::tls(stream, index)),
             Err(error) => Err(ConnectError(format!("{socket}: TLS: {error}"))),
         }
@@ -240,10 +199,16 @@ mod tests {
     use super::*;
     use reqwest::header::HeaderValue;
 
+    fn pool(urls: &[Url], headers: &HeaderMap) -> Pool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let timers = Timers(runtime.handle().clone());
+        Pool::new(urls, headers, None, Duration::from_secs(1), timers).unwrap()
+    }
+
     fn text(url: &str) -> String {
         let mut headers = HeaderMap::new();
         headers.insert("x-key", HeaderValue::from_static("secret"));
-        let pool = Pool::new(&[Url::parse(url).unwrap()], &headers, None, Duration::from_secs(1)).unwrap();
+        let pool = pool(&[Url::parse(url).unwrap()], &headers);
         String::from_utf8(pool.request(0, "x-request-id: 7\r\n", b"{}")).unwrap()
     }
 
@@ -264,7 +229,7 @@ mod tests {
     fn requests_go_to_the_addresses_in_turn() {
         let urls: Vec<Url> =
             ["http://127.0.0.1:1/", "http://127.0.0.1:2/"].map(|url| Url::parse(url).unwrap()).into();
-        let pool = Pool::new(&urls, &HeaderMap::new(), None, Duration::from_secs(1)).unwrap();
+        let pool = pool(&urls, &HeaderMap::new());
         assert_eq!([0, 1, 2, 3].map(|id| pool.address_of(id)), [0, 1, 0, 1]);
     }
 }

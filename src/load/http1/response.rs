@@ -5,29 +5,22 @@
 use std::time::Instant;
 
 use super::framing::Framing;
-use super::head::{self, Head, Parsed};
+use super::head;
 
-/// Longest head that is accepted, bytes.
-const MAX_HEAD_BYTES: usize = 64 << 10;
-
-/// Receives an answer.
-pub(crate) trait Sink {
-    /// The head is complete.
-    fn head(&mut self, at: Instant, head: &Head);
-    /// A part of the body, in order.
+pub trait Sink {
+    /// The head is complete. `encoding`: the `Content-Encoding`, when there is one.
+    fn head(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>);
     fn payload(&mut self, at: Instant, bytes: &[u8]);
 }
 
-/// Reads one answer as its bytes arrive.
 #[derive(Debug)]
-pub(crate) struct ResponseReader {
+pub struct ResponseReader {
     state: State,
     keep_alive: bool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The bytes of the head so far.
     Head(Vec<u8>),
     Body(Framing),
 }
@@ -40,10 +33,7 @@ impl Default for ResponseReader {
 
 impl ResponseReader {
     /// Takes in one read that was stamped `at` when it arrived.
-    ///
-    /// # Errors
-    /// How the bytes break the protocol. Nothing more can be read from this connection.
-    pub(crate) fn take(&mut self, at: Instant, bytes: &[u8], sink: &mut impl Sink) -> Result<(), String> {
+    pub fn take(&mut self, at: Instant, bytes: &[u8], sink: &mut impl Sink) -> Result<(), String> {
         let mut rest = bytes;
         if let State::Head(before) = &mut self.state {
             let earlier = before.len();
@@ -53,7 +43,7 @@ impl ResponseReader {
                 before.extend_from_slice(bytes);
                 before
             };
-            let Some((head, length)) = first_head(whole)? else {
+            let Some((head, length)) = head::first(whole)? else {
                 if before.is_empty() {
                     before.extend_from_slice(bytes);
                 }
@@ -61,7 +51,7 @@ impl ResponseReader {
             };
             rest = bytes.get(length.saturating_sub(earlier)..).unwrap_or_default();
             self.keep_alive = head.keep_alive;
-            sink.head(at, &head);
+            sink.head(at, head.status, head.content_type.as_deref(), head.encoding.as_deref());
             self.state = State::Body(head.framing);
         }
         let State::Body(framing) = &mut self.state else { return Ok(()) };
@@ -72,17 +62,14 @@ impl ResponseReader {
         Ok(())
     }
 
-    /// The head has been seen.
     pub(crate) fn has_head(&self) -> bool {
         matches!(self.state, State::Body(_))
     }
 
-    /// The last byte has been seen.
-    pub(crate) fn complete(&self) -> bool {
+    pub fn complete(&self) -> bool {
         matches!(&self.state, State::Body(framing) if framing.complete())
     }
 
-    /// The connection may carry another request.
     pub(crate) fn reusable(&self) -> bool {
         self.keep_alive && self.complete()
     }
@@ -97,47 +84,6 @@ impl ResponseReader {
     }
 }
 
-/// What was read of an answer: its status, its payload, and whether it is whole.
-pub type ReadAnswer = (Option<u16>, Vec<u8>, bool);
-
-/// Reads the bytes of one answer as a connection gives them, in these reads. For the fuzz target `http1`.
-///
-/// # Errors
-/// How the bytes break the protocol.
-pub fn read_answer(reads: &[&[u8]]) -> Result<ReadAnswer, String> {
-    struct Received(ReadAnswer);
-    impl Sink for Received {
-        fn head(&mut self, _: Instant, head: &Head) {
-            self.0.0 = Some(head.status);
-        }
-
-        fn payload(&mut self, _: Instant, bytes: &[u8]) {
-            self.0.1.extend_from_slice(bytes);
-        }
-    }
-    let (mut response, mut received) = (ResponseReader::default(), Received((None, Vec::new(), false)));
-    let at = Instant::now();
-    reads.iter().try_for_each(|read| response.take(at, read, &mut received))?;
-    received.0.2 = response.complete();
-    Ok(received.0)
-}
-
-/// The first head that is not an interim one, and the position behind it; `None`: more bytes are needed.
-fn first_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
-    let mut skipped = 0;
-    while skipped <= MAX_HEAD_BYTES {
-        match head::parse(bytes.get(skipped..).unwrap_or_default())? {
-            Parsed::Head(head, length) if skipped + length <= MAX_HEAD_BYTES => {
-                return Ok(Some((head, skipped + length)));
-            }
-            Parsed::Interim(length) => skipped += length,
-            Parsed::Partial if bytes.len() <= MAX_HEAD_BYTES => return Ok(None),
-            Parsed::Head(..) | Parsed::Partial => break,
-        }
-    }
-    Err(format!("the head of the answer is longer than {MAX_HEAD_BYTES} bytes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,8 +96,8 @@ mod tests {
     }
 
     impl Sink for Received {
-        fn head(&mut self, _: Instant, head: &Head) {
-            assert_eq!(self.status.replace(head.status), None);
+        fn head(&mut self, _: Instant, status: u16, _: Option<&str>, _: Option<&str>) {
+            assert_eq!(self.status.replace(status), None);
         }
 
         fn payload(&mut self, _: Instant, bytes: &[u8]) {

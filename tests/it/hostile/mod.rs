@@ -12,7 +12,7 @@ use std::time::Duration;
 use rows::{Row, good, rows};
 use server::{Server, Step, send};
 use tokio_util::sync::CancellationToken;
-use tokmark::internals::load::{LiveCounters, Options, Target, drive};
+use tokmark::internals::load::{LiveCounters, Target, drive};
 use tokmark::internals::metrics::{Outcome, RequestRecord};
 use tokmark::internals::plan::LoadPoint;
 use tokmark::internals::prompts::{Learned, Prompts, TokenizerCache};
@@ -39,7 +39,6 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
     std::thread::spawn(move || {
         let target = Target::new(format!("http://{address}"), "m");
         let mut records = Vec::new();
-        let options = Options { threads: Some(1) };
         let prompts = Prompts::prepare(&point, 0, Learned::default(), &TokenizerCache::default()).unwrap();
         let prompts = std::sync::Arc::new(prompts);
         let mut sink = |record: &RequestRecord| records.push(record.clone());
@@ -47,7 +46,7 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
             &target,
             &point,
             &prompts,
-            &options,
+            Some(1),
             &LiveCounters::default(),
             &mut sink,
             &CancellationToken::new(),

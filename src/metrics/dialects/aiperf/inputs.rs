@@ -1,36 +1,43 @@
 //! `inputs.json`: the body of every request, replayable with AIPerf's `--custom-dataset-type inputs_json`.
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// Writes `inputs.json` from `(session id, request body)` pairs: `session_id` gives the id that `profile_export.jsonl` refers to,
-/// a body is compact JSON. Indented by 2 and without a final newline, as AIPerf writes it; one session at a time is held in
-/// memory.
-pub fn write_inputs<W: Write>(
-    mut out: W,
-    sessions: impl IntoIterator<Item = (String, Vec<u8>)>,
+/// Writes `inputs.json` from `(session id, request body)` pairs: `session_id` gives the id that `profile_export.jsonl` refers to.
+/// Indented by 2 and without a final newline, as AIPerf writes it; one session at a time is held in memory.
+pub fn write_inputs<W: Write, B: Serialize>(
+    out: W,
+    sessions: impl Iterator<Item = (String, B)>,
 ) -> io::Result<()> {
-    out.write_all(b"{\n  \"data\": [")?;
-    let mut separator = "";
-    for (session_id, body) in sessions {
-        let payload: Value = serde_json::from_slice(&body)?;
-        let session =
-            serde_json::to_string_pretty(&json!({"session_id": session_id, "payloads": [payload]}))?;
-        // A string in JSON has no raw line end, so these are all between values.
-        write!(out, "{separator}\n    {}", session.replace('\n', "\n    "))?;
-        separator = ",";
+    let sessions = sessions.map(|(session_id, body)| Session { session_id, payloads: [body] });
+    Ok(serde_json::to_writer_pretty(out, &BTreeMap::from([("data", Sessions(Cell::new(Some(sessions))))]))?)
+}
+
+#[derive(Serialize)]
+struct Session<B> {
+    session_id: String,
+    payloads: [B; 1],
+}
+
+/// A list that is written as it is made.
+struct Sessions<I>(Cell<Option<I>>);
+
+impl<I: Iterator<Item: Serialize>> Serialize for Sessions<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.take().into_iter().flatten())
     }
-    out.write_all(if separator.is_empty() { b"]\n}" } else { b"\n  ]\n}" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn written(sessions: Vec<(String, Value)>) -> String {
         let mut out = Vec::new();
-        let bodies = sessions.into_iter().map(|(id, payload)| (id, payload.to_string().into_bytes()));
-        write_inputs(&mut out, bodies).expect("write");
+        write_inputs(&mut out, sessions.into_iter()).expect("write");
         String::from_utf8(out).expect("utf-8")
     }
 
