@@ -1,10 +1,11 @@
 //! Builds the target of the load: the endpoint's URLs plus the recipe's connection settings, with secrets read.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::secrets;
 use crate::document::{InputError, InputErrors, join};
-use crate::load::{Target, TargetError, Tls};
+use crate::load::{CaFile, Target, TargetError, Tls};
 use crate::plan::{Connection, Plan, Proxy};
 
 /// Builds the target for `urls` and `model`.
@@ -26,7 +27,7 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
         api_key: connection.api_key.as_ref().map(|key| read("api_key", key)).transpose()?,
         headers: headers.collect::<Result<_, InputError>>()?,
         http: connection.http_version,
-        tls: Tls { ca_file: connection.ca_file.as_ref().map(Into::into), insecure: connection.insecure },
+        tls: Tls { ca_file: connection.ca_file.as_ref().map(ca_file), insecure: connection.insecure },
         proxy: match &connection.proxy {
             Proxy::Url(url) => Proxy::from(read("proxy", url)?),
             known => known.clone(),
@@ -36,6 +37,12 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
         .check()
         .map_err(|error| InputError::new("the connection", error.to_string()).key(key_of(&error)))?;
     Ok(target)
+}
+
+fn ca_file(path: impl Into<PathBuf>) -> CaFile {
+    let path = path.into();
+    let content = std::fs::read(&path).map_err(|error| error.to_string());
+    CaFile { path, content }
 }
 
 /// Checks the connections of a plan as far as this machine can. `secrets`: the load runs on this machine, so read the secrets

@@ -37,6 +37,9 @@ const DEPTH: usize = 3;
 
 /// Finds every load point in `dir`: an experiment, a folder written by `bench`, or the folder of one point. Skips attempts that
 /// were set aside, unless `dir` is one.
+///
+/// # Errors
+/// No load point; a point that neither a plan nor a summary describes.
 pub fn find(dir: &Path) -> Result<Vec<PointFolder>, ExportError> {
     let set_aside = |entry: &walkdir::DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().contains(".interrupted-")

@@ -34,6 +34,9 @@ pub struct Exported {
 
 impl PointFolder {
     /// Writes the files of these formats. Names depend only on the point and its start, so writing again replaces the files.
+    ///
+    /// # Errors
+    /// An invalid line in the records; a file operation that fails.
     // Called once per point. `cargo bench --bench load -- instructions` counts what runs inside it.
     #[inline(never)]
     pub fn export(&self, formats: &[ExportFormat]) -> Result<Exported, ExportError> {

@@ -14,6 +14,9 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// Passes every record of `path` to `see`, in order of ending. Returns false if the last line is torn, as a crash leaves it;
 /// skips that line.
+///
+/// # Errors
+/// Errors from `see` and from reading; an invalid line.
 pub fn read(path: &Path, mut see: impl FnMut(RequestRecord) -> io::Result<()>) -> Result<bool, ExportError> {
     let mut file = BufReader::with_capacity(READ_BUFFER, fs::File::open(path)?);
     let (mut line, mut others) = (Vec::new(), Vec::new());

@@ -36,6 +36,9 @@ pub struct Malformed {
 }
 
 /// Classifies one event of a streamed answer. `event` is the name of the SSE event, empty for most.
+///
+/// # Errors
+/// [`Malformed`] for anything that is neither a known marker nor a JSON object.
 pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> Result<Payload<'a>, Malformed> {
     let data = data.trim_ascii();
     match data {
@@ -48,6 +51,9 @@ pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> Result<Payload<'a>, Malform
 }
 
 /// Reads a whole (not streamed) answer of either endpoint.
+///
+/// # Errors
+/// [`Malformed`] when it is no JSON object.
 pub fn whole(body: &[u8]) -> Result<Payload<'_>, Malformed> {
     parse(body.trim_ascii())
 }

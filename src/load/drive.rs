@@ -62,6 +62,9 @@ pub enum LoadError {
 ///
 /// Blocks. `sink` is called on this thread with every record as its request ends, warm-up included. Cancelling `stop` cuts what
 /// is in flight (recorded as `cancelled`). A server that is gone, or refuses everything, ends the point: [`PointRun::aborted`].
+///
+/// # Errors
+/// [`LoadError`] when the point cannot be started; no request was sent then.
 pub fn drive(
     target: &Target,
     point: &LoadPoint,

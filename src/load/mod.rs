@@ -62,4 +62,4 @@ pub use http1::{ResponseReader, Sink};
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;
 pub use target::{Target, TargetError};
-pub use tls::Tls;
+pub use tls::{CaFile, Tls};

@@ -38,6 +38,9 @@ enum Acceptance {
 
 /// The extensions of `point` that must be left out for `target` to take its requests; a server that refuses them in any case
 /// is left to the load. Blocks. Cancelling `stop` ends it early.
+///
+/// # Errors
+/// [`LoadError`](super::LoadError) when the target is unusable or the operating system refuses a poller.
 pub fn refused_extensions(
     target: &Target,
     point: &LoadPoint,

@@ -42,6 +42,9 @@ pub struct Page {
 
 /// Generates one token, not streamed: the only proof that a server is ready. (Dynamo's `/health` is 200 without any worker.) A
 /// chat server that refuses `max_tokens` is asked with `max_completion_tokens`.
+///
+/// # Errors
+/// [`ProbeError`]; all but `Target` may pass with time.
 pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -> Result<(), ProbeError> {
     let (client, url) = (target.http_client(timeout)?, target.url(endpoint.path())?);
     let body = one_token_body(target, endpoint, MaxTokensField::MaxTokens);
@@ -73,6 +76,9 @@ pub struct Model {
 }
 
 /// The models the server offers (`/v1/models`). Empty while a Dynamo frontend has no worker.
+///
+/// # Errors
+/// [`ProbeError`]; all but `Target` may pass with time.
 pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, ProbeError> {
     #[derive(Deserialize)]
     struct Models {
@@ -116,6 +122,9 @@ pub async fn page(target: &Target, path: &str, timeout: Duration) -> Result<Page
 }
 
 /// GETs any address: health and metrics pages. Every status is an answer.
+///
+/// # Errors
+/// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
     let url = parse_url(url)?;
     let client = match url.scheme() {

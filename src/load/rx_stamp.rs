@@ -23,6 +23,9 @@ pub(crate) fn enable(socket: &impl AsFd) -> bool {
 
 /// Reads without waiting: the number of bytes (0: the peer has closed), and since the epoch the instant the last segment among
 /// them arrived; `None` when the kernel gives no stamp.
+///
+/// # Errors
+/// As `recv`; [`io::ErrorKind::WouldBlock`] when there is nothing, whatever mode the socket is in.
 pub(crate) fn read_stamped(socket: &impl AsRawFd, bytes: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
     let mut control = ControlBuffer([0; 64]);
     let mut slices = [IoSliceMut::new(bytes)];

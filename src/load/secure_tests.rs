@@ -14,12 +14,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::testing::{DONE, Driven, FINISH, Server, TOKEN, USAGE, good, point};
-use super::{Target, TargetError, Tls};
+use super::{CaFile, Target, TargetError, Tls};
 use crate::metrics::record::Outcome;
 use crate::plan::{HttpVersion, LoadPoint, Proxy, Stop};
 
 fn fixture(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
+}
+
+fn ca_file(path: std::path::PathBuf) -> Option<CaFile> {
+    let content = std::fs::read(&path).map_err(|error| error.to_string());
+    Some(CaFile { path, content })
 }
 
 /// Version and `Authorization` of each request.
@@ -133,7 +138,7 @@ fn assert_all(run: &Driven, outcome: Outcome) {
 fn a_private_authority_is_trusted_when_its_file_is_given() {
     let server = Speaker::start(HttpVersion::Http1, true);
     let trusting = Target {
-        tls: Tls { ca_file: Some(fixture("ca.pem")), insecure: false },
+        tls: Tls { ca_file: ca_file(fixture("ca.pem")), insecure: false },
         api_key: Some("k".into()),
         ..server.target()
     };
@@ -150,7 +155,7 @@ fn any_certificate_passes_only_when_insecure() {
     assert_all(&run(&insecure), Outcome::Ok);
     let before = server.received.lock().unwrap().len();
     let wrong =
-        Target { tls: Tls { ca_file: Some(fixture("server.pem")), insecure: false }, ..server.target() };
+        Target { tls: Tls { ca_file: ca_file(fixture("server.pem")), insecure: false }, ..server.target() };
     let checked = run(&wrong);
     assert!(checked.records.iter().all(|record| record.outcome != Outcome::Ok) || checked.records.is_empty());
     assert_eq!(server.received.lock().unwrap().len(), before, "a request reached a server nobody trusts");
@@ -162,7 +167,7 @@ fn http2_without_and_with_tls() {
         let server = Speaker::start(HttpVersion::Http2, tls);
         let target = Target {
             http: HttpVersion::Http2,
-            tls: Tls { ca_file: Some(fixture("ca.pem")), insecure: false },
+            tls: Tls { ca_file: ca_file(fixture("ca.pem")), insecure: false },
             ..server.target()
         };
         assert_all(&run(&target), Outcome::Ok);
@@ -178,7 +183,7 @@ fn http2_without_and_with_tls() {
 fn http2_is_never_a_silent_http1() {
     for tls in [false, true] {
         let server = Speaker::start(HttpVersion::Http1, tls);
-        let tls = Tls { ca_file: Some(fixture("ca.pem")), insecure: false };
+        let tls = Tls { ca_file: ca_file(fixture("ca.pem")), insecure: false };
         let target = Target { http: HttpVersion::Http2, tls, ..server.target() };
         assert!(run(&target).records.iter().all(|record| record.outcome != Outcome::Ok));
         assert!(server.received.lock().unwrap().is_empty());
@@ -201,7 +206,7 @@ fn a_proxy_is_used_when_set() {
 fn unusable_settings_are_named() {
     let error = |target: Target| target.check().unwrap_err().to_string();
     let with = |tls: Tls| Target { tls, ..Target::new("https://h", "m") };
-    let ca = |file: std::path::PathBuf| error(with(Tls { ca_file: Some(file), insecure: false }));
+    let ca = |file: std::path::PathBuf| error(with(Tls { ca_file: ca_file(file), insecure: false }));
     let dir = tempfile::tempdir().unwrap();
     let written = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -217,7 +222,7 @@ fn unusable_settings_are_named() {
     assert!(written("broken", broken).contains("PEM that breaks off"));
     let garbage = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(written("garbage", garbage).contains("cannot be used"));
-    let both = Tls { ca_file: Some(fixture("ca.pem")), insecure: true };
+    let both = Tls { ca_file: ca_file(fixture("ca.pem")), insecure: true };
     assert!(matches!(with(both).check(), Err(TargetError::InsecureWithCa)));
     let proxied =
         |proxy: &str| error(Target { proxy: Proxy::Url(proxy.into()), ..Target::new("http://h", "m") });
@@ -226,18 +231,21 @@ fn unusable_settings_are_named() {
         assert!(message.contains("expected http://host:port") && !message.contains("secret"), "{message}");
     }
     assert!(matches!(Target { base_urls: vec![], ..Target::new("", "m") }.check(), Err(TargetError::NoUrl)));
-    // Without TLS nobody reads the file.
+    // Without TLS nobody wants the file.
     assert!(
-        Target { tls: Tls { ca_file: Some("/no".into()), insecure: false }, ..Target::new("http://h", "m") }
-            .check()
-            .is_ok()
+        Target {
+            tls: Tls { ca_file: ca_file("/no".into()), insecure: false },
+            ..Target::new("http://h", "m")
+        }
+        .check()
+        .is_ok()
     );
 }
 
 #[test]
 fn every_connection_offers_its_http_version_alone() {
     for (http, alpn) in [(HttpVersion::Http1, "http/1.1"), (HttpVersion::Http2, "h2")] {
-        let tls = Tls { ca_file: Some(fixture("ca.pem")), insecure: false };
+        let tls = Tls { ca_file: ca_file(fixture("ca.pem")), insecure: false };
         let config = Target { http, tls, ..Target::new("https://h", "m") }.rustls_config().unwrap().unwrap();
         assert_eq!(config.alpn_protocols, [alpn.as_bytes()]);
     }

@@ -61,6 +61,9 @@ impl Parser {
     }
 
     /// The next complete event, or `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`TooLong`]: the stream is unusable from here on.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, TooLong> {
         while let Some(end) = self.line_end() {
             let start = self.line;

@@ -59,6 +59,9 @@ impl Target {
     }
 
     /// The address of `path` (which starts with `/`) on each server; never empty.
+    ///
+    /// # Errors
+    /// [`TargetError::Url`] for the first base URL that is no `http://` or `https://` address, [`TargetError::NoUrl`].
     pub fn urls(&self, path: &str) -> Result<Vec<reqwest::Url>, TargetError> {
         if self.base_urls.is_empty() {
             return Err(TargetError::NoUrl);
@@ -66,7 +69,7 @@ impl Target {
         self.base_urls.iter().map(|base| address(base, path)).collect()
     }
 
-    /// Whether it can be used as given. Reads the CA file, sends nothing.
+    /// Whether it can be used as given. Sends nothing.
     pub fn check(&self) -> Result<(), TargetError> {
         self.http_client(Duration::from_secs(1)).map(drop)
     }
@@ -89,8 +92,8 @@ impl Target {
         Ok(headers)
     }
 
-    /// The TLS configuration of every connection; `None` when neither a URL nor the proxy begins with `https://`. Reads the CA
-    /// file or the system's certificates: ask once, then share it.
+    /// The TLS configuration of every connection; `None` when neither a URL nor the proxy begins with `https://`. Parses the
+    /// CA file or reads the system's certificates: ask once, then share it.
     pub(crate) fn rustls_config(&self) -> Result<Option<Arc<rustls::ClientConfig>>, TargetError> {
         let to_server = self.urls("/")?.iter().any(|url| url.scheme() == "https");
         let to_proxy = matches!(&self.proxy, Proxy::Url(url) if url.starts_with("https:"));

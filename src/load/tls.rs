@@ -1,6 +1,6 @@
 //! TLS towards the server: which certificates are accepted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -18,12 +18,22 @@ use crate::plan::HttpVersion;
 pub struct Tls {
     /// PEM file of the authorities to trust **in place of** the system's, as with `curl --cacert`, so that a result names
     /// exactly what it trusted, and a node without CA certificates can be used.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<CaFile>,
     pub insecure: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile {
+    pub path: PathBuf,
+    /// Its bytes, or why it could not be read: an error only where TLS is spoken.
+    pub content: Result<Vec<u8>, String>,
 }
 
 impl Tls {
     /// A client configuration that offers `http` by ALPN and nothing else.
+    ///
+    /// # Errors
+    /// [`TargetError::Ca`] when `ca_file` gives no certificate, [`TargetError::NoRoots`] when the system has none.
     pub(crate) fn config(&self, http: HttpVersion) -> Result<ClientConfig, TargetError> {
         let builder = builder()?;
         let provider = Arc::clone(builder.crypto_provider());
@@ -69,18 +79,18 @@ fn system_roots() -> Result<RootCertStore, TargetError> {
     }
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, TargetError> {
-    let wrong = |found: String| TargetError::Ca { file: file.to_path_buf(), found };
-    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+fn authorities(file: &CaFile) -> Result<RootCertStore, TargetError> {
+    let wrong = |found: String| TargetError::Ca { file: file.path.clone(), found };
+    let bytes = file.content.as_ref().map_err(|error| wrong(error.clone()))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+    for certificate in CertificateDer::pem_slice_iter(bytes) {
         let certificate = certificate.map_err(|error| wrong(format!("PEM that breaks off: {error}")))?;
         roots
             .add(certificate)
             .map_err(|error| wrong(format!("a certificate that cannot be used: {error}")))?;
     }
     if roots.is_empty() {
-        return Err(wrong(described(&bytes)));
+        return Err(wrong(described(bytes)));
     }
     Ok(roots)
 }

@@ -25,7 +25,7 @@ pub struct AddedError {
 pub enum AddedErrorSource {
     /// Sampled reads: from the kernel's receive stamp of the last segment in a read to the stamp of the read.
     ReadDelay,
-    /// The loop lag, which bounds it: bytes wait no longer for the thread than its timers, which are rounded up to 1 ms.
+    /// The loop lag, which stands for it: bytes wait for the thread as long as what another thread sends it.
     LoopLag,
 }
 

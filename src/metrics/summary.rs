@@ -204,7 +204,7 @@ pub struct Client {
     pub cpu_s: f64,
     /// Peak resident set size, MiB.
     pub max_rss_mib: f64,
-    /// How late timers fired on the driving threads, ms. `null` without samples.
+    /// How late the driving threads noticed what another thread sent them, ms. `null` without samples.
     pub loop_lag_ms: Option<Distribution>,
     /// How far an instant may be off on the client's account: p99 of the loop lag, µs. `null` without samples.
     pub error_bound_us: Option<f64>,

@@ -41,6 +41,9 @@ fn located(plan: &Plan, mut error: InputError) -> InputError {
 }
 
 /// Examines the weights of a session's plan.
+///
+/// # Errors
+/// Incomplete weights, unless the plan tolerates them.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
     let Some(subject) = weights::of_plan(&session.plan) else { return Ok(()) };
     if let Some(reason) = why_not(session, &subject.folder) {

@@ -181,7 +181,9 @@ fn test_files(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| **line == "#[cfg(test)]") {
-        for line in lines[at + 1..].iter().take(2) {
+        // The module, or what `#[path]` precedes it.
+        let has_path = lines.get(at + 1).is_some_and(|line| line.starts_with("#["));
+        for line in lines[at + 1..].iter().take(1 + usize::from(has_path)) {
             let words = line.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
             if let Some(name) = words.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                 found.push(format!("{folder}{name}.rs"));

@@ -33,6 +33,9 @@ impl Default for ResponseReader {
 
 impl ResponseReader {
     /// Takes in one read that was stamped `at` when it arrived.
+    ///
+    /// # Errors
+    /// How the bytes break the protocol. Nothing more can be read from this connection.
     pub fn take(&mut self, at: Instant, bytes: &[u8], sink: &mut impl Sink) -> Result<(), String> {
         let mut rest = bytes;
         if let State::Head(before) = &mut self.state {

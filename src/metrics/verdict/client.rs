@@ -91,7 +91,7 @@ fn loop_lag(health: &ClientHealth) -> Option<Reason> {
     Reason::above(lag_ms, [LOOP_LAG_SUSPECT_MS, LOOP_LAG_INVALID_MS], text)
 }
 
-/// The loop lag has its own reason, and about 1 ms of it is the rounding of timers: only read delays are judged.
+/// The loop lag has its own reason: only read delays are judged.
 fn added(health: &ClientHealth, gap_p50_ms: impl FnOnce() -> Option<f64>) -> Option<Reason> {
     let (percent, added_ms) = highest_standing(in_ms(&health.read_delay_us))?;
     if added_ms <= ADDED_ERROR_SUSPECT_MS {
