@@ -203,12 +203,16 @@ impl Setup {
         let (mut pacers, mut gate) = (Vec::new(), None);
         for queue in &shared.queues {
             let clock = (shared.clock, counters, &shared.halt);
-            let Some((pacer, admissions)) = Pacer::new(&point, queue, threads, clock) else { break };
+            let Some((pacer, admissions)) =
+                Pacer::new(&point, queue, threads, &shared.arrival_in(queue.phase), clock)
+            else {
+                break;
+            };
             for (driver, admissions) in drivers.iter_mut().zip(admissions) {
                 driver.2.push_back(admissions);
             }
             if queue.phase == Phase::Measure {
-                gate = Some(pacer.gate());
+                gate = Some(Arc::clone(&pacer.gate));
             }
             pacers.push(pacer);
         }

@@ -36,7 +36,7 @@ pub(crate) async fn open_loop(
             if conversations.queue.deadline().is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return;
             }
-            if let Some(request) = admission.take_request() {
+            if let Some(request) = admission.request.take() {
                 conversations.run(admission.place, request, Some(admission.scheduled_us)).await;
             }
         });

@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::counters::LiveCounters;
 use super::request_queue::{ReadyRequest, RequestQueue};
 use super::schedule::Schedule;
-use crate::metrics::record::{Arrivals, Phase};
+use crate::metrics::record::Arrivals;
 use crate::plan::{Arrival, LoadPoint, WhenFull};
 
 /// Longest sleep without a check for the halt.
@@ -99,16 +99,11 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) struct Admission {
     gate: Arc<Gate>,
-    request: Option<ReadyRequest>,
+    /// Taken to be sent now.
+    pub(crate) request: Option<ReadyRequest>,
     pub(crate) place: u32,
     pub(crate) scheduled_us: u64,
     counts: bool,
-}
-
-impl Admission {
-    pub(crate) fn take_request(&mut self) -> Option<ReadyRequest> {
-        self.request.take()
-    }
 }
 
 impl Drop for Admission {
@@ -126,7 +121,7 @@ pub(crate) struct Pacer {
     /// Arrivals from here on are driven and belong to no figure: the cool-down of a ramp.
     figures_end: Duration,
     when_full: WhenFull,
-    gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
     queue: Arc<RequestQueue>,
     clock: Clock,
     counters: LiveCounters,
@@ -141,11 +136,11 @@ impl Pacer {
         point: &LoadPoint,
         queue: &Arc<RequestQueue>,
         threads: usize,
+        arrival: &Arrival,
         (clock, counters, halt): (Clock, &LiveCounters, &CancellationToken),
     ) -> Option<(Self, Vec<UnboundedReceiver<Admission>>)> {
         let phase = queue.phase;
-        let arrival = if phase == Phase::Warmup { point.arrival.of_warmup() } else { point.arrival.clone() };
-        let (schedule, limit) = match &arrival {
+        let (schedule, limit) = match arrival {
             Arrival::Closed { .. } => return None,
             Arrival::Open { rate, spacing, limit } => (Schedule::new(rate, *spacing, point, phase), limit),
             Arrival::Trace { limit } => {
@@ -167,10 +162,6 @@ impl Pacer {
             drivers,
         };
         Some((pacer, admissions))
-    }
-
-    pub(crate) fn gate(&self) -> Arc<Gate> {
-        Arc::clone(&self.gate)
     }
 
     /// Waits for the phase to begin and admits its arrivals. Blocks; runs on a thread of its own.

@@ -48,7 +48,7 @@ pub(crate) struct HttpConnection {
 }
 
 /// Plain or TLS. Boxed: a session is several hundred bytes, and plain connections are the many.
-type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 #[derive(Debug)]
 pub(crate) enum Read<T> {
@@ -65,13 +65,11 @@ pub(crate) enum Sent {
 }
 
 impl HttpConnection {
-    pub(super) fn plain(stream: TcpStream, address: usize) -> Self {
-        rx_stamp::enable(&stream);
-        Self { stream: Either::Left(stream), address }
-    }
-
-    pub(super) fn tls(stream: TlsStream<TcpStream>, address: usize) -> Self {
-        Self { stream: Either::Right(Box::new(stream)), address }
+    pub(super) fn new(stream: Stream, address: usize) -> Self {
+        if let Either::Left(stream) = &stream {
+            rx_stamp::enable(stream);
+        }
+        Self { stream, address }
     }
 
     fn tcp(&self) -> &TcpStream {

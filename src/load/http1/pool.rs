@@ -15,6 +15,7 @@ use reqwest::header::HeaderMap;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
 use super::connection::HttpConnection;
 use crate::load::target::{IDLE_LIMIT, TargetError};
@@ -162,9 +163,11 @@ impl Address {
         let failed = |error: &io::Error| ConnectError(format!("{socket}: {error}"));
         let stream = TcpStream::connect(socket).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let Some((connector, name)) = &self.tls else { return Ok(HttpConnection::plain(stream, index)) };
+        let Some((connector, name)) = &self.tls else {
+            return Ok(HttpConnection::new(Either::Left(stream), index));
+        };
         match connector.connect(name.clone(), stream).await {
-            Ok(stream) => Ok(HttpConnection::tls(stream, index)),
+            Ok(stream) => Ok(HttpConnection::new(Either::Right(Box::new(stream)), index)),
             Err(error) => Err(ConnectError(format!("{socket}: TLS: {error}"))),
         }
     }
