@@ -19,8 +19,8 @@ use crate::document::{InputError, InputErrors};
 use crate::error::{self, ExitError};
 use crate::experiment::{Experiment, Manifest};
 use crate::load::{Target, probe};
-use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
+use crate::plan::{Endpoint, Plan};
 use crate::prompts;
 use crate::site::SiteFile;
 
@@ -95,14 +95,18 @@ async fn listed_model(printer: Printer, plan: &Plan, named: Option<&str>) -> any
     let mut found: Option<String> = None;
     for deployment in &plan.deployments {
         let urls = deployment.url.iter().chain(&deployment.more_urls).cloned().collect();
-        let target = connection::target(urls, "", &deployment.connection)?;
+        let target = connection::target(urls, named.unwrap_or_default(), &deployment.connection)?;
+        let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
         let limit = Duration::from_secs_f64(deployment.startup_timeout_s);
         for server in target.each().collect::<Vec<_>>() {
-            let models = models(printer, &server, named.is_some(), limit).await?;
+            let Some(models) = models(printer, &server, named.is_some(), limit).await? else {
+                has_endpoint(&server, endpoint).await?;
+                continue;
+            };
             let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
             if let Some(named) = named {
                 if !names.is_empty() && !names.contains(&named) {
-                    let (url, model) = (server.address(), named.to_owned());
+                    let (url, model) = (server.shown("/v1/models"), named.to_owned());
                     let listed = names.into_iter().map(str::to_owned).collect();
                     return Err(DeployError::Unlisted { url, model, listed }.into());
                 }
@@ -124,30 +128,45 @@ async fn listed_model(printer: Printer, plan: &Plan, named: Option<&str>) -> any
     Ok(found)
 }
 
-/// The models that a server lists, none if it has no list and the user `named` one. Waits for a server that still starts.
+/// Whether a server without a list of models knows the address of the requests at all.
+async fn has_endpoint(server: &Target, endpoint: Endpoint) -> Result<(), InputError> {
+    match probe::one_token(server, endpoint, Duration::from_secs(10)).await {
+        Err(probe::ProbeError::Status { status: status @ (404 | 405), message }) => {
+            let problem = format!("{} answers {status}: {message}", server.shown(endpoint.path()));
+            Err(InputError::new("--url", problem).expected("the address of an OpenAI-compatible API").next(
+                "if its paths do not lie below /v1, give that of the requests, e.g. --endpoint /v1beta/openai/chat/completions",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The models that a server lists; `None` if it has no list and the user `named` one. Waits for a server that still starts.
 async fn models(
     printer: Printer,
     server: &Target,
     named: bool,
     limit: Duration,
-) -> anyhow::Result<Vec<probe::Model>> {
+) -> anyhow::Result<Option<Vec<probe::Model>>> {
     let (began, mut next_word) = (Instant::now(), Duration::from_secs(2));
     loop {
         let error = match probe::models(server, Duration::from_secs(10)).await {
-            Ok(models) if !models.is_empty() || began.elapsed() >= limit => return Ok(models),
+            Ok(models) if !models.is_empty() || began.elapsed() >= limit => return Ok(Some(models)),
             Ok(_) => probe::ProbeError::Answer("no model is listed yet".into()),
             Err(probe::ProbeError::Target(error)) => return Err(error.into()),
+            Err(probe::ProbeError::Status { status: 404 | 405, .. }) if named => return Ok(None),
             Err(probe::ProbeError::Status { status, .. }) if named && !matches!(status, 429 | 502..=504) => {
-                return Ok(Vec::new());
+                return Ok(Some(Vec::new()));
             }
-            Err(probe::ProbeError::Answer(_)) if named => return Ok(Vec::new()),
+            Err(probe::ProbeError::Answer(_)) if named => return Ok(Some(Vec::new())),
             Err(error) => error,
         };
-        let (address, waited) = (server.address(), began.elapsed());
+        let (address, waited, models) = (server.address(), began.elapsed(), server.url("/v1/models")?);
         if waited >= limit {
             let message = format!(
-                "{address}: {error}\n  next: is the server up? A model list at /v1/models is asked for first; --wait 60s waits \
-                 for a server that still starts"
+                "{address}: {error}\n  next: is the server up? A model list at {} is asked for first; --wait 60s waits \
+                 for a server that still starts",
+                models.path()
             );
             return Err(ExitError { code: error::SERVER, message }.into());
         }
@@ -164,6 +183,7 @@ async fn models(
 mod tests {
     use super::*;
     use crate::commands::flags::Verbosity;
+    use crate::load::testing::{Server, whole};
     use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Spacing, Stop, WhenFull};
     use clap::Parser;
 
@@ -263,6 +283,60 @@ mod tests {
         assert_eq!(timed, points("--duration 5s --concurrency 2").unwrap());
         let completions = points("--endpoint /v1/completions").unwrap();
         assert_eq!(completions, points("--endpoint completions").unwrap());
+    }
+
+    #[test]
+    fn an_endpoint_is_named_or_given_by_its_path() {
+        let flags = |args: &str| {
+            let line = Line::try_parse_from(
+                ["bench", "--url", "http://h"].into_iter().chain(args.split_whitespace()),
+            );
+            let flags = line.unwrap().bench.flags().unwrap().into_iter();
+            let text = |flag: Flag| (flag.key, flag.value.as_str().map(str::to_owned));
+            flags
+                .map(text)
+                .filter(|(key, _)| key.contains("endpoint") || key.contains("path"))
+                .collect::<Vec<_>>()
+        };
+        let (endpoint, path) = ("load.endpoint".to_owned(), "deploy.connection.path".to_owned());
+        let gemini = Some("/v1beta/openai/chat/completions".to_owned());
+        assert_eq!(flags("--endpoint completions"), [(endpoint.clone(), Some("completions".into()))]);
+        for option in ["--endpoint", "--custom-endpoint"] {
+            assert_eq!(
+                flags(&format!("{option} v1beta/openai/chat/completions")),
+                [(path.clone(), gemini.clone())]
+            );
+        }
+        assert_eq!(
+            flags("--endpoint-type completions --endpoint /generate"),
+            [(endpoint, Some("completions".into())), (path, Some("/generate".into()))]
+        );
+        let kind = |args: &str| points(args).map(|points| points[0].endpoint.as_str());
+        assert_eq!(kind("--endpoint /openai/deployments/x/completions"), Ok("completions"));
+        assert_eq!(kind("--endpoint /generate"), Ok("chat"));
+        assert_eq!(kind("--endpoint-type completions --endpoint /generate"), Ok("completions"));
+        for (args, word) in [
+            (
+                "--endpoint-type completions --endpoint /v1/chat/completions",
+                "names another endpoint than load.endpoint",
+            ),
+            ("--endpoint embeddings", "chat, completions or a path"),
+            ("--endpoint http://h/v1/completions", "chat, completions or a path"),
+        ] {
+            let error = points(args).unwrap_err();
+            assert!(error.contains(word), "{args}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_knows_no_address_of_ours_is_told_apart_from_one_without_a_list() {
+        let nowhere =
+            Server::play(|_| whole("404 Not Found", "application/json", r#"{"detail":"Not Found"}"#));
+        let error = has_endpoint(&nowhere.target(), Endpoint::Chat).await.unwrap_err().to_string();
+        assert!(error.contains("/v1/chat/completions answers 404: Not Found"), "{error}");
+        assert!(error.contains("--endpoint /v1beta/openai/chat/completions"), "{error}");
+        let busy = Server::play(|_| whole("503 Service Unavailable", "text/plain", "busy"));
+        has_endpoint(&busy.target(), Endpoint::Chat).await.unwrap();
     }
 
     #[test]

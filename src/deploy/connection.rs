@@ -23,6 +23,7 @@ pub fn target(urls: Vec<String>, model: &str, connection: &Connection) -> Result
     });
     let target = Target {
         base_urls: urls,
+        path: connection.path.clone(),
         model: model.to_owned(),
         api_key: connection.api_key.as_ref().map(|key| read("api_key", key)).transpose()?,
         headers: headers.collect::<Result<_, InputError>>()?,
@@ -54,27 +55,22 @@ pub fn check(plan: &Plan, secrets: bool) -> Result<(), InputErrors> {
             connection =
                 Connection { proxy: Proxy::Off, api_key: None, headers: BTreeMap::new(), ..connection };
         }
-        // The URL of an unstarted server is unknown; any address of the same kind will do.
-        let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
-        let urls: Vec<String> = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
-        if urls.iter().any(|url| is_placeholder(url)) {
+        if deployment.url.is_none() && plan.launcher().endpoint.url.is_some() {
             let error = InputError::new("the endpoint", "no URL is given").key("deploy.url");
             let error = error.expected("the URL of a running endpoint");
             return Err(plan.locate(error.next("set URL= or deploy.url (--set deploy.url=URL)")).into());
         }
+        // The URL of an unstarted server is unknown; any address of the same kind will do.
+        let first = deployment.url.clone().unwrap_or_else(|| "http://127.0.0.1".into());
+        let urls: Vec<String> = std::iter::once(first).chain(deployment.more_urls.iter().cloned()).collect();
         target(urls, &plan.model.served_name, &connection).map_err(|error| plan.locate(error))?;
     }
     Ok(())
 }
 
-/// Whether a recipe leaves the URL to its user. `.invalid` never names a host. Source: RFC 2606.
-fn is_placeholder(url: &str) -> bool {
-    reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(|host| host.ends_with(".invalid")))
-}
-
 fn key_of(error: &TargetError) -> String {
     match error {
-        TargetError::NoUrl | TargetError::Url { .. } | TargetError::Credentials { .. } => "deploy.url".into(),
+        TargetError::NoUrl | TargetError::Url(_) => "deploy.url".into(),
         TargetError::Header { name } => join("deploy.connection.headers", name),
         TargetError::Proxy { .. } => "deploy.connection.proxy".into(),
         TargetError::Ca { .. } | TargetError::NoRoots { .. } => "deploy.connection.ca_file".into(),

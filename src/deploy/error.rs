@@ -45,8 +45,8 @@ pub enum DeployError {
     /// The deadline passed.
     #[error("{waiting}, and {deadline} has passed{}\n{}  next: raise {deadline} if the logs show progress", since(.sign.as_deref()), logs_text(.logs))]
     NotReady { waiting: String, deadline: &'static str, sign: Option<String>, logs: Vec<(String, String)> },
-    /// A server lists other models only.
-    #[error("{url}/v1/models does not list {model:?} (it lists: {})\n  next: set model.name, or model.served_name, to a name that it lists", .listed.join(", "))]
+    /// A server lists other models only, at this address.
+    #[error("{url} does not list {model:?} (it lists: {})\n  next: set model.name, or model.served_name, to a name that it lists", .listed.join(", "))]
     Unlisted { url: String, model: String, listed: Vec<String> },
     /// A process that this run did not start listens where its server should.
     #[error("{address} is served by another process ({process}), not by a server of this run\n{}  next: stop that process, or set deploy.port to a free port", logs_text(.logs))]

@@ -53,7 +53,11 @@ pub fn comments(plan: &Plan) -> Result<String, RenderError> {
                 text.push_str(&comment(&format!("     file {path}"), &format!("\n{content}")));
             }
         }
-        for url in placed.endpoint_urls()? {
+        let urls = placed.endpoint_urls()?;
+        if urls.is_empty() {
+            text.push_str("#   endpoint not given: set URL= or deploy.url\n");
+        }
+        for url in urls {
             text.push_str(&format!("#   endpoint {url}\n"));
         }
     }

@@ -119,9 +119,9 @@ impl<'a> Deployed<'a> {
         let Setup { plan, deployment, .. } = placement.setup;
         let mut urls = placement.placed().endpoint_urls()?;
         urls.extend(deployment.more_urls.iter().cloned());
-        let metrics_urls = metrics_urls(&placement, &urls);
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
+        let metrics_urls = metrics_urls(&placement, &target);
         let (deadline, life) = (Arc::new(Deadline::new(deployment, began)), Arc::new(Life::default()));
         Ok(Self {
             target,
@@ -239,7 +239,7 @@ impl<'a> Deployed<'a> {
                 if self.is_own() && self.began.elapsed() < LATE_LIST =>
             {
                 let listed = listed.join(", ");
-                Err(format!("{url}/v1/models does not list {model:?} yet (it lists: {listed})").into())
+                Err(format!("{url} does not list {model:?} yet (it lists: {listed})").into())
             }
             ready => ready,
         }
@@ -315,16 +315,16 @@ impl<'a> Deployed<'a> {
 }
 
 /// Metrics pages of the endpoint's servers and of roles that have their own.
-fn metrics_urls(placement: &Placement<'_>, urls: &[String]) -> Vec<String> {
+fn metrics_urls(placement: &Placement<'_>, target: &Target) -> Vec<String> {
     let setup = placement.setup;
     let launcher = setup.plan.launcher();
     let path = launcher.endpoint.metrics.as_ref();
-    let of_endpoint = urls.iter().filter_map(|url| Some(format!("{url}{}", path?)));
+    let of_endpoint = path.and_then(|path| target.urls(path).ok()).into_iter().flatten();
     let own = setup.deployment.processes.iter().filter_map(|process| {
         let page = launcher.role(&process.role)?.metrics.as_ref()?;
         placement.placed().has_page(process, page).ok().filter(|has| *has)?;
         let address = placement.addresses.processes.get(&process.name)?;
         Some(format!("http://{}:{}{}", address.host, address.ports.get(&page.port)?, page.path))
     });
-    of_endpoint.chain(own).collect()
+    of_endpoint.map(String::from).chain(own).collect()
 }

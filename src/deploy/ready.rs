@@ -173,27 +173,30 @@ fn listed<'a>(server: &Target, models: &'a [probe::Model]) -> Result<Option<&'a 
         return Ok(found);
     }
     let listed = models.iter().map(|known| known.id.clone()).collect();
-    Err(ProbeFailure::Unlisted { url: server.address(), model: server.model.clone(), listed })
+    Err(ProbeFailure::Unlisted { url: server.shown("/v1/models"), model: server.model.clone(), listed })
 }
 
 async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
     let url = server.address();
     if let Some(path) = &spec.health {
-        ok(&format!("{url}{path}"), probe::page(server, path, PROBE_TIMEOUT).await)?;
+        ok(&server.shown(path), probe::page(server, path, PROBE_TIMEOUT).await)?;
     }
     let generates = async || {
         probe::one_token(server, endpoint, TOKEN_TIMEOUT)
             .await
-            .map_err(|error| format!("{url} generates no token yet: {error}"))
+            .map_err(|error| ProbeFailure::from(format!("{url} generates no token yet: {error}")))
     };
     if !spec.models {
         generates().await?;
         return Ok(false);
     }
-    let models =
-        probe::models(server, PROBE_TIMEOUT).await.map_err(|error| format!("{url}/v1/models: {error}"))?;
+    let models = match probe::models(server, PROBE_TIMEOUT).await {
+        // It has no such list, as Azure's deployments.
+        Err(ProbeError::Status { status: 404 | 405, .. }) => return generates().await.map(|()| false),
+        models => models.map_err(|error| format!("{}: {error}", server.shown("/v1/models")))?,
+    };
     let Some(found) = listed(server, &models)? else {
-        return Err(format!("{url}/v1/models lists no model yet").into());
+        return Err(format!("{} lists no model yet", server.shown("/v1/models")).into());
     };
     generates().await?;
     Ok(found.simulated)

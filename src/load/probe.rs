@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::body::request_body;
 use super::chunk::{self, Payload};
 use super::error_body;
-use super::target::{self, Target, TargetError, parse_url};
+use super::target::{self, Target, TargetError};
+use crate::plan::server_url;
 use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField};
 use crate::prompts::{Content, PromptPlan};
 
@@ -86,7 +87,7 @@ pub async fn models(target: &Target, timeout: Duration) -> Result<Vec<Model>, Pr
     }
     let page = page(target, "/v1/models", timeout).await?;
     let models: Models = serde_json::from_slice(success(&page)?)
-        .map_err(|error| ProbeError::Answer(format!("/v1/models: {error}")))?;
+        .map_err(|error| ProbeError::Answer(format!("a list of models is expected: {error}")))?;
     Ok(models.data)
 }
 
@@ -126,7 +127,7 @@ pub async fn page(target: &Target, path: &str, timeout: Duration) -> Result<Page
 /// # Errors
 /// [`ProbeError::Target`], [`ProbeError::Connect`] or [`ProbeError::Timeout`].
 pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
-    let url = parse_url(url)?;
+    let url = server_url::parse(url).map_err(TargetError::from)?;
     let client = match url.scheme() {
         "http" => target::plain_client()?,
         _ => Target::new(url.as_str(), "").http_client(timeout)?,

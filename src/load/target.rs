@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::tls::{self, Tls};
+use crate::plan::server_url::{self, ServerUrl, UrlError};
 use crate::plan::{HttpVersion, Proxy};
 
 /// An idle connection older than this is not used again. Uvicorn (vLLM, SGLang, TensorRT-LLM) and llama-server close idle
@@ -16,8 +17,10 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// An OpenAI-compatible server, or several alike that share the load.
 #[derive(Clone)]
 pub struct Target {
-    /// `http://host:8000`, with or without a trailing `/v1`; at least one. Request `n` goes to number `n` modulo their count.
+    /// Bases as [`ServerUrl`] reads them; at least one. Request `n` goes to number `n` modulo their count.
     pub base_urls: Vec<String>,
+    /// Path of the requests below each base, in place of the endpoint's.
+    pub path: Option<String>,
     pub model: String,
     /// Sent as `Authorization: Bearer …`. Never shown.
     pub api_key: Option<String>,
@@ -34,6 +37,7 @@ impl Target {
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             base_urls: vec![base_url.into()],
+            path: None,
             model: model.into(),
             api_key: None,
             headers: Vec::new(),
@@ -48,6 +52,11 @@ impl Target {
         self.base_urls.join(", ")
     }
 
+    /// The address of `path` on the first server, for people.
+    pub fn shown(&self, path: &str) -> String {
+        self.url(path).map_or_else(|error| error.to_string(), String::from)
+    }
+
     /// The same target with one of its servers only, for each of them.
     pub fn each(&self) -> impl Iterator<Item = Self> {
         self.base_urls.iter().map(|url| Self { base_urls: vec![url.clone()], ..self.clone() })
@@ -55,18 +64,22 @@ impl Target {
 
     /// The address of `path` (which starts with `/`) on the first server.
     pub fn url(&self, path: &str) -> Result<reqwest::Url, TargetError> {
-        address(self.base_urls.first().ok_or(TargetError::NoUrl)?, path)
+        self.address_at(self.base_urls.first().ok_or(TargetError::NoUrl)?, path)
     }
 
     /// The address of `path` (which starts with `/`) on each server; never empty.
     ///
     /// # Errors
-    /// [`TargetError::Url`] for the first base URL that is no `http://` or `https://` address, [`TargetError::NoUrl`].
+    /// [`TargetError::Url`] for the first base URL that names no server, [`TargetError::NoUrl`].
     pub fn urls(&self, path: &str) -> Result<Vec<reqwest::Url>, TargetError> {
         if self.base_urls.is_empty() {
             return Err(TargetError::NoUrl);
         }
-        self.base_urls.iter().map(|base| address(base, path)).collect()
+        self.base_urls.iter().map(|base| self.address_at(base, path)).collect()
+    }
+
+    fn address_at(&self, base: &str, path: &str) -> Result<reqwest::Url, TargetError> {
+        Ok(ServerUrl::new(base, self.path.as_deref())?.join(path))
     }
 
     /// Whether it can be used as given. Sends nothing.
@@ -117,7 +130,7 @@ impl Target {
             Proxy::Url(url) => {
                 let wrong =
                     || TargetError::Proxy { reason: "expected http://host:port or https://host:port" };
-                parse_url(url).map_err(|_| wrong())?;
+                server_url::parse(url).map_err(|_| wrong())?;
                 builder.proxy(reqwest::Proxy::all(url).map_err(|_| wrong())?)
             }
         };
@@ -135,6 +148,7 @@ impl std::fmt::Debug for Target {
         let names: Vec<&String> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Target")
             .field("base_urls", &self.base_urls)
+            .field("path", &self.path)
             .field("model", &self.model)
             .field("api_key", &self.api_key.as_ref().map(|_| "…"))
             .field("headers", &names)
@@ -149,13 +163,9 @@ impl std::fmt::Debug for Target {
 pub enum TargetError {
     #[error("no URL of a server is given")]
     NoUrl,
-    #[error("{url:?} is not an http:// or https:// address: {reason}")]
-    Url { url: String, reason: String },
-    /// A user name or password in a URL: it would stand in every report.
-    #[error(
-        "the URL of {host} holds a user name or password; give them as a header: Authorization, by reference"
-    )]
-    Credentials { host: String },
+    /// A URL that names no server, or holds a secret.
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// A header that HTTP does not allow. The value is not shown: it may be a secret.
     #[error("header {name:?} has a name or a value that HTTP does not allow")]
     Header { name: String },
@@ -174,25 +184,6 @@ pub enum TargetError {
     Tls { reason: String },
     #[error("the HTTP client cannot be set up")]
     Client(#[from] reqwest::Error),
-}
-
-fn address(base_url: &str, path: &str) -> Result<reqwest::Url, TargetError> {
-    let base = base_url.trim_end_matches('/');
-    let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
-    let url = parse_url(base)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(TargetError::Credentials { host: url.host_str().unwrap_or_default().to_owned() });
-    }
-    parse_url(&format!("{base}{path}"))
-}
-
-pub(crate) fn parse_url(text: &str) -> Result<reqwest::Url, TargetError> {
-    let wrong = |reason: String| TargetError::Url { url: text.to_owned(), reason };
-    let url = reqwest::Url::parse(text).map_err(|error| wrong(error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        other => Err(wrong(format!("the scheme is {other:?}"))),
-    }
 }
 
 /// A client for single requests over plain HTTP, made once.
@@ -229,19 +220,6 @@ fn secret(name: &str, value: &str) -> Result<HeaderValue, TargetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        for base in ["http://h:8000", "http://h:8000/", "http://h:8000/v1", "http://h:8000/v1/"] {
-            let url = Target::new(base, "m").url("/v1/models").unwrap();
-            assert_eq!(url.as_str(), "http://h:8000/v1/models");
-        }
-        let prefixed = Target::new("https://h/gw/v1", "m").url("/v1/completions").unwrap();
-        assert_eq!(prefixed.as_str(), "https://h/gw/v1/completions");
-        for base in ["h:8000", "", "ftp://h", "http://"] {
-            assert!(Target::new(base, "m").url("/health").is_err(), "{base}");
-        }
-    }
 
     #[test]
     fn the_wrong_one_of_several_addresses_is_named() {

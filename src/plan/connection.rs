@@ -23,6 +23,9 @@ pub struct Connection {
     /// Reference to the bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+    /// Path of the requests below the URL, in place of the endpoint's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Headers of every request: a value, or a reference to one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

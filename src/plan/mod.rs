@@ -16,6 +16,7 @@ pub mod port_map;
 pub mod process;
 pub mod prompts;
 pub mod ramp;
+pub mod server_url;
 
 use std::collections::BTreeMap;
 

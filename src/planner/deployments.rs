@@ -43,7 +43,7 @@ fn deployment(
     mut points: Vec<LoadPoint>,
 ) -> Result<Deployment, Vec<InputError>> {
     let mut mistakes = Mistakes::of(parsed, "deploy");
-    connection::check(&section, &mut mistakes);
+    connection::check(&section, &points, &mut mistakes);
     secrets::check(&section, &mut mistakes);
     let mut deployment = servers(section, parsed.launcher(), &points, mistakes)?;
     if let Some(stand_in) = &parsed.input.stand_in {

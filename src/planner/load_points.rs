@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::arrival;
+use super::connection::named_endpoint;
 use super::matrix::{combination_id, product};
 use super::parsed::{Mistakes, Parsed};
 use super::prompts::{ResolvedPrompts, resolve_prompts};
@@ -35,7 +36,8 @@ pub(super) fn load_points(
     axes.extend(swept.clone().into_iter().chain(arrivals));
     let mut points: Vec<LoadPoint> = Vec::new();
     for combination in product(&axes, "sweep.load").map_err(|error| parsed.resolved.locate(error))? {
-        let (table, load) = parsed.section("load", "sweep.load", &combination)?;
+        let (table, mut load): (Table, Load) = parsed.section("load", "sweep.load", &combination)?;
+        load.endpoint = named_endpoint(parsed).unwrap_or(load.endpoint);
         let others = combination
             .into_iter()
             .filter(|(key, value)| swept.contains_key(key) && !is_one_shape(key, value))

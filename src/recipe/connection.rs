@@ -11,6 +11,9 @@ use serde_with::skip_serializing_none;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionSection {
+    /// Path of the requests below the URL, if it is not `/v1/chat/completions` or `/v1/completions`, e.g.
+    /// `/v1beta/openai/chat/completions`.
+    pub path: Option<String>,
     /// `"1.1"` (default) or `"2"`.
     pub http_version: Option<HttpVersion>,
     /// PEM file of the authorities to trust instead of the system's: an absolute path on the machine that sends the load.

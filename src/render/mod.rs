@@ -248,10 +248,13 @@ impl Placed<'_> {
         Ok(rule)
     }
 
-    /// The endpoint's URLs: one, or several that share the load.
+    /// The endpoint's URLs: one, or several that share the load; none if the user has yet to give the URL of a running one.
     pub fn endpoint_urls(&self) -> Result<Vec<String>, RenderError> {
         let Self { plan, deployment, addresses } = *self;
         if let Some(template) = &plan.launcher().endpoint.url {
+            if deployment.url.is_none() {
+                return Ok(Vec::new());
+            }
             let url = self.render("endpoint.url", template, &self.context(None))?;
             return Ok(vec![url]);
         }

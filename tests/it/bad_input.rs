@@ -823,12 +823,13 @@ fn bench_connection_options_that_do_not_fit() {
     says!(
         bench(&["--url", "http://127.0.0.1:1,127.0.0.1:2"]),
         r#"error: --url: found "127.0.0.1:2"
-  expected: a URL such as http://host:8000"#
+  expected: a URL such as http://host:8000
+  next: write http://127.0.0.1:2"#
     );
     says!(
         bench(&["--url", "http://127.0.0.1:1", "--url", "http://user:secret@h:2"]),
         r#"error: --url: a secret written out; it would end up in scripts and results
-  expected: a URL without user name and password
+  expected: a URL without user name, password and key
   next: give deploy.connection.headers.Authorization = "env:NAME""#
     );
     let with = |more: &[&str]| bench(&[&["--url", "https://127.0.0.1:1"], more].concat());
@@ -889,7 +890,29 @@ fn connection_options_that_do_not_fit() {
     says!(
         attach(r#"["http://127.0.0.1:1", "127.0.0.1:2"]"#, "", ""),
         r#"error: ./r.toml:7: `deploy.url`: found "127.0.0.1:2"
-  expected: a URL such as http://host:8000"#
+  expected: a URL such as http://host:8000
+  next: write http://127.0.0.1:2"#
+    );
+    says!(
+        attach(r#""http://127.0.0.1:1/v1#top""#, "", ""),
+        r#"error: ./r.toml:7: `deploy.url`: found "http://127.0.0.1:1/v1#top"
+  expected: a URL such as http://host:8000
+  next: leave out #top"#
+    );
+    says!(
+        attach(r#""http://127.0.0.1:1/v1/completions""#, "", "endpoint = \"chat\"\n"),
+        r#"error: ./r.toml:7: `deploy.url`: names another endpoint than load.endpoint, which is chat
+  next: leave out load.endpoint, or name the same endpoint"#
+    );
+    says!(
+        attach(r#"["http://127.0.0.1:1", "http://127.0.0.1:1/v1/"]"#, "", ""),
+        r#"error: ./r.toml:7: `deploy.url`: found "http://127.0.0.1:1/v1/" twice
+  expected: each URL once"#
+    );
+    says!(
+        attach(url, "path = \"https://h/v1beta/openai/chat/completions\"", ""),
+        r#"error: ./r.toml:9: `deploy.connection.path`: found "https://h/v1beta/openai/chat/completions"
+  expected: a path such as /v1beta/openai/chat/completions"#
     );
     says!(
         attach(r#"["http://h:1", "http://h:1"]"#, "", ""),
@@ -899,7 +922,7 @@ fn connection_options_that_do_not_fit() {
     says!(
         attach(r#""http://user:secret@h:1""#, "", ""),
         r#"error: ./r.toml:7: `deploy.url`: a secret written out; it would end up in scripts and results
-  expected: a URL without user name and password
+  expected: a URL without user name, password and key
   next: give deploy.connection.headers.Authorization = "env:NAME""#
     );
     says!(

@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::prompts::{TRACE, prompts};
 use super::value::{
-    BY_REFERENCE, ENDPOINT, absolute, concurrency_stages, count, endpoint, object, objective, one_of, rate,
-    rate_stages, reference, sets, spacing, start, text, time, trimmed, whole,
+    BY_REFERENCE, ENDPOINT, PATH, absolute, concurrency_stages, count, endpoint, object, objective, one_of,
+    rate, rate_stages, reference, sets, spacing, start, text, time, trimmed, whole,
 };
 use super::{Group, key_flags};
 use crate::document::{InputError, join};
@@ -58,8 +58,11 @@ fn server() -> Vec<Arg> {
 fn request() -> Vec<Arg> {
     let tokens_fields = ["auto", "max_tokens", "max_completion_tokens"];
     let mut args = key_flags! { None::<&str>;
-        /// Endpoint to send requests to [default: chat]
-        "--endpoint <ENDPOINT>" => ENDPOINT, endpoint(), alias("endpoint-type"), overrides_with(ENDPOINT);
+        /// What the endpoint is, where its path does not tell (AIPerf)
+        "--endpoint-type <ENDPOINT>" => "endpoint_type", one_of(["chat", "completions"]), hide(true);
+        /// Endpoint to send requests to: chat, completions, or the path of one that does not lie below /v1, e.g.
+        /// /v1beta/openai/chat/completions [default: chat]
+        "--endpoint <ENDPOINT>" => ENDPOINT, endpoint, alias("custom-endpoint");
         /// Ask for the whole answer at once
         "--no-stream" => "load.streaming", sets(false);
         /// Stream the answers, which is the default (AIPerf)
@@ -140,11 +143,18 @@ fn ends() -> Vec<Arg> {
     }
 }
 
+fn is_path(matches: &ArgMatches) -> bool {
+    let endpoint = matches.get_one::<Value>(ENDPOINT).and_then(Value::as_str);
+    endpoint.is_some_and(|endpoint| endpoint.starts_with('/'))
+}
+
 /// The key that a flag sets: its id, except for flags that share a key.
 pub(super) fn key<'a>(id: &'a str, matches: &ArgMatches) -> &'a str {
     match id {
         "stages" | "rate_stages" => "load.stages",
         "streaming" => "load.streaming",
+        "endpoint_type" => ENDPOINT,
+        ENDPOINT if is_path(matches) => PATH,
         "ignore_eos" => "load.ignore_eos",
         "stages_from" if matches.contains_id("stages") => "load.start_concurrency",
         "stages_from" => "load.start_rate",

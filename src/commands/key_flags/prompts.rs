@@ -28,7 +28,7 @@ impl Group for Prompts {
             /// Model name in the request bodies
             "--model <NAME>" => "model.name", text(), conflicts_with("recipe");
             /// Endpoint [default: chat]
-            "--endpoint <ENDPOINT>" => ENDPOINT, endpoint(), conflicts_with("recipe");
+            "--endpoint <ENDPOINT>" => ENDPOINT, endpoint, conflicts_with("recipe");
             /// Seed of prompts and lengths [default: 0]
             "--seed <N>" => "load.seed", whole(0), conflicts_with("recipe");
         };

@@ -1,8 +1,6 @@
 //! Parsers of the values of flags: each gives the value that its key gets.
 
-use clap::builder::{
-    BoolValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser,
-};
+use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::value_parser;
 use toml::Value;
 
@@ -46,18 +44,18 @@ pub(super) fn one_of<const N: usize>(words: [&'static str; N]) -> impl TypedValu
 
 pub(super) const ENDPOINT: &str = "load.endpoint";
 
-/// An endpoint by its name, or by the path that vLLM and AIPerf name.
-pub(super) fn endpoint() -> impl TypedValueParser<Value = Value> {
-    let (chat, completions) = (PossibleValue::new("chat"), PossibleValue::new("completions"));
-    let names = [
-        chat.aliases(["/v1/chat/completions", "v1/chat/completions"]),
-        completions.aliases(["/v1/completions", "v1/completions"]),
-    ];
-    PossibleValuesParser::new(names).map(|text| match text.trim_start_matches('/') {
-        "v1/chat/completions" => "chat".into(),
-        "v1/completions" => "completions".into(),
-        name => name.into(),
-    })
+/// Path of the requests, where an endpoint is not named but given by its path.
+pub(super) const PATH: &str = "deploy.connection.path";
+
+/// An endpoint by its name, or by its path as vLLM and AIPerf do: [`super::load::key`] tells them apart.
+pub(super) fn endpoint(text: &str) -> Result<Value, String> {
+    match text {
+        "chat" | "completions" => Ok(text.into()),
+        path if path.contains('/') && !path.contains("://") => {
+            Ok(format!("/{}", path.trim_start_matches('/')).into())
+        }
+        _ => Err("expected chat, completions or a path such as /v1beta/openai/chat/completions".into()),
+    }
 }
 
 fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {

@@ -176,7 +176,7 @@ impl Address {
 fn server_name(url: &Url) -> Result<ServerName<'static>, TargetError> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(host.to_owned())
-        .map_err(|error| TargetError::Url { url: url.to_string(), reason: error.to_string() })
+        .map_err(|error| TargetError::Tls { reason: format!("{url}: {error}") })
 }
 
 /// `POST` of `url` with `headers`; the request's own header lines follow.
