@@ -108,7 +108,8 @@ pub(super) fn start(
         started: processes::Process::of(pid).map(|keeper| keeper.started),
         log: log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     });
-    let watched = Watched { name: process.name.clone(), host, logs: logs.clone() };
+    let keeper = matches!(setup.place, Place::Local).then_some(pid);
+    let watched = Watched { name: process.name.clone(), host, keeper, logs: logs.clone() };
     let watching = tokio::spawn(watcher.clone().watch(child, watched));
     Ok(Running { name: process.name.clone(), role: role.name.clone(), pid, lifeline, logs, watching })
 }

@@ -1,6 +1,8 @@
 //! Fatal lines in logs are suspicions, because engines also log failures that they catch and survive.
 //!
-//! A suspicion becomes the failure of a start or a load when the process ends, or shows no sign of life for [`GRACE`].
+//! A suspicion becomes the failure of a start or a load when the process ends, or shows no sign of life for [`GRACE`]: no new line,
+//! no answer, no work. Engines log nothing for minutes while they load weights, compile or capture CUDA graphs. Where their work
+//! is not seen, on other nodes and below `srun`, only a silence of [`GRACE_UNSEEN`] tells.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,6 +17,12 @@ use crate::load::LiveCounters;
 
 /// How long a suspected process may show no sign of life.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// The same for a process whose work is not seen.
+const GRACE_UNSEEN: Duration = Duration::from_secs(300);
+
+/// Clock ticks of CPU time and pages read, per second, of a process that works: 5 % of a core. A server that waits polls at 1 %.
+const BUSY: f64 = 5.0;
 
 /// A process that still shows signs of life this long after a fatal line has survived it.
 const SURVIVED: Duration = Duration::from_secs(60);
@@ -67,28 +75,39 @@ pub(super) struct Suspicion {
     pub(super) is_caught: bool,
     began: Instant,
     count: Option<(u64, u64)>,
+    work: Option<u64>,
+    /// The last sign of life.
     at: Instant,
 }
 
 impl Suspicion {
     pub(super) fn new(line: String, fatal: &Fatal, log: PathBuf, is_caught: bool) -> Self {
         let now = Instant::now();
-        Self { line, fatal: fatal.clone(), log, is_caught, began: now, count: None, at: now }
+        Self { line, fatal: fatal.clone(), log, is_caught, began: now, count: None, work: None, at: now }
     }
 
-    /// Whether the process has stopped getting on.
-    pub(super) fn is_confirmed(&mut self, life: &Life, now: Instant) -> bool {
+    /// Whether the process has stopped getting on. `work`: what it and its children have done so far, if that is seen.
+    pub(super) fn is_confirmed(&mut self, life: &Life, work: Option<u64>, now: Instant) -> bool {
         let count = life.count();
         if count != self.count || count.is_none() {
-            (self.count, self.at) = (count, now);
+            (self.count, self.work, self.at) = (count, work, now);
         }
-        !self.is_caught && now - self.at >= GRACE
+        let silence = now - self.at;
+        if silence < work.map_or(GRACE_UNSEEN, |_| GRACE) {
+            return false;
+        }
+        let done = work.unwrap_or_default().saturating_sub(self.work.unwrap_or_default());
+        if done as f64 >= BUSY * silence.as_secs_f64() {
+            (self.work, self.at) = (work, now);
+            return false;
+        }
+        !self.is_caught
     }
 
     /// Whether the process has shown that the line was not fatal.
     pub(super) fn is_refuted(&self, life: &Life, now: Instant) -> bool {
         let became_ready = self.count.is_some() && life.count().is_none();
-        became_ready || now - self.began >= SURVIVED
+        became_ready || now.min(self.at) - self.began >= SURVIVED
     }
 }
 
@@ -270,22 +289,41 @@ mod tests {
         let (life, mut silent, mut caught) = (Life::default(), suspect(false), suspect(true));
         let at = |seconds: u64| silent.began.max(caught.began) + Duration::from_secs(seconds);
         let at: Vec<Instant> = (0..120).map(at).collect();
-        assert!(!silent.is_confirmed(&life, at[1]) && !silent.is_confirmed(&life, at[9]));
+        let idle = Some(7);
+        assert!(!silent.is_confirmed(&life, idle, at[1]) && !silent.is_confirmed(&life, idle, at[9]));
         life.sign();
-        assert!(!silent.is_confirmed(&life, at[12]) && !silent.is_refuted(&life, at[12]));
-        assert!(silent.is_confirmed(&life, at[22]));
-        assert!(!caught.is_confirmed(&life, at[1]) && !caught.is_confirmed(&life, at[50]));
+        assert!(!silent.is_confirmed(&life, idle, at[12]) && !silent.is_refuted(&life, at[12]));
+        assert!(silent.is_confirmed(&life, idle, at[22]));
+        assert!(!caught.is_confirmed(&life, idle, at[1]) && !caught.is_confirmed(&life, idle, at[50]));
         life.ready();
         assert!(
-            silent.is_refuted(&life, at[23]) && !silent.is_confirmed(&life, at[23]),
+            silent.is_refuted(&life, at[23]) && !silent.is_confirmed(&life, idle, at[23]),
             "it generates tokens"
         );
         // During a load only answers and new lines count.
         let load = LiveCounters::default();
         life.load(Some(load.clone()));
         let mut during = suspect(false);
-        assert!(!during.is_confirmed(&life, at[30]) && during.is_confirmed(&life, at[41]));
+        assert!(!during.is_confirmed(&life, idle, at[30]) && during.is_confirmed(&life, idle, at[41]));
         life.load(None);
-        assert!(!during.is_confirmed(&life, at[60]), "nothing to do");
+        assert!(!during.is_confirmed(&life, idle, at[60]), "nothing to do");
+    }
+
+    #[test]
+    fn an_engine_that_works_in_silence_goes_on() {
+        let fatal: Fatal = toml::from_str("pattern = 'x'\nadvice = \"a\"").unwrap();
+        let (life, mut compiles) =
+            (Life::default(), Suspicion::new("x".into(), &fatal, PathBuf::new(), false));
+        let at = |seconds: u64| compiles.began + Duration::from_secs(seconds);
+        let at: Vec<Instant> = (0..310).map(at).collect();
+        // One core, 100 ticks a second, for 30 s; then it only polls.
+        for (second, at) in at.iter().enumerate().take(30) {
+            assert!(!compiles.is_confirmed(&life, Some(100 * second as u64), *at), "{second}");
+        }
+        assert!(!compiles.is_confirmed(&life, Some(3000), at[40]) && !compiles.is_refuted(&life, at[40]));
+        assert!(compiles.is_confirmed(&life, Some(3040), at[50]));
+        let mut remote = Suspicion::new("x".into(), &fatal, PathBuf::new(), false);
+        assert!(!remote.is_confirmed(&life, None, at[1]) && !remote.is_confirmed(&life, None, at[290]));
+        assert!(remote.is_confirmed(&life, None, at[302]) && !remote.is_refuted(&life, at[302]));
     }
 }

@@ -13,6 +13,7 @@ use super::deadline::Deadline;
 use super::log::{self, Follow};
 use super::suspicion::{Life, Meaning, Reading, Suspicion};
 use crate::launcher::{Fatal, Launcher};
+use crate::node::processes;
 
 /// How often logs are read.
 const LOG_PERIOD: Duration = Duration::from_millis(200);
@@ -126,7 +127,9 @@ impl Watcher {
 
     /// Reports a suspicion once it is confirmed, and drops it once it is refuted. Returns whether it reported one.
     fn judge(&self, watched: &Watched, suspicion: &mut Option<Suspicion>, now: Instant) -> bool {
-        let confirmed = suspicion.as_mut().is_some_and(|suspicion| suspicion.is_confirmed(&self.life, now));
+        let work = watched.keeper.filter(|_| suspicion.is_some()).map(processes::work_below);
+        let confirmed =
+            suspicion.as_mut().is_some_and(|suspicion| suspicion.is_confirmed(&self.life, work, now));
         if let Some(found) = suspicion.take_if(|found| confirmed || found.is_refuted(&self.life, now))
             && confirmed
         {
@@ -147,6 +150,8 @@ struct Log {
 pub(super) struct Watched {
     pub(super) name: String,
     pub(super) host: String,
+    /// The process above it, if it runs on this machine.
+    pub(super) keeper: Option<u32>,
     /// Its logs, each with its length when the process was started: its own or srun's first, then one for each task.
     pub(super) logs: Vec<(PathBuf, u64)>,
 }

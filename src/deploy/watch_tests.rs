@@ -22,7 +22,7 @@ fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
 
 fn watched(logs: &[&std::path::Path]) -> Watched {
     let logs = logs.iter().map(|path| (path.to_path_buf(), 0)).collect();
-    Watched { name: "server-0".into(), host: "node1".into(), logs }
+    Watched { name: "server-0".into(), host: "node1".into(), keeper: Some(u32::MAX), logs }
 }
 
 #[test]

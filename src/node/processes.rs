@@ -43,6 +43,19 @@ impl Process {
     }
 }
 
+/// What the descendants of a process have done: clock ticks of CPU time, those of their ended children included, and pages that
+/// they read from storage.
+pub fn work_below(ancestor: u32) -> u64 {
+    let stat = |process: Process| std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok();
+    Process::descendants(ancestor).into_iter().filter_map(stat).map(|stat| work(&stat)).sum()
+}
+
+/// majflt, cmajflt, utime, stime, cutime and cstime together. Source: proc_pid_stat(5).
+fn work(stat: &str) -> u64 {
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(9).take(6).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
 /// A socket that waits for connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
@@ -115,6 +128,12 @@ mod tests {
         assert_eq!(process, Process { pid: 9, parent: 1, group: 7, started: 4242 });
         assert_eq!(Process::parse(9, &format!("9 (a) Z {rest}")), None);
         assert_eq!(Process::parse(9, "9 (a) S 1"), None);
+    }
+
+    #[test]
+    fn the_work_of_a_process_is_its_cpu_time_and_its_reads_from_storage() {
+        assert_eq!(work("9 (a) b) S 1 7 7 0 -1 4194560 1 0 3 4 50 60 700 800 20 0 1 0 4242 9 9"), 1617);
+        assert_eq!(work(""), 0);
     }
 
     #[test]
