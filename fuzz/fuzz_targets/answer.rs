@@ -8,8 +8,6 @@ use tokmark::internals::load::{Answer, End};
 use tokmark::internals::metrics::{Outcome, Usage};
 
 const STATUS: [u16; 4] = [200, 200, 200, 429];
-const KIND: [Option<&str>; 4] =
-    [Some("text/event-stream; charset=utf-8"), None, Some("application/json"), Some("text/html")];
 
 #[derive(Debug, PartialEq)]
 struct Understood {
@@ -22,7 +20,7 @@ struct Understood {
 
 fn read(circumstances: u8, body: &[u8], step: usize) -> Understood {
     let pick = usize::from(circumstances);
-    let mut answer = Answer::new(STATUS[pick & 3], KIND[pick >> 2 & 3], pick & 16 == 0);
+    let mut answer = Answer::new(STATUS[pick & 3], pick & 16 == 0);
     body.chunks(step).for_each(|read| answer.read(0, read));
     let (end, chunks) = (answer.end(0, None), answer.chunks());
     let content = answer.into_content();

@@ -12,7 +12,7 @@ use tokmark::internals::load::{ResponseReader, Sink};
 struct Received(Option<u16>, Vec<u8>, bool);
 
 impl Sink for Received {
-    fn head(&mut self, _: Instant, status: u16, _: Option<&str>, _: Option<&str>) {
+    fn head(&mut self, _: Instant, status: u16, _: Option<&str>) {
         self.0 = Some(status);
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Pure: it never waits and knows nothing of sockets. `in_flight` drives it with what `client` reads and folds it into the record.
 
-use super::chunk::{self, Chunk, Payload};
+use super::chunk::{self, Chunk, Payload, Piece};
 use super::error_body;
 use super::repeat::{Repeat, Repeated};
 use super::sse;
+use super::wire::Half;
 use super::words::Words;
 use crate::metrics::record::{Outcome, Usage};
 
@@ -15,8 +16,9 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 /// Bytes of an error body that are kept.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// `finish_reason`s of a server that gave up (vLLM: `abort` when it shuts down, `error` when the engine failed).
-const FAILED_REASONS: [&str; 2] = ["abort", "error"];
+/// Parts of `finish_reason`s of a server that gave up (vLLM: `abort` when it shuts down, `error` when the engine failed; others:
+/// `network_error`, `cancelled`, `insufficient_system_resource`).
+const FAILED_REASONS: [&str; 5] = ["abort", "error", "cancel", "fail", "insufficient"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
@@ -36,6 +38,9 @@ impl End {
 
 #[derive(Debug)]
 enum Form {
+    /// Of an answer that was asked for as a stream, before its first byte that is not blank: the body tells what it is, whatever
+    /// type the server declares.
+    Unknown,
     Stream(sse::Parser),
     Whole(Vec<u8>),
     /// A status other than 200: the body holds the error.
@@ -54,8 +59,14 @@ pub struct Content {
     pub words: u64,
     /// Its bytes.
     pub(crate) text_bytes: u64,
-    /// Per choice: the text so far ends inside a word.
-    inside_word: Vec<bool>,
+    /// Per choice that had text: it ends inside a word so far.
+    inside_word: Vec<Option<bool>>,
+    /// Of a choice, and whether of its output.
+    half: Half<(u64, bool)>,
+    /// Finish reasons so far.
+    finished: u64,
+    /// The first key of a text that is no known content.
+    pub(crate) unknown: Option<String>,
     events: u64,
     repeat: Repeat,
     /// The text, reasoning left out, when it is wanted; of the first choice.
@@ -74,15 +85,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `content_type`: as the server declares it; a JSON answer to a streaming request is read whole.
-    pub fn new(status: u16, content_type: Option<&str>, streaming: bool) -> Self {
-        let is = |kind: &str| {
-            content_type.is_some_and(|text| {
-                text.trim_start().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
-            })
-        };
+    /// `streaming`: asked for as a stream. A server may send a whole answer all the same, or a stream unasked.
+    pub fn new(status: u16, streaming: bool) -> Self {
         let form = match status {
-            200 if streaming && !is("application/json") => Form::Stream(sse::Parser::default()),
+            200 if streaming => Form::Unknown,
             200 => Form::Whole(Vec::new()),
             other => Form::Refusal(other, Vec::new()),
         };
@@ -96,7 +102,15 @@ impl Answer {
         if self.failure.is_some() {
             return;
         }
+        if matches!(self.form, Form::Unknown) {
+            match bytes.trim_ascii_start().first() {
+                None => return,
+                Some(b'{' | b'[') => self.form = Form::Whole(Vec::new()),
+                Some(_) => self.form = Form::Stream(sse::Parser::default()),
+            }
+        }
         self.failure = match &mut self.form {
+            Form::Unknown => None,
             Form::Stream(parser) => {
                 let is_simple = !self.done && parser.is_between_events();
                 match if is_simple { self.content.take_repeated_events(bytes, at_us) } else { bytes } {
@@ -151,7 +165,18 @@ impl Answer {
         if let Some(broken) = broken.filter(|_| !self.done) {
             return broken;
         }
+        if let Form::Whole(body) = &mut self.form
+            && sse::begins(body)
+        {
+            let body = std::mem::take(body);
+            self.form = Form::Stream(sse::Parser::default());
+            self.read(at_us, &body);
+            // It was to come whole.
+            self.content.chunks_us.truncate(1);
+            return self.end(at_us, None);
+        }
         match &mut self.form {
+            Form::Unknown => End::failed(Outcome::Empty, "200 with an empty body"),
             Form::Stream(parser) => {
                 // A last event without a blank line counts if it can be read; a cut one is a cut connection.
                 if let Some(event) = parser.finish()
@@ -182,7 +207,7 @@ impl Answer {
     /// All text of an answer of one choice, reasoning first, when it was kept: what its tokens are counted in.
     pub(crate) fn whole_text(&self) -> Option<String> {
         let content = &self.content;
-        let one = content.inside_word.len() <= 1;
+        let one = content.choices() <= 1;
         content.text.as_ref().filter(|_| one).map(|text| format!("{}{text}", content.reasoning))
     }
 
@@ -251,24 +276,31 @@ impl Content {
     }
 
     fn take_chunk(&mut self, chunk: &Chunk<'_>, at_us: u64) {
-        let mut has_content = false;
-        for (choice, text, is_output) in chunk.texts() {
-            has_content = true;
-            self.take_text(choice, text.as_bytes(), Words::of(text.as_bytes()), is_output, at_us);
+        for Piece { choice, is_output, text } in &chunk.pieces {
+            self.take_text(*choice, text, Words::of(text), *is_output, at_us);
         }
-        if has_content {
+        if !chunk.pieces.is_empty() {
             self.chunks_us.push(at_us);
         }
-        if let Some(usage) = chunk.usage() {
-            self.usage = Some(usage);
-        }
-        if let Some(reason) = chunk.finish_reason() {
+        self.usage = chunk.usage.or(self.usage);
+        self.finished += chunk.finished;
+        if let Some(reason) = &chunk.finish_reason {
             self.finish_reason = Some(error_body::shorten(reason));
+        }
+        if let (None, Some(key)) = (&self.unknown, &chunk.unknown) {
+            self.unknown = Some(key.clone());
         }
     }
 
-    /// `text` is valid UTF-8; as bytes it need not be checked again for each event.
+    /// `text` is UTF-8, for which `words` stand, or has halves of surrogate pairs in it.
     fn take_text(&mut self, choice: u64, text: &[u8], words: Option<Words>, is_output: bool, at_us: u64) {
+        let joined;
+        let (text, words) = if self.half.is_none() && words.is_some() {
+            (text, words)
+        } else {
+            joined = self.half.join((choice, is_output), text);
+            (joined.as_slice(), Words::of(&joined))
+        };
         if is_output {
             self.first_output_us.get_or_insert(at_us);
         }
@@ -279,12 +311,17 @@ impl Content {
         }
         let choice = choice.min(255) as usize;
         if self.inside_word.len() <= choice {
-            self.inside_word.resize(choice + 1, false);
+            self.inside_word.resize(choice + 1, None);
         }
         if let (Some(words), Some(inside)) = (words, self.inside_word.get_mut(choice)) {
-            self.words += words.after(inside);
+            self.words += words.after(inside.get_or_insert(false));
         }
         self.text_bytes += text.len() as u64;
+    }
+
+    /// Choices that had text.
+    fn choices(&self) -> u64 {
+        self.inside_word.iter().flatten().count() as u64
     }
 
     fn end_of_stream(&self, done: bool, strange_lines: u64) -> End {
@@ -294,7 +331,7 @@ impl Content {
                 "a streamed answer was asked for, and what came has no events",
             );
         }
-        if !done && self.finish_reason.is_none() {
+        if !done && self.finished < self.choices().max(1) {
             if self.events == 0 {
                 return End::failed(Outcome::Empty, "200 without any event");
             }
@@ -308,12 +345,16 @@ impl Content {
 
     fn end_of_whole(&self) -> End {
         match self.finish_reason.as_deref() {
-            Some(reason) if FAILED_REASONS.contains(&reason) => {
-                End::failed(Outcome::ServerError, format!("finish_reason {reason:?}"))
+            Some(reason) if FAILED_REASONS.iter().any(|part| reason.to_ascii_lowercase().contains(part)) => {
+                return End::failed(Outcome::ServerError, format!("finish_reason {reason:?}"));
             }
-            _ if self.chunks_us.is_empty() => End::failed(Outcome::Empty, "the answer has no content"),
-            _ => End::ok(),
+            _ if !self.chunks_us.is_empty() => return End::ok(),
+            _ => {}
         }
+        let words = "the answer has no content".to_owned();
+        let noticed =
+            self.unknown.as_ref().map(|key| format!("; the text under {key:?} is no known content"));
+        End::failed(Outcome::Empty, words + &noticed.unwrap_or_default())
     }
 }
 
@@ -323,7 +364,7 @@ mod tests {
 
     /// Reads `pieces` as a 200 event stream, piece `i` at `i` µs.
     fn stream(pieces: &[&str]) -> (End, Content) {
-        let mut answer = Answer::new(200, Some("text/event-stream; charset=utf-8"), true);
+        let mut answer = Answer::new(200, true);
         for (at, piece) in pieces.iter().enumerate() {
             answer.read(at as u64, piece.as_bytes());
         }
@@ -337,6 +378,7 @@ mod tests {
     const TEXT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a b\"}}]}\n\n";
     const REASONING: &str = "data: {\"choices\":[{\"delta\":{\"reasoning\":\"r\"}}]}\n\n";
     const FINISH: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const NO_FINISH: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"\"}]}\n\n";
     const DONE: &str = "data: [DONE]\n\n";
 
     #[test]
@@ -361,6 +403,21 @@ mod tests {
                 &[TEXT, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"abort\"}]}\n\n", DONE],
                 Outcome::ServerError,
             ),
+            (
+                &[TEXT, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"Network_Error\"}]}\n\n"],
+                Outcome::ServerError,
+            ),
+            (&[TEXT, "data: {\"detail\":\"x\"}\n\n", FINISH, DONE], Outcome::ServerError),
+            (&[TEXT, "data: {\"code\":500,\"msg\":\"x\"}\n\n", FINISH, DONE], Outcome::ServerError),
+            (&[TEXT, "data: {\"object\":\"error\"}\n\n", FINISH, DONE], Outcome::ServerError),
+            (&[TEXT, "event: error\n\n", FINISH, DONE], Outcome::ServerError),
+            (&[TEXT, NO_FINISH], Outcome::Disconnected),
+            (&[TEXT, NO_FINISH, DONE], Outcome::Ok),
+            (
+                &[TEXT, "data: {\"choices\":[{\"index\":1,\"text\":\"b\"}]}\n\n", FINISH],
+                Outcome::Disconnected,
+            ),
+            (&["data: {\"choices\":[{\"index\":1,\"text\":\"b\"}]}\n\n", FINISH], Outcome::Ok),
         ] {
             assert_eq!(outcome(pieces), expected, "{pieces:?}");
         }
@@ -400,7 +457,7 @@ mod tests {
     #[test]
     fn a_break_after_done_harms_nothing() {
         let broken = || Some(End::failed(Outcome::Disconnected, "reset"));
-        let mut answer = Answer::new(200, None, true);
+        let mut answer = Answer::new(200, true);
         answer.read(1, format!("{TEXT}{FINISH}").as_bytes());
         assert_eq!(answer.end(2, broken()).outcome, Outcome::Disconnected);
         answer.read(3, DONE.as_bytes());
@@ -409,15 +466,15 @@ mod tests {
 
     #[test]
     fn whole_answers_and_refusals() {
-        let read = |status, kind, streaming, body: &str| {
-            let mut answer = Answer::new(status, kind, streaming);
+        let read = |status, streaming, body: &str| {
+            let mut answer = Answer::new(status, streaming);
             answer.read(1, body.as_bytes());
             (answer.end(2, None), answer.into_content())
         };
         let good = r#"{"choices":[{"text":"x","finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
-        let (end, content) = read(200, Some("application/json"), false, good);
+        let (end, content) = read(200, false, good);
         assert_eq!((end, content.chunks_us), (End::ok(), vec![2]));
-        assert_eq!(read(200, Some("Application/JSON; charset=utf-8"), true, good).0, End::ok());
+        assert_eq!(read(200, true, good).0, End::ok());
         for (status, body, outcome) in [
             (200, "", Outcome::Empty),
             (200, "<html>", Outcome::Malformed),
@@ -426,11 +483,73 @@ mod tests {
             (429, r#"{"error":"slow down"}"#, Outcome::Http(429)),
             (204, "", Outcome::Http(204)),
         ] {
-            assert_eq!(read(status, None, false, body).0.outcome, outcome, "{body}");
+            assert_eq!(read(status, false, body).0.outcome, outcome, "{body}");
         }
-        assert_eq!(read(429, None, true, r#"{"error":"slow down"}"#).0.error.as_deref(), Some("slow down"));
+        assert_eq!(read(429, true, r#"{"error":"slow down"}"#).0.error.as_deref(), Some("slow down"));
         let long = "x".repeat(3 * MAX_ERROR_BYTES);
-        assert_eq!(read(500, None, true, &long).0.outcome, Outcome::Http(500));
+        assert_eq!(read(500, true, &long).0.outcome, Outcome::Http(500));
+    }
+
+    #[test]
+    fn the_body_says_whether_it_is_a_stream() {
+        let events = format!("{TEXT}{TEXT}{FINISH}{DONE}");
+        let whole = r#"{"choices":[{"message":{"content":"a b"},"finish_reason":"stop"}]}"#;
+        for (streaming, body, chunks) in [
+            (true, events.clone(), 2),
+            (true, format!("\n\r\n{events}"), 2),
+            (true, format!("\u{feff}{events}"), 2),
+            (true, format!(": ping\n\nevent: x\n{events}"), 2),
+            (true, whole.to_owned(), 1),
+            (true, format!("\n  {whole}"), 1),
+            (false, whole.to_owned(), 1),
+            // A stream unasked is one answer.
+            (false, events.clone(), 1),
+            (false, format!("\n: ping\n\n{events}"), 1),
+        ] {
+            for step in [1, 7, usize::MAX] {
+                let mut answer = Answer::new(200, streaming);
+                body.as_bytes().chunks(step).for_each(|read| answer.read(1, read));
+                let end = answer.end(2, None);
+                assert_eq!((end, answer.chunks()), (End::ok(), chunks), "{streaming} {body}");
+            }
+        }
+        let mut cut = Answer::new(200, false);
+        cut.read(1, TEXT.as_bytes());
+        assert_eq!(cut.end(2, None).outcome, Outcome::Disconnected);
+    }
+
+    #[test]
+    fn halves_of_a_surrogate_pair_are_put_together() {
+        let event = |key: &str, text: &str| {
+            format!("data: {{\"choices\":[{{\"delta\":{{\"{key}\":\"{text}\"}}}}]}}\n\n")
+        };
+        let (high, low) = (event("content", "a \\ud83d"), event("content", "\\uDE42 b"));
+        let plain = event("content", "x");
+        for (events, text, words) in [
+            ([high.as_str(), low.as_str()], "a 🙂 b", 3),
+            ([high.as_str(), plain.as_str()], "a \u{fffd}x", 2),
+            ([low.as_str(), plain.as_str()], "\u{fffd} bx", 2),
+            ([plain.as_str(), high.as_str()], "xa ", 1),
+        ] {
+            let mut answer = Answer::new(200, true);
+            answer.keep_text();
+            let stream = events.concat() + FINISH;
+            answer.read(1, stream.as_bytes());
+            assert_eq!((answer.end(2, None), answer.chunks()), (End::ok(), 2), "{stream}");
+            let Content { text: found, words: counted, text_bytes, .. } = answer.into_content();
+            assert_eq!((found.as_deref(), counted, text_bytes), (Some(text), words, text.len() as u64));
+        }
+    }
+
+    #[test]
+    fn text_under_an_unknown_key_is_no_content_and_is_named() {
+        let thoughts = "data: {\"choices\":[{\"delta\":{\"thoughts\":\"hm\"}}]}\n\n";
+        let (end, content) = stream(&[thoughts, thoughts, TEXT, FINISH]);
+        assert_eq!((end, content.chunks_us), (End::ok(), vec![2]));
+        assert_eq!(content.unknown.as_deref(), Some("delta.thoughts"));
+        let (end, _) = stream(&[thoughts, FINISH]);
+        let words = "the answer has no content; the text under \"delta.thoughts\" is no known content";
+        assert_eq!(end, End::failed(Outcome::Empty, words));
     }
 
     use proptest::prelude::*;
@@ -454,7 +573,7 @@ mod tests {
             cuts.sort_unstable();
             cuts.push(stream.len());
             let read = |ends: &mut dyn Iterator<Item = usize>| {
-                let (mut answer, mut from) = (Answer::new(200, None, true), 0);
+                let (mut answer, mut from) = (Answer::new(200, true), 0);
                 answer.keep_text();
                 for end in ends {
                     answer.read(0, &stream.as_bytes()[from..end]);

@@ -2,22 +2,21 @@
 //!
 //! Pure: bytes in, a borrowed view out. `answer` folds these views into a record.
 //! Read from real streams (`tests/fixtures/streams`): chunks are not tokens; the role comes in its own chunk (vLLM), in the
-//! first content chunk (Dynamo) or never; reasoning is `delta.reasoning` (vLLM ≥ 0.12) or `delta.reasoning_content`
-//! (Dynamo, older vLLM); usage has its own chunk with `"choices":[]`, rides on another one, or is on every one.
+//! first content chunk (Dynamo) or never; reasoning is `delta.reasoning` (vLLM ≥ 0.12), `delta.reasoning_content`
+//! (Dynamo, older vLLM) or a part of `delta.content` (Mistral); usage has its own chunk with `"choices":[]`, rides on another
+//! one, or is on every one.
 
 use std::borrow::Cow;
-use std::fmt::Formatter;
-use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::Error as _;
 
+use super::wire::{self, fields, items, number};
 use crate::load::error_body;
 use crate::metrics::record::Usage;
 
+type Result<T> = std::result::Result<T, serde_json::Error>;
+
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for every token")]
 pub enum Payload<'a> {
     Chunk(Chunk<'a>),
     Done,
@@ -39,241 +38,338 @@ pub struct Malformed {
 ///
 /// # Errors
 /// [`Malformed`] for anything that is neither a known marker nor a JSON object.
-pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> Result<Payload<'a>, Malformed> {
+pub fn classify<'a>(event: &[u8], data: &'a [u8]) -> std::result::Result<Payload<'a>, Malformed> {
     let data = data.trim_ascii();
     match data {
-        b"[DONE]" => return Ok(Payload::Done),
-        b"" | b"null" => return Ok(Payload::Nothing),
-        _ if event == b"error" => return Ok(Payload::Error(error_body::message(data))),
-        _ => {}
+        _ if event.eq_ignore_ascii_case(b"error") => Ok(Payload::Error(error_body::message(data))),
+        b"[DONE]" => Ok(Payload::Done),
+        b"" | b"null" => Ok(Payload::Nothing),
+        _ => whole(data),
     }
-    parse(data)
 }
 
 /// Reads a whole (not streamed) answer of either endpoint.
 ///
 /// # Errors
 /// [`Malformed`] when it is no JSON object.
-pub fn whole(body: &[u8]) -> Result<Payload<'_>, Malformed> {
-    parse(body.trim_ascii())
-}
-
-fn parse(data: &[u8]) -> Result<Payload<'_>, Malformed> {
-    let chunk: Chunk<'_> = serde_json::from_slice(data)
-        .map_err(|source| Malformed { source, excerpt: error_body::excerpt(data) })?;
-    if chunk.is_error() {
-        return Ok(Payload::Error(error_body::message(data)));
-    }
-    Ok(if chunk.choices.is_none() && chunk.usage.is_none() {
-        Payload::Nothing
-    } else {
-        Payload::Chunk(chunk)
+pub fn whole(body: &[u8]) -> std::result::Result<Payload<'_>, Malformed> {
+    let body = body.trim_ascii();
+    let text = std::str::from_utf8(body).map_err(serde_json::Error::custom);
+    let chunk = text.and_then(Chunk::of);
+    let chunk = chunk.map_err(|source| Malformed { source, excerpt: error_body::excerpt(body) })?;
+    Ok(match chunk {
+        chunk if chunk.is_error => Payload::Error(error_body::message(body)),
+        chunk if chunk.is_answer || chunk.unknown.is_some() => Payload::Chunk(chunk),
+        _ => Payload::Nothing,
     })
 }
 
-/// The fields of a chat or completions object (streamed or whole) that matter here; all others are skipped unread.
-#[derive(Debug, Default, Deserialize)]
+/// What matters here of a chat or completions object, streamed or whole.
+#[derive(Debug, Default)]
 pub struct Chunk<'a> {
-    #[serde(borrow)]
-    choices: Option<Few<Choice<'a>>>,
-    usage: Option<WireUsage>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    object: Option<Text<'a>>,
-    message: Option<IgnoredAny>,
+    /// The content in the order in which it is read, reasoning and tool calls included.
+    pub pieces: Vec<Piece<'a>>,
+    /// Choices that have ended, and why the first did.
+    pub finished: u64,
+    pub finish_reason: Option<String>,
+    pub usage: Option<Usage>,
+    /// The key of a text that is no known content.
+    pub unknown: Option<String>,
+    /// It has choices or usage.
+    is_answer: bool,
+    is_error: bool,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Index of the choice.
+    pub choice: u64,
+    /// Something else than reasoning.
+    pub is_output: bool,
+    /// UTF-8 in which half a surrogate pair may stand; empty for content without text, such as an image.
+    pub text: Cow<'a, [u8]>,
+}
+
+/// Parts in parts are read to this depth.
+const DEPTH: u8 = 8;
+
+/// Keys whose text is about an answer and no part of it.
+const ABOUT: [&str; 37] = [
+    "annotations",
+    "channel",
+    "citations",
+    "context",
+    "created",
+    "created_at",
+    "end_turn",
+    "event",
+    "format",
+    "id",
+    "index",
+    "logprobs",
+    "matched_stop",
+    "metadata",
+    "model",
+    "name",
+    "object",
+    "phase",
+    "prompt_filter_results",
+    "provider",
+    "provider_specific_fields",
+    "recipient",
+    "request_id",
+    "role",
+    "search_results",
+    "service_tier",
+    "signature",
+    "sources",
+    "status",
+    "stop",
+    "stop_sequence",
+    "system_fingerprint",
+    "time_info",
+    "timings",
+    "token_ids",
+    "type",
+    "version",
+];
 
 impl<'a> Chunk<'a> {
-    /// `{"error":…}`, vLLM's older `{"object":"error",…}`, or a flat error object in place of a chunk.
-    fn is_error(&self) -> bool {
-        self.error.is_some_and(|error| error.get() != "false")
-            || self.object.as_ref().is_some_and(|object| object.0 == "error")
-            || (self.choices.is_none() && self.usage.is_none() && self.message.is_some())
+    fn of(object: &'a str) -> Result<Self> {
+        let mut chunk = Self::default();
+        // A code that means success.
+        let (mut good, mut complains, mut stranger) = (false, false, None);
+        fields(object, |key, value| {
+            match key {
+                "choices" => {
+                    chunk.is_answer = true;
+                    items(value, |choice| chunk.read_choice(choice))?;
+                }
+                "usage" => chunk.usage = usage(value)?,
+                "error" => chunk.is_error |= !["false", "\"\"", "{}", "[]", "0"].contains(&value),
+                "object" | "type" if value == "\"error\"" => chunk.is_error = true,
+                "code" | "status_code" => {
+                    good = ["0", "200", "\"0\"", "\"200\"", "\"success\""].contains(&value)
+                }
+                "message" | "msg" | "detail" if !value.starts_with('{') => {
+                    complains = wire::has_text(value, DEPTH)
+                }
+                _ if stranger.is_none() => stranger = unknown("", key, value),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let is_silent = chunk.pieces.is_empty() && chunk.finish_reason.is_none() && chunk.usage.is_none();
+        chunk.is_error |= is_silent && complains && !good;
+        chunk.is_answer |= chunk.usage.is_some();
+        if !chunk.is_answer {
+            chunk.unknown = stranger;
+        }
+        Ok(chunk)
     }
 
-    fn choices(&self) -> impl Iterator<Item = &Choice<'a>> {
-        self.choices.iter().flat_map(Few::iter)
+    /// The one text, when the chunk holds nothing else and the text stands in it as it is.
+    pub(crate) fn only_text(&self) -> Option<(u64, &'a str, bool)> {
+        let has_more = self.usage.is_some() || self.finish_reason.is_some();
+        match self.pieces.as_slice() {
+            [Piece { choice, is_output, text: Cow::Borrowed(text) }] if !has_more && !text.is_empty() => {
+                Some((*choice, std::str::from_utf8(text).ok()?, *is_output))
+            }
+            _ => None,
+        }
     }
 
-    /// Every piece of generated text that is not empty, reasoning and tool-call arguments included, with the index of its
-    /// choice and whether it is something else than reasoning.
-    pub fn texts(&self) -> impl Iterator<Item = (u64, &str, bool)> {
-        let texts = self.choices().flat_map(|choice| {
-            let delta = choice.delta();
-            let calls = delta.into_iter().flat_map(Delta::calls);
-            let called = calls.flat_map(|call| [&call.name, &call.arguments]).flatten();
-            let content = delta.and_then(|delta| delta.content.as_ref());
-            let output = choice.text.iter().chain(content).chain(called).map(|text| (text, true));
-            let reasoning = delta.and_then(Delta::reasoning).map(|text| (text, false));
-            reasoning.into_iter().chain(output).map(|(text, is_output)| (choice.index, &*text.0, is_output))
-        });
-        texts.filter(|(_, text, _)| !text.is_empty())
+    fn read_choice(&mut self, choice: &'a str) -> Result<()> {
+        let (from, mut index, mut reason) = (self.pieces.len(), 0, None);
+        fields(choice, |key, value| {
+            match key {
+                "index" => index = number(value).unwrap_or(0),
+                // Some servers send both, with the same content.
+                "delta" | "message" if self.pieces.len() == from => self.read_message(key, value)?,
+                "delta" | "message" => {}
+                "text" => self.read_content(key, value, true, DEPTH)?,
+                "finish_reason" | "finish_details" if reason.is_none() => reason = finish_reason(value)?,
+                _ => self.notice("choices.", key, value),
+            }
+            Ok(())
+        })?;
+        self.pieces.iter_mut().skip(from).for_each(|piece| piece.choice = index);
+        self.finished += u64::from(reason.is_some());
+        self.finish_reason = self.finish_reason.take().or(reason);
+        Ok(())
     }
 
-    /// The one text, as from [`Chunk::texts`], when the chunk holds nothing else.
-    pub(crate) fn only_text(&self) -> Option<(u64, &str, bool)> {
-        let choices = self.choices.as_ref().filter(|choices| choices.rest.is_empty())?;
-        let delta = choices.first.as_ref()?.delta();
-        let has_more = self.usage.is_some() || self.finish_reason().is_some();
-        let (mut calls, mut texts) = (delta.into_iter().flat_map(Delta::calls), self.texts());
-        let text = texts.next().filter(|_| !has_more && calls.next().is_none())?;
-        texts.next().is_none().then_some(text)
-    }
-
-    pub fn finish_reason(&self) -> Option<&str> {
-        self.choices().find_map(|choice| choice.finish_reason.as_ref()).map(|reason| reason.0.as_ref())
-    }
-
-    pub fn usage(&self) -> Option<Usage> {
-        self.usage.as_ref().map(|usage| Usage {
-            prompt_tokens: usage.prompt_tokens.unwrap_or(0),
-            completion_tokens: usage.completion_tokens.unwrap_or(0),
-            reasoning_tokens: usage.completion_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
-            cached_tokens: usage.prompt_tokens_details.as_ref().and_then(|d| d.cached_tokens),
+    fn read_message(&mut self, name: &str, message: &'a str) -> Result<()> {
+        let mut has_reasoning = false;
+        fields(message, |key, value| {
+            match key {
+                "content" | "refusal" | "audio" | "images" => self.read_content(key, value, true, DEPTH)?,
+                // Some servers send several of these names with the same text: one of them counts.
+                "reasoning" | "reasoning_content" | "reasoning_details" | "thinking_blocks" => {
+                    let before = self.pieces.len();
+                    if !has_reasoning {
+                        self.read_content(key, value, false, DEPTH)?;
+                    }
+                    has_reasoning |= self.pieces.len() > before;
+                }
+                "tool_calls" => items(value, |call| self.read_call(call, DEPTH))?,
+                // The older form of `tool_calls`.
+                "function_call" => self.read_call(value, DEPTH)?,
+                _ => self.notice(&format!("{name}."), key, value),
+            }
+            Ok(())
         })
     }
-}
 
-/// Longest list of choices or tool calls that is accepted. `{},` is three bytes and a parsed choice some hundred: without a
-/// limit a long event would fill memory.
-const MAX_ITEMS: usize = 1024;
-
-/// A short list. Nearly always of one, which is kept without allocating.
-#[derive(Debug)]
-struct Few<T> {
-    first: Option<T>,
-    rest: Vec<T>,
-}
-
-impl<T> Few<T> {
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(&self.rest)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
-            type Value = Few<T>;
-
-            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list")
+    /// Content in any form: text, a part, or a list of parts.
+    fn read_content(&mut self, key: &str, value: &'a str, is_output: bool, depth: u8) -> Result<()> {
+        match value.as_bytes().first() {
+            _ if depth == 0 => Ok(()),
+            Some(b'"') => {
+                let text = wire::text(value).filter(|text| !text.is_empty());
+                self.pieces.extend(text.map(|text| Piece { choice: 0, is_output, text }));
+                Ok(())
             }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut few = Few { first: seq.next_element()?, rest: Vec::new() };
-                while let Some(item) = seq.next_element()? {
-                    if few.rest.len() + 1 == MAX_ITEMS {
-                        return Err(A::Error::invalid_length(MAX_ITEMS + 1, &"a list of at most 1024"));
-                    }
-                    few.rest.push(item);
-                }
-                Ok(few)
-            }
+            Some(b'[') => items(value, |part| self.read_content(key, part, is_output, depth - 1)),
+            Some(b'{') => self.read_part(key, value, is_output, depth - 1),
+            _ => Err(serde_json::Error::custom(format!("{key} is neither text nor a list of parts"))),
         }
-        deserializer.deserialize_seq(Collect(PhantomData))
+    }
+
+    fn read_part(&mut self, of: &str, part: &'a str, is_output: bool, depth: u8) -> Result<()> {
+        let is_reasoning = |name: &str| ["think", "reason", "summary"].iter().any(|word| name.contains(word));
+        let (mut kind, mut inner, mut strange) = (of.to_owned(), None, None);
+        fields(part, |key, value| {
+            match key {
+                "type" => kind = wire::words(value).unwrap_or_default(),
+                "text" | "thinking" | "reasoning" | "summary" | "content" | "refusal" | "value"
+                | "transcript"
+                    if wire::has_text(value, DEPTH) =>
+                {
+                    inner = inner.or(Some((is_reasoning(key), value)));
+                }
+                _ if strange.is_none() => strange = unknown(&format!("{of}."), key, value),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        match inner {
+            Some((reasons, inner)) => {
+                let is_output = is_output && !reasons && !is_reasoning(&kind);
+                self.read_content(of, inner, is_output, depth)?;
+            }
+            None if kind.starts_with("tool") || kind.starts_with("function") => {
+                self.read_call(part, depth)?
+            }
+            None if ["image", "audio", "video", "file"].iter().any(|medium| kind.contains(medium)) => {
+                if strange.is_some() {
+                    self.pieces.push(Piece { choice: 0, is_output, text: Cow::Borrowed(b"") });
+                }
+            }
+            // What is encrypted is hidden.
+            None if is_reasoning(&kind) => {}
+            None => self.unknown = self.unknown.take().or(strange),
+        }
+        Ok(())
+    }
+
+    fn read_call(&mut self, call: &'a str, depth: u8) -> Result<()> {
+        fields(call, |key, value| {
+            match key {
+                "function" | "custom" if depth > 0 => self.read_call(value, depth - 1)?,
+                "name" | "arguments" | "input" => {
+                    let text =
+                        wire::text(value).or((value.len() > 2).then_some(Cow::Borrowed(value.as_bytes())));
+                    let text = text.filter(|text| !text.is_empty());
+                    self.pieces.extend(text.map(|text| Piece { choice: 0, is_output: true, text }));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
+    fn notice(&mut self, path: &str, key: &str, value: &str) {
+        if self.unknown.is_none() {
+            self.unknown = unknown(path, key, value);
+        }
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u64,
-    /// Chat, streamed.
-    #[serde(borrow)]
-    delta: Option<Delta<'a>>,
-    /// Chat, whole.
-    #[serde(borrow)]
-    message: Option<Delta<'a>>,
-    /// Completions.
-    #[serde(borrow)]
-    text: Option<Text<'a>>,
-    #[serde(borrow)]
-    finish_reason: Option<Text<'a>>,
+/// The name of a field that holds text and is not known.
+fn unknown(path: &str, key: &str, value: &str) -> Option<String> {
+    let about =
+        ABOUT.contains(&key) || ["_id", "_ids", "_reason", "_results"].iter().any(|end| key.ends_with(end));
+    (!about && wire::has_text(value, DEPTH)).then(|| error_body::shorten(&format!("{path}{key}")))
 }
 
-impl<'a> Choice<'a> {
-    fn delta(&self) -> Option<&Delta<'a>> {
-        self.delta.as_ref().or(self.message.as_ref())
+/// Why a choice ended: text, or an object with a `type`. Empty while it has not.
+fn finish_reason(value: &str) -> Result<Option<String>> {
+    let mut reason = wire::words(value);
+    if value.starts_with('{') {
+        fields(value, |key, value| {
+            if key == "type" {
+                reason = wire::words(value);
+            }
+            Ok(())
+        })?;
     }
+    Ok(reason.filter(|reason| !["", "null", "None"].contains(&reason.trim())))
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: Option<Text<'a>>,
-    #[serde(borrow)]
-    reasoning: Option<Text<'a>>,
-    #[serde(borrow)]
-    reasoning_content: Option<Text<'a>>,
-    #[serde(borrow)]
-    tool_calls: Option<Few<ToolCall<'a>>>,
-    /// The older form of `tool_calls`.
-    #[serde(borrow)]
-    function_call: Option<Function<'a>>,
-}
-
-impl<'a> Delta<'a> {
-    /// Some servers send both names with the same text: one of them counts.
-    fn reasoning(&self) -> Option<&Text<'a>> {
-        [&self.reasoning, &self.reasoning_content].into_iter().flatten().find(|text| !text.0.is_empty())
+fn usage(value: &str) -> Result<Option<Usage>> {
+    if !value.starts_with('{') {
+        return Ok(None);
     }
-
-    fn calls(&self) -> impl Iterator<Item = &Function<'a>> {
-        let listed = self.tool_calls.iter().flat_map(Few::iter).filter_map(|call| call.function.as_ref());
-        listed.chain(&self.function_call)
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow)]
-    function: Option<Function<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Function<'a> {
-    #[serde(borrow)]
-    name: Option<Text<'a>>,
-    #[serde(borrow)]
-    arguments: Option<Text<'a>>,
-}
-
-/// A string that borrows when it has no escapes. (serde borrows a bare `Cow` field only, never an `Option<Cow>`.)
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Debug, Deserialize)]
-struct WireUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<Details>,
-    completion_tokens_details: Option<Details>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Details {
-    cached_tokens: Option<u64>,
-    reasoning_tokens: Option<u64>,
+    let mut usage =
+        Usage { prompt_tokens: 0, completion_tokens: 0, reasoning_tokens: None, cached_tokens: None };
+    fields(value, |key, value| {
+        match key {
+            "prompt_tokens" => usage.prompt_tokens = number(value).unwrap_or(0),
+            "completion_tokens" => usage.completion_tokens = number(value).unwrap_or(0),
+            "prompt_tokens_details" | "completion_tokens_details" if value.starts_with('{') => {
+                fields(value, |key, value| {
+                    match key {
+                        "cached_tokens" => usage.cached_tokens = number(value),
+                        "reasoning_tokens" => usage.reasoning_tokens = number(value),
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(Some(usage))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn chunk(data: &str) -> Chunk<'_> {
+        match classify(b"", data.as_bytes()).unwrap() {
+            Payload::Chunk(chunk) => chunk,
+            other => panic!("{data}: {other:?}"),
+        }
+    }
+
+    fn text_of(chunk: &Chunk<'_>) -> String {
+        let texts = chunk.pieces.iter().map(|piece| piece.text.as_ref());
+        String::from_utf8_lossy(&texts.collect::<Vec<_>>().concat()).into_owned()
+    }
+
     /// `content`, `output`, `finish`, `usage` flags and the text of one payload.
     fn seen(data: &str) -> (bool, bool, Option<String>, Option<u64>, String) {
         match classify(b"", data.as_bytes()).unwrap() {
             Payload::Chunk(chunk) => {
-                let text = chunk.texts().map(|(_, piece, _)| piece).collect();
+                let text = text_of(&chunk);
                 (
-                    chunk.texts().next().is_some(),
-                    chunk.texts().any(|(_, _, is_output)| is_output),
-                    chunk.finish_reason().map(str::to_owned),
-                    chunk.usage().map(|usage| usage.completion_tokens),
+                    !chunk.pieces.is_empty(),
+                    chunk.pieces.iter().any(|piece| piece.is_output),
+                    chunk.finish_reason,
+                    chunk.usage.map(|usage| usage.completion_tokens),
                     text,
                 )
             }
@@ -341,7 +437,7 @@ mod tests {
             "prompt_tokens_details":{"audio_tokens":null,"cached_tokens":2},
             "completion_tokens_details":{"reasoning_tokens":5}}}"#;
         let Payload::Chunk(chunk) = classify(b"", data).unwrap() else { panic!() };
-        let usage = chunk.usage().unwrap();
+        let usage = chunk.usage.unwrap();
         assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(2), Some(5)));
     }
 
@@ -364,6 +460,19 @@ mod tests {
             ("", r#"{"error":"boom"}"#, error("boom")),
             ("", r#"{"object":"error","message":"boom","code":400}"#, error("boom")),
             ("", r#"{"message":"boom","type":"Overloaded","code":529}"#, error("boom")),
+            ("", r#"{"detail":"boom"}"#, error("boom")),
+            ("", r#"{"detail":[{"loc":["body"],"msg":"boom"}]}"#, error("boom")),
+            ("", r#"{"code":50000,"msg":"boom"}"#, error("boom")),
+            ("", r#"{"code":"429","msg":"boom","data":null}"#, error("boom")),
+            ("", r#"{"code":500,"message":"boom","choices":[]}"#, error("boom")),
+            ("", r#"{"code":500,"message":"boom","choices":[{"delta":{}}],"usage":null}"#, error("boom")),
+            ("", r#"{"type":"error","message":"boom"}"#, error("boom")),
+            ("", r#"{"error":"boom","choices":[{"text":"x"}]}"#, error("boom")),
+            ("", r#"{"error":true,"message":"boom"}"#, error("boom")),
+            ("", r#"{"code":0,"msg":"success"}"#, Payload::Nothing),
+            ("", r#"{"code":"200","message":"ok","data":{}}"#, Payload::Nothing),
+            ("Error", r#"{"message":"boom"}"#, error("boom")),
+            ("error", "", error("(empty body)")),
             ("error", r#"{"message":"boom"}"#, error("boom")),
             ("error", "boom", error("boom")),
         ];
@@ -392,7 +501,9 @@ mod tests {
             let data = format!(r#"{{"choices":[{{"text":"x"}}],"error":{value}}}"#);
             assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Error(_))), "{value}");
         }
-        assert!(seen(r#"{"error":false,"choices":[{"text":"x"}]}"#).0);
+        for value in ["false", "null", "0", "{}", "[]", r#""""#] {
+            assert!(seen(&format!(r#"{{"error":{value},"choices":[{{"text":"x"}}]}}"#)).0, "{value}");
+        }
     }
 
     #[test]
@@ -400,12 +511,170 @@ mod tests {
         let list = |count: usize| vec!["{}"; count].join(",");
         let choices = |count| format!(r#"{{"choices":[{}]}}"#, list(count));
         let calls = |count| format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{}]}}}}]}}"#, list(count));
-        for data in [choices(MAX_ITEMS), calls(MAX_ITEMS)] {
+        for data in [choices(wire::MAX_ITEMS), calls(wire::MAX_ITEMS)] {
             assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Chunk(_))));
         }
-        for data in [choices(MAX_ITEMS + 1), calls(MAX_ITEMS + 1)] {
+        for data in [choices(wire::MAX_ITEMS + 1), calls(wire::MAX_ITEMS + 1)] {
             let error = classify(b"", data.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("at most 1024") && error.chars().count() < 500, "{error}");
+        }
+    }
+
+    #[test]
+    fn content_is_text_a_part_or_a_list_of_parts() {
+        let text = r#"{"type":"text","text":"so"}"#;
+        let thinking = r#"{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}"#;
+        // Output and reasoning of `content`.
+        for (content, output, reasoning) in [
+            (format!("[{text}]"), "so", ""),
+            (format!("[{thinking}]"), "", "hm"),
+            (format!("[{thinking},{text},{text}]"), "soso", "hm"),
+            (text.to_owned(), "so", ""),
+            (r#"["so",null,"far"]"#.to_owned(), "sofar", ""),
+            (r#"[{"type":"thinking","thinking":"hm","signature":"c2ln"}]"#.to_owned(), "", "hm"),
+            (r#"[{"thinking":"hm"},{"text":"so"}]"#.to_owned(), "so", "hm"),
+            (r#"[{"type":"reasoning","text":"hm","summary":null}]"#.to_owned(), "", "hm"),
+            (r#"[{"type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}]"#.to_owned(), "", "hm"),
+            (r#"[{"type":"output_text","text":"so","annotations":[]}]"#.to_owned(), "so", ""),
+            (r#"[{"type":"text","text":{"value":"so","annotations":[]}}]"#.to_owned(), "so", ""),
+            (r#"[{"type":"refusal","refusal":"no"}]"#.to_owned(), "no", ""),
+            (r#"[{"type":"tool_use","id":"x","name":"f","input":{"a":1}}]"#.to_owned(), "f{\"a\":1}", ""),
+            (r#"[{"type":"text","text":""},{"type":"thinking","thinking":[]},{}]"#.to_owned(), "", ""),
+            (r#"[{"type":"redacted_thinking","data":"c2VjcmV0"},{"type":"reference","reference_ids":[1]}]"#.to_owned(), "", ""),
+            ("[]".to_owned(), "", ""),
+        ] {
+            for (message, key) in [("delta", "content"), ("message", "content"), ("delta", "refusal")] {
+                let data = format!(r#"{{"choices":[{{"{message}":{{"{key}":{content}}}}}]}}"#);
+                let chunk = chunk(&data);
+                let of = |is_output| {
+                    let pieces = chunk.pieces.iter().filter(|piece| piece.is_output == is_output);
+                    String::from_utf8(pieces.flat_map(|piece| piece.text.to_vec()).collect()).unwrap()
+                };
+                assert_eq!((of(true).as_str(), of(false).as_str()), (output, reasoning), "{data}");
+                assert_eq!(chunk.unknown, None, "{data}");
+            }
+        }
+        for other in ["5", "true", "[5]"] {
+            let data = format!(r#"{{"choices":[{{"delta":{{"content":{other}}}}}]}}"#);
+            assert!(classify(b"", data.as_bytes()).is_err(), "{data}");
+        }
+    }
+
+    #[test]
+    fn images_and_sound_are_content_without_text() {
+        for delta in [
+            r#"{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]}"#,
+            r#"{"content":{"type":"image","source":{"type":"base64","data":"AA=="}}}"#,
+            r#"{"images":[{"type":"image_url","image_url":{"url":"data:,A"}}]}"#,
+            r#"{"audio":{"id":"a","data":"AA==","expires_at":1}}"#,
+        ] {
+            let data = format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#);
+            let image = Piece { choice: 0, is_output: true, text: Cow::Borrowed(b"") };
+            assert_eq!((chunk(&data).pieces, chunk(&data).unknown), (vec![image], None), "{delta}");
+        }
+        let sound = chunk(r#"{"choices":[{"delta":{"audio":{"id":"a","transcript":"hi"}}}]}"#);
+        assert_eq!(text_of(&sound), "hi");
+    }
+
+    #[test]
+    fn reasoning_under_several_names_counts_once() {
+        for delta in [
+            r#"{"reasoning":"hm","reasoning_details":[{"type":"reasoning.text","text":"hm","format":"x"}]}"#,
+            r#"{"reasoning":"","reasoning_details":[{"type":"reasoning.text","text":"hm"}]}"#,
+            r#"{"reasoning_content":"hm","thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s"}]}"#,
+            r#"{"reasoning":{"text":"hm"},"content":[]}"#,
+        ] {
+            let data = format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#);
+            let piece = Piece { choice: 0, is_output: false, text: Cow::Borrowed(b"hm") };
+            assert_eq!((chunk(&data).pieces, chunk(&data).unknown), (vec![piece], None), "{delta}");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_floats_text_or_absent() {
+        for (usage, expected) in [
+            (r#"{"prompt_tokens":3,"completion_tokens":7}"#, Some((3, 7))),
+            (r#"{"prompt_tokens":3.0,"completion_tokens":"7"}"#, Some((3, 7))),
+            (r#"{"prompt_tokens":null,"completion_tokens":7.0,"total_tokens":"10"}"#, Some((0, 7))),
+            (r#"{"prompt_tokens":-1,"completion_tokens":{"n":7}}"#, Some((0, 0))),
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":7,"prompt_tokens_details":[],"completion_tokens_details":7}"#,
+                Some((3, 7)),
+            ),
+            ("null", None),
+            ("[]", None),
+            (r#""none""#, None),
+        ] {
+            let data = format!(r#"{{"created":"now","id":7,"choices":[{{"text":"x"}}],"usage":{usage}}}"#);
+            let counts = chunk(&data).usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+            assert_eq!(counts, expected, "{usage}");
+        }
+        let details = r#"{"choices":[],"usage":{"prompt_tokens_details":{"cached_tokens":2.0},"completion_tokens_details":{"reasoning_tokens":"5"}}}"#;
+        let usage = chunk(details).usage.unwrap();
+        assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(2), Some(5)));
+        for (index, expected) in [
+            ("", 0),
+            (r#""index":null,"#, 0),
+            (r#""index":1.0,"#, 1),
+            (r#""index":"1","#, 1),
+            (r#""index":"one","#, 0),
+            (r#""index":-1,"#, 0),
+        ] {
+            let data = format!(r#"{{"choices":[{{{index}"text":"x"}}]}}"#);
+            assert_eq!(chunk(&data).pieces[0].choice, expected, "{index}");
+        }
+        let call = r#"{"choices":[{"delta":{"tool_calls":[{"index":null,"function":{"name":null,"arguments":{"a":1}}}]}}]}"#;
+        assert_eq!(text_of(&chunk(call)), "{\"a\":1}");
+        assert_eq!(text_of(&chunk(r#"{"choices":{"delta":{"content":"x"}}}"#)), "x");
+        assert!(chunk(r#"{"choices":null,"usage":{}}"#).pieces.is_empty());
+    }
+
+    #[test]
+    fn finish_reasons_in_any_form() {
+        for (fields, expected) in [
+            (r#""finish_reason":"stop""#, Some("stop")),
+            (r#""finish_reason":{"type":"length","length":16.0}"#, Some("length")),
+            (r#""finish_reason":null,"finish_details":{"type":"stop","stop_tokens":["1"]}"#, Some("stop")),
+            (r#""finish_details":{"type":"max_tokens"},"finish_reason":"""#, Some("max_tokens")),
+            (r#""finish_reason":"""#, None),
+            (r#""finish_reason":" ""#, None),
+            (r#""finish_reason":"null""#, None),
+            (r#""finish_reason":{}"#, None),
+            (r#""finish_reason":false"#, None),
+        ] {
+            let data = format!(r#"{{"choices":[{{"text":"",{fields}}}]}}"#);
+            assert_eq!(chunk(&data).finish_reason.as_deref(), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn text_under_an_unknown_key_is_named() {
+        for (data, expected) in [
+            (r#"{"choices":[{"delta":{"thoughts":"hm"}}]}"#, Some("delta.thoughts")),
+            (
+                r#"{"choices":[{"delta":{"role":"assistant","content":"","thoughts":"hm"}}]}"#,
+                Some("delta.thoughts"),
+            ),
+            (
+                r#"{"choices":[{"message":{"content":"so","analysis":[{"text":"hm"}]}}]}"#,
+                Some("message.analysis"),
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":[{"type":"musing","musing":"hm"}]}}]}"#,
+                Some("content.musing"),
+            ),
+            (r#"{"choices":[{"output":"hm"}]}"#, Some("choices.output")),
+            (r#"{"response":"hm"}"#, Some("response")),
+            (r#"{"choices":[{"delta":{"thoughts":""}}]}"#, None),
+            (r#"{"choices":[{"delta":{"thoughts":7,"confidence":[0.5]}}]}"#, None),
+            (
+                r#"{"id":"c","object":"o","model":"m","system_fingerprint":"f","choices":[{"delta":{"role":"assistant","content":"x","name":"n","tool_call_id":"t"},"matched_stop":"</s>","stop_reason":"eos","native_finish_reason":"STOP","logprobs":{"content":[{"token":"x"}]},"content_filter_results":{"hate":{"severity":"safe"}}}],"service_tier":"default"}"#,
+                None,
+            ),
+        ] {
+            let seen = classify(b"", data.as_bytes()).unwrap();
+            let Payload::Chunk(chunk) = seen else { panic!("{data}: {seen:?}") };
+            assert_eq!(chunk.unknown.as_deref(), expected, "{data}");
         }
     }
 
@@ -413,8 +682,7 @@ mod tests {
     fn plain_text_is_borrowed() {
         let data = br#"{"choices":[{"delta":{"content":" plain"}}]}"#;
         let Payload::Chunk(chunk) = classify(b"", data).unwrap() else { panic!() };
-        let content = chunk.choices().next().unwrap().delta().unwrap().content.as_ref().unwrap();
-        assert!(matches!(content.0, Cow::Borrowed(" plain")));
+        assert!(matches!(chunk.pieces[0].text, Cow::Borrowed(b" plain")));
     }
 
     #[test]
@@ -434,9 +702,8 @@ mod tests {
             ),
         ] {
             let Payload::Chunk(chunk) = whole(body.as_bytes()).unwrap() else { panic!("{body}") };
-            let seen: String = chunk.texts().map(|(_, piece, _)| piece).collect();
-            assert_eq!(seen, text);
-            assert!(chunk.finish_reason().is_some() && chunk.usage().is_some());
+            assert_eq!(text_of(&chunk), text);
+            assert!(chunk.finish_reason.is_some() && chunk.usage.is_some());
         }
     }
 }

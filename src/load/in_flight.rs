@@ -121,6 +121,7 @@ impl<'a> InFlight<'a> {
             isl_shared: u64::from(request.shared),
             osl_counted: None,
             text_bytes: None,
+            unknown_content: None,
             bytes_received: 0,
         };
         Self {
@@ -177,6 +178,7 @@ impl<'a> InFlight<'a> {
             record.finish_reason = content.finish_reason;
             record.osl = content.words;
             record.text_bytes = Some(content.text_bytes);
+            record.unknown_content = content.unknown;
             record.usage = content.usage;
             if let (Some(answer_text), Some(text), Outcome::Ok) =
                 (&self.answer_text, content.text, record.outcome)
@@ -207,12 +209,12 @@ impl<'a> InFlight<'a> {
 }
 
 impl Sink for InFlight<'_> {
-    fn head(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>) {
+    fn head(&mut self, at: Instant, status: u16, encoding: Option<&str>) {
         if let Some(record) = &mut self.record {
             record.headers_us = Some(self.context.clock.us(at));
             record.status = Some(status);
         }
-        let answer = self.answer.insert(Answer::new(status, content_type, self.context.streaming));
+        let answer = self.answer.insert(Answer::new(status, self.context.streaming));
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             let words = format!("the answer is encoded as {encoding:?}, which was not asked for");
             answer.give_up(End::failed(Outcome::Malformed, words));

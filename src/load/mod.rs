@@ -7,7 +7,7 @@
 //!                                                     └──────┬──────┘
 //! prompts → body → request_queue ──▶ drive (threads) ──▶ conversation ──▶ client ──▶ in_flight ──▶ collector ──▶ PointRun
 //!                                                            http1, via_reqwest        │ bytes
-//!                                                                  sse → repeat, chunk → answer
+//!                                                                  sse → repeat, chunk (wire) → answer
 //! ```
 //! Beside the load: `probe` and `negotiate` ask a server before it, `health` watches this machine, `counters` feeds the
 //! progress display. Times are stamped when bytes arrive, before they are parsed; several events of one read share a stamp.
@@ -52,6 +52,7 @@ mod tests;
 mod timers;
 mod tls;
 mod via_reqwest;
+mod wire;
 mod words;
 
 pub use answer::{Answer, End};

@@ -57,9 +57,7 @@ pub async fn one_token(target: &Target, endpoint: Endpoint, timeout: Duration) -
     }
     match chunk::whole(success(&page)?) {
         // Some servers give the token no text; the count or the reason of its end proves it as well.
-        Ok(Payload::Chunk(chunk)) if chunk.texts().next().is_some() || chunk.finish_reason().is_some() => {
-            Ok(())
-        }
+        Ok(Payload::Chunk(chunk)) if !chunk.pieces.is_empty() || chunk.finish_reason.is_some() => Ok(()),
         Ok(Payload::Error(message)) => Err(ProbeError::Answer(message)),
         Ok(_) => Err(ProbeError::Answer("no choice in the answer".into())),
         Err(error) => Err(ProbeError::Answer(error.to_string())),
@@ -106,7 +104,7 @@ pub async fn prompt_tokens(
     let page = post(&client, url, body, false, timeout).await.ok()?;
     match chunk::whole(success(&page).ok()?) {
         Ok(Payload::Chunk(chunk)) => {
-            chunk.usage().map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0)
+            chunk.usage.map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0)
         }
         _ => None,
     }

@@ -47,6 +47,12 @@ pub struct Parser {
     strange_lines: u64,
 }
 
+/// Whether a body begins like a stream of events.
+pub fn begins(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    ["data:", "event:", "id:", "retry:", ":"].iter().any(|field| body.starts_with(field.as_bytes()))
+}
+
 impl Parser {
     /// Adds bytes. Take events with [`Parser::next_event`] until it gives `None` before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
@@ -141,8 +147,11 @@ impl Parser {
         }
         let line = self.buffer.get(start..end).unwrap_or_default();
         if line.is_empty() {
-            // The standard: an event without data is dropped, its name with it.
+            // The standard: an event without data is dropped, its name with it. An error is one all the same.
             self.dispatched = true;
+            if self.name.eq_ignore_ascii_case(b"error") {
+                self.data.get_or_insert((start, start));
+            }
             return self.data.is_some();
         }
         let colon = if line.starts_with(b"data:") { Some(4) } else { memchr::memchr(b':', line) };
@@ -244,6 +253,15 @@ mod tests {
             let expected: Vec<Owned> = expected.iter().map(|(name, data)| named(name, data)).collect();
             assert_eq!(events(&reads), expected, "{reads:?}");
         }
+    }
+
+    #[test]
+    fn an_error_needs_no_data() {
+        let mut parser = Parser::default();
+        parser.push(b"event: x\n\nevent: error\n\n\ndata: a\n\n");
+        let mut events = Vec::new();
+        drain(&mut parser, &mut events);
+        assert_eq!(events, [("error".to_owned(), String::new()), (String::new(), "a".to_owned())]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::error::Error as _;
 use std::time::Instant;
 
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response, Url};
 
 use super::answer::End;
@@ -50,7 +50,7 @@ impl ViaReqwest {
             Ok(response) => {
                 let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = response.status().as_u16();
-                in_flight.head(at, status, text(CONTENT_TYPE), text(CONTENT_ENCODING));
+                in_flight.head(at, status, text(CONTENT_ENCODING));
                 read_body(response, in_flight, watch).await;
             }
             Err(end) => in_flight.finish(at, Some(end)),

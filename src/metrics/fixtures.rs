@@ -69,6 +69,7 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
         isl_shared: 0,
         osl_counted: None,
         text_bytes: None,
+        unknown_content: None,
         bytes_received: 2_000,
     }
 }

@@ -30,6 +30,8 @@ pub struct Fold {
     pub(super) cache: CacheTally,
     /// Output tokens of the measured requests that ended well, where both the server and the client counted them.
     pub(super) counted: CountTally,
+    /// The first key of text that is no known content in the measured requests that ended well, and in how many there was any.
+    pub(super) unknown: Option<(String, u64)>,
     /// The ways in which requests of all phases failed.
     pub(super) failures: FailureTally,
 }
@@ -54,6 +56,9 @@ impl Fold {
             record.gaps_us().for_each(|gap| self.gaps.add(gap));
             self.prompts.add(record);
             self.counted.add(record);
+            if let Some(key) = &record.unknown_content {
+                self.unknown.get_or_insert_with(|| (key.clone(), 0)).1 += 1;
+            }
         }
         self.failures.add(record);
         self.cache.add(record);

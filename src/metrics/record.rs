@@ -223,6 +223,9 @@ pub struct RequestRecord {
     /// Bytes of the text received, reasoning and tool calls included; `None` in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_bytes: Option<u64>,
+    /// The key of text in the answer that is no known content, such as `delta.thoughts`: its arrival is not in `chunks_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_content: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// HTTP status, once the head of the answer had arrived.

@@ -72,8 +72,9 @@ fn visible(record: &RequestRecord) -> Option<(u64, bool)> {
         && chunks <= without
         && bytes <= without.saturating_mul(MOST_BYTES);
     let visible = if hides { without } else { record.osl };
-    let known =
-        visible < HELD_MIN_TOKENS || !(has_less_text(bytes, visible) || ends_in_silence(record, visible));
+    let is_short = visible < HELD_MIN_TOKENS;
+    let known = (hides || record.unknown_content.is_none())
+        && (is_short || !(has_less_text(bytes, visible) || ends_in_silence(record, visible)));
     known.then_some((visible, hides))
 }
 
@@ -193,6 +194,16 @@ mod tests {
         expect(&answer(128, None, halves), Streamed::AtOnce, None);
         // Faster than any server, but nothing can have been held back: a simulated one.
         expect(&answer(100, None, every(2.0, 0.05, 101)), Streamed::All, Some(5.0 / 99.0));
+    }
+
+    #[test]
+    fn text_under_an_unknown_key_is_not_decoded_after_the_first_chunk() {
+        let thoughts = |reasoning| RequestRecord {
+            unknown_content: Some("delta.thoughts".to_owned()),
+            ..answer(16, reasoning, every(400.0, 10.0, 8))
+        };
+        expect(&thoughts(None), Streamed::InPart, None);
+        expect(&thoughts(Some(8)), Streamed::WithoutReasoning, Some(10.0));
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
             approximate(fold, completed),
             few_requests(completed),
             steady::reason(point, fold),
+            streamed::unknown(fold),
         ];
         found.extend(answers.into_iter().flatten());
         found.extend(streamed::reasons(point, fold));

@@ -164,6 +164,7 @@ impl Capture {
             isl_shared: 0,
             osl_counted: None,
             text_bytes: None,
+            unknown_content: None,
             bytes_received: 0,
         }
     }

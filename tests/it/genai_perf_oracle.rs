@@ -54,6 +54,7 @@ fn record(id: usize, request: &Value) -> RequestRecord {
         isl_shared: 0,
         osl_counted: None,
         text_bytes: None,
+        unknown_content: None,
         bytes_received: 0,
     }
 }

@@ -90,6 +90,7 @@ fn records(result: &Value) -> Vec<RequestRecord> {
             isl_shared: 0,
             osl_counted: None,
             text_bytes: None,
+            unknown_content: None,
             bytes_received: 0,
         }
     };

@@ -9,7 +9,7 @@ use super::head;
 
 pub trait Sink {
     /// The head is complete. `encoding`: the `Content-Encoding`, when there is one.
-    fn head(&mut self, at: Instant, status: u16, content_type: Option<&str>, encoding: Option<&str>);
+    fn head(&mut self, at: Instant, status: u16, encoding: Option<&str>);
     fn payload(&mut self, at: Instant, bytes: &[u8]);
 }
 
@@ -54,7 +54,7 @@ impl ResponseReader {
             };
             rest = bytes.get(length.saturating_sub(earlier)..).unwrap_or_default();
             self.keep_alive = head.keep_alive;
-            sink.head(at, head.status, head.content_type.as_deref(), head.encoding.as_deref());
+            sink.head(at, head.status, head.encoding.as_deref());
             self.state = State::Body(head.framing);
         }
         let State::Body(framing) = &mut self.state else { return Ok(()) };
@@ -99,7 +99,7 @@ mod tests {
     }
 
     impl Sink for Received {
-        fn head(&mut self, _: Instant, status: u16, _: Option<&str>, _: Option<&str>) {
+        fn head(&mut self, _: Instant, status: u16, _: Option<&str>) {
             assert_eq!(self.status.replace(status), None);
         }
 

@@ -51,6 +51,16 @@ fn above(some: usize, all: usize, what: &str) -> Option<Reason> {
     Reason::suspect_if(applies, format!("{some} of {all} streamed answers {what}"))
 }
 
+/// Text under a key that no known server uses for content, such as reasoning under a new name.
+pub(super) fn unknown(fold: &Fold) -> Option<Reason> {
+    let (key, some) = fold.unknown.as_ref()?;
+    let completed = fold.good().count() as u64;
+    let text = format!(
+        "{some} of {completed} answers have text under {key:?}, which is not known as content: TTFT, ICL, ITL and tok/s/user leave it out"
+    );
+    Some(if share(*some, completed) > OSL_OFF_SUSPECT { Reason::suspect(text) } else { Reason::note(text) })
+}
+
 /// ITL × tokens is the time that the answers took. ICL × chunks is, by the median gap, when chunks come evenly.
 fn bursts(fold: &Fold) -> Option<Reason> {
     let gaps = fold.gaps.distribution_ms()?;

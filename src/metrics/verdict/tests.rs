@@ -347,6 +347,24 @@ fn hidden_reasoning_is_suspect_and_wins_no_goodput() {
 }
 
 #[test]
+fn text_under_an_unknown_key_is_named() {
+    // Of the 20 answers one is 5 %, still a note; two are suspect.
+    for (answers, rating) in [(1, Rating::Valid), (2, Rating::Suspect)] {
+        let strange = spoiled(|index, record| {
+            record.unknown_content = (index < answers).then(|| "delta.thoughts".to_owned());
+            record.usage = None;
+            record.osl_source = CountSource::Tokenizer;
+        });
+        let found = super::reasons(&point(), &strange, &strange.fold());
+        let text = format!(
+            "{answers} of 20 answers have text under \"delta.thoughts\", which is not known as content: TTFT, ICL, ITL and \
+             tok/s/user leave it out"
+        );
+        assert!(found.contains(&Reason { rating, text }), "{found:?}");
+    }
+}
+
+#[test]
 fn chunks_in_bursts_contradict_the_pace() {
     // Ten chunks, in five pairs 20 ms apart: the median gap is 0, the mean 10 ms or so.
     let pairs = spoiled(|_, record| {
