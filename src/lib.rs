@@ -57,7 +57,9 @@ pub mod internals {
         pub use crate::launcher::{all, parse};
     }
     pub mod load {
-        pub use crate::load::{Answer, End, LiveCounters, ResponseReader, Sink, Target, drive, request_body};
+        pub use crate::load::{
+            Answer, End, LiveCounters, Options, ResponseReader, Sink, Target, drive, request_body,
+        };
         pub mod chunk {
             pub use crate::load::chunk::{Payload, classify};
         }

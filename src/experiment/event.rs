@@ -64,8 +64,6 @@ pub enum Event {
         /// Its log, relative to the experiment.
         log: String,
     },
-    /// `jobs cancel` asked the run to clean up and end.
-    Cancelled,
     /// A line in a log looks fatal. The run goes on as long as the process does.
     Suspected { process: String, line: String, advice: String },
     /// A process ended.

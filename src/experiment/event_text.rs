@@ -38,7 +38,6 @@ impl Event {
             Self::ProcessStarted { process, host, pid, log, .. } => {
                 (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
             }
-            Self::Cancelled => ("cancelled".into(), false),
             Self::Suspected { process, line, .. } => {
                 (format!("{process} may have failed, watching whether it goes on: {line}"), true)
             }

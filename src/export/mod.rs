@@ -115,6 +115,7 @@ impl PointFolder {
             aborted: None,
             arrivals: None,
             prefix_cache: None,
+            servers: None,
         }
     }
 

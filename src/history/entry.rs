@@ -9,10 +9,7 @@ use crate::document::InputError;
 use crate::error;
 use crate::experiment::event::{self, Event, Stamped};
 use crate::experiment::{Experiment, Manifest, manifest};
-use crate::slurm::{JobId, JobStatus};
-
-/// How far the clocks of two machines may differ, seconds.
-const CLOCKS_DIFFER_S: i64 = 60;
+use crate::slurm::JobId;
 
 /// An experiment on disk.
 #[derive(Debug, Clone)]
@@ -51,47 +48,16 @@ impl Entry {
         Experiment::at(&self.dir)
     }
 
-    /// The Slurm job that runs only this experiment. A number that came again belongs to its newest experiment, whatever that is
-    /// called.
+    /// The Slurm job that runs only this experiment. A number that came again belongs to its newest experiment.
     pub fn own_job(&self) -> Option<JobId> {
         let job = self.manifest.own_job()?;
-        let has_number = |name: &str| {
-            let first = name.rsplit_once('-').filter(|(_, number)| number.parse::<u32>().is_ok());
-            [Some(name), first.map(|(first, _)| first)]
-                .into_iter()
-                .flatten()
-                .any(|name| name.rsplit_once('_').is_some_and(|(_, number)| number == job))
+        let (name, own) = (self.name(), format!("_{job}"));
+        let (first, number) = match name.rsplit_once('-').filter(|(first, _)| first.ends_with(&own)) {
+            Some((first, number)) => (first, number.parse().unwrap_or(1_u32)),
+            None => (name.as_str(), 1),
         };
-        let folder = self.dir.parent().and_then(|folder| std::fs::read_dir(folder).ok());
-        let others = folder.into_iter().flatten().filter_map(Result::ok).map(|other| other.path());
-        let others = others.filter(|dir| {
-            *dir != self.dir && dir.file_name().and_then(|name| name.to_str()).is_some_and(has_number)
-        });
-        let age = |dir: &Path, manifest: &Manifest| (manifest.created_at, dir.to_path_buf());
-        let own = age(&self.dir, &self.manifest);
-        let is_newer = |dir: PathBuf| {
-            Manifest::read(&dir).is_ok_and(|other| other.own_job() == Some(job) && age(&dir, &other) > own)
-        };
-        if others.into_iter().any(is_newer) { None } else { job.parse().ok() }
-    }
-
-    /// Whether this status is that of another job with the same number: submitted later, under another name. Slurm renews the
-    /// time of a job that it requeues, but not its name.
-    pub(super) fn is_foreign(&self, status: &JobStatus) -> bool {
-        let started = self.events.iter().rev().find_map(|stamped| match stamped.event {
-            Event::Started { submitted, .. } => Some(submitted),
-            _ => None,
-        });
-        let submitted = started.unwrap_or_else(|| Some(self.manifest.created_at.as_second()));
-        let is_later = status.submit.zip(submitted).is_some_and(|(found, own)| found > own + CLOCKS_DIFFER_S);
-        is_later && self.experiment().plan().is_ok_and(|plan| plan.job.name != status.name)
-    }
-
-    /// Whether `jobs cancel` ended the last attempt.
-    pub(super) fn is_cancelled(&self) -> bool {
-        let last = self.events.iter().rev().map(|stamped| &stamped.event);
-        last.take_while(|event| !matches!(event, Event::Started { .. }))
-            .any(|event| *event == Event::Cancelled)
+        let next = self.dir.with_file_name(format!("{first}-{}", number + 1));
+        if next.join("manifest.json").exists() { None } else { job.parse().ok() }
     }
 
     /// The same, unless the experiment's files already record a final end.
@@ -256,32 +222,27 @@ pub(super) fn named(folder: &Path, name: &str) -> Option<Entry> {
 mod tests {
     use super::*;
 
-    /// An experiment of job 7, created in that second.
-    fn made(folder: &Path, name: &str, second: u32) -> PathBuf {
-        let dir = folder.join(name);
-        std::fs::create_dir(&dir).unwrap();
-        let manifest = json!({
-            "schema": 1, "tokmark": "", "commit": "", "recipe": "r", "gpu": "h100", "model": "m", "launcher": "sim",
-            "simulated": false, "job": "7", "created_by": "exec", "created_at": format!("2026-01-02T03:04:{second:02}Z"),
-            "host": "node", "command": [],
-        });
-        std::fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
-        dir
-    }
-
     #[test]
     fn a_number_that_came_again_belongs_to_the_newest_experiment() {
         let folder = tempfile::tempdir().unwrap();
-        let job = |dir: &Path| at(dir).unwrap().own_job().map(|job| job.to_string());
-        let owns = Some("7".to_owned());
-        let first = made(folder.path(), "m-8b_7", 1);
-        assert_eq!(job(&first), owns);
-        let second = made(folder.path(), "m-8b_7-2", 2);
-        assert_eq!((job(&first), job(&second)), (None, owns.clone()));
-        let other = made(folder.path(), "llama_7", 3);
-        assert_eq!((job(&first), job(&second), job(&other)), (None, None, owns.clone()), "another name");
-        made(folder.path(), "llama_17", 4);
-        assert_eq!(job(&other), owns, "another number");
-        assert_eq!(named(folder.path(), "7").unwrap().dir, other);
+        let made = |name: &str| {
+            let dir = folder.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            let manifest = json!({
+                "schema": 1, "tokmark": "", "commit": "", "recipe": "r", "gpu": "h100", "model": "m", "launcher": "sim",
+                "simulated": false, "job": "7", "created_by": "exec", "created_at": "2026-01-02T03:04:05Z",
+                "host": "node", "command": [],
+            });
+            std::fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+            dir
+        };
+        let first = made("m-8b_7");
+        assert_eq!(at(&first).unwrap().own_job().unwrap().as_str(), "7");
+        let second = made("m-8b_7-2");
+        assert_eq!(at(&first).unwrap().own_job(), None);
+        assert_eq!(at(&second).unwrap().own_job().unwrap().as_str(), "7");
+        let third = made("m-8b_7-3");
+        assert_eq!(at(&second).unwrap().own_job(), None);
+        assert_eq!(at(&third).unwrap().own_job().unwrap().as_str(), "7");
     }
 }

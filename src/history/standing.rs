@@ -95,9 +95,6 @@ fn of_experiment(entry: &Entry, status: Option<&JobStatus>, is_alive: bool) -> S
         (Progress::Ended(error::INTERRUPTED), Some(status)) if status.state != JobState::Failed => {
             Standing::ended(status.state.as_str(), error::INTERRUPTED, failure(error::INTERRUPTED))
         }
-        (Progress::Ended(error::INTERRUPTED), _) if entry.is_cancelled() => {
-            Standing::ended(JobState::Cancelled.as_str(), error::INTERRUPTED, failure(error::INTERRUPTED))
-        }
         (Progress::Ended(code), _) => Standing::ended(word(code), code, failure(code)),
         (Progress::Running { doing, .. }, Some(status)) if status.state == JobState::Running => {
             Standing::open(format!("{}: {doing}", status.state))
@@ -211,7 +208,7 @@ mod tests {
     #[test]
     fn a_job_stands_by_its_experiment_and_slurm() {
         const UNWRITTEN: &str = "it has not written its end, and Slurm does not know it";
-        let table: [Case<'_>; 7] = [
+        let table: [Case<'_>; 6] = [
             (
                 "not started",
                 Vec::new(),
@@ -263,17 +260,8 @@ mod tests {
                 ],
             ),
             (
-                "asked by `jobs cancel` to clean up and end",
-                vec![started(), Event::Cancelled, finished(130)],
-                &[
-                    ("", ("CANCELLED", Some(130), "ended with exit code 130")),
-                    ("FAILED", ("CANCELLED", Some(130), "ended with exit code 130")),
-                    ("PENDING", ("PENDING", None, "")),
-                ],
-            ),
-            (
                 "restarted after an interruption",
-                vec![started(), failed(), Event::Cancelled, finished(130), started(), finished(5)],
+                vec![started(), failed(), finished(130), started(), finished(5)],
                 &[("", ("INVALID", Some(5), "ended with exit code 5"))],
             ),
         ];

@@ -57,12 +57,6 @@ impl Job {
         self.id.as_ref().filter(|_| self.entry().is_none_or(|entry| entry.may_change()))
     }
 
-    /// Whether its number now belongs to another job.
-    pub fn is_gone(&self, entry: Option<&Entry>, statuses: &Statuses) -> bool {
-        let status = self.id.as_ref().and_then(|id| statuses.get(id));
-        entry.zip(status).is_some_and(|(entry, status)| entry.is_foreign(status))
-    }
-
     /// Its experiment, if it exists. A job that was not submitted has none, whatever the folder contains.
     pub fn entry(&self) -> Option<Entry> {
         if self.is_submitted { at(&self.dir) } else { None }
@@ -99,9 +93,7 @@ impl Job {
             Some(Progress::Running { host, pid, .. }) => process::is_alive(&host, pid),
             _ => self.runner.as_ref().is_some_and(|(host, pid)| process::is_alive(host, *pid)),
         };
-        let status = self.id.as_ref().and_then(|id| statuses.get(id));
-        let status = status.filter(|_| !self.is_gone(entry, statuses));
-        standing(self.found(entry), status, is_alive)
+        standing(self.found(entry), self.id.as_ref().and_then(|id| statuses.get(id)), is_alive)
     }
 
     /// Waits for its end. Calls `on_change` with each new status of its Slurm job.

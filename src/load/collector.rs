@@ -150,6 +150,7 @@ impl<'a> Collector<'a> {
             aborted: self.aborted,
             arrivals,
             prefix_cache: None,
+            servers: None,
         }
     }
 }

@@ -58,6 +58,15 @@ pub enum LoadError {
     Start(#[from] std::io::Error),
 }
 
+/// How a point is driven beside what it says itself.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Driving threads; by default as many as the load needs and the machine has.
+    pub threads: Option<usize>,
+    /// Called once before the first measured request, while nothing is in flight.
+    pub before_measuring: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
 /// Runs `point` against `target` and returns when every request has ended.
 ///
 /// Blocks. `sink` is called on this thread with every record as its request ends, warm-up included. Cancelling `stop` cuts what
@@ -69,12 +78,12 @@ pub fn drive(
     target: &Target,
     point: &LoadPoint,
     prompts: &Arc<Prompts>,
-    threads: Option<usize>,
+    options: &Options,
     counters: &LiveCounters,
     sink: &mut dyn FnMut(&RequestRecord),
     stop: &CancellationToken,
 ) -> Result<PointRun, LoadError> {
-    let setup = Setup::prepare(target, point, prompts, threads, counters, stop)?;
+    let setup = Setup::prepare(target, point, prompts, options, counters, stop)?;
     let mut collector = Collector::new(point.wave(), prompts.tokenizer(), sink);
     let health = std::thread::scope(|scope| {
         let (records, ended) = channel();
@@ -139,6 +148,7 @@ struct Shared {
     counters: LiveCounters,
     /// The phases that send something, in order.
     queues: Vec<Arc<RequestQueue>>,
+    before_measuring: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Threads meet here before each phase: the measured one starts when the last warm-up request has ended.
     meeting: Barrier,
     halt: CancellationToken,
@@ -152,7 +162,7 @@ impl Setup {
         target: &Target,
         point: &LoadPoint,
         prompts: &Arc<Prompts>,
-        threads: Option<usize>,
+        options: &Options,
         counters: &LiveCounters,
         stop: &CancellationToken,
     ) -> Result<Self, LoadError> {
@@ -161,7 +171,7 @@ impl Setup {
         }
         health::allow_connections(point.concurrency())
             .map_err(|(needed, limit)| LoadError::Descriptors { needed, limit })?;
-        let threads = thread_count(point, threads);
+        let threads = thread_count(point, options.threads);
         let timers =
             Builder::new_multi_thread().worker_threads(1).thread_name("timers").enable_time().build()?;
         let mut drivers = Vec::with_capacity(threads);
@@ -195,6 +205,7 @@ impl Setup {
             clock: Clock::start(),
             counters: counters.clone(),
             queues,
+            before_measuring: options.before_measuring.clone(),
             meeting: Barrier::new(threads),
             halt: stop.child_token(),
             cut: AtomicBool::new(false),
@@ -411,6 +422,7 @@ async fn meet(shared: &Shared, queue: &RequestQueue) -> bool {
         if shared.meeting.wait().await.is_leader() {
             shared.counters.enter(Some(phase));
             if phase == Phase::Measure {
+                shared.before_measuring.iter().for_each(|call| call());
                 shared.monitor.open();
             }
             queue.open();

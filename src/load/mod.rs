@@ -58,7 +58,7 @@ mod words;
 pub use answer::{Answer, End};
 pub use body::request_body;
 pub use counters::{LiveCounters, Snapshot};
-pub use drive::{LoadError, drive};
+pub use drive::{LoadError, Options, drive};
 pub use http1::{ResponseReader, Sink};
 pub use negotiate::{Refusal, refused_extensions};
 pub use probe::ProbeError;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 use super::testing::*;
-use super::{LiveCounters, Target, drive};
+use super::{LiveCounters, Options, Target, drive};
 use crate::metrics::record::{Arrivals, Outcome, Phase, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Ramp, Spacing, Stop, WhenFull};
 
@@ -283,5 +283,5 @@ fn a_ramp_of_nothing_is_refused() {
     let (counters, stop) = (LiveCounters::default(), CancellationToken::new());
     let target = Target::new("http://127.0.0.1:1", "m");
     let prompts = prompts(&nothing);
-    assert!(drive(&target, &nothing, &prompts, None, &counters, &mut |_| {}, &stop).is_err());
+    assert!(drive(&target, &nothing, &prompts, &Options::default(), &counters, &mut |_| {}, &stop).is_err());
 }

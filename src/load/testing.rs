@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
-use super::{LiveCounters, drive};
+use super::{LiveCounters, Options, drive};
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{PointRun, RequestRecord};
 use crate::plan::{Arrival, AtEnd, Endpoint, Length, Level, Limit, LoadPoint, Slo, Spacing, Stop};
@@ -78,7 +78,8 @@ impl Driven {
     ) -> Self {
         let mut records = Vec::new();
         let mut sink = |record: &RequestRecord| records.push(record.clone());
-        let run = drive(target, point, &prompts(point), Some(threads), counters, &mut sink, stop).unwrap();
+        let options = Options { threads: Some(threads), ..Options::default() };
+        let run = drive(target, point, &prompts(point), &options, counters, &mut sink, stop).unwrap();
         Self { run, records }
     }
 

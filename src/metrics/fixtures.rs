@@ -138,6 +138,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
         aborted: None,
         arrivals: None,
         prefix_cache: None,
+        servers: None,
     };
     Ran { run, records }
 }

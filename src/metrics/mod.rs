@@ -11,6 +11,7 @@ pub mod prefix_cache;
 pub mod prompt_facts;
 pub mod record;
 pub mod request_figures;
+pub mod server;
 mod server_access;
 pub mod stages;
 pub mod stats;

@@ -4,6 +4,7 @@
 
 mod health;
 
+use crate::metrics::server::ServerView;
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
 
@@ -354,6 +355,8 @@ pub struct PointRun {
     /// The servers' own counters of their prefix caches, their rise over the point, warm-up included; `None` when they tell
     /// none.
     pub prefix_cache: Option<CacheCount>,
+    /// What the servers say of the measured window; `None` when they publish nothing that is known.
+    pub servers: Option<ServerView>,
 }
 
 /// Prompt tokens looked up in prefix caches, and found there.

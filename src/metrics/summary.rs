@@ -10,6 +10,7 @@ use super::prefix_cache::PrefixCache;
 use super::prompt_facts::PromptFacts;
 use super::record::{ClientHealth, MachineHealth, Outcome, PointRun};
 use super::request_figures::RequestFigures;
+use super::server::ServerView;
 pub use super::server_access::{DroppedExtension, ServerAccess, TlsCheck};
 use super::stages::StageFigures;
 use super::stats::Distribution;
@@ -106,6 +107,9 @@ pub struct Summary {
     /// The server's count of output tokens held against the client's; `null` when no answer was counted by both.
     #[serde(default)]
     pub token_check: Option<TokenCheck>,
+    /// What the servers say of the measured window, from their metrics pages; `null` when they publish nothing that is known.
+    #[serde(default)]
+    pub servers: Option<ServerView>,
     /// The client itself.
     pub client: Client,
     /// Fields of a request that the server refused before the load, and that were left out of it.
@@ -250,6 +254,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         turns: fold.turns.figures(&fold.requests, streamed),
         prefix_cache: PrefixCache::of(run, &fold.cache),
         token_check: fold.counted.check(),
+        servers: run.servers.clone(),
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod reached;
+mod servers;
 mod steady;
 pub mod streamed;
 pub mod tokens;
@@ -149,6 +150,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
         found.extend(streamed::reasons(point, fold));
     }
     found.extend(tokens::reasons(run, fold));
+    found.extend(servers::reasons(run, fold));
     found.extend(reached::reasons(point, run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);

@@ -3,8 +3,8 @@
 //! Sampling must neither disturb nor end the measurement: a failed scrape writes its error as a line.
 
 mod client;
+pub mod pages;
 pub mod prefix_cache;
-pub mod prometheus;
 mod server;
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::experiment::files;
 use crate::load::LiveCounters;
+pub use server::Pages;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -22,7 +23,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Observers {
     stop: CancellationToken,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    client: tokio::task::JoinHandle<()>,
+    servers: Vec<tokio::task::JoinHandle<Pages>>,
 }
 
 impl Observers {
@@ -36,20 +38,24 @@ impl Observers {
         fs_err::create_dir_all(folder)?;
         let stop = CancellationToken::new();
         let file = files::append(&folder.join("client.jsonl"))?;
-        let mut tasks = vec![tokio::spawn(client::sample(file, point.to_owned(), progress, stop.clone()))];
+        let client = tokio::spawn(client::sample(file, point.to_owned(), progress, stop.clone()));
+        let mut servers = Vec::new();
         for url in metrics_urls {
             let file = files::append(&folder.join("server_metrics.jsonl"))?;
-            tasks.push(tokio::spawn(server::sample(file, point.to_owned(), url.clone(), stop.clone())));
+            servers.push(tokio::spawn(server::sample(file, point.to_owned(), url.clone(), stop.clone())));
         }
-        Ok(Self { stop, tasks })
+        Ok(Self { stop, client, servers })
     }
 
-    /// Takes the last sample and stops.
-    pub async fn finish(self) {
+    /// Takes the last sample and stops. Returns what each server's pages said, in the order of the URLs.
+    pub async fn finish(self) -> Vec<Pages> {
         self.stop.cancel();
-        for task in self.tasks {
-            let _ = task.await;
+        let _ = self.client.await;
+        let mut pages = Vec::new();
+        for server in self.servers {
+            pages.push(server.await.unwrap_or_default());
         }
+        pages
     }
 }
 

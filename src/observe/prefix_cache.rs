@@ -2,16 +2,8 @@
 //!
 //! Counters only rise: [`CacheCount::since`] gives the difference over a load point.
 
-use std::time::Duration;
-
-use tokio::task::JoinSet;
-
-use super::prometheus::{self, Sample};
-use crate::load::probe;
 use crate::metrics::record::CacheCount;
-
-/// Time limit for one page. A load point waits for the pages before and after it; a page takes milliseconds.
-const TIMEOUT: Duration = Duration::from_secs(2);
+use crate::metrics::server::prometheus::{self, Sample};
 
 /// A pair of counters.
 struct Counters {
@@ -69,16 +61,7 @@ fn sum(page: &[Sample], name: &str) -> Option<u64> {
 /// The current counters of the servers with these metrics pages. `None` if no page has counters or any page is
 /// unavailable: a sum that misses a server would be wrong.
 pub async fn count(urls: &[String]) -> Option<CacheCount> {
-    let mut fetching = JoinSet::new();
-    for url in urls {
-        let url = url.clone();
-        fetching.spawn(async move { probe::get(&url, TIMEOUT).await });
-    }
-    let mut pages = Vec::with_capacity(urls.len());
-    while let Some(answer) = fetching.join_next().await {
-        let page = answer.ok()?.ok().filter(|page| page.status == 200)?;
-        pages.push(page.body);
-    }
+    let pages = super::pages::texts(urls).await?;
     on_pages(&pages)
 }
 

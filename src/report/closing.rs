@@ -1,7 +1,7 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
-use super::{PointResult, markdown};
+use super::{PointResult, markdown, servers};
 
 /// What failed, then a row per load point; below it the stages of ramps, the client's own error and every verdict reason.
 pub fn table(rows: &[PointResult]) -> String {
@@ -17,6 +17,10 @@ pub fn table(rows: &[PointResult]) -> String {
     for (point, table) in markdown::stages(rows) {
         text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
     }
+    if let Some(table) = servers::table(rows) {
+        text.push_str(&format!("\n{}{}\n", table.text(&[0]), servers::ABOUT));
+    }
+    text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
     if let Some(added) = markdown::added_error(rows).filter(|_| rows.iter().any(has_figures)) {
         text.push_str(&format!("{added}\n"));
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::chart::Chart;
 use super::failures::Failures;
-use super::{Header, PointResult, markdown};
+use super::{Header, PointResult, markdown, servers};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
@@ -40,6 +40,9 @@ pub fn page(
         "few": markdown::few(rows),
         "stages": stages,
         "about_stages": markdown::STAGES,
+        "servers": servers::table(rows).map(|table| json!({"head": table.head, "rows": table.rows})),
+        "about_servers": servers::ABOUT,
+        "speculation": servers::speculation(rows),
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
         "recipe": header.recipe,

@@ -4,7 +4,7 @@ use itertools::Itertools;
 
 use super::failures::Failures;
 use super::table::{Table, maybe, number};
-use super::{Figure, Header, PointResult, load_of};
+use super::{Figure, Header, PointResult, load_of, servers};
 use crate::metrics::Summary;
 use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
@@ -186,7 +186,7 @@ pub const STAGES: &str =
     "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
 
 /// Whether points differ only in their constant load.
-fn differ_in_load_alone(rows: &[PointResult]) -> bool {
+pub(super) fn differ_in_load_alone(rows: &[PointResult]) -> bool {
     let mut loads: Vec<f64> = rows.iter().filter_map(|row| load_of(&row.summary)).collect();
     loads.sort_unstable_by(f64::total_cmp);
     loads.dedup();
@@ -242,6 +242,10 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     for (point, table) in turns(rows) {
         text.push_str(&format!("\n## Turns of {point}\n\n{}", table.markdown()));
     }
+    if let Some(table) = servers::table(rows) {
+        text.push_str(&format!("\n## Servers\n\n{}\n{}\n", table.markdown(), servers::ABOUT));
+    }
+    push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
     push_list(&mut text, "Tokens", &tokens(rows));
     push_list(&mut text, "Prompts", &prompt_notes(rows));
     push_list(&mut text, "Verdicts", &reasons(rows));

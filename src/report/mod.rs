@@ -9,6 +9,7 @@ pub mod failures;
 pub mod html;
 pub mod lengths;
 pub mod markdown;
+pub mod servers;
 pub mod suite;
 pub mod table;
 pub mod verification;

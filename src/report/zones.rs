@@ -7,8 +7,9 @@ use crate::analyze::zones::stability::{Stability, grades};
 use crate::analyze::zones::{
     Axis, Efficiency, Judged, Level, Series, Signal, SignalName, Thresholds, Zone, Zones, judge, table,
 };
-use crate::metrics::Rating;
+use crate::metrics::server::LayerView;
 use crate::metrics::stages::StageFigures;
+use crate::metrics::{Rating, Summary};
 
 /// The series of points that differ in load alone, and of the level stages of each ramp. One with a single level is left out.
 pub fn series(rows: &[PointResult]) -> Vec<Series> {
@@ -43,9 +44,18 @@ fn level(row: &PointResult, load: f64) -> Level {
         ttft_p95_ms: s.ttft_ms.map(|d| d.p95),
         ttft_p99_ms: s.ttft_ms.map(|d| d.p99),
         error_rate: (counted > 0).then(|| s.requests.failed as f64 / counted as f64),
+        waiting: waiting(s),
+        kv_cache: s.servers.as_ref().and_then(|servers| Some(servers.engine.as_ref()?.kv_cache?.max)),
         failed: s.verdict.result == Rating::Invalid,
         ..Level::default()
     }
+}
+
+/// Requests that waited inside the servers on average: of the engines, which know, else of the frontend.
+fn waiting(summary: &Summary) -> Option<f64> {
+    let servers = summary.servers.as_ref()?;
+    let of = |layer: &Option<LayerView>| Some(layer.as_ref()?.waiting?.avg);
+    of(&servers.engine).or_else(|| of(&servers.frontend))
 }
 
 /// The level of a stage that holds its load.

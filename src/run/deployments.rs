@@ -221,10 +221,10 @@ impl<'a> Deployments<'a> {
         });
         let driven = self.supervisor.during(Activity::Measuring, driving).await;
         self.session.live.send_replace(None);
-        observers.finish().await;
+        let servers = observers.finish().await;
         let driven = driven?;
         let cut = self.supervisor.cut(driven.end()).await;
-        let writing = on_a_thread(move || driven.finish(cut));
+        let writing = on_a_thread(move || driven.finish(cut, servers));
         let summary = self.supervisor.during(Activity::Writing, writing).await?;
         Ok((summary, cut))
     }

@@ -10,6 +10,7 @@ mod records;
 mod refusals;
 #[cfg(test)]
 mod resume_tests;
+mod server_pages;
 pub mod signals;
 mod supervisor;
 #[cfg(test)]

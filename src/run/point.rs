@@ -1,6 +1,7 @@
 //! One load point, from the first request to the last file in its folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -9,17 +10,20 @@ use tokio_util::sync::CancellationToken;
 use super::calibration::{Calibrated, cache_count, reset_cache};
 use super::records::RecordWriter;
 use super::refusals::Refusals;
+use super::server_pages::{ServerPages, within_window};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
 use crate::load::body::RequestBody;
-use crate::load::{self, LiveCounters, Target};
+use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::aiperf;
 use crate::metrics::failures::{Failure, FailureTally};
 use crate::metrics::fold::Fold;
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::server::{ServerView, Watched};
 use crate::metrics::summary::{Context, Summary, summarize};
+use crate::observe::Pages;
 use crate::plan::{ExportFormat, LoadPoint};
 use crate::prompts::{Prompts, TokenizerCache};
 use crate::recipe::secret::is_secret_header;
@@ -75,6 +79,7 @@ pub struct Driven {
     refusals: Refusals,
     calibrated: Calibrated,
     run: PointRun,
+    watched: Watched,
     fold: Fold,
     lost: bool,
 }
@@ -157,11 +162,16 @@ impl Measure {
         };
         let prompts = &calibrated.prompts;
         let cached = cache_count(&measure.metrics_urls);
-        let mut run = load::drive(&measure.target, &measure.point, prompts, None, progress, &mut sink, stop)?;
+        let pages = ServerPages::new(&measure.metrics_urls);
+        let begin = pages.clone();
+        let options = Options { threads: None, before_measuring: Some(Arc::new(move || begin.begin())) };
+        let (target, point) = (&measure.target, &measure.point);
+        let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, stop)?;
+        let watched = pages.end(fold.good().count() as u64);
         run.prefix_cache = cached.and_then(|before| Some(cache_count(&measure.metrics_urls)?.since(before)));
         records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
-        Ok(Driven { measure, refusals, calibrated, run, fold, lost })
+        Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost })
     }
 }
 
@@ -171,11 +181,13 @@ impl Driven {
         LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
     }
 
-    /// Computes the figures and writes the point's files. Blocks.
-    pub fn finish(mut self, cut: Option<Cut>) -> Result<Summary, PointError> {
+    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load. Blocks.
+    pub fn finish(mut self, cut: Option<Cut>, servers: Vec<Pages>) -> Result<Summary, PointError> {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
+        self.watched.during = within_window(&self.run, servers);
+        self.run.servers = ServerView::of(&self.watched);
         let Self { measure, refusals, calibrated, run, fold, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);

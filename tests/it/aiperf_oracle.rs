@@ -74,6 +74,7 @@ impl Capture {
             aborted: None,
             arrivals: None,
             prefix_cache: None,
+            servers: None,
         }
     }
 

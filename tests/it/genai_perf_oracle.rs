@@ -99,6 +99,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         aborted: None,
         arrivals: None,
         prefix_cache: None,
+        servers: None,
     };
     summary_files(&point, &run, &Fold::of(&records), &CONTEXT)
 }

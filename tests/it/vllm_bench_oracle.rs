@@ -111,6 +111,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         aborted: None,
         arrivals: None,
         prefix_cache: None,
+        servers: None,
     };
     let length = Length::fixed(1);
     let point = LoadPoint {

@@ -153,6 +153,7 @@ fn ten_million_records() {
         aborted: None,
         arrivals: None,
         prefix_cache: None,
+        servers: None,
     };
     let started = Instant::now();
     let summary = summarize(&point(count), &run, &fold, &Context::default());

@@ -114,7 +114,6 @@ fn a_cancelled_job_leaves_no_container() {
         let said = lab.tokmark(&["jobs", "cancel", &job.id]).code(0);
         assert_eq!(said.out, format!("cancelled job {}\n", job.id));
         lab.wait(job).code(130);
-        assert_eq!(lab.state(job), "CANCELLED");
         left_no_container(job);
     }
 }

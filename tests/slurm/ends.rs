@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tokmark::internals::experiment::Event;
 
-use crate::lab::{Job, Lab, TINY, long, said, slurm};
+use crate::lab::{Job, Lab, TINY, long, slurm};
 use crate::support::eventually;
 
 /// The simulated engine beside a process that takes a TERM as `trap` says.
@@ -256,49 +256,4 @@ fn a_requeued_job_goes_on_where_it_stopped() {
         job.read("slurm.out")
     );
     job.left_nothing();
-}
-
-/// Results of another controller's job lie where this cluster's next job will write: under its name, and under another one.
-#[test]
-fn a_job_number_that_comes_again_is_another_experiment() {
-    let Some(lab) = Lab::alone() else { return };
-    let recipe = lab.write("tiny.toml", TINY);
-    let first = lab.submit(&recipe, &[]);
-    lab.wait(&first).code(0);
-    let stem =
-        first.dir.file_name().unwrap().to_str().unwrap().strip_suffix(&format!("_{}", first.id)).unwrap();
-    let again = (first.id.parse::<u32>().unwrap() + 1).to_string();
-    // As if they were older: the events say when the job was submitted.
-    let renamed = |stem: &str| {
-        let dir = lab.path("experiments").join(format!("{stem}_{again}"));
-        std::fs::create_dir(&dir).unwrap();
-        said(Command::new("cp").arg("-r").arg(first.dir.join(".")).arg(&dir)).code(0);
-        for (file, from, to) in [
-            ("manifest.json", format!("\"job\": \"{}\"", first.id), format!("\"job\": \"{again}\"")),
-            ("events.jsonl", "\"submitted\":1".to_owned(), "\"submitted\":".to_owned()),
-        ] {
-            let text = std::fs::read_to_string(dir.join(file)).unwrap();
-            assert!(text.contains(&from), "{from} in {text}");
-            std::fs::write(dir.join(file), text.replace(&from, &to)).unwrap();
-        }
-        Job { id: again.clone(), dir }
-    };
-    let (same_name, other_name) = (renamed(stem), renamed("other"));
-    let records = same_name.read(&format!("{FIRST}/records.jsonl"));
-    let second = lab.submit(&recipe, &["--set", "load.seed=7"]);
-    assert_eq!(second.id, again, "nobody else submits");
-    lab.wait(&second).code(0);
-    assert_eq!(second.dir, lab.path("experiments").join(format!("{stem}_{again}-2")));
-    assert!(!second.events().iter().any(|event| matches!(event, Event::PointKept { .. })));
-    assert_ne!(second.read(&format!("{FIRST}/records.jsonl")), records);
-    assert_eq!(same_name.read(&format!("{FIRST}/records.jsonl")), records, "the old result is untouched");
-    let shown = lab.tokmark(&["jobs", "show", &again, "--json"]).code(0).json();
-    assert_eq!(shown["experiment"], second.dir.display().to_string());
-    // Without its end, the old one is lost: the state of the new job is not its own.
-    let events = other_name.read("events.jsonl");
-    let open = events.lines().filter(|line| !line.contains("\"finished\"")).collect::<Vec<_>>().join("\n");
-    std::fs::write(other_name.dir.join("events.jsonl"), open + "\n").unwrap();
-    let name = other_name.dir.display().to_string();
-    let shown = lab.tokmark(&["jobs", "show", &name, "--json"]).code(0).json();
-    assert!(["UNKNOWN", "LOST"].contains(&shown["state"].as_str().unwrap()), "{shown}");
 }

@@ -50,8 +50,9 @@ pub fn grades<'a>(levels: impl IntoIterator<Item = &'a Level>) -> Vec<Option<Sta
             base = Some((median, level.ttft_p95_ms));
             return None;
         };
-        let tail = level.ttft_p95_ms.zip(lowest_p95);
-        Some(of((median, lowest), 1.0).max(tail.map_or(Stability::Stable, |pair| of(pair, STABLE_P95))))
+        let tail =
+            level.ttft_p95_ms.zip(lowest_p95).map(|pair| of(pair, STABLE_P95).min(Stability::Unstable));
+        Some(of((median, lowest), 1.0).max(tail.unwrap_or(Stability::Stable)))
     };
     levels.into_iter().map(grade).collect()
 }

@@ -10,7 +10,6 @@ use crate::document::InputError;
 use crate::executor::SlurmError;
 use crate::executor::slurm::{Slurm, poll_interval};
 use crate::experiment::manifest::hostname;
-use crate::experiment::{Event, EventLog};
 use crate::history::{self, Entry, Job, LeftBehind, Named, Progress, Statuses, Suite, process};
 use crate::slurm::{JobId, JobState};
 
@@ -81,15 +80,7 @@ async fn cancel(printer: Printer, job: &Job, slurm: &Slurm) -> anyhow::Result<Op
         (_, Some(Progress::Ended(_))) if standing.has_ended() => {
             printer.line(format!("{name} has ended already ({})", standing.state))?;
         }
-        (Some(id), _) if job.is_gone(entry.as_ref(), &statuses) => {
-            printer
-                .line(format!("{} does not run: {id} is the number of another job now", job.dir.display()))?;
-        }
         (Some(id), _) if runs(id) && has_containers() => {
-            // Slurm calls a job that was asked to end FAILED.
-            if let Ok(events) = EventLog::open(&job.dir, Box::new(|_| {})) {
-                events.emit(Event::Cancelled);
-            }
             slurm.warn(id).await?;
             return Ok(Some(id.clone()));
         }

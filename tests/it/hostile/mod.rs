@@ -12,7 +12,7 @@ use std::time::Duration;
 use rows::{Row, good, rows};
 use server::{Server, Step, send};
 use tokio_util::sync::CancellationToken;
-use tokmark::internals::load::{LiveCounters, Target, drive};
+use tokmark::internals::load::{LiveCounters, Options, Target, drive};
 use tokmark::internals::metrics::{Outcome, RequestRecord};
 use tokmark::internals::plan::LoadPoint;
 use tokmark::internals::prompts::{Learned, Prompts, TokenizerCache};
@@ -46,7 +46,7 @@ fn run(address: std::net::SocketAddr, point: LoadPoint) -> Vec<RequestRecord> {
             &target,
             &point,
             &prompts,
-            Some(1),
+            &Options { threads: Some(1), ..Options::default() },
             &LiveCounters::default(),
             &mut sink,
             &CancellationToken::new(),
