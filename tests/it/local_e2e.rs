@@ -150,6 +150,10 @@ fn recomputes(summary: &Value, measured: &[&RequestRecord]) {
     }
     let tokens: u64 = ok.iter().map(|record| record.osl).sum();
     let seconds = summary["duration_s"].as_f64().unwrap();
+    assert_eq!(
+        summary["servers"]["engine"]["output_tokens"], tokens,
+        "the server counts what it sent in the window"
+    );
     close(&summary["throughput"]["output_tokens_per_s"], tokens as f64 / seconds);
     close(&summary["throughput"]["requests_per_s"], ok.len() as f64 / seconds);
 }
