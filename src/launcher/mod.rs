@@ -156,6 +156,10 @@ pub struct Options {
     /// Options beside those of the table, by name: a kind (`"integer"`) or limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub own: BTreeMap<String, OptionSpec>,
+    /// Options that the launcher gives to the engine itself, each with the key of the recipe that sets it, or empty text. A recipe may
+    /// not set them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_by: BTreeMap<String, String>,
     /// The option that limits prompt plus answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,

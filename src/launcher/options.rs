@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::find::option_tables;
-use super::{Launcher, Options};
+use super::{Launcher, Options, PoolName};
 
 /// `launchers/options/NAME.toml`
 #[derive(Debug, Clone, Deserialize)]
@@ -139,6 +139,11 @@ impl Options {
         names
     }
 
+    /// What sets an option that tokmark gives to the engine itself: a key of the recipe, or nothing.
+    pub fn setter(&self, name: &str) -> Option<&str> {
+        self.set_by.get(&name.replace('-', "_")).map(String::as_str)
+    }
+
     /// The option of a name as a recipe writes it: `-` and `_` are the same, and `no_NAME` is a switch that is off.
     fn spec(&self, name: &str) -> Option<&OptionSpec> {
         let get = |name: &str| self.own.get(name).or_else(|| self.known_options()?.get(name));
@@ -171,6 +176,14 @@ impl Options {
 }
 
 impl Launcher {
+    /// The option that limits prompt plus answer, as the recipe spells it, and its tokens; -1 and `auto` leave it to the engine. Prefill
+    /// generates one token, whatever the answer's length.
+    pub fn context_limit(&self, pool: PoolName, engine: &Map<String, Value>) -> Option<(String, u64)> {
+        let option = self.options.context.as_deref().filter(|_| pool != PoolName::Prefill)?;
+        let (key, value) = engine.iter().find(|(key, _)| key.replace('-', "_") == option)?;
+        Some((key.clone(), size(value).filter(|limit| *limit >= 0.0)? as u64))
+    }
+
     /// Whether every engine option becomes an argument, also one that no template uses.
     pub fn passes_all_options(&self) -> bool {
         let mut args = self.roles.iter().flat_map(|role| &role.argv);

@@ -7,13 +7,20 @@ use crate::document::one_of;
 use crate::launcher::{Finding, Launcher, PoolName, size};
 use crate::plan::{LoadPoint, Plan, Pool, PromptKind};
 
-/// Adds misspelt and unknown options, and values that their options do not take. Options that the table of a launcher lacks are
+/// Adds options that the launcher sets itself, misspelt and unknown ones, and values that their options do not take. Options that the table of a launcher lacks are
 /// left to [`unknown`], unless its templates would silently ignore them.
 pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistakes<'_>) {
     let options = &launcher.options;
     let names = options.names();
     let forgives = mistakes.parsed.input.choices.allow_unknown;
     for (prefix, engine, _) in section.engines() {
+        let mut engine = engine.clone();
+        let own = engine.keys().filter_map(|key| Some((key.clone(), options.setter(key)?)));
+        for (key, setter) in own.collect::<Vec<_>>() {
+            engine.remove(&key);
+            let error = mistakes.at(&format!("{prefix}engine.{key}"), SETS_ITSELF);
+            mistakes.found.push(error.next(instead(setter, prefix)));
+        }
         if !launcher.passes_all_options() {
             for key in engine.keys().filter(|key| !names.contains(&key.as_str())) {
                 let problem = format!("launcher {:?} has no such option", launcher.name);
@@ -21,7 +28,7 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
                 mistakes.found.push(error.expected(one_of(&names, "no engine options")).suggest(key, &names));
             }
         }
-        for (option, finding) in options.findings(&json_map(engine)) {
+        for (option, finding) in options.findings(&json_map(&engine)) {
             let key = format!("{prefix}engine.{option}");
             let known = table_name(launcher);
             let is_passed_on = launcher.passes_all_options() || option.contains('.');
@@ -43,6 +50,19 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
             };
             mistakes.found.push(error);
         }
+    }
+}
+
+const SETS_ITSELF: &str = "tokmark gives this option to the engine itself";
+
+/// What to set in place of an option that `setter` sets.
+fn instead(setter: &str, prefix: &str) -> String {
+    match setter.strip_prefix("deploy.") {
+        _ if setter.is_empty() => "leave it out".into(),
+        Some(size @ ("tp" | "pp" | "dp" | "ep" | "attention_dp")) => {
+            format!("set deploy.{prefix}{size} instead")
+        }
+        _ => format!("set {setter} instead"),
     }
 }
 

@@ -6,14 +6,15 @@ use super::counter::Learned;
 use super::source::Prompts;
 use super::tokenizer::{TokenizerCache, folder_of};
 use crate::document::{InputError, InputErrors};
-use crate::plan::{LoadPoint, Plan};
+use crate::plan::{Deployment, LoadPoint, Plan};
 
-/// Prepares the prompts of each load point once, and compares their lengths with the context in the model's `config.json`.
+/// Prepares the prompts of each load point once, and compares their lengths with the context in the model's `config.json` and, where
+/// a file decides the lengths, with the engine option that limits them.
 ///
 /// # Errors
 /// Every mistake in files, tokenizers and lengths; one that several points share is reported once.
 pub fn check(plan: &Plan) -> Result<(), InputErrors> {
-    let points = plan.points().map(|(_, point)| point);
+    let points = plan.points().map(|(deployment, point)| (option(plan, deployment), point));
     let errors = problems(points, &TokenizerCache::default()).into_iter().map(|error| located(plan, error));
     InputErrors::check(errors.collect())
 }
@@ -28,21 +29,50 @@ pub fn located(plan: &Plan, error: InputError) -> InputError {
 }
 
 pub(super) fn problems<'a>(
-    points: impl Iterator<Item = &'a LoadPoint>,
+    points: impl Iterator<Item = (Option<(String, u64)>, &'a LoadPoint)>,
     tokenizers: &TokenizerCache,
 ) -> Vec<InputError> {
     let mut seen = Vec::new();
     let mut errors = Vec::new();
-    for point in points {
-        let facts = (point.isl, point.osl, point.endpoint, &point.prompts, point.stop);
+    for (option, point) in points {
+        let facts = (option.clone(), point.isl, point.osl, point.endpoint, &point.prompts, point.stop);
         if seen.contains(&facts) {
             continue;
         }
         seen.push(facts);
         let prepared = Prompts::prepare(point, 0, Learned::default(), tokenizers);
-        errors.extend(prepared.and_then(|prompts| fits(point, prompts.longest(point))).err());
+        let longest = prepared.map(|prompts| prompts.longest(point));
+        errors.extend(
+            longest.and_then(|longest| within(option, point, longest).and(fits(point, longest))).err(),
+        );
     }
     errors
+}
+
+/// The engine option that limits prompt plus answer, by its key, and the least value of a deployment's pools that generate.
+fn option(plan: &Plan, deployment: &Deployment) -> Option<(String, u64)> {
+    let limit = deployment.pools.iter().filter_map(|pool| {
+        let (name, tokens) = plan.launcher().context_limit(pool.name, &pool.engine)?;
+        let own = format!("deploy.{}engine.{name}", pool.name.prefix());
+        let key = if plan.origins.contains_key(&own) { own } else { format!("deploy.engine.{name}") };
+        Some((key, tokens))
+    });
+    limit.min_by_key(|(_, tokens)| *tokens)
+}
+
+/// Planning has compared the lengths that the recipe gives.
+fn within(
+    option: Option<(String, u64)>,
+    point: &LoadPoint,
+    (isl, osl): (u32, u32),
+) -> Result<(), InputError> {
+    let needed = u64::from(isl) + u64::from(osl);
+    let of_file = point.prompts.source.file().is_some() && point.prompts.conversation.is_none();
+    let Some((key, limit)) = option.filter(|(_, limit)| of_file && *limit < needed) else { return Ok(()) };
+    let problem =
+        format!("found {limit}, and a prompt of {isl} tokens with an answer of {osl} is the longest request");
+    let expected = format!("{needed} or more: prompt and answer together");
+    Err(InputError::new(&point.id, problem).key(key).expected(expected))
 }
 
 fn fits(point: &LoadPoint, (isl, osl): (u32, u32)) -> Result<(), InputError> {

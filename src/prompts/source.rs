@@ -57,6 +57,11 @@ impl PromptPlan {
     }
 }
 
+/// The one of these prompts and answers that is longest altogether.
+fn longest_of(requests: impl Iterator<Item = (u32, u32)>) -> (u32, u32) {
+    requests.max_by_key(|(isl, osl)| u64::from(*isl) + u64::from(*osl)).unwrap_or_default()
+}
+
 /// The prompts of one load point.
 #[derive(Debug)]
 pub struct Prompts {
@@ -174,7 +179,7 @@ impl Prompts {
         wanted.min(self.total().unwrap_or(wanted))
     }
 
-    /// Longest possible prompt and answer, tokens; approximate for a dataset.
+    /// Prompt and answer of the longest possible request, tokens; approximate for a dataset.
     pub fn longest(&self, point: &LoadPoint) -> (u32, u32) {
         let shapes = self.lengths.shapes();
         let osl = shapes.iter().map(|shape| shape.osl.longest()).max().unwrap_or(0);
@@ -186,16 +191,14 @@ impl Prompts {
                     Some(_) => request.isl.saturating_add(around),
                     None => request.isl,
                 };
-                (
-                    requests.iter().map(isl).max().unwrap_or(0),
-                    requests.iter().map(|request| request.osl).max().unwrap_or(0),
-                )
+                longest_of(requests.iter().map(|request| (isl(request), request.osl)))
             }
             Source::Dataset(RealPrompts { chosen, own_lengths, .. }) => {
-                let longest = chosen.picked.iter().map(|picked| picked.tokens).max().unwrap_or(0);
-                let longest = longest.saturating_add(self.writer.overhead).saturating_add(HEAD_TOKENS);
-                let own = chosen.picked.iter().filter_map(|picked| self.own_length(&picked.sample)).max();
-                (longest, if *own_lengths { own.unwrap_or(osl) } else { osl })
+                let around = self.writer.overhead.saturating_add(HEAD_TOKENS);
+                longest_of(chosen.picked.iter().map(|picked| {
+                    let own = if *own_lengths { self.own_length(&picked.sample) } else { None };
+                    (picked.tokens.saturating_add(around), own.unwrap_or(osl))
+                }))
             }
         };
         match point.prompts.conversation.and_then(|conversation| conversation.max_context) {

@@ -409,8 +409,12 @@ fn a_plan_is_checked_against_the_models_context() {
         .unwrap();
     let tokenizer = TokenizerSpec::Model { folder: folder.path().display().to_string() };
     let with = |isl| point(isl, PromptSpec { tokenizer: tokenizer.clone(), ..spec() });
-    let check =
-        |points: &[LoadPoint]| InputErrors::check(check::problems(points.iter(), &TokenizerCache::default()));
+    let check = |points: &[LoadPoint]| {
+        InputErrors::check(check::problems(
+            points.iter().map(|point| (None, point)),
+            &TokenizerCache::default(),
+        ))
+    };
     check(&[with(99)]).unwrap();
     let error = check(&[with(99), with(100), with(100)]).unwrap_err();
     assert_eq!(error.0.len(), 1);

@@ -133,6 +133,108 @@ fn a_context_below_prompt_and_answer() {
     }
 }
 
+/// The rows sum up to 4010 and 510 tokens; no row has both the longest prompt and the longest answer.
+#[test]
+fn a_context_below_the_longest_request_of_a_file() {
+    let house = House::new();
+    let rows = "2023-11-16 18:15:46.6805900,4000,10\n2023-11-16 18:15:47.6805900,10,500\n";
+    house.file("t.csv", &format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}"));
+    let words = "word ".repeat(300);
+    let talk = format!(
+        r#"[{{"conversations":[{{"from":"human","value":"{words}"}},{{"from":"gpt","value":"{words}"}}]}}]"#
+    );
+    house.file("s.json", &talk);
+    let trace =
+        "[load.prompts]\ntokenizer = \"builtin\"\n[load.prompts.trace]\nkind = \"azure\"\npath = \"t.csv\"\n";
+    let dataset = "[load.prompts]\ntokenizer = \"builtin\"\n[load.prompts.dataset]\nkind = \"sharegpt\"\npath = \"s.json\"\n";
+    let recipe = |limit: u32, source: &str| {
+        format!(
+            "[model]\nname = \"m\"\n[deploy]\nlauncher = \"vllm\"\n[deploy.engine]\nmax_model_len = {limit}\n{source}"
+        )
+    };
+    for (limit, source, needed) in [
+        (4010, trace, None),
+        (
+            4009,
+            trace,
+            Some("found 4009, and a prompt of 4000 tokens with an answer of 10 is the longest request"),
+        ),
+        (2000, dataset, None),
+        (500, dataset, Some("with an answer of 300 is the longest request")),
+    ] {
+        house.recipe(&recipe(limit, source));
+        let end = house.run(["check", "./r.toml", "--gpu", "h100"]);
+        let Some(needed) = needed else {
+            end.succeeds();
+            continue;
+        };
+        let end = end.fails(2);
+        assert!(
+            end.stderr.starts_with("error: ./r.toml:8: `deploy.engine.max_model_len`: found "),
+            "{}",
+            end.stderr
+        );
+        assert!(end.stderr.contains(needed), "{}", end.stderr);
+    }
+}
+
+#[test]
+fn an_option_that_the_launcher_sets_names_the_key_of_the_recipe() {
+    let set = |option: &str, next: &str| {
+        format!(
+            "error: ./r.toml:8: `deploy.engine.{option}`: tokmark gives this option to the engine itself\n  next: {next}\n"
+        )
+    };
+    assert_eq!(
+        message(&vllm("tensor_parallel_size = 4", ""), &H100),
+        set("tensor_parallel_size", "set deploy.tp instead")
+    );
+    let house = House::new();
+    for (launcher, line, next) in [
+        ("vllm", "data-parallel-size = 2", "set deploy.dp instead"),
+        ("vllm", "port = 8000", "set deploy.port instead"),
+        ("vllm", "host = \"0.0.0.0\"", "leave it out"),
+        ("vllm", "served_model_name = \"n\"", "set model.served_name instead"),
+        ("vllm", "model = \"n\"", "set model.path instead"),
+        ("dynamo-vllm", "pipeline_parallel_size = 2", "set deploy.pp instead"),
+        ("sglang", "tp = 2", "set deploy.tp instead"),
+        ("sglang", "enable_dp_attention = true", "set deploy.attention_dp instead"),
+        ("trtllm-serve", "tp_size = 2", "set deploy.tp instead"),
+        ("sim", "port = 1", "set deploy.port instead"),
+        ("dynamo-mocker", "model_path = \"/m\"", "set model.path instead"),
+    ] {
+        house.recipe(&vllm(line, "").replace("\"vllm\"", &format!("{launcher:?}")));
+        for more in [&[][..], &["--allow-unknown"]] {
+            let found = house.fails([&["check", "./r.toml", "--gpu", "h100"], more].concat());
+            let option = line.split_once(" = ").unwrap().0;
+            assert!(found.contains(set(option, next).trim_start_matches("error: ")), "{launcher}: {found}");
+        }
+    }
+    let pool = "[model]\nname = \"m\"\n[deploy]\nlauncher = \"dynamo-vllm\"\n[deploy.prefill.engine]\ntensor_parallel_size = 2\n\
+                [deploy.decode]\ntp = 2\n[load]\nisl = 8\nosl = 4\n";
+    house.recipe(pool);
+    let found = house.fails(["check", "./r.toml", "--gpu", "h100"]);
+    assert!(found.contains("`deploy.prefill.engine.tensor_parallel_size`"), "{found}");
+    assert!(found.contains("set deploy.prefill.tp instead"), "{found}");
+}
+
+#[test]
+fn options_of_dynamos_mocker_are_checked_against_its_parser() {
+    let house = House::new();
+    for (line, problem) in [
+        ("speedup_rato = 2.0", "did you mean `speedup_ratio`?"),
+        ("speedup_ratio = -1.0", "found -1.0\n  expected: a number from 0"),
+        ("kv_cache_dtype = \"int3\"", "expected: one of auto, bfloat16, fp8"),
+        ("max_model_len = 100", "the longest request of isl256_osl128_con1 has 384 tokens"),
+    ] {
+        house.recipe(&vllm(line, "").replace("\"vllm\"", "\"dynamo-mocker\""));
+        let found = house.fails(["check", "./r.toml", "--gpu", "h100"]);
+        assert!(found.contains(problem), "{line}: {found}");
+    }
+    house.recipe(&vllm("speedup_ratio = 0.0\nblock_size = 64", "").replace("\"vllm\"", "\"dynamo-mocker\""));
+    house.run(["check", "./r.toml", "--gpu", "h100"]).succeeds();
+}
+
 #[test]
 fn a_prefill_worker_holds_the_prompt_alone() {
     let house = House::new();
