@@ -98,12 +98,13 @@ impl Answer {
     }
 
     /// Takes in one read that was stamped `at_us` when it arrived.
-    pub fn read(&mut self, at_us: u64, bytes: &[u8]) {
+    pub fn read(&mut self, at_us: u64, mut bytes: &[u8]) {
         if self.failure.is_some() {
             return;
         }
         if matches!(self.form, Form::Unknown) {
-            match bytes.trim_ascii_start().first() {
+            bytes = bytes.trim_ascii_start();
+            match bytes.first() {
                 None => return,
                 Some(b'{' | b'[') => self.form = Form::Whole(Vec::new()),
                 Some(_) => self.form = Form::Stream(sse::Parser::default()),

@@ -93,52 +93,17 @@ pub struct Piece<'a> {
 /// Parts in parts are read to this depth.
 const DEPTH: u8 = 8;
 
-/// Keys whose text is about an answer and no part of it.
-const ABOUT: [&str; 37] = [
-    "annotations",
-    "channel",
-    "citations",
-    "context",
-    "created",
-    "created_at",
-    "end_turn",
-    "event",
-    "format",
-    "id",
-    "index",
-    "logprobs",
-    "matched_stop",
-    "metadata",
-    "model",
-    "name",
-    "object",
-    "phase",
-    "prompt_filter_results",
-    "provider",
-    "provider_specific_fields",
-    "recipient",
-    "request_id",
-    "role",
-    "search_results",
-    "service_tier",
-    "signature",
-    "sources",
-    "status",
-    "stop",
-    "stop_sequence",
-    "system_fingerprint",
-    "time_info",
-    "timings",
-    "token_ids",
-    "type",
-    "version",
-];
+/// Keys whose text is about an answer and no part of it, each between spaces.
+const ABOUT: &str = " annotations channel citations context created created_at end_turn event format id index logprobs matched_stop \
+                     metadata model name object obfuscation phase prompt_filter_results provider provider_specific_fields \
+                     recipient request_id role search_results service_tier signature sources status stop stop_sequence \
+                     system_fingerprint time_info timings token_ids type version ";
 
 impl<'a> Chunk<'a> {
     fn of(object: &'a str) -> Result<Self> {
         let mut chunk = Self::default();
         // A code that means success.
-        let (mut good, mut complains, mut stranger) = (false, false, None);
+        let (mut good, mut complains) = (false, false);
         fields(object, |key, value| {
             match key {
                 "choices" => {
@@ -146,15 +111,14 @@ impl<'a> Chunk<'a> {
                     items(value, |choice| chunk.read_choice(choice))?;
                 }
                 "usage" => chunk.usage = usage(value)?,
-                "error" => chunk.is_error |= !["false", "\"\"", "{}", "[]", "0"].contains(&value),
+                "error" | "errors" => chunk.is_error |= is_error(value),
                 "object" | "type" if value == "\"error\"" => chunk.is_error = true,
-                "code" | "status_code" => {
+                "code" | "status_code" | "error_code" => {
                     good = ["0", "200", "\"0\"", "\"200\"", "\"success\""].contains(&value)
                 }
-                "message" | "msg" | "detail" if !value.starts_with('{') => {
-                    complains = wire::has_text(value, DEPTH)
+                "message" | "msg" | "detail" | "error_msg" | "error_message" if !value.starts_with('{') => {
+                    complains |= wire::has_text(value, DEPTH)
                 }
-                _ if stranger.is_none() => stranger = unknown("", key, value),
                 _ => {}
             }
             Ok(())
@@ -162,8 +126,11 @@ impl<'a> Chunk<'a> {
         let is_silent = chunk.pieces.is_empty() && chunk.finish_reason.is_none() && chunk.usage.is_none();
         chunk.is_error |= is_silent && complains && !good;
         chunk.is_answer |= chunk.usage.is_some();
-        if !chunk.is_answer {
-            chunk.unknown = stranger;
+        if !chunk.is_answer && !chunk.is_error && !complains {
+            fields(object, |key, value| {
+                chunk.notice("", key, value);
+                Ok(())
+            })?;
         }
         Ok(chunk)
     }
@@ -185,11 +152,14 @@ impl<'a> Chunk<'a> {
             match key {
                 "index" => index = number(value).unwrap_or(0),
                 // Some servers send both, with the same content.
-                "delta" | "message" if self.pieces.len() == from => self.read_message(key, value)?,
-                "delta" | "message" => {}
+                "delta" | "message" if self.pieces.len() > from => {}
+                "delta" | "message" if value.starts_with('{') => self.read_message(key, value)?,
+                // An empty object, as PHP writes it; text.
+                "delta" | "message" => self.read_content(key, value, true, DEPTH)?,
+                "error" => self.is_error |= is_error(value),
                 "text" => self.read_content(key, value, true, DEPTH)?,
                 "finish_reason" | "finish_details" if reason.is_none() => reason = finish_reason(value)?,
-                _ => self.notice("choices.", key, value),
+                _ => self.notice("choices", key, value),
             }
             Ok(())
         })?;
@@ -212,10 +182,11 @@ impl<'a> Chunk<'a> {
                     }
                     has_reasoning |= self.pieces.len() > before;
                 }
-                "tool_calls" => items(value, |call| self.read_call(call, DEPTH))?,
+                "tool_calls" if value.starts_with('[') => items(value, |call| self.read_call(call, DEPTH))?,
                 // The older form of `tool_calls`.
-                "function_call" => self.read_call(value, DEPTH)?,
-                _ => self.notice(&format!("{name}."), key, value),
+                "tool_calls" | "function_call" => self.read_call(value, DEPTH)?,
+                "error" => self.is_error |= is_error(value),
+                _ => self.notice(name, key, value),
             }
             Ok(())
         })
@@ -232,6 +203,7 @@ impl<'a> Chunk<'a> {
             }
             Some(b'[') => items(value, |part| self.read_content(key, part, is_output, depth - 1)),
             Some(b'{') => self.read_part(key, value, is_output, depth - 1),
+            _ if !["content", "text"].contains(&key) => Ok(()),
             _ => Err(serde_json::Error::custom(format!("{key} is neither text nor a list of parts"))),
         }
     }
@@ -248,7 +220,7 @@ impl<'a> Chunk<'a> {
                 {
                     inner = inner.or(Some((is_reasoning(key), value)));
                 }
-                _ if strange.is_none() => strange = unknown(&format!("{of}."), key, value),
+                _ if strange.is_none() => strange = unknown(of, key, value),
                 _ => {}
             }
             Ok(())
@@ -274,6 +246,9 @@ impl<'a> Chunk<'a> {
     }
 
     fn read_call(&mut self, call: &'a str, depth: u8) -> Result<()> {
+        if !call.starts_with('{') {
+            return Ok(());
+        }
         fields(call, |key, value| {
             match key {
                 "function" | "custom" if depth > 0 => self.read_call(value, depth - 1)?,
@@ -296,11 +271,16 @@ impl<'a> Chunk<'a> {
     }
 }
 
+fn is_error(value: &str) -> bool {
+    !["false", "\"\"", "{}", "[]", "0"].contains(&value)
+}
+
 /// The name of a field that holds text and is not known.
 fn unknown(path: &str, key: &str, value: &str) -> Option<String> {
-    let about =
-        ABOUT.contains(&key) || ["_id", "_ids", "_reason", "_results"].iter().any(|end| key.ends_with(end));
-    (!about && wire::has_text(value, DEPTH)).then(|| error_body::shorten(&format!("{path}{key}")))
+    let about = ABOUT.split(' ').any(|about| about == key)
+        || ["_id", "_ids", "_reason", "_results"].iter().any(|end| key.ends_with(end));
+    let dot = if path.is_empty() { "" } else { "." };
+    (!about && wire::has_text(value, DEPTH)).then(|| error_body::shorten(&format!("{path}{dot}{key}")))
 }
 
 /// Why a choice ended: text, or an object with a `type`. Empty while it has not.
@@ -325,8 +305,8 @@ fn usage(value: &str) -> Result<Option<Usage>> {
         Usage { prompt_tokens: 0, completion_tokens: 0, reasoning_tokens: None, cached_tokens: None };
     fields(value, |key, value| {
         match key {
-            "prompt_tokens" => usage.prompt_tokens = number(value).unwrap_or(0),
-            "completion_tokens" => usage.completion_tokens = number(value).unwrap_or(0),
+            "prompt_tokens" | "input_tokens" => usage.prompt_tokens = number(value).unwrap_or(0),
+            "completion_tokens" | "output_tokens" => usage.completion_tokens = number(value).unwrap_or(0),
             "prompt_tokens_details" | "completion_tokens_details" if value.starts_with('{') => {
                 fields(value, |key, value| {
                     match key {
@@ -469,6 +449,9 @@ mod tests {
             ("", r#"{"type":"error","message":"boom"}"#, error("boom")),
             ("", r#"{"error":"boom","choices":[{"text":"x"}]}"#, error("boom")),
             ("", r#"{"error":true,"message":"boom"}"#, error("boom")),
+            ("", r#"{"error_code":336100,"error_msg":"boom"}"#, error("boom")),
+            ("", r#"{"success":false,"errors":[{"message":"boom"}]}"#, error("boom")),
+            ("", r#"{"message":"boom","detail":""}"#, error("boom")),
             ("", r#"{"code":0,"msg":"success"}"#, Payload::Nothing),
             ("", r#"{"code":"200","message":"ok","data":{}}"#, Payload::Nothing),
             ("Error", r#"{"message":"boom"}"#, error("boom")),
@@ -500,6 +483,11 @@ mod tests {
         for value in [r#""x""#, r#"{"a":{"b":[1]}}"#, "[[1],2]", "1", "-1", "1.5", "true"] {
             let data = format!(r#"{{"choices":[{{"text":"x"}}],"error":{value}}}"#);
             assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Error(_))), "{value}");
+        }
+        for choice in [r#"{"delta":{},"error":{"message":"x"}}"#, r#"{"delta":{"content":"x","error":"x"}}"#]
+        {
+            let data = format!(r#"{{"choices":[{choice}]}}"#);
+            assert!(matches!(classify(b"", data.as_bytes()), Ok(Payload::Error(_))), "{choice}");
         }
         for value in ["false", "null", "0", "{}", "[]", r#""""#] {
             assert!(seen(&format!(r#"{{"error":{value},"choices":[{{"text":"x"}}]}}"#)).0, "{value}");
@@ -626,6 +614,12 @@ mod tests {
         let call = r#"{"choices":[{"delta":{"tool_calls":[{"index":null,"function":{"name":null,"arguments":{"a":1}}}]}}]}"#;
         assert_eq!(text_of(&chunk(call)), "{\"a\":1}");
         assert_eq!(text_of(&chunk(r#"{"choices":{"delta":{"content":"x"}}}"#)), "x");
+        for delta in
+            [r#"[]"#, r#"{"content":[],"tool_calls":{},"function_call":"","reasoning":false,"audio":0}"#]
+        {
+            let data = format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#);
+            assert!(chunk(&data).pieces.is_empty(), "{delta}");
+        }
         assert!(chunk(r#"{"choices":null,"usage":{}}"#).pieces.is_empty());
     }
 

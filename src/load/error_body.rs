@@ -62,7 +62,8 @@ fn words(value: &Value) -> Option<String> {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
         Value::Array(items) => items.first().and_then(words),
         Value::Object(fields) => {
-            ["error", "message", "detail", "msg"].iter().find_map(|key| fields.get(*key).and_then(words))
+            let keys = ["error", "errors", "message", "detail", "msg", "error_msg", "error_message"];
+            keys.iter().find_map(|key| fields.get(*key).and_then(words))
         }
         _ => None,
     }
