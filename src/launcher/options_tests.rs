@@ -95,7 +95,9 @@ fn what_engines_take_passes() {
             "trtllm-serve",
             json!({"yaml": {"speculative_config": {"decoding_type": "MTP"}}, "moe_backend": "CUTLASS"}),
         ),
-        ("dynamo-mocker", json!({"whatever": 1})),
+        ("dynamo-mocker", json!({"speedup_ratio": 0, "active_decode_blocks_threshold": 0.5})),
+        // It has no table.
+        ("attach", json!({"whatever": 1})),
     ] {
         assert_eq!(finding(launcher, engine.clone()), None, "{engine}");
     }
