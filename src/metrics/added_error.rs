@@ -49,7 +49,7 @@ impl fmt::Display for AddedError {
             AddedErrorSource::ReadDelay => "by the kernel's receive stamps",
             AddedErrorSource::LoopLag => "by its loop lag",
         };
-        write!(f, "client added ≤ {:.2} ms (p99) to each time stamp, {source}", self.p99)
+        write!(f, "client's own delay: at most {:.2} ms on each time stamp (p99), {source}", self.p99)
     }
 }
 
@@ -67,7 +67,8 @@ mod tests {
         let error = AddedError::of(&ClientHealth { read_delay_us, ..lag_only }).expect("samples");
         let expected = AddedError { p50: 0.05, p99: 0.099, max: 0.1, source: AddedErrorSource::ReadDelay };
         assert_eq!(error, expected);
-        let words = "client added ≤ 0.10 ms (p99) to each time stamp, by the kernel's receive stamps";
+        let words =
+            "client's own delay: at most 0.10 ms on each time stamp (p99), by the kernel's receive stamps";
         assert_eq!(error.to_string(), words);
         assert_eq!(AddedError::of(&ClientHealth::default()), None);
     }

@@ -52,6 +52,10 @@ impl Failure {
         })
     }
 
+    fn words(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     fn is_of(&self, other: &Self) -> bool {
         self.outcome == other.outcome && self.phase == other.phase
     }
@@ -59,7 +63,7 @@ impl Failure {
     /// Whether these are requests that failed in the same way: with the same message, or, when several messages count as one way,
     /// with one that differs only in words with a digit.
     pub fn is_same(&self, other: &Self, is_folded: bool) -> bool {
-        let alike = || without_figures(self).eq(without_figures(other));
+        let alike = || without_figures(self.words()).eq(without_figures(other.words()));
         self.is_of(other) && (self.message == other.message || is_folded && alike())
     }
 
@@ -155,10 +159,10 @@ impl FailureTally {
     }
 }
 
-/// The words of a message, those with a digit left out.
-fn without_figures(failure: &Failure) -> impl Iterator<Item = &str> {
-    let words = failure.message.iter().flat_map(|message| message.split_whitespace());
-    words.map(|word| if word.bytes().any(|byte| byte.is_ascii_digit()) { "#" } else { word })
+/// The words of a text, those with a digit as `#`.
+pub fn without_figures(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace()
+        .map(|word| if word.bytes().any(|byte| byte.is_ascii_digit()) { "#" } else { word })
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
     }
 }
 
+/// The same request with its ten tokens in one chunk, at the end: held back on its way.
+pub(crate) fn held_back(id: u64, sent_us: u64) -> RequestRecord {
+    let chunks_us = vec![sent_us + 140_000];
+    RequestRecord { first_output_us: chunks_us.first().copied(), chunks_us, ..record(id, sent_us) }
+}
+
 /// The same request, failed after 20 ms.
 pub(crate) fn failed(id: u64, sent_us: u64, outcome: Outcome) -> RequestRecord {
     RequestRecord {

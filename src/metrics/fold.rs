@@ -8,7 +8,7 @@ use super::gaps::Gaps;
 use super::prefix_cache::CacheTally;
 use super::record::{Outcome, Phase, PointRun, RequestRecord};
 use super::request_figures::RequestFigures;
-use super::stages::{StageFigures, StageFold};
+use super::stages::{StageFigures, StageFold, StageLoad};
 use super::stats::Distribution;
 use super::token_check::CountTally;
 use super::turns::TurnFold;
@@ -107,17 +107,18 @@ impl Fold {
 
     /// The most measured requests that were in flight at once.
     pub fn most_in_flight(&self) -> u64 {
+        self.in_flight().most(0, u64::MAX)
+    }
+
+    /// When the measured requests were in flight.
+    pub(super) fn in_flight(&self) -> InFlight {
         let instants = |of: fn(&RequestFigures) -> u64| {
             let mut instants: Vec<u64> = Vec::with_capacity(self.requests.len());
             instants.extend(self.measured().map(of));
             instants.sort_unstable();
             instants
         };
-        let (sent, ended) = (instants(|request| request.sent_us), instants(|request| request.end_us));
-        let in_flight = |(sent_before, at): (usize, &u64)| {
-            (sent_before + 1).saturating_sub(ended.partition_point(|end| end <= at)) as u64
-        };
-        sent.iter().enumerate().map(in_flight).max().unwrap_or(0)
+        InFlight { sent: instants(|request| request.sent_us), ended: instants(|request| request.end_us) }
     }
 
     /// Stages whose requests were all cut at the end, and how many these are.
@@ -125,10 +126,42 @@ impl Fold {
         self.stages.iter().flat_map(StageFold::all_cut)
     }
 
+    /// What the stages of a ramp asked for; nothing without a ramp.
+    pub(super) fn stage_loads(&self) -> impl Iterator<Item = StageLoad<'_>> + '_ {
+        self.stages.iter().flat_map(StageFold::loads)
+    }
+
     /// Measured requests sent per second, first to last. `None` for fewer than two.
     pub fn sent_per_s(&self) -> Option<f64> {
         let sent = || self.measured().map(|request| request.sent_us);
         super::record::per_s(sent().count() as u64, sent().min()?, sent().max()?)
+    }
+}
+
+/// Instants at which requests were sent and ended, each in order, µs.
+pub(super) struct InFlight {
+    sent: Vec<u64>,
+    ended: Vec<u64>,
+}
+
+impl InFlight {
+    /// How many were in flight at an instant, those sent then included.
+    fn at(&self, at_us: u64) -> u64 {
+        let until = |instants: &[u64]| instants.partition_point(|instant| *instant <= at_us) as u64;
+        until(&self.sent).saturating_sub(until(&self.ended))
+    }
+
+    /// The most that were in flight at once from one instant until before another.
+    pub(super) fn most(&self, from_us: u64, until_us: u64) -> u64 {
+        let first = self.sent.partition_point(|sent| *sent < from_us);
+        let sent = self.sent.iter().skip(first).take_while(|sent| **sent < until_us);
+        sent.map(|sent| self.at(*sent)).chain([self.at(from_us)]).max().unwrap_or(0)
+    }
+
+    /// How many were sent from one instant until before another.
+    pub(super) fn sent(&self, from_us: u64, until_us: u64) -> u64 {
+        let before = |at: u64| self.sent.partition_point(|sent| *sent < at);
+        before(until_us).saturating_sub(before(from_us)) as u64
     }
 }
 

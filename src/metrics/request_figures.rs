@@ -134,13 +134,25 @@ impl RequestFigures {
     /// Decode duration: last content chunk − first, ms. `None` without content, or when the answer was not streamed as it
     /// was generated.
     pub fn decode_ms(&self) -> Option<f64> {
-        self.span_ms().filter(|_| matches!(self.streamed, Streamed::All | Streamed::WithoutReasoning))
+        self.span_ms().filter(|_| self.has_pace())
+    }
+
+    /// Whether the answer was streamed as it was generated, so that the time between its tokens means anything.
+    pub fn has_pace(&self) -> bool {
+        matches!(self.streamed, Streamed::All | Streamed::WithoutReasoning)
     }
 
     /// (E2E − TTFT) / (OSL − 1) over the tokens that were streamed, ms; `None` for fewer than two of them.
     pub fn itl_ms(&self) -> Option<f64> {
         let (ttft, e2e) = (self.ttft_ms()?, self.e2e_ms()?);
         (self.decoded > 0).then(|| (e2e - ttft) / f64::from(self.decoded))
+    }
+
+    /// Whether no answer of two tokens or more was streamed as it was generated: ITL is not applicable at all. Other tools do not
+    /// know this; their files have no ITL then, and their own one in any other case.
+    pub fn none_has_pace<'a>(answers: impl Iterator<Item = &'a Self>) -> bool {
+        let mut long = answers.filter(|answer| answer.osl >= 2).peekable();
+        long.peek().is_some() && long.all(|answer| !answer.has_pace())
     }
 
     /// Last content chunk − first, ms, whatever was streamed between them. `None` without content.

@@ -83,6 +83,15 @@ struct Tally {
     tokens: f64,
 }
 
+/// What a stage asked for, and when, µs since instant 0.
+pub(super) struct StageLoad<'a> {
+    pub(super) name: &'a str,
+    pub(super) start_us: u64,
+    pub(super) end_us: u64,
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
 impl StageFold {
     /// Nothing yet; `None` for a point without a ramp.
     pub fn new(point: &LoadPoint) -> Option<Self> {
@@ -131,6 +140,19 @@ impl StageFold {
         let cut = self.stages.iter().map(|tally| (tally.name.as_str(), &tally.subset));
         cut.filter(|(_, of)| of.cancelled > 0 && of.cancelled == of.requests)
             .map(|(name, of)| (name, of.requests))
+    }
+
+    /// What each stage asked for; nothing when none began.
+    pub(super) fn loads(&self) -> impl Iterator<Item = StageLoad<'_>> {
+        self.start_us.into_iter().flat_map(|start_us| {
+            self.stages.iter().map(move |tally| StageLoad {
+                name: &tally.name,
+                start_us: start_us + tally.start_us,
+                end_us: start_us + tally.end_us,
+                from: tally.from,
+                to: tally.to,
+            })
+        })
     }
 
     fn figures_of(&self, tally: &Tally, all: &[RequestFigures]) -> StageFigures {

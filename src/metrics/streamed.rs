@@ -14,6 +14,12 @@ pub const WITH_FIRST_US: u64 = 1_000;
 pub const HELD_MIN_TOKENS: u64 = 8;
 /// Text of a token is four bytes long on average; an answer with more than this a token holds tokens that are not visible ones.
 const MOST_BYTES: u64 = 8;
+/// GPUs decode a token of one answer faster than this only with speculation, µs.
+const FAST_US: u64 = 1_000;
+/// Faster than the servers that hold several tokens back for a chunk: these are under load, µs.
+const STEPS_FAST_US: u64 = 2_500;
+/// Tokens a chunk from which on chunks are steps of a buffer or of a stream interval.
+const STEP_TOKENS: u64 = 4;
 /// A silence before two chunks that is this many times longer than the time between them.
 const LONG_SILENCE: u64 = 4;
 
@@ -48,13 +54,29 @@ pub(super) fn of(record: &RequestRecord) -> (Streamed, u64) {
     let late =
         chunks == 2 && visible >= 2 * HELD_MIN_TOKENS && silence_us > span_us.saturating_mul(LONG_SILENCE);
     let too_fast = span_us < FASTEST_US.saturating_mul(decoded);
+    let in_steps = !hides && comes_in_steps(record, visible, [silence_us, span_us]);
     // What was held back was decoded before. Shorter answers may come in one read of a busy client.
     let may_be_held = visible >= HELD_MIN_TOKENS && silence_us >= FASTEST_US.saturating_mul(visible);
     match () {
-        () if may_be_held && (held || late || too_fast) => (Streamed::AtOnce, 0),
+        () if may_be_held && (held || late || too_fast || in_steps) => (Streamed::AtOnce, 0),
         () if hides => (Streamed::WithoutReasoning, decoded),
         () => (Streamed::All, decoded),
     }
+}
+
+/// Whether a buffer was emptied in steps: a long silence, then few chunks at a pace that no server decodes at, and at which its
+/// prefill would have taken less than the silence. A token of a prompt takes no longer than one of an answer.
+fn comes_in_steps(record: &RequestRecord, tokens: u64, [silence_us, span_us]: [u64; 2]) -> bool {
+    let (chunks, decoded) = (record.chunks_us.len() as u64, tokens.saturating_sub(1));
+    let is_step = tokens >= STEP_TOKENS.saturating_mul(chunks);
+    let fast_us = if is_step { STEPS_FAST_US } else { FAST_US };
+    let prefill_us =
+        u128::from(span_us) * u128::from(record.isl.saturating_add(1)) / u128::from(decoded.max(1));
+    chunks > 2
+        && tokens >= 2 * HELD_MIN_TOKENS
+        && silence_us > span_us.saturating_mul(LONG_SILENCE)
+        && span_us < fast_us.saturating_mul(decoded)
+        && u128::from(silence_us) > prefill_us
 }
 
 /// Tokens that were streamed, and whether reasoning was not; `None` when their number is not known.
@@ -192,6 +214,11 @@ mod tests {
         expect(&answer(128, None, every(1_300.0, 0.03, 128)), Streamed::AtOnce, None);
         let halves = every(640.0, 0.01, 64).chain(every(1_280.0, 0.01, 64));
         expect(&answer(128, None, halves), Streamed::AtOnce, None);
+        // 128 tokens in four, eight and 128 chunks behind a silence of 1.3 s: 0.5, 1.1 and 0.5 ms a token.
+        for (gap, chunks) in [(20.0, 4), (20.0, 8), (0.5, 128)] {
+            let steps = answer(128, None, every(1_300.0, gap, chunks));
+            expect(&RequestRecord { text_bytes: Some(512), ..steps }, Streamed::AtOnce, None);
+        }
         // Faster than any server, but nothing can have been held back: a simulated one.
         expect(&answer(100, None, every(2.0, 0.05, 101)), Streamed::All, Some(5.0 / 99.0));
     }
@@ -204,6 +231,25 @@ mod tests {
         };
         expect(&thoughts(None), Streamed::InPart, None);
         expect(&thoughts(Some(8)), Streamed::WithoutReasoning, Some(10.0));
+    }
+
+    #[test]
+    fn a_long_prefill_is_no_buffer() {
+        let of = |isl, packed: (u64, f64, f64, u32)| {
+            let (tokens, start, gap, chunks) = packed;
+            let bytes = Some(4 * tokens);
+            RequestRecord { isl, text_bytes: bytes, ..answer(tokens, None, every(start, gap, chunks)) }
+        };
+        // A stream interval of 10 behind 4 s of prefill or queue, at 10 and at 4 ms a token.
+        expect(&of(100, (101, 4_000.0, 100.0, 11)), Streamed::All, Some(10.0));
+        expect(&of(100, (101, 4_000.0, 40.0, 11)), Streamed::All, Some(4.0));
+        // A small and fast model, 2 ms a token, 10 tokens a chunk: 32,000 tokens of prompt take 1.5 s, 100 do not.
+        expect(&of(32_000, (101, 1_500.0, 20.0, 11)), Streamed::All, Some(2.0));
+        expect(&of(100, (101, 1_500.0, 20.0, 11)), Streamed::AtOnce, None);
+        // Token by token at 2 ms behind a queue.
+        expect(&of(100, (101, 9_000.0, 2.0, 101)), Streamed::All, Some(2.0));
+        // Speculation at 0.8 ms a token behind a prefill of 0.3 s.
+        expect(&of(1_000, (101, 300.0, 4.0, 21)), Streamed::All, Some(0.8));
     }
 
     #[test]

@@ -87,7 +87,9 @@ fn cpu(health: &ClientHealth, capacity_s: f64) -> Option<Reason> {
 
 fn loop_lag(health: &ClientHealth) -> Option<Reason> {
     let (percent, lag_ms) = highest_standing(in_ms(&health.loop_lag_us))?;
-    let text = format!("the client was late: p{percent} of its timers {lag_ms:.1} ms");
+    let text = format!(
+        "the client was late: p{percent} of its timers {lag_ms:.1} ms; latencies may be too long by as much"
+    );
     Reason::above(lag_ms, [LOOP_LAG_SUSPECT_MS, LOOP_LAG_INVALID_MS], text)
 }
 
@@ -99,7 +101,7 @@ fn added(health: &ClientHealth, gap_p50_ms: impl FnOnce() -> Option<f64>) -> Opt
     }
     let gap_ms = gap_p50_ms()?;
     let text = format!(
-        "the client added {added_ms:.1} ms (p{percent}) to its time stamps, the median gap between chunks is {gap_ms:.1} ms: ICL and TTFT are too wide; give it more cores"
+        "the client added {added_ms:.1} ms (p{percent}) to its time stamps, the median gap between chunks is {gap_ms:.1} ms: TTFT and the gaps between chunks (ICL) look wider than they are; give it more cores"
     );
     Reason::above(added_ms, [ADDED_ERROR_SUSPECT_GAP * gap_ms, LOOP_LAG_INVALID_MS], text)
 }

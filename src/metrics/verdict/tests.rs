@@ -257,7 +257,8 @@ fn a_late_client() {
     }
     let mut late = run(sound());
     late.client.loop_lag_us = vec![7_340; 700];
-    expect(&late, Rating::Suspect, "the client was late: p99 of its timers 7.3 ms");
+    let reason = "the client was late: p99 of its timers 7.3 ms; latencies may be too long by as much";
+    expect(&late, Rating::Suspect, reason);
 }
 
 #[test]
@@ -402,6 +403,113 @@ fn a_rate_whose_load_was_never_reached() {
     let reason = "the load of 5 requests per second was not reached: 11 of 20 were unanswered when the last was due; the server is \
                   too slow for it, or the time too short";
     assert_eq!(reasons(&open, &slow(10)), vec![Reason::suspect(reason)]);
+}
+
+#[test]
+fn a_rate_that_the_server_answers_in_part() {
+    // An arrival every 10 ms for 10 s; the server answers one every 15 ms, so that a third is unanswered at the end.
+    let of = |every_us: u64| {
+        let mut ran = run((0..1_000)
+            .map(|id| {
+                let (sent_us, end_us) = (10_000 * id, 60_000 + (every_us * id).max(10_000 * id));
+                RequestRecord {
+                    chunks_us: vec![end_us - 10, end_us],
+                    end_us,
+                    ..fixtures::record(id, sent_us)
+                }
+            })
+            .collect());
+        ran.arrivals =
+            Some(Arrivals { total: 1_000, dropped: 0, unsent: 0, first_us: 0, last_us: 9_990_000 });
+        ran
+    };
+    let limit = Limit { max_concurrency: None, when_full: Default::default() };
+    let arrival = Arrival::Open { rate: Level::Constant(100.0), spacing: Spacing::Constant, limit };
+    let open = LoadPoint { arrival, ..point() };
+    let about = |ran: &Ran, word: &str| {
+        reasons(&open, ran)
+            .into_iter()
+            .map(|reason| reason.text)
+            .filter(|text| text.contains(word))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(about(&of(10_000), "not reached"), Vec::<String>::new());
+    assert_eq!(about(&of(10_200), "not reached"), Vec::<String>::new(), "2 % behind");
+    let reason = "the load of 100 requests per second was not reached: in the second half of the time the server answered 66.67 \
+                  per second, and the unanswered requests grew from 170 to 337; it is too slow for it, or the time too short";
+    assert_eq!(about(&of(15_000), "not reached"), [reason]);
+}
+
+#[test]
+fn a_rate_is_held_against_the_one_that_was_asked_for() {
+    let limit = Limit { max_concurrency: None, when_full: Default::default() };
+    let asked = |rate, spacing| {
+        let open =
+            LoadPoint { arrival: Arrival::Open { rate: Level::Constant(rate), spacing, limit }, ..point() };
+        reasons(&open, &kept())
+    };
+    // Twenty arrivals at five per second were drawn and sent.
+    assert_eq!(asked(5.0, Spacing::Constant), vec![]);
+    assert_eq!(asked(5.25, Spacing::Constant), vec![], "5 % above");
+    for rate in [5.5, 4.7] {
+        let reason = format!("requests were sent at 5.00 per second, {rate} were asked for");
+        assert_eq!(asked(rate, Spacing::Constant), vec![Reason::suspect(reason)]);
+    }
+    assert_eq!(asked(7.0, Spacing::Poisson), vec![], "chance: three deviations are 67 %");
+    assert_eq!(asked(16.0, Spacing::Poisson).len(), 1);
+}
+
+/// A ramp of two stages of 1 s, its requests sent every `gap_us` and answered after `latency_us`.
+fn ramped(arrival: Arrival, gap_us: u64, latency_us: u64) -> Vec<String> {
+    use crate::metrics::record::StageMark;
+    let point = LoadPoint { arrival, ..point() };
+    let record = |id: u64| {
+        let sent_us = gap_us * id;
+        let index = u32::from(sent_us >= 1_000_000);
+        let stage = Some(StageMark { index, start_us: 1_000_000 * u64::from(index) });
+        let end_us = sent_us + latency_us;
+        RequestRecord { stage, chunks_us: vec![end_us - 10, end_us], end_us, ..fixtures::record(id, sent_us) }
+    };
+    let ran = run((0..2_000_000 / gap_us).map(record).collect());
+    let mut fold = Fold::new(&point);
+    ran.records.iter().for_each(|record| fold.add(record));
+    reached::reasons(&point, &ran, &fold).into_iter().map(|reason| reason.text).collect()
+}
+
+fn two_stages(from: f64, to: f64) -> Level<f64> {
+    let stage =
+        |target, shape| crate::plan::Stage { name: None, duration_s: 1.0, target, shape, cool_down: false };
+    let stages =
+        vec![stage(from, crate::plan::ramp::Shape::Hold), stage(to, crate::plan::ramp::Shape::Linear)];
+    Level::Ramp(crate::plan::Ramp { start: from, stages })
+}
+
+#[test]
+fn a_stage_whose_concurrency_was_never_reached() {
+    let closed = |from, to| {
+        let Level::Ramp(ramp) = two_stages(from, to) else { unreachable!() };
+        Arrival::Closed { concurrency: Level::Ramp(ramp) }
+    };
+    // Every 10 ms a request of 95 ms: ten in flight.
+    assert_eq!(ramped(closed(10.0, 11.0), 10_000, 95_000), Vec::<String>::new());
+    let reason = "stage 2: concurrency 20 was never reached: at most 10 requests were in flight";
+    assert_eq!(ramped(closed(10.0, 20.0), 10_000, 95_000), [reason]);
+    let reason = "stage 1: concurrency 12 was never reached: at most 10 requests were in flight";
+    assert_eq!(ramped(closed(12.0, 2.0), 10_000, 95_000)[0], reason);
+}
+
+#[test]
+fn a_stage_whose_rate_was_not_reached() {
+    let open = |from, to, spacing| {
+        let limit = Limit { max_concurrency: None, when_full: Default::default() };
+        Arrival::Open { rate: two_stages(from, to), spacing, limit }
+    };
+    assert_eq!(ramped(open(100.0, 100.0, Spacing::Constant), 10_000, 5_000), Vec::<String>::new());
+    let reason = "stage 2: requests were sent at 100.00 per second, 150.00 were asked for on average";
+    assert_eq!(ramped(open(100.0, 200.0, Spacing::Constant), 10_000, 5_000), [reason]);
+    let reason = "stage 2: requests were sent at 100.00 per second, 60.00 were asked for on average";
+    assert_eq!(ramped(open(100.0, 20.0, Spacing::Poisson), 10_000, 5_000), [reason]);
+    assert_eq!(ramped(open(100.0, 120.0, Spacing::Poisson), 10_000, 5_000), Vec::<String>::new(), "chance");
 }
 
 #[test]

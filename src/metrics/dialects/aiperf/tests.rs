@@ -1,7 +1,7 @@
 //! The exports as a whole: worked small, streaming off, failures, one request, none, and whatever proptest thinks of.
 
 use super::{Export, ExportContext, SummaryFiles, session_id};
-use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
+use crate::metrics::fixtures::{Ran, any_record, failed, held_back, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, Usage};
 use crate::plan::{LoadPoint, Slo, Stop};
 use proptest::prelude::*;
@@ -165,6 +165,22 @@ fn objectives_give_goodput() {
     assert_eq!(json["good_request_fraction"]["avg"], 0.95);
     assert_eq!(json["goodput"]["avg"], 19.0 / 3.94);
     assert_eq!(json["input_config"]["slos"], serde_json::json!({"time_to_first_token": 50.0}));
+}
+
+#[test]
+fn answers_that_were_all_held_back_have_no_token_times() {
+    let point = LoadPoint { slo: Slo { itl_ms: Some(20.0), ..Slo::default() }, ..point() };
+    let held = parsed(&point, &run(vec![held_back(0, 1_000_000), held_back(1, 1_200_000)]));
+    for tag in ["inter_token_latency", "output_token_throughput_per_user", "decode_duration"] {
+        assert_eq!(held.get(tag), None, "{tag}");
+    }
+    assert_eq!(held["good_request_count"]["avg"], 0.0, "what is not applicable is not met");
+    // As soon as one has them, the file is what AIPerf would have written.
+    let mixed = parsed(&point, &run(vec![record(0, 1_000_000), held_back(1, 1_200_000)]));
+    assert_eq!(
+        (&mixed["inter_token_latency"]["avg"], &mixed["good_request_count"]["avg"]),
+        (&5.0.into(), &2.0.into())
+    );
 }
 
 #[test]

@@ -80,11 +80,21 @@ fn full(of: &PerRequest, d: &Distribution) -> Metric {
     metric(of.tag, of.header, of.unit, distribution(d))
 }
 
+/// Metrics of the time between tokens.
+const PACE: [&str; 3] = ["decode_duration", "inter_token_latency", "output_token_throughput_per_user"];
+
+/// Whether no answer was streamed as it was generated.
+fn none_has_pace(phase: &PhaseRequests) -> bool {
+    RequestFigures::none_has_pace(phase.good().map(|request| &request.figures))
+}
+
 fn per_request(streaming: bool, phase: &PhaseRequests) -> Vec<Metric> {
     let failures = phase.failures();
     let mut found = Vec::new();
     let mut adjusted = Vec::new();
-    for of in PER_REQUEST.iter().filter(|of| of.applies(streaming)) {
+    let is_held_back = none_has_pace(phase);
+    let applies = |of: &&PerRequest| of.applies(streaming) && !(is_held_back && PACE.contains(&of.tag));
+    for of in PER_REQUEST.iter().filter(applies) {
         let mut values = phase.values(phase.good().filter_map(of.value));
         let Some(d) = Distribution::of(&mut values) else { continue };
         found.push(full(of, &d));
@@ -185,7 +195,8 @@ fn rates(point: &LoadPoint, phase: &PhaseRequests, window_s: f64) -> Vec<Metric>
         scalar("total_token_throughput", "Total Token Throughput", "tokens/sec", per_s(both)),
     ];
     if !point.slo.is_empty() {
-        let met = phase.good().filter(|request| meets(&request.figures, point)).count() as f64;
+        let unmet = point.slo.itl_ms.is_some() && none_has_pace(phase);
+        let met = phase.good().filter(|request| !unmet && meets(&request.figures, point)).count() as f64;
         let share = met / (good + failures).max(1) as f64;
         let met = completed.map(|_| met);
         found.extend([

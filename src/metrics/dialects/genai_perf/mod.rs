@@ -17,6 +17,7 @@
 //! - perf_analyzer gives up at the first failed request. Here failed requests are left out and the others summed up.
 //! - With an ITL objective its goodput pairs values of different requests as soon as one request has no ITL. Here a
 //!   request without the value does not meet the objective.
+//! - When no answer was streamed as it was generated, there is no ITL, and no objective on it is met.
 //! - Where it divides by zero (no request, no time passed, ITL 0) and dies, here the value is absent.
 //! - `input_config` holds what our load points know, in its words, and one more key, `tokmark`, with `simulated` and
 //!   `is_complete` in it.

@@ -2,7 +2,7 @@
 //! Against genai-perf itself: `tests/it/genai_perf_oracle.rs`.
 
 use super::{ExportContext, summary_files};
-use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
+use crate::metrics::fixtures::{Ran, any_record, failed, held_back, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, RequestRecord};
 use crate::plan::{LoadPoint, Slo};
 use proptest::prelude::*;
@@ -118,6 +118,30 @@ fn nothing_measured_is_not_available() {
     assert_eq!(
         json.as_object().expect("object").keys().collect::<Vec<_>>(),
         ["request_count", "input_config"]
+    );
+}
+
+#[test]
+fn answers_that_were_all_held_back_have_no_itl() {
+    // Chunks a moment apart, because genai-perf has no ITL for one chunk, nor when every ITL is 0.
+    let held = |id, sent_us| {
+        let mut held = held_back(id, sent_us);
+        held.chunks_us.push(held.chunks_us[0] + 9);
+        held
+    };
+    let point = LoadPoint { slo: Slo { itl_ms: Some(20.0), ..Slo::default() }, ..point() };
+    let all = run(vec![held(0, 1_000_000), held(1, 1_200_000)]);
+    assert!(csv(&point, &all).contains("Inter Token Latency (ms),N/A,"));
+    let all = json(&point, &all);
+    assert_eq!(
+        (all.get("output_token_throughput_per_user"), &all["request_goodput"]["avg"]),
+        (None, &0.0.into())
+    );
+    // As soon as one has an ITL, the file is what genai-perf would have written.
+    let mixed = json(&point, &run(vec![record(0, 1_000_000), held(1, 1_200_000)]));
+    assert_eq!(
+        (&mixed["inter_token_latency"]["min"], &mixed["inter_token_latency"]["max"]),
+        (&0.001.into(), &10.0.into())
     );
 }
 

@@ -28,7 +28,10 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
     let duration_s = duration_s(fold);
     let per_s = |amount: f64| duration_s.map(|duration_s| amount / duration_s);
     let tokens = || good().map(|request| f64::from(request.osl)).sum::<f64>();
-    let met = || good().filter(|request| meets(request, &point.slo, point.streaming)).count() as f64;
+    let is_held_back = RequestFigures::none_has_pace(good());
+    let unmet = point.slo.itl_ms.is_some() && is_held_back;
+    let met =
+        || good().filter(|request| !unmet && meets(request, &point.slo, point.streaming)).count() as f64;
 
     let single = |name, unit, value: Option<f64>| {
         let stats = vec![("avg", value.filter(|value| value.is_finite())?)];
@@ -39,6 +42,7 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
         Some(Metric { name, unit, stats: values.named().into() })
     };
     let streamed = |name, unit, of| spread(name, unit, of).filter(|_| point.streaming);
+    let paced = |name, unit, of| streamed(name, unit, of).filter(|_| !is_held_back);
     let goodput = (!point.slo.is_empty()).then(|| per_s(met())).flatten();
     let found = [
         single("request_throughput", "requests/sec", per_s(ended as f64)),
@@ -48,9 +52,9 @@ pub(super) fn metrics(point: &LoadPoint, fold: &Fold) -> Vec<Metric> {
         streamed("time_to_first_token", "ms", ttft_ms),
         streamed("time_to_second_token", "ms", ttst_ms),
         // A run in which every ITL is 0 counts as not streamed.
-        streamed("inter_token_latency", "ms", itl_ms).filter(|metric| get(&metric.stats, "max") > Some(0.0)),
+        paced("inter_token_latency", "ms", itl_ms).filter(|metric| get(&metric.stats, "max") > Some(0.0)),
         single("output_token_throughput", "tokens/sec", per_s(tokens())),
-        streamed("output_token_throughput_per_user", "tokens/sec/user", tokens_per_s_and_user),
+        paced("output_token_throughput_per_user", "tokens/sec/user", tokens_per_s_and_user),
         spread("output_sequence_length", "tokens", |request| Some(request.osl.into())),
         spread("input_sequence_length", "tokens", |request| Some(request.isl.into())),
     ];

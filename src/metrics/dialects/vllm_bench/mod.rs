@@ -16,6 +16,7 @@
 //! What differs, on purpose:
 //! - Streaming off, a mode `vllm bench serve` does not have: `ttfts` are 0, `itls` empty, `max_output_tokens_per_s` is 0,
 //!   and of the statistics only `e2el` is there, as with `--percentile-metrics e2el`.
+//! - When no answer was streamed as it was generated, the statistics of TPOT are null, and no objective on it is met.
 //! - A window without length has throughput 0; vLLM divides by it.
 //! - Keys of ours stand where `--metadata` puts its own: `generator`, `simulated`, and `is_complete` (`"false"`) for a point
 //!   that was cut short.

@@ -3,7 +3,7 @@
 
 use super::{file_name, write};
 use crate::metrics::dialects::{ExportContext, Results, in_order_of_sending};
-use crate::metrics::fixtures::{Ran, any_record, failed, point, record, run, sound};
+use crate::metrics::fixtures::{Ran, any_record, failed, held_back, point, record, run, sound};
 use crate::metrics::record::{Outcome, Phase, RequestRecord};
 use crate::plan::{Endpoint, LoadPoint, Slo};
 use proptest::prelude::*;
@@ -108,6 +108,17 @@ fn goodput_takes_one_token_for_tpot_0() {
 }
 
 #[test]
+fn answers_that_were_all_held_back_have_no_tpot() {
+    let point = LoadPoint { slo: Slo { itl_ms: Some(20.0), ..Slo::default() }, ..point() };
+    let held = parsed(&point, &run(vec![held_back(0, 1_000_000)]));
+    assert_eq!((&held["mean_tpot_ms"], &held["p99_tpot_ms"]), (&Value::Null, &Value::Null));
+    assert_eq!((&held["request_goodput"], &held["mean_ttft_ms"]), (&json!(0.0), &json!(140.0)));
+    // As soon as one has a TPOT, the file is what vLLM would have written.
+    let mixed = parsed(&point, &run(vec![record(0, 1_000_000), held_back(1, 1_200_000)]));
+    assert_eq!((&mixed["mean_tpot_ms"], &mixed["request_goodput"]), (&json!(5.0), &json!(2.0 / 0.34)));
+}
+
+#[test]
 fn streaming_off_has_the_latency_alone() {
     let unary = LoadPoint { streaming: false, ..point() };
     let result = parsed(&unary, &run(sound()));
@@ -145,7 +156,8 @@ proptest! {
             let result = parsed(&point, &run);
             let measured = run.records.iter().filter(|record| record.phase == Phase::Measure).count();
             for (key, value) in result.as_object().expect("object") {
-                prop_assert!(!value.is_null() || key == "label", "{}", key);
+                let may_be_null = key == "label" || key.ends_with("_tpot_ms");
+                prop_assert!(!value.is_null() || may_be_null, "{}", key);
                 if let Some(values) = value.as_array() {
                     prop_assert_eq!(values.len(), measured, "{}", key);
                 }

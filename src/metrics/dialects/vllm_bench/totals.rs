@@ -21,7 +21,8 @@ pub(super) fn totals(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Figures 
     let sum = |of: fn(&RequestFigures) -> u32| good().map(|request| u64::from(of(request))).sum::<u64>();
     let (input, output) = (sum(|request| request.isl), sum(|request| request.osl));
     let completed = good().count();
-    let met = good().filter(|request| meets(request, &point.slo, point.streaming)).count();
+    let unmet = point.slo.itl_ms.is_some() && RequestFigures::none_has_pace(good());
+    let met = good().filter(|request| !unmet && meets(request, &point.slo, point.streaming)).count();
     let goodput = (!point.slo.is_empty()).then(|| per_s(met as f64));
     let found = [
         ("duration", json!(duration)),
@@ -48,12 +49,13 @@ fn meets(request: &RequestFigures, slo: &Slo, streaming: bool) -> bool {
         && within(slo.e2e_ms, true, latency_s(request))
 }
 
-/// The metrics with statistics, ms; all 0 when no request has one.
+/// The metrics with statistics, ms; all 0 when no request has one, and null when TPOT applies to none.
 pub(super) fn statistics(streaming: bool, fold: &Fold) -> Figures {
     let each = |of: fn(&RequestFigures) -> Option<f64>| {
         let values = fold.measured().filter(|request| succeeded(request)).filter_map(of);
         Distribution::of(&mut fold.values(values.map(|seconds| seconds * 1e3)))
     };
+    let is_held_back = RequestFigures::none_has_pace(fold.measured().filter(|request| succeeded(request)));
     let metrics = [
         ("ttft", each(|request| Some(ttft_s(request)))),
         ("tpot", each(tpot_s)),
@@ -63,11 +65,12 @@ pub(super) fn statistics(streaming: bool, fold: &Fold) -> Figures {
     ];
     let mut found = Figures::new();
     for (name, d) in metrics.into_iter().filter(|(name, _)| streaming || *name == "e2el") {
+        let applies = name != "tpot" || !is_held_back;
         let d = d.unwrap_or_default();
         let statistics = [("mean", d.avg), ("median", d.p50), ("std", d.std)];
         let percentiles = [("p50", d.p50), ("p90", d.p90), ("p95", d.p95), ("p99", d.p99)];
         for (statistic, value) in statistics.into_iter().chain(percentiles) {
-            found.insert(format!("{statistic}_{name}_ms"), json!(value));
+            found.insert(format!("{statistic}_{name}_ms"), json!(applies.then_some(value)));
         }
     }
     found

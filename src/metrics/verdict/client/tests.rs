@@ -72,7 +72,7 @@ fn a_machine_that_is_too_busy() {
 fn an_added_error_is_judged_by_the_gaps_between_chunks() {
     let reads = |read_delay_us: Vec<u32>| ClientHealth { read_delay_us, ..ClientHealth::default() };
     let words = "the client added 3.0 ms (p99) to its time stamps, the median gap between chunks is 20.0 ms: \
-                 ICL and TTFT are too wide; give it more cores";
+                 TTFT and the gaps between chunks (ICL) look wider than they are; give it more cores";
     expect(judged(&reads(vec![3_000; 700])), Rating::Suspect, words);
     assert_eq!(judged(&reads(vec![2_000; 700])), [], "10 % of the gap");
     assert_eq!(reasons(&reads(vec![1_000; 700]), 10.0, 100, || Some(5.0)), [], "1 ms does not show");
@@ -119,8 +119,16 @@ fn a_few_samples_are_judged_by_a_percentile_that_stands() {
     };
     assert_eq!(lags(10, 10), [], "no percentile stands");
     assert_eq!(lags(9, 100), [], "nine late timers of a hundred are their p99, which does not stand");
-    expect(lags(11, 100), Rating::Invalid, "the client was late: p90 of its timers 60.0 ms");
-    expect(lags(8, 700), Rating::Invalid, "the client was late: p99 of its timers 60.0 ms");
+    expect(
+        lags(11, 100),
+        Rating::Invalid,
+        "the client was late: p90 of its timers 60.0 ms; latencies may be too long by as much",
+    );
+    expect(
+        lags(8, 700),
+        Rating::Invalid,
+        "the client was late: p99 of its timers 60.0 ms; latencies may be too long by as much",
+    );
 }
 
 #[test]
