@@ -17,7 +17,7 @@ pub(crate) fn show(
     dir: &Path,
 ) -> std::io::Result<()> {
     if !rows.is_empty() {
-        printer.prose(&format!("{}\n", closing::table(rows)))?;
+        printer.prose(&format!("{}\n", closing::table(rows, printer.width())))?;
     }
     printer.prose(&format!("results: {}\n", dir.display()))?;
     match plan.and_then(|plan| verify::advice(plan, rows, dir)) {

@@ -192,7 +192,7 @@ fn conditions(published: &Published) -> String {
         published.osl.map(|tokens| format!("OSL {tokens}")),
         published.concurrency.map(|load| format!("concurrency {load}")),
         on_off,
-        published.gpus.map(|gpus| format!("{gpus} GPUs")),
+        published.gpus.map(|gpus| format!("{gpus} GPU{}", if gpus == 1 { "" } else { "s" })),
         published.software.clone(),
     ];
     let conditions: Vec<String> = conditions.into_iter().flatten().collect();

@@ -393,7 +393,7 @@ fn tokenizers_that_are_none_are_named() {
     };
     assert!(with(&folder.path().join("nothing")).contains("cannot be read"));
     std::fs::write(&file, "{}").unwrap();
-    assert!(with(folder.path()).contains("is no tokenizer"));
+    assert!(with(folder.path()).contains("cannot be read as a tokenizer"));
     std::fs::write(&file, "version https://git-lfs.github.com/spec/v1\n").unwrap();
     assert!(with(&file).contains("git lfs pull"));
     // A model's folder without one is counted in words.

@@ -126,7 +126,7 @@ impl Tokenizer {
             });
         }
         let mut loaded = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
-            InputError::new(&name, format!("is no tokenizer: {error}"))
+            InputError::new(&name, format!("cannot be read as a tokenizer: {error}"))
                 .expected("a tokenizer.json as the crate and the Python package `tokenizers` write it, or a tiktoken.model")
                 .next(advice)
         })?;

@@ -1,38 +1,38 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
-use super::{PointResult, markdown, servers};
+use super::{PointResult, markdown, reasons, servers};
+use crate::metrics::added_error::AddedError;
+use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
-/// What failed, then a row per load point; below it the stages of ramps, the client's own error and every verdict reason.
-pub fn table(rows: &[PointResult]) -> String {
+/// What failed, then a row per load point, within `width` columns; below it the stages of ramps, what the servers say, the client's
+/// own error and every verdict reason.
+pub fn table(rows: &[PointResult], width: usize) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
     text.extend(Failures::of_rows(rows).map(|failures| failures.text()));
     let headline = markdown::headline(rows, false);
-    text.push_str(&headline.text(&[0, headline.head.len() - 1]));
+    text.push_str(&headline.fitted(&[0, headline.head.len() - 1], width));
     text.push_str("latencies in ms\n");
     text.extend(markdown::few(rows).map(|few| format!("{few}\n")));
     for (point, table) in markdown::stages(rows) {
-        text.push_str(&format!("\n{point}\n{}{}\n", table.text(&[0, 1]), markdown::STAGES));
+        text.push_str(&format!("\n{point}\n{}{}\n", table.fitted(&[0, 1], width), markdown::STAGES));
     }
     if let Some(table) = servers::table(rows) {
-        text.push_str(&format!("\n{}{}\n", table.text(&[0]), servers::ABOUT));
+        text.push_str(&format!("\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
     }
     text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
-    if let Some(added) = markdown::added_error(rows).filter(|_| rows.iter().any(has_figures)) {
-        text.push_str(&format!("{added}\n"));
-    }
-    for reason in markdown::reasons(rows) {
+    // Less does not show in any latency.
+    let shows = |added: &AddedError| added.p99 > ADDED_ERROR_SUSPECT_MS;
+    text.extend(markdown::added_error(rows).filter(shows).map(|added| format!("{added}\n")));
+    let named = rows.iter().flat_map(|row| row.reasons().map(|reason| (row.point.clone(), reason)));
+    for reason in reasons::folded(named, rows.len()) {
         text.push_str(&format!("! {reason}\n"));
     }
     for note in markdown::prompt_notes(rows) {
         text.push_str(&format!("prompts: {note}\n"));
     }
     text
-}
-
-fn has_figures(row: &PointResult) -> bool {
-    row.summary.requests.completed > 0
 }

@@ -6,6 +6,7 @@ use super::failures::Failures;
 use super::table::{Table, maybe, number};
 use super::{Figure, Header, PointResult, load_of, servers};
 use crate::metrics::Summary;
+use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::stats::{Distribution, SHOWN, needed, stands};
@@ -212,10 +213,11 @@ pub fn prompt_notes(rows: &[PointResult]) -> Vec<String> {
     notes.unique().cloned().collect()
 }
 
-/// What the client added to its time stamps, at the worst point.
-pub fn added_error(rows: &[PointResult]) -> Option<String> {
-    let errors = rows.iter().filter_map(|row| row.summary.client.added_error_ms);
-    errors.max_by(|a, b| a.p99.total_cmp(&b.p99)).map(|error| error.to_string())
+/// What the client added to its time stamps, at the worst point with figures.
+pub fn added_error(rows: &[PointResult]) -> Option<AddedError> {
+    let with_figures = rows.iter().filter(|row| row.summary.requests.completed > 0);
+    let errors = with_figures.filter_map(|row| row.summary.client.added_error_ms);
+    errors.max_by(|a, b| a.p99.total_cmp(&b.p99))
 }
 
 /// `summary.md`

@@ -9,6 +9,7 @@ pub mod failures;
 pub mod html;
 pub mod lengths;
 pub mod markdown;
+pub mod reasons;
 pub mod servers;
 pub mod suite;
 pub mod table;
@@ -209,19 +210,31 @@ const CHARTS: [ChartFigures; 4] = [
         "ttft",
         "Time to first token",
         "ms",
-        &[("p50", |s| Some(s.ttft_ms?.p50)), ("p99", |s| Some(s.ttft_ms?.p99))],
+        &[
+            ("p50", |s| Some(s.ttft_ms?.p50)),
+            ("p95", |s| Some(s.ttft_ms?.p95)),
+            ("p99", |s| Some(s.ttft_ms?.p99)),
+        ],
     ),
     (
         "itl",
         "Inter-token latency",
         "ms",
-        &[("p50", |s| Some(s.itl_ms?.p50)), ("p99", |s| Some(s.itl_ms?.p99))],
+        &[
+            ("p50", |s| Some(s.itl_ms?.p50)),
+            ("p95", |s| Some(s.itl_ms?.p95)),
+            ("p99", |s| Some(s.itl_ms?.p99)),
+        ],
     ),
     (
         "e2e",
         "End-to-end latency",
         "ms",
-        &[("p50", |s| Some(s.e2e_ms?.p50)), ("p99", |s| Some(s.e2e_ms?.p99))],
+        &[
+            ("p50", |s| Some(s.e2e_ms?.p50)),
+            ("p95", |s| Some(s.e2e_ms?.p95)),
+            ("p99", |s| Some(s.e2e_ms?.p99)),
+        ],
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 use super::failures::Failures;
 use super::markdown::SIMULATED;
+use super::reasons::folded;
 use super::table::{Table, maybe, number};
 use super::{PointResult, csv};
 
@@ -107,16 +108,12 @@ fn failures(parts: &[JobResult]) -> Option<Failures> {
 
 /// Why experiments failed and points are not valid, one line each.
 fn reasons(parts: &[JobResult]) -> Vec<String> {
-    let of = |part: &JobResult| {
-        let name = part.name();
-        let mut lines: Vec<String> =
-            part.reason().map(|reason| format!("{name}: {reason}")).into_iter().collect();
-        for row in &part.rows {
-            lines.extend(row.reasons().map(|reason| format!("{name}, {}: {reason}", row.point)));
-        }
-        lines
-    };
-    parts.iter().flat_map(of).collect()
+    let failed = parts.iter().filter_map(|part| Some(format!("{}: {}", part.name(), part.reason()?)));
+    let rows = || parts.iter().flat_map(|part| part.rows.iter().map(move |row| (part, row)));
+    let reasons = rows().flat_map(|(part, row)| {
+        row.reasons().map(move |reason| (format!("{}, {}", part.name(), row.point), reason))
+    });
+    failed.chain(folded(reasons, rows().count())).collect()
 }
 
 /// The table for a terminal of this width. An experiment takes one line; with several points or a long name, its name goes on a

@@ -48,6 +48,75 @@ impl Table {
         text
     }
 
+    /// The same within `width` columns. A table that is too wide has its heads on two lines and long names above their rows; if that is
+    /// not enough, its columns stand in blocks below one another, each beginning with the first column.
+    pub fn fitted(&self, left: &[usize], width: usize) -> String {
+        let names = self.names_above();
+        let (heads, two) = (vec![self.head.clone()], two_lines(&self.head));
+        let tries = [(self, &heads), (self, &two), (&names, &heads), (&names, &two)];
+        let (table, heads, blocks) = tries
+            .into_iter()
+            .map(|(table, heads)| (table, heads, table.blocks(heads, width)))
+            .min_by_key(|(.., blocks)| blocks.len())
+            .unwrap_or((self, &heads, vec![(0..self.head.len()).collect()]));
+        let above = table.rows.iter().zip(&self.rows).map(|(row, own)| match (row.first(), own.first()) {
+            (Some(first), Some(own)) if first != own => format!("{own}\n"),
+            _ => String::new(),
+        });
+        let above: Vec<String> = vec![String::new(); heads.len()].into_iter().chain(above).collect();
+        let block = |columns: &Vec<usize>| {
+            let laid = table.part(columns, heads).text(&own_columns(left, columns));
+            let mut lines: Vec<&str> = laid.lines().collect();
+            // The last line of the heads comes first.
+            lines[..heads.len()].rotate_left(1);
+            let lines = lines.iter().zip(&above).filter(|(line, _)| !line.is_empty());
+            lines.map(|(line, above)| format!("{above}{line}\n")).collect::<String>()
+        };
+        blocks.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The table without its first cells where some are long names.
+    fn names_above(&self) -> Self {
+        const SHORT: usize = 12;
+        let mut table = self.clone();
+        if self.rows.iter().filter_map(|row| row.first()).any(|name| name.chars().count() > SHORT) {
+            table.rows.iter_mut().filter_map(|row| row.first_mut()).for_each(String::clear);
+        }
+        table
+    }
+
+    /// The columns of a block, with the last line of the heads as head and those above it as first rows.
+    fn part(&self, columns: &[usize], heads: &[Vec<String>]) -> Self {
+        let cells = |row: &Vec<String>| columns.iter().filter_map(|at| row.get(*at)).cloned().collect();
+        let (last, above) = heads.split_last().map_or((&self.head, heads), |(last, above)| (last, above));
+        Self { head: cells(last), rows: above.iter().chain(&self.rows).map(cells).collect() }
+    }
+
+    /// Columns that fit in a line together, each time with the first. A percentile stays with the first of its figure.
+    fn blocks(&self, heads: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
+        let head = |column: usize| heads.iter().filter_map(move |line| line.get(column));
+        let room = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).chain(head(column));
+            cells.map(|cell| cell.chars().count() + 2).max().unwrap_or(0)
+        };
+        let goes_on = |column: usize| self.head.get(column).is_some_and(|head| is_percentile(head));
+        let mut blocks: Vec<Vec<usize>> = vec![vec![0]];
+        let mut column = 1;
+        while column < self.head.len() {
+            let end = (column + 1..self.head.len()).find(|next| !goes_on(*next)).unwrap_or(self.head.len());
+            let used = |block: &Vec<usize>| block.iter().map(|column| room(*column)).sum::<usize>();
+            let more: usize = (column..end).map(room).sum();
+            match blocks.last_mut() {
+                Some(block) if block.len() == 1 || used(block) + more <= width + 2 => {
+                    block.extend(column..end)
+                }
+                _ => blocks.push(std::iter::once(0).chain(column..end).collect()),
+            }
+            column = end;
+        }
+        blocks
+    }
+
     /// The same within `width` columns: a cell of `column` that is longer than the room beside the others stands, wrapped, below
     /// its row, and a first cell of more than half the width above it. `more` has further lines below the head and each row, or is
     /// empty.
@@ -84,6 +153,28 @@ impl Table {
         }
         text
     }
+}
+
+/// Which columns of a block are left-aligned.
+fn own_columns(left: &[usize], columns: &[usize]) -> Vec<usize> {
+    let places = (0..).zip(columns);
+    places.filter(|(_, column)| left.contains(column)).map(|(place, _)| place).collect()
+}
+
+/// `p99`, which belongs to the column before it.
+pub(super) fn is_percentile(head: &str) -> bool {
+    head.strip_prefix('p').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+/// Heads on two lines: `TTFT p50` below one another, `tok/s/gpu` as `tok/s` and `/gpu`.
+fn two_lines(heads: &[String]) -> Vec<Vec<String>> {
+    let split = |head: &String| match (head.rsplit_once(' '), head.rsplit_once('/')) {
+        (Some((above, below)), _) => (above.to_owned(), below.to_owned()),
+        (None, Some((above, below))) if above.contains('/') => (above.to_owned(), format!("/{below}")),
+        _ => (String::new(), head.clone()),
+    };
+    let (above, below) = heads.iter().map(split).unzip();
+    vec![above, below]
 }
 
 /// Words in lines of at most `width` columns. A longer word, such as a path, has a line of its own.
@@ -181,6 +272,23 @@ mod tests {
         let expected = "key  value   from\nk    [1, 2]  r:1\nk2           r:2\n    [1, 2, 3, 4,\n    5, 6]\n\
                         the.key.of.it\n     1       r:3\n";
         assert_eq!(table.within(&[0, 1, 2], 1, 17, &[]), expected);
+    }
+
+    #[test]
+    fn a_wide_table_has_its_heads_on_two_lines_and_then_its_columns_in_blocks() {
+        let mut table = Table::new(["conc", "tok/s/gpu", "TTFT p50", "p99", "verdict"]);
+        table.push(["8", "1,234", "50.0", "~60.1", "valid"].map(str::to_owned).to_vec());
+        assert_eq!(table.fitted(&[0, 4], 41), table.text(&[0, 4]));
+        let stacked =
+            "      tok/s  TTFT\nconc   /gpu   p50    p99  verdict\n8     1,234  50.0  ~60.1  valid\n";
+        assert_eq!(table.fitted(&[0, 4], 40), stacked);
+        assert_eq!(table.fitted(&[0, 4], 33), stacked);
+        let blocks = "conc  tok/s/gpu  TTFT p50    p99\n8         1,234      50.0  ~60.1\n\nconc  verdict\n8     valid\n";
+        assert_eq!(table.fitted(&[0, 4], 32), blocks);
+        table.rows[0][0] = "a_name_of_a_point".into();
+        let named = "       tok/s  TTFT\npoint   /gpu   p50    p99  verdict\na_name_of_a_point\n       1,234  50.0  ~60.1  valid\n";
+        table.head[0] = "point".into();
+        assert_eq!(table.fitted(&[0, 4], 34), named);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::markdown::SIMULATED;
+use super::reasons::parts;
 use super::table::{Table, maybe, number};
 use crate::analyze::verify::{ComparedFigure, Difference, Reproduction, Verification};
 
@@ -26,7 +27,7 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
     }
     text.push_str(&tables(&verification.figures, width.saturating_sub(OTHER_COLUMNS)));
     text.push_str(&remarks(&verification.figures));
-    for (source, lines) in grouped(&verification.figures, |line| Some(line.source.clone())) {
+    for (source, lines) in said_once(grouped(&verification.figures, |line| Some(line.source.clone()))) {
         text.push_str(&format!("source: {source}{}\n", times(lines.len())));
     }
     text.push_str(&format!("\n{}\n", sum(verification)));
@@ -91,11 +92,11 @@ fn remarks(lines: &[ComparedFigure]) -> String {
     for outcome in [Reproduction::Reproduced, Reproduction::NotComparable, Reproduction::NotMeasured] {
         let of_outcome: Vec<&ComparedFigure> = lines.iter().filter(|line| line.outcome == outcome).collect();
         let reasons = |line: &&ComparedFigure| (!line.reasons.is_empty()).then(|| line.reasons.join("; "));
-        for (reasons, lines) in grouped(of_outcome, reasons) {
+        for (reasons, lines) in said_once(grouped(of_outcome, reasons)) {
             text.push_str(&format!("{}: {reasons}{}\n", outcome.words(), times(lines.len())));
         }
     }
-    let notes = grouped(lines, |line| line.note.clone());
+    let notes = said_once(grouped(lines, |line| line.note.clone()));
     notes.iter().for_each(|(note, _)| text.push_str(&format!("note: {}\n", note.trim_end())));
     text
 }
@@ -126,6 +127,58 @@ fn grouped<T>(
     groups
 }
 
+/// Texts that differ in one figure alone, and what belongs to them.
+struct Alike<T> {
+    /// Of the first text.
+    words: Vec<String>,
+    /// Which word differs, and the figures in it.
+    differing: Option<(usize, Vec<String>)>,
+    all: Vec<T>,
+}
+
+impl<T> Alike<T> {
+    /// The word in which alone a text differs from the first one: in its figure, and no other text in another word.
+    fn differs(&self, words: &[String]) -> Option<usize> {
+        let pairs = self.words.iter().zip(words).enumerate();
+        let mut differing = pairs.filter(|(_, (own, other))| own != other);
+        let (at, (own, other)) = differing.next().filter(|_| self.words.len() == words.len())?;
+        let ([before, figure, after], [b, f, a]) = (parts(own), parts(other));
+        let is_figure = (before, after) == (b, a) && !figure.is_empty() && !f.is_empty();
+        let is_the_same = self.differing.as_ref().is_none_or(|(known, _)| *known == at);
+        (differing.next().is_none() && is_figure && is_the_same).then_some(at)
+    }
+
+    fn text(&self) -> String {
+        let word = |(at, word): (usize, &String)| match &self.differing {
+            Some((differing, figures)) if *differing == at => {
+                let [before, _, after] = parts(word);
+                format!("{before}{}{after}", figures.join(", "))
+            }
+            _ => word.clone(),
+        };
+        self.words.iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Groups whose words differ in one figure alone as one with all the figures: `concurrency 10, 20, 40`.
+fn said_once<T>(groups: Vec<(String, Vec<T>)>) -> Vec<(String, Vec<T>)> {
+    let mut merged: Vec<Alike<T>> = Vec::new();
+    for (text, group) in groups {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let found = merged.iter_mut().find_map(|alike| Some((alike.differs(&words)?, alike)));
+        let Some((at, alike)) = found else {
+            merged.push(Alike { words, differing: None, all: group });
+            continue;
+        };
+        let figure = |words: &[String]| words.get(at).map(|word| parts(word)[1].to_owned());
+        let first = figure(&alike.words);
+        let (_, figures) = alike.differing.get_or_insert_with(|| (at, first.into_iter().collect()));
+        figures.extend(figure(&words));
+        alike.all.extend(group);
+    }
+    merged.into_iter().map(|alike| (alike.text(), alike.all)).collect()
+}
+
 fn times(number: usize) -> String {
     if number == 1 { String::new() } else { format!(" ({number} figures)") }
 }
@@ -139,6 +192,27 @@ fn sum(verification: &Verification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_in_one_figure_is_said_once() {
+        let groups = [
+            ("README (Concurrency 10)", vec![1, 2]),
+            ("README (Concurrency 20)", vec![3]),
+            ("125.3 tokens for 100", vec![4]),
+            ("README (Concurrency 40)", vec![5]),
+            ("124 tokens for 100", vec![6]),
+            ("124 tokens for 200", vec![7]),
+            ("another note", vec![8]),
+        ];
+        let groups = groups.map(|(text, group)| (text.to_owned(), group)).to_vec();
+        let expected = [
+            ("README (Concurrency 10, 20, 40)", vec![1, 2, 3, 5]),
+            ("125.3, 124 tokens for 100", vec![4, 6]),
+            ("124 tokens for 200", vec![7]),
+            ("another note", vec![8]),
+        ];
+        assert_eq!(said_once(groups), expected.map(|(text, group)| (text.to_owned(), group)));
+    }
 
     #[test]
     fn a_long_name_keeps_both_ends() {

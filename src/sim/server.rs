@@ -24,9 +24,7 @@ const BACKLOG: u32 = 4096;
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    #[error(
-        "cannot listen on {address} (--host, --port): {source}; choose another port, or 0 for a free one"
-    )]
+    #[error("cannot listen on {address} (--host, --port; choose another port, or 0 for a free one)")]
     Listen { address: String, source: std::io::Error },
     #[error("cannot start the simulated engine: {0}")]
     Start(#[from] std::io::Error),

@@ -365,7 +365,7 @@ fn the_tokenizer() {
     let folder = Folder::whole();
     folder.write("tokenizer.json", "{\"version\":\"1.0\"}");
     let problems = folder.problems();
-    assert!(problems[0].starts_with("tokenizer.json: is no tokenizer: "), "{problems:?}");
+    assert!(problems[0].starts_with("tokenizer.json: cannot be read as a tokenizer: "), "{problems:?}");
     folder.remove("tokenizer.json");
     assert_eq!(folder.problems(), ["tokenizer.json: is missing"]);
     folder.write("vocab.json", "{}");

@@ -140,11 +140,12 @@ async fn show(printer: Printer, entry: &Entry, slurm: &Slurm) -> anyhow::Result<
     let statuses = statuses(printer, slurm, entry.open_job()).await;
     let standing = Job::of(entry).standing(Some(entry), &statuses);
     let reason = statuses.values().find_map(|status| status.reason.as_deref());
-    let page = || wrapped(&page(entry, &standing, reason), printer.width());
+    let width = printer.width();
+    let page = || wrapped(&page(entry, &standing, reason, width), width);
     printer.result(|| entry.as_json(&standing), page)
 }
 
-fn page(entry: &Entry, standing: &Standing, reason: Option<&str>) -> String {
+fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) -> String {
     let Manifest { job, recipe, model, gpu, created_at, tokmark, created_by, host, rehearsal, .. } =
         &entry.manifest;
     let which = job.as_ref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
@@ -164,7 +165,7 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>) -> String {
         text.push_str(&format!("failing    {what}\n"));
     }
     if !rows.is_empty() {
-        text.push_str(&format!("\n{}", closing::table(&rows)));
+        text.push_str(&format!("\n{}", closing::table(&rows, width)));
     }
     text
 }

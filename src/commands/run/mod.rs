@@ -23,6 +23,9 @@ use crate::plan::choices::Choices;
 use crate::run::preflight;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A recipe reads some of its values from environment variables, its knobs:
+CONCURRENCY=64 tokmark run RECIPE; `tokmark show RECIPE` lists them.")]
 pub struct RunArgs {
     /// Recipe: file, name or alias
     #[arg(required_unless_present = "file")]

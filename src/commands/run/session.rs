@@ -32,7 +32,8 @@ impl Conducted {
         let summaries: Vec<&Summary> = self.rows.iter().map(|row| &row.summary).collect();
         printer.json_list(&summaries, is_list)?;
         if !self.experiment.is_kept() {
-            printer.line(format!("{}\nresults: not kept (--no-out)", closing::table(&self.rows)))?;
+            let table = closing::table(&self.rows, printer.width());
+            printer.prose(&format!("{table}\nresults: not kept (--no-out)\n"))?;
         } else if !self.rows.is_empty() {
             results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
         }

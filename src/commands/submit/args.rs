@@ -12,6 +12,9 @@ use crate::workload::file::{self, SuiteFile};
 use crate::workload::{Order, Scales};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A recipe reads some of its values from environment variables, its knobs:
+CONCURRENCY=64 tokmark submit RECIPE; `tokmark show RECIPE` lists them.")]
 pub struct SubmitArgs {
     /// Recipe: file, name or alias
     #[arg(conflicts_with_all = ["workload", "file"])]
