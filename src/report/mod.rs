@@ -8,6 +8,7 @@ pub mod csv;
 pub mod failures;
 pub mod html;
 pub mod lengths;
+pub mod limitations;
 pub mod markdown;
 pub mod reasons;
 pub mod servers;
@@ -189,6 +190,7 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("summary.csv", &csv::summary(rows))?;
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
+    put("limitations.md", &limitations::page(header, rows))?;
     if let Some(page) = zones::page(header, rows) {
         put("capacity-zones.md", &page)?;
     }

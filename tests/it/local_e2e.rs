@@ -174,6 +174,7 @@ fn a_sweep_leaves_the_whole_layout() {
             "commands.sh",
             "events.jsonl",
             "latency-ttft-summary.md",
+            "limitations.md",
             "manifest.json",
             "plan.json",
             "plots/",
@@ -200,7 +201,7 @@ fn a_sweep_leaves_the_whole_layout() {
     let table = csv(&dir.join("summary.csv"));
     assert_eq!(table.len(), 3);
     assert!(table.iter().all(|row| row.len() == table[0].len()), "{table:?}");
-    for file in ["summary.md", "latency-ttft-summary.md", "report.html"] {
+    for file in ["summary.md", "latency-ttft-summary.md", "limitations.md", "report.html"] {
         assert!(house.read(dir.join(file)).contains(SIMULATED), "{file}");
     }
     assert!(end.stdout.contains(SIMULATED) && end.stdout.contains(name), "{}", end.stdout);
@@ -568,9 +569,10 @@ fn bench_with_several_points_writes_a_folder_each() {
         summaries.as_array().unwrap().iter().map(|summary| &summary["requests"]["total"]).collect();
     assert_eq!(totals, [5, 15]);
     let out = house.path().join("o");
-    const TOP: [&str; 11] = [
+    const TOP: [&str; 12] = [
         "events.jsonl",
         "latency-ttft-summary.md",
+        "limitations.md",
         "manifest.json",
         "plan.json",
         "plots/",
