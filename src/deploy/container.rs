@@ -129,13 +129,17 @@ async fn end_unpacking(allocation: &Allocation) {
 
 async fn remove_named(plan: &Plan, allocation: &Allocation, names: &[String], log: &Path) {
     // enroot stops at the first name that it does not find.
-    let mut argv =
-        ["sh", "-c", "for name; do enroot remove -f \"$name\"; done", "remove"].map(str::to_owned).to_vec();
-    argv.extend(names.iter().map(|name| format!("pyxis_{name}")));
+    let script = "for name; do enroot remove -f \"$name\"; done; true";
+    let mut here = ["sh", "-c", script, "remove"].map(str::to_owned).to_vec();
+    here.extend(names.iter().map(|name| format!("pyxis_{name}")));
     let step = allocation.step_name("tokmark-remove");
-    let argv = on_each_node(plan, &step, &allocation.nodes, log, &argv).to_argv();
-    let removing = run(&argv, &plan.job.clear_env, log);
-    let _ = tokio::time::timeout(Duration::from_secs(30), removing).await;
+    let everywhere = on_each_node(plan, &step, &allocation.nodes, log, &here).to_argv();
+    let limit = Duration::from_secs(30);
+    let removed = tokio::time::timeout(limit, run(&everywhere, &plan.job.clear_env, log)).await;
+    // Of a job that it ends (`scancel`) Slurm starts no step any more.
+    if allocation.on_first && !matches!(removed, Ok(Ok(()))) {
+        let _ = tokio::time::timeout(limit, run(&here, &plan.job.clear_env, log)).await;
+    }
 }
 
 /// The failure of a tool that wrote to `log` from byte `from` on.

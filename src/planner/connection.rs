@@ -80,7 +80,9 @@ fn urls(section: &Deploy, points: &[LoadPoint], mistakes: &mut Mistakes<'_>) {
             let key = if path.is_some() { "connection.path" } else { "url" };
             let problem =
                 format!("names another endpoint than load.endpoint, which is {}", other.endpoint.as_str());
-            let error = mistakes.at(key, problem).next("leave out load.endpoint, or name the same endpoint");
+            let error = mistakes
+                .at(key, problem)
+                .next("leave out load.endpoint (--endpoint, --endpoint-type), or name the same endpoint");
             mistakes.found.push(error);
         }
         known.push(server);

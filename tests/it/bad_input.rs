@@ -902,7 +902,7 @@ fn connection_options_that_do_not_fit() {
     says!(
         attach(r#""http://127.0.0.1:1/v1/completions""#, "", "endpoint = \"chat\"\n"),
         r#"error: ./r.toml:7: `deploy.url`: names another endpoint than load.endpoint, which is chat
-  next: leave out load.endpoint, or name the same endpoint"#
+  next: leave out load.endpoint (--endpoint, --endpoint-type), or name the same endpoint"#
     );
     says!(
         attach(r#"["http://127.0.0.1:1", "http://127.0.0.1:1/v1/"]"#, "", ""),

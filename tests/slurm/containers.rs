@@ -118,6 +118,19 @@ fn a_cancelled_job_leaves_no_container() {
     }
 }
 
+/// Slurm starts no step of a job that it ends, so tokmark removes the container of its own node itself.
+#[test]
+fn a_plain_scancel_leaves_no_container_on_the_first_node() {
+    let Some(lab) = lab() else { return };
+    let job = submit(&lab, &vllm(&lab, "registry.lab#engine:1", 60), &pyxis(&lab, ""), &[]);
+    job.until("it measures", is_ready);
+    assert_eq!(containers(&job).len(), 1);
+    slurm(&["scancel", &job.id]);
+    lab.wait(&job).code(130);
+    left_no_container(&job);
+    assert_eq!(lab.state(&job), "CANCELLED");
+}
+
 #[test]
 fn a_failed_unpacking_leaves_no_container_and_shows_its_cause() {
     let Some(lab) = lab() else { return };
