@@ -1,5 +1,7 @@
 //! Checks engine options against the launcher's table, and the longest request against the option that limits it.
 
+use toml::Table;
+
 use super::deployments::json_map;
 use super::parsed::Mistakes;
 use super::sections::Deploy;
@@ -14,13 +16,7 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
     let names = options.names();
     let forgives = mistakes.parsed.input.choices.allow_unknown;
     for (prefix, engine, _) in section.engines() {
-        let mut engine = engine.clone();
-        let own = engine.keys().filter_map(|key| Some((key.clone(), options.setter(key)?)));
-        for (key, setter) in own.collect::<Vec<_>>() {
-            engine.remove(&key);
-            let error = mistakes.at(&format!("{prefix}engine.{key}"), SETS_ITSELF);
-            mistakes.found.push(error.next(instead(setter, prefix)));
-        }
+        let engine = without_set_by_launcher(engine, prefix, launcher, mistakes);
         if !launcher.passes_all_options() {
             for key in engine.keys().filter(|key| !names.contains(&key.as_str())) {
                 let problem = format!("launcher {:?} has no such option", launcher.name);
@@ -51,6 +47,24 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
             mistakes.found.push(error);
         }
     }
+}
+
+/// The options without those that the launcher sets itself, which are mistakes.
+fn without_set_by_launcher(
+    engine: &Table,
+    prefix: &str,
+    launcher: &Launcher,
+    mistakes: &mut Mistakes<'_>,
+) -> Table {
+    let mut rest = engine.clone();
+    for key in engine.keys() {
+        if let Some(setter) = launcher.options.setter(key) {
+            rest.remove(key);
+            let error = mistakes.at(&format!("{prefix}engine.{key}"), SETS_ITSELF);
+            mistakes.found.push(error.next(instead(setter, prefix)));
+        }
+    }
+    rest
 }
 
 const SETS_ITSELF: &str = "tokmark gives this option to the engine itself";
@@ -117,9 +131,8 @@ pub(super) fn check_context(
             continue;
         };
         if limit < f64::from(needed) {
-            let is_own = |(prefix, engine): (&str, &toml::Table)| {
-                prefix == pool.name.prefix() && engine.contains_key(key)
-            };
+            let is_own =
+                |(prefix, engine): (&str, &Table)| prefix == pool.name.prefix() && engine.contains_key(key);
             let own = section.engines().any(|(prefix, engine, _)| is_own((prefix, engine)));
             let prefix = if own { pool.name.prefix() } else { "" };
             let found = format!("found {limit}, and the longest request of {} has {needed} tokens", point.id);
