@@ -40,7 +40,7 @@ enum Acceptance {
 /// is left to the load. Blocks. Cancelling `stop` ends it early.
 ///
 /// # Errors
-/// [`LoadError`](super::LoadError) when the target is unusable or the operating system refuses a poller.
+/// [`LoadError`] when the target is unusable or the operating system refuses a poller.
 pub fn refused_extensions(
     target: &Target,
     point: &LoadPoint,
