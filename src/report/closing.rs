@@ -1,12 +1,15 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
-use super::{PointResult, markdown, reasons, servers};
+use super::{PointResult, markdown, reasons, servers, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
-/// What failed, then a row per load point, within `width` columns; below it the stages of ramps, what the servers say, the client's
-/// own error and every verdict reason.
+/// Sentences on capacity: those of a grid stand in `capacity-zones.md` alone.
+const MOST_LINES: usize = 6;
+
+/// What failed, then a row per load point, within `width` columns; below it the stages of ramps, what the servers say, the
+/// capacity, the client's own error and every verdict reason.
 pub fn table(rows: &[PointResult], width: usize) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {
@@ -21,9 +24,13 @@ pub fn table(rows: &[PointResult], width: usize) -> String {
         text.push_str(&format!("\n{point}\n{}{}\n", table.fitted(&[0, 1], width), markdown::STAGES));
     }
     if let Some(table) = servers::table(rows) {
-        text.push_str(&format!("\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
+        text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
     }
     text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
+    let capacity = zones::lines(rows);
+    if (1..=MOST_LINES).contains(&capacity.len()) {
+        text.push_str(&format!("\n{}\n\n", capacity.join("\n")));
+    }
     // Less does not show in any latency.
     let shows = |added: &AddedError| added.p99 > ADDED_ERROR_SUSPECT_MS;
     text.extend(markdown::added_error(rows).filter(shows).map(|added| format!("{added}\n")));

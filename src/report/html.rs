@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::chart::Chart;
 use super::failures::Failures;
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, markdown, servers};
+use super::{Header, PointResult, markdown, servers, zones};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
@@ -41,6 +41,7 @@ pub fn page(
         "few": markdown::few(rows),
         "stages": stages,
         "about_stages": markdown::STAGES,
+        "capacity": zones::lines(rows),
         "servers": servers::table(rows).map(|table| json!({"head": table.head, "rows": table.rows})),
         "about_servers": servers::ABOUT,
         "speculation": servers::speculation(rows),

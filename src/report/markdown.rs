@@ -4,7 +4,7 @@ use itertools::Itertools;
 
 use super::failures::Failures;
 use super::table::{Table, maybe, number};
-use super::{Figure, Header, PointResult, load_of, servers};
+use super::{Figure, Header, PointResult, load_of, servers, zones};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -247,6 +247,7 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     if let Some(table) = servers::table(rows) {
         text.push_str(&format!("\n## Servers\n\n{}\n{}\n", table.markdown(), servers::ABOUT));
     }
+    push_list(&mut text, "Capacity", &zones::lines(rows));
     push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
     push_list(&mut text, "Tokens", &tokens(rows));
     push_list(&mut text, "Prompts", &prompt_notes(rows));

@@ -46,7 +46,13 @@ pub fn table(rows: &[PointResult]) -> Option<Table> {
     if !is_known.contains(&true) {
         return None;
     }
-    let mut table = Table::new(["servers"]);
+    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
+    let first = match (plain, open) {
+        (true, true) => "rate",
+        (true, false) => "conc",
+        (false, _) => "point",
+    };
+    let mut table = Table::new([first]);
     let known = || is_known.iter().enumerate().filter(|(_, known)| **known).map(|(at, _)| at);
     table.head.extend(known().filter_map(|at| COLUMNS.get(at)).map(|(head, _)| (*head).to_owned()));
     for (name, cells) in all {

@@ -159,7 +159,8 @@ pub fn sentences(zones: &Zones) -> Vec<String> {
 /// The earliest signal as a sentence.
 fn signal(Signal { name, at, value }: &Signal, zones: &Zones) -> String {
     let Thresholds { queue, kv_cache, latency, ttft, errors, .. } = zones.thresholds;
-    let (axis, shown, percent) = (zones.axis.words(), number(*value), |share: f64| number(share * 100.0));
+    let (axis, shown, percent) =
+        (zones.axis.words(), number(*value), |share: f64| (share * 1e4).round() / 100.0);
     let what = match name {
         SignalName::QueueGrowth if zones.axis == Axis::Concurrency => {
             format!(
@@ -181,6 +182,17 @@ fn signal(Signal { name, at, value }: &Signal, zones: &Zones) -> String {
         }
     };
     format!("First signal, at {axis} {at}: {what}; it stays so at every higher load.")
+}
+
+/// The sentences of every series of the points, each with its name if several were measured.
+pub fn lines(rows: &[PointResult]) -> Vec<String> {
+    let all = series(rows);
+    let of = |one: &Series| {
+        let name = if all.len() > 1 { format!("{}: ", one.name) } else { String::new() };
+        let sentences = sentences(&judge(one, Thresholds::default()));
+        sentences.into_iter().map(|sentence| format!("{name}{sentence}")).collect::<Vec<_>>()
+    };
+    all.iter().flat_map(of).collect()
 }
 
 /// `capacity-zones.md`; `None` if no points differ in load alone.
