@@ -44,12 +44,6 @@ const FIGURES: [(&str, Shown, Figure); 14] = [
 /// The headline table: one row per point. The wide one has more percentiles and the number of requests.
 pub fn headline(rows: &[PointResult], wide: bool) -> Table {
     let plain = differ_in_load_alone(rows);
-    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
-    let first = match (plain, open) {
-        (true, true) => "rate",
-        (true, false) => "conc",
-        (false, _) => "point",
-    };
     let is_shown = |(_, shown, figure): &&(&str, Shown, Figure)| match shown {
         Shown::Everywhere => true,
         Shown::Wide => wide,
@@ -58,7 +52,7 @@ pub fn headline(rows: &[PointResult], wide: bool) -> Table {
     let figures: Vec<_> = FIGURES.iter().filter(is_shown).collect();
     let heads = ["requests", "failed"].into_iter().filter(|head| wide || *head == "failed");
     let heads = heads.chain(figures.iter().map(|(head, ..)| *head)).chain(["verdict"]);
-    let mut table = Table::new([first]);
+    let mut table = Table::new([first_head(rows)]);
     table.head.extend(heads.map(str::to_owned));
     for row in rows {
         let s = &row.summary;
@@ -185,6 +179,16 @@ pub fn tokens(rows: &[PointResult]) -> Vec<String> {
 /// What the rows of a stage table count.
 pub const STAGES: &str =
     "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
+
+/// The head of the first column: the load of points that differ in it alone, else the name of the point.
+pub(super) fn first_head(rows: &[PointResult]) -> &'static str {
+    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
+    match (differ_in_load_alone(rows), open) {
+        (true, true) => "rate",
+        (true, false) => "conc",
+        (false, _) => "point",
+    }
+}
 
 /// Whether points differ only in their constant load.
 pub(super) fn differ_in_load_alone(rows: &[PointResult]) -> bool {

@@ -2,7 +2,7 @@
 
 use itertools::Itertools;
 
-use super::markdown::differ_in_load_alone;
+use super::markdown::{differ_in_load_alone, first_head};
 use super::table::{Table, maybe};
 use super::{PointResult, load_of};
 use crate::metrics::Summary;
@@ -46,13 +46,7 @@ pub fn table(rows: &[PointResult]) -> Option<Table> {
     if !is_known.contains(&true) {
         return None;
     }
-    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
-    let first = match (plain, open) {
-        (true, true) => "rate",
-        (true, false) => "conc",
-        (false, _) => "point",
-    };
-    let mut table = Table::new([first]);
+    let mut table = Table::new([first_head(rows)]);
     let known = || is_known.iter().enumerate().filter(|(_, known)| **known).map(|(at, _)| at);
     table.head.extend(known().filter_map(|at| COLUMNS.get(at)).map(|(head, _)| (*head).to_owned()));
     for (name, cells) in all {

@@ -9,7 +9,7 @@ use crate::analyze::zones::{
 };
 use crate::metrics::server::LayerView;
 use crate::metrics::stages::StageFigures;
-use crate::metrics::{Rating, Summary};
+use crate::metrics::{Distribution, Rating, Summary};
 
 /// The series of points that differ in load alone, and of the level stages of each ramp. One with a single level is left out.
 pub fn series(rows: &[PointResult]) -> Vec<Series> {
@@ -32,21 +32,33 @@ pub fn series(rows: &[PointResult]) -> Vec<Series> {
 
 fn level(row: &PointResult, load: f64) -> Level {
     let s = &row.summary;
-    let counted = s.requests.completed + s.requests.failed;
     Level {
-        load,
         requests_per_s: Some(s.throughput.requests_per_s),
         output_tokens_per_s: Some(s.throughput.output_tokens_per_s),
-        latency_avg_ms: s.e2e_ms.map(|d| d.avg),
-        latency_p99_ms: s.e2e_ms.map(|d| d.p99),
-        ttft_avg_ms: s.ttft_ms.map(|d| d.avg),
-        ttft_p50_ms: s.ttft_ms.map(|d| d.p50),
-        ttft_p95_ms: s.ttft_ms.map(|d| d.p95),
-        ttft_p99_ms: s.ttft_ms.map(|d| d.p99),
-        error_rate: (counted > 0).then(|| s.requests.failed as f64 / counted as f64),
         waiting: waiting(s),
         kv_cache: s.servers.as_ref().and_then(|servers| Some(servers.engine.as_ref()?.kv_cache?.max)),
         failed: s.verdict.result == Rating::Invalid,
+        ..seen(load, s.ttft_ms, s.e2e_ms, (s.requests.completed, s.requests.failed))
+    }
+}
+
+/// What the requests under a load saw, of which so many completed and failed.
+fn seen(
+    load: f64,
+    ttft: Option<Distribution>,
+    e2e: Option<Distribution>,
+    (completed, failed): (u64, u64),
+) -> Level {
+    let counted = completed + failed;
+    Level {
+        load,
+        latency_avg_ms: e2e.map(|d| d.avg),
+        latency_p99_ms: e2e.map(|d| d.p99),
+        ttft_avg_ms: ttft.map(|d| d.avg),
+        ttft_p50_ms: ttft.map(|d| d.p50),
+        ttft_p95_ms: ttft.map(|d| d.p95),
+        ttft_p99_ms: ttft.map(|d| d.p99),
+        error_rate: (counted > 0).then(|| failed as f64 / counted as f64),
         ..Level::default()
     }
 }
@@ -60,19 +72,10 @@ fn waiting(summary: &Summary) -> Option<f64> {
 
 /// The level of a stage that holds its load.
 fn stage(stage: &StageFigures) -> Option<Level> {
-    let counted = stage.completed + stage.failed;
     (stage.from == stage.to && stage.to > 0.0).then(|| Level {
-        load: stage.to,
         requests_per_s: Some(stage.requests_per_s),
         output_tokens_per_s: Some(stage.output_tokens_per_s),
-        latency_avg_ms: stage.e2e_ms.map(|d| d.avg),
-        latency_p99_ms: stage.e2e_ms.map(|d| d.p99),
-        ttft_avg_ms: stage.ttft_ms.map(|d| d.avg),
-        ttft_p50_ms: stage.ttft_ms.map(|d| d.p50),
-        ttft_p95_ms: stage.ttft_ms.map(|d| d.p95),
-        ttft_p99_ms: stage.ttft_ms.map(|d| d.p99),
-        error_rate: (counted > 0).then(|| stage.failed as f64 / counted as f64),
-        ..Level::default()
+        ..seen(stage.to, stage.ttft_ms, stage.e2e_ms, (stage.completed, stage.failed))
     })
 }
 
