@@ -17,6 +17,7 @@ pub mod process;
 pub mod prompts;
 pub mod ramp;
 pub mod server_url;
+mod telemetry;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,7 @@ pub use point_id::point_id;
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
 pub use ramp::{Leg, Ramp, Stage};
+pub use telemetry::Telemetry;
 
 /// Version of the plan format.
 pub const SCHEMA: u32 = 2;
@@ -70,6 +72,9 @@ pub struct Plan {
     /// Interface of the nodes whose IPv4 address processes are reached at; without it their names are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// What is recorded beside the load.
+    #[serde(default, skip_serializing_if = "Telemetry::is_default")]
+    pub telemetry: Telemetry,
     /// Server configurations, one after the other.
     pub deployments: Vec<Deployment>,
 }

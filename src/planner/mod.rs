@@ -22,6 +22,7 @@ pub mod scale;
 mod secrets;
 pub mod sections;
 mod stages;
+mod telemetry;
 
 use crate::document::InputErrors;
 use crate::plan::container::host_path;
@@ -36,6 +37,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
     let container = container::container(&parsed, &model)?;
     let model_folder = model.is_path().then(|| host_path(container.as_ref(), &model.path));
     let deployments = deployments::deployments(&parsed, &model, model_folder)?;
+    let telemetry = telemetry::telemetry(&parsed)?;
     let engine = &input.engine().launcher;
     let experiment =
         experiment_name::experiment_name(engine.options.batch_size.as_deref(), &model, &deployments);
@@ -68,6 +70,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
         simulated: engine.simulated,
         container: container.filter(|_| input.stand_in.is_none()),
         network: site.site.network.interface,
+        telemetry,
         gpu,
         model,
         experiment,

@@ -185,6 +185,15 @@ pub(super) struct ConversationKeys {
     pub max_context: Option<u32>,
 }
 
+/// `[telemetry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TelemetryKeys {
+    pub gpu: bool,
+    pub interval: Span,
+    pub dcgm_url: Option<String>,
+}
+
 /// `[slurm]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

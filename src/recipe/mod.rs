@@ -59,6 +59,9 @@ pub struct Recipe {
     pub knobs: BTreeMap<String, String>,
     /// Slurm options of the job.
     pub slurm: SlurmSection,
+    /// What is recorded of servers and GPUs during the run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub telemetry: TelemetrySection,
     /// The container image.
     pub container: ContainerSection,
     /// Values by GPU type. A recipe with such sections runs only on these types.
@@ -208,6 +211,19 @@ pub struct SlurmSection {
     pub mem: Option<String>,
     /// More `#SBATCH` directives, without the `#SBATCH`.
     pub directives: Option<Vec<String>>,
+}
+
+/// `[telemetry]`
+#[skip_serializing_none]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySection {
+    /// Record power, utilization, clocks and errors of the deployment's GPUs. Default: true.
+    pub gpu: Option<bool>,
+    /// Time between two samples. Default: 1 s.
+    pub interval: Option<Span>,
+    /// The DCGM exporter's metrics page as each node reaches its own. Default: `http://127.0.0.1:9400/metrics`.
+    pub dcgm_url: Option<String>,
 }
 
 /// `[container]` and `[gpu.TYPE.container]`

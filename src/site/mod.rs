@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, InputError, InputErrors, join};
 use crate::recipe::find::config_folder;
-use crate::recipe::{DeploySection, LoadSection, ModelSection, SlurmSection};
+use crate::recipe::{DeploySection, LoadSection, ModelSection, SlurmSection, TelemetrySection};
 pub use sections::{
     Arch, ContainerRuntime, GresDialect, SiteBare, SiteBinary, SiteContainer, SiteGpu, SiteNetwork, SiteSlurm,
 };
@@ -62,6 +62,8 @@ pub struct SiteDefaults {
     pub load: LoadSection,
     /// Laid under `[slurm]`.
     pub slurm: SlurmSection,
+    /// Laid under `[telemetry]`.
+    pub telemetry: TelemetrySection,
 }
 
 /// GPUs per node unless the site sets them, from NVIDIA's reference systems (HGX, GB200 NVL72 compute tray) and AWS G5.

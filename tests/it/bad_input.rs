@@ -58,6 +58,17 @@ fn a_wrong_type() {
 }
 
 #[test]
+fn telemetry_out_of_range() {
+    says!(
+        run(&format!("{}[telemetry]\ninterval = \"1ms\"\ndcgm_url = \"node:9400\"\n", good()), &[]),
+        r#"error: ./r.toml:11: `telemetry.interval`: found 0.001 s
+  expected: between 0.1 s and 60 s
+./r.toml:12: `telemetry.dcgm_url`: found "node:9400"
+  expected: the URL of the page, e.g. http://127.0.0.1:9400/metrics"#
+    );
+}
+
+#[test]
 fn broken_toml() {
     says!(
         run(&format!("{MODEL}[deploy]\nlauncher = sim\n{LOAD}"), &[]),
