@@ -34,9 +34,10 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::{Event, EventLog};
-use crate::launcher::{EndpointSpec, Ready, Role};
+use crate::launcher::{EndpointSpec, PoolName, Ready, Role};
 use crate::load::{LiveCounters, Target};
-use crate::plan::{Deployment, Endpoint, Plan, Process};
+use crate::plan::{Deployment, Endpoint, MetricsPage, Plan, Process};
+use crate::render;
 use container::JobImage;
 use deadline::{Deadline, ProbeFailure};
 pub use error::DeployError;
@@ -103,8 +104,8 @@ pub struct Deployed<'a> {
     /// The plan or the endpoint declares itself simulated.
     pub simulated: bool,
     pub engine_version: Option<String>,
-    /// URLs of the servers' metrics pages, those of the endpoint first.
-    pub metrics_urls: Vec<String>,
+    /// The servers' metrics pages, those of the endpoint first.
+    pub metrics_pages: Vec<MetricsPage>,
     placement: Placement<'a>,
     watcher: Watcher,
     deadline: Arc<Deadline>,
@@ -121,13 +122,13 @@ impl<'a> Deployed<'a> {
         urls.extend(deployment.more_urls.iter().cloned());
         let target = connection::target(urls, &plan.model.served_name, &deployment.connection)
             .map_err(DeployError::Input)?;
-        let metrics_urls = metrics_urls(&placement, &target);
+        let metrics_pages = metrics_pages(&placement, &target);
         let (deadline, life) = (Arc::new(Deadline::new(deployment, began)), Arc::new(Life::default()));
         Ok(Self {
             target,
             simulated: plan.simulated,
             engine_version: None,
-            metrics_urls,
+            metrics_pages,
             placement,
             watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), Arc::clone(&life), report)?,
             deadline,
@@ -315,16 +316,37 @@ impl<'a> Deployed<'a> {
 }
 
 /// Metrics pages of the endpoint's servers and of roles that have their own.
-fn metrics_urls(placement: &Placement<'_>, target: &Target) -> Vec<String> {
+fn metrics_pages(placement: &Placement<'_>, target: &Target) -> Vec<MetricsPage> {
     let setup = placement.setup;
     let launcher = setup.plan.launcher();
-    let path = launcher.endpoint.metrics.as_ref();
-    let of_endpoint = path.and_then(|path| target.urls(path).ok()).into_iter().flatten();
+    let path = launcher.endpoint.metrics.as_ref().filter(|_| setup.deployment.metrics_urls.is_empty());
+    let of_endpoint = path.and_then(|path| target.urls(path).ok()).into_iter().flatten().map(String::from);
+    let of_endpoint = of_endpoint.chain(setup.deployment.metrics_urls.iter().cloned());
+    let mut serving = render::serving(setup.plan, setup.deployment).into_iter();
+    let of_endpoint = of_endpoint.map(|url| match serving.next() {
+        Some(process) => of_process(url, process),
+        None => MetricsPage { process: host_and_port(&url), url, pool: None },
+    });
     let own = setup.deployment.processes.iter().filter_map(|process| {
         let page = launcher.role(&process.role)?.metrics.as_ref()?;
         placement.placed().has_page(process, page).ok().filter(|has| *has)?;
         let address = placement.addresses.processes.get(&process.name)?;
-        Some(format!("http://{}:{}{}", address.host, address.ports.get(&page.port)?, page.path))
+        let url = format!("http://{}:{}{}", address.host, address.ports.get(&page.port)?, page.path);
+        Some(of_process(url, process))
     });
-    of_endpoint.map(String::from).chain(own).collect()
+    of_endpoint.chain(own).collect()
+}
+
+fn of_process(url: String, process: &Process) -> MetricsPage {
+    let pool = process.pool.filter(|pool| *pool != PoolName::Aggregated).map(PoolName::as_str);
+    MetricsPage { url, process: process.name.clone(), pool }
+}
+
+fn host_and_port(url: &str) -> String {
+    let parsed = reqwest::Url::parse(url).ok();
+    let name = parsed.as_ref().and_then(|url| {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    });
+    name.unwrap_or_else(|| url.to_owned())
 }

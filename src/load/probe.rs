@@ -12,7 +12,7 @@ use super::chunk::{self, Payload};
 use super::error_body;
 use super::target::{self, Target, TargetError};
 use crate::plan::server_url;
-use crate::plan::{Endpoint, Length, LoadPoint, MaxTokensField};
+use crate::plan::{Endpoint, HttpVersion, Length, LoadPoint, MaxTokensField};
 use crate::prompts::{Content, PromptPlan};
 
 /// Bytes of an answer that are read at most; metrics pages are the longest ones, below 1 MiB.
@@ -131,6 +131,38 @@ pub async fn get(url: &str, timeout: Duration) -> Result<Page, ProbeError> {
         _ => Target::new(url.as_str(), "").http_client(timeout)?,
     };
     fetch(client.get(url), timeout).await
+}
+
+/// Reads one page again and again over its own connection.
+#[derive(Debug, Clone)]
+pub struct PageReader {
+    client: reqwest::Client,
+    url: reqwest::Url,
+}
+
+impl PageReader {
+    /// For a page of the servers of `target`, reached as the load reaches them. Key and headers go only to where the load sends them:
+    /// to the same scheme, host and port.
+    ///
+    /// # Errors
+    /// [`ProbeError::Target`]
+    pub fn new(target: &Target, url: &str, connect: Duration) -> Result<Self, ProbeError> {
+        let url = server_url::parse(url).map_err(TargetError::from)?;
+        let is_own = target.urls("/")?.iter().any(|own| own.origin() == url.origin());
+        let mut server = Target { base_urls: vec![String::from(url.clone())], path: None, ..target.clone() };
+        if !is_own {
+            server = Target { api_key: None, headers: Vec::new(), http: HttpVersion::Http1, ..server };
+        }
+        Ok(Self { client: server.http_client(connect)?, url })
+    }
+
+    /// Every status is an answer.
+    ///
+    /// # Errors
+    /// [`ProbeError::Connect`] or [`ProbeError::Timeout`].
+    pub async fn read(&self, timeout: Duration) -> Result<Page, ProbeError> {
+        fetch(self.client.get(self.url.clone()), timeout).await
+    }
 }
 
 /// POSTs a request of the load and waits for the whole answer. Every status is an answer.

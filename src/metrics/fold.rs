@@ -146,7 +146,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// How many were in flight at an instant, those sent then included.
-    fn at(&self, at_us: u64) -> u64 {
+    pub(super) fn at(&self, at_us: u64) -> u64 {
         let until = |instants: &[u64]| instants.partition_point(|instant| *instant <= at_us) as u64;
         until(&self.sent).saturating_sub(until(&self.ended))
     }

@@ -4,19 +4,13 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use super::{append, next};
+use super::{Ticks, append};
 use crate::load::LiveCounters;
 
-pub(super) async fn sample(
-    file: std::fs::File,
-    point: String,
-    progress: LiveCounters,
-    stop: CancellationToken,
-) {
+pub(super) async fn sample(file: std::fs::File, point: String, progress: LiveCounters, mut ticks: Ticks) {
     loop {
-        let more = next(&stop).await;
+        let more = ticks.next().await;
         let snapshot = progress.snapshot();
         append(
             &file,

@@ -1,4 +1,4 @@
-//! `telemetry/server_metrics.jsonl`: the Prometheus page of each server, one line a second.
+//! `telemetry/server_metrics.jsonl`: the Prometheus page of each server, one line an interval.
 //!
 //! Omits creation times and figures of the Python process. Buckets stand apart, and only those of histograms that have counted since
 //! the line before, because they are most of a page.
@@ -7,47 +7,57 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
-use super::{append, next};
-use crate::load::probe;
+use super::{Ticks, append};
+use crate::load::probe::{PageReader, ProbeError};
 use crate::metrics::server::Page;
 use crate::metrics::server::prometheus::{self, Sample};
+use crate::plan::MetricsPage;
 
 /// Time limit for one scrape.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pages of one server, each with the time it was asked for.
+/// The pages of one server, each with the time it was read.
 pub type Pages = Vec<(jiff::Timestamp, Page)>;
 
-/// Writes one line before the load, one a second during it, and one after it, so that counters have both ends. Returns the pages.
+/// Writes one line before the load, one at each tick during it, and one after it, so that counters have both ends. Returns the pages.
 pub(super) async fn sample(
     file: std::fs::File,
     point: String,
-    url: String,
-    stop: CancellationToken,
+    page: MetricsPage,
+    reader: Result<PageReader, ProbeError>,
+    mut ticks: Ticks,
 ) -> Pages {
     let (mut more, mut pages, mut written) = (true, Pages::new(), BTreeMap::new());
+    let (process, url) = (page.process, page.url);
     loop {
         let began = jiff::Timestamp::now();
-        let line = match probe::get(&url, TIMEOUT).await {
+        let answer = match &reader {
+            Ok(reader) => reader.read(TIMEOUT).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let line = match answer {
             Ok(page) if page.status == 200 => {
                 let samples = prometheus::parse(&page.body);
-                pages.push((began, Page::of_samples(&samples)));
+                // The server counted at some instant between question and answer.
+                let took = jiff::Timestamp::now().duration_since(began);
+                pages.push((began + took / 2, Page::of_samples(&samples)));
                 let buckets = buckets(&samples, &mut written);
-                json!({"at": began, "point": point, "url": url, "metrics": figures(&samples), "buckets": buckets})
+                json!({"at": began, "point": point, "process": process, "url": url, "metrics": figures(&samples), "buckets": buckets})
             }
-            Ok(page) => {
-                json!({"at": began, "point": point, "url": url, "error": format!("HTTP {}", page.status)})
-            }
-            Err(error) => json!({"at": began, "point": point, "url": url, "error": error.to_string()}),
+            Ok(page) => failed(began, &point, &process, &url, format!("HTTP {}", page.status)),
+            Err(error) => failed(began, &point, &process, &url, error),
         };
         append(&file, &line);
         if !more {
             return pages;
         }
-        more = next(&stop).await;
+        more = ticks.next().await;
     }
+}
+
+fn failed(at: jiff::Timestamp, point: &str, process: &str, url: &str, error: String) -> Value {
+    json!({"at": at, "point": point, "process": process, "url": url, "error": error})
 }
 
 const BUCKET: &str = "_bucket";

@@ -305,6 +305,11 @@ pub struct LoadPoint {
 }
 
 impl LoadPoint {
+    /// Whether requests are sent before the measured ones.
+    pub fn warms_up(&self) -> bool {
+        self.warmup_requests > 0 || self.warmup_duration_s.is_some()
+    }
+
     /// Requests in flight: the number in a closed loop, its highest in a ramp, the limit (if there is one) in an open
     /// loop.
     pub fn concurrency(&self) -> Option<u32> {

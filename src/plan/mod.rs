@@ -11,6 +11,7 @@ mod facts;
 mod input;
 mod job;
 pub mod load_point;
+mod metrics_page;
 mod point_id;
 pub mod port_map;
 pub mod process;
@@ -37,6 +38,7 @@ pub use load_point::{
     Arrival, AtEnd, Endpoint, HttpVersion, Length, Level, Limit, LoadPoint, MaxTokensField, Proxy, Slo,
     Spacing, Spread, Stop, WeightedShape, WhenFull,
 };
+pub use metrics_page::MetricsPage;
 pub use point_id::point_id;
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
@@ -136,6 +138,9 @@ pub struct Deployment {
     /// More URLs that share the load with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_urls: Vec<String>,
+    /// Metrics pages of servers that run elsewhere; empty for the endpoint's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics_urls: Vec<String>,
     /// How the load reaches the endpoint.
     #[serde(default, skip_serializing_if = "Connection::is_plain")]
     pub connection: Connection,

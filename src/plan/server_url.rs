@@ -113,6 +113,14 @@ pub fn parse(text: &str) -> Result<Url, UrlError> {
     }
 }
 
+/// An `http://` or `https://` address that holds no secret.
+///
+/// # Errors
+/// [`UrlError`]
+pub fn public(text: &str) -> Result<Url, UrlError> {
+    without_secrets(parse(text)?)
+}
+
 /// The address that a text without scheme means.
 fn with_scheme(text: &str) -> Option<String> {
     let scheme = if text.ends_with(":443") { "https" } else { "http" };

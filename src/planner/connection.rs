@@ -15,6 +15,7 @@ const REFERENCE: &str = "a reference such as \"env:NAME\" or \"file:/path\"";
 /// it.
 pub(super) fn check(section: &Deploy, points: &[LoadPoint], mistakes: &mut Mistakes<'_>) {
     urls(section, points, mistakes);
+    metrics_urls(section, mistakes);
     let connection = &section.connection;
     if let Some(file) = &connection.ca_file {
         if !file.starts_with('/') {
@@ -86,6 +87,26 @@ fn urls(section: &Deploy, points: &[LoadPoint], mistakes: &mut Mistakes<'_>) {
             mistakes.found.push(error);
         }
         known.push(server);
+    }
+}
+
+fn metrics_urls(section: &Deploy, mistakes: &mut Mistakes<'_>) {
+    let urls = section.metrics_url.as_ref().map(|urls| urls.0.as_slice()).unwrap_or_default();
+    if !urls.is_empty() && mistakes.parsed.launcher().endpoint.url.is_none() {
+        let launcher = &mistakes.parsed.launcher().name;
+        let error = mistakes.at(
+            "metrics_url",
+            format!("launcher {launcher:?} starts the servers and knows their metrics pages"),
+        );
+        mistakes
+            .found
+            .push(error.next("leave it out; it is for endpoints that run elsewhere (launcher \"attach\")"));
+    }
+    for url in urls {
+        if let Err(error) = server_url::public(url) {
+            let error = explained(&error, mistakes.at("metrics_url", ""));
+            mistakes.found.push(error);
+        }
     }
 }
 

@@ -111,6 +111,7 @@ fn servers(
         port: section.port,
         url: urls.next(),
         more_urls: urls.collect(),
+        metrics_urls: section.metrics_url.iter().flat_map(|urls| urls.0.clone()).collect(),
         connection: section.connection.clone(),
         startup_timeout_s: section.startup_timeout.seconds(),
         progress_timeout_s: section.progress_timeout.seconds(),

@@ -66,6 +66,7 @@ impl Case<'_> {
             port: None,
             url: None,
             more_urls: Vec::new(),
+            metrics_urls: Vec::new(),
             connection: Connection::default(),
             startup_timeout_s: 0.0,
             progress_timeout_s: 0.0,

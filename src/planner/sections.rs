@@ -35,6 +35,7 @@ pub(super) struct Deploy {
     pub colocate: Option<bool>,
     pub port: Option<u16>,
     pub url: Option<OneOrMany<String>>,
+    pub metrics_url: Option<OneOrMany<String>>,
     pub connection: Connection,
     pub startup_timeout: Span,
     pub progress_timeout: Span,

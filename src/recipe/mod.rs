@@ -134,6 +134,8 @@ pub struct DeploySection {
     pub port: Option<u16>,
     /// URL of a running endpoint (launcher `attach`), or of several equal ones that share the load.
     pub url: Option<OneOrMany<String>>,
+    /// Metrics pages (Prometheus text) of the servers behind it, one or a list. Default: `/metrics` at each URL.
+    pub metrics_url: Option<OneOrMany<String>>,
     /// How the load reaches the endpoint.
     #[serde(skip_serializing_if = "is_default")]
     pub connection: ConnectionSection,

@@ -99,7 +99,7 @@ pub fn fixed_port<'a>(plan: &'a Plan, deployment: &'a Deployment) -> Option<port
 }
 
 /// Processes that serve the endpoint, in order.
-fn serving<'a>(plan: &Plan, deployment: &'a Deployment) -> Vec<&'a Process> {
+pub fn serving<'a>(plan: &Plan, deployment: &'a Deployment) -> Vec<&'a Process> {
     let of_role = |role: &str| -> Vec<&'a Process> {
         deployment.processes.iter().filter(|process| process.role == role && !process.follows).collect()
     };

@@ -26,6 +26,7 @@ pub fn table(rows: &[PointResult], width: usize) -> String {
     if let Some(table) = servers::table(rows) {
         text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
     }
+    text.extend(servers::notes(rows).into_iter().map(|note| format!("servers: {note}\n")));
     text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
     let capacity = zones::lines(rows);
     if (1..=MOST_LINES).contains(&capacity.len()) {

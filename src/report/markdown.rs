@@ -251,6 +251,10 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     if let Some(table) = servers::table(rows) {
         text.push_str(&format!("\n## Servers\n\n{}\n{}\n", table.markdown(), servers::ABOUT));
     }
+    if let Some(table) = servers::balance(rows) {
+        text.push_str(&format!("\n{}\n{}\n", table.markdown(), servers::ABOUT_BALANCE));
+    }
+    push_list(&mut text, "Metrics pages", &servers::notes(rows));
     push_list(&mut text, "Capacity", &zones::lines(rows));
     push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
     push_list(&mut text, "Tokens", &tokens(rows));

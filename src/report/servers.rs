@@ -8,71 +8,115 @@ use super::{PointResult, load_of};
 use crate::metrics::Summary;
 use crate::metrics::server::LayerView;
 
-/// What the servers say beside what the client saw, a row per point; `None` if no server published anything that is known.
+/// What a row is of: a load point, and a layer of its servers.
+type Of<'a> = (&'a Summary, &'a LayerView);
+
+type Column = (&'static str, fn(Of<'_>) -> Option<f64>);
+
+/// What the servers say beside what the client saw, a row per point and layer; `None` if no server published anything that is known.
 pub fn table(rows: &[PointResult]) -> Option<Table> {
-    type Column = (&'static str, fn(&Summary, &LayerView) -> Option<f64>);
-    const COLUMNS: [Column; 8] = [
-        ("TTFT p50", |_, layer| layer.ttft_ms?.p50),
-        ("client", |summary, layer| summary.ttft_ms.filter(|_| layer.ttft_ms.is_some()).map(|d| d.p50)),
-        ("queue", |_, layer| Some(layer.queue_ms?.avg)),
-        ("prefill", |_, layer| Some(layer.prefill_ms?.avg)),
-        ("running", |_, layer| Some(layer.running?.avg)),
-        ("waiting", |_, layer| Some(layer.waiting?.avg)),
-        ("KV %", |_, layer| Some(100.0 * layer.kv_cache?.max)),
-        ("preempted", |_, layer| layer.preemptions.filter(|count| *count > 0).map(|count| count as f64)),
+    const COLUMNS: [Column; 10] = [
+        ("TTFT", |(_, layer)| Some(layer.ttft_ms?.avg)),
+        ("client +", |(summary, layer)| {
+            Some(summary.ttft_ms?.avg - layer.ttft_ms?.avg).filter(|_| is_same((summary, layer)))
+        }),
+        ("E2E", |(_, layer)| Some(layer.e2e_ms?.avg)),
+        ("client +", |(summary, layer)| {
+            Some(summary.e2e_ms?.avg - layer.e2e_ms?.avg).filter(|_| is_same((summary, layer)))
+        }),
+        ("queue", |(_, layer)| Some(layer.queue_ms?.avg)),
+        ("prefill", |(_, layer)| Some(layer.prefill_ms?.avg)),
+        ("running", |(_, layer)| Some(layer.running?.avg)),
+        ("waiting", |(_, layer)| Some(layer.waiting?.avg)),
+        ("KV %", |(_, layer)| Some(100.0 * layer.kv_cache?.max)),
+        ("preempted", |(_, layer)| layer.preemptions.filter(|count| *count > 0).map(|count| count as f64)),
     ];
+    of_columns(rows, &COLUMNS)
+}
+
+/// Whether a layer counted as many requests as the client.
+fn is_same((summary, layer): Of<'_>) -> bool {
+    layer.requests == Some(summary.requests.completed)
+}
+
+/// How requests in flight agree, and how evenly the load was spread; `None` where neither is known.
+pub fn balance(rows: &[PointResult]) -> Option<Table> {
+    const COLUMNS: [Column; 4] = [
+        ("in flight λ·W", |(summary, layer)| in_flight(summary, layer, |of| of.by_littles_law)),
+        ("client", |(summary, layer)| in_flight(summary, layer, |of| of.client)),
+        ("servers", |(summary, layer)| in_flight(summary, layer, |of| of.servers)),
+        ("largest / mean", |(_, layer)| Some(layer.imbalance.as_ref()?.largest_over_mean)),
+    ];
+    of_columns(rows, &COLUMNS)
+}
+
+/// A figure of the layer that was compared with the client: the one nearest to it.
+fn in_flight(
+    summary: &Summary,
+    layer: &LayerView,
+    figure: fn(&crate::metrics::server::InFlight) -> f64,
+) -> Option<f64> {
+    let servers = summary.servers.as_ref()?;
+    servers.in_flight.as_ref().map(figure).filter(|_| servers.nearest() == Some(layer))
+}
+
+/// A row per point and layer with the columns that are known of any.
+fn of_columns(rows: &[PointResult], columns: &[Column]) -> Option<Table> {
     let plain = differ_in_load_alone(rows);
-    let layers = |row: &PointResult| -> Vec<(&'static str, LayerView)> {
-        let Some(servers) = row.summary.servers.clone() else { return Vec::new() };
-        let both = servers.engine.is_some() && servers.frontend.is_some();
-        let engine = servers.engine.map(|layer| (if both { " engine" } else { "" }, layer));
-        let frontend = servers.frontend.map(|layer| (if both { " frontend" } else { "" }, layer));
-        frontend.into_iter().chain(engine).collect()
-    };
-    let cells = |row: &PointResult| {
+    let of_point = |row: &PointResult| {
         let name = load_of(&row.summary)
             .filter(|_| plain)
             .map_or_else(|| row.point.clone(), |load| load.to_string());
-        let of = |(label, layer): (&str, LayerView)| {
-            let cells = COLUMNS.map(|(_, figure)| figure(&row.summary, &layer));
-            (format!("{name}{label}"), cells)
-        };
-        layers(row).into_iter().map(of).collect::<Vec<_>>()
+        let layers: Vec<(&str, &LayerView)> =
+            row.summary.servers.iter().flat_map(|servers| servers.layers()).collect();
+        let label = |layer: &str| if layers.len() > 1 { format!("{name} {layer}") } else { name.clone() };
+        let cells =
+            |layer: &LayerView| columns.iter().map(|(_, figure)| figure((&row.summary, layer))).collect();
+        layers.iter().map(|(layer, view)| (label(layer), cells(view))).collect::<Vec<_>>()
     };
-    let all: Vec<(String, [Option<f64>; 8])> = rows.iter().flat_map(cells).collect();
-    let is_known: Vec<bool> = (0..COLUMNS.len())
-        .map(|at| all.iter().any(|(_, cells)| cells.get(at).is_some_and(Option::is_some)))
-        .collect();
-    if !is_known.contains(&true) {
+    let all: Vec<(String, Vec<Option<f64>>)> = rows.iter().flat_map(of_point).collect();
+    let is_known = |at: usize| all.iter().any(|(_, cells)| cells.get(at).is_some_and(Option::is_some));
+    let known: Vec<usize> = (0..columns.len()).filter(|at| is_known(*at)).collect();
+    if known.is_empty() {
         return None;
     }
     let mut table = Table::new([first_head(rows)]);
-    let known = || is_known.iter().enumerate().filter(|(_, known)| **known).map(|(at, _)| at);
-    table.head.extend(known().filter_map(|at| COLUMNS.get(at)).map(|(head, _)| (*head).to_owned()));
-    for (name, cells) in all {
-        let cells = known().map(|at| maybe(cells.get(at).copied().flatten()));
+    table.head.extend(known.iter().filter_map(|at| columns.get(*at)).map(|(head, _)| (*head).to_owned()));
+    for (name, cells) in all.into_iter().filter(|(_, cells)| cells.iter().any(Option::is_some)) {
+        let cells = known.iter().map(|at| maybe(cells.get(*at).copied().flatten()));
         table.push(std::iter::once(name).chain(cells).collect());
     }
     Some(table)
 }
 
 /// What the columns of the table are.
-pub const ABOUT: &str = "From the servers' metrics pages, in the measured window: times in ms, requests on average, the KV cache at its \
-                         fullest. `client` is the TTFT p50 that the client saw.";
+pub const ABOUT: &str = "From the servers' metrics pages, in the measured window: times in ms and requests on average, the KV cache at its \
+                         fullest. `client +` is what the client saw beyond that: the network, the client, and what is between both.";
+
+/// What the columns of the second table are.
+pub const ABOUT_BALANCE: &str = "Requests in flight by Little's law from the records, at the client and in the servers when these were asked; \
+                                 the busiest engine or rank over the mean of all.";
 
 /// How speculative decoding did, a line per point.
 pub fn speculation(rows: &[PointResult]) -> Vec<String> {
     let of = |row: &PointResult| {
-        let figures = row.summary.servers.clone()?.engine?.speculation?;
+        let servers = row.summary.servers.as_ref()?;
+        let figures = servers.engines().filter_map(|layer| layer.speculation.as_ref()).last()?;
+        let rate = figures.acceptance_rate.map(|rate| {
+            let drafted = figures.draft_tokens.map(|tokens| format!(" of {tokens}")).unwrap_or_default();
+            format!("{:.1} %{drafted} drafted tokens accepted", 100.0 * rate)
+        });
+        let length = figures.acceptance_length.map(|length| format!("{length:.2} tokens a step"));
         let rates = figures.rate_by_position.iter().map(|rate| format!("{:.0} %", 100.0 * rate)).join(", ");
         let by_position = if rates.is_empty() { String::new() } else { format!("; by position {rates}") };
-        Some(format!(
-            "{}: {:.1} % of {} drafted tokens accepted, {:.2} tokens a step{by_position}",
-            row.point,
-            100.0 * figures.acceptance_rate,
-            figures.draft_tokens,
-            figures.acceptance_length
-        ))
+        let said = rate.into_iter().chain(length).join(", ");
+        Some(format!("{}: {said}{by_position}", row.point))
     };
     rows.iter().filter_map(of).collect()
+}
+
+/// Metrics pages that could not be read or understood, each once.
+pub fn notes(rows: &[PointResult]) -> Vec<String> {
+    let notes = rows.iter().flat_map(|row| row.summary.servers.iter().flat_map(|servers| &servers.notes));
+    notes.unique().cloned().collect()
 }

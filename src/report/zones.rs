@@ -7,7 +7,6 @@ use crate::analyze::zones::stability::{Stability, grades};
 use crate::analyze::zones::{
     Axis, Efficiency, Judged, Level, Series, Signal, SignalName, Thresholds, Zone, Zones, judge, table,
 };
-use crate::metrics::server::LayerView;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::{Distribution, Rating, Summary};
 
@@ -36,7 +35,7 @@ fn level(row: &PointResult, load: f64) -> Level {
         requests_per_s: Some(s.throughput.requests_per_s),
         output_tokens_per_s: Some(s.throughput.output_tokens_per_s),
         waiting: waiting(s),
-        kv_cache: s.servers.as_ref().and_then(|servers| Some(servers.engine.as_ref()?.kv_cache?.max)),
+        kv_cache: kv_cache(s),
         failed: s.verdict.result == Rating::Invalid,
         ..seen(load, s.ttft_ms, s.e2e_ms, (s.requests.completed, s.requests.failed))
     }
@@ -66,8 +65,14 @@ fn seen(
 /// Requests that waited inside the servers on average: of the engines, which know, else of the frontend.
 fn waiting(summary: &Summary) -> Option<f64> {
     let servers = summary.servers.as_ref()?;
-    let of = |layer: &Option<LayerView>| Some(layer.as_ref()?.waiting?.avg);
-    of(&servers.engine).or_else(|| of(&servers.frontend))
+    let engines = servers.engines().filter_map(|layer| Some(layer.waiting?.avg));
+    engines.reduce(|a, b| a + b).or_else(|| Some(servers.frontend.as_ref()?.waiting?.avg))
+}
+
+/// Share of the KV cache in use at its fullest.
+fn kv_cache(summary: &Summary) -> Option<f64> {
+    let engines = summary.servers.as_ref()?.engines().filter_map(|layer| Some(layer.kv_cache?.max));
+    engines.reduce(f64::max)
 }
 
 /// The level of a stage that holds its load.

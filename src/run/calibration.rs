@@ -10,8 +10,6 @@ use super::point::{Measure, PointError};
 use crate::document::InputError;
 use crate::load::{Target, probe};
 use crate::metrics::prompt_facts::{PromptFacts, TemplateSource};
-use crate::metrics::record::CacheCount;
-use crate::observe::prefix_cache;
 use crate::plan::{Endpoint, LoadPoint, TokenizerSpec};
 use crate::prompts::{Content, Counter, Learned, Message, Prompts, Role};
 
@@ -176,14 +174,6 @@ pub(super) fn reset_cache(target: &Target, path: &str) -> Result<(), PointError>
         .into());
     }
     Ok(())
-}
-
-pub(super) fn cache_count(urls: &[String]) -> Option<CacheCount> {
-    if urls.is_empty() {
-        return None;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(prefix_cache::count(urls))
 }
 
 #[cfg(test)]

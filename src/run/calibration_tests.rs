@@ -46,7 +46,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
         benchmark_id: "b".into(),
         salt: 3,
         tokenizers: TokenizerCache::default(),
-        metrics_urls: Vec::new(),
+        metrics_pages: Vec::new(),
         deployment: None,
     };
     Calibrated::make(&measure, &CancellationToken::new()).map_err(|error| error.to_string())

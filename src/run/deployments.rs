@@ -14,10 +14,13 @@ use crate::deploy::{Deployed, Folders, Setup, placement};
 use crate::experiment::Event;
 use crate::load::LiveCounters;
 use crate::metrics::summary::{Context, Summary};
-use crate::observe::Observers;
+use crate::observe::{Observed, Observers};
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
 use crate::report::{self, PointResult};
+
+/// Time between two samples.
+const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) struct Deployments<'a> {
     session: &'a Session,
@@ -193,7 +196,7 @@ impl<'a> Deployments<'a> {
             benchmark_id: experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
             tokenizers: tokenizers.clone(),
-            metrics_urls: deployed.metrics_urls.clone(),
+            metrics_pages: deployed.metrics_pages.clone(),
             deployment: Some(deployment_config(plan, deployment, point)),
         }
     }
@@ -208,7 +211,9 @@ impl<'a> Deployments<'a> {
         let (point, load) = (name.to_owned(), measure.point.clone());
         let live = LivePoint { point, number, load, progress: progress.clone() };
         let telemetry = self.session.experiment.path("telemetry");
-        let observers = Observers::start(&telemetry, name, &measure.metrics_urls, progress.clone())?;
+        let observed =
+            Observed { target: &measure.target, pages: &measure.metrics_pages, interval: INTERVAL };
+        let observers = Observers::start(&telemetry, name, observed, progress.clone())?;
         self.session.live.send_replace(Some(live));
         let stop = self.supervisor.new_load();
         let (events, at) = (Arc::clone(&self.session.events), name.to_owned());

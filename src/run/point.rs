@@ -7,10 +7,10 @@ use fs_err as fs;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::calibration::{Calibrated, cache_count, reset_cache};
+use super::calibration::{Calibrated, reset_cache};
 use super::records::RecordWriter;
 use super::refusals::Refusals;
-use super::server_pages::{ServerPages, within_window};
+use super::server_pages::{ServerPages, add_window};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
@@ -24,7 +24,7 @@ use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::server::{ServerView, Watched};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::observe::Pages;
-use crate::plan::{ExportFormat, LoadPoint};
+use crate::plan::{ExportFormat, LoadPoint, MetricsPage};
 use crate::prompts::{Prompts, TokenizerCache};
 use crate::recipe::secret::is_secret_header;
 
@@ -42,8 +42,8 @@ pub struct Measure {
     pub salt: u64,
     /// Tokenizers that earlier points loaded.
     pub tokenizers: TokenizerCache,
-    /// Metrics pages of the servers, to read their prefix-cache counters.
-    pub metrics_urls: Vec<String>,
+    /// Metrics pages of the servers.
+    pub metrics_pages: Vec<MetricsPage>,
     /// `deployment_config.json`, if there is a deployment to describe.
     pub deployment: Option<Value>,
 }
@@ -161,14 +161,13 @@ impl Measure {
             }
         };
         let prompts = &calibrated.prompts;
-        let cached = cache_count(&measure.metrics_urls);
-        let pages = ServerPages::new(&measure.metrics_urls);
+        let pages = ServerPages::start(&measure.target, &measure.metrics_pages, measure.point.warms_up());
         let begin = pages.clone();
         let options = Options { threads: None, before_measuring: Some(Arc::new(move || begin.begin())) };
         let (target, point) = (&measure.target, &measure.point);
         let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, stop)?;
         let watched = pages.end(fold.good().count() as u64);
-        run.prefix_cache = cached.and_then(|before| Some(cache_count(&measure.metrics_urls)?.since(before)));
+        run.prefix_cache = watched.prefix_cache();
         records.map(RecordWriter::close).transpose()?;
         lost |= run.aborted.is_some();
         Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost })
@@ -186,8 +185,8 @@ impl Driven {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
-        self.watched.during = within_window(&self.run, servers);
-        self.run.servers = ServerView::of(&self.watched);
+        add_window(&mut self.watched, &self.run, servers);
+        self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
         let Self { measure, refusals, calibrated, run, fold, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);

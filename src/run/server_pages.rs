@@ -1,11 +1,13 @@
-//! The metrics pages of the servers around the measured window of a load point.
+//! The metrics pages of the servers around a load point and its measured window.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::load::Target;
 use crate::metrics::record::PointRun;
-use crate::metrics::server::{Page, ServerView, Watched};
+use crate::metrics::server::{Page, Watched, WatchedPage};
 use crate::observe::{Pages, pages};
+use crate::plan::MetricsPage;
 
 /// How long the servers may take to count the last answers after they have sent them.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -13,60 +15,89 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// How often they are asked meanwhile.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Reads the pages before the first measured request and after the last.
-#[derive(Debug, Clone, Default)]
+type Answers = Vec<Result<Page, String>>;
+
+/// Reads the pages before the first request, before the first measured request and after the last.
+#[derive(Debug, Clone)]
 pub(super) struct ServerPages {
-    urls: Vec<String>,
-    before: Arc<Mutex<Vec<Page>>>,
+    target: Target,
+    pages: Vec<MetricsPage>,
+    start: Answers,
+    /// Whether there is a warm-up between the start and the measured window.
+    warms_up: bool,
+    before: Arc<Mutex<Option<Answers>>>,
 }
 
 impl ServerPages {
-    pub(super) fn new(urls: &[String]) -> Self {
-        Self { urls: urls.to_vec(), before: Arc::default() }
-    }
-
-    /// Reads the pages, on a thread of its own, because the caller may be a thread of an async runtime.
-    fn read(&self) -> Vec<Page> {
-        let urls = self.urls.clone();
-        if urls.is_empty() {
-            return Vec::new();
-        }
-        let reading = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            Some(runtime.block_on(pages::read(&urls)))
-        });
-        reading.join().ok().flatten().unwrap_or_default()
+    /// Reads the pages as they are before the load.
+    pub(super) fn start(target: &Target, pages: &[MetricsPage], warms_up: bool) -> Self {
+        let (target, pages, before) = (target.clone(), pages.to_vec(), Arc::default());
+        let start = read(&target, &pages);
+        Self { target, pages, start, warms_up, before }
     }
 
     /// Keeps what the pages say now as the start of the window.
     pub(super) fn begin(&self) {
-        let pages = self.read();
-        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = pages;
+        let pages = if self.warms_up { read(&self.target, &self.pages) } else { self.start.clone() };
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(pages);
     }
 
     /// The window up to now. Waits briefly until the servers have counted so many requests.
-    pub(super) fn end(&self, requests: u64) -> Watched {
-        let before = std::mem::take(&mut *self.before.lock().unwrap_or_else(PoisonError::into_inner));
-        if before.is_empty() {
-            return Watched::default();
-        }
-        let mut watched = Watched { before, ..Watched::default() };
+    pub(super) fn end(self, requests: u64) -> Watched {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let before = before.unwrap_or_else(|| self.start.clone());
         let began = Instant::now();
         loop {
-            watched.after = self.read();
-            let counted = ServerView::of(&watched).and_then(|view| view.nearest()?.requests);
-            if counted.is_none_or(|counted| counted >= requests) || began.elapsed() >= SETTLE {
+            let after = read(&self.target, &self.pages);
+            let watched = self.watched(&before, &after);
+            let is_late = watched.requests().is_some_and(|counted| counted < requests);
+            if !is_late || began.elapsed() >= SETTLE {
                 return watched;
             }
             std::thread::sleep(PERIOD);
         }
     }
+
+    fn watched(&self, before: &Answers, after: &Answers) -> Watched {
+        let page = |(number, page): (usize, &MetricsPage)| {
+            let of = |answers: &Answers| answers.get(number).and_then(|answer| answer.clone().ok());
+            let problem = |answers: &Answers| answers.get(number).and_then(|answer| answer.clone().err());
+            WatchedPage {
+                process: page.process.clone(),
+                url: page.url.clone(),
+                pool: page.pool,
+                start: of(&self.start),
+                before: of(before),
+                after: of(after),
+                during: Vec::new(),
+                problem: problem(after).or_else(|| problem(before)),
+            }
+        };
+        Watched { pages: self.pages.iter().enumerate().map(page).collect() }
+    }
 }
 
-/// Of the pages of each server those within the measured window.
-pub(super) fn within_window(run: &PointRun, servers: Vec<Pages>) -> Vec<Vec<Page>> {
-    let at = |us: u64| run.started_at + Duration::from_micros(us);
-    let window = at(run.window_start_us)..=at(run.window_end_us);
-    let inside = |pages: Pages| pages.into_iter().filter(|(at, _)| window.contains(at)).map(|(_, page)| page);
-    servers.into_iter().map(|pages| inside(pages).collect()).collect()
+/// Reads the pages, on a thread of its own, because the caller may be a thread of an async runtime.
+fn read(target: &Target, of: &[MetricsPage]) -> Answers {
+    if of.is_empty() {
+        return Vec::new();
+    }
+    let (target, of) = (target.clone(), of.to_vec());
+    let reading = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        Some(runtime.block_on(pages::read(&target, &of)))
+    });
+    reading.join().ok().flatten().unwrap_or_default()
+}
+
+/// Adds the pages that were read within the measured window, in the order of the servers.
+pub(super) fn add_window(watched: &mut Watched, run: &PointRun, servers: Vec<Pages>) {
+    for (page, read) in watched.pages.iter_mut().zip(servers) {
+        let inside = read.into_iter().filter_map(|(at, page)| {
+            let us = at.duration_since(run.started_at).as_micros();
+            let us = u64::try_from(us).ok()?;
+            (run.window_start_us..=run.window_end_us).contains(&us).then_some((us, page))
+        });
+        page.during = inside.collect();
+    }
 }

@@ -19,7 +19,7 @@ impl Measure {
             benchmark_id: String::new(),
             salt: 0,
             tokenizers: TokenizerCache::default(),
-            metrics_urls: Vec::new(),
+            metrics_pages: Vec::new(),
             deployment: None,
         }
     }

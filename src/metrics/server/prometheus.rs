@@ -26,9 +26,11 @@ impl Sample {
     }
 }
 
-/// Parses the samples of a page, and skips all other lines.
+/// Parses the samples of a page, and skips all other lines. Every line ends with a line feed: a last one without it is cut off, and
+/// its value may be.
 pub fn parse(page: &str) -> Vec<Sample> {
-    page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+    let whole = page.rfind('\n').and_then(|end| page.get(..end)).unwrap_or_default();
+    whole.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
 }
 
 fn sample(line: &str) -> Option<Sample> {
@@ -89,6 +91,36 @@ mod tests {
         );
         assert_eq!((samples[0].value, samples[1].value), (3.0, 15.98));
         assert!(samples[2].value.is_infinite());
+    }
+
+    #[test]
+    fn a_page_that_ends_in_the_middle_has_no_last_line() {
+        let values = |page: &str| parse(page).iter().map(|sample| sample.value).collect::<Vec<_>>();
+        assert_eq!(values("a 1234\nb 5678\n"), [1234.0, 5678.0]);
+        assert_eq!(values("a 1234\nb 56"), [1234.0]);
+        assert_eq!(values("a 12"), [0.0; 0]);
+        assert_eq!(values(""), [0.0; 0]);
+    }
+
+    /// OpenMetrics adds exemplars, timestamps and an end; Prometheus writes numbers in several ways.
+    #[test]
+    fn values_in_every_notation() {
+        let page = "a_total 17.0 # {trace_id=\"x\"} 0.67 1520879607.789\na_created 1.5e9 1520879607\nb NaN\nc -Inf\nd +1e3\n\
+                    e{le=\"+Inf\"} 0x1\n  f 3\n# EOF\n";
+        let samples = parse(page);
+        let named: Vec<(&str, f64)> =
+            samples.iter().filter(|s| !s.value.is_nan()).map(|s| (s.name.as_str(), s.value)).collect();
+        let expected = [("a_total", 17.0), ("a_created", 1.5e9), ("c", f64::NEG_INFINITY), ("d", 1000.0)];
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn labels_with_escaped_characters() {
+        let page = "a{path=\"C:\\\\x\",text=\"a \\\"b\\\", c}\",lines=\"1\\n2\", empty=\"\" ,} 4\n";
+        let samples = parse(page);
+        let values: Vec<&str> = samples[0].labels.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, ["C:\\x", "a \"b\", c}", "1\n2", ""]);
+        assert_eq!(samples[0].value, 4.0);
     }
 
     proptest! {

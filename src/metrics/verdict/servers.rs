@@ -1,105 +1,159 @@
-//! Holds what the servers counted in the measured window against the records.
+//! Holds what the servers say of the measured window against the records.
 
 use super::Reason;
 use crate::metrics::fold::Fold;
 use crate::metrics::record::{CountSource, PointRun};
-use crate::metrics::server::LayerView;
+use crate::metrics::request_figures::RequestFigures;
+use crate::metrics::server::{Imbalance, InFlight, LayerView, LoadMeasure, ServerView};
 
-/// Tokens that a server may count beyond those of the records: a start or end token that it keeps to itself.
-const MORE_TOKENS: f64 = 0.01;
+/// Tokens and requests that a server may count beyond those of the records: a start or end token that it keeps to itself.
+const MORE: f64 = 0.01;
+/// Share and ms by which a latency of a server may exceed the client's: both read their clocks a little late.
+const LATE: f64 = 0.01;
+const LATE_MS: f64 = 1.0;
+/// Share of the decode time that the first chunk may be late by before TTFT and ITL are no longer those of the server.
+const DECODE_SHORT: f64 = 0.10;
+/// Share of the requests in flight, and their number, that client and servers may differ by beyond what sampling allows.
+const IN_FLIGHT_OFF: f64 = 0.10;
+const IN_FLIGHT_OFF_REQUESTS: f64 = 1.0;
+/// Largest over mean from which an uneven load is named: the busiest of several then limits them all.
+const UNEVEN: f64 = 1.25;
+/// Standard deviations of a number of requests that are drawn at random.
+const CHANCE_Z: f64 = 3.0;
+/// Requests for each process from which one without any is no chance.
+const IDLE_AMONG: f64 = 10.0;
 
 pub(super) fn reasons(run: &PointRun, fold: &Fold) -> Vec<Reason> {
     let Some(view) = &run.servers else { return Vec::new() };
-    let layer = view.nearest();
-    layer.into_iter().flat_map(|layer| [tokens(layer, fold), ttft(layer, fold)]).flatten().collect()
+    let mut found: Vec<Reason> = view.layers().flat_map(|(_, layer)| restarted(layer)).collect();
+    found.extend(view.nearest().and_then(|layer| tokens(layer, fold).or_else(|| requests(layer, fold))));
+    found.extend(latencies(view, fold));
+    found.extend(view.in_flight.as_ref().and_then(in_flight));
+    let imbalances = view.layers().filter_map(|(name, layer)| Some((name, layer.imbalance.as_ref()?)));
+    found.extend(imbalances.filter_map(|(layer, imbalance)| uneven(layer, imbalance)));
+    found
 }
 
-/// Only when every request ended well, and the servers' own `usage` is in the records: what was cut off was generated all the same.
-fn tokens(layer: &LayerView, fold: &Fold) -> Option<Reason> {
-    let is_whole = fold.measured().count() == fold.good().count();
-    let is_counted = fold.good().all(|request| request.osl_source == CountSource::Usage);
-    let counted = layer.output_tokens.filter(|_| is_whole && is_counted)?;
-    let received: u64 = fold.good().map(|request| u64::from(request.osl)).sum();
-    let numbers = format!(
-        "the servers counted {counted} output tokens in the measured window, the answers have {received}"
+fn restarted(layer: &LayerView) -> Option<Reason> {
+    let names = layer.restarted.join(", ");
+    let text = format!(
+        "{names} began anew in the measured window: what was in flight there is lost, and so are its counters"
     );
+    Reason::suspect_if(!layer.restarted.is_empty(), text)
+}
+
+/// Only when every request ended well: what was cut off was served all the same.
+fn is_whole(fold: &Fold) -> bool {
+    fold.measured().count() == fold.good().count()
+}
+
+/// Only when the servers' own `usage` is in the records.
+fn tokens(layer: &LayerView, fold: &Fold) -> Option<Reason> {
+    let is_counted = fold.good().all(|request| request.osl_source == CountSource::Usage);
+    let counted = layer.output_tokens.filter(|_| is_whole(fold) && is_counted)?;
+    conserved("output tokens", counted, fold.good().map(|request| u64::from(request.osl)).sum())
+}
+
+fn requests(layer: &LayerView, fold: &Fold) -> Option<Reason> {
+    let counted = layer.requests.filter(|_| is_whole(fold))?;
+    conserved("requests", counted, fold.good().count() as u64)
+}
+
+fn conserved(what: &str, counted: u64, received: u64) -> Option<Reason> {
+    let numbers =
+        format!("the servers counted {counted} {what} in the measured window, the answers have {received}");
     if counted < received {
-        return Some(Reason::suspect(format!(
-            "{numbers}: some were answered by other servers, or counted twice"
-        )));
+        let why = "some were answered by other servers, or counted twice";
+        return Some(Reason::suspect(format!("{numbers}: {why}")));
     }
-    let others = counted as f64 > received as f64 * (1.0 + MORE_TOKENS);
+    let others = counted as f64 > received as f64 * (1.0 + MORE);
     Reason::suspect_if(others, format!("{numbers}: the servers had other requests too"))
 }
 
-/// A client sees a token after the server has made it. Only when both have the same requests.
-fn ttft(layer: &LayerView, fold: &Fold) -> Option<Reason> {
-    let client = fold.distribution(crate::metrics::request_figures::RequestFigures::ttft_ms)?;
-    let server = layer.ttft_ms.filter(|server| server.count == client.count)?;
-    let least = server.p50_from.filter(|least| client.p50 < *least)?;
-    Some(Reason::suspect(format!(
-        "the median TTFT of {:.1} ms is below the {least:.1} ms that the servers say it took at least: one of both clocks is wrong",
-        client.p50
-    )))
+/// A client sees a token after the server has made it. Only when both have the same requests; the first that cannot be is named, for
+/// the others follow from it.
+fn latencies(view: &ServerView, fold: &Fold) -> Option<Reason> {
+    let mean = |figure: fn(&RequestFigures) -> Option<f64>| fold.distribution(figure);
+    let (ttft, whole) = (mean(RequestFigures::ttft_ms), mean(|request| Some(spent_ms(request))));
+    let pairs = view.layers().flat_map(|(_, layer)| {
+        [
+            ("TTFT", layer.ttft_ms, ttft),
+            ("E2E latency", layer.e2e_ms, whole),
+            ("queue time", layer.queue_ms, ttft),
+        ]
+    });
+    let impossible = pairs.filter_map(|(what, server, client)| {
+        let (client, server) = (client?, server?);
+        let is_off = server.count == client.count && server.avg > client.avg * (1.0 + LATE) + LATE_MS;
+        let seen = if what == "queue time" { " until its first token" } else { "" };
+        Reason::suspect_if(is_off, format!(
+            "the mean {what} of the servers is {:.1} ms, and the client saw {:.1} ms{seen}: one of both clocks is wrong",
+            server.avg, client.avg
+        ))
+    });
+    let mut impossible = impossible;
+    impossible.next().or_else(|| decode(view.nearest()?, fold))
+}
+
+/// Sent → ended: the last token may have no text of its own.
+fn spent_ms(request: &RequestFigures) -> f64 {
+    request.end_us.saturating_sub(request.sent_us) as f64 / 1e3
+}
+
+/// The first token reached the client late, so that the others followed it too soon.
+fn decode(layer: &LayerView, fold: &Fold) -> Option<Reason> {
+    let client = fold.distribution(RequestFigures::decode_ms)?;
+    let by_steps = || layer.itl_ms.map(|itl| itl.avg * itl.count as f64 / client.count as f64);
+    let requests = layer.requests.filter(|requests| *requests == client.count);
+    let server = requests.and(layer.decode_ms.map(|decode| decode.avg).or_else(by_steps))?;
+    Reason::suspect_if(
+        client.avg < server * (1.0 - DECODE_SHORT) - LATE_MS,
+        format!(
+            "the servers took {server:.1} ms from first to last token on average, and at the client these were {:.1} ms apart: first tokens came late, so that TTFT is too long and ITL too short",
+            client.avg
+        ),
+    )
+}
+
+/// More than the client's: others use the servers. Fewer: requests are somewhere else, which slows them and is no error.
+fn in_flight(found: &InFlight) -> Option<Reason> {
+    let InFlight { client, servers, sampling, requests_per_s, time_s, by_littles_law, .. } = found;
+    let allowed = sampling.max(IN_FLIGHT_OFF_REQUESTS).max(IN_FLIGHT_OFF * client);
+    let numbers = format!(
+        "the servers had {servers:.1} requests on average when they were asked, and the client {client:.1} in flight (by Little's law {requests_per_s:.2} requests/s × {time_s:.3} s = {by_littles_law:.1})"
+    );
+    if servers - client > allowed {
+        return Some(Reason::suspect(format!("{numbers}: others use the servers too")));
+    }
+    let elsewhere = format!(
+        "{numbers}: the others were on their way, in a frontend, or with servers whose pages are not read"
+    );
+    (client - servers > allowed).then(|| Reason::note(elsewhere))
+}
+
+fn uneven(layer: &str, imbalance: &Imbalance) -> Option<Reason> {
+    let Imbalance { of, by, total, largest_over_mean, largest, idle } = imbalance;
+    let what = match by {
+        LoadMeasure::Requests => "requests",
+        LoadMeasure::Running => "running requests on average",
+    };
+    let who = if layer == "frontend" { "frontends" } else { "engines" };
+    let mean = total / *of as f64;
+    if !idle.is_empty() && *by == LoadMeasure::Requests && mean >= IDLE_AMONG {
+        let names = idle.join(", ");
+        return Some(Reason::suspect(format!(
+            "{names} got none of the {total} requests: its GPUs are in the figures per GPU, and did nothing"
+        )));
+    }
+    let by_chance = CHANCE_Z * mean.sqrt();
+    let is_uneven = *largest_over_mean > UNEVEN && largest_over_mean * mean - mean > by_chance;
+    is_uneven.then(|| {
+        Reason::note(format!(
+            "the load was uneven: {largest} had {largest_over_mean:.2} times the mean of {of} {who} ({what}, mean {mean:.1})"
+        ))
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::metrics::fixtures::{Ran, failed, run, sound};
-    use crate::metrics::record::{CountSource, Outcome, RequestRecord};
-    use crate::metrics::server::{Latency, LayerView, ServerView};
-
-    /// The reasons for 20 answers of 10 tokens, counted by the server, when the engine says so.
-    fn reasons(engine: LayerView, change: impl Fn(&mut Vec<RequestRecord>)) -> Vec<String> {
-        let mut records = sound();
-        records.iter_mut().for_each(|record| record.osl_source = CountSource::Usage);
-        change(&mut records);
-        let mut ran: Ran = run(records);
-        ran.run.servers = Some(ServerView { engine: Some(engine), frontend: None });
-        super::reasons(&ran, &ran.fold()).into_iter().map(|reason| reason.text).collect()
-    }
-
-    fn counted(output_tokens: u64) -> LayerView {
-        LayerView { pages: 1, output_tokens: Some(output_tokens), ..LayerView::default() }
-    }
-
-    #[test]
-    fn tokens_of_the_servers_are_those_of_the_answers() {
-        let all: u64 = sound().iter().map(|record| record.osl).sum();
-        assert_eq!(reasons(counted(all), |_| {}), Vec::<String>::new());
-        assert_eq!(reasons(counted(all + all / 200), |_| {}), Vec::<String>::new());
-        let more = reasons(counted(all * 2), |_| {});
-        assert!(more[0].ends_with("the servers had other requests too"), "{more:?}");
-        let less = reasons(counted(all - 1), |_| {});
-        assert!(less[0].contains(&format!("counted {} output tokens", all - 1)), "{less:?}");
-    }
-
-    #[test]
-    fn tokens_of_cut_answers_are_not_compared() {
-        let with_failure =
-            |records: &mut Vec<RequestRecord>| records.push(failed(99, 1_000, Outcome::Timeout));
-        assert_eq!(reasons(counted(7), with_failure), Vec::<String>::new());
-        let by_tokenizer = |records: &mut Vec<RequestRecord>| records[0].osl_source = CountSource::Tokenizer;
-        assert_eq!(reasons(counted(7), by_tokenizer), Vec::<String>::new());
-    }
-
-    #[test]
-    fn no_client_is_faster_than_its_server() {
-        let client = 50.0; // of every record
-        let server = |p50_from: f64, count: u64| {
-            let latency = Latency {
-                count,
-                avg: 1.0,
-                p50: None,
-                p90: None,
-                p95: None,
-                p99: None,
-                p50_from: Some(p50_from),
-            };
-            LayerView { ttft_ms: Some(latency), ..LayerView::default() }
-        };
-        assert_eq!(reasons(server(client - 1.0, 20), |_| {}), Vec::<String>::new());
-        assert_eq!(reasons(server(client + 5.0, 20), |_| {}).len(), 1);
-        assert_eq!(reasons(server(client + 5.0, 21), |_| {}), Vec::<String>::new(), "other requests");
-    }
-}
+#[path = "servers_tests.rs"]
+mod tests;
