@@ -5,6 +5,7 @@
 mod conditions;
 mod differences;
 pub mod metric;
+pub mod pareto;
 pub mod published;
 pub mod verify;
 pub mod zones;

@@ -7,9 +7,11 @@ use serde_json::json;
 
 use super::flags::HistoryFlags;
 use super::printer::Printer;
+use crate::analyze::pareto::{self, ParetoPoint};
 use crate::analyze::zones::{Series, Thresholds, Zones, judge, table};
 use crate::document::InputError;
 use crate::history::{self, Named};
+use crate::plan::Plan;
 use crate::report::table::wrapped;
 use crate::report::{self, PointResult, zones};
 
@@ -27,6 +29,9 @@ pub struct ZonesArgs {
     /// CSV with a row per load, or a result file of AIPerf, genai-perf or vllm bench (repeatable)
     #[arg(long = "table", value_name = "FILE")]
     tables: Vec<PathBuf>,
+    /// Print the Pareto front alone: of all load levels, those of which none is better in tok/s/GPU and in tok/s/user
+    #[arg(long)]
+    pareto: bool,
     /// Set a threshold of the rules, e.g. --threshold latency=3 (repeatable)
     #[arg(long = "threshold", value_name = "NAME=VALUE")]
     thresholds: Vec<String>,
@@ -40,7 +45,12 @@ pub struct ZonesArgs {
 pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
     let printer = printer.with_json(args.json);
     let thresholds = thresholds(&args.thresholds)?;
-    let series = if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
+    let Measured { series, levels } =
+        if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
+    let points = pareto::points(&levels, thresholds.failed);
+    if args.pareto {
+        return front(printer, args, &points);
+    }
     let judged: Vec<_> = series.iter().map(|series| (series, judge(series, thresholds))).collect();
     let (width, is_alone) = (printer.width(), series.len() == 1);
     let page = |(series, judged): &(&Series, Zones)| {
@@ -59,11 +69,48 @@ pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
         if !is_alone {
             value["series"] = json!(series.name);
         }
+        let own = |point: &&ParetoPoint| {
+            (&point.workload, &point.configuration, point.axis) == (&series.workload, &series.configuration, series.axis)
+        };
+        value["pareto"] = points.iter().filter(own).map(ParetoPoint::json).collect();
         value
     };
     printer.json_list(&judged.iter().map(as_json).collect::<Vec<_>>(), false)?;
     printer.text(&judged.iter().map(page).collect::<Vec<_>>().join("\n"))?;
+    printer.text(&front_text(&points, width).map(|text| format!("\nPareto front\n{text}")).unwrap_or_default())?;
     Ok(())
+}
+
+/// The Pareto front within so many columns; `None` if there is none.
+fn front_text(points: &[ParetoPoint], width: usize) -> Option<String> {
+    let table = report::pareto::table(points)?;
+    let left: Vec<usize> = (0..table.head.len().saturating_sub(5)).collect();
+    let last = table.head.len() - 1;
+    let left = [&left[..], &[last]].concat();
+    Some(format!("{}\n{}\n", table.fitted(&left, width), wrapped(report::pareto::ABOUT, width)))
+}
+
+/// `--pareto`: every point as JSON, those on a front as text.
+fn front(printer: Printer, args: &ZonesArgs, points: &[ParetoPoint]) -> anyhow::Result<()> {
+    let text = front_text(points, printer.width());
+    if text.is_none() && !args.json {
+        let named = if args.tables.is_empty() { args.named.join(" ") } else { "--table".to_owned() };
+        let problem = format!("{} load levels whose tok/s/GPU and tok/s/user are known", points.len());
+        return Err(InputError::new(named, problem)
+            .expected("two or more; the number of GPUs comes from the recipe, or from a column `gpus` of a table")
+            .next("name several experiments, or measure several loads or deployments")
+            .into());
+    }
+    printer.json(&points.iter().map(ParetoPoint::json).collect::<Vec<_>>())?;
+    Ok(printer.text(&text.unwrap_or_default())?)
+}
+
+/// What was measured or read.
+struct Measured {
+    /// Series of levels that differ in load alone.
+    series: Vec<Series>,
+    /// All load levels, also those of a single load.
+    levels: Vec<Series>,
 }
 
 /// The default thresholds with those that the user set.
@@ -88,7 +135,7 @@ fn thresholds(set: &[String]) -> anyhow::Result<Thresholds> {
 }
 
 /// The series of tables and result files.
-fn read(printer: Printer, files: &[PathBuf]) -> anyhow::Result<Vec<Series>> {
+fn read(printer: Printer, files: &[PathBuf]) -> anyhow::Result<Measured> {
     let mut series = Vec::new();
     for file in files {
         let bytes = std::fs::read(file).map_err(|error| {
@@ -100,17 +147,18 @@ fn read(printer: Printer, files: &[PathBuf]) -> anyhow::Result<Vec<Series>> {
         }
         series.extend(read.series);
     }
-    Ok(table::join(series))
+    let series = table::join(series);
+    Ok(Measured { levels: series.clone(), series })
 }
 
 /// The series of measured points. Those of several experiments of one recipe are joined.
-fn measured(args: &ZonesArgs) -> anyhow::Result<Vec<Series>> {
+fn measured(args: &ZonesArgs) -> anyhow::Result<Measured> {
     let mut rows: Vec<PointResult> = Vec::new();
     for name in &args.named {
         rows.extend(finished(args, name)?);
     }
     let series = zones::series(&rows);
-    if series.is_empty() {
+    if series.is_empty() && !args.pareto {
         let points = rows.len();
         return Err(InputError::new(
             args.named.join(" "),
@@ -120,15 +168,27 @@ fn measured(args: &ZonesArgs) -> anyhow::Result<Vec<Series>> {
         .next("measure several loads, e.g. --set load.concurrency=[8,16,32]")
         .into());
     }
-    Ok(series)
+    Ok(Measured { series, levels: zones::of_loads(&rows) })
+}
+
+/// What tells an experiment from others: its recipe, GPU type, and what a user set besides the load.
+fn configuration(plan: &Plan) -> String {
+    let gpu = Some(&plan.gpu.kind).filter(|kind| *kind != "none");
+    let set = plan.overridden().into_iter().filter(|(key, ..)| !key.starts_with("load."));
+    let set = set.map(|(key, value, _)| format!("{key}={value}"));
+    let words = [Some(plan.name.clone()), gpu.cloned()].into_iter().flatten().chain(set);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The finished points of an experiment, of a suite's experiments, or of a directory that `bench` made.
 fn finished(args: &ZonesArgs, name: &str) -> anyhow::Result<Vec<PointResult>> {
     let of_recipe = |entry: &history::Entry| {
-        let recipe = entry.experiment().plan().map(|plan| plan.name).unwrap_or_default();
+        let configuration = entry.experiment().plan().map(|plan| configuration(&plan)).unwrap_or_default();
         let mut rows = report::finished(&entry.experiment());
-        rows.iter_mut().for_each(|row| row.series = format!("{recipe} {}", row.series));
+        for row in &mut rows {
+            row.series = format!("{configuration} {}", row.series);
+            row.configuration.clone_from(&configuration);
+        }
         rows
     };
     Ok(match history::find(&args.flags.folder()?, name)? {

@@ -116,6 +116,12 @@ impl RequestFigures {
         Some(ms(self.sent_us, self.last_us()?))
     }
 
+    /// E2E latency ÷ OSL, ms per output token: what a token costs the one who waits, the wait for the first one included. `None`
+    /// without content or tokens.
+    pub fn e2e_per_token_ms(&self) -> Option<f64> {
+        self.e2e_ms().filter(|_| self.osl > 0).map(|e2e| e2e / f64::from(self.osl))
+    }
+
     /// First content chunk − intended arrival, ms. `None` without content.
     pub fn ttft_scheduled_ms(&self) -> Option<f64> {
         Some(ms(self.scheduled_us, self.first_us()?))
@@ -203,6 +209,7 @@ mod tests {
             (Some(90.0), Some(140.0), Some(10.0))
         );
         assert_eq!((request.ttft_scheduled_ms(), request.e2e_scheduled_ms()), (Some(57.0), Some(147.0)));
+        assert_eq!(request.e2e_per_token_ms(), Some(14.0), "140 ms for ten tokens");
         assert_eq!((request.schedule_lag_ms(), request.tokens_per_s()), (7.0, Some(100.0)));
         assert!(request.counts());
     }

@@ -83,6 +83,10 @@ pub struct Summary {
     /// The same from the intended arrival instead of the send, ms. `null` in a closed loop.
     #[serde(default)]
     pub e2e_scheduled_ms: Option<Distribution>,
+    /// E2E latency ÷ OSL, one value per request, ms per output token. 1000 ÷ its p90 is the E2E-normalized interactivity that
+    /// InferenceX draws throughput over. `null` in summaries of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_per_token_ms: Option<Distribution>,
     /// Prompt tokens.
     pub isl: Option<Distribution>,
     /// Generated tokens, reasoning included.
@@ -245,6 +249,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         tps_per_user,
         e2e_ms: when(true, RequestFigures::e2e_ms),
         e2e_scheduled_ms: when(open, RequestFigures::e2e_scheduled_ms),
+        e2e_per_token_ms: when(true, RequestFigures::e2e_per_token_ms),
         isl: when(true, |request| Some(request.isl.into())),
         osl: when(true, |request| Some(request.osl.into())),
         throughput: throughput(point, run, fold, context.gpus, tps_per_user),

@@ -4,7 +4,7 @@ use itertools::Itertools;
 
 use super::failures::Failures;
 use super::table::{Table, maybe, number};
-use super::{Figure, Header, PointResult, load_of, servers, zones};
+use super::{Figure, Header, PointResult, load_of, pareto, servers, zones};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -256,6 +256,7 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     }
     push_list(&mut text, "Metrics pages", &servers::notes(rows));
     push_list(&mut text, "Capacity", &zones::lines(rows));
+    text.push_str(&pareto::section(rows));
     push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
     push_list(&mut text, "Tokens", &tokens(rows));
     push_list(&mut text, "Prompts", &prompt_notes(rows));
@@ -321,6 +322,9 @@ mod tests {
             point: name.into(),
             series: "isl100_osl10".into(),
             deployment: String::new(),
+            workload: String::new(),
+            model: String::new(),
+            configuration: String::new(),
             gpus: 0,
             summary,
         }

@@ -10,6 +10,7 @@ pub mod html;
 pub mod lengths;
 pub mod limitations;
 pub mod markdown;
+pub mod pareto;
 pub mod reasons;
 pub mod servers;
 pub mod suite;
@@ -34,6 +35,12 @@ pub struct PointResult {
     pub series: String,
     /// Its deployment; empty if it is the only one.
     pub deployment: String,
+    /// Its name without deployment and load: lengths, prompts, other axes of the load.
+    pub workload: String,
+    /// Model that was asked for.
+    pub model: String,
+    /// What tells its experiment from others that are shown with it; empty if there are none.
+    pub configuration: String,
     /// GPUs of the deployment.
     pub gpus: u32,
     /// Its figures.
@@ -47,6 +54,9 @@ impl PointResult {
             point: plan.point_name(deployment, point),
             series: deployment.named(&point.series()),
             deployment: deployment.id.clone(),
+            workload: point.series(),
+            model: plan.model.name.clone(),
+            configuration: String::new(),
             gpus: deployment.gpus,
             summary,
         }

@@ -1,5 +1,7 @@
 //! Capacity zones as a table, sentences and a page, `capacity-zones.md`; and the load levels of measured points.
 
+use itertools::Itertools;
+
 use super::markdown::push_simulated;
 use super::table::{Table, maybe, number};
 use super::{Header, PointResult, load_of};
@@ -12,15 +14,12 @@ use crate::metrics::{Distribution, Rating, Summary};
 
 /// The series of points that differ in load alone, and of the level stages of each ramp. One with a single level is left out.
 pub fn series(rows: &[PointResult]) -> Vec<Series> {
-    let of = |row: &PointResult| {
-        let point = &row.summary.point;
-        let axis = if point.request_rate.is_some() { Axis::RequestRate } else { Axis::Concurrency };
-        let (name, levels) = match (&row.summary.stages, load_of(&row.summary)) {
-            (Some(stages), _) => (&row.point, stages.iter().filter_map(stage).collect()),
-            (None, Some(load)) => (&row.series, vec![level(row, load)]),
-            (None, None) => return None,
-        };
-        Some(Series { name: name.clone(), axis, levels })
+    let of = |row: &PointResult| match &row.summary.stages {
+        Some(stages) => {
+            let levels = stages.iter().filter_map(|stage| stage_level(stage, row.gpus)).collect();
+            Some(Series { name: row.point.clone(), levels, ..of_row(row) })
+        }
+        None => of_load(row),
     };
     let mut series = table::join(rows.iter().filter_map(of));
     series.retain(|series| {
@@ -29,16 +28,58 @@ pub fn series(rows: &[PointResult]) -> Vec<Series> {
     series
 }
 
+/// The series of all points with a constant load, those with a single level too: what a Pareto front spans.
+pub fn of_loads(rows: &[PointResult]) -> Vec<Series> {
+    table::join(rows.iter().filter_map(of_load))
+}
+
+fn of_load(row: &PointResult) -> Option<Series> {
+    let levels = vec![level(row, load_of(&row.summary)?)];
+    Some(Series { levels, ..of_row(row) })
+}
+
+/// The series of a point, without levels.
+fn of_row(row: &PointResult) -> Series {
+    let point = &row.summary.point;
+    let axis = if point.request_rate.is_some() { Axis::RequestRate } else { Axis::Concurrency };
+    let streaming = if point.streaming { "" } else { ", streaming off" };
+    Series {
+        name: row.series.clone(),
+        workload: format!("{} {}{streaming}", row.model, row.workload),
+        configuration: [&row.configuration, &row.deployment].into_iter().filter(|part| !part.is_empty()).join(" "),
+        axis,
+        levels: Vec::new(),
+    }
+}
+
 fn level(row: &PointResult, load: f64) -> Level {
     let s = &row.summary;
+    let counted = s.requests.completed + s.requests.failed;
+    let good = s.throughput.goodput_per_s.filter(|_| counted > 0);
+    let good = good.map(|rate| ("goodput".to_owned(), rate * s.duration_s / counted as f64));
+    let latencies =
+        [("ttft", s.ttft_ms), ("itl", s.itl_ms), ("e2e", s.e2e_ms), ("e2e_per_token", s.e2e_per_token_ms)];
     Level {
         requests_per_s: Some(s.throughput.requests_per_s),
         output_tokens_per_s: Some(s.throughput.output_tokens_per_s),
+        total_tokens_per_s: Some(s.throughput.total_tokens_per_s),
+        gpus: (row.gpus > 0).then_some(row.gpus.into()),
+        per_user: s.throughput.output_tokens_per_s_per_user,
+        figures: figures(&latencies).chain(good).collect(),
+        suspect: s.verdict.result == Rating::Suspect,
         waiting: waiting(s),
         kv_cache: kv_cache(s),
         failed: s.verdict.result == Rating::Invalid,
         ..seen(load, s.ttft_ms, s.e2e_ms, (s.requests.completed, s.requests.failed))
     }
+}
+
+/// Every statistic of the latencies by its name, such as `ttft.p99`.
+fn figures<'a>(latencies: &'a [(&str, Option<Distribution>)]) -> impl Iterator<Item = (String, f64)> + 'a {
+    let known = latencies.iter().filter_map(|(name, figures)| Some((name, (*figures)?)));
+    known.flat_map(|(name, figures)| {
+        figures.named().into_iter().map(move |(statistic, value)| (format!("{name}.{statistic}"), value))
+    })
 }
 
 /// What the requests under a load saw, of which so many completed and failed.
@@ -76,8 +117,13 @@ fn kv_cache(summary: &Summary) -> Option<f64> {
 }
 
 /// The level of a stage that holds its load.
-fn stage(stage: &StageFigures) -> Option<Level> {
+fn stage_level(stage: &StageFigures, gpus: u32) -> Option<Level> {
+    let counted = stage.completed + stage.failed;
+    let good = stage.good.filter(|_| counted > 0).map(|good| ("goodput".to_owned(), good as f64 / counted as f64));
+    let latencies = [("ttft", stage.ttft_ms), ("itl", stage.itl_ms), ("e2e", stage.e2e_ms)];
     (stage.from == stage.to && stage.to > 0.0).then(|| Level {
+        gpus: (gpus > 0).then_some(gpus.into()),
+        figures: figures(&latencies).chain(good).collect(),
         requests_per_s: Some(stage.requests_per_s),
         output_tokens_per_s: Some(stage.output_tokens_per_s),
         ..seen(stage.to, stage.ttft_ms, stage.e2e_ms, (stage.completed, stage.failed))

@@ -1,5 +1,7 @@
 //! Load levels: the figures that the rules read.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// What the levels of a series differ in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Axis {
@@ -35,6 +37,11 @@ pub struct Level {
     pub load: f64,
     pub requests_per_s: Option<f64>,
     pub output_tokens_per_s: Option<f64>,
+    /// Prompt and output tokens per second.
+    pub total_tokens_per_s: Option<f64>,
+    pub gpus: Option<f64>,
+    /// Output tokens per second that one user sees: the mean of 1 / ITL.
+    pub per_user: Option<f64>,
     pub latency_avg_ms: Option<f64>,
     pub latency_p99_ms: Option<f64>,
     pub ttft_avg_ms: Option<f64>,
@@ -47,8 +54,13 @@ pub struct Level {
     pub waiting: Option<f64>,
     /// Share of the KV cache in use, at its highest.
     pub kv_cache: Option<f64>,
+    /// Latencies in ms by metric and statistic, such as `ttft.p99`; `e2e_per_token.p90` per output token. And `goodput`, the share
+    /// of requests that met every objective of the recipe.
+    pub figures: BTreeMap<String, f64>,
     /// The figures cannot be used.
     pub failed: bool,
+    /// The figures need a second look.
+    pub suspect: bool,
     /// Further results of the same load that the figures are the mean of.
     pub more: usize,
 }
@@ -57,6 +69,12 @@ impl Level {
     /// Output tokens per second; requests per second without tokens. `None` if nothing came out.
     pub fn throughput(&self) -> Option<f64> {
         self.output_tokens_per_s.or(self.requests_per_s).filter(|throughput| *throughput > 0.0)
+    }
+
+    /// Output tokens per second and GPU. `None` when the number of GPUs is not known.
+    pub fn per_gpu(&self) -> Option<f64> {
+        let gpus = self.gpus.filter(|gpus| *gpus > 0.0)?;
+        Some(self.output_tokens_per_s.filter(|tokens| *tokens > 0.0)? / gpus)
     }
 
     /// Average latency, ms; in a closed loop without one by Little's law.
@@ -69,15 +87,18 @@ impl Level {
     fn mean(repeats: &[Self]) -> Self {
         let usable = || repeats.iter().filter(|level| !level.failed);
         let failed = usable().next().is_none();
-        let mean = |figure: fn(&Self) -> Option<f64>| {
-            let values: Vec<f64> =
-                repeats.iter().filter(|level| failed || !level.failed).filter_map(figure).collect();
-            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-        };
+        let counted = || repeats.iter().filter(|level| failed || !level.failed);
+        let mean = |figure: fn(&Self) -> Option<f64>| average(counted().filter_map(figure));
+        let names: BTreeSet<&String> = counted().flat_map(|level| level.figures.keys()).collect();
+        let of = |name: &String| average(counted().filter_map(|level| level.figures.get(name).copied()));
+        let figures = names.into_iter().filter_map(|name| Some((name.clone(), of(name)?))).collect();
         Self {
             load: repeats.first().map_or(0.0, |level| level.load),
             requests_per_s: mean(|level| level.requests_per_s),
             output_tokens_per_s: mean(|level| level.output_tokens_per_s),
+            total_tokens_per_s: mean(|level| level.total_tokens_per_s),
+            gpus: mean(|level| level.gpus),
+            per_user: mean(|level| level.per_user),
             latency_avg_ms: mean(|level| level.latency_avg_ms),
             latency_p99_ms: mean(|level| level.latency_p99_ms),
             ttft_avg_ms: mean(|level| level.ttft_avg_ms),
@@ -87,10 +108,18 @@ impl Level {
             error_rate: mean(|level| level.error_rate),
             waiting: mean(|level| level.waiting),
             kv_cache: mean(|level| level.kv_cache),
+            figures,
+            suspect: usable().any(|level| level.suspect),
             failed,
             more: repeats.len().saturating_sub(1),
         }
     }
+}
+
+/// The mean; `None` of nothing.
+fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 /// Levels that differ in load alone.
@@ -98,13 +127,17 @@ impl Level {
 pub struct Series {
     /// What it is a series of; empty if it is the only one.
     pub name: String,
+    /// What was sent: lengths, streaming, endpoint, model. Only figures of one workload compare.
+    pub workload: String,
+    /// What it was sent to: recipe, deployment.
+    pub configuration: String,
     pub axis: Axis,
     pub levels: Vec<Level>,
 }
 
 impl Series {
     /// The levels by load, each load once. Those without throughput, or with this share of failed requests, have failed.
-    pub(super) fn ordered(&self, failed: f64) -> Vec<Level> {
+    pub(crate) fn ordered(&self, failed: f64) -> Vec<Level> {
         let judged = |level: &Level| {
             let is_failed =
                 level.throughput().is_none() || level.error_rate.is_some_and(|rate| rate >= failed);
@@ -129,7 +162,7 @@ pub(super) fn common_ttft(levels: &[&Level]) -> fn(&Level) -> Option<f64> {
 }
 
 /// A load as JSON: a whole number without a decimal point.
-pub(super) fn json(load: f64) -> serde_json::Value {
+pub fn json(load: f64) -> serde_json::Value {
     let is_whole = load.fract() == 0.0 && load.abs() < 1e15;
     if is_whole { serde_json::json!(load as i64) } else { serde_json::json!(load) }
 }

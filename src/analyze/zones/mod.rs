@@ -12,7 +12,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use level::{Axis, Level, Series};
+pub use level::{Axis, Level, Series, json as load_json};
 pub use operating::OperatingPoints;
 
 /// Bounds of the rules. Factors and shares are numbers: 0.05 is 5 %.

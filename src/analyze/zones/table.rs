@@ -164,7 +164,7 @@ fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
             Some(format!("{name} {}", cells.get(*at)?))
         };
         let name = naming.iter().filter_map(word).join(", ");
-        Series { name, axis: *axis, levels: vec![level.clone()] }
+        Series { name, axis: *axis, levels: vec![level.clone()], ..Series::default() }
     });
     Ok(Read { series: join(series), unread: head.unread() })
 }
@@ -293,7 +293,7 @@ fn at_load(file: &Path, level: Level, load: Option<(f64, Axis)>) -> Result<Serie
         .expected("`concurrency` in its `input_config`, or a folder such as `concurrency8`")
         .next("write the levels into a CSV file with a column `concurrency`"));
     };
-    Ok(Series { name: String::new(), axis, levels: vec![Level { load, ..level }] })
+    Ok(Series { axis, levels: vec![Level { load, ..level }], ..Series::default() })
 }
 
 /// The first number of that key, at any depth.
