@@ -137,7 +137,10 @@ mod tests {
     fn a_front_spans_loads_and_configurations() {
         // tp 2 is faster for one user, tp 1 makes more per GPU; at 8 tp 1 is beaten by tp 2 in both.
         let all = [
-            series("tp1 ", &[(1.0, 100.0, 60.0, 20.0), (8.0, 500.0, 45.0, 25.0), (64.0, 2400.0, 20.0, 100.0)]),
+            series(
+                "tp1 ",
+                &[(1.0, 100.0, 60.0, 20.0), (8.0, 500.0, 45.0, 25.0), (64.0, 2400.0, 20.0, 100.0)],
+            ),
             series("tp2 ", &[(1.0, 150.0, 90.0, 12.5), (8.0, 600.0, 70.0, 16.0), (64.0, 2000.0, 25.0, 80.0)]),
         ];
         let points = points(&all, 0.5);
@@ -149,7 +152,10 @@ mod tests {
     #[test]
     fn a_long_wait_for_the_first_token_is_seen_by_the_second_front_alone() {
         // At 32 the tokens come as fast as at 16, but after a queue.
-        let all = [series("", &[(16.0, 1600.0, 100.0, 12.5), (32.0, 1610.0, 100.0, 25.0), (64.0, 1605.0, 100.0, 50.0)])];
+        let all = [series(
+            "",
+            &[(16.0, 1600.0, 100.0, 12.5), (32.0, 1610.0, 100.0, 25.0), (64.0, 1605.0, 100.0, 50.0)],
+        )];
         let points = points(&all, 0.5);
         assert_eq!(named(&points, |point| point.on_front), ["32"]);
         assert_eq!(named(&points, |point| point.on_e2e_front), ["16", "32"]);

@@ -70,14 +70,17 @@ pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
             value["series"] = json!(series.name);
         }
         let own = |point: &&ParetoPoint| {
-            (&point.workload, &point.configuration, point.axis) == (&series.workload, &series.configuration, series.axis)
+            (&point.workload, &point.configuration, point.axis)
+                == (&series.workload, &series.configuration, series.axis)
         };
         value["pareto"] = points.iter().filter(own).map(ParetoPoint::json).collect();
         value
     };
     printer.json_list(&judged.iter().map(as_json).collect::<Vec<_>>(), false)?;
     printer.text(&judged.iter().map(page).collect::<Vec<_>>().join("\n"))?;
-    printer.text(&front_text(&points, width).map(|text| format!("\nPareto front\n{text}")).unwrap_or_default())?;
+    printer.text(
+        &front_text(&points, width).map(|text| format!("\nPareto front\n{text}")).unwrap_or_default(),
+    )?;
     Ok(())
 }
 
@@ -97,7 +100,9 @@ fn front(printer: Printer, args: &ZonesArgs, points: &[ParetoPoint]) -> anyhow::
         let named = if args.tables.is_empty() { args.named.join(" ") } else { "--table".to_owned() };
         let problem = format!("{} load levels whose tok/s/GPU and tok/s/user are known", points.len());
         return Err(InputError::new(named, problem)
-            .expected("two or more; the number of GPUs comes from the recipe, or from a column `gpus` of a table")
+            .expected(
+                "two or more; the number of GPUs comes from the recipe, or from a column `gpus` of a table",
+            )
             .next("name several experiments, or measure several loads or deployments")
             .into());
     }

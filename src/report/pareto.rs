@@ -18,13 +18,18 @@ pub fn points(series: &[Series]) -> Vec<ParetoPoint> {
 
 /// The points on a front, a row each; `None` if there are none, or only one point to compare.
 pub fn table(points: &[ParetoPoint]) -> Option<Table> {
-    let front: Vec<&ParetoPoint> = points.iter().filter(|point| point.on_front || point.on_e2e_front).collect();
+    let front: Vec<&ParetoPoint> =
+        points.iter().filter(|point| point.on_front || point.on_e2e_front).collect();
     if points.len() < 2 || front.is_empty() {
         return None;
     }
     let differs = |of: fn(&ParetoPoint) -> &String| !points.iter().map(of).all_equal();
     let named = [
-        ("workload", differs(|point| &point.workload), (|point| &point.workload) as fn(&ParetoPoint) -> &String),
+        (
+            "workload",
+            differs(|point| &point.workload),
+            (|point| &point.workload) as fn(&ParetoPoint) -> &String,
+        ),
         ("configuration", differs(|point| &point.configuration), |point| &point.configuration),
     ];
     let named: Vec<_> = named.into_iter().filter(|(_, shown, _)| *shown).collect();

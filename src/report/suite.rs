@@ -247,7 +247,16 @@ mod tests {
         summary.throughput.output_tokens_per_s = 1_234.0;
         summary.throughput.output_tokens_per_s_per_gpu = Some(617.0);
         let series = name.split("_con").next().unwrap_or_default().to_owned();
-        PointResult { point: name.into(), series, deployment: String::new(), workload: String::new(), model: String::new(), configuration: String::new(), gpus: 2, summary }
+        PointResult {
+            point: name.into(),
+            series,
+            deployment: String::new(),
+            workload: String::new(),
+            model: String::new(),
+            configuration: String::new(),
+            gpus: 2,
+            summary,
+        }
     }
 
     fn part(recipe: &str, state: &str, rows: Vec<PointResult>) -> JobResult {

@@ -46,7 +46,10 @@ fn of_row(row: &PointResult) -> Series {
     Series {
         name: row.series.clone(),
         workload: format!("{} {}{streaming}", row.model, row.workload),
-        configuration: [&row.configuration, &row.deployment].into_iter().filter(|part| !part.is_empty()).join(" "),
+        configuration: [&row.configuration, &row.deployment]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .join(" "),
         axis,
         levels: Vec::new(),
     }
@@ -119,7 +122,8 @@ fn kv_cache(summary: &Summary) -> Option<f64> {
 /// The level of a stage that holds its load.
 fn stage_level(stage: &StageFigures, gpus: u32) -> Option<Level> {
     let counted = stage.completed + stage.failed;
-    let good = stage.good.filter(|_| counted > 0).map(|good| ("goodput".to_owned(), good as f64 / counted as f64));
+    let good =
+        stage.good.filter(|_| counted > 0).map(|good| ("goodput".to_owned(), good as f64 / counted as f64));
     let latencies = [("ttft", stage.ttft_ms), ("itl", stage.itl_ms), ("e2e", stage.e2e_ms)];
     (stage.from == stage.to && stage.to > 0.0).then(|| Level {
         gpus: (gpus > 0).then_some(gpus.into()),
