@@ -100,7 +100,8 @@ gres_conf() {
 	done
 }
 cgroup_conf() {
-	echo CgroupAutomount=no
+	# A key that 25.x no longer has, and complains about in every log.
+	if [[ $(slurmctld -V) =~ ^slurm[^\ ]*\ (1[0-9]|2[0-4])\. ]]; then echo CgroupAutomount=no; fi
 	if [ "$CGROUP" = 1 ]; then
 		printf '%s\n' CgroupPlugin=cgroup/v1 CgroupMountpoint=/sys/fs/cgroup ConstrainRAMSpace=yes ConstrainSwapSpace=yes AllowedSwapSpace=0
 	fi

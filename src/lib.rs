@@ -140,10 +140,12 @@ pub mod internals {
             pub use crate::slurm::sinfo::{parse, parse_gres, parse_version};
         }
         pub mod squeue {
-            pub use crate::slurm::squeue::{argv, parse, parse_steps};
+            pub use crate::slurm::squeue::{argv, parse};
         }
         pub mod srun {
-            pub use crate::slurm::srun::{CLEARED_ENV, Container, Step, StepOutput, task_log};
+            pub use crate::slurm::srun::{
+                CLEARED_ENV, Container, Step, StepOutput, replaces_patterns_twice, task_log,
+            };
         }
     }
     pub mod survey {

@@ -13,7 +13,7 @@ use tokmark::internals::survey::{Survey, gpu_groups};
 
 fuzz_target!(|text: &str| {
     let _ = squeue::parse(text);
-    let _ = squeue::parse_steps(text);
+    let _ = scontrol::parse_steps(text);
     let _ = sacct::parse(text);
     let _ = scontrol::parse_jobs(text);
     let _ = scontrol::parse_hostnames(text).inspect(|names| assert!(!names.is_empty()));
@@ -34,7 +34,7 @@ fuzz_target!(|text: &str| {
     let _ = sacctmgr::parse(text);
     let _ = sacctmgr::parse_default(text, "user");
     let _ = features::parse_mpi(text);
-    let _ = features::has_option(text, "--segment");
+    let _ = (features::has_option(text, "--container-env"), features::has_segment(text));
     for line in text.lines() {
         let _ = (unix_s(line), duration_s(line));
         let state = JobState::parse(line);

@@ -30,6 +30,8 @@ pub struct Allocation {
     pub cluster: Option<String>,
     /// When the job was submitted or last requeued, Unix seconds.
     pub submitted: Option<i64>,
+    /// Whether srun replaces patterns in paths twice.
+    pub replaces_twice: bool,
     pub slurm: Slurm,
 }
 
@@ -118,6 +120,7 @@ mod tests {
                 restarts: 1,
                 cluster: None,
                 submitted: None,
+                replaces_twice: false,
                 slurm,
             }))
         };

@@ -305,7 +305,8 @@ async fn query_nodes(
     let output = srun::StepOutput::PerTask(answers.clone());
     let step = srun::Step::new("tokmark-nodes", nodes, output, &argv);
     let step = srun::Step { error: Some(errors.clone()), extra: plan.job.srun.clone(), ..step };
-    let argv = step.to_argv();
+    let replaces_twice = setup.place.allocation().is_some_and(|allocation| allocation.replaces_twice);
+    let argv = srun::Step { replaces_twice, ..step }.to_argv();
     let mut command = Command::new("srun");
     command
         .args(&argv[1..])
@@ -360,6 +361,7 @@ mod tests {
             restarts: 0,
             cluster: None,
             submitted: None,
+            replaces_twice: false,
             slurm: Slurm::default(),
             on_first: true,
             run: None,

@@ -50,6 +50,7 @@ impl Start<'_> {
         let name = setup.place.step_name(&process.name);
         let mut step = srun::Step {
             ntasks: process.tasks,
+            replaces_twice: setup.place.allocation().is_some_and(|allocation| allocation.replaces_twice),
             mpi: mpi.filter(|_| role.mpi).cloned(),
             unset: role.unset.clone(),
             extra: setup.plan.job.srun.clone(),

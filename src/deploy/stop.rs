@@ -1,8 +1,10 @@
 //! Ordered teardown: TERM, grace, KILL; leaves nothing behind.
 //!
 //! An srun that gets SIGTERM kills its tasks outright, so inside an allocation the signal goes to the step, by step id. Slurm
-//! numbers steps started at one moment in any order, so the id is looked up by name.
+//! numbers steps started at one moment in any order, and two runs may name theirs alike, so the id is looked up by the process id
+//! of the srun that we started.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::spawn::Running;
 use super::{Place, keeper};
 use crate::node::processes;
+use crate::slurm::StepInfo;
 
 /// Stops `processes` role by role, in the given order. Processes of one role stop in parallel, so that a hundred stubborn workers
 /// take one grace. Returns the names of killed processes. Cancelling `hurry` skips the grace.
@@ -104,12 +107,19 @@ fn group_lives(group: u32) -> bool {
     processes::Process::all().iter().any(|process| process.group == group)
 }
 
+/// The step of a process's srun, which runs below its keeper.
+fn own_step<'a>(steps: &'a [StepInfo], process: &Running, name: &str) -> Option<&'a StepInfo> {
+    let below: BTreeSet<u32> =
+        processes::Process::descendants(process.pid).iter().map(|process| process.pid).collect();
+    let is_own = |step: &&StepInfo| step.name == name && step.srun.is_some_and(|pid| below.contains(&pid));
+    steps.iter().find(is_own)
+}
+
 /// Signals the tasks of a process: its group on this machine, its step in an allocation.
 async fn signal(process: &Running, place: &Place, signal: Signal) {
     if let Place::Allocation(allocation) = place {
         let steps = allocation.slurm.steps(&allocation.job).await.unwrap_or_default();
-        let step_name = place.step_name(&process.name);
-        if let Some(step) = steps.iter().rev().find(|step| step.name == step_name) {
+        if let Some(step) = own_step(&steps, process, &place.step_name(&process.name)) {
             let name = signal.as_str().trim_start_matches("SIG");
             if allocation.slurm.signal_step(&step.id, name).await.is_ok() {
                 return;

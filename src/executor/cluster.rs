@@ -74,6 +74,12 @@ impl Slurm {
         succeeded(&argv, &self.run(&argv, Environment::OutsideAllocation).await?)
     }
 
+    /// Whether srun has `--segment`.
+    pub async fn has_segment(&self) -> bool {
+        let output = self.run(&features::segment_argv(), Environment::OutsideAllocation).await;
+        output.is_ok_and(|output| features::has_segment(&text(&output.stderr)))
+    }
+
     /// Tests with `sbatch --test-only` whether Slurm would accept a script, and returns its message. Submits nothing.
     pub async fn would_take(&self, script: &Path) -> Result<String> {
         let argv = sbatch::test_argv(script);

@@ -131,7 +131,12 @@ impl Slurm {
 
     /// The running steps of a job, including `batch`; none if the job does not run.
     pub async fn steps(&self, id: &JobId) -> Result<Vec<StepInfo>> {
-        Ok(squeue::parse_steps(&self.about_jobs(&squeue::steps_argv(id)).await?))
+        let argv = scontrol::steps_argv(id);
+        let output = self.run(&argv, Environment::ForParsing).await?;
+        if !output.status.success() && scontrol::has_no_steps(&text(&output.stdout), &text(&output.stderr)) {
+            return Ok(Vec::new());
+        }
+        Ok(scontrol::parse_steps(&succeeded(&argv, &output)?))
     }
 
     /// The hosts of a host list (`node[1-3,7]`), in order.

@@ -12,6 +12,16 @@ pub fn help_argv() -> Vec<String> {
     ["srun", "--help"].map(str::to_owned).into()
 }
 
+/// The argv that tells whether srun has `--segment`, which no version's help lists: it wants a value, or does not know the option.
+pub fn segment_argv() -> Vec<String> {
+    ["srun", "--segment"].map(str::to_owned).into()
+}
+
+/// Whether the stderr of [`segment_argv`] is that of an srun with the option.
+pub fn has_segment(stderr: &str) -> bool {
+    stderr.contains("--segment") && stderr.contains("requires an argument")
+}
+
 /// The MPI types in the output of [`mpi_argv`]: one per line after the heading, with a prefix `srun:` until 21.08.
 pub fn parse_mpi(output: &str) -> Vec<String> {
     let plain = |line: &str| {
@@ -45,7 +55,7 @@ pub fn has_old_pyxis(help: &str) -> bool {
     has_pyxis(help) && !has_option(help, "--container-env")
 }
 
-/// Whether it has an option, e.g. `--segment`.
+/// Whether it has an option, e.g. `--container-env`.
 pub fn has_option(help: &str, option: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
     help.match_indices(option).any(|(at, _)| ends(&help[at + option.len()..]))
@@ -77,20 +87,28 @@ mod tests {
     }
 
     #[test]
+    fn segment_is_known_to_srun_though_its_help_does_not_list_it() {
+        // Slurm 24.11.5 and 26.05.5; 22.05.8.
+        assert!(has_segment("srun: option '--segment' requires an argument\nTry \"srun --help\" for more information\n"));
+        assert!(!has_segment(
+            "srun: unrecognized option '--segment'\nTry \"srun --help\" for more information\n"
+        ));
+    }
+
+    #[test]
     fn options_of_plugins() {
-        let help =
-            "      --container         Path to OCI container bundle\n      --segment=size  nodes together\n";
-        assert!(!has_pyxis(help) && has_option(help, "--segment") && has_option(help, "--container"));
+        let help = "      --container         Path to OCI container bundle\n";
+        assert!(!has_pyxis(help) && has_option(help, "--container"));
         assert!(has_pyxis("      --container-image=[USER@]...\n"));
         assert!(has_old_pyxis("      --container-image=[USER@]...\n      --container-entrypoint\n"));
         assert!(!has_old_pyxis("      --container-image=[USER@]...\n      --container-env=NAME[,NAME...]\n"));
-        assert!(!has_option("      --segments\n", "--segment"));
+        assert!(!has_option("      --containers\n", "--container"));
     }
 
     proptest! {
         #[test]
         fn never_panics(text in "[\\PC\n:,]*") {
-            let _ = (parse_mpi(&text), has_pyxis(&text), has_option(&text, "--é"));
+            let _ = (parse_mpi(&text), has_pyxis(&text), has_option(&text, "--é"), has_segment(&text));
         }
     }
 }

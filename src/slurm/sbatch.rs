@@ -93,8 +93,16 @@ invalid partition => set `[slurm] partition` (or `[gpus.TYPE] partition`) in sit
 Invalid account or account/partition => set `[slurm] account` and `partition` in site.toml to a pair that `sacctmgr show assoc user=$USER` lists
 Invalid account => set `[slurm] account` in site.toml to one that `sacctmgr show assoc user=$USER` lists
 Invalid qos => set `[slurm] qos` in site.toml to one that `sacctmgr show qos` lists
+mutually exclusive => this Slurm takes either --gres=gpu or --gpus-per-node, not both: give the script's own option, or set `[slurm] gres` and `srun` in site.toml to the same one
+with and without type identification => request GPUs either with their type or without: set `[slurm] gres` in site.toml to typed-gres or gres
+Requested topology configuration is not available => the nodes do not divide into groups of --segment: change `[gpus.TYPE] nodes_per_domain` in site.toml, or the number of nodes
 Invalid generic resource => set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; `sinfo -o %G` shows what nodes call their GPUs
 Invalid Trackable RESource => set `[slurm] gres` (none, gres, typed-gres, gpus-per-node) and `[gpus.TYPE] gres_type` in site.toml; see `sinfo -o %G`
+MaxSubmitJob => as many jobs are queued as the account or the QOS allows: wait until some have ended (`squeue --me`)
+WallDuration => lower `slurm.time` in the recipe, or give --set slurm.time=…: the account or the QOS allows less
+QOSMax => the QOS limits the resources of one user: wait for running jobs, or request less
+AssocMax => the account limits the resources of one user: wait for running jobs, or request less
+violates accounting/QOS policy => request less, or set another `[slurm] account` or `qos` in site.toml
 Requested time limit is invalid => lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows each partition's limit
 time limit => lower `slurm.time` in the recipe, or give --set slurm.time=…: `sinfo -o '%P %l'` shows the limits
 Node count specification invalid => the partition has fewer nodes than the deployment needs: set another `[slurm] partition` (or `[gpus.TYPE] partition`) in site.toml, or use fewer GPUs
@@ -109,10 +117,7 @@ does not look like a batch script => the script must begin with #!: render it ag
 DOS line breaks => the script has CRLF line ends: render it again, or run dos2unix
 Unable to open file => the script is missing, or not readable on this host
 could not establish a configuration source => Slurm has no configuration here: set SLURM_CONF
-Unable to contact slurm controller => the controller does not answer: run `scontrol ping`
-QOSMax => the QOS limits the resources of one user: wait for running jobs, or request less
-AssocMax => the account limits the resources of one user: wait for running jobs, or request less
-violates accounting/QOS policy => request less, or set another `[slurm] account` or `qos` in site.toml";
+Unable to contact slurm controller => the controller does not answer: run `scontrol ping`";
 
 /// The next step after a refusal, from what sbatch (or srun) wrote on stderr.
 pub fn advice(stderr: &str) -> Option<&'static str> {
@@ -177,12 +182,38 @@ mod tests {
                 "`[slurm] account`",
             ),
             ("sbatch: unrecognized option '--container-image=x'", "pyxis"),
+            ("sbatch: fatal: --gpus-per-node and --gres=gpu are mutually exclusive.", "either --gres"),
+            (
+                "sbatch: error: Batch job submission failed: Requested topology configuration is not available",
+                "--segment",
+            ),
         ];
         for (stderr, advised) in table {
             assert!(advice(stderr).is_some_and(|a| a.contains(advised)), "{stderr}");
         }
         assert_eq!(advice("sbatch: error: something new"), None);
         assert!(ADVICE.lines().all(|line| line.contains(" => ")), "every line is a pair");
+    }
+
+    #[test]
+    fn a_limit_of_the_account_is_not_taken_for_a_time_limit() {
+        let refused = |limit: &str| {
+            format!(
+                "sbatch: error: {limit}\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy \
+                 (job submit limit, user's size and/or time limits)"
+            )
+        };
+        let table = [
+            ("AssocMaxSubmitJobLimit", "as many jobs are queued"),
+            ("QOSMaxSubmitJobPerUserLimit", "as many jobs are queued"),
+            ("AssocMaxNodesLimit", "resources of one user"),
+            ("AssocMaxWallDurationPerJobLimit", "lower `slurm.time`"),
+            ("something else", "another `[slurm] account`"),
+        ];
+        for (limit, advised) in table {
+            let got = advice(&refused(limit)).unwrap();
+            assert!(got.contains(advised), "{limit}: {got}");
+        }
     }
 
     proptest! {

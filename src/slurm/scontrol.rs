@@ -1,15 +1,41 @@
-//! `scontrol`: one job in slurmctld (for clusters without accounting), host lists, the cluster's configuration and nodes.
+//! `scontrol`: one job in slurmctld (for clusters without accounting), the steps of a job, host lists, the cluster's configuration and nodes.
 //!
 //! Source: scontrol(1).
 
 use std::collections::BTreeMap;
 
 use super::status::{ExitCode, text};
-use super::{JobId, JobState, JobStatus, Unparsable, duration_s, unix_s};
+use super::{JobId, JobState, JobStatus, StepInfo, Unparsable, duration_s, unix_s};
 
 /// The argv that shows one job on one line. slurmctld forgets an ended job after `MinJobAge` (300 s by default).
 pub fn job_argv(id: &JobId) -> Vec<String> {
     ["scontrol", "--oneliner", "show", "job", id.as_str()].map(str::to_owned).to_vec()
+}
+
+/// The argv that shows a job's running steps, one per line. squeue leaves out those that step managers keep (`enable_stepmgr`, from
+/// 24.05 on).
+pub fn steps_argv(id: &JobId) -> Vec<String> {
+    ["scontrol", "--oneliner", "show", "step", id.as_str()].map(str::to_owned).to_vec()
+}
+
+/// Whether scontrol failed only because the job has no running step.
+pub fn has_no_steps(stdout: &str, stderr: &str) -> bool {
+    let says = |text: &str| text.lines().any(|line| line.starts_with("Job step ") && line.ends_with("not found"));
+    super::knows_none(stderr) || says(stdout) || says(stderr)
+}
+
+/// The steps in the stdout of [`steps_argv`]. Skips other lines.
+pub fn parse_steps(stdout: &str) -> Vec<StepInfo> {
+    let step = |line: &str| {
+        let (id, _) = line.trim_start().strip_prefix("StepId=")?.split_once(' ')?;
+        let srun = value(line, "SrunHost:Pid").and_then(|at| at.rsplit_once(':')?.1.parse().ok());
+        Some(StepInfo {
+            id: id.parse().ok()?,
+            name: value(line, "Name")?.to_owned(),
+            srun: srun.filter(|&pid| pid != 0),
+        })
+    };
+    stdout.lines().filter_map(step).collect()
 }
 
 /// The argv that expands a host list, one name per line.
@@ -170,6 +196,32 @@ mod tests {
     }
 
     #[test]
+    fn steps_have_ids_names_and_the_pid_of_their_srun() {
+        // Slurm 22.05; 24.11 and 26.05 print these keys too, also with step managers.
+        let line = |id: &str, name: &str, srun: &str| {
+            format!(
+                "StepId={id} UserId=0 StartTime=2026-12-01T09:28:32 TimeLimit=UNLIMITED State=RUNNING Partition=gpu \
+                 NodeList=n[1-2] Nodes=2 CPUs=2 Tasks=2 Name={name} Network=(null) TRES=cpu=2,node=2 ResvPorts=(null) \
+                 CPUFreqReq=Default Dist=Cyclic SrunHost:Pid={srun}\n"
+            )
+        };
+        let text = format!(
+            "Welcome\n{}{}{}StepId=\n",
+            line("1.batch", "batch", "(null):0"),
+            line("1.0", "server 0", "n1:22051"),
+            line("1.1", "router", "n1:22052")
+        );
+        let steps = parse_steps(&text);
+        let got: Vec<_> = steps.iter().map(|s| (s.id.as_str(), s.name.as_str(), s.srun)).collect();
+        let expected =
+            [("1.batch", "batch", None), ("1.0", "server 0", Some(22051)), ("1.1", "router", Some(22052))];
+        assert_eq!(got, expected);
+        assert!(has_no_steps("Job step 1. not found\n", ""));
+        assert!(has_no_steps("", "slurm_get_job_steps error: Invalid job id specified\n"));
+        assert!(!has_no_steps("", "slurm_get_job_steps error: Unable to contact slurm controller\n"));
+    }
+
+    #[test]
     fn a_reason_of_several_words() {
         let text = "JobId=5 JobName=x UserId=u(1) JobState=PENDING Reason=Nodes required for job are DOWN Dependency=(null)";
         let jobs = parse_jobs(text).unwrap();
@@ -241,7 +293,7 @@ mod tests {
 
         #[test]
         fn never_panics(text in "[\\PC\n]*", job in "JobId=[0-9]{0,3} JobName=\\PC{0,9} UserId=[ A-Za-z=é]{0,60}") {
-            let _ = (parse_jobs(&text), parse_jobs(&job), parse_hostnames(&text));
+            let _ = (parse_jobs(&text), parse_jobs(&job), parse_hostnames(&text), parse_steps(&text));
         }
     }
 }

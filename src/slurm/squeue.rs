@@ -1,9 +1,9 @@
-//! `squeue`: jobs in slurmctld, and the steps of a running job.
+//! `squeue`: jobs in slurmctld.
 //!
 //! Source: squeue(1).
 
 use super::status::{rows, text};
-use super::{JobId, JobState, JobStatus, StepInfo, Unparsable, duration_s, joined, unix_s};
+use super::{JobId, JobState, JobStatus, Unparsable, duration_s, joined, unix_s};
 
 /// The name comes last, because it may contain the separator.
 const FIELDS: &str = "%i|%T|%N|%V|%S|%e|%M|%l|%r|%j";
@@ -16,12 +16,6 @@ pub fn argv(ids: &[JobId]) -> Vec<String> {
     let jobs = format!("--jobs={}", joined(ids));
     let format = format!("--format={FIELDS}");
     ["squeue", "--noheader", "--states=all", &jobs, &format].map(str::to_owned).to_vec()
-}
-
-/// The argv for a job's running steps.
-pub fn steps_argv(id: &JobId) -> Vec<String> {
-    let jobs = format!("--jobs={id}");
-    ["squeue", "--noheader", "--steps", &jobs, "--format=%i|%j"].map(str::to_owned).to_vec()
 }
 
 /// The jobs in squeue's stdout. A job's line that lacks fields is an error.
@@ -43,15 +37,6 @@ pub fn parse(stdout: &str) -> Result<Vec<JobStatus>, Unparsable> {
         status.without_forecast()
     };
     Ok(rows(stdout, "squeue", FIELDS)?.into_iter().map(job).collect())
-}
-
-/// The steps in the stdout of [`steps_argv`]. Skips other lines.
-pub fn parse_steps(stdout: &str) -> Vec<StepInfo> {
-    let step = |line: &str| {
-        let (id, name) = line.trim_start().split_once('|')?;
-        Some(StepInfo { id: id.parse().ok()?, name: name.to_owned() })
-    };
-    stdout.lines().filter_map(step).collect()
 }
 
 #[cfg(test)]
@@ -113,17 +98,10 @@ mod tests {
         assert!(!knows_none("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"));
     }
 
-    #[test]
-    fn steps_have_ids_and_names() {
-        let steps = parse_steps("Welcome\n31.0|server 1\n31.1|router\n31.batch|batch\n|\n");
-        let got: Vec<_> = steps.iter().map(|s| (s.id.as_str(), s.name.as_str())).collect();
-        assert_eq!(got, [("31.0", "server 1"), ("31.1", "router"), ("31.batch", "batch")]);
-    }
-
     proptest! {
         #[test]
         fn never_panics(text in "[\\PC\n|]*", row in "[0-9]{1,3}\\|[A-Z|0-9:/-]{0,60}") {
-            let _ = (parse(&text), parse_steps(&text), parse(&row));
+            let _ = (parse(&text), parse(&row));
         }
     }
 }

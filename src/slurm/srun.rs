@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 /// option overrides them; or they would put each step into a container (pyxis 0.21 and later).
 pub const CLEARED_ENV: &[&str] = &[
     "SLURM_GPUS",
+    "SLURM_GPUS_PER_NODE",
+    "SLURM_GRES",
+    "SLURM_STEP_GRES",
     "SLURM_GPUS_PER_TASK",
     "SLURM_GPUS_PER_SOCKET",
     "SLURM_TRES_PER_TASK",
@@ -49,6 +52,7 @@ pub const CLEARED_ENV: &[&str] = &[
     "SLURM_IMMEDIATE",
     "SLURM_NO_KILL",
     "SLURM_STDERRMODE",
+    "SRUN_ERROR",
     "SLURM_LABELIO",
     "PYXIS_CONTAINER_*",
 ];
@@ -81,7 +85,7 @@ pub struct Container {
 /// A step to start: one role's processes on some nodes of the allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// `--job-name`: shown by `squeue --steps`, and used to find the step's id.
+    /// `--job-name`: shown by `squeue --steps`.
     pub name: String,
     /// The nodes it runs on; all of them get tasks.
     pub nodes: Vec<String>,
@@ -95,6 +99,8 @@ pub struct Step {
     /// `--chdir` on the host; if missing, srun uses /tmp.
     pub chdir: Option<PathBuf>,
     pub container: Option<Container>,
+    /// Whether this srun replaces patterns twice, see [`replaces_patterns_twice`].
+    pub replaces_twice: bool,
     /// Variables set for the tasks by `env K=V …` before the command, which overrides Slurm and the container. They appear in argv:
     /// no secrets.
     pub env: Vec<(String, String)>,
@@ -117,6 +123,7 @@ impl Step {
             mpi: None,
             chdir: None,
             container: None,
+            replaces_twice: false,
             env: Vec::new(),
             unset: Vec::new(),
             extra: Vec::new(),
@@ -140,7 +147,7 @@ impl Step {
             format!("--ntasks-per-node={per_node}"),
             format!("--nodelist={}", self.nodes.join(",")),
             format!("--job-name={}", self.name),
-            format!("--output={}", self.output.pattern()),
+            format!("--output={}", self.output.pattern(self.replaces_twice)),
         ]);
         argv.extend(self.error.as_ref().map(|path| format!("--error={}", literal(path))));
         argv.extend(self.mpi.as_ref().map(|mpi| format!("--mpi={mpi}")));
@@ -158,12 +165,22 @@ impl Step {
 }
 
 impl StepOutput {
-    fn pattern(&self) -> String {
+    fn pattern(&self, replaces_twice: bool) -> String {
         match self {
             Self::Shared(path) => literal(path),
-            Self::PerTask(path) => task_log(&literal(path), "%t"),
+            Self::PerTask(path) => {
+                let once = literal(path);
+                task_log(&if replaces_twice { once.replace('%', "%%") } else { once }, "%t")
+            }
         }
     }
+}
+
+/// Whether srun of this version replaces the patterns of a path with `%t` a second time: 26.05 does, so that `%%j` becomes the job's
+/// id. Paths without `%t` it reads once, as 22.05 and 24.11 read all.
+pub fn replaces_patterns_twice(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(26), Some(5))
 }
 
 /// A path with `%` escaped, because it would start a pattern.
@@ -236,6 +253,18 @@ mod tests {
         let tail =
             ["--het-group=1", "env", "-u", "UCX_TLS", "CUDA_VISIBLE_DEVICES=2,3", "A=b c", "vllm", "serve"];
         assert_eq!(argv[argv.len() - 8..], tail);
+    }
+
+    #[test]
+    fn a_percent_sign_of_a_path_stays_one_where_srun_replaces_patterns_twice() {
+        for (version, twice) in [("22.05.8", false), ("24.11.5", false), ("26.05.5", true), ("27.02", true)] {
+            assert_eq!(replaces_patterns_twice(version), twice, "{version}");
+        }
+        let mut step = step();
+        step.replaces_twice = true;
+        assert!(step.to_argv().contains(&"--output=/x/50%% a.log".to_owned()));
+        step.output = StepOutput::PerTask("/x/50%j/w.log".into());
+        assert!(step.to_argv().contains(&"--output=/x/50%%%%j/w.t%t.log".to_owned()));
     }
 
     #[test]

@@ -109,4 +109,6 @@ pub struct StepInfo {
     pub id: StepId,
     /// Its name from `srun --job-name`; `batch` and `extern` are Slurm's.
     pub name: String,
+    /// Process id of its srun, on the machine where that was called.
+    pub srun: Option<u32>,
 }

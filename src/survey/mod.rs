@@ -55,7 +55,7 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
     slurm.ping().await?;
     let nodes = slurm.nodes(true).await?;
     let user = user();
-    let (open, version, config, archs, associations, default_account, mpi, help) = tokio::join!(
+    let (open, version, config, archs, associations, default_account, mpi, help, has_segment) = tokio::join!(
         slurm.nodes(false),
         slurm.version(),
         slurm.config(),
@@ -63,7 +63,8 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
         slurm.associations(&user),
         slurm.default_account(&user),
         slurm.mpi_types(),
-        slurm.srun_help()
+        slurm.srun_help(),
+        slurm.has_segment()
     );
     let open = open.unwrap_or_else(|_| nodes.clone());
     let open: BTreeSet<&str> = open.iter().map(|line| line.partition.as_str()).collect();
@@ -83,7 +84,7 @@ pub async fn survey(slurm: &Slurm) -> Result<Survey, SlurmError> {
         mpi: answered(mpi, &mut unanswered),
         has_pyxis: features::has_pyxis(&help),
         has_old_pyxis: features::has_old_pyxis(&help),
-        has_segment: features::has_option(&help, "--segment"),
+        has_segment,
         apptainer: crate::node::find_program("apptainer"),
         login_arch: std::env::consts::ARCH.to_owned(),
         unanswered,

@@ -7,7 +7,7 @@ use crate::support::FakeSlurm;
 use crate::support::house::{End, House};
 use tokmark::internals::site::{Arch, ContainerRuntime, GresDialect, Site};
 
-const PYXIS: &str = "      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH\n      --container-env=NAME[,NAME...]\n      --segment=size\n";
+const PYXIS: &str = "      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH\n      --container-env=NAME[,NAME...]\n";
 
 /// A cluster and a house beside it.
 struct Lab {
@@ -108,7 +108,7 @@ fn init_finds_untyped_gpus_on_aarch64_with_apptainer() {
     let lab = Lab::new(nodes)
         .with("config", config)
         .with("archs", "NodeName=g1 Arch=aarch64\nNodeName=g2 Arch=aarch64\nNodeName=x1 Arch=x86_64\n")
-        .with("srun.help", "      --segment=size\n")
+        .with("srun.segment", "")
         .program("apptainer");
     let (text, site) = lab.init(&[]);
     assert_eq!((site.gpu.as_deref(), site.slurm.gres), (Some("gb200"), GresDialect::Gres));
@@ -457,6 +457,13 @@ fn each_thing_that_can_be_wrong_has_its_row() {
             "[gpus.h100]\nper_node = 4\nnodes_per_domain = 18\n",
             2,
             "fail segment h100 nodes_per_domain is set, but this Slurm has no --segment (new in 23.11)",
+        ),
+        (
+            h100,
+            cluster(|lab| lab.with("srun.segment", "")),
+            "[gpus.h100]\nper_node = 4\nnodes_per_domain = 18\n",
+            0,
+            "ok gres h100 4 GPUs on each of 2 nodes (gpu:h100:4)",
         ),
         (
             h100,

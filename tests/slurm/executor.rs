@@ -87,7 +87,10 @@ impl Cluster {
 /// The line that starts a step inside a job's script.
 fn srun_line(name: &str, nodes: &[String], output: srun::StepOutput, bash: &str) -> String {
     let argv = ["bash".to_owned(), "-c".to_owned(), bash.to_owned()];
-    let step = srun::Step::new(name, nodes, output, &argv);
+    let version = Command::new("srun").arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8(version).unwrap();
+    let replaces_twice = srun::replaces_patterns_twice(version.split_whitespace().last().unwrap());
+    let step = srun::Step { replaces_twice, ..srun::Step::new(name, nodes, output, &argv) };
     let unset = srun::CLEARED_ENV.iter().map(|name| format!("-u {name}")).collect::<Vec<_>>().join(" ");
     format!("env {unset} {}", shlex::try_join(step.to_argv().iter().map(String::as_str)).unwrap())
 }

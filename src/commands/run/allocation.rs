@@ -9,6 +9,7 @@ use crate::experiment::manifest::hostname;
 use crate::plan::Plan;
 use crate::planner::scale::Allocated;
 use crate::slurm::JobId;
+use crate::slurm::srun::replaces_patterns_twice;
 
 /// An environment variable; `None` if it is unset or empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -33,8 +34,10 @@ pub(crate) async fn of_job(id: &str, list: &str) -> anyhow::Result<Allocation> {
     let cluster = variable("SLURM_CLUSTER_NAME");
     let statuses = slurm.poll(std::slice::from_ref(&job)).await.unwrap_or_default();
     let submitted = statuses.get(&job).and_then(|status| status.submit);
+    let version = slurm.version().await.ok().flatten();
+    let replaces_twice = version.is_some_and(|version| replaces_patterns_twice(&version));
     let run = Some(std::process::id());
-    Ok(Allocation { job, nodes, restarts, cluster, submitted, slurm, on_first, run })
+    Ok(Allocation { job, nodes, restarts, cluster, submitted, replaces_twice, slurm, on_first, run })
 }
 
 /// The resources of a job script's allocation: Slurm's count, else the script's request.
