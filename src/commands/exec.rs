@@ -10,7 +10,9 @@ use super::{block_on, planning};
 use crate::deploy::Place;
 use crate::deploy::place::Allocation;
 use crate::document::InputError;
-use crate::experiment::JobIdentity;
+use crate::experiment::manifest::hostname;
+use crate::experiment::{Holder, JobIdentity};
+use crate::node::processes::Process;
 use crate::plan::{Plan, SCHEMA};
 use crate::planner::{knobs, plan_in_job};
 use crate::prompts;
@@ -50,7 +52,7 @@ pub fn run(printer: Printer, args: &ExecArgs) -> anyhow::Result<()> {
         restarts: allocation.restarts,
     };
     let experiment = identity.experiment(&plan, "exec", script.as_deref())?;
-    let _lock = experiment.lock()?;
+    let _lock = experiment.lock(&holder(&identity), |pid| Some(Process::of(pid)?.started))?;
     prompts::check::check(&plan)?;
     session::conduct(printer, plan, Place::Allocation(Box::new(allocation)), experiment)?.show(printer, true)
 }
@@ -69,6 +71,19 @@ fn read_plan(args: &ExecArgs) -> anyhow::Result<Plan> {
             .into());
     }
     Ok(plan)
+}
+
+/// This process, which is about to run the experiment of a job.
+fn holder(identity: &JobIdentity) -> Holder {
+    let pid = std::process::id();
+    Holder {
+        job: Some(identity.id.clone()),
+        restarts: identity.restarts,
+        host: hostname(),
+        pid,
+        started: Process::of(pid).map(|process| process.started).unwrap_or_default(),
+        since: jiff::Timestamp::now(),
+    }
 }
 
 /// The allocation of this process; a job script runs tokmark on its first node.

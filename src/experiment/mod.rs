@@ -6,16 +6,17 @@
 pub mod event;
 pub mod event_text;
 pub mod files;
+mod lock;
 pub mod manifest;
 mod of_job;
 
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::plan::Plan;
 pub use event::{Event, EventLog};
+pub use lock::Holder;
 pub use manifest::Manifest;
 pub use of_job::JobIdentity;
 
@@ -130,21 +131,6 @@ impl Experiment {
             files::create_once(&self.path("job.sbatch"), script.as_bytes())?;
         }
         Ok(())
-    }
-
-    /// Locks the directory against another tokmark until the lock is dropped. Without locks on its file system it always succeeds.
-    ///
-    /// # Errors
-    /// Another tokmark runs there.
-    pub fn lock(&self) -> std::io::Result<Option<Flock<std::fs::File>>> {
-        match Flock::lock(files::append(&self.path("events.jsonl"))?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                let dir = self.dir.display();
-                Err(std::io::Error::other(format!("{dir}: another tokmark runs this experiment right now")))
-            }
-            Err(_) => Ok(None),
-        }
     }
 
     /// Links `slurm.out` to the job's output, which Slurm writes beside the directory.

@@ -13,6 +13,7 @@ mod engines;
 mod executor;
 mod lab;
 mod llmb;
+mod orphans;
 mod roles;
 mod site;
 mod submits;
