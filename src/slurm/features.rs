@@ -89,7 +89,9 @@ mod tests {
     #[test]
     fn segment_is_known_to_srun_though_its_help_does_not_list_it() {
         // Slurm 24.11.5 and 26.05.5; 22.05.8.
-        assert!(has_segment("srun: option '--segment' requires an argument\nTry \"srun --help\" for more information\n"));
+        assert!(has_segment(
+            "srun: option '--segment' requires an argument\nTry \"srun --help\" for more information\n"
+        ));
         assert!(!has_segment(
             "srun: unrecognized option '--segment'\nTry \"srun --help\" for more information\n"
         ));

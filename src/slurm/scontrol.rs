@@ -20,7 +20,8 @@ pub fn steps_argv(id: &JobId) -> Vec<String> {
 
 /// Whether scontrol failed only because the job has no running step.
 pub fn has_no_steps(stdout: &str, stderr: &str) -> bool {
-    let says = |text: &str| text.lines().any(|line| line.starts_with("Job step ") && line.ends_with("not found"));
+    let says =
+        |text: &str| text.lines().any(|line| line.starts_with("Job step ") && line.ends_with("not found"));
     super::knows_none(stderr) || says(stdout) || says(stderr)
 }
 

@@ -7,7 +7,8 @@ use crate::support::FakeSlurm;
 use crate::support::house::{End, House};
 use tokmark::internals::site::{Arch, ContainerRuntime, GresDialect, Site};
 
-const PYXIS: &str = "      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH\n      --container-env=NAME[,NAME...]\n";
+const PYXIS: &str =
+    "      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH\n      --container-env=NAME[,NAME...]\n";
 
 /// A cluster and a house beside it.
 struct Lab {
