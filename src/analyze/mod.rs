@@ -7,5 +7,6 @@ mod differences;
 pub mod metric;
 pub mod pareto;
 pub mod published;
+pub mod repeats;
 pub mod verify;
 pub mod zones;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::conditions::is_scaled;
 use super::metric;
 use crate::document::{InputError, InputErrors, join, nearest};
-use crate::plan::Plan;
 use crate::plan::choices::Choices;
+use crate::plan::{LoadPoint, Plan, without_repeat};
 use crate::planner::resolve::resolve;
 use crate::recipe::find::RecipeFile;
 use crate::recipe::{Origin, Published};
@@ -145,27 +145,30 @@ fn tolerance(text: &str) -> Option<f64> {
 /// A load point of a plan.
 #[derive(Debug, Clone)]
 pub(super) struct PlannedPoint<'a> {
-    /// Name of its folder.
+    /// Name of its folder, without the number of a repeat.
     pub(super) name: String,
     pub(super) deployment: &'a crate::plan::Deployment,
-    pub(super) point: &'a crate::plan::LoadPoint,
+    pub(super) point: &'a LoadPoint,
 }
 
 impl PlannedPoint<'_> {
     /// Whether a figure's point name means this point: its folder's name, its id after the deployment's, or its id
     /// alone if there is only one deployment.
     fn is_called(&self, name: &str, plan: &Plan) -> bool {
-        let id = &self.point.id;
+        let id = self.point.load_id();
         name == self.name
             || name == format!("{}_{id}", self.deployment.id)
             || plan.deployments.len() == 1 && name == id
     }
 }
 
-/// The load points of a plan.
+/// The load points of a plan; of repeats the first, for all.
 pub(super) fn planned_points(plan: &Plan) -> impl Iterator<Item = PlannedPoint<'_>> {
-    plan.points().map(|(deployment, point)| {
+    let is_first = |point: &LoadPoint| point.repeat.as_ref().is_none_or(|repeat| repeat.number == 1);
+    plan.points().filter(move |(_, point)| is_first(point)).map(|(deployment, point)| {
         let name = plan.point_name(deployment, point);
+        let name =
+            point.repeat.as_ref().map_or(&*name, |repeat| without_repeat(&name, repeat.number)).to_owned();
         PlannedPoint { name, deployment, point }
     })
 }
@@ -194,8 +197,14 @@ pub struct Change {
 const MEASURED: [&str; 5] = ["model", "deploy", "load", "sweep", "container"];
 
 /// Keys that do not affect any figure.
-const NO_MATTER: [&str; 4] =
-    ["deploy.port", "deploy.startup_timeout", "deploy.progress_timeout", "deploy.stop_grace"];
+const NO_MATTER: [&str; 6] = [
+    "deploy.port",
+    "deploy.startup_timeout",
+    "deploy.progress_timeout",
+    "deploy.stop_grace",
+    "load.repeats",
+    "load.until",
+];
 
 /// Lists of a load whose items are separate load points. Any other list is one value: part of a ramp is a different
 /// ramp.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::VERSION;
 use super::printer::Printer;
-use crate::analyze::published;
+use crate::analyze::{published, repeats};
 use crate::document::{InputError, InputErrors};
 use crate::launcher;
 use crate::plan::Plan;
@@ -66,6 +66,7 @@ impl Planning {
         let find = |name: &str, origin: &str| launcher::find(name, file.folder.as_deref(), origin);
         let plan = planner::plan(&request.input(&find)?)?;
         published::check(file, &plan)?;
+        repeats::check(&plan)?;
         super::sim::check(&plan)?;
         Ok(plan)
     }

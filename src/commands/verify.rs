@@ -111,7 +111,7 @@ fn of_experiment(entry: &Entry, recipe: Option<&str>) -> anyhow::Result<Verified
         Some(recipe) => Figures::of(&find::named(recipe)?, &plan)?,
         None => Figures::in_plan(&plan)?,
     };
-    let rows = report::finished(&entry.experiment()).into_iter();
+    let rows = report::repeats::means(&report::finished(&entry.experiment())).into_iter();
     let summaries: BTreeMap<String, Summary> = rows.map(|row| (row.point, row.summary)).collect();
     Ok(Verified { experiment: entry.dir.clone(), verification: verify(&figures, &plan, &summaries) })
 }

@@ -100,6 +100,12 @@ pub enum Event {
     },
     /// An earlier attempt already finished this load point.
     PointKept { point: String },
+    /// A repeat of a load point is not needed.
+    PointSkipped {
+        point: String,
+        /// Which figure is exact enough.
+        reason: String,
+    },
     /// A request failed in a way that none before it had at this load point.
     RequestFailed {
         point: String,

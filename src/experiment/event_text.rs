@@ -57,6 +57,7 @@ impl Event {
             ),
             Self::Ready { url, seconds } => (format!("ready after {seconds:.1} s: {url}"), true),
             Self::PointStarted { point, number, of } => (format!("[{number}/{of}] {point}"), false),
+            Self::PointSkipped { point, reason } => (format!("{point}: not measured, {reason}"), true),
             Self::PointKept { point } => (format!("{point}: kept from an earlier attempt"), true),
             Self::RequestFailed { point, number, what } => {
                 (format!("{point}: a request failed: {what}"), *number == 1)

@@ -1,5 +1,6 @@
 //! Finds the experiments in a folder: directories with a manifest.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -170,7 +171,15 @@ impl Entry {
             Event::PointStarted { of, .. } => Some(of),
             _ => None,
         });
-        (done, of.unwrap_or(done))
+        let skipped: BTreeSet<&String> = self
+            .events
+            .iter()
+            .filter_map(|stamped| match &stamped.event {
+                Event::PointSkipped { point, .. } => Some(point),
+                _ => None,
+            })
+            .collect();
+        (done, of.map_or(done, |of| of.saturating_sub(skipped.len())))
     }
 }
 

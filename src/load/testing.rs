@@ -18,6 +18,7 @@ use crate::prompts::{Learned, Prompts, TokenizerCache};
 pub(crate) fn point(concurrency: u32) -> LoadPoint {
     LoadPoint {
         id: "p".into(),
+        repeat: None,
         isl: Length::fixed(8),
         osl: Length::fixed(4),
         arrival: Arrival::closed(concurrency),

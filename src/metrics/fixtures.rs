@@ -8,6 +8,7 @@ use crate::plan::{Arrival, AtEnd, Endpoint, Length, LoadPoint, Slo, Stop};
 pub(crate) fn point() -> LoadPoint {
     LoadPoint {
         id: "isl100_osl10_con2".to_owned(),
+        repeat: None,
         isl: Length::fixed(100),
         osl: Length::fixed(10),
         arrival: Arrival::closed(2),

@@ -6,9 +6,11 @@
 use super::added_error::AddedError;
 use super::failures::Failure;
 use super::fold::Fold;
+use super::intervals::Intervals;
 use super::prefix_cache::PrefixCache;
 use super::prompt_facts::PromptFacts;
 use super::record::{ClientHealth, MachineHealth, Outcome, PointRun};
+use super::repeats::Repeats;
 use super::request_figures::RequestFigures;
 use super::server::ServerView;
 pub use super::server_access::{DroppedExtension, ServerAccess, TlsCheck};
@@ -125,6 +127,12 @@ pub struct Summary {
     /// How the prompts were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<PromptFacts>,
+    /// Intervals of the percentiles of this run; absent without a completed request, and of the mean of repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
+    /// What the figures are the mean of; absent where they are those of one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
 }
@@ -134,6 +142,9 @@ pub struct Summary {
 pub struct Point {
     /// Name of the point and of its folder.
     pub id: String,
+    /// Which repeat of the load it is, from 1; absent where the load is measured once, and of the mean of repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u32>,
     /// Requested mean prompt length, tokens; for prompts from a file, the mean of those sent.
     pub isl: u32,
     /// Requested mean output length, tokens; for prompts from a file, the mean of those sent.
@@ -264,8 +275,17 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         dropped_extensions: Vec::new(),
         connection: None,
         prompts: None,
+        intervals: intervals(fold, streamed),
+        repeats: None,
         verdict: Verdict::of(&reasons(point, run, fold)),
     }
+}
+
+fn intervals(fold: &Fold, streamed: bool) -> Option<Intervals> {
+    let values = |of: fn(&RequestFigures) -> Option<f64>| fold.values(fold.good().filter_map(of));
+    let when_streamed = |of| if streamed { values(of) } else { Vec::new() };
+    let (ttft, itl) = (when_streamed(RequestFigures::ttft_ms), when_streamed(RequestFigures::itl_ms));
+    Intervals::of(ttft, itl, values(RequestFigures::e2e_ms))
 }
 
 fn describe(point: &LoadPoint, fold: &Fold) -> Point {
@@ -278,6 +298,7 @@ fn describe(point: &LoadPoint, fold: &Fold) -> Point {
     let asked = || fold.distribution(|request| Some(request.osl_requested.into())).unwrap_or_default().avg;
     Point {
         id: point.id.clone(),
+        repeat: point.repeat.as_ref().map(|repeat| repeat.number),
         isl: or_mean(point.isl.mean, &|| planned),
         osl: or_mean(point.osl.mean, &asked),
         concurrency: point.concurrency(),

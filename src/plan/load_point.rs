@@ -253,12 +253,38 @@ impl Slo {
     }
 }
 
+/// One of several measurements of the same load on the same deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// From 1.
+    pub number: u32,
+    /// How many there are; with `until` at most.
+    pub of: u32,
+    /// What makes further ones unnecessary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+}
+
+/// Fewest repeats that `until` may end: of two the interval is too wide, or small by chance.
+pub const MIN_UNTIL: u32 = 3;
+
+/// When repeats are enough: half the width of a figure's 95 % confidence interval is at most a share of its mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Until {
+    /// The share, above 0 and below 1.
+    pub share: f64,
+    /// Path of the figure in `summary.json`.
+    pub figure: String,
+}
+
 /// One load on one deployment. The default one sends nothing; the planner sets every field.
 #[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadPoint {
-    /// Name of the point and of its folder, e.g. `isl128_osl1000_con64`.
+    /// Name of the point and of its folder, e.g. `isl128_osl1000_con64`; of a repeat with its number, `…_con64_r2`.
     pub id: String,
+    /// Which measurement of the same load on the same deployment it is; `None`: the only one.
+    pub repeat: Option<Repeat>,
     pub isl: Length,
     pub osl: Length,
     pub prompts: PromptSpec,

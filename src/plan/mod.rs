@@ -39,7 +39,7 @@ pub use load_point::{
     Spacing, Spread, Stop, WeightedShape, WhenFull,
 };
 pub use metrics_page::MetricsPage;
-pub use point_id::point_id;
+pub use point_id::{point_id, without_repeat};
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
 pub use ramp::{Leg, Ramp, Stage};
@@ -118,6 +118,9 @@ impl Model {
 pub struct Deployment {
     /// Readable name, unique in the plan; empty when there is only one.
     pub id: String,
+    /// Its value on each server axis of the sweep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<AxisValue>,
     pub parallel: Parallel,
     /// GPUs it uses: tp × pp × dp × replicas, over all pools; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
@@ -156,6 +159,36 @@ pub struct Deployment {
     /// Its processes, in start order.
     pub processes: Vec<Process>,
     pub points: Vec<LoadPoint>,
+    /// Places of `points` in the order in which they are run; empty: in their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<usize>,
+}
+
+/// A value of a deployment on an axis of `[sweep.server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AxisValue {
+    /// Dotted key below `deploy`.
+    pub key: String,
+    pub value: serde_json::Value,
+}
+
+impl AxisValue {
+    /// The axis in tables and names: `max_num_seqs`, `decode-max_num_seqs`.
+    pub fn name(&self) -> String {
+        axis_name(&self.key)
+    }
+
+    /// The value as people write it.
+    pub fn text(&self) -> String {
+        self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned)
+    }
+}
+
+/// The last part of an axis' key. The same key of prefill and of decode must not look the same.
+pub fn axis_name(key: &str) -> String {
+    let last = key.rsplit('.').next().unwrap_or(key).trim_matches('"');
+    let pool = ["prefill", "decode"].into_iter().find(|pool| key.starts_with(&format!("{pool}.")));
+    pool.map_or_else(|| last.to_owned(), |pool| format!("{pool}-{last}"))
 }
 
 /// Parallel sizes of a deployment: tensor, pipeline, data, expert (on the GPUs of tensor).
@@ -197,6 +230,14 @@ impl Pool {
 }
 
 impl Deployment {
+    /// The points in the order in which they are run.
+    pub fn in_order(&self) -> Vec<&LoadPoint> {
+        if self.order.is_empty() {
+            return self.points.iter().collect();
+        }
+        self.order.iter().filter_map(|place| self.points.get(*place)).collect()
+    }
+
     pub fn pool(&self, name: PoolName) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == name)
     }

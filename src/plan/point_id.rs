@@ -32,14 +32,25 @@ fn prompts_id(isl: Length, osl: Length, prompts: &PromptSpec) -> String {
 impl LoadPoint {
     /// Its name without a constant load: points that share it differ in their load alone and make one line of a chart.
     pub fn series(&self) -> String {
+        let id = self.load_id();
         if self.arrival.ramp().is_some() {
-            return self.id.clone();
+            return id.to_owned();
         }
         let plain = point_id(self.isl, self.osl, &self.prompts, &self.arrival);
-        match self.id.strip_prefix(&plain) {
+        match id.strip_prefix(&plain) {
             // Other axes of a sweep.
             Some(axes) => format!("{}{axes}", prompts_id(self.isl, self.osl, &self.prompts)),
-            None => self.id.clone(),
+            None => id.to_owned(),
         }
     }
+
+    /// Its name without the number of the repeat: the same for all measurements of one load.
+    pub fn load_id(&self) -> &str {
+        self.repeat.as_ref().map_or(&self.id, |repeat| without_repeat(&self.id, repeat.number))
+    }
+}
+
+/// The name of a repeat without its number: `isl128_osl64_con8` of `isl128_osl64_con8_r2`.
+pub fn without_repeat(name: &str, number: u32) -> &str {
+    name.strip_suffix(&format!("_r{number}")).unwrap_or(name)
 }

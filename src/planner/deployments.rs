@@ -5,13 +5,13 @@ use toml::Table;
 
 use super::layout::lay_out;
 use super::load_points::load_points;
-use super::matrix::{combination_id, product};
+use super::matrix::{Combination, combination_id, product};
 use super::parsed::{Mistakes, Parsed};
 use super::sections::{Deploy, PoolKeys};
-use super::{connection, engine_options, rehearsal, secrets};
+use super::{connection, engine_options, rehearsal, repeats, secrets};
 use crate::document::{InputError, InputErrors, one_of};
 use crate::launcher::{Launcher, PoolName};
-use crate::plan::{Deployment, LoadPoint, Model, Parallel, Pool};
+use crate::plan::{AxisValue, Deployment, LoadPoint, Model, Parallel, Pool};
 use crate::recipe::Origin;
 
 pub(super) fn deployments(
@@ -21,13 +21,16 @@ pub(super) fn deployments(
 ) -> Result<Vec<Deployment>, InputErrors> {
     let axes = &parsed.resolved.recipe.sweep.server;
     let combinations = product(axes, "sweep.server").map_err(|error| parsed.resolved.locate(error))?;
-    let points = load_points(parsed, model_folder.as_deref())?;
+    let points = repeats::expand(load_points(parsed, model_folder.as_deref())?, parsed)?;
     let (mut deployments, mut errors) = (Vec::new(), Vec::new());
-    for combination in combinations {
+    for (number, combination) in (0..).zip(combinations) {
         let (_, section) = parsed.section("deploy", "sweep.server", &combination)?;
         match deployment(parsed, model, section, points.clone()) {
             Ok(deployment) => {
-                deployments.push(Deployment { id: combination_id(&combination), ..deployment });
+                let id = combination_id(&combination);
+                let mut deployment = Deployment { id, axes: axis_values(combination), ..deployment };
+                repeats::shuffle(&mut deployment, number);
+                deployments.push(deployment);
             }
             Err(more) => errors.extend(more),
         }
@@ -60,6 +63,11 @@ fn deployment(
         points.iter_mut().for_each(|point| point.scale(share, speed));
     }
     Ok(Deployment { points, ..deployment })
+}
+
+fn axis_values(combination: Combination) -> Vec<AxisValue> {
+    let json = |value: toml::Value| serde_json::to_value(value).unwrap_or_default();
+    combination.into_iter().map(|(key, value)| AxisValue { key, value: json(value) }).collect()
 }
 
 /// The deployment of `[deploy]` on a launcher, without name and load points; or all mistakes, those found before included.
@@ -101,6 +109,7 @@ fn servers(
     let mut urls = section.url.iter().flat_map(|urls| urls.0.clone());
     let mut deployment = Deployment {
         id: String::new(),
+        axes: Vec::new(),
         gpus: if knows_gpus(parsed) { gpus } else { 0 },
         parallel,
         engine: whole.engine,
@@ -120,6 +129,7 @@ fn servers(
         server_nodes: 1,
         processes: Vec::new(),
         points: Vec::new(),
+        order: Vec::new(),
     };
     lay_out(&mut deployment, &section, launcher, &parsed.gpu)
         .map_err(|error| vec![parsed.resolved.locate(error)])?;

@@ -56,6 +56,7 @@ impl Case<'_> {
         let gpu = Gpu { kind: "h100".into(), per_node: self.per_node };
         let mut deployment = Deployment {
             id: String::new(),
+            axes: Vec::new(),
             parallel: self.pools[0].parallel,
             gpus: 0,
             engine: Map::new(),
@@ -75,6 +76,7 @@ impl Case<'_> {
             server_nodes: 1,
             processes: Vec::new(),
             points: Vec::new(),
+            order: Vec::new(),
         };
         lay_out(&mut deployment, &section(self.keys), launcher, &gpu)?;
         Ok(deployment)

@@ -18,6 +18,12 @@ pub(super) fn load_points(
     model_folder: Option<&str>,
 ) -> Result<Vec<LoadPoint>, InputErrors> {
     let mut swept = parsed.resolved.recipe.sweep.load.clone();
+    if let Some(key) = ["repeats", "until"].into_iter().find(|key| swept.contains_key(*key)) {
+        return Err(parsed
+            .at(&format!("sweep.load.{key}"), "found a list")
+            .expected(format!("one value for all points, load.{key}"))
+            .into());
+    }
     if swept.contains_key("stages") {
         return Err(parsed
             .at("sweep.load.stages", "found a list of ramps")
@@ -84,6 +90,7 @@ fn point(
     InputErrors::check(mistakes.found)?;
     Ok(LoadPoint {
         id: point_id(isl, osl, &prompts, &arrival),
+        repeat: None,
         isl,
         osl,
         prompts,

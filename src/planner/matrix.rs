@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::document::InputError;
+use crate::plan::axis_name;
 use crate::recipe::layers::split_path;
 
 /// Most combinations of one sweep; more is a typo.
@@ -74,10 +75,7 @@ fn set(table: &mut Table, path: &[String], value: Value) {
 /// `tp4_max_num_seqs512`: axis names without their sections, each with its value; safe as a file name.
 pub fn combination_id(combination: &Combination) -> String {
     let part = |(key, value): &(String, Value)| {
-        let last = key.rsplit('.').next().unwrap_or(key).trim_matches('"');
-        // The same key of prefill and of decode must not look the same.
-        let pool = ["prefill", "decode"].into_iter().find(|pool| key.starts_with(&format!("{pool}.")));
-        let name = pool.map_or_else(|| last.to_owned(), |pool| format!("{pool}-{last}"));
+        let name = axis_name(key);
         let value = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),

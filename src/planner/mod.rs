@@ -16,6 +16,7 @@ mod packing;
 mod parsed;
 mod prompts;
 mod rehearsal;
+mod repeats;
 pub mod resolve;
 pub mod sbatch_env;
 pub mod scale;

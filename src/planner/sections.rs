@@ -8,6 +8,7 @@ use toml::Table;
 
 use crate::plan::prompts::{DatasetKind, Prefix, Style, TraceKind};
 use crate::plan::{Connection, Endpoint, ExportFormat, MaxTokensField, WhenFull};
+use crate::recipe::precision::Precision;
 use crate::recipe::prompts::RangeSection;
 use crate::recipe::units::{OneOrMany, Span};
 use crate::recipe::{ArrivalSection, AtEndWord, SloSection, StageSection, load};
@@ -103,6 +104,10 @@ pub(super) struct Load {
     pub warmup_requests: Option<u64>,
     pub warmup_per_concurrency: Option<u32>,
     pub warmup_duration: Option<Span>,
+    #[serde(rename = "repeats")]
+    pub _repeats: Option<u32>,
+    #[serde(rename = "until")]
+    pub _until: Option<Precision>,
     pub streaming: bool,
     pub endpoint: Endpoint,
     pub ignore_eos: bool,

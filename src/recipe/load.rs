@@ -7,6 +7,7 @@ use serde_with::skip_serializing_none;
 
 use super::connection::MaxTokensField;
 use super::is_default;
+use super::precision::Precision;
 use super::prompts::{MixSection, PromptSection, RangeSection};
 use super::units::{MAX_RATE, OneOrMany, Span};
 
@@ -63,6 +64,11 @@ pub struct LoadSection {
     pub warmup_per_concurrency: Option<u32>,
     /// Length of the warm-up; instead of a number of requests.
     pub warmup_duration: Option<Span>,
+    /// Measure each load point this many times on its deployment, in shuffled order. Default: 1.
+    pub repeats: Option<u32>,
+    /// Repeat only until half the 95 % confidence interval of a figure is at most this share of it, `repeats` times at most:
+    /// `"ci 2%"` of the output throughput, `"ci 5% of ttft_ms.p99"`.
+    pub until: Option<Precision>,
     /// Whether answers are streamed.
     pub streaming: Option<bool>,
     /// `chat` or `completions`.

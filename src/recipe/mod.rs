@@ -8,6 +8,7 @@ pub mod find;
 pub mod layers;
 pub(crate) mod load;
 pub mod origin;
+pub mod precision;
 pub mod prompts;
 pub mod secret;
 pub mod units;

@@ -1,7 +1,7 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
-use super::{PointResult, markdown, reasons, servers, zones};
+use super::{PointResult, markdown, reasons, repeats, servers, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
@@ -16,9 +16,10 @@ pub fn table(rows: &[PointResult], width: usize) -> String {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
     text.extend(Failures::of_rows(rows).map(|failures| failures.text()));
-    let headline = markdown::headline(rows, false);
+    let headline = markdown::headline(&repeats::means(rows), false);
     text.push_str(&headline.fitted(&[0, headline.head.len() - 1], width));
     text.push_str("latencies in ms\n");
+    text.extend(repeats::about(rows).map(|about| format!("{about}\n")));
     text.extend(markdown::few(rows).map(|few| format!("{few}\n")));
     for (point, table) in markdown::stages(rows) {
         text.push_str(&format!("\n{point}\n{}{}\n", table.fitted(&[0, 1], width), markdown::STAGES));
@@ -38,6 +39,9 @@ pub fn table(rows: &[PointResult], width: usize) -> String {
     let named = rows.iter().flat_map(|row| row.reasons().map(|reason| (row.point.clone(), reason)));
     for reason in reasons::folded(named, rows.len()) {
         text.push_str(&format!("! {reason}\n"));
+    }
+    for note in repeats::notes(rows) {
+        text.push_str(&format!("! {note}\n"));
     }
     for note in markdown::prompt_notes(rows) {
         text.push_str(&format!("prompts: {note}\n"));

@@ -1,18 +1,21 @@
-//! `summary.csv`: one row per load point with every headline figure, empty if a figure does not apply.
+//! `summary.csv`: one row per load point, of repeats also one for their mean, with every headline figure, empty if a figure does not apply.
 
-use super::PointResult;
 use super::failures::Failures;
+use super::{PointResult, repeats};
+use crate::analyze::zones::table::MEAN;
+use crate::metrics::repeats::FIGURES;
 
-pub(super) const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
+const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,cancelled,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
 output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p95_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
 itl_p90_ms,itl_p95_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p95_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
-ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons,errors";
+ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons,errors,repeat,repeats";
 
 /// The whole file.
 pub fn summary(rows: &[PointResult]) -> String {
-    let mut text = format!("{HEAD}\n");
-    for row in rows {
+    let mut text = format!("{}\n", head());
+    let means = if repeats::are_in(rows) { repeats::means(rows) } else { Vec::new() };
+    for row in rows.iter().chain(&means) {
         text.push_str(&line(row));
         text.push('\n');
     }
@@ -62,7 +65,26 @@ pub(super) fn line(row: &PointResult) -> String {
     cells.push(quoted(&s.verdict.reasons.join("; ")));
     let failures = Failures::of_rows(std::slice::from_ref(row));
     cells.push(quoted(&failures.map(|failures| failures.ways.join("; ")).unwrap_or_default()));
+    // `mean` marks a row that is made of others.
+    let number_of = |count: u64| if s.repeats.is_some() { count.to_string() } else { String::new() };
+    cells.push(match (s.point.repeat, &s.repeats) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(_)) => MEAN.to_owned(),
+        (None, None) => String::new(),
+    });
+    cells.push(number_of(s.repeats.as_ref().map_or(0, |repeats| repeats.n)));
+    cells.extend(FIGURES.iter().map(|(path, _)| number(s.half_width(path))));
     cells.join(",")
+}
+
+/// The names of all columns. Half the width of the 95 % interval of a mean has the name of its figure before `_half_width`.
+pub(super) fn head() -> String {
+    let name = |path: &str| match path.split_once("_ms.") {
+        Some((metric, statistic)) => format!("{metric}_{statistic}_ms"),
+        None => path.trim_start_matches("throughput.").to_owned(),
+    };
+    let half_widths: String = FIGURES.iter().map(|(path, _)| format!(",{}_half_width", name(path))).collect();
+    format!("{HEAD}{half_widths}")
 }
 
 /// Quotes a cell as RFC 4180 requires.

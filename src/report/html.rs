@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::chart::Chart;
 use super::failures::Failures;
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, markdown, servers, zones};
+use super::{Header, PointResult, markdown, repeats, servers, zones};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
@@ -16,9 +16,10 @@ pub fn page(
     rows: &[PointResult],
     charts: &[(&'static str, Chart)],
 ) -> Result<String, RenderError> {
-    let table = markdown::headline(rows, true);
+    let means = repeats::means(rows);
+    let table = markdown::headline(&means, true);
     let verdict = |row: &PointResult| row.summary.verdict.result.to_string();
-    let rows_json: Vec<_> = rows
+    let rows_json: Vec<_> = means
         .iter()
         .zip(&table.rows)
         .map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)}))

@@ -2,9 +2,11 @@
 
 use itertools::Itertools;
 
+use super::columns::KeyColumns;
 use super::failures::Failures;
-use super::table::{Table, maybe, number};
-use super::{Figure, Header, PointResult, load_of, pareto, servers, zones};
+use super::repeats::means;
+use super::table::{Table, maybe, number, plus_minus};
+use super::{Figure, Header, PointResult, pareto, repeats, servers, zones};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -23,28 +25,40 @@ enum Shown {
     WhereKnown,
 }
 
-/// The columns of the headline table.
-const FIGURES: [(&str, Shown, Figure); 14] = [
-    ("req/s", Shown::Everywhere, |s| Some(s.throughput.requests_per_s)),
-    ("good/s", Shown::WhereKnown, |s| s.throughput.goodput_per_s),
-    ("tok/s", Shown::Everywhere, |s| Some(s.throughput.output_tokens_per_s)),
-    ("tok/s/gpu", Shown::WhereKnown, |s| s.throughput.output_tokens_per_s_per_gpu),
-    ("TTFT p50", Shown::Everywhere, |s| Some(s.ttft_ms?.p50)),
-    ("p95", Shown::Wide, |s| Some(s.ttft_ms?.p95)),
-    ("p99", Shown::Everywhere, |s| Some(s.ttft_ms?.p99)),
-    ("ITL p50", Shown::Everywhere, |s| Some(s.itl_ms?.p50)),
-    ("p95", Shown::Wide, |s| Some(s.itl_ms?.p95)),
-    ("p99", Shown::Everywhere, |s| Some(s.itl_ms?.p99)),
-    ("E2E avg", Shown::Wide, |s| Some(s.e2e_ms?.avg)),
-    ("E2E p50", Shown::Everywhere, |s| Some(s.e2e_ms?.p50)),
-    ("p95", Shown::Wide, |s| Some(s.e2e_ms?.p95)),
-    ("p99", Shown::Wide, |s| Some(s.e2e_ms?.p99)),
+/// A column of the headline table: its head, where it is shown, the figure, and the figure's path in `summary.json`.
+type Column = (&'static str, Shown, Figure, &'static str);
+
+const FIGURES: [Column; 14] = [
+    ("req/s", Shown::Everywhere, |s| Some(s.throughput.requests_per_s), "throughput.requests_per_s"),
+    ("good/s", Shown::WhereKnown, |s| s.throughput.goodput_per_s, "throughput.goodput_per_s"),
+    (
+        "tok/s",
+        Shown::Everywhere,
+        |s| Some(s.throughput.output_tokens_per_s),
+        "throughput.output_tokens_per_s",
+    ),
+    (
+        "tok/s/gpu",
+        Shown::WhereKnown,
+        |s| s.throughput.output_tokens_per_s_per_gpu,
+        "throughput.output_tokens_per_s_per_gpu",
+    ),
+    ("TTFT p50", Shown::Everywhere, |s| Some(s.ttft_ms?.p50), "ttft_ms.p50"),
+    ("p95", Shown::Wide, |s| Some(s.ttft_ms?.p95), "ttft_ms.p95"),
+    ("p99", Shown::Everywhere, |s| Some(s.ttft_ms?.p99), "ttft_ms.p99"),
+    ("ITL p50", Shown::Everywhere, |s| Some(s.itl_ms?.p50), "itl_ms.p50"),
+    ("p95", Shown::Wide, |s| Some(s.itl_ms?.p95), "itl_ms.p95"),
+    ("p99", Shown::Everywhere, |s| Some(s.itl_ms?.p99), "itl_ms.p99"),
+    ("E2E avg", Shown::Wide, |s| Some(s.e2e_ms?.avg), "e2e_ms.avg"),
+    ("E2E p50", Shown::Everywhere, |s| Some(s.e2e_ms?.p50), "e2e_ms.p50"),
+    ("p95", Shown::Wide, |s| Some(s.e2e_ms?.p95), "e2e_ms.p95"),
+    ("p99", Shown::Wide, |s| Some(s.e2e_ms?.p99), "e2e_ms.p99"),
 ];
 
-/// The headline table: one row per point. The wide one has more percentiles and the number of requests.
+/// The headline table: one row per point, of repeats with the interval of each mean. The wide one has more percentiles and the number of requests.
 pub fn headline(rows: &[PointResult], wide: bool) -> Table {
-    let plain = differ_in_load_alone(rows);
-    let is_shown = |(_, shown, figure): &&(&str, Shown, Figure)| match shown {
+    let keys = KeyColumns::of(rows);
+    let is_shown = |(_, shown, figure, _): &&Column| match shown {
         Shown::Everywhere => true,
         Shown::Wide => wide,
         Shown::WhereKnown => rows.iter().any(|row| figure(&row.summary).is_some()),
@@ -52,18 +66,17 @@ pub fn headline(rows: &[PointResult], wide: bool) -> Table {
     let figures: Vec<_> = FIGURES.iter().filter(is_shown).collect();
     let heads = ["requests", "failed"].into_iter().filter(|head| wide || *head == "failed");
     let heads = heads.chain(figures.iter().map(|(head, ..)| *head)).chain(["verdict"]);
-    let mut table = Table::new([first_head(rows)]);
+    let mut table = Table::keyed(keys.heads);
     table.head.extend(heads.map(str::to_owned));
-    for row in rows {
+    for (row, mut cells) in rows.iter().zip(keys.cells) {
         let s = &row.summary;
-        let name = match load_of(s) {
-            Some(load) if plain => load.to_string(),
-            _ => row.point.clone(),
-        };
-        let mut cells = vec![name];
         cells.extend(wide.then(|| s.requests.total.to_string()));
         cells.push(s.requests.failed.to_string());
-        cells.extend(figures.iter().map(|(head, _, figure)| marked(head, figure(s), s.requests.completed)));
+        cells.extend(figures.iter().map(|(head, _, figure, path)| {
+            let value = figure(s);
+            let spread = value.map(|value| plus_minus(value, s.half_width(path))).unwrap_or_default();
+            marked(head, value, s.completed_each()) + &spread
+        }));
         cells.push(s.verdict.result.to_string());
         table.push(cells);
     }
@@ -80,7 +93,7 @@ fn marked(head: &str, figure: Option<f64>, completed: u64) -> String {
 /// What `~` in the tables of these points means, when a shown percentile has one.
 pub fn few(rows: &[PointResult]) -> Option<String> {
     let parts = stages(rows).into_iter().chain(turns(rows)).map(|(_, table)| table);
-    let mut tables = std::iter::once(headline(rows, true)).chain(parts);
+    let mut tables = [headline(&means(rows), true), headline(rows, true)].into_iter().chain(parts);
     let few = tables.any(|table| table.rows.iter().flatten().any(|cell| cell.starts_with('~')));
     let wanted = SHOWN.map(|percent| format!("p{percent} {}", needed(percent))).join(", ");
     few.then(|| format!("~ fewer requests than the percentile needs at 99 % confidence: {wanted}"))
@@ -180,24 +193,6 @@ pub fn tokens(rows: &[PointResult]) -> Vec<String> {
 pub const STAGES: &str =
     "Latencies of the requests sent in a stage; req/s and tok/s of what came out while it lasted.";
 
-/// The head of the first column: the load of points that differ in it alone, else the name of the point.
-pub(super) fn first_head(rows: &[PointResult]) -> &'static str {
-    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
-    match (differ_in_load_alone(rows), open) {
-        (true, true) => "rate",
-        (true, false) => "conc",
-        (false, _) => "point",
-    }
-}
-
-/// Whether points differ only in their constant load.
-pub(super) fn differ_in_load_alone(rows: &[PointResult]) -> bool {
-    let mut loads: Vec<f64> = rows.iter().filter_map(|row| load_of(&row.summary)).collect();
-    loads.sort_unstable_by(f64::total_cmp);
-    loads.dedup();
-    loads.len() == rows.len() && rows.iter().all(|row| row.series == rows[0].series)
-}
-
 /// The verdict reasons of every point that is not valid, one per line; a reason that several points share appears once.
 pub fn reasons(rows: &[PointResult]) -> Vec<String> {
     let has = |row: &PointResult, reason: &String| row.summary.verdict.reasons.contains(reason);
@@ -234,13 +229,18 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     }
     text.push_str(&format!(
         "\n{}\nLatencies in ms; tok/s counts output tokens.\n",
-        headline(rows, true).markdown()
+        headline(&means(rows), true).markdown()
     ));
+    text.extend(repeats::about(rows).map(|about| format!("Figures are the {about}.\n")));
     if let Some(few) = few(rows) {
         text.push_str(&format!("{few}.\n"));
     }
     if let Some(added) = added_error(rows) {
         text.push_str(&format!("The {added}.\n"));
+    }
+    if repeats::are_in(rows) {
+        text.push_str(&format!("\n## Repeats\n\n{}", headline(rows, true).markdown()));
+        repeats::notes(rows).iter().for_each(|note| text.push_str(&format!("\n{note}.\n")));
     }
     for (point, table) in stages(rows) {
         text.push_str(&format!("\n## Stages of {point}\n\n{}\n{STAGES}\n", table.markdown()));
@@ -291,7 +291,8 @@ pub fn latency(header: &Header, rows: &[PointResult]) -> String {
         const STATISTICS: [&str; 8] = ["avg", "min", "p50", "p90", "p95", "p99", "max", "std"];
         let mut table = Table::new(["point"]);
         table.head.extend(STATISTICS.map(str::to_owned));
-        for row in rows {
+        let means = if repeats::are_in(rows) { means(rows) } else { Vec::new() };
+        for row in rows.iter().chain(&means) {
             let cell = |name| maybe(pick(&row.summary).and_then(|figures| figures.get(name)));
             table.push(std::iter::once(row.point.clone()).chain(STATISTICS.map(cell)).collect());
         }
@@ -325,6 +326,7 @@ mod tests {
             workload: String::new(),
             model: String::new(),
             configuration: String::new(),
+            axes: Vec::new(),
             gpus: 0,
             summary,
         }

@@ -2,8 +2,10 @@
 //!
 //! Reports are a pure function of the plan and the summaries, so they need no cluster and can be rewritten at any time.
 
+mod analysis;
 pub mod chart;
 pub mod closing;
+mod columns;
 pub mod csv;
 pub mod failures;
 pub mod html;
@@ -12,6 +14,7 @@ pub mod limitations;
 pub mod markdown;
 pub mod pareto;
 pub mod reasons;
+pub mod repeats;
 pub mod servers;
 pub mod suite;
 pub mod table;
@@ -41,6 +44,8 @@ pub struct PointResult {
     pub model: String,
     /// What tells its experiment from others that are shown with it; empty if there are none.
     pub configuration: String,
+    /// Name and value of each server axis of the sweep.
+    pub axes: Vec<(String, String)>,
     /// GPUs of the deployment.
     pub gpus: u32,
     /// Its figures.
@@ -57,6 +62,7 @@ impl PointResult {
             workload: point.series(),
             model: plan.model.name.clone(),
             configuration: String::new(),
+            axes: deployment.axes.iter().map(|axis| (axis.name(), axis.text())).collect(),
             gpus: deployment.gpus,
             summary,
         }
@@ -201,6 +207,7 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
     put("limitations.md", &limitations::page(header, rows))?;
+    put("analysis.json", &format!("{:#}\n", analysis::json(rows)))?;
     if let Some(page) = zones::page(header, rows) {
         put("capacity-zones.md", &page)?;
     }
@@ -254,6 +261,7 @@ const CHARTS: [ChartFigures; 4] = [
 pub fn charts(header: &Header, rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
     let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
     let x_label = if open { "requests/s" } else { "concurrency" };
+    let rows = &repeats::means(rows);
     let chart = |(name, title, unit, figures): ChartFigures| {
         let series: Vec<Series> =
             figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();

@@ -2,9 +2,9 @@
 
 use itertools::Itertools;
 
-use super::markdown::{differ_in_load_alone, first_head};
+use super::PointResult;
+use super::columns::KeyColumns;
 use super::table::{Table, maybe};
-use super::{PointResult, load_of};
 use crate::metrics::Summary;
 use crate::metrics::server::LayerView;
 
@@ -62,29 +62,32 @@ fn in_flight(
 
 /// A row per point and layer with the columns that are known of any.
 fn of_columns(rows: &[PointResult], columns: &[Column]) -> Option<Table> {
-    let plain = differ_in_load_alone(rows);
-    let of_point = |row: &PointResult| {
-        let name = load_of(&row.summary)
-            .filter(|_| plain)
-            .map_or_else(|| row.point.clone(), |load| load.to_string());
+    let keys = KeyColumns::of(rows);
+    let of_point = |(row, name): (&PointResult, Vec<String>)| {
         let layers: Vec<(&str, &LayerView)> =
             row.summary.servers.iter().flat_map(|servers| servers.layers()).collect();
-        let label = |layer: &str| if layers.len() > 1 { format!("{name} {layer}") } else { name.clone() };
+        let label = |layer: &str| {
+            let mut name = name.clone();
+            if let Some(last) = name.last_mut().filter(|_| layers.len() > 1) {
+                last.push_str(&format!(" {layer}"));
+            }
+            name
+        };
         let cells =
             |layer: &LayerView| columns.iter().map(|(_, figure)| figure((&row.summary, layer))).collect();
         layers.iter().map(|(layer, view)| (label(layer), cells(view))).collect::<Vec<_>>()
     };
-    let all: Vec<(String, Vec<Option<f64>>)> = rows.iter().flat_map(of_point).collect();
+    let all: Vec<(Vec<String>, Vec<Option<f64>>)> = rows.iter().zip(keys.cells).flat_map(of_point).collect();
     let is_known = |at: usize| all.iter().any(|(_, cells)| cells.get(at).is_some_and(Option::is_some));
     let known: Vec<usize> = (0..columns.len()).filter(|at| is_known(*at)).collect();
     if known.is_empty() {
         return None;
     }
-    let mut table = Table::new([first_head(rows)]);
+    let mut table = Table::keyed(keys.heads);
     table.head.extend(known.iter().filter_map(|at| columns.get(*at)).map(|(head, _)| (*head).to_owned()));
     for (name, cells) in all.into_iter().filter(|(_, cells)| cells.iter().any(Option::is_some)) {
         let cells = known.iter().map(|at| maybe(cells.get(*at).copied().flatten()));
-        table.push(std::iter::once(name).chain(cells).collect());
+        table.push(name.into_iter().chain(cells).collect());
     }
     Some(table)
 }

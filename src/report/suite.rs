@@ -211,8 +211,9 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
 /// `summary.csv`: one row per load point, with the suite's columns before the experiment's; an experiment without figures gets
 /// one row.
 pub fn csv(parts: &[JobResult]) -> String {
-    let columns = csv::HEAD.split(',').count();
-    let mut text = format!("recipe,gpu,differs,job,experiment,state,failure,{}\n", csv::HEAD);
+    let head = csv::head();
+    let columns = head.split(',').count();
+    let mut text = format!("recipe,gpu,differs,job,experiment,state,failure,{head}\n");
     for part in parts {
         let failure = part.reason().unwrap_or_default();
         let job = part.job.clone().unwrap_or_default();
@@ -254,6 +255,7 @@ mod tests {
             workload: String::new(),
             model: String::new(),
             configuration: String::new(),
+            axes: Vec::new(),
             gpus: 2,
             summary,
         }

@@ -2,6 +2,9 @@
 
 use crate::metrics::stats::with_thousands;
 
+/// Longer names do not fit beside many columns.
+const SHORT: usize = 12;
+
 /// A table of text: the first column is left-aligned, the others right.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -9,12 +12,19 @@ pub struct Table {
     pub head: Vec<String>,
     /// Rows, each as long as the head.
     pub rows: Vec<Vec<String>>,
+    /// First columns that name a row, which every block of a wide table begins with.
+    keys: usize,
 }
 
 impl Table {
     /// A table with these heads.
     pub fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { head: head.map(str::to_owned).to_vec(), rows: Vec::new() }
+        Self { head: head.map(str::to_owned).to_vec(), rows: Vec::new(), keys: 1 }
+    }
+
+    /// A table whose rows are named by these columns together. More heads follow.
+    pub fn keyed(keys: Vec<String>) -> Self {
+        Self { keys: keys.len(), head: keys, rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -49,7 +59,7 @@ impl Table {
     }
 
     /// The same within `width` columns. A table that is too wide has its heads on two lines and long names above their rows; if that is
-    /// not enough, its columns stand in blocks below one another, each beginning with the first column.
+    /// not enough, its columns stand in blocks below one another, each beginning with the columns that name a row.
     pub fn fitted(&self, left: &[usize], width: usize) -> String {
         let names = self.names_above();
         let (heads, two) = (vec![self.head.clone()], two_lines(&self.head));
@@ -77,9 +87,10 @@ impl Table {
 
     /// The table without its first cells where some are long names.
     fn names_above(&self) -> Self {
-        const SHORT: usize = 12;
         let mut table = self.clone();
-        if self.rows.iter().filter_map(|row| row.first()).any(|name| name.chars().count() > SHORT) {
+        if self.keys < 2
+            && self.rows.iter().filter_map(|row| row.first()).any(|name| name.chars().count() > SHORT)
+        {
             table.rows.iter_mut().filter_map(|row| row.first_mut()).for_each(String::clear);
         }
         table
@@ -89,10 +100,10 @@ impl Table {
     fn part(&self, columns: &[usize], heads: &[Vec<String>]) -> Self {
         let cells = |row: &Vec<String>| columns.iter().filter_map(|at| row.get(*at)).cloned().collect();
         let (last, above) = heads.split_last().map_or((&self.head, heads), |(last, above)| (last, above));
-        Self { head: cells(last), rows: above.iter().chain(&self.rows).map(cells).collect() }
+        Self { head: cells(last), rows: above.iter().chain(&self.rows).map(cells).collect(), keys: self.keys }
     }
 
-    /// Columns that fit in a line together, each time with the first. A percentile stays with the first of its figure.
+    /// Columns that fit in a line together, each time with those that name a row. A percentile stays with the first of its figure.
     fn blocks(&self, heads: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
         let head = |column: usize| heads.iter().filter_map(move |line| line.get(column));
         let room = |column: usize| {
@@ -100,17 +111,18 @@ impl Table {
             cells.map(|cell| cell.chars().count() + 2).max().unwrap_or(0)
         };
         let goes_on = |column: usize| self.head.get(column).is_some_and(|head| is_percentile(head));
-        let mut blocks: Vec<Vec<usize>> = vec![vec![0]];
-        let mut column = 1;
+        let keys = self.keys.max(1);
+        let mut blocks: Vec<Vec<usize>> = vec![(0..keys).collect()];
+        let mut column = keys;
         while column < self.head.len() {
             let end = (column + 1..self.head.len()).find(|next| !goes_on(*next)).unwrap_or(self.head.len());
             let used = |block: &Vec<usize>| block.iter().map(|column| room(*column)).sum::<usize>();
             let more: usize = (column..end).map(room).sum();
             match blocks.last_mut() {
-                Some(block) if block.len() == 1 || used(block) + more <= width + 2 => {
+                Some(block) if block.len() == keys || used(block) + more <= width + 2 => {
                     block.extend(column..end)
                 }
-                _ => blocks.push(std::iter::once(0).chain(column..end).collect()),
+                _ => blocks.push((0..keys).chain(column..end).collect()),
             }
             column = end;
         }
@@ -166,15 +178,25 @@ pub(super) fn is_percentile(head: &str) -> bool {
     head.strip_prefix('p').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// Heads on two lines: `TTFT p50` below one another, `tok/s/gpu` as `tok/s` and `/gpu`.
+/// Heads on two lines: `TTFT p50` below one another, `tok/s/gpu` as `tok/s` and `/gpu`, the long name of an option at its middle
+/// underscore.
 fn two_lines(heads: &[String]) -> Vec<Vec<String>> {
     let split = |head: &String| match (head.rsplit_once(' '), head.rsplit_once('/')) {
         (Some((above, below)), _) => (above.to_owned(), below.to_owned()),
         (None, Some((above, below))) if above.contains('/') => (above.to_owned(), format!("/{below}")),
+        (None, None) if head.len() > SHORT => at_underscore(head),
         _ => (String::new(), head.clone()),
     };
     let (above, below) = heads.iter().map(split).unzip();
     vec![above, below]
+}
+
+/// The name of an option in two parts that are about as long.
+fn at_underscore(name: &str) -> (String, String) {
+    let places = name.match_indices('_').map(|(at, _)| at + 1);
+    let middle = places.min_by_key(|at| (2 * at).abs_diff(name.len())).unwrap_or(0);
+    let (above, below) = name.split_at(middle);
+    (above.to_owned(), below.to_owned())
 }
 
 /// Words in lines of at most `width` columns. A longer word, such as a path, has a line of its own.
@@ -219,13 +241,23 @@ fn wrapped_line(line: &str, width: usize) -> String {
 
 /// Formats a number for people: few decimals, thousands separators.
 pub fn number(value: f64) -> String {
-    let digits = match value.abs() {
+    let digits = digits(value);
+    with_thousands(&format!("{value:.digits$}"))
+}
+
+fn digits(value: f64) -> usize {
+    match value.abs() {
         v if v >= 100.0 || v == 0.0 => 0,
         v if v >= 10.0 => 1,
         v if v >= 0.1 => 2,
         _ => 4,
-    };
-    with_thousands(&format!("{value:.digits$}"))
+    }
+}
+
+/// Half the width of the interval of a value, with one digit more than the value: ` ±1.6`; nothing without one.
+pub fn plus_minus(value: f64, half: Option<f64>) -> String {
+    let digits = digits(value) + 1;
+    half.map_or_else(String::new, |half| format!(" ±{}", with_thousands(&format!("{half:.digits$}"))))
 }
 
 /// The same; `N/A` if the figure does not apply.
@@ -251,6 +283,9 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!(maybe(None), "N/A");
+        assert_eq!(plus_minus(1621.0, Some(1.57)), " ±1.6");
+        assert_eq!(plus_minus(14.4, Some(0.0165)), " ±0.02");
+        assert_eq!(plus_minus(14.4, None), "");
     }
 
     #[test]

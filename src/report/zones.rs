@@ -17,7 +17,7 @@ pub fn series(rows: &[PointResult]) -> Vec<Series> {
     let of = |row: &PointResult| match &row.summary.stages {
         Some(stages) => {
             let levels = stages.iter().filter_map(|stage| stage_level(stage, row.gpus)).collect();
-            Some(Series { name: row.point.clone(), levels, ..of_row(row) })
+            Some(Series { name: row.series.clone(), levels, ..of_row(row) })
         }
         None => of_load(row),
     };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::point::{self, Cut, Measure};
 use super::supervisor::{Activity, Supervisor};
-use super::{LivePoint, RunError, Session, preflight};
+use super::{LivePoint, RunError, Session, preflight, repeats};
 use crate::deploy::container::{self, JobImage};
 use crate::deploy::deployment_config::deployment_config;
 use crate::deploy::{Deployed, Folders, Setup, placement};
@@ -43,8 +43,7 @@ impl<'a> Deployments<'a> {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
             }
-            let points = deployment.points.iter();
-            if let Some(kept) = points.map(|point| self.kept(deployment, point)).collect::<Option<Vec<_>>>() {
+            if let Some(kept) = self.all_kept(deployment) {
                 kept.into_iter().for_each(|row| self.keep(row));
                 continue;
             }
@@ -76,6 +75,20 @@ impl<'a> Deployments<'a> {
         let folder = plan.point_folder(deployment, point);
         let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
         Some(PointResult::of(plan, deployment, point, summary))
+    }
+
+    /// The rows of a deployment that an earlier attempt has finished; `None` if a point is left to measure.
+    fn all_kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
+        let mut rows: Vec<PointResult> = Vec::new();
+        for point in deployment.in_order() {
+            match self.kept(deployment, point) {
+                Some(row) => rows.push(row),
+                None => {
+                    repeats::enough(&rows, deployment, point)?;
+                }
+            }
+        }
+        Some(rows)
     }
 
     fn keep(&mut self, row: PointResult) {
@@ -133,12 +146,17 @@ impl<'a> Deployments<'a> {
     async fn points(&mut self, deployment: &Deployment, deployed: &Deployed<'_>) -> Result<(), RunError> {
         let Session { plan, experiment, events, .. } = self.session;
         let of = plan.points().count();
-        for point in &deployment.points {
+        for point in deployment.in_order() {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
             }
             if let Some(kept) = self.kept(deployment, point) {
                 self.keep(kept);
+                continue;
+            }
+            if let Some(enough) = repeats::enough(&self.rows, deployment, point) {
+                events
+                    .emit(Event::PointSkipped { point: plan.point_name(deployment, point), reason: enough });
                 continue;
             }
             let folder = plan.point_folder(deployment, point);

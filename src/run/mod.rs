@@ -8,6 +8,7 @@ pub mod point;
 pub mod preflight;
 mod records;
 mod refusals;
+mod repeats;
 #[cfg(test)]
 mod resume_tests;
 mod server_pages;
@@ -102,6 +103,7 @@ impl Session {
         let failure = supervisor.conclude(failure).await;
         forwarding.abort();
         let reported = self.report(&rows).err();
+        let rows = report::repeats::in_plan_order(&self.plan, &rows);
         RunEnd { rows, failure: failure.or(reported.map(RunError::from)) }
     }
 
@@ -116,6 +118,6 @@ impl Session {
                 header.facts.push(("suspected", format!("{process} logged, and went on or ended: {line}")));
             }
         }
-        report::write(self.experiment.dir(), &header, rows)
+        report::write(self.experiment.dir(), &header, &report::repeats::in_plan_order(&self.plan, rows))
     }
 }

@@ -181,6 +181,7 @@ impl Capture {
         let completions = self.name.contains("completions");
         LoadPoint {
             id: "oracle".to_owned(),
+            repeat: None,
             isl: Length::fixed(64),
             osl: Length::fixed(32),
             arrival: Arrival::closed(4),

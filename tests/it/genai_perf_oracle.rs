@@ -66,6 +66,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
     let length = Length::fixed(1);
     let point = LoadPoint {
         id: "oracle".to_owned(),
+        repeat: None,
         isl: length,
         osl: length,
         arrival: Arrival::closed(1),

@@ -116,6 +116,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
     let length = Length::fixed(1);
     let point = LoadPoint {
         id: "oracle".to_owned(),
+        repeat: None,
         isl: length,
         osl: length,
         arrival: Arrival::closed(4),

@@ -91,6 +91,7 @@ fn fill(record: &mut RequestRecord, id: u64, noise: &mut Noise) {
 fn point(requests: u64) -> LoadPoint {
     LoadPoint {
         id: "fold".into(),
+        repeat: None,
         isl: Length::fixed(128),
         osl: Length::fixed(CHUNKS as u32),
         arrival: Arrival::closed(SLOTS as u32),

@@ -28,6 +28,7 @@ fn cpu(who: UsageWho) -> Duration {
 fn point() -> LoadPoint {
     LoadPoint {
         id: "cost".into(),
+        repeat: None,
         isl: Length::fixed(128),
         osl: Length::fixed(128),
         arrival: Arrival::closed(1),

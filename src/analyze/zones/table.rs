@@ -44,6 +44,10 @@ const GROUPS: [&str; 6] = ["deployment", "isl", "osl", "streaming", "endpoint", 
 const VERDICT: &str = "verdict";
 const COUNTS: [&str; 2] = ["requests", "failed"];
 
+/// The column of `summary.csv` with the number of a repeat, and what stands there in the row of their mean.
+const REPEAT: &str = "repeat";
+pub const MEAN: &str = "mean";
+
 /// What a file held.
 #[derive(Debug, Default)]
 pub struct Read {
@@ -135,7 +139,7 @@ impl Head {
         let is_read = |name: &&String| {
             let figures = FIGURES.iter().flat_map(|(known, _)| known.iter());
             let others = CONCURRENCY.iter().chain(&RATE).chain(&ERROR_RATE).chain(&GROUPS).chain(&COUNTS);
-            figures.chain(others).chain([&VERDICT]).any(|known| known == name)
+            figures.chain(others).chain([&VERDICT, &REPEAT]).any(|known| known == name)
         };
         self.names.iter().filter(|name| !name.is_empty() && !is_read(name)).cloned().collect()
     }
@@ -150,6 +154,10 @@ fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
     };
     let head = rows.next().ok_or_else(nothing)?;
     let head = Head::of(file, &head)?;
+    // The repeats themselves are in the table, too.
+    let repeat = head.at(REPEAT);
+    let is_mean = |row: &Row| repeat.and_then(|at| row.cells.get(at)).is_some_and(|cell| cell.trim() == MEAN);
+    let rows = rows.filter(|row| !is_mean(row));
     let levels: Vec<(Axis, Vec<String>, Level)> = rows.map(|row| level(file, &head, &row)).try_collect()?;
     if levels.is_empty() {
         return Err(nothing());

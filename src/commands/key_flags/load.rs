@@ -136,6 +136,11 @@ fn ends() -> Vec<Arg> {
             aliases(["warmup-request-count", "num-warmup-requests", "num-warmups"]);
         /// Warm up for this long instead of a number of requests
         "--warmup-duration <TIME>" => "load.warmup_duration", time, conflicts_with("load.warmup_requests");
+        /// Measure each load point this many times, in shuffled order [default: 1]
+        "--repeats <N>" => "load.repeats", count(1);
+        /// Repeat only until a 95 % confidence interval is narrow enough, --repeats times at most: "ci 2%" of the output throughput,
+        /// "ci 5% of ttft_ms.p99" of another figure
+        "--until <PRECISION>" => "load.until", text(), requires("load.repeats");
         /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
         "--slo <LIST>" => "load.slo", objective, action(Append), value_delimiter(',');
         /// Seed of prompts and lengths [default: 0]

@@ -19,7 +19,7 @@ use crate::deploy::{Place, ports};
 use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
-use crate::plan::choices::Choices;
+use crate::plan::choices::{Choices, Flag};
 use crate::run::preflight;
 
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub struct RunArgs {
     /// Total number of GPUs: one of the recipe's scales [default: its own]
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
+    /// Measure each load point this many times on its servers, in shuffled order
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: Option<u32>,
     /// Only warn about faulty model weights
     #[arg(long)]
     no_weights_check: bool,
@@ -57,6 +60,11 @@ pub fn run(printer: Printer, args: &RunArgs) -> anyhow::Result<()> {
     let planning = args.flags.planning(printer)?;
     let mut choices = Choices { no_weights_check: args.no_weights_check, ..planning.at_scale(args.scale) };
     choices.flags.extend(args.exports.flag());
+    choices.flags.extend(args.repeats.map(|repeats| Flag {
+        flag: "--repeats".into(),
+        key: "load.repeats".into(),
+        value: i64::from(repeats).into(),
+    }));
     if let Some(file) = &args.file {
         return suite::run(printer, &planning, file, args.local, &choices);
     }

@@ -14,7 +14,7 @@ use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::metrics::Summary;
 use crate::plan::Plan;
-use crate::report::{PointResult, closing};
+use crate::report::{PointResult, closing, repeats};
 use crate::run::{RunError, Session, Signals};
 
 /// An ended run.
@@ -29,7 +29,8 @@ pub(crate) struct Conducted {
 impl Conducted {
     /// Shows the results; with `--json` the summaries, a single one by itself unless `is_list`.
     pub(crate) fn show(self, printer: Printer, is_list: bool) -> anyhow::Result<()> {
-        let summaries: Vec<&Summary> = self.rows.iter().map(|row| &row.summary).collect();
+        let means = if repeats::are_in(&self.rows) { repeats::means(&self.rows) } else { Vec::new() };
+        let summaries: Vec<&Summary> = self.rows.iter().chain(&means).map(|row| &row.summary).collect();
         printer.json_list(&summaries, is_list)?;
         if !self.experiment.is_kept() {
             let table = closing::table(&self.rows, printer.width());

@@ -73,7 +73,7 @@ struct OrderArgs {
     /// Submit one workload with the precision and scale of its recipe, even if you named others
     #[arg(long)]
     force: bool,
-    /// Submit each job this many times
+    /// Submit each job this many times (of the points of one job: --set load.repeats=N)
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
     // Set as `help`, because rustdoc takes the brackets for a link.
