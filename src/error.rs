@@ -87,6 +87,10 @@ fn run_code(error: &RunError) -> u8 {
         RunError::Point(error) => point_code(error),
         RunError::Io(_) => INFRASTRUCTURE,
         RunError::Interrupted => INTERRUPTED,
+        RunError::Incomplete(failures) => {
+            let codes = failures.iter().map(|failure| run_code(&failure.error));
+            codes.max_by_key(|code| severity(*code)).unwrap_or(OK)
+        }
     }
 }
 

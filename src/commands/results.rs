@@ -7,7 +7,7 @@ use super::verify;
 use crate::error::ExitError;
 use crate::metrics::Rating;
 use crate::plan::Plan;
-use crate::report::{PointResult, closing};
+use crate::report::{PointResult, closing, unmeasured};
 
 /// Prints the closing table, the location of the results, and how to compare them with published figures.
 pub(crate) fn show(
@@ -17,7 +17,8 @@ pub(crate) fn show(
     dir: &Path,
 ) -> std::io::Result<()> {
     if !rows.is_empty() {
-        printer.prose(&format!("{}\n", closing::table(rows, printer.width())))?;
+        let unmeasured = plan.map(|plan| unmeasured::read(dir, plan, rows)).unwrap_or_default();
+        printer.prose(&format!("{}\n", closing::table(rows, &unmeasured, printer.width())))?;
     }
     printer.prose(&format!("results: {}\n", dir.display()))?;
     match plan.and_then(|plan| verify::advice(plan, rows, dir)) {

@@ -39,6 +39,8 @@ pub enum DeployError {
         advice: String,
         /// Other ports may help.
         new_ports: bool,
+        /// Another start would fail in the same way.
+        permanent: bool,
         excerpt: String,
         log: String,
     },
@@ -77,7 +79,46 @@ pub enum DeployError {
     Io(#[from] std::io::Error),
 }
 
+/// What may still help after a deployment has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same servers may come up at another start.
+    AnotherStart,
+    /// They would fail in the same way, or take as long again; other deployments may come up.
+    OtherDeployment,
+    /// It concerns the whole run: the allocation, the recipe, the site.
+    Nothing,
+}
+
+/// Statuses of a program that did not understand its arguments, or could not be executed: the convention of shells and of argparse.
+const NEVER_RAN: [&str; 3] = ["exit 2", "exit 126", "exit 127"];
+
 impl DeployError {
+    /// What may help. `was_ready`: the servers had generated a token before.
+    pub fn remedy(&self, was_ready: bool) -> Remedy {
+        match self {
+            Self::Died { status, .. } if !was_ready && NEVER_RAN.contains(&status.as_str()) => {
+                Remedy::OtherDeployment
+            }
+            // Other ports were tried.
+            Self::Fatal { permanent: true, .. }
+            | Self::Fatal { new_ports: true, .. }
+            | Self::Spawn { .. }
+            | Self::NotReady { .. }
+            | Self::Unlisted { .. }
+            | Self::Foreign { .. } => Remedy::OtherDeployment,
+            Self::Died { .. } | Self::Fatal { .. } | Self::Gone { .. } => Remedy::AnotherStart,
+            Self::Input(_)
+            | Self::Weights(_)
+            | Self::Nodes { .. }
+            | Self::Image { .. }
+            | Self::TooFewNodes { .. }
+            | Self::Render(_)
+            | Self::Slurm(_)
+            | Self::Io(_) => Remedy::Nothing,
+        }
+    }
+
     /// Whether a retry with other ports may help.
     pub fn wants_new_ports(&self) -> bool {
         matches!(self, Self::Fatal { new_ports: true, .. })

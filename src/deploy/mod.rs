@@ -40,7 +40,7 @@ use crate::plan::{Deployment, Endpoint, MetricsPage, Plan, Process};
 use crate::render;
 use container::JobImage;
 use deadline::{Deadline, ProbeFailure};
-pub use error::DeployError;
+pub use error::{DeployError, Remedy};
 pub use place::Place;
 use placement::Placement;
 use spawn::Running;

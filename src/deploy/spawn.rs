@@ -56,7 +56,10 @@ pub(super) fn start(
     }
     let paths = start.logs();
     let log = paths.first().cloned().unwrap_or_default();
-    let file = files::append(&log)?;
+    let mut file = files::append(&log)?;
+    if file.metadata()?.len() > 0 {
+        writeln!(file, "==> started again by tokmark at {} <==", jiff::Timestamp::now())?;
+    }
     let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let logs: Vec<(PathBuf, u64)> = paths.into_iter().map(|path| (path.clone(), length(&path))).collect();
     let env = secrets::resolve(&spawn.env).map_err(DeployError::Input)?;

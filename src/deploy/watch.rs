@@ -174,6 +174,7 @@ impl Watched {
             line: line.clone(),
             advice: fatal.advice.clone(),
             new_ports: fatal.retry_with_new_ports,
+            permanent: fatal.permanent,
             excerpt: log::tail(log, 20),
             log: log.display().to_string(),
         }

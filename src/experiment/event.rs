@@ -125,6 +125,17 @@ pub enum Event {
     },
     /// A signal or a dead server cut a load point short; it will be measured again.
     PointCut { point: String, completed: u64, total: u64 },
+    /// A load point cannot be driven; the run goes on with the next one.
+    PointFailed { point: String, reason: String },
+    /// The servers failed and are stopped; they start once more.
+    Restarting { deployment: String, reason: String },
+    /// A deployment failed for good; the run goes on with the next one.
+    GivenUp {
+        deployment: String,
+        reason: String,
+        /// Its load points without figures.
+        points: Vec<String>,
+    },
     /// Servers are being stopped.
     Stopping { deployment: String },
     /// All servers are gone.

@@ -9,7 +9,6 @@ use super::{Experiment, files};
 impl Event {
     /// As a line, and whether it is shown without `-v`.
     pub fn line(&self) -> Option<(String, bool)> {
-        let of_deployment = |name: &str| if name.is_empty() { String::new() } else { format!(" of {name}") };
         Some(match self {
             Self::Started { job: Some(job), host, restarts, .. } if *restarts > 0 => {
                 (format!("job {job} on {host}, started again (restart {restarts})"), true)
@@ -32,7 +31,7 @@ impl Event {
                 (format!("unpacking {image} on {nodes} node(s)"), true)
             }
             Self::PortsTaken { problem } => {
-                let first = problem.lines().next().unwrap_or_default();
+                let first = first_line(problem);
                 (format!("a port was taken in the meantime, starting again with others: {first}"), true)
             }
             Self::ProcessStarted { process, host, pid, log, .. } => {
@@ -69,6 +68,9 @@ impl Event {
             Self::PointCut { point, completed, total } => {
                 (format!("{point}: cut short after {completed}/{total} requests"), true)
             }
+            Self::PointFailed { .. } | Self::Restarting { .. } | Self::GivenUp { .. } => {
+                return self.failure();
+            }
             Self::Stopping { deployment } => {
                 (format!("stopping servers{}", of_deployment(deployment)), false)
             }
@@ -83,6 +85,24 @@ impl Event {
         })
     }
 
+    /// The line of a failure after which the run goes on.
+    fn failure(&self) -> Option<(String, bool)> {
+        let (head, reason, is_shown) = match self {
+            Self::PointFailed { point, reason } => (format!("{point}: not measured"), reason, true),
+            Self::Restarting { deployment, reason } => {
+                (format!("starting the servers{} once more", of_deployment(deployment)), reason, true)
+            }
+            // The only deployment is the run, which says why it ends.
+            Self::GivenUp { deployment, reason, points } => (
+                format!("giving up {deployment} with {} load point(s)", points.len()),
+                reason,
+                !deployment.is_empty(),
+            ),
+            _ => return None,
+        };
+        Some((format!("{head}: {}", first_line(reason)), is_shown))
+    }
+
     fn is_about_servers(&self) -> bool {
         matches!(
             self,
@@ -93,8 +113,19 @@ impl Event {
                 | Self::Ready { .. }
                 | Self::Waiting { .. }
                 | Self::Stopped { .. }
+                | Self::Restarting { .. }
+                | Self::GivenUp { .. }
         )
     }
+}
+
+/// ` of NAME`; nothing for the only deployment.
+fn of_deployment(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" of {name}") }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// The logs in `server_logs`: `bench.log` with every event, `workers_start.log` with those about servers.

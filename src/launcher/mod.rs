@@ -239,6 +239,9 @@ pub struct Fatal {
     /// Start once more with other ports, because another process took one in the meantime.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retry_with_new_ports: bool,
+    /// Another start would fail in the same way, so tokmark tries none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub permanent: bool,
 }
 
 /// A launcher and the file it was read from.

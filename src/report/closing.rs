@@ -1,6 +1,7 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
+use super::unmeasured::{self, Unmeasured};
 use super::{PointResult, markdown, reasons, repeats, servers, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
@@ -8,15 +9,16 @@ use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 /// Sentences on capacity: those of a grid stand in `capacity-zones.md` alone.
 const MOST_LINES: usize = 6;
 
-/// What failed, then a row per load point, within `width` columns; below it the stages of ramps, what the servers say, the
+/// What failed, then a row per load point, those without figures last, within `width` columns; below it the stages of ramps, what the servers say, the
 /// capacity, the client's own error and every verdict reason.
-pub fn table(rows: &[PointResult], width: usize) -> String {
+pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> String {
     let mut text = String::new();
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
     text.extend(Failures::of_rows(rows).map(|failures| failures.text()));
-    let headline = markdown::headline(&repeats::means(rows), false);
+    let mut headline = markdown::headline(&repeats::means(rows), false);
+    unmeasured::add_to(&mut headline, unmeasured);
     text.push_str(&headline.fitted(&[0, headline.head.len() - 1], width));
     text.push_str("latencies in ms\n");
     text.extend(repeats::about(rows).map(|about| format!("{about}\n")));
@@ -40,8 +42,8 @@ pub fn table(rows: &[PointResult], width: usize) -> String {
     for reason in reasons::folded(named, rows.len()) {
         text.push_str(&format!("! {reason}\n"));
     }
-    for note in repeats::notes(rows) {
-        text.push_str(&format!("! {note}\n"));
+    for line in repeats::notes(rows).into_iter().chain(unmeasured::lines(unmeasured)) {
+        text.push_str(&format!("! {line}\n"));
     }
     for note in markdown::prompt_notes(rows) {
         text.push_str(&format!("prompts: {note}\n"));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::chart::Chart;
 use super::failures::Failures;
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, markdown, repeats, servers, zones};
+use super::{Header, PointResult, markdown, repeats, servers, unmeasured, zones};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
@@ -16,14 +16,10 @@ pub fn page(
     rows: &[PointResult],
     charts: &[(&'static str, Chart)],
 ) -> Result<String, RenderError> {
-    let means = repeats::means(rows);
-    let table = markdown::headline(&means, true);
-    let verdict = |row: &PointResult| row.summary.verdict.result.to_string();
-    let rows_json: Vec<_> = means
-        .iter()
-        .zip(&table.rows)
-        .map(|(row, cells)| json!({"cells": cells, "verdict": verdict(row)}))
-        .collect();
+    let mut table = markdown::headline(&repeats::means(rows), true);
+    unmeasured::add_to(&mut table, &header.unmeasured);
+    let rows_json: Vec<_> =
+        table.rows.iter().map(|cells| json!({"cells": cells, "verdict": cells.last()})).collect();
     let facts: Vec<_> = header.facts.iter().map(|(name, value)| json!([name, value])).collect();
     let stages: Vec<_> = markdown::stages(rows)
         .into_iter()
@@ -49,6 +45,7 @@ pub fn page(
         "about_balance": servers::ABOUT_BALANCE,
         "server_notes": servers::notes(rows),
         "speculation": servers::speculation(rows),
+        "unmeasured": unmeasured::lines(&header.unmeasured),
         "reasons": markdown::reasons(rows),
         "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
         "recipe": header.recipe,

@@ -6,7 +6,7 @@ use super::columns::KeyColumns;
 use super::failures::Failures;
 use super::repeats::means;
 use super::table::{Table, maybe, number, plus_minus};
-use super::{Figure, Header, PointResult, pareto, repeats, servers, zones};
+use super::{Figure, Header, PointResult, pareto, repeats, servers, unmeasured, zones};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -227,10 +227,9 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     for (name, value) in &header.facts {
         text.push_str(&format!("- {name}: {value}\n"));
     }
-    text.push_str(&format!(
-        "\n{}\nLatencies in ms; tok/s counts output tokens.\n",
-        headline(&means(rows), true).markdown()
-    ));
+    let mut table = headline(&means(rows), true);
+    unmeasured::add_to(&mut table, &header.unmeasured);
+    text.push_str(&format!("\n{}\nLatencies in ms; tok/s counts output tokens.\n", table.markdown()));
     text.extend(repeats::about(rows).map(|about| format!("Figures are the {about}.\n")));
     if let Some(few) = few(rows) {
         text.push_str(&format!("{few}.\n"));
@@ -260,6 +259,7 @@ pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
     push_list(&mut text, "Tokens", &tokens(rows));
     push_list(&mut text, "Prompts", &prompt_notes(rows));
+    push_list(&mut text, "Not measured", &unmeasured::lines(&header.unmeasured));
     push_list(&mut text, "Verdicts", &reasons(rows));
     text
 }
@@ -333,8 +333,13 @@ mod tests {
     }
 
     fn page(rows: &[PointResult]) -> String {
-        let header =
-            Header { name: "name".into(), summary: "one line".into(), facts: Vec::new(), recipe: None };
+        let header = Header {
+            name: "name".into(),
+            summary: "one line".into(),
+            facts: Vec::new(),
+            recipe: None,
+            unmeasured: Vec::new(),
+        };
         summary(&header, rows)
     }
 

@@ -18,6 +18,7 @@ pub mod repeats;
 pub mod servers;
 pub mod suite;
 pub mod table;
+pub mod unmeasured;
 pub mod verification;
 pub mod zones;
 
@@ -103,6 +104,8 @@ pub struct Header {
     pub facts: Vec<(&'static str, String)>,
     /// The recipe as written.
     pub recipe: Option<String>,
+    /// Load points without figures.
+    pub unmeasured: Vec<unmeasured::Unmeasured>,
 }
 
 impl Header {
@@ -149,6 +152,7 @@ impl Header {
             summary,
             facts,
             recipe: Some(plan.input.recipe.text.clone()),
+            unmeasured: Vec::new(),
         }
     }
 }
@@ -203,7 +207,7 @@ pub fn load_fact(point: &LoadPoint) -> String {
 /// Writes every report into an experiment directory.
 pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Result<()> {
     let put = |name: &str, text: &str| files::replace(&dir.join(name), text.as_bytes());
-    put("summary.csv", &csv::summary(rows))?;
+    put("summary.csv", &format!("{}{}", csv::summary(rows), unmeasured::csv_lines(header)))?;
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
     put("limitations.md", &limitations::page(header, rows))?;

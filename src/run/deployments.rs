@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::point::{self, Cut, Measure};
-use super::supervisor::{Activity, Supervisor};
-use super::{LivePoint, RunError, Session, preflight, repeats};
+use super::point::{self, Cut, Measure, PointError};
+use super::supervisor::{Activity, Next, Supervisor};
+use super::{Failure, LivePoint, RunError, Session, preflight, repeats};
 use crate::deploy::container::{self, JobImage};
 use crate::deploy::deployment_config::deployment_config;
 use crate::deploy::{Deployed, Folders, Setup, placement};
@@ -26,6 +26,10 @@ pub(super) struct Deployments<'a> {
     session: &'a Session,
     pub(super) supervisor: Supervisor,
     pub(super) rows: Vec<PointResult>,
+    /// What failed while the run went on.
+    pub(super) failures: Vec<Failure>,
+    /// Whether the last row is of a point that was cut short.
+    is_cut: bool,
     image: Option<JobImage>,
     /// Whether its preparation began, and may have left something on the nodes.
     pub(super) prepared: bool,
@@ -33,7 +37,15 @@ pub(super) struct Deployments<'a> {
 
 impl<'a> Deployments<'a> {
     pub(super) fn new(session: &'a Session, supervisor: Supervisor) -> Self {
-        Self { session, supervisor, rows: Vec::new(), image: None, prepared: false }
+        Self {
+            session,
+            supervisor,
+            rows: Vec::new(),
+            failures: Vec::new(),
+            is_cut: false,
+            image: None,
+            prepared: false,
+        }
     }
 
     pub(super) async fn run(&mut self) -> Result<(), RunError> {
@@ -96,21 +108,67 @@ impl<'a> Deployments<'a> {
         self.rows.push(row);
     }
 
+    /// Measures on one deployment, whose servers start once more if they failed and that may help. Then it is given up, and the run
+    /// goes on.
     async fn deployment(&mut self, deployment: &Deployment, image: JobImage) -> Result<(), RunError> {
         let Session { plan, place, experiment, tokmark, events, .. } = self.session;
         let folders = Folders::of(deployment, experiment.dir(), experiment.server_logs());
         fs_err::create_dir_all(&folders.run)?;
         let setup = Setup { plan, deployment, place, folders, image, tokmark, events };
         setup.link_logs();
-        let deployed = self.start(&setup).await?;
+        self.supervisor.new_deployment();
+        let ended = loop {
+            let Err(error) = self.attempt(&setup).await else { break Ok(()) };
+            let error = self.supervisor.conclude(error).await;
+            match self.supervisor.next(&error) {
+                Next::End => break Err(error),
+                Next::Restart => {
+                    let (deployment, reason) = (deployment.id.clone(), error.to_string());
+                    events.emit(Event::Restarting { deployment, reason });
+                    // What was cut short is measured again.
+                    self.rows.truncate(
+                        self.rows.len().saturating_sub(usize::from(std::mem::take(&mut self.is_cut))),
+                    );
+                }
+                Next::GiveUp => {
+                    self.give_up(deployment, error)?;
+                    break Ok(());
+                }
+            }
+        };
+        setup.collect_logs()?;
+        ended
+    }
+
+    /// Starts the servers of a deployment, measures, and stops them.
+    async fn attempt(&mut self, setup: &Setup<'_>) -> Result<(), RunError> {
+        let (deployment, events) = (setup.deployment, setup.events);
+        let deployed = self.start(setup).await?;
         let measured = self.points(deployment, &deployed).await;
         events.emit(Event::Stopping { deployment: deployment.id.clone() });
         let began = Instant::now();
         let killed = self.stop(deployed).await;
-        setup.collect_logs()?;
         let seconds = began.elapsed().as_secs_f64();
         events.emit(Event::Stopped { deployment: deployment.id.clone(), seconds, killed });
         measured
+    }
+
+    /// Records that a deployment failed for good.
+    fn give_up(&mut self, deployment: &Deployment, error: RunError) -> std::io::Result<()> {
+        let cut = self.rows.last().filter(|_| self.is_cut).map(|row| row.point.clone());
+        let is_measured = |name: &String| self.has_row(name) && Some(name) != cut.as_ref();
+        let names = deployment.points.iter().map(|point| self.session.plan.point_name(deployment, point));
+        let points = names.filter(|name| !is_measured(name)).collect();
+        let (id, reason) = (deployment.id.clone(), error.to_string());
+        self.session.events.emit(Event::GivenUp { deployment: id.clone(), reason, points });
+        let what = if id.is_empty() { self.session.plan.name.clone() } else { id };
+        self.failures.push(Failure { what, error });
+        self.is_cut = false;
+        self.session.report(&self.rows)
+    }
+
+    fn has_row(&self, name: &str) -> bool {
+        self.rows.iter().any(|row| row.point == name)
     }
 
     /// Starts the servers of a deployment. If another process takes a chosen port in the meantime, chooses new ports once.
@@ -143,55 +201,83 @@ impl<'a> Deployments<'a> {
         self.supervisor.stopping(deployed.stop(&hurry)).await.unwrap_or_default()
     }
 
+    /// Measures the load points that have no figures yet.
     async fn points(&mut self, deployment: &Deployment, deployed: &Deployed<'_>) -> Result<(), RunError> {
-        let Session { plan, experiment, events, .. } = self.session;
-        let of = plan.points().count();
+        let plan = &self.session.plan;
+        let names: Vec<String> = plan.points().map(|(of, point)| plan.point_name(of, point)).collect();
         for point in deployment.in_order() {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
+            }
+            let name = plan.point_name(deployment, point);
+            if self.has_row(&name) {
+                continue;
             }
             if let Some(kept) = self.kept(deployment, point) {
                 self.keep(kept);
                 continue;
             }
-            if let Some(enough) = repeats::enough(&self.rows, deployment, point) {
-                events
-                    .emit(Event::PointSkipped { point: plan.point_name(deployment, point), reason: enough });
+            if let Some(reason) = repeats::enough(&self.rows, deployment, point) {
+                self.session.events.emit(Event::PointSkipped { point: name, reason });
                 continue;
             }
-            let folder = plan.point_folder(deployment, point);
-            let dir = experiment.point_dir(folder.as_deref());
-            let name = plan.point_name(deployment, point);
-            point::set_aside(&dir, folder.is_some())?;
-            events.emit(Event::PointStarted { point: name.clone(), number: self.rows.len() + 1, of });
-            let measure = self.measure(deployment, deployed, point, &dir);
-            let progress = LiveCounters::default();
-            deployed.under_load(Some(progress.clone()));
-            let driven = self.point(&name, (self.rows.len() + 1, of), measure, progress).await;
-            deployed.under_load(None);
-            let (summary, cut) = driven?;
-            let (completed, total) = (summary.requests.completed, summary.requests.total);
-            events.emit(if cut.is_some() {
-                Event::PointCut { point: name, completed, total }
-            } else {
-                Event::PointFinished {
-                    point: name,
-                    verdict: summary.verdict.result.to_string(),
-                    completed,
-                    total,
-                    output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            let number = names.iter().position(|known| *known == name).map_or(1, |at| at + 1);
+            match self.measured(deployment, deployed, point, (number, names.len())).await {
+                Err(RunError::Point(error @ (PointError::Input(_) | PointError::Load(_))))
+                    if !self.supervisor.is_over() =>
+                {
+                    let reason = error.to_string();
+                    self.session.events.emit(Event::PointFailed { point: name.clone(), reason });
+                    self.failures.push(Failure { what: name, error: error.into() });
                 }
-            });
-            self.rows.push(PointResult::of(plan, deployment, point, summary));
-            self.session.report(&self.rows)?;
-            if let Some(cut) = cut {
-                return Err(self.supervisor.failure_after(cut, || deployed.gone()));
+                measured => measured?,
             }
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
             }
         }
         Ok(())
+    }
+
+    /// Measures one load point, and reports it.
+    async fn measured(
+        &mut self,
+        deployment: &Deployment,
+        deployed: &Deployed<'_>,
+        point: &LoadPoint,
+        number: (usize, usize),
+    ) -> Result<(), RunError> {
+        let Session { plan, experiment, events, .. } = self.session;
+        let folder = plan.point_folder(deployment, point);
+        let dir = experiment.point_dir(folder.as_deref());
+        let name = plan.point_name(deployment, point);
+        point::set_aside(&dir, folder.is_some())?;
+        events.emit(Event::PointStarted { point: name.clone(), number: number.0, of: number.1 });
+        let measure = self.measure(deployment, deployed, point, &dir);
+        let progress = LiveCounters::default();
+        deployed.under_load(Some(progress.clone()));
+        let driven = self.point(&name, number, measure, progress).await;
+        deployed.under_load(None);
+        let (summary, cut) = driven?;
+        let (completed, total) = (summary.requests.completed, summary.requests.total);
+        events.emit(if cut.is_some() {
+            Event::PointCut { point: name, completed, total }
+        } else {
+            Event::PointFinished {
+                point: name,
+                verdict: summary.verdict.result.to_string(),
+                completed,
+                total,
+                output_tokens_per_s: summary.throughput.output_tokens_per_s,
+            }
+        });
+        self.rows.push(PointResult::of(plan, deployment, point, summary));
+        self.is_cut = cut.is_some();
+        self.session.report(&self.rows)?;
+        match cut {
+            Some(cut) => Err(self.supervisor.failure_after(cut, || deployed.gone())),
+            None => Ok(()),
+        }
     }
 
     fn measure(

@@ -27,7 +27,7 @@ use crate::experiment::{EventLog, Experiment};
 use crate::load::LiveCounters;
 use crate::plan::{LoadPoint, Plan};
 use crate::prompts::TokenizerCache;
-use crate::report::{self, Header, PointResult};
+use crate::report::{self, Header, PointResult, unmeasured};
 use deployments::Deployments;
 use point::PointError;
 pub use signals::Signals;
@@ -63,6 +63,23 @@ pub enum RunError {
     Io(#[from] std::io::Error),
     #[error("interrupted; what was measured until then is kept")]
     Interrupted,
+    /// The run went on after these, and is over.
+    #[error("{}", listed(.0))]
+    Incomplete(Vec<Failure>),
+}
+
+/// A deployment that was given up, or a load point that could not be driven.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its name.
+    pub what: String,
+    pub error: RunError,
+}
+
+fn listed(failures: &[Failure]) -> String {
+    let lines = failures.iter().map(|Failure { what, error }| format!("\n{what}: {error}"));
+    let count = failures.len();
+    format!("{count} failures, after each of which the run went on{}", lines.collect::<String>())
 }
 
 #[derive(Debug)]
@@ -94,13 +111,17 @@ impl Session {
         let supervisor = Supervisor::new(self.place.job().is_some(), Arc::clone(&self.events));
         let forwarding = supervisor.forward(signals);
         let mut deployments = Deployments::new(self, supervisor);
-        let failure = deployments.run().await.err();
-        let Deployments { mut supervisor, rows, prepared, .. } = deployments;
+        let end = deployments.run().await.err();
+        let Deployments { mut supervisor, rows, mut failures, prepared, .. } = deployments;
         if prepared && !supervisor.hurry.is_cancelled() {
             let logs = self.experiment.server_logs();
             supervisor.stopping(container::remove(&self.plan, &self.place, &logs)).await;
         }
-        let failure = supervisor.conclude(failure).await;
+        let failure = match end {
+            Some(end) => Some(supervisor.conclude(end).await),
+            None if failures.len() > 1 => Some(RunError::Incomplete(failures)),
+            None => failures.pop().map(|failure| failure.error),
+        };
         forwarding.abort();
         let reported = self.report(&rows).err();
         let rows = report::repeats::in_plan_order(&self.plan, &rows);
@@ -113,6 +134,7 @@ impl Session {
             return Ok(());
         }
         let mut header = Header::of(&self.plan);
+        header.unmeasured = unmeasured::read(self.experiment.dir(), &self.plan, rows);
         for stamped in event::read(self.experiment.dir()) {
             if let Event::Suspected { process, line, .. } = stamped.event {
                 header.facts.push(("suspected", format!("{process} logged, and went on or ended: {line}")));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use super::point::{Cut, LoadEnd};
 use super::signals::{Signal, Signals};
-use crate::deploy::{self, DeployError, Report};
+use crate::deploy::{self, DeployError, Remedy, Report};
 use crate::experiment::{Event, EventLog};
 
 #[derive(Debug)]
@@ -28,10 +28,10 @@ pub(super) enum Notice {
     Server(u32, deploy::Notice),
     /// A load ended by itself or because it was cut.
     LoadEnded(LoadEnd),
-    /// Everything is stopped.
-    RunEnded {
-        /// Whether a failure of the servers ended the run.
-        servers_failed: bool,
+    /// The servers of a deployment, or of the whole run, are stopped.
+    ServersStopped {
+        /// Whether they failed.
+        failed: bool,
     },
     Timer(Timer),
 }
@@ -70,6 +70,16 @@ pub(super) enum Action {
     Wait(Timer, Duration),
 }
 
+/// What follows on a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The same servers start once more; measured points are kept.
+    Restart,
+    /// The deployment is given up, and the next one starts.
+    GiveUp,
+    End,
+}
+
 /// Grace for the servers once Slurm ends the job. Slurm kills what is left after KillWait (30 s by default, shorter on many
 /// sites), and the end must be recorded before that.
 const GRACE_OF_CANCELLED_JOB: Duration = Duration::from_secs(2);
@@ -90,6 +100,10 @@ pub(super) struct State {
     /// Number of the current start of servers; reports of earlier ones are ignored.
     attempt: u32,
     has_servers: bool,
+    /// Its servers have generated a token.
+    was_ready: bool,
+    /// The current deployment has had its second start.
+    restarted: bool,
     signalled: bool,
     /// How the first server failed, unless a signal came first.
     death: Option<DeployError>,
@@ -117,8 +131,8 @@ impl State {
                     if end.unreachable { END_AFTER_CLOSED_PORT } else { END_AFTER_LOST_CONNECTIONS };
                 self.await_reason((!explained && can_be_explained).then_some(patience))
             }
-            Notice::RunEnded { servers_failed } => {
-                let may_be_slurm = servers_failed && self.in_job && !self.signalled;
+            Notice::ServersStopped { failed } => {
+                let may_be_slurm = failed && self.in_job && !self.signalled;
                 self.await_reason(may_be_slurm.then_some(SIGNAL_AFTER_STEPS))
             }
             Notice::Timer(Timer::Reason) => match self.activity {
@@ -175,8 +189,22 @@ impl State {
         let may = !self.is_over() || matches!(activity, Activity::Stopping | Activity::Writing);
         if may {
             self.activity = activity;
+            self.was_ready |= activity == Activity::Measuring;
         }
         may
+    }
+
+    /// What follows on a failure of the current deployment, whose servers are stopped. A server gets one new start, if that may help.
+    fn next(&mut self, failure: &RunError) -> Next {
+        let RunError::Deploy(error) = failure else { return Next::End };
+        match error.remedy(self.was_ready) {
+            _ if self.signalled => Next::End,
+            Remedy::Nothing => Next::End,
+            Remedy::OtherDeployment => Next::GiveUp,
+            Remedy::AnotherStart if !self.has_servers => Next::GiveUp,
+            Remedy::AnotherStart if std::mem::replace(&mut self.restarted, true) => Next::GiveUp,
+            Remedy::AnotherStart => Next::Restart,
+        }
     }
 
     /// What cut a load short, if anything did.
@@ -223,10 +251,16 @@ impl Supervisor {
         tokio::spawn(async move { while sender.send(Notice::Signal(signals.next().await)).is_ok() {} })
     }
 
+    /// Another deployment begins.
+    pub(super) fn new_deployment(&mut self) {
+        self.state.restarted = false;
+    }
+
     /// A report channel for the watchers of a new start.
     pub(super) fn new_attempt(&mut self, has_servers: bool) -> Report {
         self.state.attempt += 1;
         self.state.has_servers = has_servers;
+        self.state.was_ready = false;
         let (attempt, sender) = (self.state.attempt, self.sender.clone());
         Arc::new(move |notice| drop(sender.send(Notice::Server(attempt, notice))))
     }
@@ -249,10 +283,11 @@ impl Supervisor {
         }
     }
 
-    /// Stops servers while watching; ignores later reports of their watchers.
+    /// Stops servers while watching; ignores later reports of their watchers. A death that cut nothing short is forgotten.
     pub(super) async fn stopping<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let done = self.watch(Activity::Stopping, work).await;
         self.state.attempt += 1;
+        self.state.death = None;
         done
     }
 
@@ -283,6 +318,12 @@ impl Supervisor {
         self.state.signalled
     }
 
+    /// Whether a signal arrived or a server died.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.catch_up();
+        self.state.is_over()
+    }
+
     /// What cut the load that ended. After lost connections, waits briefly for the reason.
     pub(super) async fn cut(&mut self, end: LoadEnd) -> Option<Cut> {
         self.settle(Notice::LoadEnded(end)).await;
@@ -292,16 +333,21 @@ impl Supervisor {
     /// Why the run must end after a load was cut; `gone` describes an endpoint that closed its port.
     pub(super) fn failure_after(&mut self, cut: Cut, gone: impl FnOnce() -> DeployError) -> RunError {
         match cut {
-            Cut::Unreachable => RunError::Deploy(gone()),
+            Cut::Unreachable => RunError::Deploy(self.state.death.take().unwrap_or_else(gone)),
             Cut::ServerDied | Cut::Interrupted => self.state.failure(),
         }
     }
 
-    /// The failure of the whole run. If a signal arrived too, it explains why servers failed.
-    pub(super) async fn conclude(&mut self, failure: Option<RunError>) -> Option<RunError> {
-        let servers_failed = matches!(failure, Some(RunError::Deploy(_)));
-        self.settle(Notice::RunEnded { servers_failed }).await;
-        if servers_failed && self.is_interrupted() { Some(RunError::Interrupted) } else { failure }
+    /// The failure once the servers are stopped. If a signal arrived too, it explains why servers failed.
+    pub(super) async fn conclude(&mut self, failure: RunError) -> RunError {
+        let failed = matches!(failure, RunError::Deploy(_));
+        self.settle(Notice::ServersStopped { failed }).await;
+        if failed && self.is_interrupted() { RunError::Interrupted } else { failure }
+    }
+
+    /// What follows on a failure of the current deployment, once its servers are stopped.
+    pub(super) fn next(&mut self, failure: &RunError) -> Next {
+        self.state.next(failure)
     }
 
     /// Reports an event and waits for the reason as long as one is pending.

@@ -206,7 +206,7 @@ fn a_point_finished_at_the_moment_of_a_death_is_finished() {
 
 #[test]
 fn servers_that_fail_just_before_a_cancellation_signal_are_no_failure() {
-    let ends = |servers_failed| [See(Notice::RunEnded { servers_failed })];
+    let ends = |failed| [See(Notice::ServersStopped { failed })];
     let mut state = check(true, ends(true), &["wait 1 s for Reason"]);
     assert_eq!(actions(&mut state, [See(TERM)]), ["SIGTERM", "wait 2 s for Servers", "Abandon"]);
     assert!(state.signalled);
@@ -237,6 +237,74 @@ fn reports_of_an_earlier_start_do_not_concern_the_present_one() {
 #[test]
 fn a_timer_that_nobody_waits_for_changes_nothing() {
     check(false, [Begin(Activity::Measuring), See(Notice::Timer(Timer::Reason))], &[]);
+}
+
+/// What follows on each of the failures of one deployment, the first of which came before or after its servers were ready.
+fn follows(state: &mut State, was_ready: bool, failures: Vec<DeployError>) -> Vec<Next> {
+    state.was_ready = was_ready;
+    failures.into_iter().map(|failure| state.next(&RunError::Deploy(failure))).collect()
+}
+
+#[test]
+fn a_server_that_died_starts_once_more_and_then_its_deployment_is_given_up() {
+    for was_ready in [false, true] {
+        let two = vec![died("server-0"), died("server-0")];
+        assert_eq!(follows(&mut run(false), was_ready, two), [Next::Restart, Next::GiveUp]);
+    }
+    let gone = || DeployError::Gone { url: "u".into(), logs: Vec::new() };
+    assert_eq!(follows(&mut run(true), true, vec![gone(), gone()]), [Next::Restart, Next::GiveUp]);
+    let mut attached = State { has_servers: false, ..run(false) };
+    assert_eq!(follows(&mut attached, true, vec![gone()]), [Next::GiveUp], "nothing to start");
+}
+
+#[test]
+fn a_start_that_would_fail_again_is_not_repeated() {
+    let ended = |status: &str| match died("server-0") {
+        DeployError::Died { process, host, excerpt, log, .. } => {
+            DeployError::Died { process, host, status: status.into(), excerpt, log }
+        }
+        other => other,
+    };
+    let said = |permanent| DeployError::Fatal {
+        process: "server-0".into(),
+        host: "h".into(),
+        line: "l".into(),
+        advice: String::new(),
+        new_ports: false,
+        permanent,
+        excerpt: String::new(),
+        log: String::new(),
+    };
+    let late = DeployError::NotReady {
+        waiting: String::new(),
+        deadline: "deploy.startup_timeout",
+        sign: None,
+        logs: Vec::new(),
+    };
+    for (failure, was_ready, expected) in [
+        (ended("exit 2"), false, Next::GiveUp),
+        (ended("exit 127"), false, Next::GiveUp),
+        (ended("exit 2"), true, Next::Restart),
+        (ended("signal 9"), false, Next::Restart),
+        (said(true), false, Next::GiveUp),
+        (said(false), false, Next::Restart),
+        (late, false, Next::GiveUp),
+    ] {
+        let shown = format!("{failure:?} {was_ready}");
+        assert_eq!(follows(&mut run(false), was_ready, vec![failure]), [expected], "{shown}");
+    }
+}
+
+#[test]
+fn what_concerns_the_whole_run_ends_it() {
+    let few = DeployError::TooFewNodes { have: 1, need: 2 };
+    let bad = DeployError::Input(crate::document::InputError::new("r.toml", "found 0"));
+    for failure in [few, bad] {
+        assert_eq!(follows(&mut run(true), false, vec![failure]), [Next::End]);
+    }
+    assert_eq!(run(false).next(&RunError::Interrupted), Next::End);
+    let mut signalled = State { signalled: true, ..run(true) };
+    assert_eq!(follows(&mut signalled, true, vec![died("server-0")]), [Next::End], "the job was cancelled");
 }
 
 mod task {
@@ -281,5 +349,28 @@ mod task {
         let report = supervisor.new_attempt(true);
         tokio::spawn(async move { report(Server::Fatal(Box::new(died("server-0")))) });
         assert_eq!(supervisor.cut(LOST).await, Some(Cut::ServerDied));
+    }
+
+    #[tokio::test]
+    async fn a_death_after_the_last_point_does_not_reach_the_next_deployment() {
+        let (_folder, mut supervisor) = supervisor(false);
+        let report = supervisor.new_attempt(true);
+        report(Server::Fatal(Box::new(died("server-0"))));
+        supervisor.stopping(async {}).await;
+        let next = supervisor.during(Activity::Preparing, async { Ok::<_, RunError>(()) }).await;
+        assert!(next.is_ok(), "{next:?}");
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_after_a_failure_that_was_dealt_with() {
+        let (_folder, mut supervisor) = supervisor(false);
+        let report = supervisor.new_attempt(true);
+        report(Server::Fatal(Box::new(died("server-0"))));
+        let failed = supervisor.during(Activity::Measuring, async { Ok::<_, RunError>(()) }).await;
+        let failure = supervisor.conclude(failed.unwrap_err()).await;
+        assert_eq!(supervisor.next(&failure), Next::Restart);
+        supervisor.new_attempt(true);
+        let again = supervisor.during(Activity::Measuring, async { Ok::<_, RunError>(()) }).await;
+        assert!(again.is_ok(), "{again:?}");
     }
 }

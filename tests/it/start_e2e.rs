@@ -321,3 +321,121 @@ fn two_runs_started_in_one_moment_do_not_choose_the_same_port() {
         .collect();
     assert_eq!(urls.len(), 2, "{urls:?}");
 }
+
+/// A recipe of two load points on launcher `mine`.
+const TWO_POINTS: &str = "summary = \"a test\"\n[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"mine\"\nstop_grace = \"2s\"\n\
+                          [load]\nisl = 8\nosl = 4\nconcurrency = [1, 2]\nrequests = 100\n";
+
+#[test]
+fn a_server_that_dies_once_starts_again_and_its_points_are_kept() {
+    // It dies under the second point.
+    let script = r#"
+if [ ! -e "$marker" ]; then
+  touch "$marker"
+  exec "$1" sim --host "$2" --port "$3" --model "$4" --profile quick --speed 20 --crash-after 130
+fi
+echo second start"#;
+    let house = House::new();
+    house.recipe(TWO_POINTS);
+    house.file("launchers/mine.toml", &launcher("", script));
+    let end = run(&house).succeeds();
+    assert!(
+        end.stderr.contains("starting the servers once more: server-0 ended by itself"),
+        "{}",
+        end.stderr
+    );
+    let dir = house.experiment();
+    assert_eq!((events(&dir, "restarting").len(), events(&dir, "given_up").len()), (1, 0));
+    let finished: Vec<Value> =
+        events(&dir, "point_finished").into_iter().map(|event| event["point"].clone()).collect();
+    assert_eq!(finished, ["isl8_osl4_con1", "isl8_osl4_con2"], "each once");
+    assert!(events(&dir, "point_kept").is_empty(), "not an earlier attempt of the run");
+    let points = dir.join("benchmark_logs");
+    assert!(points.join("isl8_osl4_con2.interrupted-1/records.jsonl").is_file());
+    assert!(points.join("isl8_osl4_con2/summary.json").is_file());
+    let log = std::fs::read_to_string(dir.join("server_logs/server-0.log")).unwrap();
+    assert!(log.contains("out of memory (simulated)") && log.contains("second start"), "both starts: {log}");
+    let csv = std::fs::read_to_string(dir.join("summary.csv")).unwrap();
+    assert_eq!((csv.lines().count(), csv.matches("invalid").count()), (3, 0), "{csv}");
+    house.assert_empty();
+}
+
+/// A sweep of servers of two load points each.
+fn sweep(launcher: &str, axes: &str) -> House {
+    let house = House::new();
+    let deploy = format!("[deploy]\nlauncher = \"{launcher}\"\nstop_grace = \"2s\"\n");
+    house.recipe(&format!(
+        "summary = \"a test\"\n[model]\nname = \"org/m\"\n{deploy}\
+         [load]\nisl = 8\nosl = 4\nconcurrency = [1, 2]\nrequests = 10\n[sweep.server]\n{axes}\n"
+    ));
+    house
+}
+
+/// Points and verdicts of `summary.csv`.
+fn verdicts(house: &House) -> Vec<(String, String)> {
+    let csv = std::fs::read_to_string(house.experiment().join("summary.csv")).unwrap();
+    let cell = |line: &str, at: usize| line.split(',').nth(at).unwrap().to_owned();
+    csv.lines().skip(1).map(|line| (cell(line, 0), cell(line, 10))).collect()
+}
+
+#[test]
+fn a_sweep_goes_on_after_a_deployment_whose_server_dies_twice() {
+    let house = sweep("sim", "\"engine.crash_after\" = [5, 1000]");
+    let end = run(&house).fails(4);
+    let given_up = "giving up crash_after5 with 2 load point(s): server-0 on 127.0.0.1 said: CUDA error";
+    assert!(end.stderr.contains(given_up), "{}", end.stderr);
+    let dir = house.experiment();
+    assert_eq!((events(&dir, "restarting").len(), events(&dir, "given_up").len()), (1, 1));
+    let found = verdicts(&house);
+    let found: Vec<(&str, &str)> = found.iter().map(|(name, verdict)| (&**name, &**verdict)).collect();
+    let expected = [
+        ("crash_after5_isl8_osl4_con1", "invalid"),
+        ("crash_after1000_isl8_osl4_con1", "valid"),
+        ("crash_after1000_isl8_osl4_con2", "valid"),
+        ("crash_after5_isl8_osl4_con2", "failed"),
+    ];
+    assert_eq!(found, expected);
+    assert!(end.stdout.contains("! not measured: crash_after5_isl8_osl4_con2: server-0"), "{}", end.stdout);
+    house.assert_empty();
+}
+
+#[test]
+fn deployments_that_refuse_their_options_are_given_up_without_a_second_start() {
+    let refuses = "case \"$marker\" in *mode1*|*mode2*) echo 'error: no such mode' >&2; exit 2;; esac";
+    let house = sweep("mine", "\"settings.mode\" = [1, 2, 3]");
+    house.file("launchers/mine.toml", &launcher("[settings.mode]\ndefault = 3\nabout = \"s\"", refuses));
+    let end = run(&house).fails(4);
+    assert!(
+        end.stderr.contains("2 failures, after each of which the run went on\nmode1: server-0"),
+        "{}",
+        end.stderr
+    );
+    assert!(end.stderr.contains("\nmode2: server-0 ended by itself (exit 2)"), "{}", end.stderr);
+    let dir = house.experiment();
+    assert_eq!((events(&dir, "restarting").len(), events(&dir, "given_up").len()), (0, 2));
+    let failed = verdicts(&house).into_iter().filter(|(_, verdict)| verdict == "failed");
+    let failed: Vec<String> = failed.map(|(name, _)| name).collect();
+    assert_eq!(
+        failed,
+        ["mode1_isl8_osl4_con1", "mode1_isl8_osl4_con2", "mode2_isl8_osl4_con1", "mode2_isl8_osl4_con2"]
+    );
+    let page = std::fs::read_to_string(dir.join("summary.md")).unwrap();
+    assert!(page.contains("## Not measured") && page.contains("(exit 2)"), "{page}");
+    house.assert_empty();
+}
+
+#[test]
+fn a_load_point_that_does_not_fit_is_left_out_and_the_others_are_measured() {
+    let house = House::new();
+    let sim = house.sim(&["--max-model-len", "64"]);
+    house.recipe(&format!(
+        "summary = \"a test\"\n[model]\nname = \"tokmark/quick\"\n[deploy]\nlauncher = \"attach\"\nurl = \"{}\"\n\
+         [load]\nisl = [8, 500, 16]\nosl = 4\nrequests = 10\n",
+        sim.url()
+    ));
+    let end = run(&house).fails(2);
+    assert!(end.stderr.contains("isl500_osl4_con1: not measured"), "{}", end.stderr);
+    assert!(end.stdout.contains("! not measured: isl500_osl4_con1: "), "{}", end.stdout);
+    let csv = house.read(house.experiment().join("summary.csv"));
+    assert_eq!((csv.lines().count(), csv.matches(",failed,").count()), (4, 1), "{csv}");
+}

@@ -16,7 +16,7 @@ use crate::executor::slurm::Slurm;
 use crate::experiment::{Event, Manifest, event};
 use crate::history::{self, Entry, Job, LeftBehind, Named, Standing, Statuses, Suite};
 use crate::report::table::{Table, wrapped};
-use crate::report::{self, PointResult, closing};
+use crate::report::{self, PointResult, closing, unmeasured};
 use crate::slurm::JobId;
 
 #[derive(Debug, Args)]
@@ -165,7 +165,9 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) 
         text.push_str(&format!("failing    {what}\n"));
     }
     if !rows.is_empty() {
-        text.push_str(&format!("\n{}", closing::table(&rows, width)));
+        let plan = entry.experiment().plan().ok();
+        let unmeasured = plan.map(|plan| unmeasured::read(&entry.dir, &plan, &rows)).unwrap_or_default();
+        text.push_str(&format!("\n{}", closing::table(&rows, &unmeasured, width)));
     }
     text
 }

@@ -14,7 +14,7 @@ use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment};
 use crate::metrics::Summary;
 use crate::plan::Plan;
-use crate::report::{PointResult, closing, repeats};
+use crate::report::{PointResult, closing, repeats, unmeasured};
 use crate::run::{RunError, Session, Signals};
 
 /// An ended run.
@@ -33,7 +33,8 @@ impl Conducted {
         let summaries: Vec<&Summary> = self.rows.iter().chain(&means).map(|row| &row.summary).collect();
         printer.json_list(&summaries, is_list)?;
         if !self.experiment.is_kept() {
-            let table = closing::table(&self.rows, printer.width());
+            let unmeasured = unmeasured::read(self.experiment.dir(), &self.plan, &self.rows);
+            let table = closing::table(&self.rows, &unmeasured, printer.width());
             printer.prose(&format!("{table}\nresults: not kept (--no-out)\n"))?;
         } else if !self.rows.is_empty() {
             results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
