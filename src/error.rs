@@ -97,7 +97,7 @@ fn run_code(error: &RunError) -> u8 {
 fn point_code(error: &PointError) -> u8 {
     match error {
         PointError::Load(_) | PointError::Input(_) => USAGE,
-        PointError::Io(_) | PointError::Export(_) => INFRASTRUCTURE,
+        PointError::Io(_) | PointError::Export(_) | PointError::Unwritten(_) => INFRASTRUCTURE,
     }
 }
 

@@ -9,10 +9,12 @@ pub mod preflight;
 mod records;
 mod refusals;
 mod repeats;
+pub mod rescue;
 #[cfg(test)]
 mod resume_tests;
 mod server_pages;
 pub mod signals;
+mod space;
 mod supervisor;
 #[cfg(test)]
 mod testing;
@@ -25,11 +27,12 @@ use crate::deploy::{DeployError, Place, container};
 use crate::experiment::event::{self, Event};
 use crate::experiment::{EventLog, Experiment};
 use crate::load::LiveCounters;
-use crate::plan::{LoadPoint, Plan};
+use crate::plan::{Deployment, LoadPoint, Plan};
 use crate::prompts::TokenizerCache;
 use crate::report::{self, Header, PointResult, unmeasured};
 use deployments::Deployments;
 use point::PointError;
+use rescue::Unwritten;
 pub use signals::Signals;
 use supervisor::Supervisor;
 
@@ -112,7 +115,10 @@ impl Session {
         let forwarding = supervisor.forward(signals);
         let mut deployments = Deployments::new(self, supervisor);
         let end = deployments.run().await.err();
-        let Deployments { mut supervisor, rows, mut failures, prepared, .. } = deployments;
+        let Deployments { mut supervisor, mut rows, mut failures, prepared, .. } = deployments;
+        if let Some(RunError::Point(PointError::Unwritten(unwritten))) = &end {
+            rows.extend(self.unwritten(unwritten));
+        }
         if prepared && !supervisor.hurry.is_cancelled() {
             let logs = self.experiment.server_logs();
             supervisor.stopping(container::remove(&self.plan, &self.place, &logs)).await;
@@ -126,6 +132,16 @@ impl Session {
         let reported = self.report(&rows).err();
         let rows = report::repeats::in_plan_order(&self.plan, &rows);
         RunEnd { rows, failure: failure.or(reported.map(RunError::from)) }
+    }
+
+    /// The row of a load point whose files could not be written.
+    fn unwritten(&self, unwritten: &Unwritten) -> Option<PointResult> {
+        let is_it = |(deployment, point): &(&Deployment, &LoadPoint)| {
+            let folder = self.plan.point_folder(deployment, point);
+            self.experiment.point_dir(folder.as_deref()) == unwritten.dir
+        };
+        let (deployment, point) = self.plan.points().find(is_it)?;
+        Some(PointResult::of(&self.plan, deployment, point, *unwritten.summary.clone()?))
     }
 
     /// Rewrites the reports at the top of the directory after every point, so that a crash loses nothing.

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::calibration::{Calibrated, reset_cache};
 use super::records::RecordWriter;
 use super::refusals::Refusals;
+use super::rescue::{Rescue, Unwritten};
 use super::server_pages::{ServerPages, add_window};
+use super::space;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
@@ -82,6 +84,9 @@ pub struct Driven {
     watched: Watched,
     fold: Fold,
     lost: bool,
+    rescue: Arc<Rescue>,
+    /// Why `records.jsonl` took no more.
+    unwritten: Option<std::io::Error>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +99,8 @@ pub enum PointError {
     Io(#[from] std::io::Error),
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error(transparent)]
+    Unwritten(Box<Unwritten>),
 }
 
 impl From<InputError> for PointError {
@@ -138,13 +145,16 @@ impl Measure {
         if let Some(path) = &measure.point.prompts.reset_cache {
             reset_cache(&measure.target, path)?;
         }
+        let rescue = Arc::new(Rescue::of(&measure.benchmark_id));
         let records = match &measure.dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
                 if let Some(config) = &measure.deployment {
                     files::create_once(&dir.join("deployment_config.json"), pretty(config).as_bytes())?;
                 }
-                Some(RecordWriter::open(&dir.join("records.jsonl"))?)
+                space::enough(dir, &measure.point, calibrated.prompts.planned(&measure.point))?;
+                let rescue = Arc::clone(&rescue);
+                Some(RecordWriter::open(&dir.join("records.jsonl"), stop.clone(), rescue)?)
             }
             None => None,
         };
@@ -168,14 +178,18 @@ impl Measure {
         let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, stop)?;
         let watched = pages.end(fold.good().count() as u64);
         run.prefix_cache = watched.prefix_cache();
-        records.map(RecordWriter::close).transpose()?;
+        let unwritten = records.map(RecordWriter::close).and_then(Result::err);
         lost |= run.aborted.is_some();
-        Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost })
+        Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost, rescue, unwritten })
     }
 }
 
 impl Driven {
     pub fn end(&self) -> LoadEnd {
+        if self.unwritten.is_some() {
+            // Cut by tokmark itself, for a reason that is known.
+            return LoadEnd::default();
+        }
         let unreachable = matches!(self.run.aborted, Some(Aborted::Unreachable { .. }));
         LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
     }
@@ -187,7 +201,7 @@ impl Driven {
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
         add_window(&mut self.watched, &self.run, servers);
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
-        let Self { measure, refusals, calibrated, run, fold, .. } = self;
+        let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);
         let notes = calibrated.prompts.notes();
@@ -200,19 +214,43 @@ impl Driven {
         }
         // Frees the memory for the exports.
         drop(fold);
-        if let Some(dir) = &measure.dir {
-            // Only after the load, because making every prompt again before it would delay the first request.
-            measure.write_inputs(dir, &calibrated.prompts)?;
-            measure.export(dir, run.started_at, summary.requests.total, !is_whole)?;
-            // Write the summary last, because a folder that has one counts as whole. A point that was cut short runs again.
-            let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
-            files::create_once(&dir.join(name), pretty(&json!(summary)).as_bytes())?;
-        }
-        Ok(summary)
+        let Some(dir) = &measure.dir else { return Ok(summary) };
+        let written = unwritten.map_or_else(
+            || measure.write(dir, &calibrated.prompts, run.started_at, &summary, is_whole),
+            |error| Err(error.into()),
+        );
+        let error = match written {
+            Ok(()) => return Ok(summary),
+            Err(PointError::Io(error) | PointError::Export(ExportError::Io(error))) => error,
+            Err(error) => return Err(error),
+        };
+        summary.verdict.invalidate(&format!("the results could not be written: {error}"));
+        drop(rescue.keep("summary.interrupted.json", pretty(&json!(summary)).as_bytes()));
+        let rescued = rescue.folder().map(Path::to_path_buf);
+        let summary = Some(Box::new(summary));
+        Err(PointError::Unwritten(Box::new(Unwritten { dir: dir.clone(), error, rescued, summary })))
     }
 }
 
 impl Measure {
+    /// Writes the point's files.
+    fn write(
+        &self,
+        dir: &Path,
+        prompts: &Prompts,
+        started_at: jiff::Timestamp,
+        summary: &Summary,
+        is_whole: bool,
+    ) -> Result<(), PointError> {
+        // Only after the load, because making every prompt again before it would delay the first request.
+        self.write_inputs(dir, prompts)?;
+        self.export(dir, started_at, summary.requests.total, !is_whole)?;
+        // Write the summary last, because a folder that has one counts as whole. A point that was cut short runs again.
+        let name = if is_whole { "summary.json" } else { "summary.interrupted.json" };
+        files::create_once(&dir.join(name), pretty(&json!(summary)).as_bytes())?;
+        Ok(())
+    }
+
     fn write_inputs(&self, dir: &Path, prompts: &Prompts) -> Result<(), PointError> {
         let requests = prompts.planned(&self.point);
         let payloads = (0..requests).map(|id| {

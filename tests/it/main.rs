@@ -7,6 +7,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod engine_options;
+mod disk_e2e;
 mod export;
 mod foreign_summaries;
 mod genai_perf_oracle;

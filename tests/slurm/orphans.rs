@@ -10,7 +10,8 @@ const SITE: &str = "schema = 1\ngpu = \"h100\"\n[slurm]\npartition = \"gpu\"\n[g
 fn in_allocation(lab: &Lab, script: &str) -> Said {
     let mut salloc = Command::new("salloc");
     let tokmark = env!("CARGO_BIN_EXE_tokmark");
-    salloc.args(["-Q", "-N1", "--gres=gpu:1", "bash", "-uc", script]);
+    // The whole node: another job's server could take a port between the choice and the start.
+    salloc.args(["-Q", "-N1", "--exclusive", "--gres=gpu:1", "bash", "-uc", script]);
     salloc.current_dir(lab.path("")).env("HOME", lab.path("")).env("tokmark", tokmark);
     said(salloc.env("TOKMARK_SLURM_POLL_MS", "100").env_remove("XDG_CONFIG_HOME"))
 }
