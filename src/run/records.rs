@@ -168,7 +168,13 @@ mod tests {
         assert_eq!(writer.close().unwrap_err().kind(), io::ErrorKind::StorageFull);
         let mut found = Vec::new();
         let path = rescue.folder().unwrap().join("records.jsonl");
-        assert!(read(&path, |record| { found.push(record); Ok(()) }).unwrap());
+        assert!(
+            read(&path, |record| {
+                found.push(record);
+                Ok(())
+            })
+            .unwrap()
+        );
         assert_eq!(found, (0..3).map(|id| record(id, 5)).collect::<Vec<_>>());
     }
 

@@ -71,7 +71,9 @@ pub struct Unwritten {
 
 fn kept(rescued: Option<&Path>) -> String {
     match rescued {
-        Some(folder) => format!("the load ended early, and what could not be written is in {}", folder.display()),
+        Some(folder) => {
+            format!("the load ended early, and what could not be written is in {}", folder.display())
+        }
         None => "the load ended early, and no other place could take what is missing".to_owned(),
     }
 }
@@ -88,7 +90,9 @@ mod tests {
         drop(rescue.keep("records.jsonl", b"{}\n").unwrap());
         drop(rescue.keep("summary.json", b"{}").unwrap());
         let folder = rescue.folder().unwrap();
-        assert!(folder.starts_with(places.path()) && folder.to_string_lossy().contains("tokmark-rescued-m_7-"));
+        assert!(
+            folder.starts_with(places.path()) && folder.to_string_lossy().contains("tokmark-rescued-m_7-")
+        );
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder).unwrap());
         assert_eq!(mode & 0o777, 0o700);

@@ -3,8 +3,8 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
-use crate::plan::load_point::{Arrival, Level, Stop};
 use crate::plan::LoadPoint;
+use crate::plan::load_point::{Arrival, Level, Stop};
 
 /// Bytes that one request takes at least: its record, AIPerf's line of it, and its body in `inputs.json`, without what grows with
 /// the lengths of prompt and answer.
@@ -64,7 +64,11 @@ mod tests {
     fn the_room_grows_with_requests_and_lengths() {
         // 10 × (1000 + 500 × 2) + 10 × 100 × 3
         assert_eq!(at_least(&point(Stop::Requests(10)), 10), Some(23_000));
-        assert_eq!(at_least(&point(Stop::DurationS(60.0)), 10), None, "a closed loop sends what the server takes");
+        assert_eq!(
+            at_least(&point(Stop::DurationS(60.0)), 10),
+            None,
+            "a closed loop sends what the server takes"
+        );
         let unstreamed = LoadPoint { streaming: false, ..point(Stop::Requests(10)) };
         assert_eq!(at_least(&unstreamed, 10), Some(13_000));
     }

@@ -79,7 +79,9 @@ fn an_experiment_that_is_deleted_under_a_load_ends_it() {
     let house = house();
     let running = house.start(["run", "./r.toml"]);
     let dir = eventually("records are written", || {
-        let wrote = |dir: &PathBuf| std::fs::metadata(dir.join("benchmark_logs/records.jsonl")).is_ok_and(|file| file.len() > 0);
+        let wrote = |dir: &PathBuf| {
+            std::fs::metadata(dir.join("benchmark_logs/records.jsonl")).is_ok_and(|file| file.len() > 0)
+        };
         house.all().pop().filter(wrote)
     });
     std::fs::remove_dir_all(&dir).unwrap();
