@@ -9,7 +9,7 @@ use crate::commands::printer::Printer;
 pub use crate::commands::printer::print_error;
 use crate::commands::{
     VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, keep, list, node, prompts,
-    render, run, schema, show, sim, submit, verify, zones,
+    render, report, run, schema, show, sim, submit, verify, zones,
 };
 
 const EXIT_CODES: &str = "\
@@ -55,6 +55,8 @@ pub enum Command {
     Bench(Box<bench::BenchArgs>),
     /// List, follow, wait for or cancel jobs and local runs
     Jobs(jobs::JobsArgs),
+    /// Write the report of experiments again, from their records
+    Report(report::ReportArgs),
     /// Compare results with the published figures of a recipe
     Verify(verify::VerifyArgs),
     /// Show how much load a deployment takes: zones, operating points, saturation
@@ -122,6 +124,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Keep(args) => keep::run(&args),
         Command::Bench(args) => bench::run(printer, &args),
         Command::Jobs(args) => jobs::run(printer, &args),
+        Command::Report(args) => report::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),
         Command::Zones(args) => zones::run(printer, &args),
         Command::Export(args) => export::run(printer, &args),

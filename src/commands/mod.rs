@@ -19,6 +19,7 @@ pub mod printer;
 mod progress;
 pub mod prompts;
 pub mod render;
+pub mod report;
 mod results;
 pub mod run;
 pub mod schema;

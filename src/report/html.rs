@@ -1,90 +1,157 @@
-//! `report.html`: one self-contained file without scripts.
+//! `report.html`: one self-contained file that asks nobody for anything.
 
 use serde_json::{Value, json};
 
-use super::chart::Chart;
+use super::chart::{Chart, KEPT, json as chart_json, svg};
 use super::failures::Failures;
-use super::table::{Table, is_percentile};
-use super::{Header, PointResult, markdown, repeats, servers, unmeasured, zones};
+use super::headline::Answer;
+use super::parts::{self, Part};
+use super::{Header, PointResult, charts, markdown};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
+const STYLE: &str = include_str!("../../templates/report.css");
+const SCRIPT: &str = include_str!("../../templates/report.js");
+const UPLOT: &str = include_str!("../../vendor/uplot/uPlot.iife.min.js");
+const UPLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
 
 /// The whole page.
 pub fn page(
     header: &Header,
     rows: &[PointResult],
-    charts: &[(&'static str, Chart)],
+    charts: &[Chart],
+    live: bool,
 ) -> Result<String, RenderError> {
-    let mut table = markdown::headline(&repeats::means(rows), true);
-    unmeasured::add_to(&mut table, &header.unmeasured);
-    let rows_json: Vec<_> =
-        table.rows.iter().map(|cells| json!({"cells": cells, "verdict": cells.last()})).collect();
-    let facts: Vec<_> = header.facts.iter().map(|(name, value)| json!([name, value])).collect();
-    let stages: Vec<_> = markdown::stages(rows)
-        .into_iter()
-        .map(|(point, table)| json!({"point": point, "head": heads(&table), "rows": table.rows}))
-        .collect();
+    let answer = Answer::of(rows, header.reproduced.as_deref());
     let failures = Failures::of_rows(rows);
     let value = json!({
         "title": header.name,
         "summary": header.summary,
-        "simulated": rows.iter().any(|row| row.summary.simulated).then_some(markdown::SIMULATED),
+        "live": live,
+        "warnings": warnings(header, rows),
+        "answer": {"verdict": answer.verdict, "headline": answer.headline, "lines": answer.lines},
         "failures": failures.map(|Failures { head, ways }| json!({"head": head, "ways": ways})),
-        "facts": facts,
-        "head": heads(&table),
-        "rows": rows_json,
-        "added": markdown::added_error(rows).map(|added| added.to_string()),
-        "few": markdown::few(rows),
-        "stages": stages,
-        "about_stages": markdown::STAGES,
-        "capacity": zones::lines(rows),
-        "servers": servers::table(rows).map(|table| json!({"head": table.head, "rows": table.rows})),
-        "about_servers": servers::ABOUT,
-        "balance": servers::balance(rows).map(|table| json!({"head": table.head, "rows": table.rows})),
-        "about_balance": servers::ABOUT_BALANCE,
-        "server_notes": servers::notes(rows),
-        "speculation": servers::speculation(rows),
-        "unmeasured": unmeasured::lines(&header.unmeasured),
-        "reasons": markdown::reasons(rows),
-        "charts": charts.iter().map(|(_, chart)| chart.svg()).collect::<Vec<_>>(),
-        "recipe": header.recipe,
+        "charts": charts.iter().map(figure).collect::<Vec<_>>(),
+        "sampling": format!(
+            "Of a series of more than {KEPT} points, equal parts of the x axis keep their lowest and their highest point each."
+        ),
+        "parts": parts::all(header, rows).iter().map(Part::json).collect::<Vec<_>>(),
+        "data": embedded(&charts.iter().map(chart_json).collect()),
+        "script": SCRIPT,
+        "css": STYLE,
+        "uplot": UPLOT,
+        "uplot_css": UPLOT_STYLE,
     });
     render::html("report.html", PAGE, &value)
 }
 
-/// The heads of a table: those that share a figure, such as TTFT, below its name, which spans them.
-fn heads(table: &Table) -> Value {
-    let mut groups: Vec<(String, usize)> = Vec::new();
-    let mut below = Vec::new();
-    for head in &table.head {
-        match (head.rsplit_once(' '), groups.last_mut()) {
-            (Some((figure, _)), Some((last, span))) if figure == last => *span += 1,
-            (Some((figure, _)), _) => groups.push((figure.to_owned(), 1)),
-            (None, Some((last, span))) if is_percentile(head) && !last.is_empty() => *span += 1,
-            _ => groups.push((String::new(), 1)),
-        }
-        below.push(head.rsplit_once(' ').map_or(head.as_str(), |(_, statistic)| statistic));
-    }
-    let groups: Vec<Value> =
-        groups.iter().map(|(figure, span)| json!({"figure": figure, "span": span})).collect();
-    json!({"groups": groups, "below": below})
+/// What stands above everything.
+fn warnings(header: &Header, rows: &[PointResult]) -> Vec<String> {
+    let simulated = rows.iter().any(|row| row.summary.simulated).then(|| markdown::SIMULATED.to_owned());
+    simulated.into_iter().chain(charts::rehearsal(header)).collect()
+}
+
+/// A chart with its picture for readers without scripts, and for paper.
+fn figure(chart: &Chart) -> Value {
+    let picture = svg(chart).unwrap_or_default();
+    json!({
+        "name": chart.name,
+        "title": chart.title,
+        "mark": chart.warnings.join(" · "),
+        "sentence": chart.sentence,
+        "svg": picture.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""),
+    })
+}
+
+/// JSON that cannot end the script element it stands in.
+fn embedded(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::fixtures::{point, run, sound};
+    use crate::metrics::summary::{Context, summarize};
+
+    const HOSTILE: &str = "</script><script>alert(1)</script><!-- \"&'";
+
+    /// Two loads of a recipe whose names try to leave their place.
+    fn hostile() -> (Header, Vec<PointResult>) {
+        let header = Header {
+            name: HOSTILE.into(),
+            summary: HOSTILE.into(),
+            facts: vec![("model", HOSTILE.into())],
+            recipe: Some(HOSTILE.into()),
+            commands: Some(HOSTILE.into()),
+            ..Header::default()
+        };
+        let ran = run(sound());
+        let row = |load: u32| {
+            let mut summary =
+                summarize(&point(), &ran, &ran.fold(), &Context { simulated: true, ..Context::default() });
+            summary.point.concurrency = Some(load);
+            PointResult {
+                point: format!("{HOSTILE}{load}"),
+                series: HOSTILE.into(),
+                deployment: HOSTILE.into(),
+                workload: HOSTILE.into(),
+                model: HOSTILE.into(),
+                configuration: HOSTILE.into(),
+                axes: vec![(HOSTILE.into(), HOSTILE.into())],
+                gpus: 0,
+                summary,
+            }
+        };
+        (header, vec![row(2), row(4)])
+    }
+
+    fn shown() -> String {
+        let (header, rows) = hostile();
+        let source = charts::Source { header: &header, rows: &rows, runs: &[] };
+        page(&header, &rows, &charts::charts(source), false).expect("a page")
+    }
 
     #[test]
-    fn percentiles_stand_below_the_figure_they_belong_to() {
-        let table = Table::new(["conc", "tok/s", "TTFT p50", "p95", "E2E avg", "E2E p50", "p99", "verdict"]);
-        let spans = heads(&table)["groups"].as_array().expect("groups").clone();
-        let spans: Vec<(&str, u64)> = spans
-            .iter()
-            .map(|group| (group["figure"].as_str().expect("text"), group["span"].as_u64().expect("number")))
-            .collect();
-        assert_eq!(spans, [("", 1), ("", 1), ("TTFT", 2), ("E2E", 3), ("", 1)]);
-        let expected = json!(["conc", "tok/s", "p50", "p95", "avg", "p50", "p99", "verdict"]);
-        assert_eq!(heads(&table)["below"], expected);
+    fn hostile_names_stay_text() {
+        let page = shown();
+        assert!(!page.contains("<script>alert"), "{page}");
+        // Charts, uPlot, our own: three elements that begin and end.
+        assert_eq!((page.matches("<script").count(), page.matches("</script>").count()), (3, 3));
+        assert!(page.contains("&lt;/script&gt;"));
+    }
+
+    #[test]
+    fn the_page_asks_nobody_for_anything() {
+        let page = shown();
+        assert!(page.contains("default-src 'none'"));
+        for word in ["src=", "href=", "@import", "url(", "fetch(", "XMLHttpRequest", "import("] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert!(!page.contains("xmlns=\"http"), "a namespace looks like an address");
+        assert!(page.len() < 200_000, "{}", page.len());
+    }
+
+    #[test]
+    fn the_same_figures_give_the_same_bytes() {
+        assert_eq!(shown(), shown());
+    }
+
+    #[test]
+    fn every_picture_says_that_its_figures_are_simulated() {
+        let (header, rows) = hostile();
+        let source = charts::Source { header: &header, rows: &rows, runs: &[] };
+        let charts = charts::charts(source);
+        assert!(charts.len() >= 3, "{}", charts.len());
+        for (name, bytes) in charts::files(&charts, true).expect("files") {
+            if name.ends_with(".svg") {
+                let text = String::from_utf8(bytes).expect("text");
+                assert!(text.contains("SIMULATED: not from a GPU"), "{name}");
+                assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"), "{name}");
+            } else {
+                // resvg has parsed the SVG.
+                assert!(bytes.starts_with(b"\x89PNG"), "{name}");
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::chart::{Chart, Series};
-use super::table::Table;
+use super::chart::{Axis, Chart, Draw, Point, Series};
+use super::table::{Table, number};
 use crate::metrics::Distribution;
 
 /// Bars of a histogram.
@@ -89,16 +89,32 @@ impl Lengths {
 
     /// The histogram of the prompts of a load point.
     pub fn chart(&self, point: &str) -> Chart {
-        let middle = |bar: Bar| (f64::midpoint(bar.from.into(), bar.to.into()), bar.prompts as f64);
+        let bars = self.histogram();
+        let width = bars.first().map_or(1.0, |bar| f64::from(bar.to - bar.from) + 1.0);
+        let middle = |bar: Bar| Point::new(f64::midpoint(bar.from.into(), bar.to.into()), bar.prompts as f64);
+        let points: Vec<Point> = bars.into_iter().map(middle).collect();
+        let (low, high) =
+            (points.first().map_or(0.0, |point| point.x), points.last().map_or(1.0, |point| point.x));
+        let figures = self.figures().map(Option::unwrap_or_default);
+        let series = Series { draw: Draw::Bars(width), ..Series::bare(points) };
         Chart {
+            name: "prompt-lengths".into(),
             title: format!("Prompt lengths of {point}"),
-            note: String::new(),
-            x_label: "tokens".into(),
-            y_label: "prompts".into(),
-            series: vec![Series {
-                name: String::new(),
-                points: self.histogram().into_iter().map(middle).collect(),
-            }],
+            about: String::new(),
+            warnings: Vec::new(),
+            x: Axis::span("prompt tokens", low - width, high + width),
+            y: Axis::from_zero("prompts", Chart::values(std::slice::from_ref(&series))),
+            series: vec![series],
+            bands: Vec::new(),
+            lines: Vec::new(),
+            clock: None,
+            sentence: format!(
+                "{} prompts have {} tokens on average, from {} to {}.",
+                self.isl.len(),
+                number(figures[0].avg),
+                number(figures[0].min),
+                number(figures[0].max)
+            ),
         }
     }
 }

@@ -13,12 +13,15 @@ const REPEATS: &str =
 pub fn page(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}: limitations\n\n", header.name);
     push_simulated(&mut text, rows);
+    lines(header, rows).iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    text
+}
+
+/// Its sentences.
+pub(super) fn lines(header: &Header, rows: &[PointResult]) -> Vec<String> {
     let lines =
         [hardware(header, rows), lengths(rows), load(rows), client(rows), varied(rows), REPEATS.to_owned()];
-    for line in lines.into_iter().chain(verdicts(rows)) {
-        text.push_str(&format!("- {line}\n"));
-    }
-    text
+    lines.into_iter().chain(verdicts(rows)).collect()
 }
 
 fn fact<'a>(header: &'a Header, name: &str) -> Option<&'a str> {

@@ -4,9 +4,11 @@ use itertools::Itertools;
 
 use super::columns::KeyColumns;
 use super::failures::Failures;
+use super::headline::Answer;
+use super::parts::{self, Block, Part};
 use super::repeats::means;
 use super::table::{Table, maybe, number, plus_minus};
-use super::{Figure, Header, PointResult, pareto, repeats, servers, unmeasured, zones};
+use super::{Figure, Header, PointResult, repeats, unmeasured};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -28,7 +30,8 @@ enum Shown {
 /// A column of the headline table: its head, where it is shown, the figure, and the figure's path in `summary.json`.
 type Column = (&'static str, Shown, Figure, &'static str);
 
-const FIGURES: [Column; 14] = [
+const FIGURES: [Column; 15] = [
+    ("success%", Shown::Wide, success, "requests.completed"),
     ("req/s", Shown::Everywhere, |s| Some(s.throughput.requests_per_s), "throughput.requests_per_s"),
     ("good/s", Shown::WhereKnown, |s| s.throughput.goodput_per_s, "throughput.goodput_per_s"),
     (
@@ -54,6 +57,12 @@ const FIGURES: [Column; 14] = [
     ("p95", Shown::Wide, |s| Some(s.e2e_ms?.p95), "e2e_ms.p95"),
     ("p99", Shown::Wide, |s| Some(s.e2e_ms?.p99), "e2e_ms.p99"),
 ];
+
+/// Share of the measured requests that completed, percent; those that tokmark cut itself do not count.
+fn success(summary: &Summary) -> Option<f64> {
+    let counted = summary.requests.completed + summary.requests.failed;
+    (counted > 0).then(|| 100.0 * summary.requests.completed as f64 / counted as f64)
+}
 
 /// The headline table: one row per point, of repeats with the interval of each mean. The wide one has more percentiles and the number of requests.
 pub fn headline(rows: &[PointResult], wide: bool) -> Table {
@@ -219,76 +228,105 @@ pub fn added_error(rows: &[PointResult]) -> Option<AddedError> {
     errors.max_by(|a, b| a.p99.total_cmp(&b.p99))
 }
 
+/// The headline table with what its marks mean; of repeats one row a load.
+pub(super) fn results(header: &Header, rows: &[PointResult]) -> Part {
+    let mut table = headline(&means(rows), true);
+    unmeasured::add_to(&mut table, &header.unmeasured);
+    let mut notes = "Latencies in ms; tok/s counts output tokens.".to_owned();
+    let more = [
+        repeats::about(rows).map(|about| format!("Figures are the {about}.")),
+        few(rows).map(|few| format!("{few}.")),
+        added_error(rows).map(|added| format!("The {added}.")),
+    ];
+    more.into_iter().flatten().for_each(|note| notes.push_str(&format!(" {note}")));
+    let part = Part::table("Results", Some(table), &notes);
+    let why = not_applicable(rows);
+    if why.is_empty() { part } else { part.with(Block::List(why)) }
+}
+
+/// Each repeat in a row of its own.
+pub(super) fn each_repeat(rows: &[PointResult]) -> Part {
+    let part = Part::new("Repeats");
+    if !repeats::are_in(rows) {
+        return part;
+    }
+    let notes = repeats::notes(rows).into_iter().map(|note| Block::Text(format!("{note}.")));
+    notes.fold(part.with(Block::Table(headline(rows, true))), Part::with)
+}
+
+/// Why figures of the tables are `N/A`.
+fn not_applicable(rows: &[PointResult]) -> Vec<String> {
+    let any = |of: fn(&Summary) -> bool| rows.iter().any(|row| of(&row.summary));
+    let reasons = [
+        (any(|s| s.requests.completed == 0), "no request was answered"),
+        (
+            any(|s| s.requests.completed > 0 && !s.point.streaming),
+            "without streaming an answer comes whole, so that it has no TTFT and no ITL",
+        ),
+        (
+            any(|s| s.requests.completed > 0 && s.point.streaming && s.itl_ms.is_none()),
+            "ITL needs answers of at least two tokens that were streamed as they were generated",
+        ),
+    ];
+    let told = reasons.into_iter().filter(|(applies, _)| *applies);
+    told.map(|(_, reason)| format!("N/A: {reason}.")).collect()
+}
+
+/// The stages of each ramp.
+pub(super) fn stage_parts(rows: &[PointResult]) -> Vec<Part> {
+    let part = |(point, table)| Part::table(&format!("Stages of {point}"), Some(table), STAGES);
+    stages(rows).into_iter().map(part).collect()
+}
+
+/// The turns of the conversations of each point.
+pub(super) fn turn_parts(rows: &[PointResult]) -> Vec<Part> {
+    let part = |(point, table)| Part::new(format!("Turns of {point}")).with(Block::Table(table));
+    turns(rows).into_iter().map(part).collect()
+}
+
 /// `summary.md`
 pub fn summary(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}\n\n{}\n\n", header.name, header.summary);
     push_simulated(&mut text, rows);
-    text.extend(Failures::of_rows(rows).map(|failures| failures.markdown()));
-    for (name, value) in &header.facts {
-        text.push_str(&format!("- {name}: {value}\n"));
-    }
-    let mut table = headline(&means(rows), true);
-    unmeasured::add_to(&mut table, &header.unmeasured);
-    text.push_str(&format!("\n{}\nLatencies in ms; tok/s counts output tokens.\n", table.markdown()));
-    text.extend(repeats::about(rows).map(|about| format!("Figures are the {about}.\n")));
-    if let Some(few) = few(rows) {
-        text.push_str(&format!("{few}.\n"));
-    }
-    if let Some(added) = added_error(rows) {
-        text.push_str(&format!("The {added}.\n"));
-    }
-    if repeats::are_in(rows) {
-        text.push_str(&format!("\n## Repeats\n\n{}", headline(rows, true).markdown()));
-        repeats::notes(rows).iter().for_each(|note| text.push_str(&format!("\n{note}.\n")));
-    }
-    for (point, table) in stages(rows) {
-        text.push_str(&format!("\n## Stages of {point}\n\n{}\n{STAGES}\n", table.markdown()));
-    }
-    for (point, table) in turns(rows) {
-        text.push_str(&format!("\n## Turns of {point}\n\n{}", table.markdown()));
-    }
-    if let Some(table) = servers::table(rows) {
-        text.push_str(&format!("\n## Servers\n\n{}\n{}\n", table.markdown(), servers::ABOUT));
-    }
-    if let Some(table) = servers::balance(rows) {
-        text.push_str(&format!("\n{}\n{}\n", table.markdown(), servers::ABOUT_BALANCE));
-    }
-    push_list(&mut text, "Metrics pages", &servers::notes(rows));
-    push_list(&mut text, "Capacity", &zones::lines(rows));
-    text.push_str(&pareto::section(rows));
-    push_list(&mut text, "Speculative decoding", &servers::speculation(rows));
-    push_list(&mut text, "Tokens", &tokens(rows));
-    push_list(&mut text, "Prompts", &prompt_notes(rows));
-    push_list(&mut text, "Not measured", &unmeasured::lines(&header.unmeasured));
-    push_list(&mut text, "Verdicts", &reasons(rows));
+    let answer = Answer::of(rows, header.reproduced.as_deref());
+    text.push_str(&format!("**{}**\n\n", answer.headline));
+    answer.lines.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    text.extend(Failures::of_rows(rows).map(|failures| format!("\n{}", failures.markdown())));
+    text.extend(parts::all(header, rows).iter().map(Part::markdown));
     text
 }
 
-fn push_list(text: &mut String, title: &str, lines: &[String]) {
-    if lines.is_empty() {
-        return;
-    }
-    text.push_str(&format!("\n## {title}\n\n"));
-    lines.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+/// Every percentile of the latencies, by load.
+pub(super) fn latencies(rows: &[PointResult]) -> Part {
+    latency_tables(rows).into_iter().fold(Part::new("Latencies"), |part, (title, table)| {
+        part.with(Block::Head(title.to_owned())).with(Block::Table(table))
+    })
 }
 
 /// `latency-ttft-summary.md`: every percentile of the latencies, by load.
 pub fn latency(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}: latencies\n\n", header.name);
     push_simulated(&mut text, rows);
+    for (title, table) in latency_tables(rows) {
+        text.push_str(&format!("## {title}\n\n{}\n", table.markdown()));
+    }
+    text
+}
+
+/// A table for each latency that some point has, a row per point.
+fn latency_tables(rows: &[PointResult]) -> Vec<(&'static str, Table)> {
     type Pick = fn(&Summary) -> Option<Distribution>;
-    // A closed loop schedules nothing.
-    let scheduled = rows.iter().any(|row| row.summary.e2e_scheduled_ms.is_some());
-    let figures: [(&str, bool, Pick); 6] = [
-        ("TTFT (ms)", true, |summary| summary.ttft_ms),
-        ("TTFT from the intended arrival (ms)", scheduled, |summary| summary.ttft_scheduled_ms),
-        ("ITL (ms)", true, |summary| summary.itl_ms),
-        ("ICL (ms)", true, |summary| summary.icl_ms),
-        ("E2E latency (ms)", true, |summary| summary.e2e_ms),
-        ("E2E latency from the intended arrival (ms)", scheduled, |summary| summary.e2e_scheduled_ms),
+    const STATISTICS: [&str; 9] = ["avg", "min", "max", "p50", "p75", "p90", "p95", "p99", "std"];
+    const FIGURES: [(&str, Pick); 6] = [
+        ("TTFT (ms)", |summary| summary.ttft_ms),
+        ("TTFT from the intended arrival (ms)", |summary| summary.ttft_scheduled_ms),
+        ("ITL (ms)", |summary| summary.itl_ms),
+        ("ICL (ms)", |summary| summary.icl_ms),
+        ("E2E latency (ms)", |summary| summary.e2e_ms),
+        ("E2E latency from the intended arrival (ms)", |summary| summary.e2e_scheduled_ms),
     ];
-    for (title, _, pick) in figures.into_iter().filter(|(_, applies, _)| *applies) {
-        const STATISTICS: [&str; 8] = ["avg", "min", "p50", "p90", "p95", "p99", "max", "std"];
+    let applies = |(_, pick): &(&str, Pick)| rows.iter().any(|row| pick(&row.summary).is_some());
+    let table = |(title, pick): (&'static str, Pick)| {
         let mut table = Table::new(["point"]);
         table.head.extend(STATISTICS.map(str::to_owned));
         let means = if repeats::are_in(rows) { means(rows) } else { Vec::new() };
@@ -296,9 +334,9 @@ pub fn latency(header: &Header, rows: &[PointResult]) -> String {
             let cell = |name| maybe(pick(&row.summary).and_then(|figures| figures.get(name)));
             table.push(std::iter::once(row.point.clone()).chain(STATISTICS.map(cell)).collect());
         }
-        text.push_str(&format!("## {title}\n\n{}\n", table.markdown()));
-    }
-    text
+        (title, table)
+    };
+    FIGURES.into_iter().filter(applies).map(table).collect()
 }
 
 pub(super) fn push_simulated(text: &mut String, rows: &[PointResult]) {
@@ -333,13 +371,7 @@ mod tests {
     }
 
     fn page(rows: &[PointResult]) -> String {
-        let header = Header {
-            name: "name".into(),
-            summary: "one line".into(),
-            facts: Vec::new(),
-            recipe: None,
-            unmeasured: Vec::new(),
-        };
+        let header = Header { name: "name".into(), summary: "one line".into(), ..Header::default() };
         summary(&header, rows)
     }
 
@@ -347,7 +379,8 @@ mod tests {
     fn a_page_without_turns_caches_and_counts_says_nothing_of_them() {
         let text = page(&[row("isl100_osl10_con2", &run(sound()))]);
         assert!(text.starts_with("# name\n\none line\n"), "{text}");
-        assert_eq!(text.matches("\n## ").count(), 0, "{text}");
+        let titles: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(titles, ["Results", "Latencies", "What was run", "Limitations", "Words"], "{text}");
     }
 
     #[test]
@@ -427,8 +460,8 @@ mod tests {
         let mut by_usage = run(sound());
         by_usage.records[0].usage.as_mut().unwrap().cached_tokens = Some(20);
         let rows = [row("isl100_osl10_con2", &ran), row("isl100_osl10_con4", &by_usage)];
-        let text = page(&rows);
-        let start = text.find("\n## Turns").expect("turns");
-        insta::assert_snapshot!(&text[start..text.find("\n## Verdicts").expect("verdicts")]);
+        let mut parts = turn_parts(&rows);
+        parts.push(Part::list("Tokens", tokens(&rows)));
+        insta::assert_snapshot!(parts.iter().map(Part::markdown).collect::<String>());
     }
 }

@@ -4,15 +4,20 @@
 
 mod analysis;
 pub mod chart;
+pub mod charts;
 pub mod closing;
 mod columns;
 pub mod csv;
 pub mod failures;
+pub mod headline;
 pub mod html;
 pub mod lengths;
 pub mod limitations;
 pub mod markdown;
+pub mod material;
 pub mod pareto;
+pub mod parts;
+mod provenance;
 pub mod reasons;
 pub mod repeats;
 pub mod servers;
@@ -20,6 +25,8 @@ pub mod suite;
 pub mod table;
 pub mod unmeasured;
 pub mod verification;
+mod whole;
+mod words;
 pub mod zones;
 
 use std::path::Path;
@@ -28,7 +35,7 @@ use crate::experiment::{Experiment, files};
 use crate::metrics::summary::Summary;
 use crate::metrics::verdict::too_few_for;
 use crate::plan::{Deployment, LoadPoint, Plan};
-use chart::{Chart, Series};
+use whole::Whole;
 
 /// One measured load point.
 #[derive(Debug, Clone)]
@@ -89,12 +96,16 @@ pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
 
 /// The summary of the finished load point in a folder.
 pub fn summary_in(dir: &Path) -> Option<Summary> {
-    let text = std::fs::read_to_string(dir.join("summary.json")).ok()?;
+    read_summary(&dir.join("summary.json"))
+}
+
+fn read_summary(file: &Path) -> Option<Summary> {
+    let text = std::fs::read_to_string(file).ok()?;
     serde_json::from_str(&text).ok()
 }
 
 /// The head of a report.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Header {
     /// Title.
     pub name: String,
@@ -106,6 +117,10 @@ pub struct Header {
     pub recipe: Option<String>,
     /// Load points without figures.
     pub unmeasured: Vec<unmeasured::Unmeasured>,
+    /// Command lines of the servers.
+    pub commands: Option<String>,
+    /// How the figures compare with published ones.
+    pub reproduced: Option<String>,
 }
 
 impl Header {
@@ -153,6 +168,8 @@ impl Header {
             facts,
             recipe: Some(plan.input.recipe.text.clone()),
             unmeasured: Vec::new(),
+            commands: None,
+            reproduced: None,
         }
     }
 }
@@ -204,9 +221,48 @@ pub fn load_fact(point: &LoadPoint) -> String {
     )
 }
 
-/// Writes every report into an experiment directory.
-pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Result<()> {
-    let put = |name: &str, text: &str| files::replace(&dir.join(name), text.as_bytes());
+/// Whether pictures are written as PNG, too, which takes longer than the rest of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pictures {
+    /// A report that will be written again.
+    SvgAlone,
+    All,
+}
+
+/// An experiment with what it has measured so far.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    pub experiment: Experiment,
+    pub plan: Plan,
+    /// Rows of its load points, in the order of the plan.
+    pub rows: Vec<PointResult>,
+}
+
+impl Measured {
+    /// What lies in the directory of an experiment: finished points, and those that were cut short.
+    ///
+    /// # Errors
+    /// Its plan cannot be read.
+    pub fn of(experiment: Experiment) -> std::io::Result<Self> {
+        let plan = experiment.plan()?;
+        let row = |(deployment, point)| {
+            let dir = experiment.point_dir(plan.point_folder(deployment, point).as_deref());
+            let summary = summary_in(&dir).or_else(|| read_summary(&dir.join("summary.interrupted.json")))?;
+            Some(PointResult::of(&plan, deployment, point, summary))
+        };
+        let rows = plan.points().filter_map(row).collect();
+        Ok(Self { rows, plan, experiment })
+    }
+}
+
+/// Writes one report of experiments into a folder; a `live` page loads itself again. From the same files come the same bytes.
+///
+/// # Errors
+/// A file cannot be written, or a chart not be drawn.
+pub fn write(out: &Path, measured: &[Measured], pictures: Pictures, live: bool) -> std::io::Result<()> {
+    let Whole { header, rows, runs } = Whole::of(measured);
+    let (header, rows) = (&header, rows.as_slice());
+    let put = |name: &str, text: &str| files::replace(&out.join(name), text.as_bytes());
     put("summary.csv", &format!("{}{}", csv::summary(rows), unmeasured::csv_lines(header)))?;
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
@@ -215,73 +271,13 @@ pub fn write(dir: &Path, header: &Header, rows: &[PointResult]) -> std::io::Resu
     if let Some(page) = zones::page(header, rows) {
         put("capacity-zones.md", &page)?;
     }
-    let charts = charts(header, rows);
-    fs_err::create_dir_all(dir.join("plots"))?;
-    for (name, chart) in &charts {
-        put(&format!("plots/{name}.svg"), &chart.svg())?;
+    let charts = charts::charts(charts::Source { header, rows, runs: &runs });
+    fs_err::create_dir_all(out.join("plots"))?;
+    for (name, bytes) in charts::files(&charts, pictures == Pictures::All)? {
+        files::replace(&out.join("plots").join(name), &bytes)?;
     }
-    let page = html::page(header, rows, &charts).map_err(std::io::Error::other)?;
+    let page = html::page(header, rows, &charts, live).map_err(std::io::Error::other)?;
     put("report.html", &page)
-}
-
-/// A chart: file name, title, unit of the y axis, and its lines by their label.
-type ChartFigures = (&'static str, &'static str, &'static str, &'static [(&'static str, Figure)]);
-
-const CHARTS: [ChartFigures; 4] = [
-    ("throughput", "Output throughput", "tokens/s", &[("", |s| Some(s.throughput.output_tokens_per_s))]),
-    (
-        "ttft",
-        "Time to first token",
-        "ms",
-        &[
-            ("p50", |s| Some(s.ttft_ms?.p50)),
-            ("p95", |s| Some(s.ttft_ms?.p95)),
-            ("p99", |s| Some(s.ttft_ms?.p99)),
-        ],
-    ),
-    (
-        "itl",
-        "Inter-token latency",
-        "ms",
-        &[
-            ("p50", |s| Some(s.itl_ms?.p50)),
-            ("p95", |s| Some(s.itl_ms?.p95)),
-            ("p99", |s| Some(s.itl_ms?.p99)),
-        ],
-    ),
-    (
-        "e2e",
-        "End-to-end latency",
-        "ms",
-        &[
-            ("p50", |s| Some(s.e2e_ms?.p50)),
-            ("p95", |s| Some(s.e2e_ms?.p95)),
-            ("p99", |s| Some(s.e2e_ms?.p99)),
-        ],
-    ),
-];
-
-/// Every chart that these rows can fill, by file name. A lone point becomes a dot; a ramp has no single load, so it is left out.
-pub fn charts(header: &Header, rows: &[PointResult]) -> Vec<(&'static str, Chart)> {
-    let open = rows.iter().any(|row| row.summary.point.request_rate.is_some());
-    let x_label = if open { "requests/s" } else { "concurrency" };
-    let rows = &repeats::means(rows);
-    let chart = |(name, title, unit, figures): ChartFigures| {
-        let series: Vec<Series> =
-            figures.iter().flat_map(|(label, figure)| series(rows, label, *figure)).collect();
-        let note = note(header, rows);
-        let chart =
-            Chart { title: title.into(), note, x_label: x_label.into(), y_label: unit.into(), series };
-        (!chart.series.is_empty()).then_some((name, chart))
-    };
-    CHARTS.into_iter().filter_map(chart).collect()
-}
-
-/// What a chart is about, because it is shown without its page: recipe, model, and whether the figures are simulated.
-fn note(header: &Header, rows: &[PointResult]) -> String {
-    let model = header.facts.iter().find(|(name, _)| *name == "model").map(|(_, model)| format!(", {model}"));
-    let simulated = if rows.iter().any(|row| row.summary.simulated) { "SIMULATED: " } else { "" };
-    format!("{simulated}{}{}", header.name, model.unwrap_or_default())
 }
 
 /// Reads a figure of a summary; `None` if it does not apply.
@@ -291,23 +287,4 @@ type Figure = fn(&Summary) -> Option<f64>;
 pub(crate) fn load_of(summary: &Summary) -> Option<f64> {
     let load = summary.point.request_rate.or(summary.point.concurrency.map(f64::from));
     load.filter(|_| summary.stages.is_none())
-}
-
-/// One line per set of rows that differ only in load.
-fn series(rows: &[PointResult], label: &str, figure: Figure) -> Vec<Series> {
-    let mut series: Vec<Series> = Vec::new();
-    let is_alone = rows.iter().all(|row| row.series == rows[0].series);
-    for row in rows {
-        let (Some(x), Some(y)) = (load_of(&row.summary), figure(&row.summary)) else { continue };
-        let group = if is_alone { "" } else { &row.series };
-        let name = [group, label].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-        match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push((x, y)),
-            None => series.push(Series { name, points: vec![(x, y)] }),
-        }
-    }
-    for series in &mut series {
-        series.points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    }
-    series
 }

@@ -1,4 +1,4 @@
-//! The Pareto front as a table and a section of `summary.md`.
+//! The Pareto front as a table.
 
 use itertools::Itertools;
 
@@ -57,8 +57,7 @@ pub fn table(points: &[ParetoPoint]) -> Option<Table> {
     Some(table)
 }
 
-/// The section of `summary.md`; empty if there is no front.
-pub fn section(rows: &[PointResult]) -> String {
-    let table = table(&points(&zones::of_loads(rows)));
-    table.map(|table| format!("\n## Pareto front\n\n{}\n{ABOUT}\n", table.markdown())).unwrap_or_default()
+/// The front of these load points.
+pub(super) fn front(rows: &[PointResult]) -> Option<Table> {
+    table(&points(&zones::of_loads(rows)))
 }

@@ -4,6 +4,7 @@ use itertools::Itertools;
 
 use super::PointResult;
 use super::columns::KeyColumns;
+use super::parts::{Block, Part};
 use super::table::{Table, maybe};
 use crate::metrics::Summary;
 use crate::metrics::server::LayerView;
@@ -99,6 +100,17 @@ pub const ABOUT: &str = "From the servers' metrics pages, in the measured window
 /// What the columns of the second table are.
 pub const ABOUT_BALANCE: &str = "Requests in flight by Little's law from the records, at the client and in the servers when these were asked; \
                                  the busiest engine or rank over the mean of all.";
+
+/// What the servers say, how evenly load was spread over them, and what their pages lack.
+pub(super) fn part(rows: &[PointResult]) -> Part {
+    let tables = [(table(rows), ABOUT), (balance(rows), ABOUT_BALANCE)];
+    let shown = tables.into_iter().filter_map(|(table, about)| Some((table?, about)));
+    let part = shown.fold(Part::new("Servers"), |part, (table, about)| {
+        part.with(Block::Table(table)).with(Block::Text(about.to_owned()))
+    });
+    let notes = notes(rows);
+    if notes.is_empty() { part } else { part.with(Block::List(notes)) }
+}
 
 /// How speculative decoding did, a line per point.
 pub fn speculation(rows: &[PointResult]) -> Vec<String> {

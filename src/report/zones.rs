@@ -3,6 +3,7 @@
 use itertools::Itertools;
 
 use super::markdown::push_simulated;
+use super::parts::{Block, Part};
 use super::table::{Table, maybe, number};
 use super::{Header, PointResult, load_of};
 use crate::analyze::zones::stability::{Stability, grades};
@@ -251,6 +252,16 @@ pub fn lines(rows: &[PointResult]) -> Vec<String> {
         sentences.into_iter().map(|sentence| format!("{name}{sentence}")).collect::<Vec<_>>()
     };
     all.iter().flat_map(of).collect()
+}
+
+/// The zones of every series, as tables and sentences.
+pub(super) fn part(rows: &[PointResult]) -> Part {
+    let series = series(rows);
+    series.iter().fold(Part::new("Capacity"), |part, one| {
+        let zones = judge(one, Thresholds::default());
+        let part = if series.len() > 1 { part.with(Block::Head(one.name.clone())) } else { part };
+        part.with(Block::List(sentences(&zones))).with(Block::Table(table(&zones, true)))
+    })
 }
 
 /// `capacity-zones.md`; `None` if no points differ in load alone.

@@ -17,7 +17,7 @@ use crate::metrics::summary::{Context, Summary};
 use crate::observe::{Observed, Observers};
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
-use crate::report::{self, PointResult};
+use crate::report::{self, Pictures, PointResult};
 
 /// Time between two samples.
 const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -164,7 +164,7 @@ impl<'a> Deployments<'a> {
         let what = if id.is_empty() { self.session.plan.name.clone() } else { id };
         self.failures.push(Failure { what, error });
         self.is_cut = false;
-        self.session.report(&self.rows)
+        self.session.report(&self.rows, Pictures::SvgAlone)
     }
 
     fn has_row(&self, name: &str) -> bool {
@@ -273,7 +273,7 @@ impl<'a> Deployments<'a> {
         });
         self.rows.push(PointResult::of(plan, deployment, point, summary));
         self.is_cut = cut.is_some();
-        self.session.report(&self.rows)?;
+        self.session.report(&self.rows, Pictures::SvgAlone)?;
         match cut {
             Some(cut) => Err(self.supervisor.failure_after(cut, || deployed.gone())),
             None => Ok(()),

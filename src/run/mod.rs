@@ -24,12 +24,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::deploy::{DeployError, Place, container};
-use crate::experiment::event::{self, Event};
 use crate::experiment::{EventLog, Experiment};
 use crate::load::LiveCounters;
 use crate::plan::{Deployment, LoadPoint, Plan};
 use crate::prompts::TokenizerCache;
-use crate::report::{self, Header, PointResult, unmeasured};
+use crate::report::{self, Measured, Pictures, PointResult};
 use deployments::Deployments;
 use point::PointError;
 use rescue::Unwritten;
@@ -129,7 +128,7 @@ impl Session {
             None => failures.pop().map(|failure| failure.error),
         };
         forwarding.abort();
-        let reported = self.report(&rows).err();
+        let reported = self.report(&rows, Pictures::All).err();
         let rows = report::repeats::in_plan_order(&self.plan, &rows);
         RunEnd { rows, failure: failure.or(reported.map(RunError::from)) }
     }
@@ -145,17 +144,12 @@ impl Session {
     }
 
     /// Rewrites the reports at the top of the directory after every point, so that a crash loses nothing.
-    fn report(&self, rows: &[PointResult]) -> std::io::Result<()> {
+    fn report(&self, rows: &[PointResult], pictures: Pictures) -> std::io::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut header = Header::of(&self.plan);
-        header.unmeasured = unmeasured::read(self.experiment.dir(), &self.plan, rows);
-        for stamped in event::read(self.experiment.dir()) {
-            if let Event::Suspected { process, line, .. } = stamped.event {
-                header.facts.push(("suspected", format!("{process} logged, and went on or ended: {line}")));
-            }
-        }
-        report::write(self.experiment.dir(), &header, &report::repeats::in_plan_order(&self.plan, rows))
+        let rows = report::repeats::in_plan_order(&self.plan, rows);
+        let measured = Measured { experiment: self.experiment.clone(), plan: self.plan.clone(), rows };
+        report::write(self.experiment.dir(), &[measured], pictures, false)
     }
 }

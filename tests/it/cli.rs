@@ -14,7 +14,7 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "list",
     "show",
     "check",
@@ -24,6 +24,7 @@ const VERBS: [&str; 18] = [
     "exec",
     "bench",
     "jobs",
+    "report",
     "verify",
     "zones",
     "export",

@@ -27,6 +27,7 @@ mod slurm_fake_cli;
 mod start_e2e;
 mod suites;
 mod support;
+mod vendored;
 mod verify_e2e;
 mod vllm_bench_oracle;
 mod weights_e2e;

@@ -18,6 +18,7 @@ use crate::metrics::record::Phase;
 use crate::plan::choices::Choices;
 use crate::plan::{LoadPoint, Plan, Stop};
 use crate::prompts::{Learned, Prompts, TokenizerCache, check};
+use crate::report::chart::{png, svg};
 
 /// Default number of prompts shown.
 const SHOWN: u64 = 3;
@@ -69,7 +70,9 @@ pub fn run(printer: Printer, args: &PromptsArgs) -> anyhow::Result<()> {
         preview.save(path)?;
     }
     if let Some(path) = &args.plot {
-        files::create_once(path, preview.lengths().chart(&preview.point.id).svg().as_bytes())?;
+        let drawn = svg(&preview.lengths().chart(&preview.point.id))?;
+        let is_png = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
+        files::create_once(path, &if is_png { png(&drawn)? } else { drawn.into_bytes() })?;
     }
     if printer.is_json() {
         return printer.json(&preview.as_json(args.show.unwrap_or(SHOWN)));

@@ -16,6 +16,6 @@ pub use exchange::InFlight;
 pub use histogram::Latency;
 pub use imbalance::{Imbalance, LoadMeasure};
 pub use layer::LayerView;
-pub use page::Page;
+pub use page::{Figures, Layer, Page};
 pub use view::ServerView;
 pub use watched::{Watched, WatchedPage};

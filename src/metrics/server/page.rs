@@ -27,6 +27,14 @@ pub struct Figures {
     pub(super) ranks: BTreeMap<String, Figures>,
 }
 
+impl Figures {
+    /// Mean of what a histogram of durations counted between two pages, ms; `None` if it counted nothing.
+    pub fn mean_ms_between(before: &Self, after: &Self, role: &str) -> Option<f64> {
+        let counted = after.histograms.get(role)?.since(before.histograms.get(role)?)?;
+        (counted.count > 0.0).then(|| 1e3 * counted.sum / counted.count)
+    }
+}
+
 /// What a page says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {

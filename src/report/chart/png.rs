@@ -1,0 +1,29 @@
+//! PNG from SVG, with a font of our own: nodes of a cluster have none.
+
+use resvg::{tiny_skia, usvg};
+
+const FONTS: [&[u8]; 2] = [
+    include_bytes!("../../../vendor/dejavu/DejaVuSans-latin.ttf"),
+    include_bytes!("../../../vendor/dejavu/DejaVuSans-Bold-latin.ttf"),
+];
+
+/// Pixels for a unit of the SVG.
+const ZOOM: f32 = 2.0;
+
+/// The picture of an SVG document.
+///
+/// # Errors
+/// The document is not SVG.
+pub fn png(svg: &str) -> std::io::Result<Vec<u8>> {
+    let mut options = usvg::Options { font_family: "DejaVu Sans".to_owned(), ..usvg::Options::default() };
+    for font in FONTS {
+        options.fontdb_mut().load_font_data(font.to_vec());
+    }
+    let tree = usvg::Tree::from_str(svg, &options).map_err(std::io::Error::other)?;
+    let size = tree.size().to_int_size().scale_by(ZOOM);
+    let size = size.ok_or_else(|| std::io::Error::other("a picture without size"))?;
+    let pixels = tiny_skia::Pixmap::new(size.width(), size.height());
+    let mut pixels = pixels.ok_or_else(|| std::io::Error::other("a picture without size"))?;
+    resvg::render(&tree, tiny_skia::Transform::from_scale(ZOOM, ZOOM), &mut pixels.as_mut());
+    pixels.encode_png().map_err(std::io::Error::other)
+}
