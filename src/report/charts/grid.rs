@@ -31,7 +31,9 @@ impl GridAxis {
 fn axes(rows: &[PointResult]) -> Vec<GridAxis> {
     let names = rows.iter().flat_map(|row| row.axes.iter().map(|(name, _)| name)).unique();
     let axis = |name: &String| {
-        let value = |row: &PointResult| row.axes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let value = |row: &PointResult| {
+            row.axes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
         let values: Vec<String> = rows.iter().filter_map(value).unique().collect();
         let place = |row: &PointResult| {
             let value = value(row)?;
