@@ -2,6 +2,8 @@
 //! line, the key, what was found, what was expected and what to do next.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -119,6 +121,24 @@ impl InputErrors {
     }
 }
 
+/// Longest file that is read: a person writes a thousandth of it.
+const LONGEST: u64 = 4 << 20;
+
+/// The text of a file that is not too long. A pipe is read where a shell made it (`<(…)`); any other may have no writer.
+fn read(path: &Path) -> std::io::Result<String> {
+    let kind = fs_err::metadata(path)?.file_type();
+    let is_from_shell = path.starts_with("/dev/fd") || path.starts_with("/proc") || path == Path::new("/dev/stdin");
+    if kind.is_fifo() && !is_from_shell {
+        return Err(std::io::Error::other("a pipe, not a file"));
+    }
+    let mut text = String::new();
+    fs_err::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(std::io::Error::other(format!("longer than {} MiB", LONGEST >> 20)));
+    }
+    Ok(text)
+}
+
 /// A TOML file and the name it goes by in messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
@@ -132,7 +152,7 @@ impl Document {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         let file = path.display().to_string();
-        match fs_err::read_to_string(path) {
+        match read(path) {
             Ok(text) => Ok(Self { file, text }),
             Err(error) => Err(InputError::new(file, format!("cannot be read: {error}"))
                 .expected("a readable TOML file in UTF-8")),
@@ -332,6 +352,19 @@ mod tests {
     fn error(text: &str) -> String {
         let document = Document { file: "r.toml".into(), text: text.into() };
         document.parse::<Sample>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_endless_or_has_no_writer_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Document::read(path).unwrap_err().problem;
+        assert!(refused(Path::new("/dev/zero")).contains("longer than 4 MiB"));
+        let long = folder.path().join("long.toml");
+        std::fs::write(&long, "#".repeat((4 << 20) + 1)).unwrap();
+        assert!(refused(&long).contains("longer than 4 MiB"));
+        let pipe = folder.path().join("pipe.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused(&pipe).contains("a pipe, not a file"));
     }
 
     #[test]

@@ -93,18 +93,24 @@ impl Deadline {
         mut probe: impl AsyncFnMut() -> Result<T, ProbeFailure>,
     ) -> Result<T, ProbeFailure> {
         let mut pause = Duration::from_millis(50);
-        let mut missing = "nothing answered in time".to_owned();
+        let mut last: Option<String> = None;
         loop {
             // A probe that hangs must not outlive the deadline.
-            let limit = self.state().at.max(Instant::now() + LAST_PROBE);
+            let (limit, asked) = (self.state().at.max(Instant::now() + LAST_PROBE), Instant::now());
             match tokio::time::timeout_at(limit.into(), probe()).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(ProbeFailure::NotYet(problem))) => missing = problem,
+                Ok(Err(ProbeFailure::NotYet(problem))) => last = Some(problem),
                 Ok(Err(failure)) => return Err(failure),
-                Err(_) => {}
+                // What an earlier probe missed may be there by now.
+                Err(_) => {
+                    let seconds = asked.elapsed().as_secs_f64();
+                    let hung = |last| format!("no answer to the last probe within {seconds:.1} s; before it: {last}");
+                    last = last.map(hung);
+                }
             }
             let at = self.state().at;
             if Instant::now() >= at {
+                let missing = last.unwrap_or_else(|| "nothing answered in time".to_owned());
                 return Err(ProbeFailure::NotYet(missing));
             }
             // The last probe begins at the deadline itself.
@@ -167,6 +173,22 @@ mod tests {
         let hangs = async || std::future::pending::<Result<(), ProbeFailure>>().await;
         let nothing = "nothing answered in time".to_owned().into();
         assert_eq!(deadline.until(hangs).await, Err(nothing));
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_hangs_is_told_and_not_only_what_an_earlier_one_missed() {
+        let deadline = deadline(Duration::from_millis(100), Duration::ZERO, Instant::now());
+        let mut attempts = 0;
+        let probe = async || {
+            attempts += 1;
+            if attempts > 1 {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>("connection refused".to_owned().into())
+        };
+        let Err(ProbeFailure::NotYet(missing)) = deadline.until(probe).await else { panic!("it succeeds") };
+        assert!(missing.starts_with("no answer to the last probe within "), "{missing}");
+        assert!(missing.ends_with(" s; before it: connection refused"), "{missing}");
     }
 
     #[tokio::test]

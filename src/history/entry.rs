@@ -165,8 +165,12 @@ impl Entry {
 
     /// Finished points and all points.
     pub fn points(&self) -> (usize, usize) {
-        let done =
-            self.events.iter().filter(|stamped| matches!(stamped.event, Event::PointFinished { .. })).count();
+        // A point that is measured again after a requeue is still one point.
+        let finished = self.events.iter().filter_map(|stamped| match &stamped.event {
+            Event::PointFinished { point, .. } => Some(point),
+            _ => None,
+        });
+        let done = finished.collect::<BTreeSet<_>>().len();
         let of = self.events.iter().rev().find_map(|stamped| match stamped.event {
             Event::PointStarted { of, .. } => Some(of),
             _ => None,
@@ -179,7 +183,8 @@ impl Entry {
                 _ => None,
             })
             .collect();
-        (done, of.map_or(done, |of| of.saturating_sub(skipped.len())))
+        let planned = || Some(self.experiment().plan().ok()?.points().count());
+        (done, of.or_else(planned).map_or(done, |of| of.saturating_sub(skipped.len())))
     }
 }
 
@@ -230,6 +235,28 @@ pub(super) fn named(folder: &Path, name: &str) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_point_that_was_measured_twice_counts_once() {
+        let finished = |point: &str| Event::PointFinished {
+            point: point.into(),
+            verdict: "valid".into(),
+            completed: 1,
+            total: 1,
+            output_tokens_per_s: 1.0,
+        };
+        let started = |number| Event::PointStarted { point: "a".into(), number, of: 2 };
+        let manifest = json!({
+            "schema": 1, "tokmark": "", "commit": "", "recipe": "r", "gpu": "h100", "model": "m", "launcher": "sim",
+            "simulated": false, "job": "7", "created_by": "exec", "created_at": "2026-01-02T03:04:05Z",
+            "host": "node", "command": [],
+        });
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let events = [started(1), finished("a"), started(1), finished("a"), started(2), finished("b")];
+        let events = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let manifest = serde_json::from_value(manifest).unwrap();
+        assert_eq!(Entry { dir: "/e/r_7".into(), manifest, events }.points(), (2, 2));
+    }
 
     #[test]
     fn a_number_that_came_again_belongs_to_the_newest_experiment() {

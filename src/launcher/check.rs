@@ -38,6 +38,14 @@ impl Findings<'_> {
     }
 }
 
+/// What the names of roles and their files look like, because logs, steps and files are named after them.
+const FILE_NAME: &str = "letters, digits, `.`, `_` and `-`, beginning with a letter or a digit";
+
+fn is_file_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    name.len() <= 100 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(is_plain)
+}
+
 impl Launcher {
     /// All its errors; `stem` is the name of its file.
     pub(super) fn problems(&self, document: &Document, stem: &str) -> Vec<InputError> {
@@ -116,6 +124,12 @@ impl Launcher {
         let key = |part: &str| format!("role.{}.{part}", role.name);
         if earlier.iter().any(|other| other.name == role.name) {
             findings.add(&format!("role.{}", role.name), "a second role of this name");
+        }
+        if !is_file_name(&role.name) {
+            findings.add(&format!("role.{}", role.name), format!("{:?} is no name: {FILE_NAME}", role.name));
+        }
+        for name in role.files.keys().filter(|name| !is_file_name(name)) {
+            findings.add(&key("files"), format!("{name:?} is no name: {FILE_NAME}"));
         }
         if role.argv.is_empty() {
             findings.add(&key("argv"), "empty; the first entry is the program");
@@ -198,4 +212,32 @@ pub fn overlap(count: u32, stride: u32) -> Option<String> {
             "stride {stride} is less than count {count}: the ports of two processes on a node would overlap"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_becomes_a_path_leads_nowhere_else() {
+        for name in ["server", "prefill-0", "Engine_1", "config.yaml", "0"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        let long = "x".repeat(101);
+        for name in ["", ".", "..", "../../srv", "a/b", "/etc/passwd", ".hidden", "-x", "a b", "a\nb", "é", &long] {
+            assert!(!is_file_name(name), "{name:?}");
+        }
+        let launcher = |role: &str, files: &str| {
+            let text = format!(
+                "schema = 1\nname = \"x\"\nsummary = \"s\"\n[endpoint]\nurl = \"http://h\"\n[[role]]\nname = {role:?}\n\
+                 placement = \"head\"\nargv = [\"true\"]\n{files}"
+            );
+            let document = Document { file: "x.toml".into(), text };
+            let problems = document.parse::<Launcher>().unwrap().problems(&document, "x");
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(!launcher("server", "").contains("is no name"));
+        assert!(launcher("../../srv", "").contains("\"../../srv\" is no name"));
+        assert!(launcher("server", "files = { \"../x\" = \"y\" }").contains("\"../x\" is no name"));
+    }
 }

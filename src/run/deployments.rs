@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::point::{self, Cut, Measure, PointError};
 use super::supervisor::{Activity, Next, Supervisor};
-use super::{Failure, LivePoint, RunError, Session, preflight, repeats};
+use super::{Failure, LivePoint, RunError, Session, kept, preflight, repeats};
 use crate::deploy::container::{self, JobImage};
 use crate::deploy::deployment_config::deployment_config;
 use crate::deploy::{Deployed, Folders, Setup, placement};
@@ -86,6 +86,9 @@ impl<'a> Deployments<'a> {
         let Session { plan, experiment, .. } = self.session;
         let folder = plan.point_folder(deployment, point);
         let summary = report::summary_in(&experiment.point_dir(folder.as_deref()))?;
+        if kept::is_due_again(&summary) {
+            return None;
+        }
         Some(PointResult::of(plan, deployment, point, summary))
     }
 

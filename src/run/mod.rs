@@ -4,6 +4,7 @@
 
 mod calibration;
 mod deployments;
+mod kept;
 pub mod point;
 pub mod preflight;
 mod records;
