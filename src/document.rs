@@ -127,7 +127,8 @@ const LONGEST: u64 = 4 << 20;
 /// The text of a file that is not too long. A pipe is read where a shell made it (`<(…)`); any other may have no writer.
 fn read(path: &Path) -> std::io::Result<String> {
     let kind = fs_err::metadata(path)?.file_type();
-    let is_from_shell = path.starts_with("/dev/fd") || path.starts_with("/proc") || path == Path::new("/dev/stdin");
+    let is_from_shell =
+        path.starts_with("/dev/fd") || path.starts_with("/proc") || path == Path::new("/dev/stdin");
     if kind.is_fifo() && !is_from_shell {
         return Err(std::io::Error::other("a pipe, not a file"));
     }

@@ -104,7 +104,9 @@ impl Deadline {
                 // What an earlier probe missed may be there by now.
                 Err(_) => {
                     let seconds = asked.elapsed().as_secs_f64();
-                    let hung = |last| format!("no answer to the last probe within {seconds:.1} s; before it: {last}");
+                    let hung = |last| {
+                        format!("no answer to the last probe within {seconds:.1} s; before it: {last}")
+                    };
                     last = last.map(hung);
                 }
             }

@@ -224,7 +224,9 @@ mod tests {
             assert!(is_file_name(name), "{name}");
         }
         let long = "x".repeat(101);
-        for name in ["", ".", "..", "../../srv", "a/b", "/etc/passwd", ".hidden", "-x", "a b", "a\nb", "é", &long] {
+        for name in
+            ["", ".", "..", "../../srv", "a/b", "/etc/passwd", ".hidden", "-x", "a b", "a\nb", "é", &long]
+        {
             assert!(!is_file_name(name), "{name:?}");
         }
         let launcher = |role: &str, files: &str| {
