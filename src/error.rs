@@ -103,7 +103,10 @@ fn point_code(error: &PointError) -> u8 {
 
 fn deploy_code(error: &DeployError) -> u8 {
     match error {
-        DeployError::Input(_) | DeployError::Weights(_) | DeployError::Render(_) => USAGE,
+        DeployError::Input(_)
+        | DeployError::Weights(_)
+        | DeployError::Render(_)
+        | DeployError::NoApi { own: false, .. } => USAGE,
         DeployError::TooFewNodes { .. }
         | DeployError::Nodes { .. }
         | DeployError::Image { .. }
@@ -113,6 +116,7 @@ fn deploy_code(error: &DeployError) -> u8 {
         | DeployError::Died { .. }
         | DeployError::Fatal { .. }
         | DeployError::NotReady { .. }
+        | DeployError::NoApi { .. }
         | DeployError::Unlisted { .. }
         | DeployError::Foreign { .. }
         | DeployError::Gone { .. } => SERVER,

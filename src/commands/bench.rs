@@ -2,7 +2,6 @@
 //! like any other.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -14,13 +13,12 @@ use super::key_flags::{self, KeyFlags};
 use super::planning::Planning;
 use super::printer::Printer;
 use super::run::session;
-use crate::deploy::{DeployError, Place, connection};
+use super::served_model::listed_model;
+use crate::deploy::{Place, connection};
 use crate::document::{InputError, InputErrors};
-use crate::error::{self, ExitError};
 use crate::experiment::{Experiment, Manifest};
-use crate::load::{Target, probe};
+use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
-use crate::plan::{Endpoint, Plan};
 use crate::prompts;
 use crate::site::SiteFile;
 
@@ -63,9 +61,7 @@ pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
     prompts::check::check(&plan)?;
     let folder = args.out.as_deref().unwrap_or(Path::new(RESULTS));
     if !args.no_out && Experiment::holds_measurement(folder) {
-        return Err(InputError::new("--out", format!("{} already holds a measurement", folder.display()))
-            .next("give another folder; nothing is ever overwritten")
-            .into());
+        return Err(occupied(folder, args.out.is_some()).into());
     }
     let named = flags.iter().find(|flag| flag.key == MODEL).map(|_| plan.model.served_name.clone());
     let listed = block_on(listed_model(printer, &plan, named.as_deref()))?;
@@ -86,104 +82,27 @@ pub fn run(printer: Printer, args: &BenchArgs) -> anyhow::Result<()> {
     session::conduct(printer, plan, Place::Local, experiment)?.show(printer, false)
 }
 
+/// Results would lie in, or below, a folder that holds a measurement.
+fn occupied(folder: &Path, is_given: bool) -> InputError {
+    let folder = folder.display();
+    if is_given {
+        InputError::new("--out", format!("{folder} already holds a measurement"))
+            .next("give another folder; nothing is ever overwritten")
+    } else {
+        let problem = "holds a measurement itself, and without --out the results go into a folder below it";
+        InputError::new(format!("{folder}/"), problem)
+            .next("give --out DIR, or move that measurement elsewhere")
+    }
+}
+
 fn plan(planning: &Planning, flags: Vec<Flag>) -> Result<Plan, InputErrors> {
     planning.plan(&key_flags::base()?, Choices { flags, ..Choices::default() })
-}
-
-/// The only model that the servers list. If the user `named` one, they must list it, unless they list none.
-async fn listed_model(printer: Printer, plan: &Plan, named: Option<&str>) -> anyhow::Result<Option<String>> {
-    let mut found: Option<String> = None;
-    for deployment in &plan.deployments {
-        let urls = deployment.url.iter().chain(&deployment.more_urls).cloned().collect();
-        let target = connection::target(urls, named.unwrap_or_default(), &deployment.connection)?;
-        let endpoint = deployment.points.first().map_or(Endpoint::Chat, |point| point.endpoint);
-        let limit = Duration::from_secs_f64(deployment.startup_timeout_s);
-        for server in target.each().collect::<Vec<_>>() {
-            let Some(models) = models(printer, &server, named.is_some(), limit).await? else {
-                has_endpoint(&server, endpoint).await?;
-                continue;
-            };
-            let names: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
-            if let Some(named) = named {
-                if !names.is_empty() && !names.contains(&named) {
-                    let (url, model) = (server.shown("/v1/models"), named.to_owned());
-                    let listed = names.into_iter().map(str::to_owned).collect();
-                    return Err(DeployError::Unlisted { url, model, listed }.into());
-                }
-                continue;
-            }
-            let [model] = models.as_slice() else {
-                let problem = "not given, and the server does not list exactly one model";
-                return Err(InputError::new("--model", problem)
-                    .expected(format!("one of {}", names.join(", ")))
-                    .into());
-            };
-            if let Some(other) = found.as_ref().filter(|other| **other != model.id) {
-                let problem = format!("not given, and the servers list {other:?} and {:?}", model.id);
-                return Err(InputError::new("--model", problem).expected("servers of one model").into());
-            }
-            found = Some(model.id.clone());
-        }
-    }
-    Ok(found)
-}
-
-/// Whether a server without a list of models knows the address of the requests at all.
-async fn has_endpoint(server: &Target, endpoint: Endpoint) -> Result<(), InputError> {
-    match probe::one_token(server, endpoint, Duration::from_secs(10)).await {
-        Err(probe::ProbeError::Status { status: status @ (404 | 405), message }) => {
-            let problem = format!("{} answers {status}: {message}", server.shown(endpoint.path()));
-            Err(InputError::new("--url", problem).expected("the address of an OpenAI-compatible API").next(
-                "if its paths do not lie below /v1, give that of the requests, e.g. --endpoint /v1beta/openai/chat/completions",
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The models that a server lists; `None` if it has no list and the user `named` one. Waits for a server that still starts.
-async fn models(
-    printer: Printer,
-    server: &Target,
-    named: bool,
-    limit: Duration,
-) -> anyhow::Result<Option<Vec<probe::Model>>> {
-    let (began, mut next_word) = (Instant::now(), Duration::from_secs(2));
-    loop {
-        let error = match probe::models(server, Duration::from_secs(10)).await {
-            Ok(models) if !models.is_empty() || began.elapsed() >= limit => return Ok(Some(models)),
-            Ok(_) => probe::ProbeError::Answer("no model is listed yet".into()),
-            Err(probe::ProbeError::Target(error)) => return Err(error.into()),
-            Err(probe::ProbeError::Status { status: 404 | 405, .. }) if named => return Ok(None),
-            Err(probe::ProbeError::Status { status, .. }) if named && !matches!(status, 429 | 502..=504) => {
-                return Ok(Some(Vec::new()));
-            }
-            Err(probe::ProbeError::Answer(_)) if named => return Ok(Some(Vec::new())),
-            Err(error) => error,
-        };
-        let (address, waited, models) = (server.address(), began.elapsed(), server.url("/v1/models")?);
-        if waited >= limit {
-            let message = format!(
-                "{address}: {error}\n  next: is the server up? A model list at {} is asked for first; --wait 60s waits \
-                 for a server that still starts",
-                models.path()
-            );
-            return Err(ExitError { code: error::SERVER, message }.into());
-        }
-        if waited >= next_word {
-            next_word = waited + Duration::from_secs(10);
-            let (waited, limit) = (waited.as_secs(), limit.as_secs());
-            printer.note(format!("waiting since {waited} s, for {limit} s at most: {address}: {error}"));
-        }
-        tokio::time::sleep(Duration::from_millis(200).min(limit - waited)).await;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::flags::Verbosity;
-    use crate::load::testing::{Server, whole};
     use crate::plan::{Arrival, AtEnd, Level, Limit, LoadPoint, Spacing, Stop, WhenFull};
     use clap::Parser;
 
@@ -326,17 +245,6 @@ mod tests {
             let error = points(args).unwrap_err();
             assert!(error.contains(word), "{args}: {error}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_server_that_knows_no_address_of_ours_is_told_apart_from_one_without_a_list() {
-        let nowhere =
-            Server::play(|_| whole("404 Not Found", "application/json", r#"{"detail":"Not Found"}"#));
-        let error = has_endpoint(&nowhere.target(), Endpoint::Chat).await.unwrap_err().to_string();
-        assert!(error.contains("/v1/chat/completions answers 404: Not Found"), "{error}");
-        assert!(error.contains("--endpoint /v1beta/openai/chat/completions"), "{error}");
-        let busy = Server::play(|_| whole("503 Service Unavailable", "text/plain", "busy"));
-        has_endpoint(&busy.target(), Endpoint::Chat).await.unwrap();
     }
 
     #[test]

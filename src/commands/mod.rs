@@ -23,6 +23,7 @@ pub mod report;
 mod results;
 pub mod run;
 pub mod schema;
+mod served_model;
 pub mod show;
 pub mod sim;
 pub mod submit;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::no_api::Tried;
 use crate::plan::Deployment;
 
 /// Least time that the last probe of a start gets.
@@ -16,6 +17,8 @@ pub(crate) enum ProbeFailure {
     NotYet(String),
     /// The server does not list the model, but others.
     Unlisted { url: String, model: String, listed: Vec<String> },
+    /// The server knows none of the paths of an API.
+    NoApi(Vec<Tried>),
     /// A process that is none of ours listens where our server should.
     Foreign { address: String, process: String },
 }

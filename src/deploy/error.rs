@@ -1,5 +1,6 @@
 //! Why servers failed to start or died, with the log lines that prove it.
 
+use super::no_api::{self, Tried};
 use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
 use crate::render::RenderError;
@@ -50,6 +51,9 @@ pub enum DeployError {
     /// A server lists other models only, at this address.
     #[error("{url} does not list {model:?} (it lists: {})\n  next: set model.name, or model.served_name, to a name that it lists", .listed.join(", "))]
     Unlisted { url: String, model: String, listed: Vec<String> },
+    /// The server answers that it knows none of the paths of an API.
+    #[error("{url} serves no OpenAI-compatible API\n{}{}  next: {}", answers(.tried), logs_text(.logs), no_api::NEXT)]
+    NoApi { url: String, own: bool, tried: Vec<Tried>, logs: Vec<(String, String)> },
     /// A process that this run did not start listens where its server should.
     #[error("{address} is served by another process ({process}), not by a server of this run\n{}  next: stop that process, or set deploy.port to a free port", logs_text(.logs))]
     Foreign { address: String, process: String, logs: Vec<(String, String)> },
@@ -135,6 +139,10 @@ fn log_line(log: &str) -> String {
 
 fn since(sign: Option<&str>) -> String {
     sign.map_or_else(String::new, |sign| format!(" (last progress: {sign})"))
+}
+
+fn answers(tried: &[Tried]) -> String {
+    tried.iter().map(|tried| format!("  {tried}\n")).collect()
 }
 
 fn logs_text(logs: &[(String, String)]) -> String {

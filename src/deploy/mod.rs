@@ -13,6 +13,7 @@ pub mod explain;
 pub mod keeper;
 mod listener;
 pub mod log;
+pub mod no_api;
 pub mod place;
 pub mod placement;
 pub mod ports;
@@ -112,6 +113,8 @@ pub struct Deployed<'a> {
     life: Arc<Life>,
     processes: Vec<Running>,
     began: Instant,
+    /// Since when every path has been unknown.
+    unknown_since: Mutex<Option<Instant>>,
 }
 
 impl<'a> Deployed<'a> {
@@ -135,6 +138,7 @@ impl<'a> Deployed<'a> {
             life,
             processes: Vec::new(),
             began,
+            unknown_since: Mutex::default(),
         })
     }
 
@@ -242,11 +246,26 @@ impl<'a> Deployed<'a> {
                 let listed = listed.join(", ");
                 Err(format!("{url} does not list {model:?} yet (it lists: {listed})").into())
             }
-            ready => ready,
+            ready => self.while_unknown(ready),
         }
     }
 
-    /// Retries a probe until it succeeds fails for good, or the start's deadline passes, and says what it waits for: `what`, or what the last try
+    /// Waits for a while for a server that knows no path.
+    fn while_unknown(&self, ready: Result<bool, ProbeFailure>) -> Result<bool, ProbeFailure> {
+        let Ok(mut since) = self.unknown_since.lock() else { return ready };
+        let Err(ProbeFailure::NoApi(tried)) = ready else {
+            *since = None;
+            return ready;
+        };
+        let patience = if self.is_own() { no_api::PATIENCE_WITH_OWN } else { no_api::PATIENCE };
+        if since.get_or_insert_with(Instant::now).elapsed() >= patience {
+            return Err(ProbeFailure::NoApi(tried));
+        }
+        let answers: Vec<String> = tried.iter().map(ToString::to_string).collect();
+        Err(format!("nothing is served there yet: {}", answers.join("; ")).into())
+    }
+
+    /// Retries a probe until it succeeds, fails for good, or the start's deadline passes, and says what it waits for: `what`, or what the last try
     /// lacked.
     async fn until<T>(
         &self,
@@ -271,6 +290,9 @@ impl<'a> Deployed<'a> {
                 DeployError::NotReady { waiting, deadline: key, sign, logs: self.excerpts() }
             }
             ProbeFailure::Unlisted { url, model, listed } => DeployError::Unlisted { url, model, listed },
+            ProbeFailure::NoApi(tried) => {
+                DeployError::NoApi { url: self.url(), own: self.is_own(), tried, logs: self.excerpts() }
+            }
             ProbeFailure::Foreign { address, process } => {
                 DeployError::Foreign { address, process, logs: self.excerpts() }
             }

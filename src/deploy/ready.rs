@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::deadline::ProbeFailure;
 use super::log;
+use super::no_api::Tried;
 use crate::launcher::{EndpointSpec, Ready};
 use crate::load::probe::{self, Page};
 use crate::load::{ProbeError, Target};
@@ -176,23 +177,53 @@ fn listed<'a>(server: &Target, models: &'a [probe::Model]) -> Result<Option<&'a 
     Err(ProbeFailure::Unlisted { url: server.shown("/v1/models"), model: server.model.clone(), listed })
 }
 
+/// What was tried, if the requests are as unknown as the list of models.
+fn no_api(
+    listing: Tried,
+    server: &Target,
+    endpoint: Endpoint,
+    answer: &Result<(), ProbeError>,
+) -> Option<Vec<Tried>> {
+    let Err(ProbeError::Status { status, message }) = answer else { return None };
+    let request = format!("POST {}", server.shown(endpoint.path()));
+    let tried = vec![listing, Tried { request, status: *status, message: message.clone() }];
+    tried.iter().all(|tried| matches!(tried.status, 404 | 405)).then_some(tried)
+}
+
+/// What a server answered, if it knows neither the list of models nor the requests.
+pub async fn unknown_paths(server: &Target, endpoint: Endpoint) -> Option<Vec<Tried>> {
+    match probe::models(server, PROBE_TIMEOUT).await {
+        Err(ProbeError::Status { status: status @ (404 | 405), message }) => {
+            let listing = Tried { request: format!("GET {}", server.shown("/v1/models")), status, message };
+            no_api(listing, server, endpoint, &probe::one_token(server, endpoint, TOKEN_TIMEOUT).await)
+        }
+        _ => None,
+    }
+}
+
 async fn ready(server: &Target, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
     let url = server.address();
     if let Some(path) = &spec.health {
         ok(&server.shown(path), probe::page(server, path, PROBE_TIMEOUT).await)?;
     }
-    let generates = async || {
-        probe::one_token(server, endpoint, TOKEN_TIMEOUT)
-            .await
-            .map_err(|error| ProbeFailure::from(format!("{url} generates no token yet: {error}")))
-    };
+    let answer = async || probe::one_token(server, endpoint, TOKEN_TIMEOUT).await;
+    let not_yet = |error| ProbeFailure::from(format!("{url} generates no token yet: {error}"));
+    let generates = async || answer().await.map_err(not_yet);
     if !spec.models {
         generates().await?;
         return Ok(false);
     }
     let models = match probe::models(server, PROBE_TIMEOUT).await {
         // It has no such list, as Azure's deployments.
-        Err(ProbeError::Status { status: 404 | 405, .. }) => return generates().await.map(|()| false),
+        Err(ProbeError::Status { status: status @ (404 | 405), message }) => {
+            let listing = Tried { request: format!("GET {}", server.shown("/v1/models")), status, message };
+            let answer = answer().await;
+            let unknown = no_api(listing, server, endpoint, &answer);
+            let unknown = unknown.filter(|tried| tried.iter().all(Tried::is_unknown_path));
+            return answer
+                .map(|()| false)
+                .map_err(|error| unknown.map_or_else(|| not_yet(error), ProbeFailure::NoApi));
+        }
         models => models.map_err(|error| format!("{}: {error}", server.shown("/v1/models")))?,
     };
     let Some(found) = listed(server, &models)? else {

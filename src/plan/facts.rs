@@ -22,7 +22,7 @@ impl Deployment {
         context.insert("pools", &pools.collect::<Map<String, Value>>());
         if let Some(pool) = pool {
             context.insert("pool", &pool.facts(gpu));
-            context.insert("engine", &pool.engine);
+            context.insert("engine", &as_names(&pool.engine));
         }
         context
     }
@@ -39,6 +39,11 @@ impl Pool {
         facts.insert("ranks".into(), json!(self.parallel.dp.saturating_mul(self.parallel.replicas)));
         facts
     }
+}
+
+/// Engine options under names that an expression can use: as on the command line, `dp-size` means `dp_size`.
+pub fn as_names(engine: &Map<String, Value>) -> Map<String, Value> {
+    engine.iter().map(|(option, value)| (option.replace('-', "_"), value.clone())).collect()
 }
 
 fn sizes(parallel: &Parallel) -> Map<String, Value> {

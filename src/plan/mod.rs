@@ -7,7 +7,7 @@ pub mod choices;
 mod connection;
 pub mod container;
 pub mod extension;
-mod facts;
+pub mod facts;
 mod input;
 mod job;
 pub mod load_point;

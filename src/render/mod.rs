@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::launcher::{Arg, Options, PagePort, PoolName, Ready, Role, Spelling, WhenFalse};
+use crate::plan::facts;
 use crate::plan::port_map;
 use crate::plan::process::insert_process;
 use crate::plan::{Deployment, LoadPoint, Plan, Process};
@@ -284,7 +285,7 @@ impl Placed<'_> {
         let mut context = deployment.context(&plan.gpu, pool);
         context.insert("model", &plan.model);
         if pool.is_none() {
-            context.insert("engine", &deployment.engine);
+            context.insert("engine", &facts::as_names(&deployment.engine));
         }
         context.insert("replicas", &replicas(deployment, addresses));
         let of_pool =

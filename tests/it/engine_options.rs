@@ -219,6 +219,31 @@ fn an_option_that_the_launcher_sets_names_the_key_of_the_recipe() {
 }
 
 #[test]
+fn sglangs_dp_size_is_never_left_out() {
+    let house = House::new();
+    let recipe = |deploy: &str, engine: &str| {
+        format!(
+            "[model]\nname = \"m\"\n[deploy]\nlauncher = \"sglang\"\ntp = 4\n{deploy}\n[deploy.engine]\n{engine}\n[load]\nisl = 8\nosl = 4\n"
+        )
+    };
+    let explained = ["render", "--explain", "./r.toml", "--gpu", "h100"];
+    for name in ["dp_size", "dp-size"] {
+        house.recipe(&recipe("", &format!("{name} = 2")));
+        let found = house.fails(["check", "./r.toml", "--gpu", "h100"]);
+        assert!(found.contains("set deploy.attention_dp = true, or use deploy.dp"), "{name}: {found}");
+        house.recipe(&recipe("attention_dp = true", &format!("{name} = 2")));
+        let script = house.run(explained).succeeds().stdout;
+        assert!(script.contains("--tp-size 4 --dp-size 2 --enable-dp-attention"), "{name}: {script}");
+        house.recipe(&recipe("attention_dp = true", &format!("{name} = 3")));
+        let found = house.fails(["check", "./r.toml", "--gpu", "h100"]);
+        assert!(found.contains("tp = 4 is no multiple of dp_size = 3"), "{name}: {found}");
+    }
+    house.recipe(&recipe("attention_dp = true", ""));
+    let script = house.run(explained).succeeds().stdout;
+    assert!(script.contains("--tp-size 4 --dp-size 4 --enable-dp-attention"), "{script}");
+}
+
+#[test]
 fn options_of_dynamos_mocker_are_checked_against_its_parser() {
     let house = House::new();
     for (line, problem) in [

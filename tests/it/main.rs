@@ -2,6 +2,7 @@
 //! nor the working directory of this process.
 #![cfg(test)]
 
+mod addresses_e2e;
 mod aiperf_oracle;
 mod architecture;
 mod bad_input;
