@@ -1,5 +1,6 @@
 //! Why servers failed to start or died, with the log lines that prove it.
 
+use super::death::{self, Cause};
 use super::no_api::{self, Tried};
 use crate::document::{InputError, InputErrors};
 use crate::executor::SlurmError;
@@ -22,12 +23,14 @@ pub enum DeployError {
         reason: std::io::Error,
         advice: String,
     },
-    #[error("{process} ended by itself ({status}) on {host}\n{}  log: {log}", quoted(.excerpt))]
+    #[error("{process} {}{}  log: {log}", ended(.status, .host, .cause.as_ref()), quoted(.excerpt))]
     Died {
         process: String,
         host: String,
         /// `exit 3`, `signal 9`.
         status: String,
+        /// What its status alone does not say.
+        cause: Option<Cause>,
         excerpt: String,
         log: String,
     },
@@ -139,6 +142,19 @@ fn log_line(log: &str) -> String {
 
 fn since(sign: Option<&str>) -> String {
     sign.map_or_else(String::new, |sign| format!(" (last progress: {sign})"))
+}
+
+/// How a process ended, and what to do when memory was the cause.
+fn ended(status: &str, host: &str, cause: Option<&Cause>) -> String {
+    let how = if death::is_killed(status) && cause.is_some() { "was killed" } else { "ended by itself" };
+    let why = cause.map(|cause| format!(": {}", cause.text)).unwrap_or_default();
+    let next = match cause {
+        Some(Cause { is_memory: true, .. }) => {
+            "  next: give it more memory (of the job: slurm.mem), or lower what the engine keeps in the host's\n"
+        }
+        _ => "",
+    };
+    format!("{how} ({status}) on {host}{why}\n{next}")
 }
 
 fn answers(tried: &[Tried]) -> String {

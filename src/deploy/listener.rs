@@ -1,59 +1,64 @@
 //! Whether the servers that answer are those that this run started.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nix::unistd::getuid;
+use reqwest::Url;
 
-use super::Place;
+use super::census::Census;
 use super::deadline::ProbeFailure;
-use crate::node::processes::{self, Listener, Process};
+use crate::load::Target;
+use crate::node::usage::Holder;
+use crate::render::Addresses;
 
 /// Programs that listen for a container and pass the connections on, so that they are nobody's children.
 const FORWARDERS: [&str; 6] =
     ["docker-proxy", "rootlessport", "slirp4netns", "pasta", "conmon", "containerd"];
 
-/// Checks who listens at the URLs. In a job it sees the servers of this node only.
+/// Checks who listens at the URLs of the endpoint, on whichever node they lead to.
 ///
 /// # Errors
 /// A process that this run did not start listens there. What cannot be seen is no error.
-pub(super) fn must_be_ours(
-    urls: impl Iterator<Item = reqwest::Url>,
-    place: &Place,
-    keepers: &[u32],
+pub(super) async fn must_be_ours(
+    target: &Target,
+    addresses: &Addresses,
+    census: &Census,
 ) -> Result<(), ProbeFailure> {
-    let Place::Local = place else { return Ok(()) };
-    let own: BTreeSet<u64> = keepers
-        .iter()
-        .flat_map(|keeper| Process::descendants(*keeper))
-        .flat_map(|process| processes::sockets(process.pid))
-        .collect();
-    for url in urls {
+    for url in target.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
-        let foreign =
-            reached(host, &Listener::on(port)).into_iter().find(|found| !own.contains(&found.inode));
-        let Some(foreign) = foreign else { continue };
-        let holder =
-            Process::all().into_iter().find(|one| processes::sockets(one.pid).contains(&foreign.inode));
-        let process = match holder.map(|holder| (holder.pid, processes::command(holder.pid))) {
-            Some((_, command)) if FORWARDERS.iter().any(|name| command.contains(name)) => continue,
-            Some((pid, command)) => format!("pid {pid}: {command}"),
-            // A forwarder that runs as root.
-            None if foreign.uid == 0 && !getuid().is_root() => continue,
-            None => format!("a process of user {}", foreign.uid),
-        };
-        return Err(ProbeFailure::Foreign { address: format!("{host}:{port}"), process });
+        let host_only = host.trim_matches(['[', ']']);
+        let mut processes = addresses.processes.iter();
+        let found = processes.find(|(_, address)| address.host == host_only);
+        let Some((name, address)) = found else { continue };
+        let Some(node) = census.home(name) else { continue };
+        let holders = census.holders(node).await;
+        let holders: Vec<Holder> = holders.into_iter().filter(|holder| holder.port == port).collect();
+        if let Some(process) = reached(&address.ip, &holders).iter().find_map(foreign) {
+            return Err(ProbeFailure::Foreign { address: format!("{host}:{port}"), process });
+        }
     }
     Ok(())
 }
 
+/// The process that a holder names, unless it is ours or passes connections on.
+fn foreign(holder: &Holder) -> Option<String> {
+    match &holder.process {
+        _ if holder.is_ours => None,
+        Some(process) if FORWARDERS.iter().any(|name| process.contains(name)) => None,
+        Some(process) => Some(process.clone()),
+        // A forwarder that runs as root.
+        None if holder.uid == 0 && !getuid().is_root() => None,
+        None => Some(format!("a process of user {}", holder.uid)),
+    }
+}
+
 /// The listeners that a connection to a host may reach: those on its address, else those on any address.
-fn reached(host: &str, all: &[Listener]) -> Vec<Listener> {
+fn reached(host: &str, all: &[Holder]) -> Vec<Holder> {
     let Ok(host) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Vec::new() };
-    let at = |address: IpAddr| -> Vec<Listener> {
-        all.iter().copied().filter(|listener| listener.address == address).collect()
+    let at = |address: IpAddr| -> Vec<Holder> {
+        all.iter().filter(|listener| listener.address == address).cloned().collect()
     };
-    let any = all.iter().copied().filter(|listener| listener.address.is_unspecified()).collect();
+    let any = all.iter().cloned().filter(|listener| listener.address.is_unspecified()).collect();
     let exact = at(host);
     if exact.is_empty() { any } else { exact }
 }
@@ -62,21 +67,25 @@ fn reached(host: &str, all: &[Listener]) -> Vec<Listener> {
 mod tests {
     use super::*;
 
+    fn holder(address: &str, uid: u32, process: Option<&str>) -> Holder {
+        let process = process.map(str::to_owned);
+        Holder { port: 1, address: address.parse().unwrap(), is_ours: false, uid, process }
+    }
+
     #[test]
     fn the_listener_on_the_address_itself_is_reached_first() {
-        let listener = |address: &str, inode| Listener { address: address.parse().unwrap(), uid: 1, inode };
-        let all = [listener("0.0.0.0", 1), listener("127.0.0.1", 2), listener("10.0.0.1", 3)];
-        let inodes = |host| reached(host, &all).iter().map(|found| found.inode).collect::<Vec<_>>();
-        assert_eq!((inodes("127.0.0.1"), inodes("127.0.0.2"), inodes("node1")), (vec![2], vec![1], vec![]));
+        let all = [holder("0.0.0.0", 1, None), holder("127.0.0.1", 2, None), holder("10.0.0.1", 3, None)];
+        let users = |host| reached(host, &all).iter().map(|found| found.uid).collect::<Vec<_>>();
+        assert_eq!((users("127.0.0.1"), users("127.0.0.2"), users("node1")), (vec![2], vec![1], vec![]));
     }
 
     #[test]
     fn a_listener_of_another_process_is_not_ours() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = reqwest::Url::parse(&format!("http://{}", socket.local_addr().unwrap())).unwrap();
-        let check = |keepers: &[u32]| must_be_ours(std::iter::once(url.clone()), &Place::Local, keepers);
-        let Err(ProbeFailure::Foreign { process, .. }) = check(&[]) else { panic!() };
-        assert!(process.starts_with(&format!("pid {}: ", std::process::id())), "{process}");
-        assert_eq!(check(&[nix::unistd::getppid().as_raw().unsigned_abs()]), Ok(()));
+        let found = |holder: Holder| foreign(&holder);
+        let nginx = holder("::", 7, Some("pid 9: nginx: worker"));
+        assert_eq!(found(nginx.clone()).as_deref(), Some("pid 9: nginx: worker"));
+        assert_eq!(found(Holder { is_ours: true, ..nginx }), None);
+        assert_eq!(found(holder("::", 0, Some("pid 3: /usr/bin/docker-proxy -proto tcp"))), None);
+        assert_eq!(found(holder("::", 7, None)).as_deref(), Some("a process of user 7"));
     }
 }

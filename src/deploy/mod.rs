@@ -4,9 +4,11 @@
 //! This room waits neither for signals nor for a server's death: watchers report through a [`Report`], and the caller drops the
 //! future it was waiting for.
 
+pub mod census;
 pub mod connection;
 pub mod container;
 mod deadline;
+mod death;
 pub mod deployment_config;
 pub mod error;
 pub mod explain;
@@ -39,6 +41,7 @@ use crate::launcher::{EndpointSpec, PoolName, Ready, Role};
 use crate::load::{LiveCounters, Target};
 use crate::plan::{Deployment, Endpoint, MetricsPage, Plan, Process};
 use crate::render;
+use census::Sampling;
 use container::JobImage;
 use deadline::{Deadline, ProbeFailure};
 pub use error::{DeployError, Remedy};
@@ -66,6 +69,8 @@ pub struct Folders {
     pub logs: PathBuf,
     /// File that collects the start commands, ready to paste.
     pub commands: PathBuf,
+    /// Samples of servers, GPUs and the client.
+    pub telemetry: PathBuf,
     /// Prefix of log names, to keep the deployments of one experiment apart.
     pub prefix: String,
 }
@@ -77,7 +82,8 @@ impl Folders {
         let (name, prefix) =
             if id.is_empty() { ("deployment", String::new()) } else { (id, format!("{id}.")) };
         let run = experiment.join("run").join(name);
-        Self { run, logs, commands: experiment.join("commands.sh"), prefix }
+        let (commands, telemetry) = (experiment.join("commands.sh"), experiment.join("telemetry"));
+        Self { run, logs, commands, telemetry, prefix }
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -111,6 +117,7 @@ pub struct Deployed<'a> {
     watcher: Watcher,
     deadline: Arc<Deadline>,
     life: Arc<Life>,
+    sampling: Sampling,
     processes: Vec<Running>,
     began: Instant,
     /// Since when every path has been unknown.
@@ -127,15 +134,19 @@ impl<'a> Deployed<'a> {
             .map_err(DeployError::Input)?;
         let metrics_pages = metrics_pages(&placement, &target);
         let (deadline, life) = (Arc::new(Deadline::new(deployment, began)), Arc::new(Life::default()));
+        let every = Duration::from_secs_f64(plan.telemetry.interval_s);
+        let sampling = census::start(&placement, ports(&target), every);
+        let known = (Arc::clone(&deadline), Arc::clone(&life), Arc::clone(&sampling.census));
         Ok(Self {
             target,
             simulated: plan.simulated,
             engine_version: None,
             metrics_pages,
             placement,
-            watcher: Watcher::new(plan.launcher(), Arc::clone(&deadline), Arc::clone(&life), report)?,
+            watcher: Watcher::new(plan.launcher(), known, report)?,
             deadline,
             life,
+            sampling,
             processes: Vec::new(),
             began,
             unknown_since: Mutex::default(),
@@ -235,9 +246,7 @@ impl<'a> Deployed<'a> {
     async fn endpoint_ready(&self, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
         let ready = ready::endpoint(&self.target, spec, endpoint).await;
         if self.is_own() && matches!(ready, Ok(_) | Err(ProbeFailure::Unlisted { .. })) {
-            let urls = self.target.base_urls.iter().filter_map(|url| reqwest::Url::parse(url).ok());
-            let keepers: Vec<u32> = self.processes.iter().map(|process| process.pid).collect();
-            listener::must_be_ours(urls, self.placement.setup.place, &keepers)?;
+            listener::must_be_ours(&self.target, &self.placement.addresses, &self.sampling.census).await?;
         }
         match ready {
             Err(ProbeFailure::Unlisted { url, model, listed })
@@ -330,11 +339,20 @@ impl<'a> Deployed<'a> {
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
         let grace = Duration::from_secs_f64(self.placement.setup.deployment.stop_grace_s);
-        let killed = stop::all(processes, self.placement.setup.place, grace, hurry).await;
+        let place = self.placement.setup.place;
+        let killed = stop::all(processes, place, grace, hurry).await;
+        stop::all(self.sampling.step.take().into_iter().collect(), place, grace, hurry).await;
         // Removes the folder on this node; a head role elsewhere leaves its folder to that node's own cleanup.
         let _ = std::fs::remove_dir_all(&self.placement.addresses.scratch_dir);
         killed
     }
+}
+
+/// Ports of the servers that the load reaches.
+fn ports(target: &Target) -> Vec<u16> {
+    let urls = target.base_urls.iter().filter_map(|url| reqwest::Url::parse(url).ok());
+    let ports: BTreeSet<u16> = urls.filter_map(|url| url.port_or_known_default()).collect();
+    ports.into_iter().collect()
 }
 
 /// Metrics pages of the endpoint's servers and of roles that have their own.

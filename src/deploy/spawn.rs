@@ -18,7 +18,7 @@ use crate::executor::slurm::hide;
 use crate::experiment::{Event, files};
 use crate::launcher::Role;
 use crate::node::find_program_in;
-use crate::node::processes;
+use crate::node::{processes, usage};
 use crate::plan::{Plan, Process};
 use crate::recipe::secret;
 use crate::render::quote;
@@ -83,6 +83,8 @@ pub(super) fn start(
         .args(&argv)
         .envs(&env)
         .envs(start.wrapped_env(&env))
+        .env(usage::RUN, &placement.addresses.run_id)
+        .env(usage::PROCESS, &process.name)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(file.try_clone()?)

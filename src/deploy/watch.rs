@@ -9,7 +9,9 @@ use regex::Regex;
 use tokio::process::Child;
 
 use super::DeployError;
+use super::census::Census;
 use super::deadline::Deadline;
+use super::death::{self, Cause};
 use super::log::{self, Follow};
 use super::suspicion::{Life, Meaning, Reading, Suspicion};
 use crate::launcher::{Fatal, Launcher};
@@ -44,6 +46,7 @@ pub(super) struct Watcher {
     signs: Arc<Vec<Regex>>,
     deadline: Arc<Deadline>,
     life: Arc<Life>,
+    census: Arc<Census>,
     report: Report,
 }
 
@@ -51,8 +54,7 @@ impl Watcher {
     /// A watcher for the launcher's patterns.
     pub(super) fn new(
         launcher: &Launcher,
-        deadline: Arc<Deadline>,
-        life: Arc<Life>,
+        (deadline, life, census): (Arc<Deadline>, Arc<Life>, Arc<Census>),
         report: Report,
     ) -> Result<Self, DeployError> {
         let wrong = |error: regex::Error| std::io::Error::other(error.to_string());
@@ -67,6 +69,7 @@ impl Watcher {
             signs: Arc::new(signs.map_err(wrong)?),
             deadline,
             life,
+            census,
             report,
         })
     }
@@ -89,7 +92,14 @@ impl Watcher {
         self.read(&mut logs, true, &watched, &mut suspicion);
         let status = status.map_or_else(|error| error.to_string(), describe);
         let reason = suspicion.filter(|suspicion| !suspicion.is_caught);
-        let error = reason.map_or_else(|| watched.died(&status), |reason| watched.fatal(&reason));
+        let error = match reason {
+            Some(reason) if !death::is_killed(&status) => watched.fatal(&reason),
+            _ => {
+                let tail = watched.tail();
+                let cause = self.census.cause(&watched.name, &status, &tail.0).await;
+                watched.died(&status, cause, tail)
+            }
+        };
         let error = (!failed).then(|| Box::new(error));
         (self.report)(Notice::Ended { process: watched.name, status, error });
     }
@@ -181,7 +191,19 @@ impl Watched {
     }
 
     /// The error of an unexpected end, with the tail of the most informative log: of several tasks, the one that wrote last.
-    fn died(&self, status: &str) -> DeployError {
+    fn died(&self, status: &str, cause: Option<Cause>, (excerpt, log): (String, String)) -> DeployError {
+        DeployError::Died {
+            process: self.name.clone(),
+            host: self.host.clone(),
+            status: status.to_owned(),
+            cause,
+            excerpt,
+            log,
+        }
+    }
+
+    /// The end of that log, with the last words of srun, and its path.
+    fn tail(&self) -> (String, String) {
         let written = |path: &PathBuf| std::fs::metadata(path).ok().filter(|m| m.len() > 0)?.modified().ok();
         let tasks = self.logs.iter().skip(1).map(|(path, _)| path);
         let last = tasks.filter_map(|path| Some((written(path)?, path))).max();
@@ -191,13 +213,8 @@ impl Watched {
         if let Some(own) = own.filter(|own| Some(*own) != shown) {
             excerpt = format!("{excerpt}\n{}", log::tail(own, 5));
         }
-        DeployError::Died {
-            process: self.name.clone(),
-            host: self.host.clone(),
-            status: status.to_owned(),
-            excerpt: excerpt.trim_end().to_owned(),
-            log: shown.map(|shown| shown.display().to_string()).unwrap_or_default(),
-        }
+        let path = shown.map(|shown| shown.display().to_string()).unwrap_or_default();
+        (excerpt.trim_end().to_owned(), path)
     }
 }
 

@@ -15,6 +15,7 @@ fn watcher() -> (Watcher, Arc<Mutex<Vec<Notice>>>) {
         signs: Arc::new(vec![Regex::new(r"\d+%").unwrap()]),
         deadline: Arc::new(Deadline::of(Instant::now(), Duration::from_secs(9))),
         life: Arc::default(),
+        census: Arc::default(),
         report: Arc::new(move |notice| kept.lock().unwrap().push(notice)),
     };
     (watcher, reports)
@@ -68,6 +69,10 @@ async fn a_process_that_ends_after_a_fatal_line_ended_because_of_it() {
     assert!(error.to_string().starts_with("server-0 on node1 said: NCCL error 7"), "{error}");
 }
 
+fn died(watched: Watched, status: &str) -> DeployError {
+    watched.died(status, None, watched.tail())
+}
+
 #[test]
 fn a_death_shows_the_log_that_tells_most() {
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +82,7 @@ fn a_death_shows_the_log_that_tells_most() {
         path
     };
     let own = file("worker-0.log", "one\ntwo\n");
-    let text = watched(&[&own]).died("signal 9").to_string();
+    let text = died(watched(&[&own]), "signal 9").to_string();
     assert!(
         text.starts_with("server-0 ended by itself (signal 9) on node1\n  | one\n  | two\n  log: "),
         "{text}"
@@ -85,9 +90,9 @@ fn a_death_shows_the_log_that_tells_most() {
     // The task that wrote something, with srun's last lines below.
     let srun = file("worker-1.log", "srun: error\n");
     let tasks = [file("worker-1.0.log", ""), file("worker-1.1.log", "Traceback\n")];
-    let text = watched(&[&srun, &tasks[0], &tasks[1]]).died("exit 1").to_string();
+    let text = died(watched(&[&srun, &tasks[0], &tasks[1]]), "exit 1").to_string();
     assert!(text.contains("  | Traceback\n  | srun: error\n") && text.ends_with("worker-1.1.log"), "{text}");
     // Nothing was written.
     let silent = folder.path().join("silent.log");
-    assert!(watched(&[&silent]).died("exit 1").to_string().ends_with("silent.log"));
+    assert!(died(watched(&[&silent]), "exit 1").to_string().ends_with("silent.log"));
 }

@@ -2,7 +2,6 @@
 //!
 //! Each driving thread keeps a [`ThreadHealth`]; a [`Monitor`] watches the process and its machine.
 
-mod cgroup;
 mod clock_step;
 mod delays;
 mod kernel;

@@ -3,9 +3,12 @@
 //! `tokmark node` prints a [`Report`] as one line of JSON. Jobs run it on their nodes, and `doctor` on compute nodes.
 //! Nothing here prints.
 
+pub mod cgroup;
+pub mod figures;
 mod inspect;
 mod ports;
 pub mod processes;
+pub mod usage;
 
 use std::collections::BTreeMap;
 

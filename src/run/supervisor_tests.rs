@@ -5,6 +5,7 @@ fn died(process: &str) -> DeployError {
     DeployError::Died {
         process: process.to_owned(),
         host: "node1".into(),
+        cause: None,
         status: "exit 3".into(),
         excerpt: String::new(),
         log: String::new(),

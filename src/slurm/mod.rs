@@ -8,6 +8,7 @@ mod status;
 mod time;
 
 pub mod features;
+pub mod oom;
 pub mod options;
 pub mod sacct;
 pub mod sacctmgr;

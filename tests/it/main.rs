@@ -10,6 +10,7 @@ mod cli;
 mod disk_e2e;
 mod engine_options;
 mod export;
+mod fault_e2e;
 mod foreign_summaries;
 mod genai_perf_oracle;
 mod hostile;

@@ -2,11 +2,7 @@
 //!
 //! Sources: proc(5), Documentation: filesystems/proc.rst, accounting/psi.rst, scheduler/sched-stats.rst.
 
-use std::path::Path;
-
-pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
-    std::fs::read_to_string(path).ok()
-}
+use crate::node::figures::read;
 
 /// Open descriptors of this process. `quick`: `None` where all of them would have to be listed (before Linux 6.2).
 pub(super) fn open_files(quick: bool) -> Option<u64> {
@@ -19,15 +15,6 @@ pub(super) fn open_files(quick: bool) -> Option<u64> {
     }
 }
 
-/// The number behind `key` in lines of `key value`, as in `memory.events`, `memory.stat`, `cpu.stat` and `meminfo`.
-pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let name = words.next()?.trim_end_matches(':');
-        if name == key { words.next()?.parse().ok() } else { None }
-    })
-}
-
 /// The number behind `key` in the two lines that begin with `section`, as in `/proc/net/snmp` and `/proc/net/netstat`:
 /// one of names, one of values.
 pub(super) fn paired(text: &str, section: &str, key: &str) -> Option<u64> {
@@ -35,12 +22,6 @@ pub(super) fn paired(text: &str, section: &str, key: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let found = names.split_whitespace().zip(values.split_whitespace()).find(|(name, _)| *name == key);
     found.and_then(|(_, value)| value.parse().ok())
-}
-
-/// µs in which some task was stalled, from a file of PSI.
-pub(super) fn stall_us(text: &str) -> Option<u64> {
-    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    some.split_whitespace().find_map(|word| word.strip_prefix("total="))?.parse().ok()
 }
 
 /// A thread's scheduler counters.
@@ -79,15 +60,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn numbers_by_their_key() {
-        let events = "low 0\nhigh 12\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n";
-        assert_eq!((keyed(events, "oom"), keyed(events, "oom_kill")), (Some(2), Some(1)));
-        assert_eq!(keyed(events, "kill"), None);
-        assert_eq!(keyed("MemTotal:       16384 kB\nMemAvailable:    512 kB\n", "MemAvailable"), Some(512));
-        assert_eq!(keyed("oom many\n", "oom"), None);
-    }
-
-    #[test]
     fn numbers_in_pairs_of_lines() {
         let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 7 9\n\
                        IpExt: InNoRoutes ListenDrops\nIpExt: 4 5\n";
@@ -104,14 +76,6 @@ mod tests {
     }
 
     #[test]
-    fn pressure() {
-        let text = "some avg10=1.50 avg60=0.20 avg300=0.00 total=98765\n\
-                    full avg10=0.00 avg60=0.00 avg300=0.00 total=4321\n";
-        assert_eq!(stall_us(text), Some(98_765));
-        assert_eq!(stall_us(""), None);
-    }
-
-    #[test]
     fn waits_for_a_core() {
         let read = Schedstat::parse("55851792 58665985 92\n");
         assert_eq!(read, Some(Schedstat { waited_ns: 58_665_985, slices: 92 }));
@@ -122,9 +86,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "[ -~\n]{0,200}", key in "[a-z]{0,4}") {
-            keyed(&text, &key);
             paired(&text, &key, &key);
-            stall_us(&text);
             Schedstat::parse(&text);
         }
     }

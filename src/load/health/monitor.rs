@@ -9,11 +9,11 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::{Condvar, Mutex};
 
-use super::cgroup::{Cgroups, Counters, Memory, increase};
 use super::clock_step::Clocks;
 use super::sockets::{Refused, TcpCounters, source_ports, source_ports_used};
 use super::{cpu_s, kernel, max_rss_mib};
 use crate::metrics::record::{ClientHealth, MachineHealth, Outcome, Phase, RequestRecord};
+use crate::node::cgroup::{Cgroups, Counters, Memory, increase};
 
 const EVERY: Duration = Duration::from_millis(250);
 

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::kernel::{paired, read};
+use super::kernel::paired;
+use crate::node::figures::read;
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";

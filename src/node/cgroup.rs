@@ -1,11 +1,13 @@
-//! The cgroups of this process, v2 or v1: memory limits, kills, throttling.
+//! The cgroups of a process, v2 or v1: memory limits, kills, throttling.
 //!
 //! Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst. A limit
 //! anywhere above a process holds for it, so every folder from its own cgroup up to the root is read.
 
 use std::path::{Path, PathBuf};
 
-use super::kernel::{keyed, read, stall_us};
+use serde::{Deserialize, Serialize};
+
+use super::figures::{keyed, read, stall_us};
 
 /// v1 writes "no limit" as the largest number of whole pages; no machine has an exbibyte.
 const NO_LIMIT: u64 = 1 << 60;
@@ -55,16 +57,32 @@ impl Folder {
         }
     }
 
+    /// The most memory that was in use, bytes. In v2 since Linux 5.19.
+    fn memory_peak(&self) -> Option<u64> {
+        self.number(if self.v2 { "memory.peak" } else { "memory.max_usage_in_bytes" })
+    }
+
+    fn account(&self) -> MemoryAccount {
+        let events = self.memory_events();
+        MemoryAccount {
+            cgroup: self.path.display().to_string(),
+            used: self.memory_used(),
+            peak: self.memory_peak(),
+            limit: self.memory_limit(),
+            oom_kills: events.oom_kills,
+        }
+    }
+
     fn throttling(&self) -> Option<Throttling> {
         Throttling::parse(&self.read("cpu.stat")?)
     }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct MemoryEvents {
-    pub(super) limit_hits: Option<u64>,
-    pub(super) ooms: Option<u64>,
-    pub(super) oom_kills: Option<u64>,
+pub struct MemoryEvents {
+    pub limit_hits: Option<u64>,
+    pub ooms: Option<u64>,
+    pub oom_kills: Option<u64>,
 }
 
 impl MemoryEvents {
@@ -78,12 +96,36 @@ impl MemoryEvents {
     }
 }
 
+/// What a cgroup says about its memory, bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryAccount {
+    /// Its folder.
+    pub cgroup: String,
+    pub used: Option<u64>,
+    pub peak: Option<u64>,
+    pub limit: Option<u64>,
+    /// Processes that the kernel has killed in it for want of memory. In v2 those of the cgroups below count, too.
+    pub oom_kills: Option<u64>,
+}
+
+impl MemoryAccount {
+    /// `/job_7/step_1: peak 61 MiB, limit 64 MiB`, as far as it is known.
+    pub fn words(&self) -> String {
+        let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+        let peak = self.peak.map(|bytes| format!("peak {}", mib(bytes)));
+        let used = self.used.filter(|_| peak.is_none()).map(|bytes| format!("{} used", mib(bytes)));
+        let limit = self.limit.map_or_else(|| "no limit".to_owned(), |bytes| format!("limit {}", mib(bytes)));
+        let figures: Vec<String> = peak.into_iter().chain(used).chain([limit]).collect();
+        format!("{}: {}", self.cgroup, figures.join(", "))
+    }
+}
+
 /// Time that a cgroup's CPU limit took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Throttling {
-    pub(super) periods: u64,
+pub struct Throttling {
+    pub periods: u64,
     /// For how long, µs, summed over CPUs.
-    pub(super) us: u64,
+    pub us: u64,
 }
 
 impl Throttling {
@@ -95,13 +137,13 @@ impl Throttling {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) used: u64,
-    pub(super) limit: u64,
+pub struct Memory {
+    pub used: u64,
+    pub limit: u64,
 }
 
 impl Memory {
-    pub(super) fn tighter(self, other: Self) -> Self {
+    pub fn tighter(self, other: Self) -> Self {
         if self.share() >= other.share() { self } else { other }
     }
 
@@ -117,7 +159,7 @@ impl Memory {
 
 /// The counters of all cgroups of this process at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Counters {
+pub struct Counters {
     events: Vec<MemoryEvents>,
     throttling: Vec<Option<Throttling>>,
     stall_us: Option<u64>,
@@ -125,7 +167,7 @@ pub(super) struct Counters {
 
 /// Where the cgroups of this process are; found once, they do not change.
 #[derive(Debug, Default)]
-pub(super) struct Cgroups {
+pub struct Cgroups {
     /// The process's own first. Of those above only the ones with a limit, so that the rest of the machine is not counted.
     memory: Vec<Folder>,
     cpu: Vec<Folder>,
@@ -133,10 +175,15 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    pub(super) fn of_this_process() -> Self {
-        let (Some(own), Some(mounts)) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo")) else {
-            return Self::default();
-        };
+    pub fn of_this_process() -> Self {
+        Self::of("self")
+    }
+
+    /// Those of the process with this id, or of `self`.
+    pub fn of(pid: &str) -> Self {
+        // Paths are those that this process sees, whatever the other one does.
+        let (own, mounts) = (read(format!("/proc/{pid}/cgroup")), read("/proc/self/mountinfo"));
+        let (Some(own), Some(mounts)) = (own, mounts) else { return Self::default() };
         let mut memory = folders(&own, &mounts, "memory");
         let mut first = true;
         memory.retain(|folder| std::mem::take(&mut first) || folder.memory_limit().is_some());
@@ -148,7 +195,7 @@ impl Cgroups {
     }
 
     /// The scarcest memory: in one of the cgroups, or on the machine.
-    pub(super) fn memory(&self) -> Option<Memory> {
+    pub fn memory(&self) -> Option<Memory> {
         let machine = read("/proc/meminfo").and_then(|text| Memory::of_machine(&text));
         let limited = self
             .memory
@@ -157,7 +204,20 @@ impl Cgroups {
         limited.chain(machine).reduce(Memory::tighter)
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    /// The memory of the cgroup whose limit is the tightest, or of the process's own if none has a limit.
+    pub fn account(&self) -> Option<MemoryAccount> {
+        let mut folders: Vec<&Folder> =
+            self.memory.iter().filter(|folder| folder.memory_limit().is_some()).collect();
+        folders.sort_by_key(|folder| folder.memory_limit());
+        folders.first().or(self.memory.first().as_ref()).map(|folder| folder.account())
+    }
+
+    /// The memory of every cgroup that holds for the process, its own first.
+    pub fn accounts(&self) -> Vec<MemoryAccount> {
+        self.memory.iter().map(Folder::account).collect()
+    }
+
+    pub fn counters(&self) -> Counters {
         Counters {
             events: self.memory.iter().map(Folder::memory_events).collect(),
             throttling: self.cpu.iter().map(Folder::throttling).collect(),
@@ -169,7 +229,7 @@ impl Cgroups {
 impl Counters {
     /// Growth since `before`; of each kind the cgroup that grew most, because the counters of a cgroup include those of the
     /// cgroups in it.
-    pub(super) fn events_since(&self, before: &Self) -> MemoryEvents {
+    pub fn events_since(&self, before: &Self) -> MemoryEvents {
         let most = |count: fn(&MemoryEvents) -> Option<u64>| {
             let pairs = self.events.iter().zip(&before.events);
             pairs.filter_map(|(after, before)| increase(count(after), count(before))).max()
@@ -181,7 +241,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn throttling_since(&self, before: &Self) -> Option<Throttling> {
+    pub fn throttling_since(&self, before: &Self) -> Option<Throttling> {
         let pairs = self.throttling.iter().zip(&before.throttling);
         let grown = pairs.filter_map(|(after, before)| {
             let (after, before) = ((*after)?, (*before)?);
@@ -193,13 +253,13 @@ impl Counters {
         grown.max_by_key(|throttling| throttling.us)
     }
 
-    pub(super) fn stall_us_since(&self, before: &Self) -> Option<u64> {
+    pub fn stall_us_since(&self, before: &Self) -> Option<u64> {
         increase(self.stall_us, before.stall_us)
     }
 }
 
 /// Growth of a counter; `None` when it was missing once.
-pub(super) fn increase(after: Option<u64>, before: Option<u64>) -> Option<u64> {
+pub fn increase(after: Option<u64>, before: Option<u64>) -> Option<u64> {
     Some(after?.saturating_sub(before?))
 }
 

@@ -1,0 +1,198 @@
+//! Whose fault it was: a killed server, a killed load generator, a refused connection, a reset one; with the evidence.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::eventually;
+use crate::support::house::{House, free_port, house_json};
+
+/// A recipe whose load lasts until something ends it.
+fn endless(house: &House, deploy: &str) {
+    house.recipe(&format!(
+        "summary = \"a test\"\n[model]\nname = \"org/m\"\n[deploy]\n{deploy}\nstop_grace = \"2s\"\n\
+         [load]\nisl = 8\nosl = 4\nconcurrency = 2\nduration = \"300s\"\n"
+    ));
+}
+
+const SIM: &str = "launcher = \"sim\"\nengine = { speed = 20, profile = \"quick\" }";
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The experiment's folder once requests are answered.
+fn under_load(house: &House) -> PathBuf {
+    eventually("a load", || {
+        house.all().pop().filter(|dir| {
+            lines(&dir.join("telemetry/client.jsonl")).iter().any(|line| line["done"].as_u64() > Some(0))
+        })
+    })
+}
+
+fn kill(pid: u64, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+#[test]
+fn a_server_killed_under_load_is_named_with_what_its_cgroup_says() {
+    let house = House::new();
+    endless(&house, SIM);
+    let running = house.start(["run", "./r.toml"]);
+    let dir = under_load(&house);
+    let samples = eventually("a sample of the server", || {
+        let found = lines(&dir.join("telemetry/server_processes.jsonl"));
+        found.iter().any(|line| line["processes"]["server-0"]["pids"][0].is_u64()).then_some(found)
+    });
+    let usage = &samples.iter().rfind(|line| line["processes"]["server-0"]["pids"][0].is_u64()).unwrap()["processes"]["server-0"];
+    assert!(usage["rss_mib"].as_f64() > Some(0.5) && usage["open_files"].as_u64() > Some(2), "{usage}");
+    kill(usage["pids"][0].as_u64().unwrap(), Signal::SIGKILL);
+    let end = running.finish().fails(4);
+    let said = "server-0 was killed (signal 9) on 127.0.0.1: ";
+    assert!(end.stderr.contains(said) && end.stderr.contains("another process sent the signal"), "{}", end.stderr);
+    let summary = house_json(&dir.join("benchmark_logs/summary.interrupted.json"));
+    let reason = summary["verdict"]["reasons"][0].as_str().unwrap();
+    assert!(reason.starts_with(said), "{reason}");
+    let failed = lines(&dir.join("events.jsonl")).into_iter().find(|event| event["event"] == "failed").unwrap();
+    assert!(failed["message"].as_str().unwrap().starts_with(said), "{failed}");
+}
+
+/// A memory cgroup of this test, of either version; `None`, said aloud, where none can be made.
+struct MemoryCgroup(PathBuf);
+
+impl MemoryCgroup {
+    fn new(name: &str, limit_mib: u64) -> Option<Self> {
+        let limit = (limit_mib << 20).to_string();
+        for (root, file) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
+            let path = Path::new(root).join(format!("tokmark-test-{name}-{}", std::process::id()));
+            if std::fs::create_dir(&path).is_err() {
+                continue;
+            }
+            let made = Self(path);
+            if std::fs::write(made.0.join(file), &limit).is_ok() {
+                // Without swap the limit is one.
+                let _absent = std::fs::write(made.0.join("memory.swap.max"), "0");
+                return Some(made);
+            }
+        }
+        eprintln!("SKIPPED: no memory cgroup can be made here (root and a writable /sys/fs/cgroup are needed)");
+        None
+    }
+
+    fn procs(&self) -> String {
+        self.0.join("cgroup.procs").display().to_string()
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+const HOG: &str = "x = bytearray(400 << 20)";
+
+#[test]
+fn a_server_that_outgrows_its_cgroup_ran_out_of_memory() {
+    let Some(cgroup) = MemoryCgroup::new("server", 48) else { return };
+    let house = House::new();
+    endless(&house, "launcher = \"mine\"");
+    house.file(
+        "launchers/mine.toml",
+        &format!(
+            "schema = 1\nname = \"mine\"\nsummary = \"a hog\"\nsimulated = true\n[endpoint]\nrole = \"server\"\nport = \"http\"\n\
+             [[role]]\nname = \"server\"\nplacement = \"head\"\nports = {{ http = 18820 }}\n\
+             argv = [\"sh\", \"-c\", '''sleep 1.5; echo $$ > {}; exec python3 -c \"{HOG}\"''']\n",
+            cgroup.procs()
+        ),
+    );
+    let end = house.run(["run", "./r.toml"]).fails(4);
+    assert!(end.stderr.contains("server-0 was killed (signal 9) on 127.0.0.1: out of memory: "), "{}", end.stderr);
+    assert!(end.stderr.contains("next: give it more memory"), "{}", end.stderr);
+}
+
+#[test]
+fn a_load_generator_killed_in_mid_run_is_named_by_jobs() {
+    let house = House::new();
+    let sim = house.sim(&["--model", "org/m"]);
+    endless(&house, &format!("launcher = \"attach\"\nurl = \"{}\"", sim.url()));
+    let running = house.start(["run", "./r.toml"]);
+    let dir = under_load(&house);
+    running.signal(Signal::SIGKILL);
+    running.finish();
+    let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+    let shown = house.run(["jobs", "show", &name]).succeeds().stdout;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("the load generator was killed"), "{shown}");
+    assert!(shown.contains("no OOM kill is counted") && shown.contains("last sample"), "{shown}");
+    let json = house.run(["jobs", "show", &name, "--json"]).succeeds().json();
+    assert!(json["failure"].as_str().unwrap().contains("the load generator was killed"), "{json}");
+}
+
+#[test]
+fn a_load_generator_that_its_cgroup_killed_ran_out_of_memory() {
+    let Some(cgroup) = MemoryCgroup::new("client", 200) else { return };
+    let house = House::new();
+    let sim = house.sim(&["--model", "org/m"]);
+    endless(&house, &format!("launcher = \"attach\"\nurl = \"{}\"", sim.url()));
+    let running = house.start(["run", "./r.toml"]);
+    std::fs::write(cgroup.0.join("cgroup.procs"), running.pid().to_string()).unwrap();
+    let dir = under_load(&house);
+    eventually("a sample in the cgroup", || {
+        let inside = |line: &Value| line["memory"][0]["limit"].as_u64() == Some(200 << 20);
+        lines(&dir.join("telemetry/client.jsonl")).iter().any(inside).then_some(())
+    });
+    // The kernel takes the process with the highest score, whoever asked for the memory.
+    std::fs::write(format!("/proc/{}/oom_score_adj", running.pid()), "1000").unwrap();
+    let script = format!("echo $$ > {}; exec python3 -c \"{HOG}\"", cgroup.procs());
+    let _hog = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+    running.finish();
+    let shown = house.run(["jobs", "show", "last"]).succeeds().stdout;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("the load generator was killed") && shown.contains("out of memory"), "{shown}");
+    assert!(shown.contains("limit 200 MiB"), "{shown}");
+}
+
+#[test]
+fn a_refused_connection_is_the_servers_and_a_reset_one_lies_between() {
+    let house = House::new();
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    house.recipe(&format!(
+        "[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"attach\"\nurl = \"{nobody}\"\nstartup_timeout = 0\n[load]\nisl = 8\nosl = 4\n"
+    ));
+    house.run(["run", "./r.toml"]);
+    let refused = eventually("a summary", || {
+        let logs = house.all().pop()?.join("benchmark_logs");
+        ["summary.json", "summary.interrupted.json"].iter().map(|name| logs.join(name)).find(|path| path.is_file())
+    });
+    let summary = house_json(&refused);
+    assert_eq!((&summary["faults"][0]["party"], &summary["faults"][0]["what"]), (&"server".into(), &"refused".into()), "{summary}");
+    let reasons = summary["verdict"]["reasons"].to_string();
+    assert!(reasons.contains("the server refused"), "{reasons}");
+
+    // A server that closes each connection with a RST: SO_LINGER of 0 is what unread bytes do as well.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            let _begun = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+            // The request stays unread, so that closing resets the connection.
+            let _first = stream.read(&mut [0; 1]);
+        }
+    });
+    let end = house.run(["bench", "--url", &url, "--model", "m", "--requests", "4", "--osl", "2", "--json"]);
+    let summary = end.json();
+    assert_eq!(summary["faults"][0]["party"], "network", "{summary}");
+    assert!(summary["verdict"]["reasons"].to_string().contains("reset"), "{summary}");
+}
