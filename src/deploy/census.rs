@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ use crate::slurm::srun;
 const READ: Duration = Duration::from_millis(200);
 
 /// How long a sample may take to come when one is wanted at once.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(1800);
 
 /// Name of the step.
 const STEP: &str = "tokmark-watch";
@@ -43,6 +44,8 @@ pub struct Census {
     file: Option<std::fs::File>,
     arrived: Notify,
     wanted: Notify,
+    /// The servers are being stopped, so that their ends need no cause.
+    stopping: AtomicBool,
 }
 
 /// What was seen on one node.
@@ -124,6 +127,9 @@ impl Census {
 
     /// Why a process ended, if its status alone does not say it.
     pub(super) async fn cause(&self, process: &str, status: &str, log: &str) -> Option<Cause> {
+        if self.stopping.load(Relaxed) || status == "exit 0" {
+            return None;
+        }
         let homes = self.homes.get(process).cloned().unwrap_or_default();
         self.refresh(&homes).await;
         let mut evidence = Evidence::default();
@@ -144,6 +150,11 @@ impl Census {
         }
         drop(nodes);
         evidence.cause(status, log)
+    }
+
+    /// The servers are about to be stopped.
+    pub(super) fn stopping(&self) {
+        self.stopping.store(true, Relaxed);
     }
 
     /// The first node of a process.

@@ -58,7 +58,7 @@ fn reached(host: &str, all: &[Holder]) -> Vec<Holder> {
     let at = |address: IpAddr| -> Vec<Holder> {
         all.iter().filter(|listener| listener.address == address).cloned().collect()
     };
-    let any = all.iter().cloned().filter(|listener| listener.address.is_unspecified()).collect();
+    let any = all.iter().filter(|listener| listener.address.is_unspecified()).cloned().collect();
     let exact = at(host);
     if exact.is_empty() { any } else { exact }
 }

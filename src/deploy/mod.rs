@@ -336,6 +336,7 @@ impl<'a> Deployed<'a> {
     /// Stops everything in reverse order: TERM, grace, KILL. Returns the names of killed processes. Cancelling `hurry` skips the
     /// grace.
     pub async fn stop(mut self, hurry: &CancellationToken) -> Vec<String> {
+        self.sampling.census.stopping();
         let mut processes = std::mem::take(&mut self.processes);
         processes.reverse();
         let grace = Duration::from_secs_f64(self.placement.setup.deployment.stop_grace_s);

@@ -29,6 +29,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<i64>,
     },
+    /// An earlier attempt at this experiment is gone without having written its end.
+    AttemptLost {
+        /// `the load generator was killed …`
+        cause: String,
+    },
     /// The weights folder was checked: its shards are complete, or the user chose to ignore problems.
     WeightsExamined {
         folder: String,

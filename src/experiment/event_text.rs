@@ -15,6 +15,7 @@ impl Event {
             }
             Self::Started { job: Some(job), host, .. } => (format!("job {job} on {host}"), true),
             Self::Started { .. } => return None,
+            Self::AttemptLost { cause } => (format!("the attempt before: {cause}"), true),
             Self::Deploying { deployment, number, of: all } => {
                 let which = if *all > 1 { format!(" ({number}/{all})") } else { String::new() };
                 (format!("starting servers{}{which}", of_deployment(deployment)), true)

@@ -158,7 +158,7 @@ impl Entry {
             "points": all,
             "created_at": manifest.created_at,
             "experiment": self.dir,
-            "failure": self.failure(),
+            "failure": self.failure().or(standing.failure.as_deref()),
             "exit_code": match self.progress() { Progress::Ended(code) => Some(code), _ => None },
         })
     }

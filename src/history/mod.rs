@@ -1,6 +1,7 @@
 //! Experiments and suites in a folder, and the state of each. Every verb gets the same answer, derived from the run's
 //! own files, Slurm's view of its job, and whether its process lives.
 
+pub mod cut_off;
 mod entry;
 pub mod process;
 mod standing;

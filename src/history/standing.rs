@@ -50,6 +50,12 @@ impl Standing {
         Self { state: state.into(), failure: Some(failure.into()), exit: None, output: None }
     }
 
+    /// The same, with what else is known about its failure.
+    pub fn because(self, cause: &str) -> Self {
+        let failure = self.failure.map(|failure| format!("{failure}: {cause}"));
+        Self { failure, ..self }
+    }
+
     /// Whether it continues or may continue.
     pub fn is_open(&self) -> bool {
         self.exit.is_none() && self.failure.is_none()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
 
-use super::{Entry, Found, Progress, Standing, at, process, standing};
+use super::{Entry, Found, Progress, Standing, at, cut_off, process, standing};
 use crate::executor::SlurmError;
 use crate::executor::slurm::{Slurm, poll_interval};
 use crate::slurm::{JobId, JobStatus};
@@ -93,7 +93,11 @@ impl Job {
             Some(Progress::Running { host, pid, .. }) => process::is_alive(&host, pid),
             _ => self.runner.as_ref().is_some_and(|(host, pid)| process::is_alive(host, *pid)),
         };
-        standing(self.found(entry), self.id.as_ref().and_then(|id| statuses.get(id)), is_alive)
+        let found = standing(self.found(entry), self.id.as_ref().and_then(|id| statuses.get(id)), is_alive);
+        match entry.filter(|_| found.has_ended()).and_then(cut_off::cause) {
+            Some(cause) => found.because(&cause),
+            None => found,
+        }
     }
 
     /// Waits for its end. Calls `on_change` with each new status of its Slurm job.

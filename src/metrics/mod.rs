@@ -3,6 +3,7 @@
 pub mod added_error;
 pub mod dialects;
 pub mod failures;
+pub mod fault;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod fold;

@@ -5,6 +5,7 @@
 
 use super::added_error::AddedError;
 use super::failures::Failure;
+use super::fault::Fault;
 use super::fold::Fold;
 use super::intervals::Intervals;
 use super::prefix_cache::PrefixCache;
@@ -133,6 +134,9 @@ pub struct Summary {
     /// What the figures are the mean of; absent where they are those of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
+    /// Whose fault the failures were, with the evidence; absent where nothing failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
 }
@@ -277,6 +281,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         prompts: None,
         intervals: intervals(fold, streamed),
         repeats: None,
+        faults: Fault::of(&fold.failures.ranked()),
         verdict: Verdict::of(&reasons(point, run, fold)),
     }
 }

@@ -10,6 +10,7 @@ mod steady;
 pub mod streamed;
 pub mod tokens;
 
+use super::fault::Fault;
 use super::fold::Fold;
 use super::record::{CountSource, Outcome, PointRun};
 use super::request_figures::RequestFigures;
@@ -134,7 +135,11 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     found.extend(point.scaled.map(|share| {
         Reason::suspect(format!("the load was scaled to {share} of the recipe's: a rehearsal, not a result"))
     }));
-    found.extend(completion(fold, completed));
+    if let Some(failed) = completion(fold, completed) {
+        found.push(failed);
+        let faults = Fault::of(&fold.failures.ranked());
+        found.extend(faults.iter().map(|fault| Reason::note(fault.to_string())));
+    }
     if completed > 0 {
         let answers = [
             zero_tokens(fold, completed),

@@ -109,6 +109,14 @@ pub struct MemoryAccount {
 }
 
 impl MemoryAccount {
+    /// The same account now; `None` once the cgroup is gone.
+    pub fn now(&self) -> Option<Self> {
+        let path = PathBuf::from(&self.cgroup);
+        let v2 = path.join("memory.current").exists();
+        let folder = Folder { path, v2 };
+        (v2 || folder.path.join("memory.usage_in_bytes").exists()).then(|| folder.account())
+    }
+
     /// `/job_7/step_1: peak 61 MiB, limit 64 MiB`, as far as it is known.
     pub fn words(&self) -> String {
         let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
@@ -202,14 +210,6 @@ impl Cgroups {
             .iter()
             .filter_map(|folder| Some(Memory { used: folder.memory_used()?, limit: folder.memory_limit()? }));
         limited.chain(machine).reduce(Memory::tighter)
-    }
-
-    /// The memory of the cgroup whose limit is the tightest, or of the process's own if none has a limit.
-    pub fn account(&self) -> Option<MemoryAccount> {
-        let mut folders: Vec<&Folder> =
-            self.memory.iter().filter(|folder| folder.memory_limit().is_some()).collect();
-        folders.sort_by_key(|folder| folder.memory_limit());
-        folders.first().or(self.memory.first().as_ref()).map(|folder| folder.account())
     }
 
     /// The memory of every cgroup that holds for the process, its own first.

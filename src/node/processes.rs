@@ -103,6 +103,14 @@ pub fn sockets(pid: u32) -> BTreeSet<u64> {
     targets.filter_map(inode).collect()
 }
 
+/// Open descriptors of a process, and how many of them are sockets.
+pub fn descriptors(pid: u32) -> Option<(usize, usize)> {
+    let files: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(Result::ok).collect();
+    let targets = files.iter().filter_map(|file| std::fs::read_link(file.path()).ok());
+    let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count();
+    Some((files.len(), sockets))
+}
+
 /// The process that listens on a port, as far as this user may see it.
 pub fn holder(port: u16) -> Option<u32> {
     let inodes: BTreeSet<u64> = Listener::on(port).iter().map(|listener| listener.inode).collect();

@@ -1,25 +1,36 @@
-//! `telemetry/client.jsonl`: CPU, memory and descriptors of tokmark itself, and the progress of the load.
+//! `telemetry/client.jsonl`: CPU, memory, descriptors and cgroups of tokmark itself, and the progress of the load. After a death
+//! that leaves no other trace they are the evidence.
 //!
 //! Source of the process figures: proc(5).
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use serde_json::json;
 
 use super::{Ticks, append};
 use crate::load::LiveCounters;
+use crate::node::cgroup::Cgroups;
+use crate::node::{processes, usage};
 
 pub(super) async fn sample(file: std::fs::File, point: String, progress: LiveCounters, mut ticks: Ticks) {
+    let cgroups = Cgroups::of_this_process();
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+    let mut more = true;
     loop {
-        let more = ticks.next().await;
         let snapshot = progress.snapshot();
+        let descriptors = processes::descriptors(std::process::id());
         append(
             &file,
             &json!({
                 "at": jiff::Timestamp::now(),
                 "point": point,
+                "pid": std::process::id(),
                 "cpu_s": cpu_s(),
                 "rss_mib": rss_mib(),
-                "open_files": open_files(),
+                "open_files": descriptors.map(|(open, _)| open),
+                "open_files_limit": soft,
+                "sockets": descriptors.map(|(_, sockets)| sockets),
+                "memory": cgroups.accounts(),
+                "machine_oom_kills": usage::oom_kills(),
                 "sent": snapshot.sent,
                 "done": snapshot.done,
                 "failed": snapshot.failed,
@@ -29,6 +40,7 @@ pub(super) async fn sample(file: std::fs::File, point: String, progress: LiveCou
         if !more {
             return;
         }
+        more = ticks.next().await;
     }
 }
 
@@ -45,8 +57,4 @@ fn rss_mib() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
-}
-
-fn open_files() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }

@@ -336,7 +336,8 @@ impl<'a> Deployments<'a> {
         let servers = observers.finish().await;
         let driven = driven?;
         let cut = self.supervisor.cut(driven.end()).await;
-        let writing = on_a_thread(move || driven.finish(cut, servers));
+        let death = self.supervisor.death();
+        let writing = on_a_thread(move || driven.finish(cut, death.as_deref(), servers));
         let summary = self.supervisor.during(Activity::Writing, writing).await?;
         Ok((summary, cut))
     }

@@ -20,6 +20,7 @@ use crate::load::body::RequestBody;
 use crate::load::{self, LiveCounters, Options, Target};
 use crate::metrics::dialects::aiperf;
 use crate::metrics::failures::{Failure, FailureTally};
+use crate::metrics::fault::Fault;
 use crate::metrics::fold::Fold;
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
@@ -194,8 +195,14 @@ impl Driven {
         LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
     }
 
-    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load. Blocks.
-    pub fn finish(mut self, cut: Option<Cut>, servers: Vec<Pages>) -> Result<Summary, PointError> {
+    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load,
+    /// `death` says how the server ended that cut it. Blocks.
+    pub fn finish(
+        mut self,
+        cut: Option<Cut>,
+        death: Option<&str>,
+        servers: Vec<Pages>,
+    ) -> Result<Summary, PointError> {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
@@ -210,7 +217,9 @@ impl Driven {
             summary.verdict.invalidate(&aborted.to_string());
         }
         if cut == Some(Cut::ServerDied) {
-            summary.verdict.invalidate("a server died during the measurement");
+            let how = death.unwrap_or("a server died during the measurement");
+            summary.verdict.invalidate(how);
+            summary.faults.insert(0, Fault::death(how));
         }
         // Frees the memory for the exports.
         drop(fold);

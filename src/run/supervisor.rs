@@ -330,6 +330,12 @@ impl Supervisor {
         self.state.cut(end)
     }
 
+    /// How the first server failed, in one line.
+    pub(super) fn death(&self) -> Option<String> {
+        let text = self.state.death.as_ref()?.to_string();
+        text.lines().next().map(str::to_owned)
+    }
+
     /// Why the run must end after a load was cut; `gone` describes an endpoint that closed its port.
     pub(super) fn failure_after(&mut self, cut: Cut, gone: impl FnOnce() -> DeployError) -> RunError {
         match cut {

@@ -49,16 +49,22 @@ fn a_server_killed_under_load_is_named_with_what_its_cgroup_says() {
         let found = lines(&dir.join("telemetry/server_processes.jsonl"));
         found.iter().any(|line| line["processes"]["server-0"]["pids"][0].is_u64()).then_some(found)
     });
-    let usage = &samples.iter().rfind(|line| line["processes"]["server-0"]["pids"][0].is_u64()).unwrap()["processes"]["server-0"];
+    let usage = &samples.iter().rfind(|line| line["processes"]["server-0"]["pids"][0].is_u64()).unwrap()["processes"]
+        ["server-0"];
     assert!(usage["rss_mib"].as_f64() > Some(0.5) && usage["open_files"].as_u64() > Some(2), "{usage}");
     kill(usage["pids"][0].as_u64().unwrap(), Signal::SIGKILL);
     let end = running.finish().fails(4);
     let said = "server-0 was killed (signal 9) on 127.0.0.1: ";
-    assert!(end.stderr.contains(said) && end.stderr.contains("another process sent the signal"), "{}", end.stderr);
+    assert!(
+        end.stderr.contains(said) && end.stderr.contains("another process sent the signal"),
+        "{}",
+        end.stderr
+    );
     let summary = house_json(&dir.join("benchmark_logs/summary.interrupted.json"));
     let reason = summary["verdict"]["reasons"][0].as_str().unwrap();
     assert!(reason.starts_with(said), "{reason}");
-    let failed = lines(&dir.join("events.jsonl")).into_iter().find(|event| event["event"] == "failed").unwrap();
+    let failed =
+        lines(&dir.join("events.jsonl")).into_iter().find(|event| event["event"] == "failed").unwrap();
     assert!(failed["message"].as_str().unwrap().starts_with(said), "{failed}");
 }
 
@@ -68,7 +74,9 @@ struct MemoryCgroup(PathBuf);
 impl MemoryCgroup {
     fn new(name: &str, limit_mib: u64) -> Option<Self> {
         let limit = (limit_mib << 20).to_string();
-        for (root, file) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
+        for (root, file) in
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")]
+        {
             let path = Path::new(root).join(format!("tokmark-test-{name}-{}", std::process::id()));
             if std::fs::create_dir(&path).is_err() {
                 continue;
@@ -80,7 +88,9 @@ impl MemoryCgroup {
                 return Some(made);
             }
         }
-        eprintln!("SKIPPED: no memory cgroup can be made here (root and a writable /sys/fs/cgroup are needed)");
+        eprintln!(
+            "SKIPPED: no memory cgroup can be made here (root and a writable /sys/fs/cgroup are needed)"
+        );
         None
     }
 
@@ -117,7 +127,11 @@ fn a_server_that_outgrows_its_cgroup_ran_out_of_memory() {
         ),
     );
     let end = house.run(["run", "./r.toml"]).fails(4);
-    assert!(end.stderr.contains("server-0 was killed (signal 9) on 127.0.0.1: out of memory: "), "{}", end.stderr);
+    assert!(
+        end.stderr.contains("server-0 was killed (signal 9) on 127.0.0.1: out of memory: "),
+        "{}",
+        end.stderr
+    );
     assert!(end.stderr.contains("next: give it more memory"), "{}", end.stderr);
 }
 
@@ -163,20 +177,34 @@ fn a_load_generator_that_its_cgroup_killed_ran_out_of_memory() {
     assert!(shown.contains("limit 200 MiB"), "{shown}");
 }
 
+fn attach(url: &str) -> String {
+    format!(
+        "[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"attach\"\nurl = \"{url}\"\nstartup_timeout = 0\n\
+         [load]\nisl = 8\nosl = 4\nrequests = 4\n"
+    )
+}
+
+/// The summary of the newest experiment, whole or not.
+fn summary_of(house: &House) -> PathBuf {
+    let mut all = house.all();
+    all.sort_by_key(|dir| std::fs::metadata(dir).unwrap().modified().unwrap());
+    let logs = all.pop().unwrap().join("benchmark_logs");
+    let names = ["summary.json", "summary.interrupted.json"];
+    names.iter().map(|name| logs.join(name)).find(|path| path.is_file()).unwrap()
+}
+
 #[test]
 fn a_refused_connection_is_the_servers_and_a_reset_one_lies_between() {
     let house = House::new();
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    house.recipe(&format!(
-        "[model]\nname = \"org/m\"\n[deploy]\nlauncher = \"attach\"\nurl = \"{nobody}\"\nstartup_timeout = 0\n[load]\nisl = 8\nosl = 4\n"
-    ));
+    house.recipe(&attach(&nobody));
     house.run(["run", "./r.toml"]);
-    let refused = eventually("a summary", || {
-        let logs = house.all().pop()?.join("benchmark_logs");
-        ["summary.json", "summary.interrupted.json"].iter().map(|name| logs.join(name)).find(|path| path.is_file())
-    });
-    let summary = house_json(&refused);
-    assert_eq!((&summary["faults"][0]["party"], &summary["faults"][0]["what"]), (&"server".into(), &"refused".into()), "{summary}");
+    let summary = house_json(&summary_of(&house));
+    assert_eq!(
+        (&summary["faults"][0]["party"], &summary["faults"][0]["what"]),
+        (&"server".into(), &"refused".into()),
+        "{summary}"
+    );
     let reasons = summary["verdict"]["reasons"].to_string();
     assert!(reasons.contains("the server refused"), "{reasons}");
 
@@ -191,8 +219,9 @@ fn a_refused_connection_is_the_servers_and_a_reset_one_lies_between() {
             let _first = stream.read(&mut [0; 1]);
         }
     });
-    let end = house.run(["bench", "--url", &url, "--model", "m", "--requests", "4", "--osl", "2", "--json"]);
-    let summary = end.json();
+    house.recipe(&attach(&url));
+    house.run(["run", "./r.toml"]);
+    let summary = house_json(&summary_of(&house));
     assert_eq!(summary["faults"][0]["party"], "network", "{summary}");
     assert!(summary["verdict"]["reasons"].to_string().contains("reset"), "{summary}");
 }

@@ -153,7 +153,7 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) 
     let mut text = format!("{which} {}\nrecipe     {recipe} ({model} on {gpu}{rehearsal})\n", standing.state);
     text.push_str(&format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}\n"));
     text.push_str(&format!("experiment {}\n", entry.dir.display()));
-    for (name, line) in [("reason ", reason), ("failure", entry.failure())] {
+    for (name, line) in [("reason ", reason), ("failure", entry.failure().or(standing.failure.as_deref()))] {
         text.extend(line.map(|line| format!("{name}    {line}\n")));
     }
     if !standing.is_open() {

@@ -12,6 +12,7 @@ use crate::experiment::event::Listener;
 use crate::experiment::event_text::TextLogs;
 use crate::experiment::manifest::hostname;
 use crate::experiment::{Event, EventLog, Experiment};
+use crate::history;
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::report::{PointResult, closing, repeats, unmeasured};
@@ -54,6 +55,7 @@ pub(crate) fn conduct(
     experiment: Experiment,
 ) -> anyhow::Result<Conducted> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let lost = history::at(experiment.dir()).as_ref().and_then(history::cut_off::cause);
     let display = Display::new(printer);
     let (logs, shown) = (TextLogs::open(&experiment)?, display.clone());
     let listener: Listener = Box::new(move |stamped| {
@@ -63,6 +65,9 @@ pub(crate) fn conduct(
     let events = Arc::new(EventLog::open(experiment.dir(), listener)?);
     let session = Session::new(plan, place, experiment, planning::this_binary()?, Arc::clone(&events));
     events.emit(started(&session.place));
+    if let Some(cause) = lost {
+        events.emit(Event::AttemptLost { cause });
+    }
     let outcome = runtime.block_on(async {
         let shown = tokio::spawn(display.follow(session.live()));
         let outcome = session.run(Signals::listen()?).await;
