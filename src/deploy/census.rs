@@ -112,10 +112,10 @@ impl Census {
             let seen = self.nodes.lock();
             nodes.iter().all(|node| seen.get(node).and_then(|seen| seen.at).is_none_or(|at| at > since))
         };
+        self.wanted.notify_one();
         let waiting = async {
             loop {
                 let arrived = self.arrived.notified();
-                self.wanted.notify_one();
                 if is_new() {
                     return;
                 }

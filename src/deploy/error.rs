@@ -113,6 +113,7 @@ impl DeployError {
             | Self::Spawn { .. }
             | Self::NotReady { .. }
             | Self::Unlisted { .. }
+            | Self::NoApi { .. }
             | Self::Foreign { .. } => Remedy::OtherDeployment,
             Self::Died { .. } | Self::Fatal { .. } | Self::Gone { .. } => Remedy::AnotherStart,
             Self::Input(_)

@@ -261,8 +261,8 @@ fn a_server_that_died_starts_once_more_and_then_its_deployment_is_given_up() {
 #[test]
 fn a_start_that_would_fail_again_is_not_repeated() {
     let ended = |status: &str| match died("server-0") {
-        DeployError::Died { process, host, excerpt, log, .. } => {
-            DeployError::Died { process, host, status: status.into(), excerpt, log }
+        DeployError::Died { process, host, cause, excerpt, log, .. } => {
+            DeployError::Died { process, host, status: status.into(), cause, excerpt, log }
         }
         other => other,
     };
