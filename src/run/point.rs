@@ -217,8 +217,8 @@ impl Driven {
             summary.verdict.invalidate(&aborted.to_string());
         }
         if cut == Some(Cut::ServerDied) {
-            let how = death.unwrap_or("a server died during the measurement");
-            summary.verdict.invalidate(how);
+            let how = death.unwrap_or("its end is not known");
+            summary.verdict.invalidate(&format!("a server died during the measurement: {how}"));
             summary.faults.insert(0, Fault::death(how));
         }
         // Frees the memory for the exports.
