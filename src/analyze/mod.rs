@@ -2,8 +2,10 @@
 //!
 //! Pure: takes plans, recipes and summaries, and returns judgements.
 
+pub mod best;
 mod conditions;
 mod differences;
+pub mod effects;
 pub mod metric;
 pub mod pareto;
 pub mod published;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{PointResult, load_of, repeats};
+use super::{PointResult, best, load_of, repeats};
 use crate::metrics::Summary;
 use crate::metrics::intervals::{Bounds, IntervalKind, PercentileIntervals};
 use crate::metrics::repeats::FIGURES;
@@ -21,6 +21,7 @@ pub fn json(rows: &[PointResult]) -> Value {
         "simulated": rows.iter().any(|row| row.summary.simulated),
         "points": repeats::means(rows).iter().map(point).collect::<Vec<_>>(),
         "cold_starts": cold.collect::<Vec<_>>(),
+        "best": best::json(rows),
     })
 }
 

@@ -1,8 +1,9 @@
 //! The table printed at the end of a run.
 
 use super::failures::Failures;
+use super::table::wrapped;
 use super::unmeasured::{self, Unmeasured};
-use super::{PointResult, markdown, reasons, repeats, servers, zones};
+use super::{PointResult, best, markdown, reasons, repeats, servers, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
@@ -34,6 +35,10 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
     let capacity = zones::lines(rows);
     if (1..=MOST_LINES).contains(&capacity.len()) {
         text.push_str(&format!("\n{}\n\n", capacity.join("\n")));
+    }
+    let best = best::lines(rows);
+    if !best.is_empty() {
+        text.push_str(&format!("\n{}\n\n", wrapped(&best.join("\n"), width)));
     }
     // Less does not show in any latency.
     let shows = |added: &AddedError| added.p99 > ADDED_ERROR_SUSPECT_MS;

@@ -3,6 +3,7 @@
 //! Reports are a pure function of the plan and the summaries, so they need no cluster and can be rewritten at any time.
 
 mod analysis;
+pub mod best;
 pub mod chart;
 pub mod charts;
 pub mod closing;

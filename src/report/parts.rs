@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, limitations, markdown, pareto, servers, unmeasured, words, zones};
+use super::{Header, PointResult, best, limitations, markdown, pareto, servers, unmeasured, words, zones};
 
 /// A heading with what stands below it.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +100,7 @@ pub fn all(header: &Header, rows: &[PointResult]) -> Vec<Part> {
     parts.extend([
         markdown::latencies(rows),
         zones::part(rows),
+        best::part(rows),
         Part::table("Pareto front", pareto::front(rows), pareto::ABOUT),
         servers::part(rows),
         Part::list("Speculative decoding", servers::speculation(rows)),
