@@ -213,7 +213,9 @@ impl Grid {
                     let of = ranking.effects.get(place)?.as_ref()?;
                     let effect = (*of.effects.get(level)?)?;
                     let noise = if of.matters { "" } else { " (noise)" };
-                    Some(format!("{:+.1} ±{:.1}{noise}", effect.percent, effect.half_width))
+                    // Without the sign of what rounds to 0.
+                    let percent = (effect.percent * 10.0).round() / 10.0 + 0.0;
+                    Some(format!("{percent:+.1} ±{:.1}{noise}", effect.half_width))
                 };
                 let cells: Vec<Option<String>> = self.best.rankings.iter().map(cell).collect();
                 if cells.iter().any(Option::is_some) {
@@ -278,8 +280,8 @@ fn noise(noise: &Noise) -> String {
             "The noise is that of the repeats: {:.2} % of throughput between them ({degrees_of_freedom} degrees of freedom).",
             100.0 * deviation
         ),
-        Noise::WithinRun => "Nothing was repeated, so the noise is that of the requests within a run, or 2 % where that is less; \
-                             repeat the points (load.repeats) to tell smaller differences."
+        Noise::WithinRun => "Nothing was repeated: the noise is that of the requests within a run, or 2 % where that is less, and runs may \
+                             differ by more; repeat the points (load.repeats) to learn by how much."
             .to_owned(),
     }
 }

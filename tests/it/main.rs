@@ -22,6 +22,7 @@ mod prompts_e2e;
 mod ramp_e2e;
 mod recipes;
 mod rehearsal;
+mod repeats_e2e;
 mod shapes;
 mod site_fake;
 mod slurm_fake;
