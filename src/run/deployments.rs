@@ -94,16 +94,7 @@ impl<'a> Deployments<'a> {
 
     /// The rows of a deployment that an earlier attempt has finished; `None` if a point is left to measure.
     fn all_kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
-        let mut rows: Vec<PointResult> = Vec::new();
-        for point in deployment.in_order() {
-            match self.kept(deployment, point) {
-                Some(row) => rows.push(row),
-                None => {
-                    repeats::enough(&rows, deployment, point)?;
-                }
-            }
-        }
-        Some(rows)
+        repeats::finished(deployment, |point| self.kept(deployment, point))
     }
 
     fn keep(&mut self, row: PointResult) {
@@ -207,7 +198,11 @@ impl<'a> Deployments<'a> {
     /// Measures the load points that have no figures yet.
     async fn points(&mut self, deployment: &Deployment, deployed: &Deployed<'_>) -> Result<(), RunError> {
         let plan = &self.session.plan;
-        let names: Vec<String> = plan.points().map(|(of, point)| plan.point_name(of, point)).collect();
+        let in_order = plan
+            .deployments
+            .iter()
+            .flat_map(|of| of.in_order().into_iter().map(move |point| plan.point_name(of, point)));
+        let names: Vec<String> = in_order.collect();
         for point in deployment.in_order() {
             if self.supervisor.is_interrupted() {
                 return Err(RunError::Interrupted);
