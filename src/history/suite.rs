@@ -32,6 +32,9 @@ pub struct Receipt {
     /// Process that runs the experiments one by one; absent for Slurm jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Its experiments are deployments of sweeps, of which at most so many run at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
     /// Its experiments, in the order of the file.
     pub jobs: Vec<Member>,
 }
@@ -168,6 +171,7 @@ mod tests {
             created_at: at.parse().unwrap(),
             host: "node".into(),
             pid: None,
+            parallel: None,
             jobs: vec![member("r_7")],
         }
     }

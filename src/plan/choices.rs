@@ -33,6 +33,8 @@ pub struct Choices {
     /// Another launcher runs in place of the recipe's: `--set`s of the launcher and of engine options are for that one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rehearse: bool,
+    /// The one deployment of a sweep that is run, by its id; the others are run by other jobs.
+    pub deployment: Option<String>,
     /// `--allow-unknown`: engine options and values that the launcher's table lacks are passed on as they are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_unknown: bool,

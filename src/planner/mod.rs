@@ -25,7 +25,7 @@ pub mod sections;
 mod stages;
 mod telemetry;
 
-use crate::document::InputErrors;
+use crate::document::{InputError, InputErrors};
 use crate::plan::container::host_path;
 use crate::plan::{Deployment, Plan, PlanInput, SCHEMA};
 use job::{Needs, job};
@@ -37,7 +37,19 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
     let model = parsed.model()?;
     let container = container::container(&parsed, &model)?;
     let model_folder = model.is_path().then(|| host_path(container.as_ref(), &model.path));
-    let deployments = deployments::deployments(&parsed, &model, model_folder)?;
+    let mut deployments = deployments::deployments(&parsed, &model, model_folder)?;
+    if let Some(id) = &input.choices.deployment {
+        let known = deployments
+            .iter()
+            .map(|deployment| format!("{:?}", deployment.id))
+            .collect::<Vec<_>>()
+            .join(", ");
+        deployments.retain(|deployment| deployment.id == *id);
+        if deployments.is_empty() {
+            let error = InputError::new(input.recipe.file.clone(), format!("no deployment {id:?}"));
+            return Err(error.key("sweep.server").expected(format!("one of {known}")).into());
+        }
+    }
     let telemetry = telemetry::telemetry(&parsed)?;
     let engine = &input.engine().launcher;
     let experiment =

@@ -46,6 +46,7 @@ impl Job {
         let choices = &self.plan.input.choices;
         settings.extend(choices.env.iter().map(|(name, value)| format!("{name}={value}")));
         settings.extend(choices.sets.iter().cloned());
+        settings.extend(choices.deployment.clone());
         settings
     }
 

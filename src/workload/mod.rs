@@ -5,10 +5,12 @@ pub mod catalogue;
 pub mod file;
 mod job;
 pub mod order;
+mod parallel;
 mod task;
 
 pub use job::{Job, differences, jobs};
 pub use order::{Order, Scales};
+pub use parallel::{apart, whole};
 pub use task::{Task, tasks};
 
 use crate::document::InputErrors;

@@ -296,3 +296,70 @@ fn only_a_run_inside_an_allocation_starts_steps() {
     let (code, _, err) = said(stale.env("SLURM_JOB_ID", "99").env("SLURM_JOB_NODELIST", "gone1"));
     assert!(code == 3 && err.contains("inside job 99") && err.contains("--local"), "{code}: {err}");
 }
+
+/// Three deployments.
+fn sweep() -> String {
+    format!("{TINY}[sweep.server]\n\"engine.max_num_seqs\" = [2, 4, 8]\n")
+}
+
+#[test]
+fn a_parallel_sweep_is_a_job_for_each_deployment_in_lanes() {
+    let desk = Desk::new();
+    std::fs::write(desk.dir.path().join("sweep.toml"), sweep()).unwrap();
+    let (code, out, err) =
+        said(&mut desk.command(&["submit", "sweep.toml", "--parallel", "2", "--slurm-arg=--nice=5"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("submitted job 3: tiny, 1 GPU, ") && out.contains("next: tokmark jobs wait tiny_"),
+        "{out}"
+    );
+    let options: Vec<Vec<String>> =
+        desk.fake.calls().iter().map(|call| call[2..call.len() - 1].to_vec()).collect();
+    let third = ["--nice=5", "--dependency=afterany:1"].map(str::to_owned).to_vec();
+    assert_eq!(options, [vec!["--nice=5".to_owned()], vec!["--nice=5".to_owned()], third], "two lanes");
+    // Each job has a plan of its own deployment, and a directory of its own.
+    let dirs: Vec<PathBuf> = walkdir::WalkDir::new(desk.experiments())
+        .max_depth(1)
+        .into_iter()
+        .map(|dir| dir.unwrap().into_path())
+        .collect();
+    let ids = |dir: &PathBuf| {
+        let plan: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(dir.join("plan.json")).ok()?).unwrap();
+        Some(
+            plan["deployments"]
+                .as_array()?
+                .iter()
+                .map(|one| one["id"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let mut deployments: Vec<Vec<String>> = dirs.iter().filter_map(ids).collect();
+    deployments.sort();
+    assert_eq!(deployments, [["max_num_seqs2"], ["max_num_seqs4"], ["max_num_seqs8"]]);
+    let (code, shown, err) = said(&mut desk.command(&["jobs", "show", "last-suite"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(shown.contains("suite tiny, 0 of 3 ended") && shown.contains("max_num_seqs8"), "{shown}");
+    let (_, repeated, _) =
+        said(&mut desk.command(&["submit", "sweep.toml", "--parallel", "1", "-r", "2", "--json"]));
+    let told: serde_json::Value = serde_json::from_str(&repeated).unwrap();
+    assert_eq!(told.as_array().unwrap().len(), 6);
+    assert!(desk.fake.calls().last().unwrap().contains(&"--dependency=afterany:8".to_owned()), "a chain");
+}
+
+#[test]
+fn a_parallel_sweep_shows_its_lanes_before_and_needs_deployments() {
+    let desk = Desk::new();
+    std::fs::write(desk.dir.path().join("sweep.toml"), sweep()).unwrap();
+    let (code, _, err) = said(&mut desk.command(&["submit", "sweep.toml", "--parallel", "1", "--dry-run"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("job 3: would call: sbatch --parsable --dependency=afterany:JOB_2 SCRIPT"), "{err}");
+    let (code, _, err) = said(&mut desk.command(&["submit", "tiny.toml", "--parallel", "2"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("--parallel: every recipe has one deployment"), "{err}");
+    let twice = ["submit", "sweep.toml", "--parallel", "2", "--slurm-arg", "dependency=afterok:9"];
+    let (code, _, err) = said(&mut desk.command(&twice));
+    assert_eq!(code, 2);
+    assert!(err.contains("--parallel sets it"), "{err}");
+    assert!(!desk.experiments().exists());
+}

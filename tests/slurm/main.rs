@@ -14,6 +14,7 @@ mod executor;
 mod lab;
 mod llmb;
 mod orphans;
+mod parallel;
 mod roles;
 mod site;
 mod submits;

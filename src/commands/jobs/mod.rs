@@ -2,6 +2,7 @@
 
 mod cancel;
 pub(super) mod suite;
+mod sweep;
 pub(super) mod wait;
 
 use std::path::Path;

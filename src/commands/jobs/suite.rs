@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::sweep;
 use super::wait::explained;
 use crate::commands::VERSION;
 use crate::commands::printer::Printer;
@@ -24,6 +25,7 @@ pub(crate) fn create(
     jobs: &[&workload::Job],
     places: &[(Option<String>, PathBuf)],
     created_by: &str,
+    parallel: Option<u32>,
 ) -> std::io::Result<Suite> {
     let members = jobs.iter().zip(places).zip(workload::differences(jobs));
     let members = members.map(|((job, (id, dir)), differs)| Member {
@@ -42,6 +44,7 @@ pub(crate) fn create(
         created_by: created_by.to_owned(),
         created_at: jiff::Timestamp::now(),
         host: hostname(),
+        parallel,
         pid: (created_by == "run").then(std::process::id),
         jobs: members.collect(),
     };
@@ -167,6 +170,9 @@ pub(super) fn conclude(
 
 /// Writes the files of an ended suite.
 fn write(suite: &Suite, jobs: &[JobResult]) -> std::io::Result<()> {
+    if suite.receipt.parallel.is_some() && sweep::write(suite, jobs)? {
+        return Ok(());
+    }
     let receipt = &suite.receipt;
     let text = page::markdown(&receipt.name, receipt.summary.as_deref(), jobs);
     files::replace(&suite.dir().join("summary.md"), text.as_bytes())?;

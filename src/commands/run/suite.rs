@@ -59,7 +59,7 @@ pub(super) fn run(
     let id_and_dir =
         |next: &Next| (next.place.job().map(ToString::to_string), next.experiment.dir().to_path_buf());
     let jobs: Vec<&Job> = nexts.iter().map(|next| &next.job).collect();
-    let suite = suite::create(&file, &jobs, &nexts.iter().map(id_and_dir).collect::<Vec<_>>(), "run")
+    let suite = suite::create(&file, &jobs, &nexts.iter().map(id_and_dir).collect::<Vec<_>>(), "run", None)
         .context("cannot make the suite's directory")?;
     let all = nexts.len();
     let mut ends = Vec::new();

@@ -28,6 +28,9 @@ pub struct SubmitArgs {
     /// Wait for the jobs to end and exit with their (worst) code
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) wait: bool,
+    /// Run each deployment of a sweep over server options as a job of its own, at most N at a time; the results are one sweep
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) parallel: Option<u32>,
     /// Skip weights, image, tokenizer and prompt files on this machine; the job only warns about faulty weights
     #[arg(long)]
     pub(super) no_weights_check: bool,
@@ -142,6 +145,7 @@ impl SubmitArgs {
     pub(super) fn is_list(&self) -> bool {
         let order = &self.order;
         order.file.is_some()
+            || self.parallel.is_some()
             || order.repeats > 1
             || order.max_scale.or(order.min_scale).is_some()
             || [order.workload.len(), order.dtype.len(), order.scale.len()].iter().any(|count| *count > 1)

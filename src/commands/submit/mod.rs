@@ -2,6 +2,7 @@
 //! then passes each job to sbatch; with `--wait`, shows the results.
 
 mod args;
+mod parallel;
 mod preview;
 mod submission;
 
@@ -36,7 +37,13 @@ pub fn run(printer: Printer, args: &SubmitArgs) -> anyhow::Result<()> {
     let mut base =
         Choices { env: args.env()?, no_weights_check: args.no_weights_check, ..planning.choices.clone() };
     base.flags.extend(args.exports.flag());
-    let tasks = plan(&planning, &orders, &base)?;
+    parallel::check(args.parallel, &options)?;
+    let mut tasks = plan(&planning, &orders, &base)?;
+    if args.parallel.is_some() {
+        tasks = workload::apart(tasks)?;
+    }
+    let suite =
+        suite.or_else(|| args.parallel.and_then(|most| Some(parallel::suite(&tasks.first()?.plan, most))));
     check(printer, args, &tasks, &options)?;
     let binary = planning::this_binary()?;
     let mut ready: Vec<Ready> = Vec::new();
@@ -48,7 +55,7 @@ pub fn run(printer: Printer, args: &SubmitArgs) -> anyhow::Result<()> {
         ready.push(Ready { job, script });
     }
     if args.dry_run {
-        return preview::show(printer, &ready, &options, args.is_list());
+        return preview::show(printer, &ready, &options, args);
     }
     if let Some(id) = allocation::variable("SLURM_JOB_ID") {
         printer.note(format!(

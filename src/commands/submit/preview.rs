@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Ready;
+use super::{Ready, SubmitArgs, parallel};
 use crate::commands::printer::Printer;
 use crate::executor::error::Call;
 use crate::plan::Plan;
@@ -16,15 +16,19 @@ pub(super) fn show(
     printer: Printer,
     ready: &[Ready],
     options: &[String],
-    is_list: bool,
+    args: &SubmitArgs,
 ) -> anyhow::Result<()> {
-    let argv = sbatch::argv(Path::new("SCRIPT"), options);
+    let argv = |number: usize| {
+        let before = parallel::before(number, args.parallel);
+        let dependency = before.map(|before| parallel::dependency(&format!("JOB_{}", before + 1)));
+        let options: Vec<String> = options.iter().cloned().chain(dependency).collect();
+        sbatch::argv(Path::new("SCRIPT"), &options)
+    };
     if printer.is_json() {
-        let all: Vec<Value> = ready.iter().map(|ready| as_json(ready, &argv)).collect();
-        return printer.json_list(&all, is_list);
+        let all: Vec<Value> = ready.iter().enumerate().map(|(at, ready)| as_json(ready, &argv(at))).collect();
+        return printer.json_list(&all, args.is_list());
     }
-    let call = Call(argv);
-    for (number, task) in (1..).zip(ready) {
+    for (number, task) in (1_usize..).zip(ready) {
         let several = ready.len() > 1;
         if several {
             printer.line(format!("# job {number} of {}: {}", ready.len(), task.job.describe()))?;
@@ -34,7 +38,7 @@ pub(super) fn show(
         for (what, from) in from_outside(&task.job.plan) {
             printer.error(format!("{which}{what} from {from}"));
         }
-        printer.error(format!("{which}would call: {call}"));
+        printer.error(format!("{which}would call: {}", Call(argv(number - 1))));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Ready, SubmitArgs};
+use super::{Ready, SubmitArgs, parallel};
 use crate::commands::jobs::{suite, wait};
 use crate::commands::printer::Printer;
 use crate::error::{self, ExitError};
@@ -32,8 +32,16 @@ impl Submission<'_> {
     pub(super) async fn submit(&self) -> anyhow::Result<()> {
         let (printer, args, slurm) = (self.printer, self.args, Slurm::default());
         let (mut jobs, mut values) = (Vec::new(), Vec::new());
-        for ready in self.ready {
-            let (id, experiment) = match self.submit_one(&slurm, ready).await {
+        for (number, ready) in self.ready.iter().enumerate() {
+            let before = parallel::before(number, args.parallel).and_then(|before| jobs.get(before));
+            let before = before.and_then(|job: &history::Job| job.id.as_ref());
+            let options: Vec<String> = self
+                .options
+                .iter()
+                .cloned()
+                .chain(before.map(|id| parallel::dependency(id.as_str())))
+                .collect();
+            let (id, experiment) = match self.submit_one(&slurm, ready, &options).await {
                 Ok(submitted) => submitted,
                 Err(error) if jobs.is_empty() => return Err(error),
                 Err(error) => {
@@ -73,7 +81,7 @@ impl Submission<'_> {
         let place = |job: &history::Job| (job.id.as_ref().map(ToString::to_string), job.dir.clone());
         let nowhere = std::iter::repeat_with(|| (None, PathBuf::new()));
         let places: Vec<_> = jobs.iter().map(place).chain(nowhere).take(ordered.len()).collect();
-        match suite::create(self.suite?, &ordered, &places, "submit") {
+        match suite::create(self.suite?, &ordered, &places, "submit", self.args.parallel) {
             Ok(suite) => Some(suite),
             Err(error) => {
                 self.printer
@@ -104,14 +112,19 @@ impl Submission<'_> {
     }
 
     /// Passes the script to sbatch and creates the experiment's skeleton, which the job may already have created.
-    async fn submit_one(&self, slurm: &Slurm, ready: &Ready) -> anyhow::Result<(JobId, Experiment)> {
+    async fn submit_one(
+        &self,
+        slurm: &Slurm,
+        ready: &Ready,
+        options: &[String],
+    ) -> anyhow::Result<(JobId, Experiment)> {
         let (plan, script) = (&ready.job.plan, ready.script.as_str());
         let folder = Path::new(&plan.input.experiments);
         let path: PathBuf = folder.join(format!(".submit-{}.sbatch", std::process::id()));
         let is_new = !folder.exists();
         fs_err::create_dir_all(folder).context("cannot make the folder of the experiments")?;
         files::replace(&path, script.as_bytes())?;
-        let submitted = slurm.submit(&path, self.options).await;
+        let submitted = slurm.submit(&path, options).await;
         fs_err::remove_file(&path)?;
         if submitted.is_err() && is_new {
             // Fails if another process already uses it.
