@@ -4,6 +4,7 @@
 
 pub mod best;
 mod conditions;
+pub mod cost;
 mod differences;
 pub mod effects;
 pub mod metric;

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::pareto::{self, ParetoPoint};
-use crate::analyze::zones::{Series, Thresholds, Zones, judge, table};
+use crate::analyze::zones::{Objective, Series, Thresholds, Zones, judge, table};
 use crate::document::InputError;
 use crate::history::{self, Named};
-use crate::plan::Plan;
+use crate::plan::{Plan, Price};
 use crate::report::table::wrapped;
 use crate::report::{self, PointResult, zones};
 
@@ -19,7 +19,10 @@ use crate::report::{self, PointResult, zones};
 #[command(after_help = "\
 Columns of a table: concurrency or request_rate, output_tokens_per_s or
 requests_per_s; also latency_avg_ms, latency_p99_ms, ttft_avg_ms, ttft_p50_ms,
-ttft_p95_ms, ttft_p99_ms, error_rate, waiting, kv_cache.
+ttft_p95_ms, ttft_p99_ms, error_rate, waiting, kv_cache, gpus, tok/s/user.
+Figures of --slo: ttft, itl, e2e or e2e_per_token with avg, p50, p90, p95 or
+p99, as in ttft.p99; error_rate, goodput, output_tokens_per_s, requests_per_s,
+tokens_per_s_per_user.
 Thresholds: noise, plateau, fall, latency, ttft, queue, kv_cache, errors,
 failed, efficiency, sweet_spot; docs/zones.md says what they mean.")]
 pub struct ZonesArgs {
@@ -29,6 +32,13 @@ pub struct ZonesArgs {
     /// CSV with a row per load, or a result file of AIPerf, genai-perf or vllm bench (repeatable)
     #[arg(long = "table", value_name = "FILE")]
     tables: Vec<PathBuf>,
+    /// Objective for the highest sustainable load, e.g. --slo 'ttft.p99 < 500ms' (repeatable) [default: of a recipe with load.slo
+    /// goodput >= 99%]
+    #[arg(long, value_name = "BOUND")]
+    slo: Vec<String>,
+    /// Price of a GPU-hour for the cost of a million tokens, e.g. '2.49 USD' [default: that of the site file when it was planned]
+    #[arg(long, value_name = "PRICE")]
+    price: Option<Price>,
     /// Print the Pareto front alone: of all load levels, those of which none is better in tok/s/GPU and in tok/s/user
     #[arg(long)]
     pareto: bool,
@@ -45,13 +55,20 @@ pub struct ZonesArgs {
 pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
     let printer = printer.with_json(args.json);
     let thresholds = thresholds(&args.thresholds)?;
+    let objectives: Vec<Objective> =
+        args.slo.iter().map(|text| Objective::parse(text)).collect::<Result<_, _>>()?;
     let Measured { series, levels } =
         if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
+    let mut series = series;
+    if let Some(price) = &args.price {
+        series.iter_mut().for_each(|series| series.price = Some(price.clone()));
+    }
     let points = pareto::points(&levels, thresholds.failed);
     if args.pareto {
         return front(printer, args, &points);
     }
-    let judged: Vec<_> = series.iter().map(|series| (series, judge(series, thresholds))).collect();
+    let judged: Vec<_> =
+        series.iter().map(|series| (series, judge(series, thresholds, &objectives))).collect();
     let (width, is_alone) = (printer.width(), series.len() == 1);
     let page = |(series, judged): &(&Series, Zones)| {
         let name = if is_alone { String::new() } else { format!("{}\n", series.name) };

@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::InputError;
 use crate::launcher::PoolName;
-pub use crate::recipe::ExportFormat;
 use crate::recipe::layers::split_path;
+pub use crate::recipe::{ExportFormat, Price};
 use crate::recipe::{Origin, Origins, Recipe};
 pub use connection::Connection;
 pub use container::Container;
@@ -82,12 +82,15 @@ pub struct Plan {
 }
 
 /// GPUs of the plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {
     /// Type, e.g. `h100`; `none` when nobody named one and the engine needs none.
     pub kind: String,
     /// GPUs of a node.
     pub per_node: u32,
+    /// Price of a GPU-hour, when the site file has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
 }
 
 /// The model of the plan.

@@ -53,7 +53,7 @@ impl Case<'_> {
     }
 
     fn lay_out_on(&self, launcher: &Launcher) -> Result<Deployment, InputError> {
-        let gpu = Gpu { kind: "h100".into(), per_node: self.per_node };
+        let gpu = Gpu { kind: "h100".into(), per_node: self.per_node, price: None };
         let mut deployment = Deployment {
             id: String::new(),
             axes: Vec::new(),

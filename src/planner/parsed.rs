@@ -144,7 +144,7 @@ fn gpu(resolved: &Resolved, site: &SiteFile, launcher: &Launcher) -> Result<Gpu,
                 .next("give --gpu TYPE, or set `gpu` in the site file")
                 .into());
         }
-        return Ok(Gpu { kind: "none".into(), per_node: 0 });
+        return Ok(Gpu { kind: "none".into(), per_node: 0, price: None });
     };
     let Some(per_node) = site.site.gpus_per_node(&kind) else {
         return Err(InputError::new(site.name(), format!("GPUs of a {kind} node are not known"))
@@ -152,5 +152,6 @@ fn gpu(resolved: &Resolved, site: &SiteFile, launcher: &Launcher) -> Result<Gpu,
             .next(format!("add [gpus.{kind}] with per_node = N to the site file"))
             .into());
     };
-    Ok(Gpu { kind, per_node })
+    let price = site.site.gpus.get(&kind).and_then(|gpu| gpu.price_per_gpu_hour.clone());
+    Ok(Gpu { kind, per_node, price })
 }

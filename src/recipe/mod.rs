@@ -9,6 +9,7 @@ pub mod layers;
 pub(crate) mod load;
 pub mod origin;
 pub mod precision;
+mod price;
 pub mod prompts;
 pub mod secret;
 pub mod units;
@@ -24,6 +25,7 @@ pub use load::{
     ArrivalSection, AtEndWord, Endpoint, ExportFormat, LoadSection, Shape, SloSection, StageSection, WhenFull,
 };
 pub use origin::{Origin, Origins};
+pub use price::Price;
 use units::{OneOrMany, Span};
 
 /// The only version of the recipe format.

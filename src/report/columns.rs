@@ -111,6 +111,7 @@ mod tests {
             configuration: String::new(),
             axes,
             gpus: 1,
+            price: None,
             summary,
         }
     }

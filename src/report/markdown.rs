@@ -8,7 +8,7 @@ use super::headline::Answer;
 use super::parts::{self, Block, Part};
 use super::repeats::means;
 use super::table::{Table, maybe, number, plus_minus};
-use super::{Figure, Header, PointResult, repeats, unmeasured};
+use super::{Figure, Header, PointResult, ranges, repeats, unmeasured};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -303,10 +303,11 @@ pub(super) fn latencies(rows: &[PointResult]) -> Part {
     })
 }
 
-/// `latency-ttft-summary.md`: every percentile of the latencies, by load.
+/// `latency-ttft-summary.md`: latency and TTFT by range of load, then every percentile by load.
 pub fn latency(header: &Header, rows: &[PointResult]) -> String {
     let mut text = format!("# {}: latencies\n\n", header.name);
     push_simulated(&mut text, rows);
+    text.push_str(&ranges::section(rows));
     for (title, table) in latency_tables(rows) {
         text.push_str(&format!("## {title}\n\n{}\n", table.markdown()));
     }
@@ -366,6 +367,7 @@ mod tests {
             configuration: String::new(),
             axes: Vec::new(),
             gpus: 0,
+            price: None,
             summary,
         }
     }

@@ -8,6 +8,7 @@ pub mod chart;
 pub mod charts;
 pub mod closing;
 mod columns;
+pub mod cost;
 pub mod csv;
 pub mod failures;
 pub mod headline;
@@ -19,6 +20,7 @@ pub mod material;
 pub mod pareto;
 pub mod parts;
 mod provenance;
+pub mod ranges;
 pub mod reasons;
 pub mod repeats;
 pub mod servers;
@@ -35,7 +37,7 @@ use std::path::Path;
 use crate::experiment::{Experiment, files};
 use crate::metrics::summary::Summary;
 use crate::metrics::verdict::too_few_for;
-use crate::plan::{Deployment, LoadPoint, Plan};
+use crate::plan::{Deployment, LoadPoint, Plan, Price};
 use whole::Whole;
 
 /// One measured load point.
@@ -57,6 +59,8 @@ pub struct PointResult {
     pub axes: Vec<(String, String)>,
     /// GPUs of the deployment.
     pub gpus: u32,
+    /// Price of a GPU-hour, when the site file has it.
+    pub price: Option<Price>,
     /// Its figures.
     pub summary: Summary,
 }
@@ -73,6 +77,7 @@ impl PointResult {
             configuration: String::new(),
             axes: deployment.axes.iter().map(|axis| (axis.name(), axis.text())).collect(),
             gpus: deployment.gpus,
+            price: plan.gpu.price.clone(),
             summary,
         }
     }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, best, limitations, markdown, pareto, servers, unmeasured, words, zones};
+use super::{Header, PointResult, best, cost, limitations, markdown, pareto, servers, unmeasured, words, zones};
 
 /// A heading with what stands below it.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,7 @@ pub fn all(header: &Header, rows: &[PointResult]) -> Vec<Part> {
         zones::part(rows),
         best::part(rows),
         Part::table("Pareto front", pareto::front(rows), pareto::ABOUT),
+        cost::part(rows),
         servers::part(rows),
         Part::list("Speculative decoding", servers::speculation(rows)),
         Part::list("Tokens", markdown::tokens(rows)),

@@ -6,9 +6,11 @@ use super::markdown::push_simulated;
 use super::parts::{Block, Part};
 use super::table::{Table, maybe, number};
 use super::{Header, PointResult, load_of};
+use crate::analyze::cost::cost;
 use crate::analyze::zones::stability::{Stability, grades};
 use crate::analyze::zones::{
-    Axis, Efficiency, Judged, Level, Series, Signal, SignalName, Thresholds, Zone, Zones, judge, table,
+    Axis, Efficiency, Judged, Level, Outcome, Series, Signal, SignalName, Sustained, Thresholds, Unit, Zone,
+    Zones, judge, table,
 };
 use crate::metrics::stages::StageFigures;
 use crate::metrics::{Distribution, Rating, Summary};
@@ -52,11 +54,12 @@ fn of_row(row: &PointResult) -> Series {
             .filter(|part| !part.is_empty())
             .join(" "),
         axis,
+        price: row.price.clone(),
         levels: Vec::new(),
     }
 }
 
-fn level(row: &PointResult, load: f64) -> Level {
+pub(super) fn level(row: &PointResult, load: f64) -> Level {
     let s = &row.summary;
     let counted = s.requests.completed + s.requests.failed;
     let good = s.throughput.goodput_per_s.filter(|_| counted > 0);
@@ -148,6 +151,9 @@ pub fn table(zones: &Zones, wide: bool) -> Table {
         ("TTFT p50", true, |level| level.ttft_p50_ms.or(level.ttft_avg_ms)),
         ("p95", false, |level| level.ttft_p95_ms),
     ];
+    let costs = zones.points.iter().map(|judged| cost(&judged.level, zones.price.as_ref()?));
+    let costs: Vec<Option<f64>> = costs.map(|cost| Some(cost?.output)).collect();
+    let priced = zones.price.as_ref().filter(|_| costs.iter().any(Option::is_some));
     let is_shown = |(_, narrow, figure): &Column| (wide || *narrow) && has(*figure);
     let columns: Vec<Column> = columns.into_iter().filter(is_shown).collect();
     let grades = grades(zones.points.iter().map(|judged| &judged.level));
@@ -155,11 +161,13 @@ pub fn table(zones: &Zones, wide: bool) -> Table {
     let mut table = Table::new([if zones.axis == Axis::Concurrency { "conc" } else { "rate" }]);
     table.head.extend(columns.iter().map(|(head, ..)| (*head).to_owned()));
     table.head.extend(graded.then(|| "TTFT is".to_owned()));
+    table.head.extend(priced.map(|price| format!("{}/Mtok", price.currency)));
     table.head.extend(["efficiency", "zone"].map(str::to_owned));
-    for (judged, grade) in zones.points.iter().zip(grades) {
+    for ((judged, grade), cost) in zones.points.iter().zip(grades).zip(costs) {
         let mut cells = vec![judged.level.load.to_string()];
         cells.extend(columns.iter().map(|(_, _, figure)| maybe(figure(&judged.level))));
         cells.extend(graded.then(|| grade.map_or("-", Stability::words).to_owned()));
+        cells.extend(priced.map(|_| maybe(cost)));
         let efficiency = match judged.efficiency {
             Some(Efficiency::Good) => "good",
             Some(Efficiency::Poor) => "poor",
@@ -194,6 +202,7 @@ pub fn sentences(zones: &Zones) -> Vec<String> {
         (None, None) => "No load has usable figures.".to_owned(),
     });
     sentences.extend(zones.first_signal().map(|first| signal(first, zones)));
+    sentences.extend(zones.sustained.iter().flat_map(|found| sustained(found, axis)));
     for Judged { level, .. } in zones.points.iter().filter(|judged| judged.level.more > 0) {
         sentences.push(format!("{axis} {}: the mean of {} results.", level.load, level.more + 1));
     }
@@ -212,6 +221,42 @@ pub fn sentences(zones: &Zones) -> Vec<String> {
         let range = if from == to { from.to_string() } else { format!("{from} to {to}") };
         format!("Sweet spot, the best ratio of throughput to latency: {axis} {range}.")
     }));
+    sentences
+}
+
+/// The highest load that keeps the objectives, as sentences.
+fn sustained(found: &Sustained, axis: &str) -> Vec<String> {
+    let objectives = found.objectives.join(" and ");
+    let shown = |value: f64, unit: Unit| match unit {
+        Unit::Ms => format!("{} ms", number(value)),
+        Unit::Share => format!("{} %", number(value * 100.0)),
+        Unit::Rate => number(value),
+    };
+    let why =
+        found.broken.as_ref().map_or_else(String::new, |broken| match (&broken.objective, broken.value) {
+            (Some(objective), Some(value)) => {
+                let figure = objective.split(['<', '>']).next().unwrap_or_default().trim();
+                format!("{figure} is {} at {}", shown(value, broken.unit), broken.at)
+            }
+            _ => format!("{} failed", broken.at),
+        });
+    let load = found.load.unwrap_or_default();
+    let what = format!("Highest {axis} with {objectives}");
+    let mut sentences = vec![match found.outcome {
+        Outcome::Unknown => format!("{what}: not known, because no load has these figures."),
+        Outcome::None => format!("{what}: none; {why}."),
+        Outcome::NotReached => format!("{what}: not reached; {load}, the highest measured, keeps it."),
+        Outcome::Bounded => format!("{what}: {load}; {why}."),
+    }];
+    sentences.extend(
+        found
+            .interpolated
+            .map(|at| format!("A straight line between the two crosses the bound at {}.", number(at))),
+    );
+    if !found.kept_again.is_empty() {
+        let again: Vec<String> = found.kept_again.iter().map(f64::to_string).collect();
+        sentences.push(format!("It was kept again at {}: repeat the measurement.", again.join(", ")));
+    }
     sentences
 }
 
@@ -248,7 +293,7 @@ pub fn lines(rows: &[PointResult]) -> Vec<String> {
     let all = series(rows);
     let of = |one: &Series| {
         let name = if all.len() > 1 { format!("{}: ", one.name) } else { String::new() };
-        let sentences = sentences(&judge(one, Thresholds::default()));
+        let sentences = sentences(&judge(one, Thresholds::default(), &[]));
         sentences.into_iter().map(|sentence| format!("{name}{sentence}")).collect::<Vec<_>>()
     };
     all.iter().flat_map(of).collect()
@@ -273,7 +318,7 @@ pub fn page(header: &Header, rows: &[PointResult]) -> Option<String> {
     let mut text = format!("# {}: capacity zones\n\n", header.name);
     push_simulated(&mut text, rows);
     for one in &series {
-        let zones = judge(one, Thresholds::default());
+        let zones = judge(one, Thresholds::default(), &[]);
         if series.len() > 1 {
             text.push_str(&format!("## {}\n\n", one.name));
         }

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
+use crate::recipe::Price;
+
 /// `[slurm]` of a site.
 #[skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -199,6 +201,8 @@ impl Arch {
 pub struct SiteGpu {
     /// GPUs per node.
     pub per_node: Option<u32>,
+    /// What a GPU of this type costs for an hour, with the currency: `2.49 USD`. Reports then show the cost of a million tokens.
+    pub price_per_gpu_hour: Option<Price>,
     /// Partition of these nodes.
     pub partition: Option<String>,
     /// `--account`

@@ -36,3 +36,4 @@ mod vllm_bench_oracle;
 mod weights_e2e;
 mod workloads;
 mod zones_e2e;
+mod zones_model_e2e;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::recipe::Price;
+
 /// What the levels of a series differ in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Axis {
@@ -71,6 +73,17 @@ impl Level {
         self.output_tokens_per_s.or(self.requests_per_s).filter(|throughput| *throughput > 0.0)
     }
 
+    /// Sets the latencies that the rules read from those by name; one that is 0 was not measured.
+    pub fn name_figures(&mut self) {
+        let of = |name: &str| self.figures.get(name).copied().filter(|value| *value > 0.0);
+        let (latency, ttft) =
+            ([of("e2e.avg"), of("e2e.p99")], ["avg", "p50", "p95", "p99"].map(|of| format!("ttft.{of}")));
+        let [ttft_avg, ttft_p50, ttft_p95, ttft_p99] = ttft.map(|name| of(&name));
+        [self.latency_avg_ms, self.latency_p99_ms] = latency;
+        (self.ttft_avg_ms, self.ttft_p50_ms) = (ttft_avg, ttft_p50);
+        (self.ttft_p95_ms, self.ttft_p99_ms) = (ttft_p95, ttft_p99);
+    }
+
     /// Output tokens per second and GPU. `None` when the number of GPUs is not known.
     pub fn per_gpu(&self) -> Option<f64> {
         let gpus = self.gpus.filter(|gpus| *gpus > 0.0)?;
@@ -132,6 +145,8 @@ pub struct Series {
     /// What it was sent to: recipe, deployment.
     pub configuration: String,
     pub axis: Axis,
+    /// Price of a GPU-hour, when known.
+    pub price: Option<Price>,
     pub levels: Vec<Level>,
 }
 

@@ -2,18 +2,23 @@
 //!
 //! The rules hold for any tool's figures. Every threshold is a field of [`Thresholds`]; `docs/zones.md` states the rules in words.
 
+mod columns;
 mod level;
 mod operating;
 pub mod stability;
+mod sustained;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
+use super::cost::cost;
+use crate::recipe::Price;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use level::{Axis, Level, Series, json as load_json};
 pub use operating::OperatingPoints;
+pub use sustained::{Objective, Outcome, Sustained, Unit};
 
 /// Bounds of the rules. Factors and shares are numbers: 0.05 is 5 %.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -149,6 +154,8 @@ pub struct Judged {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Zones {
     pub axis: Axis,
+    /// Price of a GPU-hour, when known.
+    pub price: Option<Price>,
     /// From the lowest load to the highest, each load once.
     pub points: Vec<Judged>,
     pub operating: OperatingPoints,
@@ -156,6 +163,8 @@ pub struct Zones {
     pub saturation_beyond: Option<f64>,
     /// Every signal that crossed, from the lowest load; the first is the earliest.
     pub signals: Vec<Signal>,
+    /// The highest load that keeps the objectives; `None` without objectives.
+    pub sustained: Option<Sustained>,
     pub thresholds: Thresholds,
 }
 
@@ -170,14 +179,22 @@ impl Zones {
         let load = |load: Option<f64>| load.map(level::json);
         let signal = |signal: &Signal| json!({"name": signal.name, "at": level::json(signal.at), "value": signal.value});
         let points = self.points.iter().map(|judged| {
-            json!({
+            let mut point = json!({
                 self.axis.key(): level::json(judged.level.load),
                 "zone": judged.zone,
                 "efficiency": judged.efficiency,
                 "output_tokens_per_s": judged.level.output_tokens_per_s,
                 "requests_per_s": judged.level.requests_per_s,
                 "latency_avg_ms": judged.level.latency_avg_ms,
-            })
+            });
+            if let Some((price, cost)) =
+                self.price.as_ref().and_then(|price| Some((price, cost(&judged.level, price)?)))
+            {
+                point["currency"] = json!(price.currency);
+                point["cost_per_million_output_tokens"] = json!(cost.output);
+                point["cost_per_million_total_tokens"] = json!(cost.total);
+            }
+            point
         });
         json!({
             "points": points.collect::<Vec<_>>(),
@@ -189,13 +206,15 @@ impl Zones {
             "saturation_beyond": load(self.saturation_beyond),
             "first_signal": self.first_signal().map(signal),
             "signals": self.signals.iter().map(signal).collect::<Vec<_>>(),
+            "slo": self.sustained.as_ref().map(Sustained::json),
             "thresholds": self.thresholds,
         })
     }
 }
 
-/// Judges a series of levels, in any order. Levels of equal load count as repeats and are averaged.
-pub fn judge(series: &Series, thresholds: Thresholds) -> Zones {
+/// Judges a series of levels, in any order. Levels of equal load count as repeats and are averaged. Levels with a goodput of the
+/// recipe's objectives are also judged by it, when there are no others.
+pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) -> Zones {
     let levels = series.ordered(thresholds.failed);
     let usable: Vec<&Level> = levels.iter().filter(|level| !level.failed).collect();
     let saturation_beyond = saturation(&usable, series.axis, &thresholds);
@@ -219,7 +238,20 @@ pub fn judge(series: &Series, thresholds: Thresholds) -> Zones {
         points.push(Judged { level: level.clone(), zone: zone(level), efficiency });
     }
     let operating = operating::points(&points, saturation_beyond, &thresholds);
-    Zones { axis: series.axis, points, operating, saturation_beyond, signals, thresholds }
+    let has_goodput = levels.iter().any(|level| level.figures.contains_key("goodput"));
+    let own = (objectives.is_empty() && has_goodput).then(Objective::of_goodput);
+    let objectives = [objectives, own.as_slice()].concat();
+    let sustained = sustained::sustained(&levels, &objectives);
+    Zones {
+        axis: series.axis,
+        price: series.price.clone(),
+        points,
+        operating,
+        saturation_beyond,
+        signals,
+        sustained,
+        thresholds,
+    }
 }
 
 /// The lowest load from which on throughput no longer grows: at every higher level it is at most noise, or the growth of a

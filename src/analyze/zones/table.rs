@@ -1,44 +1,24 @@
-//! Reads load levels from any tool's table: a CSV with a row per level, or a result file of AIPerf, genai-perf or
-//! `vllm bench serve` for one level.
+//! Reads load levels from any tool's table: a CSV (also with semicolons or tabs) or a Markdown table with a row per level, or a
+//! result file of AIPerf, genai-perf or `vllm bench serve` for one level.
 
 use std::path::Path;
 
 use itertools::Itertools;
 
+use super::columns::{Column, column, is_throughput, number};
 use super::level::{Axis, Level, Series};
 use crate::document::{InputError, nearest};
 use crate::metrics::dialects::read::{self, Row};
-
-/// A figure of a level.
-type Figure = fn(&mut Level) -> &mut Option<f64>;
-
-/// The columns of figures: other tools' and tokmark's own names of each.
-const FIGURES: [(&[&str], Figure); 10] = [
-    (&["requests_per_s", "req/s", "req/sec", "request_throughput"], |level| &mut level.requests_per_s),
-    (&["output_tokens_per_s", "tok/s", "tokens/sec", "output_throughput"], |level| {
-        &mut level.output_tokens_per_s
-    }),
-    (&["latency_avg_ms", "e2e_avg_ms", "mean_e2el_ms"], |level| &mut level.latency_avg_ms),
-    (&["latency_p99_ms", "e2e_p99_ms", "p99_e2el_ms"], |level| &mut level.latency_p99_ms),
-    (&["ttft_avg_ms", "ttft_ms", "mean_ttft_ms"], |level| &mut level.ttft_avg_ms),
-    (&["ttft_p50_ms", "median_ttft_ms"], |level| &mut level.ttft_p50_ms),
-    (&["ttft_p95_ms", "p95_ttft_ms"], |level| &mut level.ttft_p95_ms),
-    (&["ttft_p99_ms", "p99_ttft_ms"], |level| &mut level.ttft_p99_ms),
-    (&["waiting", "waiting_avg", "requests_waiting"], |level| &mut level.waiting),
-    (&["kv_cache", "kv_cache_usage", "gpu_cache_usage"], |level| &mut level.kv_cache),
-];
 
 /// The names of the load.
 const CONCURRENCY: [&str; 3] = ["concurrency", "max_concurrency", "conc"];
 const RATE: [&str; 3] = ["request_rate", "rate", "rate_per_s"];
 
-const ERROR_RATE: [&str; 1] = ["error_rate"];
-
-/// Columns of shares: from 0 to 1, or a percentage with its sign.
-const SHARES: [&str; 4] = ["error_rate", "kv_cache", "kv_cache_usage", "gpu_cache_usage"];
-
 /// Columns that tell one series of a table from another.
 const GROUPS: [&str; 6] = ["deployment", "isl", "osl", "streaming", "endpoint", "series"];
+
+/// Those of them that say what the load was sent to; the others say what was sent.
+const CONFIGURATIONS: [&str; 2] = ["deployment", "series"];
 
 /// What other columns of `summary.csv` say about a row.
 const VERDICT: &str = "verdict";
@@ -62,13 +42,28 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Read, InputError> {
     if text.trim_start().starts_with('{') {
         return Ok(Read { series: vec![of_json(file, text)?], unread: Vec::new() });
     }
-    let rows = read::rows(file, text)?;
+    let separator = separator(text);
+    let mut rows = read::rows_by(file, text, separator)?;
+    rows.retain(|row| !is_rule(row));
     match rows.first().and_then(|row| row.cells.first()).map(|cell| cell.trim()) {
         Some("Metric" | "Endpoint") => {
             Ok(Read { series: vec![of_summary(file, text, None)?], unread: Vec::new() })
         }
-        _ => of_rows(file, rows),
+        _ => of_rows(file, rows, separator == ';'),
     }
+}
+
+/// What separates the cells: of these the most frequent in the first line with text.
+fn separator(text: &str) -> char {
+    let head = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let count = |separator: &char| head.matches(*separator).count();
+    [';', '\t', '|', ','].into_iter().max_by_key(count).unwrap_or(',')
+}
+
+/// The line below the head of a Markdown table: `| --- | :-: |`.
+fn is_rule(row: &Row) -> bool {
+    let is_dashes = |cell: &String| cell.trim().chars().all(|c| matches!(c, '-' | ':'));
+    row.cells.iter().all(is_dashes) && row.cells.iter().any(|cell| cell.contains("--"))
 }
 
 /// Joins the series of several files: those of one name and axis are one.
@@ -90,19 +85,21 @@ fn normal(name: &str) -> String {
 /// The head of a table: where what stands.
 struct Head {
     names: Vec<String>,
-    figures: Vec<(usize, Figure)>,
+    columns: Vec<(usize, Column)>,
     loads: Vec<(usize, Axis)>,
+    /// A comma in a number is a decimal comma.
+    decimal_comma: bool,
 }
 
 impl Head {
-    fn of(file: &Path, row: &Row) -> Result<Self, InputError> {
+    fn of(file: &Path, row: &Row, decimal_comma: bool) -> Result<Self, InputError> {
         let names: Vec<String> = row.cells.iter().map(|cell| normal(cell)).collect();
         if let Some(twice) = names.iter().filter(|name| !name.is_empty()).duplicates().next() {
             return Err(read::at_line(file, row.line, format!("column {twice:?} stands twice")));
         }
         let at = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
-        let figures: Vec<(usize, Figure)> =
-            FIGURES.iter().filter_map(|(known, figure)| Some((at(known)?, *figure))).collect();
+        let columns: Vec<(usize, Column)> =
+            names.iter().enumerate().filter_map(|(at, name)| Some((at, column(name)?))).collect();
         let loads: Vec<(usize, Axis)> = [(&RATE, Axis::RequestRate), (&CONCURRENCY, Axis::Concurrency)]
             .into_iter()
             .filter_map(|(known, axis)| Some((at(known.as_slice())?, axis)))
@@ -123,11 +120,10 @@ impl Head {
         if loads.is_empty() {
             return Err(wrong(format!("no column `concurrency` or `request_rate` in {found:?}")));
         }
-        let throughputs = FIGURES.iter().take(2).flat_map(|(known, _)| *known);
-        if !throughputs.into_iter().any(|known| names.iter().any(|name| name == known)) {
+        if !names.iter().any(|name| is_throughput(name)) {
             return Err(wrong(format!("no column `output_tokens_per_s` or `requests_per_s` in {found:?}")));
         }
-        Ok(Self { names, figures, loads })
+        Ok(Self { names, columns, loads, decimal_comma })
     }
 
     fn at(&self, name: &str) -> Option<usize> {
@@ -137,15 +133,14 @@ impl Head {
     /// Columns that nothing reads.
     fn unread(&self) -> Vec<String> {
         let is_read = |name: &&String| {
-            let figures = FIGURES.iter().flat_map(|(known, _)| known.iter());
-            let others = CONCURRENCY.iter().chain(&RATE).chain(&ERROR_RATE).chain(&GROUPS).chain(&COUNTS);
-            figures.chain(others).chain([&VERDICT, &REPEAT]).any(|known| known == name)
+            let others = CONCURRENCY.iter().chain(&RATE).chain(&GROUPS).chain(&COUNTS);
+            column(name).is_some() || others.chain([&VERDICT, &REPEAT]).any(|known| known == name)
         };
         self.names.iter().filter(|name| !name.is_empty() && !is_read(name)).cloned().collect()
     }
 }
 
-fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
+fn of_rows(file: &Path, rows: Vec<Row>, decimal_comma: bool) -> Result<Read, InputError> {
     let is_empty = |row: &Row| row.cells.iter().all(|cell| cell.trim().is_empty());
     let mut rows = rows.into_iter().filter(|row| !is_empty(row));
     let nothing = || {
@@ -153,7 +148,7 @@ fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
             .expected("a header and a row per load")
     };
     let head = rows.next().ok_or_else(nothing)?;
-    let head = Head::of(file, &head)?;
+    let head = Head::of(file, &head, decimal_comma)?;
     // The repeats themselves are in the table, too.
     let repeat = head.at(REPEAT);
     let is_mean = |row: &Row| repeat.and_then(|at| row.cells.get(at)).is_some_and(|cell| cell.trim() == MEAN);
@@ -169,10 +164,25 @@ fn of_rows(file: &Path, rows: Vec<Row>) -> Result<Read, InputError> {
     let series = levels.iter().map(|(axis, cells, level)| {
         let word = |at: &usize| {
             let name = groups.get(*at).and_then(|column| head.names.get(*column))?;
-            Some(format!("{name} {}", cells.get(*at)?))
+            let value = cells.get(*at)?;
+            Some((CONFIGURATIONS.contains(&name.as_str()), format!("{name} {value}")))
         };
-        let name = naming.iter().filter_map(word).join(", ");
-        Series { name, axis: *axis, levels: vec![level.clone()], ..Series::default() }
+        let words: Vec<(bool, String)> = naming.iter().filter_map(word).collect();
+        let of = |wanted: &dyn Fn(bool) -> bool| {
+            words
+                .iter()
+                .filter(|(is_configuration, _)| wanted(*is_configuration))
+                .map(|(_, word)| word)
+                .join(", ")
+        };
+        Series {
+            name: of(&|_| true),
+            configuration: of(&|is_configuration| is_configuration),
+            workload: of(&|is_configuration| !is_configuration),
+            axis: *axis,
+            levels: vec![level.clone()],
+            ..Series::default()
+        }
     });
     Ok(Read { series: join(series), unread: head.unread() })
 }
@@ -183,18 +193,17 @@ fn level(file: &Path, head: &Head, row: &Row) -> Result<(Axis, Vec<String>, Leve
         let (found, expected) = (row.cells.len(), head.names.len());
         return Err(read::at_line(file, row.line, format!("{found} cells, its header has {expected}")));
     }
-    let number = |at: usize| {
-        let (name, cell) =
-            (head.names.get(at).map_or("", String::as_str), row.cells.get(at).map_or("", |cell| cell.trim()));
-        number(cell, SHARES.contains(&name)).map_err(|expected| {
-            let problem = format!("column {name:?}: found {:?}", read::shortened(cell));
-            read::at_line(file, row.line, problem).expected(expected)
-        })
+    let cell = |at: usize| row.cells.get(at).map_or("", |cell| cell.trim());
+    let wrong = |at: usize, expected: &'static str| {
+        let name = head.names.get(at).map_or("", String::as_str);
+        let problem = format!("column {name:?}: found {:?}", read::shortened(cell(at)));
+        read::at_line(file, row.line, problem).expected(expected)
     };
+    let plain = |at: usize| number(cell(at), head.decimal_comma).map_err(|expected| wrong(at, expected));
     let mut level = Level::default();
     let mut axis = None;
     for (at, of) in &head.loads {
-        if let (None, Some(load)) = (axis, number(*at)?.filter(|load| *load > 0.0)) {
+        if let (None, Some(load)) = (axis, plain(*at)?.filter(|load| *load > 0.0)) {
             axis = Some(*of);
             level.load = load;
         }
@@ -204,45 +213,18 @@ fn level(file: &Path, head: &Head, row: &Row) -> Result<(Axis, Vec<String>, Leve
             read::at_line(file, row.line, "no load").expected("a concurrency or a request rate above 0")
         );
     };
-    for (at, figure) in &head.figures {
-        *figure(&mut level) = number(*at)?;
+    for (at, column) in &head.columns {
+        column.read(cell(*at), head.decimal_comma, &mut level).map_err(|expected| wrong(*at, expected))?;
     }
-    for latency in [&mut level.latency_avg_ms, &mut level.latency_p99_ms] {
-        *latency = latency.filter(|value| *value > 0.0);
-    }
-    let cell = |name: &str| head.at(name).map(&number).transpose().map(Option::flatten);
+    level.name_figures();
+    let count = |name: &str| head.at(name).map(&plain).transpose().map(Option::flatten);
     let counted =
-        cell(COUNTS[1])?.zip(cell(COUNTS[0])?.filter(|all| *all > 0.0)).map(|(failed, all)| failed / all);
-    level.error_rate = cell(ERROR_RATE[0])?.or(counted);
-    level.failed =
-        head.at(VERDICT).and_then(|at| row.cells.get(at)).is_some_and(|verdict| verdict.trim() == "invalid");
+        count(COUNTS[1])?.zip(count(COUNTS[0])?.filter(|all| *all > 0.0)).map(|(failed, all)| failed / all);
+    level.error_rate = level.error_rate.or(counted);
+    let verdict = head.at(VERDICT).map_or("", cell);
+    (level.failed, level.suspect) = (verdict == "invalid", verdict == "suspect");
     let groups = GROUPS.iter().filter_map(|name| row.cells.get(head.at(name)?).cloned());
     Ok((axis, groups.collect(), level))
-}
-
-/// A number of a cell; `None` where nothing was measured. The error says what was expected.
-fn number(cell: &str, is_share: bool) -> Result<Option<f64>, &'static str> {
-    let expected = if is_share {
-        "a share from 0 to 1, or a percentage such as 2%"
-    } else {
-        "a number from 0 on, without a unit"
-    };
-    if matches!(
-        cell.to_ascii_lowercase().as_str(),
-        "" | "-" | "n/a" | "na" | "nan" | "null" | "none" | "inf" | "+inf"
-    ) {
-        return Ok(None);
-    }
-    let (digits, factor) = match cell.strip_suffix('%') {
-        Some(digits) if is_share => (digits.trim(), 0.01),
-        _ => (cell, 1.0),
-    };
-    let value = digits.replace(',', "").parse::<f64>().map_err(|_| expected)? * factor;
-    match value {
-        value if !value.is_finite() => Ok(None),
-        value if value < 0.0 || (is_share && value > 1.0) => Err(expected),
-        value => Ok(Some(value)),
-    }
 }
 
 /// A JSON result: `vllm bench serve`'s, AIPerf's or genai-perf's.
@@ -257,9 +239,13 @@ fn of_json(file: &Path, text: &str) -> Result<Series, InputError> {
     }
     let figure = |name: &str| content.get(name).and_then(serde_json::Value::as_f64);
     let mut level = Level::default();
-    for (names, get) in &FIGURES {
-        *get(&mut level) = names.iter().find_map(|name| figure(name));
+    for (name, value) in content.as_object().into_iter().flatten() {
+        // Every figure of these files is a number in ms or per second.
+        if let (Some(column), Some(value)) = (column(name), value.as_f64()) {
+            let _ = column.read(&value.to_string(), false, &mut level);
+        }
     }
+    level.name_figures();
     let requests = figure("num_prompts").filter(|all| *all > 0.0);
     level.error_rate =
         requests.zip(figure("completed")).map(|(all, completed)| (1.0 - completed / all).max(0.0));
@@ -273,18 +259,21 @@ fn of_summary(file: &Path, text: &str, config: Option<&serde_json::Value>) -> Re
     let summary = read::parse(file, text.as_bytes())?;
     let get = |metric: &str, statistic: &str| summary.get(metric, statistic);
     let counted = get("request_error_rate", "avg").map(|percent| percent / 100.0);
-    let level = Level {
+    let mut level = Level {
         requests_per_s: get("request_throughput", "avg"),
         output_tokens_per_s: get("output_token_throughput", "avg"),
-        latency_avg_ms: get("request_latency", "avg"),
-        latency_p99_ms: get("request_latency", "p99"),
-        ttft_avg_ms: get("time_to_first_token", "avg"),
-        ttft_p50_ms: get("time_to_first_token", "p50"),
-        ttft_p95_ms: get("time_to_first_token", "p95"),
-        ttft_p99_ms: get("time_to_first_token", "p99"),
+        total_tokens_per_s: get("total_token_throughput", "avg"),
+        per_user: get("output_token_throughput_per_user", "avg"),
         error_rate: counted.filter(|rate| (0.0..=1.0).contains(rate)),
         ..Level::default()
     };
+    let latencies =
+        [("request_latency", "e2e"), ("time_to_first_token", "ttft"), ("inter_token_latency", "itl")];
+    for (tag, name) in latencies {
+        let statistics = summary.metrics.get(tag).into_iter().flat_map(|metric| &metric.stats);
+        level.figures.extend(statistics.map(|(statistic, value)| (format!("{name}.{statistic}"), *value)));
+    }
+    level.name_figures();
     let inside = |name: &str| config.and_then(|config| find(config, name));
     let rate = inside("request_rate").or_else(|| inside("rate")).map(|rate| (rate, Axis::RequestRate));
     let load = rate

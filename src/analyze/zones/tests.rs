@@ -15,7 +15,7 @@ const EKS: &str = "concurrency,requests_per_s,output_tokens_per_s,latency_avg_ms
 fn judged(text: &str) -> Zones {
     let read = table::parse(Path::new("t.csv"), text.as_bytes()).unwrap();
     assert_eq!(read.series.len(), 1, "{read:?}");
-    judge(&read.series[0], Thresholds::default())
+    judge(&read.series[0], Thresholds::default(), &[])
 }
 
 /// A table of concurrency and output tokens per second; latency by Little's law at 100 tokens a request.
@@ -254,5 +254,86 @@ fn what_is_wrong_with_a_table_is_named() {
         ("concurrency,concurrency,requests_per_s\n1,1,1\n", "column \"concurrency\" stands twice"),
     ] {
         assert!(error(text).contains(words), "{text:?}: {}", error(text));
+    }
+}
+
+#[test]
+fn tables_of_any_hand_are_read() {
+    let same = judged(EKS);
+    let loads = |zones: &Zones| (zones.operating, zones.saturation_beyond, zones.first_signal().copied());
+    // The document's own table, as it stands there.
+    let markdown = "
+| Concurrency | Req/sec | Tokens/sec | Avg Latency | P99 Latency | Optimal Use Case |
+|-------------|---------|:----------:|-------------|-------------|------------------|
+| 10          | 1.91    | 236.62     | 5.04s       | 9.90s       | Development/Testing |
+| 20          | 4.42    | 554.70     | 4.31s       | 5.35s       | **Production (Low Latency)** |
+| 40          | 6.15    | 766.65     | 6.09s       | 9.27s       | Balanced Workloads |
+| 80          | 6.58    | 828.76     | 9.58s       | 20.92s      | Avoid (Poor Efficiency) |
+| 120         | 7.80    | **1,007.91** | 9.95s     | 20.00s      | **Maximum Throughput** |
+| 200         | 6.14    | 771.25     | 17.85s      | 30.23s      | Over-Saturated |
+";
+    // A spreadsheet's, with a byte order mark, semicolons, decimal commas, CRLF and quotes.
+    let rows = "10;1,91;236,62;5,04;9,90\r\n\"20\";4,42;554,70;4,31;5,35\r\n40;6,15;766,65;6,09;9,27\r\n80;6,58;828,76;9,58;20,92\r\n\
+                120;7,80;1.007,91;9,95;20,00\r\n200;6,14;771,25;17,85;30,23\r\n";
+    let semicolons = format!("\u{feff}concurrency;req/s;tok/s;latency_avg_s;\"latency p99 (s)\"\r\n{rows}");
+    let tabs = EKS.replace(',', "\t");
+    for text in [markdown, &semicolons, &tabs] {
+        assert_eq!(loads(&judged(text)), loads(&same), "{text}");
+    }
+    let units = "Concurrency,Tokens/sec,Mean TTFT (s),p95_ttft_ms,error_rate\n8,100,0.05,90ms,2 %\n16,190,50ms,0.1s,0.02\n";
+    let levels = table::parse(Path::new("t.csv"), units.as_bytes()).unwrap().series.remove(0).levels;
+    let read = |level: &Level| (level.ttft_avg_ms, level.ttft_p95_ms, level.error_rate);
+    assert_eq!(
+        levels.iter().map(read).collect::<Vec<_>>(),
+        [(Some(50.0), Some(90.0), Some(0.02)), (Some(50.0), Some(100.0), Some(0.02))]
+    );
+}
+
+/// The highest load with these objectives on a table of concurrency, tokens, average latency and p99 of TTFT.
+fn sustained(rows: &str, slos: &[&str]) -> Sustained {
+    let text = format!("concurrency,output_tokens_per_s,latency_avg_ms,ttft_p99_ms,error_rate\n{rows}");
+    let series = table::parse(Path::new("t.csv"), text.as_bytes()).unwrap().series.remove(0);
+    let objectives: Vec<Objective> = slos.iter().map(|slo| Objective::parse(slo).unwrap()).collect();
+    judge(&series, Thresholds::default(), &objectives).sustained.unwrap()
+}
+
+#[test]
+fn the_highest_load_that_keeps_an_objective() {
+    let rows = "8,800,1000,100,0\n16,1500,1060,300,0\n32,2500,1280,700,0.001\n64,2600,2460,2500,0.2\n";
+    let found = sustained(rows, &["ttft.p99 < 500ms"]);
+    assert_eq!((found.outcome, found.load, found.broken.unwrap().at), (Outcome::Bounded, Some(16.0), 32.0));
+    // 300 ms at 16, 700 ms at 32: 500 ms lies half-way.
+    assert_eq!(found.interpolated, Some(24.0));
+    for (slos, outcome, load) in [
+        (&["ttft.p99 < 1s", "e2e.avg <= 1060ms"][..], Outcome::Bounded, Some(16.0)),
+        (&["ttft.p99 < 1s", "latency.avg < 1060ms"], Outcome::Bounded, Some(8.0)),
+        (&["error_rate < 1%"], Outcome::Bounded, Some(32.0)),
+        (&["ttft.p99 < 10s"], Outcome::NotReached, Some(64.0)),
+        (&["ttft.p99 < 50ms"], Outcome::None, None),
+        (&["output_tokens_per_s >= 800"], Outcome::NotReached, Some(64.0)),
+        (&["itl.p95 < 25ms"], Outcome::Unknown, None),
+    ] {
+        let found = sustained(rows, slos);
+        assert_eq!((found.outcome, found.load), (outcome, load), "{slos:?}");
+    }
+    // A failed level keeps nothing; one without the figure says nothing; a later one that keeps it again is no answer.
+    assert_eq!(sustained("8,800,1000,100,0\n16,1500,1060,,0\n32,,,,1\n", &["ttft.p99 < 1s"]).load, Some(8.0));
+    let again =
+        sustained("8,800,1000,100,0\n16,1500,1060,900,0\n32,2500,1280,200,0\n", &["ttft.p99 < 500ms"]);
+    assert_eq!((again.load, again.kept_again), (Some(8.0), vec![32.0]));
+}
+
+#[test]
+fn what_is_wrong_with_an_objective_is_named() {
+    for (text, words) in [
+        ("ttft.p99", "no `<`"),
+        ("ttft.p9 < 1s", "did you mean `ttft.p9"),
+        ("ttft < 1s", "expected: ttft, itl"),
+        ("ttft.p99 < 500", "a time with its unit"),
+        ("error_rate < 5", "a share such as 1%"),
+        ("requests_per_s > fast", "a number without a unit"),
+    ] {
+        let error = Objective::parse(text).unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
     }
 }

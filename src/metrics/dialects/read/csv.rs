@@ -107,6 +107,11 @@ pub struct Row {
 
 /// RFC 4180, line ends CRLF or LF; a quote inside an unquoted cell is itself. A blank line is a row with one empty cell.
 pub fn rows(file: &Path, text: &str) -> Result<Vec<Row>, InputError> {
+    rows_by(file, text, ',')
+}
+
+/// The same with another separator between cells.
+pub fn rows_by(file: &Path, text: &str, separator: char) -> Result<Vec<Row>, InputError> {
     let mut rows = Vec::new();
     let mut row = Row { line: 1, cells: Vec::new() };
     let mut cell = String::new();
@@ -123,7 +128,7 @@ pub fn rows(file: &Path, text: &str) -> Result<Vec<Row>, InputError> {
             },
             _ if quoted.is_some() => cell.push(c),
             '"' if cell.is_empty() => quoted = Some(line),
-            ',' => row.cells.push(std::mem::take(&mut cell)),
+            c if c == separator => row.cells.push(std::mem::take(&mut cell)),
             '\r' if chars.peek() == Some(&'\n') => {}
             '\n' => {
                 row.cells.push(std::mem::take(&mut cell));

@@ -62,7 +62,7 @@ impl ForeignSummary {
     }
 }
 
-pub use csv::{Row, rows};
+pub use csv::{Row, rows_by};
 
 /// An error on a line, counted from 1.
 pub fn at_line(file: &Path, line: usize, problem: impl Into<String>) -> InputError {
