@@ -49,7 +49,7 @@ pub fn headline(rows: &[PointResult]) -> String {
     let series = zones::series(rows);
     match (series.as_slice(), rows) {
         (_, []) => "No load point has figures".to_owned(),
-        ([one], _) => of_zones(&judge(one, Thresholds::default())),
+        ([one], _) => of_zones(&judge(one, Thresholds::default(), &[])),
         (_, [row]) => of_point(row),
         _ => of_best(rows),
     }

@@ -2,6 +2,7 @@
 
 use super::material::{self, Run};
 use super::{Header, Measured, PointResult};
+use crate::plan::Plan;
 
 /// The contents of a report.
 pub(super) struct Whole {
@@ -21,6 +22,15 @@ impl Whole {
         if let [one] = measured {
             return of(one);
         }
+        if let Some(header) = of_sweep(measured) {
+            let parts: Vec<Self> = measured.iter().map(|one| of(one).within_sweep(&one.plan)).collect();
+            let mut whole = Self { header, rows: Vec::new(), runs: Vec::new() };
+            for mut part in parts {
+                whole.rows.append(&mut part.rows);
+                whole.runs.append(&mut part.runs);
+            }
+            return whole;
+        }
         let mut whole = Self { header: together(measured), rows: Vec::new(), runs: Vec::new() };
         for (name, one) in names(measured).into_iter().zip(measured) {
             let mut own = of(one);
@@ -34,6 +44,32 @@ impl Whole {
         }
         whole
     }
+
+    /// The part of a sweep whose deployments are jobs of their own, with the names that the points have in it.
+    fn within_sweep(mut self, plan: &Plan) -> Self {
+        let Some(deployment) = plan.deployments.first().filter(|_| !plan.is_sweep()) else { return self };
+        self.rows.iter_mut().for_each(|row| row.point = deployment.named(&row.point));
+        self.runs.iter_mut().for_each(|run| run.point = deployment.named(&run.point));
+        self
+    }
+}
+
+/// The head of the report of a sweep whose deployments are jobs of their own; `None` for other experiments.
+fn of_sweep(measured: &[Measured]) -> Option<Header> {
+    let first = &measured.first()?.plan;
+    let is_part = |one: &Measured| {
+        one.plan.input.choices.deployment.is_some() && one.plan.input.recipe == first.input.recipe
+    };
+    let mut header = Header {
+        name: first.name.clone(),
+        summary: format!("{} ({} jobs of one sweep)", first.summary, measured.len()),
+        recipe: Some(first.input.recipe.text.clone()),
+        ..together(measured)
+    };
+    for one in measured {
+        header.unmeasured.extend(Header::of_run(&one.experiment, &one.plan, &one.rows).unmeasured);
+    }
+    measured.iter().all(is_part).then_some(header)
 }
 
 fn names(measured: &[Measured]) -> Vec<String> {

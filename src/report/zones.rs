@@ -303,7 +303,7 @@ pub fn lines(rows: &[PointResult]) -> Vec<String> {
 pub(super) fn part(rows: &[PointResult]) -> Part {
     let series = series(rows);
     series.iter().fold(Part::new("Capacity"), |part, one| {
-        let zones = judge(one, Thresholds::default());
+        let zones = judge(one, Thresholds::default(), &[]);
         let part = if series.len() > 1 { part.with(Block::Head(one.name.clone())) } else { part };
         part.with(Block::List(sentences(&zones))).with(Block::Table(table(&zones, true)))
     })

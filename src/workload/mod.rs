@@ -10,7 +10,7 @@ mod task;
 
 pub use job::{Job, differences, jobs};
 pub use order::{Order, Scales};
-pub use parallel::{apart, whole};
+pub use parallel::apart;
 pub use task::{Task, tasks};
 
 use crate::document::InputErrors;

@@ -16,7 +16,7 @@ pub fn apart(tasks: Vec<Task>) -> Result<Vec<Task>, InputErrors> {
             continue;
         }
         for deployment in &task.plan.deployments {
-            let plan = planned(&task.plan, Some(deployment.id.clone()))?;
+            let plan = planned(&task.plan, deployment.id.clone())?;
             let differs = task.differs.iter().cloned().chain([deployment.id.clone()]).collect();
             all.push(Task { plan, differs, repeats: task.repeats, remarks: Vec::new() });
         }
@@ -30,12 +30,7 @@ pub fn apart(tasks: Vec<Task>) -> Result<Vec<Task>, InputErrors> {
     Ok(all)
 }
 
-/// The plan of the sweep that a plan of one of its deployments belongs to.
-pub fn whole(part: &Plan) -> Result<Plan, InputErrors> {
-    planned(part, None)
-}
-
-fn planned(plan: &Plan, deployment: Option<String>) -> Result<Plan, InputErrors> {
-    let choices = Choices { deployment, ..plan.input.choices.clone() };
+fn planned(plan: &Plan, deployment: String) -> Result<Plan, InputErrors> {
+    let choices = Choices { deployment: Some(deployment), ..plan.input.choices.clone() };
     planner::plan(&PlanInput { choices, ..plan.input.clone() })
 }

@@ -170,7 +170,7 @@ pub(super) fn conclude(
 
 /// Writes the files of an ended suite.
 fn write(suite: &Suite, jobs: &[JobResult]) -> std::io::Result<()> {
-    if suite.receipt.parallel.is_some() && sweep::write(suite, jobs)? {
+    if suite.receipt.parallel.is_some() && sweep::write(suite)? {
         return Ok(());
     }
     let receipt = &suite.receipt;

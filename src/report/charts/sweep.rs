@@ -121,7 +121,7 @@ pub(super) fn charts(source: Source<'_>) -> Vec<Chart> {
         return Vec::new();
     }
     let zones: Vec<Zones> =
-        zones::series(source.rows).iter().map(|series| judge(series, Thresholds::default())).collect();
+        zones::series(source.rows).iter().map(|series| judge(series, Thresholds::default(), &[])).collect();
     let bands = match zones.as_slice() {
         [one] if names.len() == 1 => bands(one),
         _ => Vec::new(),
