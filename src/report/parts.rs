@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 
 use super::table::{Table, is_percentile};
-use super::{Header, PointResult, best, cost, limitations, markdown, pareto, servers, unmeasured, words, zones};
+use super::{
+    Header, PointResult, best, cost, limitations, markdown, pareto, servers, unmeasured, words, zones,
+};
 
 /// A heading with what stands below it.
 #[derive(Debug, Clone, Default)]
