@@ -63,7 +63,7 @@ impl Summary {
 }
 
 /// One summary of several of one load: means of the figures and sums of the counts. Invalid ones are left out, unless all are.
-/// Servers, stages and turns are those of single repeats, and absent here. `None` without a summary.
+/// Servers, stages, turns and faults are those of single repeats, and absent here. `None` without a summary.
 pub fn mean(all: &[&Summary]) -> Option<Summary> {
     let valid: Vec<&Summary> =
         all.iter().copied().filter(|summary| summary.verdict.result != Rating::Invalid).collect();
@@ -117,6 +117,7 @@ pub fn mean(all: &[&Summary]) -> Option<Summary> {
         token_check: None,
         servers: None,
         intervals: None,
+        faults: Vec::new(),
         verdict: verdict(used, &repeats),
         repeats: Some(repeats),
         ..first.clone()
