@@ -17,6 +17,7 @@ pub mod error;
 mod executor;
 mod experiment;
 mod export;
+mod gpu;
 mod history;
 mod launcher;
 mod load;

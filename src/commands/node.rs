@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 
 use super::printer::Printer;
+use crate::gpu;
 use crate::node::usage::{Watch, Watched};
 use crate::node::{Query, WeightsQuery, WeightsReport, report_with};
 use crate::prompts::TokenizerCache;
@@ -18,12 +20,18 @@ pub struct NodeArgs {
     /// Print a sample of a run's processes again and again: {"run":"…","ports":[],"job":null,"every_ms":1000}
     #[arg(long, value_name = "JSON")]
     watch: Option<String>,
+    /// Sample GPUs until stdin ends: {"gpus":["0"],"interval_s":1,"dcgm_url":"http://127.0.0.1:9400/metrics"}
+    #[arg(long, value_name = "ASK")]
+    gpus: Option<String>,
 }
 
 /// Runs the verb: prints one line of JSON.
 pub fn run(printer: Printer, args: &NodeArgs) -> anyhow::Result<()> {
     if let Some(watched) = &args.watch {
         return watch(printer, serde_json::from_str(watched)?);
+    }
+    if let Some(ask) = &args.gpus {
+        return sample(printer, ask);
     }
     let ask = Query::parse(&args.ask)?;
     Ok(printer.line(serde_json::to_string(&report_with(&ask, &check_folders))?)?)
@@ -37,6 +45,16 @@ fn watch(printer: Printer, watched: Watched) -> anyhow::Result<()> {
         printer.line(serde_json::to_string(&watch.sample())?)?;
         std::thread::sleep(pause);
     }
+}
+
+/// Prints a line of JSON for each sample.
+fn sample(printer: Printer, ask: &str) -> anyhow::Result<()> {
+    let ask: gpu::Ask = serde_json::from_str(ask).context("--gpus is no ask of this version")?;
+    let stdin = std::io::BufReader::new(std::io::stdin());
+    gpu::sample(&ask, stdin, &mut |line| {
+        serde_json::to_string(line).is_ok_and(|line| printer.line(line).is_ok())
+    });
+    Ok(())
 }
 
 fn check_folders(queries: &[WeightsQuery]) -> Vec<WeightsReport> {

@@ -20,6 +20,7 @@ pub mod place;
 pub mod placement;
 pub mod ports;
 pub mod ready;
+pub mod sampler;
 pub mod secrets;
 pub mod spawn;
 pub mod step;

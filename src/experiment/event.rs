@@ -55,6 +55,13 @@ pub enum Event {
         /// Which process found its port taken, and its message.
         problem: String,
     },
+    /// The GPUs of a deployment are sampled.
+    GpusSampled {
+        /// `8 GPUs by NVML`
+        sources: String,
+    },
+    /// The GPUs of a deployment, or some of them, cannot be sampled.
+    GpusNotSampled { reason: String },
     /// Servers of a deployment are being started.
     Deploying { deployment: String, number: usize, of: usize },
     /// A process was started.

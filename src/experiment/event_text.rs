@@ -35,6 +35,8 @@ impl Event {
                 let first = first_line(problem);
                 (format!("a port was taken in the meantime, starting again with others: {first}"), true)
             }
+            Self::GpusSampled { sources } => (format!("sampling {sources}"), false),
+            Self::GpusNotSampled { reason } => (format!("no telemetry of GPUs: {reason}"), true),
             Self::ProcessStarted { process, host, pid, log, .. } => {
                 (format!("started {process} on {host} (pid {pid}, server_logs/{log})"), false)
             }

@@ -116,6 +116,7 @@ impl PointFolder {
             arrivals: None,
             prefix_cache: None,
             servers: None,
+            gpus: None,
         }
     }
 

@@ -151,6 +151,7 @@ impl<'a> Collector<'a> {
             arrivals,
             prefix_cache: None,
             servers: None,
+            gpus: None,
         }
     }
 }

@@ -146,6 +146,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
         arrivals: None,
         prefix_cache: None,
         servers: None,
+        gpus: None,
     };
     Ran { run, records }
 }

@@ -8,6 +8,7 @@ pub mod fault;
 pub(crate) mod fixtures;
 pub mod fold;
 pub mod gaps;
+pub mod gpus;
 pub mod intervals;
 pub mod prefix_cache;
 pub mod prompt_facts;

@@ -4,6 +4,7 @@
 
 mod health;
 
+use crate::metrics::gpus::GpuView;
 use crate::metrics::server::ServerView;
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
@@ -357,6 +358,8 @@ pub struct PointRun {
     pub prefix_cache: Option<CacheCount>,
     /// What the servers say of the measured window; `None` when they publish nothing that is known.
     pub servers: Option<ServerView>,
+    /// What was sampled of the GPUs in the measured window; `None` without telemetry.
+    pub gpus: Option<GpuView>,
 }
 
 /// Prompt tokens looked up in prefix caches, and found there.
@@ -378,6 +381,11 @@ impl CacheCount {
 }
 
 impl PointRun {
+    /// An instant of its records, µs since 1970.
+    pub fn at_us(&self, us: u64) -> i64 {
+        self.started_at.as_microsecond().saturating_add_unsigned(us)
+    }
+
     /// Length of the measured window, first request sent → last request ended, seconds. 0 when it is empty.
     pub fn window_s(&self) -> f64 {
         ms(self.window_start_us, self.window_end_us) / 1e3

@@ -7,6 +7,7 @@ use super::added_error::AddedError;
 use super::failures::Failure;
 use super::fault::Fault;
 use super::fold::Fold;
+use super::gpus::GpuView;
 use super::intervals::Intervals;
 use super::prefix_cache::PrefixCache;
 use super::prompt_facts::PromptFacts;
@@ -117,6 +118,9 @@ pub struct Summary {
     /// What the servers say of the measured window, from their metrics pages; `null` when they publish nothing that is known.
     #[serde(default)]
     pub servers: Option<ServerView>,
+    /// The GPUs of the deployment in the measured window; absent without telemetry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuView>,
     /// The client itself.
     pub client: Client,
     /// Fields of a request that the server refused before the load, and that were left out of it.
@@ -275,6 +279,10 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         prefix_cache: PrefixCache::of(run, &fold.cache),
         token_check: fold.counted.check(),
         servers: run.servers.clone(),
+        gpus: run
+            .gpus
+            .clone()
+            .map(|gpus| gpus.with_tokens(tokens(fold, |r| r.osl), tokens(fold, |r| r.isl), run.window_s())),
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,
@@ -340,6 +348,11 @@ fn offered(run: &PointRun, fold: &Fold) -> Offered {
     }
 }
 
+/// Tokens of all requests that ended well.
+fn tokens(fold: &Fold, of: fn(&RequestFigures) -> u32) -> f64 {
+    fold.good().map(|request| u64::from(of(request))).sum::<u64>() as f64
+}
+
 fn throughput(
     point: &LoadPoint,
     run: &PointRun,
@@ -349,10 +362,7 @@ fn throughput(
 ) -> Throughput {
     let duration_s = run.window_s();
     let per_s = |amount: f64| if duration_s > 0.0 { amount / duration_s } else { 0.0 };
-    let sum = |tokens: fn(&RequestFigures) -> u32| {
-        fold.good().map(|request| u64::from(tokens(request))).sum::<u64>() as f64
-    };
-    let (isl, osl) = (sum(|request| request.isl), sum(|request| request.osl));
+    let (isl, osl) = (tokens(fold, |request| request.isl), tokens(fold, |request| request.osl));
     let per_gpu = |amount| gpus.filter(|gpus| *gpus > 0).map(|gpus| per_s(amount) / f64::from(gpus));
     let met = fold.good().filter(|request| meets(request, &point.slo, point.streaming)).count();
     Throughput {

@@ -4,6 +4,7 @@
 //! before using it. Each threshold is a constant with its why.
 
 pub mod client;
+pub mod gpus;
 pub mod reached;
 mod servers;
 mod steady;
@@ -156,6 +157,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     }
     found.extend(tokens::reasons(run, fold));
     found.extend(servers::reasons(run, fold));
+    found.extend(gpus::reasons(run.gpus.as_ref()));
     found.extend(reached::reasons(point, run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);

@@ -3,6 +3,7 @@
 //! Sampling must neither disturb nor end the measurement: a failed scrape writes its error as a line.
 
 mod client;
+pub mod gpus;
 pub mod pages;
 mod server;
 

@@ -10,10 +10,12 @@ use super::supervisor::{Activity, Next, Supervisor};
 use super::{Failure, LivePoint, RunError, Session, kept, preflight, repeats};
 use crate::deploy::container::{self, JobImage};
 use crate::deploy::deployment_config::deployment_config;
-use crate::deploy::{Deployed, Folders, Setup, placement};
+use crate::deploy::placement::{self, Placement};
+use crate::deploy::{Deployed, Folders, Setup, sampler};
 use crate::experiment::Event;
 use crate::load::LiveCounters;
 use crate::metrics::summary::{Context, Summary};
+use crate::observe::gpus::GpuTelemetry;
 use crate::observe::{Observed, Observers};
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
@@ -33,6 +35,8 @@ pub(super) struct Deployments<'a> {
     image: Option<JobImage>,
     /// Whether its preparation began, and may have left something on the nodes.
     pub(super) prepared: bool,
+    /// The samplers of the GPUs of the deployment that runs.
+    gpus: Option<GpuTelemetry>,
 }
 
 impl<'a> Deployments<'a> {
@@ -45,6 +49,7 @@ impl<'a> Deployments<'a> {
             is_cut: false,
             image: None,
             prepared: false,
+            gpus: None,
         }
     }
 
@@ -137,11 +142,21 @@ impl<'a> Deployments<'a> {
     /// Starts the servers of a deployment, measures, and stops them.
     async fn attempt(&mut self, setup: &Setup<'_>) -> Result<(), RunError> {
         let (deployment, events) = (setup.deployment, setup.events);
-        let deployed = self.start(setup).await?;
+        let deployed = match self.start(setup).await {
+            Ok(deployed) => deployed,
+            Err(error) => {
+                self.end_gpus().await;
+                return Err(error);
+            }
+        };
+        if let Some(gpus) = &self.gpus {
+            gpus.servers_ready().await;
+        }
         let measured = self.points(deployment, &deployed).await;
         events.emit(Event::Stopping { deployment: deployment.id.clone() });
         let began = Instant::now();
         let killed = self.stop(deployed).await;
+        self.end_gpus().await;
         let seconds = began.elapsed().as_secs_f64();
         events.emit(Event::Stopped { deployment: deployment.id.clone(), seconds, killed });
         measured
@@ -172,6 +187,7 @@ impl<'a> Deployments<'a> {
         loop {
             let placing = placement::decide(setup, &avoid);
             let placement = self.supervisor.during(Activity::Preparing, placing).await?;
+            self.start_gpus(&placement).await?;
             let report = self.supervisor.new_attempt(!setup.deployment.processes.is_empty());
             let mut deployed = Deployed::new(placement, began, report)?;
             let Err(error) = self.supervisor.during(Activity::Preparing, deployed.start()).await else {
@@ -186,6 +202,35 @@ impl<'a> Deployments<'a> {
                 }
                 error => return Err(error),
             }
+        }
+    }
+
+    /// Starts to sample the GPUs of the deployment, unless an earlier attempt has, and says what came of it.
+    async fn start_gpus(&mut self, placement: &Placement<'_>) -> Result<(), RunError> {
+        let commands = if self.gpus.is_none() { sampler::commands(placement) } else { Vec::new() };
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let Session { plan, experiment, events, .. } = self.session;
+        let gpus = GpuTelemetry::start(&experiment.path("telemetry"), plan.telemetry.interval_s, commands)?;
+        let first = async {
+            gpus.first().await;
+            Ok::<(), RunError>(())
+        };
+        self.supervisor.during(Activity::Preparing, first).await?;
+        match gpus.sources() {
+            Some(Ok(sources)) => events.emit(Event::GpusSampled { sources }),
+            Some(Err(reason)) => events.emit(Event::GpusNotSampled { reason }),
+            None => {}
+        }
+        gpus.servers_start();
+        self.gpus = Some(gpus);
+        Ok(())
+    }
+
+    async fn end_gpus(&mut self) {
+        if let Some(gpus) = self.gpus.take() {
+            gpus.finish().await;
         }
     }
 
@@ -332,7 +377,14 @@ impl<'a> Deployments<'a> {
         let driven = driven?;
         let cut = self.supervisor.cut(driven.end()).await;
         let death = self.supervisor.death();
-        let writing = on_a_thread(move || driven.finish(cut, death.as_deref(), servers));
+        let gpus = match &self.gpus {
+            Some(gpus) => {
+                let (began, ended) = driven.load_us();
+                Some(gpus.watch(began, ended).await)
+            }
+            None => None,
+        };
+        let writing = on_a_thread(move || driven.finish(cut, death.as_deref(), servers, gpus));
         let summary = self.supervisor.during(Activity::Writing, writing).await?;
         Ok((summary, cut))
     }

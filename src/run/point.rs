@@ -22,6 +22,7 @@ use crate::metrics::dialects::aiperf;
 use crate::metrics::failures::{Failure, FailureTally};
 use crate::metrics::fault::Fault;
 use crate::metrics::fold::Fold;
+use crate::metrics::gpus::{GpuView, Watch};
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::server::{ServerView, Watched};
@@ -195,19 +196,27 @@ impl Driven {
         LoadEnd { cut: self.run.interrupted, lost: self.lost, unreachable }
     }
 
-    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load,
-    /// `death` says how the server ended that cut it. Blocks.
+    /// Instant 0 of its records, and the end of its measured window: µs since 1970.
+    pub fn load_us(&self) -> (i64, i64) {
+        (self.run.at_us(0), self.run.at_us(self.run.window_end_us))
+    }
+
+    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load, `gpus` what was
+    /// sampled of the GPUs, and `death` says how the server ended that cut it. Blocks.
     pub fn finish(
         mut self,
         cut: Option<Cut>,
         death: Option<&str>,
         servers: Vec<Pages>,
+        gpus: Option<Watch>,
     ) -> Result<Summary, PointError> {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
         add_window(&mut self.watched, &self.run, servers);
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
+        let window = (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us));
+        self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, window));
         let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);

@@ -26,6 +26,6 @@ impl Measure {
 
     /// Drives the load and writes the point's files, without a reason for a cut.
     pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
-        self.drive(progress, stop, &mut |_| {})?.finish(None, None, Vec::new())
+        self.drive(progress, stop, &mut |_| {})?.finish(None, None, Vec::new(), None)
     }
 }

@@ -15,7 +15,7 @@
 //! - `--overcommit`: one task per GPU may exceed the CPUs of a job without `--exclusive`.
 //! - `--export=ALL`: a job submitted with `--export=NONE` leaves `SLURM_EXPORT_ENV=NONE` behind.
 //! - `--kill-on-bad-exit=1` and no `--no-kill`: an engine that lost a task or a node is dead, so its step must end.
-//! - `--input=none`: servers read nothing, and srun leaves the script's stdin alone.
+//! - `--input=none`: servers read nothing, and srun leaves the script's stdin alone. Samplers read it: its end ends them.
 //! - `--open-mode=append`: a requeued job appends to its logs.
 //!
 //! Slurm places tasks on nodes in the allocation's order, whatever the order in `--nodelist`.
@@ -64,6 +64,8 @@ pub enum StepOutput {
     Shared(PathBuf),
     /// A file per task, see [`task_log`].
     PerTask(PathBuf),
+    /// srun's own stdout and stderr.
+    Piped,
 }
 
 /// A pyxis container.
@@ -109,6 +111,8 @@ pub struct Step {
     /// The site's options, last, so they override others.
     pub extra: Vec<String>,
     pub argv: Vec<String>,
+    /// srun passes its stdin on to the tasks.
+    pub stdin: bool,
 }
 
 impl Step {
@@ -128,6 +132,7 @@ impl Step {
             unset: Vec::new(),
             extra: Vec::new(),
             argv: argv.to_vec(),
+            stdin: false,
         }
     }
 
@@ -136,7 +141,8 @@ impl Step {
         let nodes = self.nodes.len().max(1);
         let per_node = usize::try_from(self.ntasks).unwrap_or(usize::MAX).div_ceil(nodes);
         let mut argv: Vec<String> =
-            ["srun", "--overlap", "--overcommit", "--export=ALL", "--input=none"].map(str::to_owned).into();
+            ["srun", "--overlap", "--overcommit", "--export=ALL"].map(str::to_owned).into();
+        argv.push(if self.stdin { "--input=all" } else { "--input=none" }.to_owned());
         argv.extend([
             "--kill-on-bad-exit=1".to_owned(),
             "--cpu-bind=none".to_owned(),
@@ -147,8 +153,8 @@ impl Step {
             format!("--ntasks-per-node={per_node}"),
             format!("--nodelist={}", self.nodes.join(",")),
             format!("--job-name={}", self.name),
-            format!("--output={}", self.output.pattern(self.replaces_twice)),
         ]);
+        argv.extend(self.output.pattern(self.replaces_twice).map(|pattern| format!("--output={pattern}")));
         argv.extend(self.error.as_ref().map(|path| format!("--error={}", literal(path))));
         argv.extend(self.mpi.as_ref().map(|mpi| format!("--mpi={mpi}")));
         argv.extend(self.chdir.as_ref().map(|dir| format!("--chdir={}", dir.display())));
@@ -165,13 +171,14 @@ impl Step {
 }
 
 impl StepOutput {
-    fn pattern(&self, replaces_twice: bool) -> String {
+    fn pattern(&self, replaces_twice: bool) -> Option<String> {
         match self {
-            Self::Shared(path) => literal(path),
+            Self::Shared(path) => Some(literal(path)),
             Self::PerTask(path) => {
                 let once = literal(path);
-                task_log(&if replaces_twice { once.replace('%', "%%") } else { once }, "%t")
+                Some(task_log(&if replaces_twice { once.replace('%', "%%") } else { once }, "%t"))
             }
+            Self::Piped => None,
         }
     }
 }
@@ -233,6 +240,18 @@ mod tests {
             --open-mode=append --nodes=2 --ntasks=2 --ntasks-per-node=1 --nodelist=n1,n2 --job-name=server@0 \
             --output=/x/50%%@a.log vllm serve";
         assert_eq!(argv, expected.replace(' ', "\n").replace('@', " "));
+    }
+
+    #[test]
+    fn a_step_on_pipes() {
+        let step =
+            Step { stdin: true, ..Step::new("gpus", &["n1".into()], StepOutput::Piped, &["true".into()]) };
+        let argv = step.to_argv();
+        assert!(
+            argv.contains(&"--input=all".to_owned()) && !argv.contains(&"--input=none".to_owned()),
+            "{argv:?}"
+        );
+        assert!(!argv.iter().any(|word| word.starts_with("--output")), "{argv:?}");
     }
 
     #[test]

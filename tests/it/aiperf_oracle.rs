@@ -75,6 +75,7 @@ impl Capture {
             arrivals: None,
             prefix_cache: None,
             servers: None,
+            gpus: None,
         }
     }
 

@@ -101,6 +101,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         arrivals: None,
         prefix_cache: None,
         servers: None,
+        gpus: None,
     };
     summary_files(&point, &run, &Fold::of(&records), &CONTEXT)
 }

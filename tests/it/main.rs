@@ -13,6 +13,7 @@ mod export;
 mod fault_e2e;
 mod foreign_summaries;
 mod genai_perf_oracle;
+mod gpus_e2e;
 mod hostile;
 mod job_script;
 mod knobs;

@@ -112,6 +112,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         arrivals: None,
         prefix_cache: None,
         servers: None,
+        gpus: None,
     };
     let length = Length::fixed(1);
     let point = LoadPoint {

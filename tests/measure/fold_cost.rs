@@ -155,6 +155,7 @@ fn ten_million_records() {
         arrivals: None,
         prefix_cache: None,
         servers: None,
+        gpus: None,
     };
     let started = Instant::now();
     let summary = summarize(&point(count), &run, &fold, &Context::default());

@@ -1,0 +1,130 @@
+//! Which source a machine has: the first that knows a GPU, in a fixed order.
+
+use std::path::Path;
+
+use super::dcgm::Dcgm;
+use super::nvml::NvmlSource;
+use super::tool::{self, Tool};
+use super::{Ask, Hello, Sample};
+use crate::metrics::gpus::Device;
+
+/// An open source.
+pub(super) enum Source {
+    Nvml(Box<NvmlSource>),
+    Dcgm(Dcgm),
+    Tool(Tool),
+}
+
+/// A GPU as a source lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Its number among those of the source.
+    pub index: u32,
+    pub uuid: Option<String>,
+    pub name: Option<String>,
+    pub mig: bool,
+    /// UUIDs of its MIG instances.
+    pub instances: Vec<String>,
+}
+
+/// The GPUs that were asked for: where each stands in the list, and what is known of it; and the names of those that are not listed.
+pub(super) struct Found {
+    pub devices: Vec<(usize, Device)>,
+    pub missing: Vec<String>,
+}
+
+impl Found {
+    /// CUDA takes numbers, UUIDs, and unambiguous beginnings of UUIDs.
+    pub(super) fn of(asked: &[String], listed: &[Listed]) -> Self {
+        let is_it = |name: &str, gpu: &Listed| match name.parse::<u32>() {
+            Ok(number) => gpu.index == number,
+            Err(_) => {
+                let begins =
+                    |uuid: &String| uuid.to_ascii_lowercase().starts_with(&name.to_ascii_lowercase());
+                !name.is_empty()
+                    && (gpu.uuid.as_ref().is_some_and(begins) || gpu.instances.iter().any(begins))
+            }
+        };
+        let mut found = Self { devices: Vec::new(), missing: Vec::new() };
+        for name in asked {
+            match listed.iter().position(|gpu| is_it(name, gpu)) {
+                Some(at) => {
+                    let Listed { uuid, name: product, mig, .. } = listed[at].clone();
+                    found.devices.push((at, Device { gpu: name.clone(), uuid, name: product, mig }));
+                }
+                None => found.missing.push(name.clone()),
+            }
+        }
+        found
+    }
+}
+
+/// Opens the first source that knows one of the GPUs.
+pub(super) fn open(ask: &Ask) -> (Hello, Option<Source>) {
+    let mut hello = Hello { has_driver: has_driver(), ..Hello::default() };
+    let tools = tool::known().into_iter();
+    let mut openers: Vec<(String, Box<dyn FnOnce() -> Result<(Source, Found), String> + '_>)> = vec![
+        (
+            "NVML".into(),
+            Box::new(|| NvmlSource::open(ask).map(|(source, found)| (Source::Nvml(Box::new(source)), found))),
+        ),
+        (
+            "DCGM exporter".into(),
+            Box::new(|| Dcgm::open(ask).map(|(source, found)| (Source::Dcgm(source), found))),
+        ),
+    ];
+    openers.extend(tools.map(|tool| {
+        let name = tool.name.clone();
+        let open: Box<dyn FnOnce() -> Result<(Source, Found), String>> =
+            Box::new(move || Tool::open(tool, ask).map(|(source, found)| (Source::Tool(source), found)));
+        (name, open)
+    }));
+    for (name, open) in openers {
+        match open() {
+            Ok((_, found)) if found.devices.is_empty() => {
+                hello.tried.push(format!("{name}: knows no GPU {}", ask.gpus.join(", ")));
+            }
+            Ok((source, found)) => {
+                hello.source = Some(name);
+                hello.missing = found.missing;
+                hello.devices = found.devices.into_iter().map(|(_, device)| device).collect();
+                return (hello, Some(source));
+            }
+            Err(reason) => hello.tried.push(format!("{name}: {reason}")),
+        }
+    }
+    (hello, None)
+}
+
+/// Whether the machine has devices of NVIDIA's or AMD's driver.
+fn has_driver() -> bool {
+    ["/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd"].iter().any(|path| Path::new(path).exists())
+}
+
+impl Source {
+    /// The samples since the last call; an error if there will be no more.
+    pub(super) fn read(&mut self) -> Result<Vec<Sample>, String> {
+        match self {
+            Self::Nvml(source) => Ok(vec![source.read()]),
+            Self::Dcgm(source) => source.read().map(|sample| vec![sample]),
+            Self::Tool(source) => source.read(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_found_by_number_uuid_and_instance() {
+        let gpu = |index: u32, uuid: &str| Listed { index, uuid: Some(uuid.into()), ..Listed::default() };
+        let divided = Listed { mig: true, instances: vec!["MIG-77".into()], ..gpu(2, "GPU-cc") };
+        let listed = [gpu(0, "GPU-aa11"), gpu(1, "GPU-bb22"), divided];
+        let asked = ["1", "GPU-aa", "MIG-77", "7", "GPU-dd"].map(str::to_owned);
+        let found = Found::of(&asked, &listed);
+        let at: Vec<usize> = found.devices.iter().map(|(at, _)| *at).collect();
+        assert_eq!((at, found.missing), (vec![1, 0, 2], vec!["7".to_owned(), "GPU-dd".to_owned()]));
+        assert!(found.devices[2].1.mig && found.devices[2].1.gpu == "MIG-77");
+    }
+}
