@@ -59,41 +59,50 @@ impl Found {
     }
 }
 
+/// An open source, and the asked GPUs that it knows.
+type Opened = Result<(Source, Found), String>;
+
 /// Opens the first source that knows one of the GPUs.
 pub(super) fn open(ask: &Ask) -> (Hello, Option<Source>) {
     let mut hello = Hello { has_driver: has_driver(), ..Hello::default() };
-    let tools = tool::known().into_iter();
-    let mut openers: Vec<(String, Box<dyn FnOnce() -> Result<(Source, Found), String> + '_>)> = vec![
-        (
-            "NVML".into(),
-            Box::new(|| NvmlSource::open(ask).map(|(source, found)| (Source::Nvml(Box::new(source)), found))),
-        ),
-        (
-            "DCGM exporter".into(),
-            Box::new(|| Dcgm::open(ask).map(|(source, found)| (Source::Dcgm(source), found))),
-        ),
-    ];
-    openers.extend(tools.map(|tool| {
+    let nvml = || NvmlSource::open(ask).map(|(source, found)| (Source::Nvml(Box::new(source)), found));
+    if let Some(source) = hello.tries("NVML", nvml(), ask) {
+        return (hello, Some(source));
+    }
+    let dcgm = || Dcgm::open(ask).map(|(source, found)| (Source::Dcgm(source), found));
+    if let Some(source) = hello.tries("DCGM exporter", dcgm(), ask) {
+        return (hello, Some(source));
+    }
+    for tool in tool::known() {
         let name = tool.name.clone();
-        let open: Box<dyn FnOnce() -> Result<(Source, Found), String>> =
-            Box::new(move || Tool::open(tool, ask).map(|(source, found)| (Source::Tool(source), found)));
-        (name, open)
-    }));
-    for (name, open) in openers {
-        match open() {
-            Ok((_, found)) if found.devices.is_empty() => {
-                hello.tried.push(format!("{name}: knows no GPU {}", ask.gpus.join(", ")));
-            }
-            Ok((source, found)) => {
-                hello.source = Some(name);
-                hello.missing = found.missing;
-                hello.devices = found.devices.into_iter().map(|(_, device)| device).collect();
-                return (hello, Some(source));
-            }
-            Err(reason) => hello.tried.push(format!("{name}: {reason}")),
+        let opened = Tool::open(tool, ask).map(|(source, found)| (Source::Tool(source), found));
+        if let Some(source) = hello.tries(&name, opened, ask) {
+            return (hello, Some(source));
         }
     }
     (hello, None)
+}
+
+impl Hello {
+    /// The source, if it knows one of the GPUs; else notes why it is of no use.
+    fn tries(&mut self, name: &str, opened: Opened, ask: &Ask) -> Option<Source> {
+        match opened {
+            Ok((_, found)) if found.devices.is_empty() => {
+                self.tried.push(format!("{name}: knows no GPU {}", ask.gpus.join(", ")));
+                None
+            }
+            Ok((source, found)) => {
+                self.source = Some(name.to_owned());
+                self.missing = found.missing;
+                self.devices = found.devices.into_iter().map(|(_, device)| device).collect();
+                Some(source)
+            }
+            Err(reason) => {
+                self.tried.push(format!("{name}: {reason}"));
+                None
+            }
+        }
+    }
 }
 
 /// Whether the machine has devices of NVIDIA's or AMD's driver.

@@ -208,7 +208,11 @@ fn follow_with(spec: &ToolSpec, interval_s: f64, refused: &BTreeSet<String>) -> 
                     let spec = spec.clone();
                     std::thread::spawn(move || {
                         let rows = lines.iter().filter_map(|(at, line)| Some((at, known.row(&spec, &line)?)));
-                        rows.map(|row| rows_in.send(row)).take_while(Result::is_ok).for_each(drop);
+                        for row in rows {
+                            if rows_in.send(row).is_err() {
+                                return;
+                            }
+                        }
                     });
                     return Ok(Ok((following, first)));
                 }

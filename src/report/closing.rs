@@ -3,7 +3,7 @@
 use super::failures::Failures;
 use super::table::wrapped;
 use super::unmeasured::{self, Unmeasured};
-use super::{PointResult, best, markdown, reasons, repeats, servers, zones};
+use super::{PointResult, best, gpus, markdown, reasons, repeats, servers, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
@@ -32,6 +32,10 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
     }
     text.extend(servers::notes(rows).into_iter().map(|note| format!("servers: {note}\n")));
     text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
+    if let Some(table) = gpus::table(rows) {
+        text.push_str(&format!("\nGPUs\n{}{}\n", table.fitted(&[0], width), gpus::ABOUT));
+    }
+    text.extend(gpus::notes(rows).into_iter().map(|note| format!("GPUs: {note}\n")));
     let capacity = zones::lines(rows);
     if (1..=MOST_LINES).contains(&capacity.len()) {
         text.push_str(&format!("\n{}\n\n", capacity.join("\n")));

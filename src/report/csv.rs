@@ -1,7 +1,7 @@
 //! `summary.csv`: one row per load point, of repeats also one for their mean, with every headline figure, empty if a figure does not apply.
 
 use super::failures::Failures;
-use super::{PointResult, repeats};
+use super::{PointResult, gpus, repeats};
 use crate::analyze::zones::table::MEAN;
 use crate::metrics::repeats::FIGURES;
 
@@ -13,10 +13,16 @@ ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p
 
 /// The whole file.
 pub fn summary(rows: &[PointResult]) -> String {
-    let mut text = format!("{}\n", head());
-    let means = if repeats::are_in(rows) { repeats::means(rows) } else { Vec::new() };
+    let with_gpus = rows.iter().any(|row| row.summary.gpus.is_some());
+    let mut text = head();
+    text.extend(with_gpus.then(|| format!(",{}", gpus::CSV_HEAD)));
+    text.push('\n');
+    let mut means = if repeats::are_in(rows) { repeats::means(rows) } else { Vec::new() };
+    // Telemetry belongs to a run; a mean has none of its own.
+    means.iter_mut().for_each(|mean| mean.summary.gpus = None);
     for row in rows.iter().chain(&means) {
         text.push_str(&line(row));
+        text.extend(with_gpus.then(|| format!(",{}", gpus::csv_cells(row))));
         text.push('\n');
     }
     text

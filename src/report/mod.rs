@@ -11,6 +11,7 @@ mod columns;
 pub mod cost;
 pub mod csv;
 pub mod failures;
+pub mod gpus;
 pub mod headline;
 pub mod html;
 pub mod lengths;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, is_percentile};
 use super::{
-    Header, PointResult, best, cost, limitations, markdown, pareto, servers, unmeasured, words, zones,
+    Header, PointResult, best, cost, gpus, limitations, markdown, pareto, servers, unmeasured, words, zones,
 };
 
 /// A heading with what stands below it.
@@ -106,6 +106,7 @@ pub fn all(header: &Header, rows: &[PointResult]) -> Vec<Part> {
         Part::table("Pareto front", pareto::front(rows), pareto::ABOUT),
         cost::part(rows),
         servers::part(rows),
+        gpus::part(rows),
         Part::list("Speculative decoding", servers::speculation(rows)),
         Part::list("Tokens", markdown::tokens(rows)),
         Part::list("Prompts", markdown::prompt_notes(rows)),

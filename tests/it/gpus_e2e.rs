@@ -105,7 +105,7 @@ fn close(figure: &Value, expected: f64) {
 fn nvml_has_energy_and_the_gpu_that_idled() {
     let house = house();
     let Some(library) = nvml(&house) else { return };
-    run(&house, &[("TOKMARK_NVML", &library), ("TOKMARK_FAKE_IDLE", "1")]).succeeds();
+    let end = run(&house, &[("TOKMARK_NVML", &library), ("TOKMARK_FAKE_IDLE", "1")]).succeeds();
     let summary = house_json(&experiment(&house).join("benchmark_logs/summary.json"));
     let gpus = &summary["gpus"];
     let (window, throughput) = (summary["duration_s"].as_f64().unwrap(), &summary["throughput"]);
@@ -129,6 +129,19 @@ fn nvml_has_energy_and_the_gpu_that_idled() {
     let expected = "127.0.0.1,0,GPU-00000000-dead-beef-0000-000000000000,NVIDIA H100 80GB HBM3,NVML,90,61440,81920,66,300,700,";
     assert!(row.split_once(',').unwrap().1.starts_with(expected), "{row}");
     assert!(row.ends_with(",1755,1980,2619,sw_power_cap,0,0,0,,"), "{row}");
+    // The GPUs differ, so that each has a row.
+    assert!(end.stdout.contains("\nGPU 1 ") && end.stdout.contains("GPUs: 2 GPUs by NVML"), "{}", end.stdout);
+    assert!(
+        end.stdout.lines().all(|line| line.chars().count() <= 80 || !line.starts_with("GPU ")),
+        "{}",
+        end.stdout
+    );
+    let table = std::fs::read_to_string(experiment(&house).join("summary.csv")).unwrap();
+    let (head, line) = table.split_once('\n').unwrap();
+    assert!(head.ends_with("output_tokens_per_j,gpu_util_avg_pct"), "{head}");
+    assert_eq!(head.split(',').count(), line.trim_end().split(',').count() - line.matches(", ").count());
+    let page = std::fs::read_to_string(experiment(&house).join("summary.md")).unwrap();
+    assert!(page.contains("## GPUs") && page.contains("| GPU 1 |"), "{page}");
 }
 
 #[test]

@@ -271,8 +271,8 @@ impl OneGpu {
 /// How far a counter rose in a window: from the last sample up to its begin to the last one within.
 fn risen(track: &Track, (from, to): (i64, i64), count: fn(&Reading) -> Option<u64>) -> Option<u64> {
     let known = || track.samples.iter().filter_map(|(at, reading)| Some((*at, count(reading)?)));
-    let first = known().filter(|(at, _)| *at <= from).last().or_else(|| known().next())?;
-    let last = known().filter(|(at, _)| *at <= to).last()?;
+    let first = known().rfind(|(at, _)| *at <= from).or_else(|| known().next())?;
+    let last = known().rfind(|(at, _)| *at <= to)?;
     Some(last.1.saturating_sub(first.1))
 }
 

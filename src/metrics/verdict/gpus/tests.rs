@@ -40,7 +40,8 @@ fn busy_gpus_at_their_power_limit_are_sound() {
 #[test]
 fn each_fault_names_gpu_node_and_figures() {
     let share = |name: &str, share: f64| BTreeMap::from([(name.to_owned(), share)]);
-    let table: [(fn(&mut OneGpu), &str); 8] = [
+    type Case = (fn(&mut OneGpu), &'static str);
+    let table: [Case; 8] = [
         (
             |gpu| (gpu.util_avg_pct, gpu.util_max_pct) = (Some(0.0), Some(1.0)),
             "GPU 1 of n2 of the 4 of the deployment idled through the measured window: paid for, and never used",
