@@ -126,18 +126,19 @@ const LONGEST: u64 = 4 << 20;
 
 /// The text of a file that is not too long. A pipe is read where a shell made it (`<(…)`); any other may have no writer.
 fn read(path: &Path) -> std::io::Result<String> {
-    let kind = fs_err::metadata(path)?.file_type();
+    let is_pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     let is_from_shell =
         path.starts_with("/dev/fd") || path.starts_with("/proc") || path == Path::new("/dev/stdin");
-    if kind.is_fifo() && !is_from_shell {
+    if is_pipe && !is_from_shell {
         return Err(std::io::Error::other("a pipe, not a file"));
     }
-    let mut text = String::new();
-    fs_err::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
         return Err(std::io::Error::other(format!("longer than {} MiB", LONGEST >> 20)));
     }
-    Ok(text)
+    let not_text = |_| format!("failed to read from file `{}`: stream did not contain valid UTF-8", path.display());
+    String::from_utf8(bytes).map_err(not_text).map_err(std::io::Error::other)
 }
 
 /// A TOML file and the name it goes by in messages.
