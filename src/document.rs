@@ -137,7 +137,8 @@ fn read(path: &Path) -> std::io::Result<String> {
     if bytes.len() as u64 > LONGEST {
         return Err(std::io::Error::other(format!("longer than {} MiB", LONGEST >> 20)));
     }
-    let not_text = |_| format!("failed to read from file `{}`: stream did not contain valid UTF-8", path.display());
+    let not_text =
+        |_| format!("failed to read from file `{}`: stream did not contain valid UTF-8", path.display());
     String::from_utf8(bytes).map_err(not_text).map_err(std::io::Error::other)
 }
 
