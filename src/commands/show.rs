@@ -63,6 +63,11 @@ fn page(plan: &Plan, width: usize) -> String {
     if plan.simulated {
         text.push_str("results of this recipe are SIMULATED\n");
     }
+    for deployment in &plan.deployments {
+        let name = if deployment.id.is_empty() { String::new() } else { format!(" of {}", deployment.id) };
+        let said = deployment.speculation.as_ref().map(|known| known.words());
+        text.extend(said.map(|said| format!("speculation{name}: {said}\n")));
+    }
     text.push_str(&format!("\n{}", values(plan).within(&[0, 1, 2], 1, width, &[])));
     if !recipe.knobs.is_empty() {
         text.push_str(&format!("\n{}", knob_table(plan).within(&[0, 1, 2], 1, width, &[])));

@@ -14,6 +14,9 @@ pub fn comments(plan: &Plan) -> Result<String, RenderError> {
         if !deployment.id.is_empty() {
             text.push_str(&format!("# deployment {}\n", deployment.id));
         }
+        if let Some(speculation) = &deployment.speculation {
+            text.push_str(&format!("#   speculation: {}\n", speculation.words()));
+        }
         for process in &deployment.processes {
             let spawn = placed.process(process)?;
             let nodes: Vec<&str> = process

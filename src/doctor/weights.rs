@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn nodes_with_the_same_result_are_one_finding() {
-        let query = WeightsQuery { folder: "/m".into(), model: "m".into(), weights_gib: None };
+        let query =
+            WeightsQuery { folder: "/m".into(), model: "m".into(), weights_gib: None, is_draft: false };
         let node = |host: &str, weights: Vec<WeightsReport>| {
             let known = crate::node::report(&crate::node::Query::default());
             Report { host: host.into(), weights, ..known }

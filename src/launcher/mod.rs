@@ -10,6 +10,7 @@ mod options;
 mod ports;
 mod ready;
 mod role;
+mod speculation;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use options::{Finding, OptionSpec, size};
 pub use ports::PortSpec;
 pub use ready::{PagePort, Ready};
 pub use role::{LogView, Placement, PoolName, Role, Tasks};
+pub use speculation::{SpeculationNames, SpeculationSpec};
 
 /// A launcher file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +62,9 @@ pub struct Launcher {
     /// Engine options: their names, how they become flags, which one is the batch size.
     #[serde(default)]
     pub options: Options,
+    /// Speculative decoding, if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationSpec>,
     /// Where the load goes.
     pub endpoint: EndpointSpec,
     /// Environment of every role; a role's own wins. Values are templates.

@@ -20,8 +20,8 @@ use super::stages::StageFigures;
 use super::stats::Distribution;
 use super::token_check::TokenCheck;
 use super::turns::TurnFigures;
-use super::verdict::{Verdict, reasons};
-use crate::plan::{Endpoint, LoadPoint, Slo};
+use super::verdict::{Verdict, reasons, speculation_reason};
+use crate::plan::{Endpoint, LoadPoint, Slo, Speculation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 pub const SCHEMA: u32 = 1;
 
 /// What a summary needs to know beside the records.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Context {
     /// The answers came from the simulated engine.
     pub simulated: bool,
@@ -37,6 +37,8 @@ pub struct Context {
     pub gpus: Option<u32>,
     /// Version that the engine reports.
     pub engine_version: Option<String>,
+    /// Speculative decoding of the deployment, when it is known to be on.
+    pub speculation: Option<Speculation>,
 }
 
 /// One load point in figures.
@@ -115,6 +117,10 @@ pub struct Summary {
     /// The server's count of output tokens held against the client's; `null` when no answer was counted by both.
     #[serde(default)]
     pub token_check: Option<TokenCheck>,
+    /// Speculative decoding as the deployment has it; absent when it is not known to be on. What the servers counted of it stands below
+    /// `servers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Speculation>,
     /// What the servers say of the measured window, from their metrics pages; `null` when they publish nothing that is known.
     #[serde(default)]
     pub servers: Option<ServerView>,
@@ -250,6 +256,8 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
     };
     let (streamed, open) = (point.streaming, run.arrivals.is_some());
     let tps_per_user = when(streamed, RequestFigures::tokens_per_s);
+    let mut judged = reasons(point, run, fold);
+    judged.extend(speculation_reason(point, run, context.speculation.as_ref()));
     Summary {
         schema: SCHEMA,
         simulated: context.simulated,
@@ -278,6 +286,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         turns: fold.turns.figures(&fold.requests, streamed),
         prefix_cache: PrefixCache::of(run, &fold.cache),
         token_check: fold.counted.check(),
+        speculation: context.speculation.clone(),
         servers: run.servers.clone(),
         gpus: run
             .gpus
@@ -290,7 +299,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         intervals: intervals(fold, streamed),
         repeats: None,
         faults: Fault::of(&fold.failures.ranked()),
-        verdict: Verdict::of(&reasons(point, run, fold)),
+        verdict: Verdict::of(&judged),
     }
 }
 

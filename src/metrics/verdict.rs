@@ -7,9 +7,12 @@ pub mod client;
 pub mod gpus;
 pub mod reached;
 mod servers;
+mod speculation;
 mod steady;
 pub mod streamed;
 pub mod tokens;
+
+pub use speculation::reason as speculation_reason;
 
 use super::fault::Fault;
 use super::fold::Fold;

@@ -40,6 +40,9 @@ pub struct WeightsQuery {
     pub model: String,
     /// GiB its weights should have.
     pub weights_gib: Option<f64>,
+    /// A draft model, which may use the tokenizer of the model it drafts for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_draft: bool,
 }
 
 /// The state of a model folder.
@@ -166,7 +169,12 @@ mod tests {
             ports: vec![PortQuery { base: 8000, count: 2, stride: 10, want: 3 }],
             paths: vec!["/a 'b\" $c".into()],
             interface: Some("ib0".into()),
-            weights: vec![WeightsQuery { folder: "/m".into(), model: "m".into(), weights_gib: Some(0.5) }],
+            weights: vec![WeightsQuery {
+                folder: "/m".into(),
+                model: "m".into(),
+                weights_gib: Some(0.5),
+                is_draft: false,
+            }],
         };
         assert_eq!(Query::parse(&query.to_arg()).unwrap(), query);
         assert_eq!(Query::parse("{}").unwrap(), Query::default());

@@ -18,6 +18,7 @@ pub mod process;
 pub mod prompts;
 pub mod ramp;
 pub mod server_url;
+mod speculation;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use point_id::{point_id, without_repeat};
 pub use process::{PortNeed, Process};
 pub use prompts::{Conversation, Dataset, Prefix, PromptKind, PromptSpec, Style, TokenizerSpec};
 pub use ramp::{Leg, Ramp, Stage};
+pub use speculation::Speculation;
 pub use telemetry::Telemetry;
 
 /// Version of the plan format.
@@ -112,8 +114,13 @@ pub struct Model {
 impl Model {
     /// Whether its weights are given by a folder, not by a name that the engine looks up.
     pub fn is_path(&self) -> bool {
-        ["/", "./", "../", "~"].iter().any(|start| self.path.starts_with(start))
+        is_path(&self.path)
     }
+}
+
+/// Whether a model is given by a folder, not by a name.
+fn is_path(model: &str) -> bool {
+    ["/", "./", "../", "~"].iter().any(|start| model.starts_with(start))
 }
 
 /// One server configuration and the load points run on it.
@@ -128,6 +135,9 @@ pub struct Deployment {
     /// GPUs it uses: tp × pp × dp × replicas, over all pools; 0 when it runs elsewhere and nobody says.
     pub gpus: u32,
     pub engine: serde_json::Map<String, serde_json::Value>,
+    /// Speculative decoding, when it is known to be on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Speculation>,
     /// Environment of the servers: references (`env:NAME`, `file:PATH`) or literal values.
     pub env: BTreeMap<String, String>,
     /// Its replicas: one pool, or prefill and decode.

@@ -8,7 +8,7 @@ use super::load_points::load_points;
 use super::matrix::{Combination, combination_id, product};
 use super::parsed::{Mistakes, Parsed};
 use super::sections::{Deploy, PoolKeys};
-use super::{connection, engine_options, rehearsal, repeats, secrets};
+use super::{connection, engine_options, rehearsal, repeats, secrets, speculation};
 use crate::document::{InputError, InputErrors, one_of};
 use crate::launcher::{Launcher, PoolName};
 use crate::plan::{AxisValue, Deployment, LoadPoint, Model, Parallel, Pool};
@@ -72,12 +72,13 @@ fn axis_values(combination: Combination) -> Vec<AxisValue> {
 
 /// The deployment of `[deploy]` on a launcher, without name and load points; or all mistakes, those found before included.
 fn servers(
-    section: Deploy,
+    mut section: Deploy,
     launcher: &Launcher,
     points: &[LoadPoint],
     mut mistakes: Mistakes<'_>,
 ) -> Result<Deployment, Vec<InputError>> {
     let parsed = mistakes.parsed;
+    speculation::expand(&mut section, launcher, &mut mistakes);
     let mut env = parsed.site.site.env.clone();
     env.extend(section.env.clone());
     let Deploy { tp, pp, dp, ep, attention_dp, replicas, .. } = section;
@@ -106,6 +107,12 @@ fn servers(
         return Err(mistakes.found);
     }
     let gpus = pools.iter().map(Pool::gpus).fold(0, u32::saturating_add);
+    let speculates = section.speculation.clone().unwrap_or_default();
+    let mut each = pools
+        .iter()
+        .rev()
+        .filter_map(|pool| speculation::known(launcher, &speculates, &pool.engine, &pool.env));
+    let speculation = each.next();
     let mut urls = section.url.iter().flat_map(|urls| urls.0.clone());
     let mut deployment = Deployment {
         id: String::new(),
@@ -113,6 +120,7 @@ fn servers(
         gpus: if knows_gpus(parsed) { gpus } else { 0 },
         parallel,
         engine: whole.engine,
+        speculation,
         env: whole.env,
         pools,
         settings,

@@ -68,6 +68,7 @@ impl Case<'_> {
             url: None,
             more_urls: Vec::new(),
             metrics_urls: Vec::new(),
+            speculation: None,
             connection: Connection::default(),
             startup_timeout_s: 0.0,
             progress_timeout_s: 0.0,

@@ -22,6 +22,7 @@ pub mod sbatch_env;
 pub mod scale;
 mod secrets;
 pub mod sections;
+mod speculation;
 mod stages;
 mod telemetry;
 

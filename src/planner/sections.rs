@@ -10,6 +10,7 @@ use crate::plan::prompts::{DatasetKind, Prefix, Style, TraceKind};
 use crate::plan::{Connection, Endpoint, ExportFormat, MaxTokensField, WhenFull};
 use crate::recipe::precision::Precision;
 use crate::recipe::prompts::RangeSection;
+use crate::recipe::speculation::SpeculationSection;
 use crate::recipe::units::{OneOrMany, Span};
 use crate::recipe::{ArrivalSection, AtEndWord, SloSection, StageSection, load};
 
@@ -41,6 +42,7 @@ pub(super) struct Deploy {
     pub startup_timeout: Span,
     pub progress_timeout: Span,
     pub stop_grace: Span,
+    pub speculation: Option<SpeculationSection>,
     #[serde(default)]
     pub engine: Table,
     #[serde(default)]
@@ -48,6 +50,13 @@ pub(super) struct Deploy {
 }
 
 impl Deploy {
+    /// Engine options of the deployment and of its pools, by what stands before their keys.
+    pub fn engines_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Table)> {
+        let prefill = self.prefill.as_mut().map(|pool| ("prefill.", &mut pool.engine));
+        let decode = self.decode.as_mut().map(|pool| ("decode.", &mut pool.engine));
+        [Some(("", &mut self.engine)), prefill, decode].into_iter().flatten()
+    }
+
     /// Engine options and environment of the deployment and of its pools, by what stands before their keys.
     pub fn engines(&self) -> impl Iterator<Item = (&'static str, &Table, &BTreeMap<String, String>)> {
         let prefill = self.prefill.as_ref().map(|pool| ("prefill.", &pool.engine, &pool.env));

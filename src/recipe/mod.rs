@@ -12,6 +12,7 @@ pub mod precision;
 mod price;
 pub mod prompts;
 pub mod secret;
+pub mod speculation;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use load::{
 };
 pub use origin::{Origin, Origins};
 pub use price::Price;
+use speculation::SpeculationSection;
 use units::{OneOrMany, Span};
 
 /// The only version of the recipe format.
@@ -149,6 +151,8 @@ pub struct DeploySection {
     pub progress_timeout: Option<Span>,
     /// Time between TERM and KILL when the servers are stopped.
     pub stop_grace: Option<Span>,
+    /// Speculative decoding.
+    pub speculation: Option<SpeculationSection>,
     /// Engine options, by the engine's names.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]

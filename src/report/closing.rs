@@ -3,7 +3,7 @@
 use super::failures::Failures;
 use super::table::wrapped;
 use super::unmeasured::{self, Unmeasured};
-use super::{PointResult, best, gpus, markdown, reasons, repeats, servers, zones};
+use super::{PointResult, best, gpus, markdown, reasons, repeats, servers, speculation, zones};
 use crate::metrics::added_error::AddedError;
 use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 
@@ -17,6 +17,7 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("{}\n\n", markdown::SIMULATED));
     }
+    text.extend(speculation::banner(rows).map(|banner| format!("{banner}\n\n")));
     text.extend(Failures::of_rows(rows).map(|failures| failures.text()));
     let mut headline = markdown::headline(&repeats::means(rows), false);
     unmeasured::add_to(&mut headline, unmeasured);
@@ -31,7 +32,7 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
         text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
     }
     text.extend(servers::notes(rows).into_iter().map(|note| format!("servers: {note}\n")));
-    text.extend(servers::speculation(rows).into_iter().map(|line| format!("speculation: {line}\n")));
+    text.extend(speculation::lines(rows).into_iter().map(|line| format!("speculation: {line}\n")));
     if let Some(table) = gpus::table(rows) {
         text.push_str(&format!("\nGPUs\n{}{}\n", table.fitted(&[0], width), gpus::ABOUT));
     }

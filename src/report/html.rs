@@ -6,7 +6,7 @@ use super::chart::{Chart, KEPT, json as chart_json, svg};
 use super::failures::Failures;
 use super::headline::Answer;
 use super::parts::{self, Part};
-use super::{Header, PointResult, charts, markdown};
+use super::{Header, PointResult, charts, markdown, speculation};
 use crate::render::{self, RenderError};
 
 const PAGE: &str = include_str!("../../templates/report.html.tera");
@@ -48,7 +48,7 @@ pub fn page(
 /// What stands above everything.
 fn warnings(header: &Header, rows: &[PointResult]) -> Vec<String> {
     let simulated = rows.iter().any(|row| row.summary.simulated).then(|| markdown::SIMULATED.to_owned());
-    simulated.into_iter().chain(charts::rehearsal(header)).collect()
+    simulated.into_iter().chain(speculation::banner(rows)).chain(charts::rehearsal(header)).collect()
 }
 
 /// A chart with its picture for readers without scripts, and for paper.

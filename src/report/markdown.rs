@@ -8,7 +8,7 @@ use super::headline::Answer;
 use super::parts::{self, Block, Part};
 use super::repeats::means;
 use super::table::{Table, maybe, number, plus_minus};
-use super::{Figure, Header, PointResult, ranges, repeats, unmeasured};
+use super::{Figure, Header, PointResult, ranges, repeats, speculation, unmeasured};
 use crate::metrics::Summary;
 use crate::metrics::added_error::AddedError;
 use crate::metrics::prefix_cache::CacheSource;
@@ -74,10 +74,13 @@ pub fn headline(rows: &[PointResult], wide: bool) -> Table {
     };
     let figures: Vec<_> = FIGURES.iter().filter(is_shown).collect();
     let heads = ["requests", "failed"].into_iter().filter(|head| wide || *head == "failed");
-    let heads = heads.chain(figures.iter().map(|(head, ..)| *head)).chain(["verdict"]);
+    let drafted: Vec<Option<String>> = rows.iter().map(speculation::cell).collect();
+    let speculates = drafted.iter().any(Option::is_some);
+    let heads = heads.chain(figures.iter().map(|(head, ..)| *head));
+    let heads = heads.chain(speculates.then_some("tok/step")).chain(["verdict"]);
     let mut table = Table::keyed(keys.heads);
     table.head.extend(heads.map(str::to_owned));
-    for (row, mut cells) in rows.iter().zip(keys.cells) {
+    for ((row, mut cells), drafted) in rows.iter().zip(keys.cells).zip(drafted) {
         let s = &row.summary;
         cells.extend(wide.then(|| s.requests.total.to_string()));
         cells.push(s.requests.failed.to_string());
@@ -86,6 +89,7 @@ pub fn headline(rows: &[PointResult], wide: bool) -> Table {
             let spread = value.map(|value| plus_minus(value, s.half_width(path))).unwrap_or_default();
             marked(head, value, s.completed_each()) + &spread
         }));
+        cells.extend(speculates.then(|| drafted.unwrap_or_else(|| "-".to_owned())));
         cells.push(s.verdict.result.to_string());
         table.push(cells);
     }
@@ -344,6 +348,7 @@ pub(super) fn push_simulated(text: &mut String, rows: &[PointResult]) {
     if rows.iter().any(|row| row.summary.simulated) {
         text.push_str(&format!("**{SIMULATED}**\n\n"));
     }
+    text.extend(speculation::banner(rows).map(|banner| format!("**{banner}**\n\n")));
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod ranges;
 pub mod reasons;
 pub mod repeats;
 pub mod servers;
+pub mod speculation;
 pub mod suite;
 pub mod table;
 pub mod unmeasured;
@@ -154,6 +155,7 @@ impl Header {
                     format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
                 ));
             }
+            facts.extend(deployment.speculation.as_ref().map(|known| ("speculation", known.words())));
             facts.push(("load", format!("{}{}", load_fact(point), loads(plan))));
         }
         let overridden: Vec<String> = plan

@@ -112,24 +112,6 @@ pub(super) fn part(rows: &[PointResult]) -> Part {
     if notes.is_empty() { part } else { part.with(Block::List(notes)) }
 }
 
-/// How speculative decoding did, a line per point.
-pub fn speculation(rows: &[PointResult]) -> Vec<String> {
-    let of = |row: &PointResult| {
-        let servers = row.summary.servers.as_ref()?;
-        let figures = servers.engines().filter_map(|layer| layer.speculation.as_ref()).last()?;
-        let rate = figures.acceptance_rate.map(|rate| {
-            let drafted = figures.draft_tokens.map(|tokens| format!(" of {tokens}")).unwrap_or_default();
-            format!("{:.1} %{drafted} drafted tokens accepted", 100.0 * rate)
-        });
-        let length = figures.acceptance_length.map(|length| format!("{length:.2} tokens a step"));
-        let rates = figures.rate_by_position.iter().map(|rate| format!("{:.0} %", 100.0 * rate)).join(", ");
-        let by_position = if rates.is_empty() { String::new() } else { format!("; by position {rates}") };
-        let said = rate.into_iter().chain(length).join(", ");
-        Some(format!("{}: {said}{by_position}", row.point))
-    };
-    rows.iter().filter_map(of).collect()
-}
-
 /// Metrics pages that could not be read or understood, each once.
 pub fn notes(rows: &[PointResult]) -> Vec<String> {
     let notes = rows.iter().flat_map(|row| row.summary.servers.iter().flat_map(|servers| &servers.notes));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::point::{self, Cut, Measure, PointError};
 use super::supervisor::{Activity, Next, Supervisor};
@@ -20,9 +20,6 @@ use crate::observe::{Observed, Observers};
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
 use crate::report::{self, Pictures, PointResult};
-
-/// Time between two samples.
-const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) struct Deployments<'a> {
     session: &'a Session,
@@ -339,6 +336,7 @@ impl<'a> Deployments<'a> {
                 simulated: deployed.simulated,
                 gpus: (deployment.gpus > 0).then_some(deployment.gpus),
                 engine_version: deployed.engine_version.clone(),
+                speculation: deployment.speculation.clone(),
             },
             benchmark_id: experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
@@ -358,8 +356,8 @@ impl<'a> Deployments<'a> {
         let (point, load) = (name.to_owned(), measure.point.clone());
         let live = LivePoint { point, number, load, progress: progress.clone() };
         let telemetry = self.session.experiment.path("telemetry");
-        let observed =
-            Observed { target: &measure.target, pages: &measure.metrics_pages, interval: INTERVAL };
+        let interval = Duration::from_secs_f64(self.session.plan.telemetry.interval_s);
+        let observed = Observed { target: &measure.target, pages: &measure.metrics_pages, interval };
         let observers = Observers::start(&telemetry, name, observed, progress.clone())?;
         self.session.live.send_replace(Some(live));
         let stop = self.supervisor.new_load();

@@ -8,6 +8,7 @@ use super::Session;
 use crate::deploy::{DeployError, connection, secrets};
 use crate::document::{InputError, InputErrors};
 use crate::experiment::Event;
+use crate::node::WeightsQuery;
 use crate::plan::Plan;
 use crate::prompts;
 use crate::weights;
@@ -45,8 +46,15 @@ fn located(plan: &Plan, mut error: InputError) -> InputError {
 /// # Errors
 /// Incomplete weights, unless the plan tolerates them.
 pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
-    let Some(subject) = weights::of_plan(&session.plan) else { return Ok(()) };
-    if let Some(reason) = why_not(session, &subject.folder) {
+    let drafts = weights::drafts_of_plan(&session.plan);
+    for subject in weights::of_plan(&session.plan).into_iter().chain(drafts) {
+        examine(session, subject).await?;
+    }
+    Ok(())
+}
+
+async fn examine(session: &Session, subject: WeightsQuery) -> Result<(), DeployError> {
+    if let Some(reason) = why_not(session, &subject) {
         let (folder, reason) = (subject.folder, reason.to_owned());
         session.events.emit(Event::WeightsSkipped { folder, reason });
         return Ok(());
@@ -67,11 +75,11 @@ pub(super) async fn weights(session: &Session) -> Result<(), DeployError> {
 }
 
 /// Why a missing folder proves nothing.
-fn why_not(session: &Session, folder: &str) -> Option<&'static str> {
+fn why_not(session: &Session, subject: &WeightsQuery) -> Option<&'static str> {
     let is_contained = session.place.job().is_some();
-    if Path::new(folder).exists() {
+    if Path::new(&subject.folder).exists() {
         None
-    } else if is_contained && weights::may_be_inside(&session.plan) {
+    } else if is_contained && weights::may_be_inside(&session.plan, subject) {
         Some("it is under none of the mounts, so it may lie in the container image")
     } else if !session.place.is_on_first() {
         Some("it is not seen from this machine, which is none of the job's nodes")

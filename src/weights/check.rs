@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{examine, image, of_plan};
+use super::{drafts_of_plan, examine, image, of_plan};
 use crate::document::{InputError, InputErrors};
+use crate::node::WeightsQuery;
 use crate::plan::Plan;
 use crate::prompts::TokenizerCache;
 use crate::site::SiteFile;
@@ -13,20 +14,25 @@ fn site(plan: &Plan) -> SiteFile {
     plan.input.site.clone().and_then(|document| SiteFile::parse(document).ok()).unwrap_or_default()
 }
 
-/// Checks that a model given by path is there. A bare name is left to the engine.
+/// Checks that a model and draft models given by path are there. A bare name is left to the engine.
 pub fn folder(plan: &Plan) -> Result<(), InputErrors> {
-    let Some(weights) = of_plan(plan).filter(|weights| !Path::new(&weights.folder).exists()) else {
-        return Ok(());
-    };
+    let all = of_plan(plan).into_iter().chain(drafts_of_plan(plan));
+    let missing = all.filter(|weights| !Path::new(&weights.folder).exists());
+    InputErrors::check(missing.map(|weights| not_here(plan, &weights)).collect())
+}
+
+fn not_here(plan: &Plan, weights: &WeightsQuery) -> InputError {
+    const DRAFT: &str = "deploy.speculation.model";
     let (origin, key) = match plan.origins.get("model.path") {
+        _ if weights.is_draft => (plan.place_of(DRAFT), DRAFT.to_owned()),
         Some(origin) => (origin.to_string(), "model.path".to_owned()),
         None => site(plan).place_of_model(&plan.gpu.kind, &plan.model.name),
     };
-    Err(InputError::new(origin, format!("the weights folder {:?} does not exist here", weights.folder))
+    let what = if weights.is_draft { "the draft model's folder" } else { "the weights folder" };
+    InputError::new(origin, format!("{what} {:?} does not exist here", weights.folder))
         .key(key)
         .expected("a folder with the model's weights")
         .next("correct the path, or leave it out to let the engine find the model by name")
-        .into())
 }
 
 /// Looks through the weights of plans, each folder once: what may be wrong with them.
@@ -38,17 +44,20 @@ pub fn folders<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Result<Vec<Stri
     let mut seen = Vec::new();
     let (mut remarks, mut errors) = (Vec::new(), Vec::new());
     for plan in plans {
-        let Some(weights) = of_plan(plan).filter(|weights| !seen.contains(weights)) else { continue };
-        match folder(plan) {
-            Err(InputErrors(problems)) => errors.extend(problems),
-            Ok(()) => {
+        for weights in of_plan(plan).into_iter().chain(drafts_of_plan(plan)) {
+            if seen.contains(&weights) {
+                continue;
+            }
+            if Path::new(&weights.folder).exists() {
                 let found = examine(&weights, &cache);
                 errors.extend(found.problems);
                 let named = |remark| format!("weights in {}: {remark}", weights.folder);
                 remarks.extend(found.remarks.into_iter().map(named));
+            } else {
+                errors.push(not_here(plan, &weights));
             }
+            seen.push(weights);
         }
-        seen.push(weights);
     }
     InputErrors::check(errors).map(|()| remarks)
 }

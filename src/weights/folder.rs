@@ -318,7 +318,7 @@ impl Check<'_> {
         let tiktoken = || self.names.iter().find(|name| name.ends_with(".tiktoken")).cloned();
         if let Some(other) = together.map(|names| names.join(" and ")).or_else(tiktoken) {
             self.found.remarks.push(format!("tokenizer: no {TOKENIZER}; {other} is not checked"));
-        } else if self.found.examined {
+        } else if self.found.examined && !self.model.is_draft {
             let expected =
                 format!("{TOKENIZER}, or another tokenizer: tokenizer.model, vocab.json and merges.txt");
             self.found.problems.push(self.error(TOKENIZER, "is missing").expected(expected));

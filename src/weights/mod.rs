@@ -15,6 +15,8 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 
+use itertools::Itertools;
+
 use crate::document::InputError;
 use crate::node::{WeightsQuery, WeightsReport};
 use crate::plan::Plan;
@@ -31,13 +33,29 @@ pub fn of_plan(plan: &Plan) -> Option<WeightsQuery> {
         folder: host_path(plan.container.as_ref(), &plan.model.path),
         model: plan.model.name.clone(),
         weights_gib: plan.model.weights_gib,
+        is_draft: false,
     })
 }
 
+/// The folders from which its servers read draft models, each once.
+pub fn drafts_of_plan(plan: &Plan) -> Vec<WeightsQuery> {
+    let reads = plan.launcher().roles.iter().any(|role| role.gpus);
+    let drafts =
+        plan.deployments.iter().filter(|_| reads).filter_map(|of| of.speculation.as_ref()?.draft_folder());
+    let query = |folder: &str| WeightsQuery {
+        folder: host_path(plan.container.as_ref(), folder),
+        model: folder.to_owned(),
+        weights_gib: None,
+        is_draft: true,
+    };
+    drafts.unique().map(query).collect()
+}
+
 /// Whether the folder is under no mount of the container, so that it may be inside the image.
-pub fn may_be_inside(plan: &Plan) -> bool {
+pub fn may_be_inside(plan: &Plan, folder: &WeightsQuery) -> bool {
     let container = plan.container.as_ref();
-    container.is_some() && !is_mounted(container, &plan.model.path)
+    let path = if folder.is_draft { &folder.model } else { &plan.model.path };
+    container.is_some() && !is_mounted(container, path)
 }
 
 /// The result of a check.

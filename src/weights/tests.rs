@@ -37,7 +37,7 @@ impl Folder {
 
     fn subject(&self) -> WeightsQuery {
         let folder = self.path().display().to_string();
-        WeightsQuery { folder, model: "org/m".into(), weights_gib: None }
+        WeightsQuery { folder, model: "org/m".into(), weights_gib: None, is_draft: false }
     }
 
     fn found(&self) -> WeightsFound {
@@ -382,7 +382,7 @@ fn the_tokenizer() {
 fn advice_quotes_what_a_shell_would_split_and_knows_the_hubs_cache() {
     let advice = |folder: &str| {
         let model = "org/m".into();
-        download(&WeightsQuery { folder: folder.into(), model, weights_gib: None })
+        download(&WeightsQuery { folder: folder.into(), model, weights_gib: None, is_draft: false })
     };
     assert_eq!(advice("/my models/m"), "download it again: hf download org/m --local-dir '/my models/m'");
     assert_eq!(advice("/hub/models--org--m/snapshots/0a1b"), "download it again: hf download org/m");

@@ -15,7 +15,27 @@ struct Case {
 
 const TRTLLM: &str = "max_batch_size = 256\nmax_num_tokens = 20000\nkv_cache_free_gpu_mem_fraction = 0.9\n";
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 27] = [
+    // Speculation in each engine's words: vLLM's docs/features/spec_decode.md, SGLang's speculative_decoding.md, TensorRT-LLM's
+    // speculative-decoding.md; InferenceX for synthetic acceptance.
+    Case {
+        name: "vllm-speculation",
+        gpu: "h100",
+        launcher: "vllm",
+        deploy: "[deploy.speculation]\nmethod = \"eagle3\"\nmodel = \"nvidia/draft\"\ntokens = 3\noptions = { draft_tensor_parallel_size = 1 }\n",
+    },
+    Case {
+        name: "sglang-speculation-synthetic",
+        gpu: "h100",
+        launcher: "sglang",
+        deploy: "[deploy.speculation]\nmethod = \"EAGLE\"\nmodel = \"draft\"\ntokens = 3\nsynthetic_acceptance = 2.5\n",
+    },
+    Case {
+        name: "dynamo-trtllm-speculation-disagg",
+        gpu: "gb200",
+        launcher: "dynamo-trtllm",
+        deploy: "[deploy.speculation]\nmethod = \"MTP\"\ntokens = 3\n[deploy.prefill]\ntp = 2\n[deploy.decode]\ntp = 4\n[deploy.decode.engine]\nyaml = { print_iter_log = true }\n[deploy.engine]\n@TRTLLM@",
+    },
     // InferenceX, single node: srt-slurm-inferencex.md A7.
     Case {
         name: "vllm-tp2",

@@ -17,5 +17,7 @@ pub use histogram::Latency;
 pub use imbalance::{Imbalance, LoadMeasure};
 pub use layer::LayerView;
 pub use page::{Figures, Layer, Page};
+#[cfg(test)]
+pub use speculation::Speculation;
 pub use view::ServerView;
 pub use watched::{Watched, WatchedPage};

@@ -261,6 +261,17 @@ fn speculation_has_length_and_rate_by_position() {
     assert_eq!(speculation.rate_by_position, [0.75, 0.5]);
 }
 
+/// A page of vLLM 0.32 with ngram speculation of 3 tokens: 128 answers of 128 tokens in 32 steps each.
+#[test]
+fn drafts_of_a_real_server() {
+    let nothing = Page::of("vllm:spec_decode_num_drafts_total 0\n");
+    let engine = engine(vec![watched("server-0", nothing, captured("vllm-ngram"))]);
+    let speculation = engine.speculation.unwrap();
+    assert_eq!((speculation.drafts, speculation.draft_tokens), (Some(4096), Some(12_032)));
+    assert_eq!((speculation.acceptance_rate, speculation.acceptance_length), (Some(1.0), Some(3.9375)));
+    assert_eq!(speculation.rate_by_position, [1.0, 1.0, 0.9375]);
+}
+
 /// TensorRT-LLM counts drafted and accepted tokens by position: a draft is a token at the first.
 #[test]
 fn drafts_are_their_first_tokens() {

@@ -100,19 +100,19 @@ fn spent_ms(request: &RequestFigures) -> f64 {
     request.end_us.saturating_sub(request.sent_us) as f64 / 1e3
 }
 
-/// The first token reached the client late, so that the others followed it too soon.
+/// The first token reached the client late, so that the others followed it too soon. Users see the same, so it is no error: Dynamo 1.6
+/// counts a first token that its client gets with the next.
 fn decode(layer: &LayerView, fold: &Fold) -> Option<Reason> {
     let client = fold.distribution(RequestFigures::decode_ms)?;
     let by_steps = || layer.itl_ms.map(|itl| itl.avg * itl.count as f64 / client.count as f64);
     let requests = layer.requests.filter(|requests| *requests == client.count);
     let server = requests.and(layer.decode_ms.map(|decode| decode.avg).or_else(by_steps))?;
-    Reason::suspect_if(
-        client.avg < server * (1.0 - DECODE_SHORT) - LATE_MS,
-        format!(
-            "the servers took {server:.1} ms from first to last token on average, and at the client these were {:.1} ms apart: first tokens came late, so that TTFT is too long and ITL too short",
+    (client.avg < server * (1.0 - DECODE_SHORT) - LATE_MS).then(|| {
+        Reason::note(format!(
+            "the servers took {server:.1} ms from first to last token on average, and at the client these were {:.1} ms apart: first tokens reached it late, so that TTFT is longer and ITL shorter than in the servers",
             client.avg
-        ),
-    )
+        ))
+    })
 }
 
 /// More than the client's: others use the servers. Fewer: requests are somewhere else, which slows them and is no error.

@@ -93,9 +93,13 @@ impl Source<'_> {
         let of = |count: usize, what: &str| {
             (count > 0).then(|| format!("{count} of {} load points {what}", self.rows.len()))
         };
+        let is_synthetic =
+            |row: &PointResult| row.summary.speculation.as_ref().is_some_and(|known| known.synthetic);
+        let synthetic = self.rows.iter().any(is_synthetic);
         let simulated = self.rows.iter().any(|row| row.summary.simulated);
         [
             simulated.then(|| "SIMULATED: not from a GPU".to_owned()),
+            synthetic.then(|| "SYNTHETIC ACCEPTANCE of drafts".to_owned()),
             rehearsal(self.header),
             of(count(Rating::Suspect), "suspect (○)"),
             of(count(Rating::Invalid), "invalid (×)"),
