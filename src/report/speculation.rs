@@ -69,6 +69,7 @@ mod tests {
             configuration: String::new(),
             axes: Vec::new(),
             gpus: 0,
+            price: None,
             summary,
         }
     }
