@@ -100,6 +100,7 @@ mod tests {
                 configuration: HOSTILE.into(),
                 axes: vec![(HOSTILE.into(), HOSTILE.into())],
                 gpus: 0,
+                price: None,
                 summary,
             }
         };
