@@ -188,6 +188,7 @@ mod tests {
             configuration: String::new(),
             axes: Vec::new(),
             gpus: 2,
+            price: None,
             summary,
         }
     }
