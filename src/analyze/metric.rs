@@ -80,8 +80,9 @@ pub fn is_known(path: &str, known: &[String]) -> bool {
 /// The path that the user probably meant.
 pub fn meant<'a>(path: &str, known: &'a [String]) -> Option<&'a str> {
     let names = || known.iter().map(String::as_str);
-    nearest(path, names())
-        .or_else(|| names().find(|name| name.ends_with(&format!(".{path}"))))
+    names()
+        .find(|name| !path.is_empty() && name.ends_with(&format!(".{path}")))
+        .or_else(|| nearest(path, names()))
         .or_else(|| names().find(|name| !path.is_empty() && name.starts_with(path)))
 }
 
