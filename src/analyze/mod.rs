@@ -11,5 +11,6 @@ pub mod metric;
 pub mod pareto;
 pub mod published;
 pub mod repeats;
+pub mod search;
 pub mod verify;
 pub mod zones;

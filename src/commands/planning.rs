@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::VERSION;
 use super::printer::Printer;
-use crate::analyze::{published, repeats};
+use crate::analyze::{published, repeats, search};
 use crate::document::{InputError, InputErrors};
 use crate::launcher;
 use crate::plan::Plan;
@@ -67,6 +67,7 @@ impl Planning {
         let plan = planner::plan(&request.input(&find)?)?;
         published::check(file, &plan)?;
         repeats::check(&plan)?;
+        search::check(&plan)?;
         super::sim::check(&plan)?;
         Ok(plan)
     }

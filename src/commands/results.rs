@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::printer::Printer;
 use super::verify;
+use crate::analyze::search::{Found, Limit};
 use crate::error::ExitError;
 use crate::metrics::Rating;
 use crate::plan::Plan;
-use crate::report::{PointResult, closing, unmeasured};
+use crate::report::{PointResult, closing, search, unmeasured};
 
 /// Prints the closing table, the location of the results, and how to compare them with published figures.
 pub(crate) fn show(
@@ -20,6 +21,9 @@ pub(crate) fn show(
         let unmeasured = plan.map(|plan| unmeasured::read(dir, plan, rows)).unwrap_or_default();
         printer.prose(&format!("{}\n", closing::table(rows, &unmeasured, printer.width())))?;
     }
+    for line in plan.map(|plan| search::lines(plan, rows)).unwrap_or_default() {
+        printer.prose(&format!("{line}\n"))?;
+    }
     printer.prose(&format!("results: {}\n", dir.display()))?;
     match plan.and_then(|plan| verify::advice(plan, rows, dir)) {
         Some(advice) => printer.prose(&format!("{advice}\n")),
@@ -27,8 +31,19 @@ pub(crate) fn show(
     }
 }
 
-/// Fails if any result is invalid.
-pub(crate) fn gate(rows: &[PointResult]) -> anyhow::Result<()> {
+/// Fails if any result is invalid. Of a search, whose loads beyond the limit may be, if no load keeps its objectives.
+pub(crate) fn gate(plan: &Plan, rows: &[PointResult]) -> anyhow::Result<()> {
+    if plan.search.is_some() {
+        let nowhere = |progress: &search::Progress| {
+            matches!(progress.found(), Some(Found { limit: Limit::Nowhere(_), .. }))
+        };
+        let fails = search::all(plan, rows).iter().any(nowhere);
+        let is_objective = plan.search.as_ref().is_some_and(|search| !search.is_for_throughput());
+        return match fails && is_objective {
+            true => Err(ExitError::gate("no load keeps the objectives, see the search above".into()).into()),
+            false => Ok(()),
+        };
+    }
     let invalid = rows.iter().filter(|row| row.summary.verdict.result == Rating::Invalid).count();
     if invalid > 0 {
         let which = match (invalid, rows.len()) {

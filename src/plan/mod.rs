@@ -17,6 +17,7 @@ pub mod port_map;
 pub mod process;
 pub mod prompts;
 pub mod ramp;
+pub mod search;
 pub mod server_url;
 mod speculation;
 mod telemetry;
@@ -79,6 +80,9 @@ pub struct Plan {
     /// What is recorded beside the load.
     #[serde(default, skip_serializing_if = "Telemetry::is_default")]
     pub telemetry: Telemetry,
+    /// A search on every load point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<search::Search>,
     /// Server configurations, one after the other.
     pub deployments: Vec<Deployment>,
 }
@@ -345,7 +349,7 @@ impl Plan {
 
     /// Whether the experiment holds more than one load point, each then in a folder of its own.
     pub fn is_sweep(&self) -> bool {
-        self.points().nth(1).is_some()
+        self.search.is_some() || self.points().nth(1).is_some()
     }
 
     /// Folder of a point below `benchmark_logs`; `None` when it is the only one.

@@ -20,6 +20,7 @@ mod repeats;
 pub mod resolve;
 pub mod sbatch_env;
 pub mod scale;
+mod search;
 mod secrets;
 pub mod sections;
 mod speculation;
@@ -52,6 +53,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
         }
     }
     let telemetry = telemetry::telemetry(&parsed)?;
+    let search = search::search(&parsed, deployments.first().map_or(&[], |first| &first.points))?;
     let engine = &input.engine().launcher;
     let experiment =
         experiment_name::experiment_name(engine.options.batch_size.as_deref(), &model, &deployments);
@@ -85,6 +87,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, InputErrors> {
         container: container.filter(|_| input.stand_in.is_none()),
         network: site.site.network.interface,
         telemetry,
+        search,
         gpu,
         model,
         experiment,

@@ -11,6 +11,7 @@ pub mod origin;
 pub mod precision;
 mod price;
 pub mod prompts;
+pub mod search;
 pub mod secret;
 pub mod speculation;
 pub mod units;
@@ -59,6 +60,9 @@ pub struct Recipe {
     pub load: LoadSection,
     /// Axes to sweep.
     pub sweep: SweepSection,
+    /// A load to look for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub search: search::SearchSection,
     /// Environment variables that set keys of this recipe: name → dotted key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub knobs: BTreeMap<String, String>,

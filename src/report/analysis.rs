@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{PointResult, best, load_of, repeats};
+use super::{Header, PointResult, best, load_of, repeats};
 use crate::metrics::Summary;
 use crate::metrics::intervals::{Bounds, IntervalKind, PercentileIntervals};
 use crate::metrics::repeats::FIGURES;
@@ -12,17 +12,21 @@ use crate::metrics::student::LEVEL;
 pub const SCHEMA: u32 = 1;
 
 /// The whole file.
-pub fn json(rows: &[PointResult]) -> Value {
+pub fn json(header: &Header, rows: &[PointResult]) -> Value {
     let cold = repeats::cold(rows).into_iter().map(|(unit, cold)| {
         json!({"point": cold.point, "unit": unit, "first": cold.first, "later": cold.later, "later_repeats": cold.n})
     });
-    json!({
+    let mut file = json!({
         "schema": SCHEMA,
         "simulated": rows.iter().any(|row| row.summary.simulated),
         "points": repeats::means(rows).iter().map(point).collect::<Vec<_>>(),
         "cold_starts": cold.collect::<Vec<_>>(),
         "best": best::json(rows),
-    })
+    });
+    if let Some(search) = &header.search.1 {
+        file["search"] = search.clone();
+    }
+    file
 }
 
 /// A load point with each figure and its interval.

@@ -24,6 +24,7 @@ mod provenance;
 pub mod ranges;
 pub mod reasons;
 pub mod repeats;
+pub mod search;
 pub mod servers;
 pub mod speculation;
 pub mod suite;
@@ -94,12 +95,20 @@ impl PointResult {
 /// Rows of the load points that an experiment has finished, in the order of its plan.
 pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
     let Ok(plan) = experiment.plan() else { return Vec::new() };
-    let row = |(deployment, point)| {
-        let folder = plan.point_folder(deployment, point);
-        let summary = summary_in(&experiment.point_dir(folder.as_deref()))?;
-        Some(PointResult::of(&plan, deployment, point, summary))
+    let summary = |deployment: &Deployment, point: &LoadPoint| {
+        summary_in(&experiment.point_dir(plan.point_folder(deployment, point).as_deref()))
     };
-    plan.points().filter_map(row).collect()
+    let mut rows = Vec::new();
+    for (deployment, point) in plan.points() {
+        let mut push = |point: &LoadPoint, found| rows.push(PointResult::of(&plan, deployment, point, found));
+        match &plan.search {
+            Some(search) => {
+                search::replay(search, deployment, point, |point| summary(deployment, point), push);
+            }
+            None => summary(deployment, point).into_iter().for_each(|found| push(point, found)),
+        }
+    }
+    rows
 }
 
 /// The summary of the finished load point in a folder.
@@ -129,6 +138,8 @@ pub struct Header {
     pub commands: Option<String>,
     /// How the figures compare with published ones.
     pub reproduced: Option<String>,
+    /// What the searches found: a sentence each, and for programs.
+    pub search: (Vec<String>, Option<serde_json::Value>),
 }
 
 impl Header {
@@ -179,6 +190,7 @@ impl Header {
             unmeasured: Vec::new(),
             commands: None,
             reproduced: None,
+            search: (Vec::new(), None),
         }
     }
 }
@@ -276,7 +288,7 @@ pub fn write(out: &Path, measured: &[Measured], pictures: Pictures, live: bool) 
     put("summary.md", &markdown::summary(header, rows))?;
     put("latency-ttft-summary.md", &markdown::latency(header, rows))?;
     put("limitations.md", &limitations::page(header, rows))?;
-    put("analysis.json", &format!("{:#}\n", analysis::json(rows)))?;
+    put("analysis.json", &format!("{:#}\n", analysis::json(header, rows)))?;
     if let Some(page) = zones::page(header, rows) {
         put("capacity-zones.md", &page)?;
     }

@@ -97,7 +97,8 @@ fn indented(lines: &str) -> String {
 
 /// Every part with something in it, in order.
 pub fn all(header: &Header, rows: &[PointResult]) -> Vec<Part> {
-    let mut parts = vec![markdown::results(header, rows), markdown::each_repeat(rows)];
+    let search = Part::list("Search", header.search.0.clone());
+    let mut parts = vec![search, markdown::results(header, rows), markdown::each_repeat(rows)];
     parts.extend(markdown::stage_parts(rows));
     parts.extend(markdown::turn_parts(rows));
     parts.extend([

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use itertools::Itertools;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Header, PointResult, unmeasured};
+use super::{Header, PointResult, search, unmeasured};
 use crate::analyze::published::Figures;
 use crate::analyze::verify::verify;
 use crate::experiment::event::{self, Event};
@@ -32,6 +32,7 @@ impl Header {
         }
         header.commands = fs_err::read_to_string(experiment.path("commands.sh")).ok();
         header.unmeasured = unmeasured::read(experiment.dir(), plan, rows);
+        header.search = (search::lines(plan, rows), search::json(plan, rows));
         header.reproduced = reproduced(plan, rows);
         header
     }

@@ -46,6 +46,7 @@ fn make(server: &Server, point: LoadPoint) -> Result<Calibrated, String> {
         benchmark_id: "b".into(),
         salt: 3,
         tokenizers: TokenizerCache::default(),
+        search: None,
         metrics_pages: Vec::new(),
         deployment: None,
     };

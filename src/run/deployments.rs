@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::point::{self, Cut, Measure, PointError};
 use super::supervisor::{Activity, Next, Supervisor};
 use super::{Failure, LivePoint, RunError, Session, kept, preflight, repeats};
+use crate::analyze::search::Step;
 use crate::deploy::container::{self, JobImage};
 use crate::deploy::deployment_config::deployment_config;
 use crate::deploy::placement::{self, Placement};
@@ -17,6 +18,7 @@ use crate::load::LiveCounters;
 use crate::metrics::summary::{Context, Summary};
 use crate::observe::gpus::GpuTelemetry;
 use crate::observe::{Observed, Observers};
+use crate::plan::search::Search;
 use crate::plan::{Deployment, LoadPoint};
 use crate::prompts::drawn_salt;
 use crate::report::{self, Pictures, PointResult};
@@ -96,7 +98,18 @@ impl<'a> Deployments<'a> {
 
     /// The rows of a deployment that an earlier attempt has finished; `None` if a point is left to measure.
     fn all_kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
-        repeats::finished(deployment, |point| self.kept(deployment, point))
+        let Some(search) = &self.session.plan.search else {
+            return repeats::finished(deployment, |point| self.kept(deployment, point));
+        };
+        let mut rows: Vec<PointResult> = Vec::new();
+        for template in &deployment.points {
+            let kept = |point: &LoadPoint| Some(self.kept(deployment, point)?.summary);
+            let push = |point: &LoadPoint, found| {
+                rows.push(PointResult::of(&self.session.plan, deployment, point, found));
+            };
+            report::search::replay(search, deployment, template, kept, push).found()?;
+        }
+        Some(rows)
     }
 
     fn keep(&mut self, row: PointResult) {
@@ -246,37 +259,77 @@ impl<'a> Deployments<'a> {
             .flat_map(|of| of.in_order().into_iter().map(move |point| plan.point_name(of, point)));
         let names: Vec<String> = in_order.collect();
         for point in deployment.in_order() {
-            if self.supervisor.is_interrupted() {
-                return Err(RunError::Interrupted);
+            if let Some(search) = &plan.search {
+                self.search(search, deployment, deployed, point).await?;
+                continue;
             }
             let name = plan.point_name(deployment, point);
-            if self.has_row(&name) {
-                continue;
-            }
-            if let Some(kept) = self.kept(deployment, point) {
-                self.keep(kept);
-                continue;
-            }
-            if let Some(reason) = repeats::enough(&self.rows, deployment, point) {
-                self.session.events.emit(Event::PointSkipped { point: name, reason });
-                continue;
-            }
             let number = names.iter().position(|known| *known == name).map_or(1, |at| at + 1);
-            match self.measured(deployment, deployed, point, (number, names.len())).await {
-                Err(RunError::Point(error @ (PointError::Input(_) | PointError::Load(_))))
-                    if !self.supervisor.is_over() =>
-                {
-                    let reason = error.to_string();
-                    self.session.events.emit(Event::PointFailed { point: name.clone(), reason });
-                    self.failures.push(Failure { what: name, error: error.into() });
-                }
-                measured => measured?,
-            }
-            if self.supervisor.is_interrupted() {
-                return Err(RunError::Interrupted);
-            }
+            self.one(deployment, deployed, point, (number, names.len())).await?;
         }
         Ok(())
+    }
+
+    /// Measures one load after the other until the search from a point of the plan ends.
+    async fn search(
+        &mut self,
+        search: &Search,
+        deployment: &Deployment,
+        deployed: &Deployed<'_>,
+        template: &LoadPoint,
+    ) -> Result<(), RunError> {
+        let plan = &self.session.plan;
+        loop {
+            let row = |point: &LoadPoint| {
+                let name = plan.point_name(deployment, point);
+                self.rows.iter().find(|row| row.point == name).map(|row| row.summary.clone())
+            };
+            let progress = report::search::replay(search, deployment, template, row, |_, _| {});
+            let Step::Measure { load, number } = progress.next else { return Ok(()) };
+            let point = search.point(template, load, number);
+            let place = (progress.seen.len() + 1, search.points as usize);
+            self.one(deployment, deployed, &point, place).await?;
+            if !self.has_row(&plan.point_name(deployment, &point)) {
+                // It cannot be driven, which is recorded.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Measures a load point unless it has figures or is not needed. One that cannot be driven is recorded.
+    async fn one(
+        &mut self,
+        deployment: &Deployment,
+        deployed: &Deployed<'_>,
+        point: &LoadPoint,
+        number: (usize, usize),
+    ) -> Result<(), RunError> {
+        if self.supervisor.is_interrupted() {
+            return Err(RunError::Interrupted);
+        }
+        let name = self.session.plan.point_name(deployment, point);
+        if self.has_row(&name) {
+            return Ok(());
+        }
+        if let Some(kept) = self.kept(deployment, point) {
+            self.keep(kept);
+            return Ok(());
+        }
+        if let Some(reason) = repeats::enough(&self.rows, deployment, point) {
+            self.session.events.emit(Event::PointSkipped { point: name, reason });
+            return Ok(());
+        }
+        match self.measured(deployment, deployed, point, number).await {
+            Err(RunError::Point(error @ (PointError::Input(_) | PointError::Load(_))))
+                if !self.supervisor.is_over() =>
+            {
+                let reason = error.to_string();
+                self.session.events.emit(Event::PointFailed { point: name.clone(), reason });
+                self.failures.push(Failure { what: name, error: error.into() });
+            }
+            measured => measured?,
+        }
+        if self.supervisor.is_interrupted() { Err(RunError::Interrupted) } else { Ok(()) }
     }
 
     /// Measures one load point, and reports it.
@@ -341,6 +394,7 @@ impl<'a> Deployments<'a> {
             benchmark_id: experiment.name(),
             salt: if deployed.is_own() { 0 } else { drawn_salt() },
             tokenizers: tokenizers.clone(),
+            search: plan.search.clone(),
             metrics_pages: deployed.metrics_pages.clone(),
             deployment: Some(deployment_config(plan, deployment, point)),
         }

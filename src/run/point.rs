@@ -13,6 +13,7 @@ use super::refusals::Refusals;
 use super::rescue::{Rescue, Unwritten};
 use super::server_pages::{ServerPages, add_window};
 use super::space;
+use crate::analyze::search::hopeless::Hopeless;
 use crate::document::{InputError, InputErrors};
 use crate::experiment::files;
 use crate::export::{ExportError, PointFolder};
@@ -25,9 +26,11 @@ use crate::metrics::fold::Fold;
 use crate::metrics::gpus::{GpuView, Watch};
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
+use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::server::{ServerView, Watched};
 use crate::metrics::summary::{Context, Summary, summarize};
 use crate::observe::Pages;
+use crate::plan::search::Search;
 use crate::plan::{ExportFormat, LoadPoint, MetricsPage};
 use crate::prompts::{Prompts, TokenizerCache};
 use crate::recipe::secret::is_secret_header;
@@ -46,6 +49,8 @@ pub struct Measure {
     pub salt: u64,
     /// Tokenizers that earlier points loaded.
     pub tokenizers: TokenizerCache,
+    /// The search that the point belongs to: a point that cannot keep its objectives any more is cut short.
+    pub search: Option<Search>,
     /// Metrics pages of the servers.
     pub metrics_pages: Vec<MetricsPage>,
     /// `deployment_config.json`, if there is a deployment to describe.
@@ -89,6 +94,8 @@ pub struct Driven {
     rescue: Arc<Rescue>,
     /// Why `records.jsonl` took no more.
     unwritten: Option<std::io::Error>,
+    /// Why the point was cut short although nothing was wrong.
+    hopeless: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -162,10 +169,16 @@ impl Measure {
         };
         let (mut fold, mut lost) = (Fold::new(&measure.point), false);
         let (mut seen, secrets) = (FailureTally::default(), secrets(&measure.target));
+        let mut rule = measure.search.as_ref().and_then(|search| Hopeless::new(search, &measure.point));
+        let (mut hopeless, halt) = (None, stop.child_token());
         let mut sink = |record: &RequestRecord| {
             let redacted = without(&secrets, record);
             let record = redacted.as_ref().unwrap_or(record);
             fold.add(record);
+            if let Some(reason) = rule.as_mut().and_then(|rule| rule.add(&RequestFigures::of(record))) {
+                (hopeless, rule) = (Some(reason), None);
+                halt.cancel();
+            }
             seen.add(record).iter().for_each(&mut *failed);
             lost |= matches!(record.outcome, Outcome::Connect | Outcome::Disconnected);
             if let Some(file) = &records {
@@ -177,12 +190,14 @@ impl Measure {
         let begin = pages.clone();
         let options = Options { threads: None, before_measuring: Some(Arc::new(move || begin.begin())) };
         let (target, point) = (&measure.target, &measure.point);
-        let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, stop)?;
+        let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, &halt)?;
         let watched = pages.end(fold.good().count() as u64);
         run.prefix_cache = watched.prefix_cache();
         let unwritten = records.map(RecordWriter::close).and_then(Result::err);
         lost |= run.aborted.is_some();
-        Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost, rescue, unwritten })
+        let hopeless = hopeless.filter(|_| !stop.is_cancelled());
+        run.interrupted &= hopeless.is_none();
+        Ok(Driven { measure, refusals, calibrated, run, watched, fold, lost, rescue, unwritten, hopeless })
     }
 }
 
@@ -217,13 +232,16 @@ impl Driven {
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
         let window = (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us));
         self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, window));
-        let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, .. } = self;
+        let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, hopeless, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         refusals.note(&mut summary);
         let notes = calibrated.prompts.notes();
         summary.prompts = Some(PromptFacts { notes, ..calibrated.facts });
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
+        }
+        if let Some(reason) = &hopeless {
+            summary.verdict.suspect(reason.clone());
         }
         if cut == Some(Cut::ServerDied) {
             let how = death.unwrap_or("its end is not known");

@@ -19,6 +19,7 @@ impl Measure {
             benchmark_id: String::new(),
             salt: 0,
             tokenizers: TokenizerCache::default(),
+            search: None,
             metrics_pages: Vec::new(),
             deployment: None,
         }

@@ -24,6 +24,7 @@ mod ramp_e2e;
 mod recipes;
 mod rehearsal;
 mod repeats_e2e;
+mod search_e2e;
 mod shapes;
 mod site_fake;
 mod slurm_fake;

@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::prompts::{TRACE, prompts};
 use super::value::{
-    BY_REFERENCE, ENDPOINT, PATH, absolute, concurrency_stages, count, endpoint, object, objective, one_of,
-    rate, rate_stages, reference, sets, spacing, start, text, time, trimmed, whole,
+    BY_REFERENCE, ENDPOINT, PATH, absolute, concurrency_stages, count, endpoint, goal, object, objective,
+    one_of, rate, rate_stages, reference, sets, spacing, start, text, time, trimmed, whole,
 };
 use super::{Group, key_flags};
 use crate::document::{InputError, join};
@@ -141,6 +141,11 @@ fn ends() -> Vec<Arg> {
         /// Repeat only until a 95 % confidence interval is narrow enough, --repeats times at most: "ci 2%" of the output throughput,
         /// "ci 5% of ttft_ms.p99" of another figure
         "--until <PRECISION>" => "load.until", text(), requires("load.repeats");
+        /// Look for the largest concurrency (with --rate the largest rate) that keeps an objective, e.g. "ttft.p99 < 500ms",
+        /// "errors < 1%", "goodput > 95%" (repeatable); or for the highest `throughput`
+        "--search <GOAL>" => "search.goal", goal, action(Append), conflicts_with("ramp");
+        /// Largest load to search [default: 1024]
+        "--search-max <N>" => "search.max", start, requires("search.goal");
         /// Objectives for goodput, e.g. ttft:500ms,itl:20ms,e2e:10s
         "--slo <LIST>" => "load.slo", objective, action(Append), value_delimiter(',');
         /// Seed of prompts and lengths [default: 0]

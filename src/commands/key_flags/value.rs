@@ -7,6 +7,7 @@ use toml::Value;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Ramp, Stage};
 use crate::recipe::StageSection;
+use crate::recipe::search::Goal;
 use crate::recipe::secret::is_reference;
 use crate::recipe::units::{MAX_RATE, Span};
 
@@ -67,6 +68,11 @@ pub(super) const BY_REFERENCE: &str = "a secret is given as env:NAME or file:PAT
 /// Accepts only references, because a secret on the command line would show in the process list.
 pub(super) fn reference(text: &str) -> Result<Value, String> {
     if is_reference(text) { Ok(text.into()) } else { Err(BY_REFERENCE.into()) }
+}
+
+/// A goal of a search.
+pub(super) fn goal(text: &str) -> Result<Value, String> {
+    Ok(text.parse::<Goal>()?.to_string().into())
 }
 
 pub(super) fn trimmed(text: &str) -> Result<Value, std::convert::Infallible> {

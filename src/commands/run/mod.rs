@@ -20,6 +20,7 @@ use crate::document::InputError;
 use crate::experiment::{Experiment, Manifest};
 use crate::plan::Plan;
 use crate::plan::choices::{Choices, Flag};
+use crate::recipe::search::Goal;
 use crate::run::preflight;
 
 #[derive(Debug, Args)]
@@ -39,6 +40,9 @@ pub struct RunArgs {
     /// Measure each load point this many times on its servers, in shuffled order
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     repeats: Option<u32>,
+    /// Look for the largest load that keeps an objective, e.g. "ttft.p99 < 500ms" (repeatable); or for the highest `throughput`
+    #[arg(long, value_name = "GOAL")]
+    search: Vec<Goal>,
     /// Only warn about faulty model weights
     #[arg(long)]
     no_weights_check: bool,
@@ -65,6 +69,10 @@ pub fn run(printer: Printer, args: &RunArgs) -> anyhow::Result<()> {
         key: "load.repeats".into(),
         value: i64::from(repeats).into(),
     }));
+    if !args.search.is_empty() {
+        let goals: Vec<toml::Value> = args.search.iter().map(|goal| goal.to_string().into()).collect();
+        choices.flags.push(Flag { flag: "--search".into(), key: "search.goal".into(), value: goals.into() });
+    }
     if let Some(file) = &args.file {
         return suite::run(printer, &planning, file, args.local, &choices);
     }

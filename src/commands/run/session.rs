@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::commands::planning;
 use crate::commands::printer::Printer;
 use crate::commands::progress::Display;
@@ -15,7 +17,7 @@ use crate::experiment::{Event, EventLog, Experiment};
 use crate::history;
 use crate::metrics::Summary;
 use crate::plan::Plan;
-use crate::report::{PointResult, closing, repeats, unmeasured};
+use crate::report::{PointResult, closing, repeats, search, unmeasured};
 use crate::run::{RunError, Session, Signals};
 
 /// An ended run.
@@ -32,11 +34,16 @@ impl Conducted {
     pub(crate) fn show(self, printer: Printer, is_list: bool) -> anyhow::Result<()> {
         let means = if repeats::are_in(&self.rows) { repeats::means(&self.rows) } else { Vec::new() };
         let summaries: Vec<&Summary> = self.rows.iter().chain(&means).map(|row| &row.summary).collect();
-        printer.json_list(&summaries, is_list)?;
+        match search::json(&self.plan, &self.rows) {
+            Some(found) => printer.json(&json!({"search": found, "points": summaries}))?,
+            None => printer.json_list(&summaries, is_list)?,
+        }
         if !self.experiment.is_kept() {
             let unmeasured = unmeasured::read(self.experiment.dir(), &self.plan, &self.rows);
             let table = closing::table(&self.rows, &unmeasured, printer.width());
-            printer.prose(&format!("{table}\nresults: not kept (--no-out)\n"))?;
+            let found: String =
+                search::lines(&self.plan, &self.rows).iter().map(|line| format!("{line}\n")).collect();
+            printer.prose(&format!("{table}\n{found}results: not kept (--no-out)\n"))?;
         } else if !self.rows.is_empty() {
             results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
         }
@@ -78,7 +85,7 @@ pub(crate) fn conduct(
     runtime.shutdown_background();
     let end = match outcome.failure {
         Some(failure) => Err(failure.into()),
-        None => results::gate(&outcome.rows),
+        None => results::gate(&session.plan, &outcome.rows),
     };
     let code = match &end {
         Ok(()) => error::OK,
