@@ -82,6 +82,7 @@
       const place = (x) => plot.valToPos(Math.min(Math.max(x, scale.min), scale.max), "x", true);
       pen.font = 11 * zoom + "px system-ui, sans-serif";
       pen.textBaseline = "top";
+      pen.textAlign = "left";
       const name = (label, x) => {
         let row = ends.findIndex((end) => end < x);
         if (row < 0) row = ends.length;
@@ -178,10 +179,26 @@
         return tick ? tick[1] : text(x);
       } }].concat(lines(chart)),
       cursor: { dataIdx: (plot, series, at) => (series === 0 ? at : nearest(plot, series, at)), points: { size: 7 } },
-      hooks: { drawAxes: [background(chart)], draw: [marks(chart)] },
+      hooks: { drawAxes: [background(chart)], draw: [marks(chart)], setSeries: [together] },
     };
     if (chart.clock) options.cursor.sync = { key: "clock-" + chart.clock };
-    plots.push([place, new uPlot(options, data, place)]);
+    const plot = new uPlot(options, data, place);
+    // Series of one name are one in the legend.
+    const rows = place.querySelectorAll(".u-legend .u-series");
+    plot.series.forEach((series, at) => {
+      if (plot.series.findIndex((other) => other.label === series.label) < at && rows[at]) rows[at].style.display = "none";
+    });
+    plots.push([place, plot]);
+  }
+
+  // Hides and shows all series of one name.
+  function together(plot, number, change) {
+    if (number == null || change.show == null) return;
+    plot.series.forEach((series, at) => {
+      if (at > 0 && at !== number && series.label === plot.series[number].label && series.show !== change.show) {
+        plot.setSeries(at, { show: change.show });
+      }
+    });
   }
 
   root.classList.add("live");

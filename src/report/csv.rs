@@ -7,8 +7,8 @@ use crate::metrics::repeats::FIGURES;
 
 const HEAD: &str = "point,deployment,gpus,simulated,isl,osl,concurrency,request_rate,streaming,endpoint,verdict,requests,completed,\
 failed,cancelled,duration_s,requests_per_s,output_tokens_per_s,total_tokens_per_s,output_tokens_per_s_per_gpu,\
-output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_p50_ms,ttft_p90_ms,ttft_p95_ms,ttft_p99_ms,itl_avg_ms,itl_p50_ms,\
-itl_p90_ms,itl_p95_ms,itl_p99_ms,e2e_avg_ms,e2e_p50_ms,e2e_p90_ms,e2e_p95_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
+output_tokens_per_s_per_user,goodput_per_s,ttft_avg_ms,ttft_min_ms,ttft_max_ms,ttft_p50_ms,ttft_p75_ms,ttft_p90_ms,ttft_p95_ms,ttft_p99_ms,itl_avg_ms,itl_min_ms,itl_max_ms,itl_p50_ms,itl_p75_ms,\
+itl_p90_ms,itl_p95_ms,itl_p99_ms,e2e_avg_ms,e2e_min_ms,e2e_max_ms,e2e_p50_ms,e2e_p75_ms,e2e_p90_ms,e2e_p95_ms,e2e_p99_ms,isl_avg,osl_avg,offered_per_s,schedule_lag_p99_ms,dropped,\
 ttft_scheduled_p50_ms,ttft_scheduled_p99_ms,e2e_scheduled_p50_ms,e2e_scheduled_p99_ms,reasons,errors,repeat,repeats";
 
 /// The whole file.
@@ -57,7 +57,8 @@ pub(super) fn line(row: &PointResult) -> String {
     ];
     for latency in [s.ttft_ms, s.itl_ms, s.e2e_ms] {
         cells.extend(
-            ["avg", "p50", "p90", "p95", "p99"].map(|name| number(latency.and_then(|d| d.get(name)))),
+            ["avg", "min", "max", "p50", "p75", "p90", "p95", "p99"]
+                .map(|name| number(latency.and_then(|d| d.get(name)))),
         );
     }
     cells.push(number(s.isl.map(|d| d.avg)));

@@ -36,6 +36,8 @@ fn verdicts(rows: &[PointResult]) -> String {
     match (count(Rating::Suspect), count(Rating::Invalid)) {
         (0, 0) if all == 1 => "The load point is valid.".to_owned(),
         (0, 0) => format!("All {all} load points are valid."),
+        (_, 0) if all == 1 => "The load point is suspect; the reasons stand under Verdicts.".to_owned(),
+        (0, _) if all == 1 => "The load point is invalid; the reasons stand under Verdicts.".to_owned(),
         (suspect, 0) => format!("{suspect} of {all} load points suspect; the reasons stand under Verdicts."),
         (0, invalid) => format!("{invalid} of {all} load points invalid; the reasons stand under Verdicts."),
         (suspect, invalid) => format!(
@@ -103,6 +105,18 @@ fn of_point(row: &PointResult) -> String {
     format!("{} tok/s{load}{latencies}", number(s.throughput.output_tokens_per_s))
 }
 
+/// `concurrency 32 with max_num_seqs 256`; the name of a point without axes.
+fn place(row: &PointResult) -> String {
+    let axes = row.axes.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+    match (axes.is_empty(), load_of(&row.summary)) {
+        (false, Some(load)) if row.summary.point.request_rate.is_some() => {
+            format!("{load} requests/s with {axes}")
+        }
+        (false, Some(load)) => format!("concurrency {load} with {axes}"),
+        _ => row.point.clone(),
+    }
+}
+
 /// Of points that differ in more than load: the one with the highest throughput among those that may be used.
 fn of_best(rows: &[PointResult]) -> String {
     let usable = rows.iter().filter(|row| row.summary.verdict.result != Rating::Invalid);
@@ -112,7 +126,7 @@ fn of_best(rows: &[PointResult]) -> String {
             "Highest output throughput of {} load points: {} tok/s at {}",
             rows.len(),
             number(tokens(&best)),
-            best.point
+            place(best)
         ),
         None => "No load point has usable figures".to_owned(),
     }

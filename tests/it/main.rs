@@ -25,6 +25,7 @@ mod recipes;
 mod rehearsal;
 mod repeats_e2e;
 mod search_e2e;
+mod report_e2e;
 mod shapes;
 mod site_fake;
 mod slurm_fake;

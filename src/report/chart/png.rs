@@ -1,11 +1,20 @@
 //! PNG from SVG, with a font of our own: nodes of a cluster have none.
 
+use std::sync::{Arc, LazyLock};
+
+use resvg::usvg::fontdb::Database;
 use resvg::{tiny_skia, usvg};
 
 const FONTS: [&[u8]; 2] = [
     include_bytes!("../../../vendor/dejavu/DejaVuSans-latin.ttf"),
     include_bytes!("../../../vendor/dejavu/DejaVuSans-Bold-latin.ttf"),
 ];
+
+static FONT: LazyLock<Arc<Database>> = LazyLock::new(|| {
+    let mut fonts = Database::new();
+    FONTS.iter().for_each(|font| fonts.load_font_data(font.to_vec()));
+    Arc::new(fonts)
+});
 
 /// Pixels for a unit of the SVG.
 const ZOOM: f32 = 2.0;
@@ -15,10 +24,11 @@ const ZOOM: f32 = 2.0;
 /// # Errors
 /// The document is not SVG.
 pub fn png(svg: &str) -> std::io::Result<Vec<u8>> {
-    let mut options = usvg::Options { font_family: "DejaVu Sans".to_owned(), ..usvg::Options::default() };
-    for font in FONTS {
-        options.fontdb_mut().load_font_data(font.to_vec());
-    }
+    let options = usvg::Options {
+        font_family: "DejaVu Sans".to_owned(),
+        fontdb: Arc::clone(&FONT),
+        ..usvg::Options::default()
+    };
     let tree = usvg::Tree::from_str(svg, &options).map_err(std::io::Error::other)?;
     let size = tree.size().to_int_size().scale_by(ZOOM);
     let size = size.ok_or_else(|| std::io::Error::other("a picture without size"))?;

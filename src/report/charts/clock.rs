@@ -10,7 +10,7 @@ use crate::report::material::Run;
 use crate::report::table::number;
 
 /// Widths of the parts that time is cut into, seconds; the first that gives at most [`PARTS`].
-const WIDTHS: [f64; 12] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
+const WIDTHS: [f64; 10] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
 const PARTS: f64 = 120.0;
 
 /// Time in equal parts, seconds since instant 0 of the records.
@@ -297,31 +297,29 @@ mod tests {
 
     #[test]
     fn time_is_cut_into_round_parts_from_the_first_request_on() {
-        // From 1 s to 13.14 s: 122 parts of 0.1 s would be too many.
-        let clock = Clock::of(&run(&[0, 12_000])).unwrap();
-        assert_eq!((clock.start, clock.width, clock.parts), (1.0, 0.2, 61));
-        assert_eq!(
-            (clock.part(0.9), clock.part(1.0), clock.part(1.25), clock.part(99.0)),
-            (None, Some(0), Some(1), None)
-        );
+        // From 1 s to 71.14 s: 141 parts of 0.5 s would be too many.
+        let clock = Clock::of(&run(&[0, 70_000])).unwrap();
+        assert_eq!((clock.start, clock.width, clock.parts), (1.0, 1.0, 71));
+        let parts = [0.9, 1.0, 2.5, 99.0].map(|at| clock.part(at));
+        assert_eq!(parts, [None, Some(0), Some(1), None]);
     }
 
     #[test]
     fn in_flight_counts_those_sent_and_not_ended() {
-        // Parts of 0.1 s: at 0.05 s three, at 0.15 s the one that was sent at 0.1 s.
-        let run = run(&[0, 10, 20, 100]);
+        // At 0.25 s the third alone is not answered, at 0.75 s none.
+        let run = run(&[0, 100, 200, 600]);
         let clock = Clock::of(&run).unwrap();
         let over = in_flight(&run, clock).unwrap();
         let counts: Vec<f64> = over.series[0].points.iter().map(|point| point.y).collect();
-        assert_eq!((clock.width, counts), (0.1, vec![3.0, 2.0, 0.0]));
+        assert_eq!((clock.width, counts), (0.5, vec![1.0, 0.0]));
     }
 
     #[test]
     fn rates_are_per_second() {
-        let run = run(&[0, 10, 20, 100]);
+        let run = run(&[0, 100, 200, 600]);
         let clock = Clock::of(&run).unwrap();
         let rate = clock.rate(run.requests.iter().map(|request| seconds(request.sent_us)));
         let rounded: Vec<f64> = rate.iter().map(|(_, value)| value.round()).collect();
-        assert_eq!(rounded, [30.0, 10.0, 0.0]);
+        assert_eq!(rounded, [6.0, 2.0]);
     }
 }

@@ -71,6 +71,13 @@ const MEASURES: [Measure; 2] = [
     },
 ];
 
+/// A server by its values: `max_num_seqs 256, kv_cache_dtype fp8`.
+fn server(axes: &[GridAxis], deployment: &str) -> String {
+    let value =
+        |axis: &GridAxis| Some(format!("{} {}", axis.name, axis.values.get(axis.place(deployment)?)?));
+    axes.iter().filter_map(value).join(", ")
+}
+
 /// For each axis: throughput over load, and what the axis does to throughput and to TTFT at the highest load.
 pub(super) fn charts(source: Source<'_>) -> Vec<Chart> {
     let means = means(source.rows);
@@ -79,21 +86,21 @@ pub(super) fn charts(source: Source<'_>) -> Vec<Chart> {
     let has_loads = levels.iter().any(|level| level.load != load);
     let mut charts = Vec::new();
     for axis in &axes {
-        charts.extend(has_loads.then(|| over_load(source, axis, &levels)).flatten());
+        charts.extend(has_loads.then(|| over_load(source, axis, &axes, &levels)).flatten());
         let at: Vec<&Level> = levels.iter().filter(|level| level.load == load).collect();
-        charts.extend(MEASURES.iter().filter_map(|measure| effect(source, axis, measure, &at)));
+        charts.extend(MEASURES.iter().filter_map(|measure| effect(source, (axis, &axes), measure, &at)));
     }
     charts
 }
 
-fn over_load(source: Source<'_>, axis: &GridAxis, levels: &[Level<'_>]) -> Option<Chart> {
+fn over_load(source: Source<'_>, axis: &GridAxis, axes: &[GridAxis], levels: &[Level<'_>]) -> Option<Chart> {
     let best = best(levels.iter(), &MEASURES[0]);
     let mut series = Vec::new();
     for name in super::levels::names(levels) {
         let own: Vec<&Level> = levels.iter().filter(|level| level.series == name).collect();
         let place = axis.place(own.first()?.deployment)?;
         let point = |level: &&Level| Point {
-            name: Some(level.deployment.to_owned()),
+            name: Some(server(axes, level.deployment)),
             mark: mark(level, best),
             ..Point::new(level.load, level.output_tokens_per_s)
         };
@@ -112,7 +119,7 @@ fn over_load(source: Source<'_>, axis: &GridAxis, levels: &[Level<'_>]) -> Optio
             "The highest throughput, {} output tokens/s at {load} {}, has the server {}.",
             number(best.output_tokens_per_s),
             best.load,
-            best.deployment
+            server(axes, best.deployment)
         )
     });
     Chart {
@@ -150,7 +157,12 @@ where
 }
 
 /// One load: each server at the value it has on the axis, and the mean of each value.
-fn effect(source: Source<'_>, axis: &GridAxis, measure: &Measure, levels: &[&Level<'_>]) -> Option<Chart> {
+fn effect(
+    source: Source<'_>,
+    (axis, axes): (&GridAxis, &[GridAxis]),
+    measure: &Measure,
+    levels: &[&Level<'_>],
+) -> Option<Chart> {
     let best = best(levels.iter().copied(), measure);
     let (mut series, mut means) = (Vec::new(), Vec::new());
     for (place, value) in axis.values.iter().enumerate() {
@@ -165,7 +177,7 @@ fn effect(source: Source<'_>, axis: &GridAxis, measure: &Measure, levels: &[&Lev
         // Side by side within the room of a name.
         let x = |at: usize| place as f64 + 0.5 * ((at as f64 + 0.5) / own.len() as f64 - 0.5);
         let point = |(at, (level, y)): (usize, &(&Level, f64))| Point {
-            name: Some(level.deployment.to_owned()),
+            name: Some(server(axes, level.deployment)),
             mark: mark(level, best),
             ..Point::new(x(at), *y)
         };
@@ -185,7 +197,7 @@ fn effect(source: Source<'_>, axis: &GridAxis, measure: &Measure, levels: &[&Lev
         x: Axis::named(axis.name.clone(), &axis.values),
         y: Axis::from_zero(measure.unit, Chart::values(&series)),
         series,
-        sentence: told(axis, measure, &means, best),
+        sentence: told(axis, measure, &means, best.map(|best| (best.rating, server(axes, best.deployment)))),
         ..source.blank()
     })
     .and_then(Chart::checked)
@@ -195,7 +207,7 @@ fn told(
     axis: &GridAxis,
     measure: &Measure,
     means: &[(usize, &String, f64)],
-    best: Option<&Level<'_>>,
+    best: Option<(Rating, String)>,
 ) -> String {
     let each = means.iter().map(|(_, value, mean)| format!("{value}: {}", number(*mean))).join(", ");
     let (low, high) = means
@@ -203,7 +215,9 @@ fn told(
         .fold((f64::INFINITY, 0.0f64), |(low, high), (_, _, mean)| (low.min(*mean), high.max(*mean)));
     let apart =
         if low > 0.0 { format!(", {:.1} % apart", (high / low - 1.0) * 100.0) } else { String::new() };
-    let best = best
-        .map_or_else(String::new, |best| format!(" The large mark is the best server, {}.", best.deployment));
+    let best = best.map_or_else(String::new, |(rating, server)| match rating {
+        Rating::Valid => format!(" The large mark is the best server: {server}."),
+        rating => format!(" The best server ({rating}): {server}."),
+    });
     format!("Mean {} in {} by {}: {each}{apart}.{best}", measure.title, measure.unit, axis.name)
 }
