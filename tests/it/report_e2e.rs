@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::support::House;
+use crate::support::house::House;
 
 /// What a report consists of: the files at the top and the pictures.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
