@@ -98,18 +98,11 @@ impl<'a> Deployments<'a> {
 
     /// The rows of a deployment that an earlier attempt has finished; `None` if a point is left to measure.
     fn all_kept(&self, deployment: &Deployment) -> Option<Vec<PointResult>> {
-        let Some(search) = &self.session.plan.search else {
-            return repeats::finished(deployment, |point| self.kept(deployment, point));
-        };
-        let mut rows: Vec<PointResult> = Vec::new();
-        for template in &deployment.points {
-            let kept = |point: &LoadPoint| Some(self.kept(deployment, point)?.summary);
-            let push = |point: &LoadPoint, found| {
-                rows.push(PointResult::of(&self.session.plan, deployment, point, found));
-            };
-            report::search::replay(search, deployment, template, kept, push).found()?;
+        let kept = |point: &LoadPoint| self.kept(deployment, point);
+        match &self.session.plan.search {
+            Some(search) => report::search::finished(search, deployment, kept),
+            None => repeats::finished(deployment, kept),
         }
-        Some(rows)
     }
 
     fn keep(&mut self, row: PointResult) {
