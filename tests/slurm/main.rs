@@ -11,6 +11,7 @@ mod containers;
 mod ends;
 mod engines;
 mod executor;
+mod gpus;
 mod lab;
 mod llmb;
 mod orphans;
