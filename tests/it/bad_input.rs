@@ -43,7 +43,7 @@ macro_rules! says {
 fn an_unknown_key_names_the_nearest() {
     says!(run(&format!("{MODEL}[deploy]\nlauncer = \"sim\"\n{LOAD}"), &[]),
 "error: ./r.toml:6:1: `deploy.launcer`: unknown key `launcer`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, connection, startup_timeout, progress_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, metrics_url, connection, startup_timeout, progress_timeout, stop_grace, speculation, engine, env
   next: did you mean `launcher`?"
 );
 }
@@ -494,7 +494,7 @@ fn bad_assignments() {
     );
     says!(run(&good(), &["--set", "load.concurency=3"]),
 "error: --set load.concurency=3: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, repeats, until, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
   next: did you mean `concurrency`?"
 );
     says!(
@@ -538,7 +538,7 @@ fn a_knob_for_a_key_that_is_none() {
     house.is_untouched();
     says!(end.stderr,
 "error: $CONCURRENCY: `load.concurency`: unknown key `concurency`
-  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
+  expected: one of isl, isl_stddev, osl, osl_stddev, length_range, mix, prompts, concurrency, rate, stages, start_concurrency, start_rate, arrival, max_concurrency, when_full, requests, requests_per_concurrency, duration, at_end, drain_timeout, warmup_requests, warmup_per_concurrency, warmup_duration, repeats, until, streaming, endpoint, ignore_eos, seed, request_timeout, stall_timeout, connect_timeout, first_token_timeout, max_tokens_field, continuous_usage_stats, slo, exports, extra_body
   next: did you mean `concurrency`?"
 );
 }
@@ -566,7 +566,7 @@ fn an_empty_axis() {
 fn an_axis_that_is_none() {
     says!(run(&format!("{}[sweep.server]\ntpp = [1, 2]\n", good()), &[]),
 "error: ./r.toml:11: `sweep.server.tpp`: unknown key `tpp`
-  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, connection, startup_timeout, progress_timeout, stop_grace, engine, env
+  expected: one of launcher, tp, pp, dp, ep, attention_dp, replicas, prefill, decode, settings, prefix, client_node, head_node, colocate, port, url, metrics_url, connection, startup_timeout, progress_timeout, stop_grace, speculation, engine, env
   next: did you mean `tp`?"
 );
     says!(

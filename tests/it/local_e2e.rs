@@ -93,9 +93,10 @@ fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
     assert_eq!(names(dir), POINT_FILES);
     let summary = house_json(&dir.join("summary.json"));
     let schema = house_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/summary.schema.json"));
-    // Only repeats and their mean have these.
+    // Absent from a run without repeats, GPUs, speculation or failures.
+    const ABSENT: [&str; 5] = ["repeat", "repeats", "gpus", "speculation", "faults"];
     let known = |of: &Value| {
-        let keys = keys(of).into_iter().filter(|key| !["repeat", "repeats"].contains(key));
+        let keys = keys(of).into_iter().filter(|key| !ABSENT.contains(key));
         keys.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(keys(&summary), known(&schema["properties"]));
@@ -198,7 +199,9 @@ fn a_sweep_leaves_the_whole_layout() {
         ["bench.log", "output_server.log", "output_workers.log", "server-0.log", "workers_start.log"]
     );
     assert_eq!(names(&dir.join("benchmark_logs")), ["isl8_osl6_con1/", "isl8_osl6_con4/"]);
-    assert_eq!(names(&dir.join("plots")), ["e2e.svg", "itl.svg", "throughput.svg", "ttft.svg"]);
+    let pictures = ["e2e", "itl", "requests", "throughput", "ttft"];
+    let files = pictures.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
+    assert_eq!(names(&dir.join("plots")), files.collect::<Vec<_>>());
     for point in ["isl8_osl6_con1", "isl8_osl6_con4"] {
         let summary = check_point(&dir.join("benchmark_logs").join(point), 20, 3);
         assert_eq!(summary["point"]["id"], point);

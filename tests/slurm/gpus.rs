@@ -33,7 +33,8 @@ fn a_gpu_that_idles_on_one_of_two_nodes_is_named() {
     let recipe = lab.write("gpus.toml", &text);
     let site = engines::site(&lab, "gpus-site.toml", "");
     let bin = lab.path("bin").display().to_string();
-    let setup = format!("setup = ['export PATH=\"{bin}:$PATH\" IDLE_NODE={} TOKMARK_NVML=/nowhere']", names[1]);
+    let setup =
+        format!("setup = ['export PATH=\"{bin}:$PATH\" IDLE_NODE={} TOKMARK_NVML=/nowhere']", names[1]);
     let site = lab.write(
         "gpus-site.toml",
         &std::fs::read_to_string(&site).unwrap().replace("[slurm]\n", &format!("[slurm]\n{setup}\n")),

@@ -164,7 +164,7 @@ mod tests {
         ] {
             assert_eq!(certain_at(goal, all, ok), expected, "{goal}");
         }
-        let every_second = |id: u64| if id % 2 == 0 { Outcome::Timeout } else { Outcome::Ok };
+        let every_second = |id: u64| if id.is_multiple_of(2) { Outcome::Timeout } else { Outcome::Ok };
         assert_eq!(certain_at("errors < 1%", all, every_second), Some(4), "the second failure of 100");
         assert_eq!(
             certain_at("ttft.p99 < 40ms", Stop::DurationS(9.0), ok),
