@@ -256,7 +256,7 @@ impl Driven {
             |error| Err(error.into()),
         );
         let error = match written {
-            Ok(()) => return Ok(summary),
+            Ok(()) => return Ok(as_read(summary)),
             Err(PointError::Io(error) | PointError::Export(ExportError::Io(error))) => error,
             Err(error) => return Err(error),
         };
@@ -339,6 +339,12 @@ fn without(secrets: &[String], record: &RequestRecord) -> Option<RequestRecord> 
     let found = secrets.iter().filter(|secret| error.contains(*secret));
     let redacted = found.fold(error.clone(), |error, secret| error.replace(secret, "***"));
     (redacted != *error).then(|| RequestRecord { error: Some(redacted), ..record.clone() })
+}
+
+/// The summary as its file is read again, so that reports written now and later are the same bytes: reading a number may change
+/// its last digit.
+fn as_read(summary: Summary) -> Summary {
+    serde_json::from_str(&pretty(&json!(summary))).unwrap_or(summary)
 }
 
 fn pretty(value: &Value) -> String {
