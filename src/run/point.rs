@@ -191,7 +191,8 @@ impl Measure {
         let options = Options { threads: None, before_measuring: Some(Arc::new(move || begin.begin())) };
         let (target, point) = (&measure.target, &measure.point);
         let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, &halt)?;
-        let watched = pages.end(fold.good().count() as u64);
+        let good = fold.after_warmup().filter(|request| request.outcome == Outcome::Ok);
+        let watched = pages.end(good.count() as u64);
         run.prefix_cache = watched.prefix_cache();
         let unwritten = records.map(RecordWriter::close).and_then(Result::err);
         lost |= run.aborted.is_some();
@@ -232,8 +233,10 @@ impl Driven {
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
         let window = (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us));
         self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, window));
-        let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, hopeless, .. } = self;
+        let Self { measure, refusals, calibrated, run, watched, fold, rescue, unwritten, hopeless, .. } = self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
+        summary.stages.iter_mut().flatten().for_each(|stage| stage.add_servers(&watched));
+        drop(watched);
         refusals.note(&mut summary);
         let notes = calibrated.prompts.notes();
         summary.prompts = Some(PromptFacts { notes, ..calibrated.facts });
