@@ -175,7 +175,12 @@ impl StageFold {
     }
 
     /// The slices of a stage whose answers took so long: as many as [`SLICES`] allows.
-    fn slices(&self, stage: &Tally, e2e_ms: Option<Distribution>, all: &[RequestFigures]) -> Vec<StageFigures> {
+    fn slices(
+        &self,
+        stage: &Tally,
+        e2e_ms: Option<Distribution>,
+        all: &[RequestFigures],
+    ) -> Vec<StageFigures> {
         let is_in = |piece: &&Tally| (stage.start_us..stage.end_us).contains(&piece.start_us);
         let pieces: Vec<&Tally> = self.pieces.iter().filter(is_in).collect();
         let length_ms = stage.end_us.saturating_sub(stage.start_us) as f64 / 1e3;
@@ -273,7 +278,13 @@ impl Tally {
     /// Parts that follow one another, as one. `None` of none.
     fn join(parts: &[&Self]) -> Option<Self> {
         let (first, last) = (parts.first()?, parts.last()?);
-        let mut joined = Self { start_us: first.start_us, end_us: last.end_us, from: first.from, to: last.to, ..Self::default() };
+        let mut joined = Self {
+            start_us: first.start_us,
+            end_us: last.end_us,
+            from: first.from,
+            to: last.to,
+            ..Self::default()
+        };
         for part in parts {
             joined.subset.join(&part.subset);
             joined.good += part.good;

@@ -99,12 +99,18 @@ fn a_rising_stage_is_divided_into_slices_that_outlast_an_answer() {
     let found = stages(&ramp_point(), &records).expect("a ramp");
     let slices = &found[0].slices;
     assert_eq!(slices.iter().map(|slice| slice.requests).collect::<Vec<_>>(), [0, 0, 0, 1, 0, 1]);
-    assert_eq!(slices.iter().map(|slice| slice.requests_per_s.round()).collect::<Vec<_>>(), [0.0, 0.0, 0.0, 6.0, 0.0, 0.0]);
+    assert_eq!(
+        slices.iter().map(|slice| slice.requests_per_s.round()).collect::<Vec<_>>(),
+        [0.0, 0.0, 0.0, 6.0, 0.0, 0.0]
+    );
     assert_eq!((slices[3].start_s, slices[3].end_s), (5.5, 5.666_666));
     assert_eq!((slices[3].name.as_str(), slices[3].from), ("up 4/6", 1.0));
     let loads: Vec<f64> = levels(&found[0]).iter().map(|(load, _)| (load * 6.0).round()).collect();
     assert_eq!(loads, [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
-    assert_eq!(levels(&found[0]).iter().map(|level| level.1).collect::<Vec<_>>(), [0.0, 0.0, 0.0, 60.0, 0.0, 30.0]);
+    assert_eq!(
+        levels(&found[0]).iter().map(|level| level.1).collect::<Vec<_>>(),
+        [0.0, 0.0, 0.0, 60.0, 0.0, 30.0]
+    );
     // Answers of 300 ms allow three slices, of 500 ms two, and with longer ones the load rises too fast to be read.
     let slices = |answer_us: u64| {
         let mut slow = in_stage(record(0, 5_100_000), 0);

@@ -126,7 +126,10 @@ impl Grid {
             0 => "no other is within noise".to_owned(),
             all if all == others => {
                 let what = ranking.objective.words();
-                return Some(format!("Best for {what}: none, all {} are within noise ({figures} at best).", all + 1));
+                return Some(format!(
+                    "Best for {what}: none, all {} are within noise ({figures} at best).",
+                    all + 1
+                ));
             }
             some => format!("{some} of {others} others are within noise"),
         };

@@ -35,7 +35,9 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
         Some(table) if table.rows.len() <= MOST_ROWS => {
             text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
         }
-        Some(table) => text.push_str(&format!("servers: their {} rows stand in summary.md\n", table.rows.len())),
+        Some(table) => {
+            text.push_str(&format!("servers: their {} rows stand in summary.md\n", table.rows.len()))
+        }
         None => {}
     }
     text.extend(servers::notes(rows).into_iter().map(|note| format!("servers: {note}\n")));

@@ -233,7 +233,8 @@ impl Driven {
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
         let window = (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us));
         self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, window));
-        let Self { measure, refusals, calibrated, run, watched, fold, rescue, unwritten, hopeless, .. } = self;
+        let Self { measure, refusals, calibrated, run, watched, fold, rescue, unwritten, hopeless, .. } =
+            self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
         summary.stages.iter_mut().flatten().for_each(|stage| stage.add_servers(&watched));
         drop(watched);

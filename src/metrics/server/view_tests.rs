@@ -370,7 +370,9 @@ fn a_part_of_the_window_has_figures_of_its_own() {
     let page = |at: u64| {
         Page::of(&format!(
             "vllm:num_requests_waiting {}\nvllm:request_queue_time_seconds_sum {}\nvllm:request_queue_time_seconds_count {}\n",
-            10 * at, 6 * at, 2 * at
+            10 * at,
+            6 * at,
+            2 * at
         ))
     };
     let during = (0..=5).map(|at| (1_000_000 * at, page(at))).collect();

@@ -90,7 +90,8 @@ impl Watched {
     /// What the engines said from one instant of the records to another, µs, of the frontends where engines have no pages; `None` where
     /// no page was read at least twice in that time.
     pub(crate) fn layer_within(&self, from_us: u64, until_us: u64) -> Option<LayerView> {
-        let pages: Vec<WatchedPage> = self.pages.iter().filter_map(|page| page.within(from_us, until_us)).collect();
+        let pages: Vec<WatchedPage> =
+            self.pages.iter().filter_map(|page| page.within(from_us, until_us)).collect();
         let of = |layer: Layer| {
             let of_layer: Vec<&WatchedPage> = pages.iter().filter(|page| page.has(layer)).collect();
             let is_whole = of_layer.len() == self.pages.iter().filter(|page| page.has(layer)).count();

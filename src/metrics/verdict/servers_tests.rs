@@ -107,7 +107,11 @@ fn first_tokens_that_came_late_shorten_the_decode_time() {
     let decoded =
         |decode_ms, itl_ms| LayerView { requests: Some(20), decode_ms, itl_ms, ..LayerView::default() };
     let with = |layer: LayerView| reasons(layer, |_| {});
-    assert_eq!(with(decoded(latency(180.0, 31), None)), Vec::<String>::new(), "it counts answers that were cut, too");
+    assert_eq!(
+        with(decoded(latency(180.0, 31), None)),
+        Vec::<String>::new(),
+        "it counts answers that were cut, too"
+    );
     assert_eq!(with(decoded(latency(92.0, 20), None)), Vec::<String>::new());
     assert!(with(decoded(latency(180.0, 20), None))[0].contains("180.0 ms from first to last token"));
     // 20 requests of 9 steps of 20 ms: 180 ms each, whatever a step yields.
