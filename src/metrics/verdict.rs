@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod gpus;
+pub mod processes;
 pub mod reached;
 mod servers;
 mod speculation;
@@ -161,6 +162,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     found.extend(tokens::reasons(run, fold));
     found.extend(servers::reasons(run, fold));
     found.extend(gpus::reasons(run.gpus.as_ref()));
+    found.extend(processes::reasons(&run.processes, run.window_s()));
     found.extend(reached::reasons(point, run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);

@@ -20,6 +20,7 @@ pub mod markdown;
 pub mod material;
 pub mod pareto;
 pub mod parts;
+pub mod processes;
 mod provenance;
 pub mod ranges;
 pub mod reasons;
