@@ -61,12 +61,18 @@ pub struct StageFigures {
 }
 
 impl StageFigures {
-    /// The loads that were held, or passed slowly enough to be read as held, each with its figures. A slice stands for its mean load.
+    /// The loads that were held, or passed slowly enough to be read as held, each with its figures. A slice stands for its mean load, to
+    /// three digits.
     pub fn levels(&self) -> impl Iterator<Item = (f64, &Self)> {
+        let mean = |slice: &Self| {
+            let mean = slice.from.midpoint(slice.to);
+            let unit = 10_f64.powf(2.0 - mean.log10().floor());
+            (mean * unit).round() / unit
+        };
         let is_held = self.from == self.to && self.to > 0.0 && self.end_s > self.start_s;
         let has_answers = self.requests == 0 || self.cancelled < self.requests;
         let held = (is_held && has_answers).then_some((self.to, self));
-        held.into_iter().chain(self.slices.iter().map(|slice| (slice.from.midpoint(slice.to), slice)))
+        held.into_iter().chain(self.slices.iter().map(move |slice| (mean(slice), slice)))
     }
 
     /// Adds what the servers said during the stage and each of its slices.

@@ -105,8 +105,8 @@ fn a_rising_stage_is_divided_into_slices_that_outlast_an_answer() {
     );
     assert_eq!((slices[3].start_s, slices[3].end_s), (5.5, 5.666_666));
     assert_eq!((slices[3].name.as_str(), slices[3].from), ("up 4/6", 1.0));
-    let loads: Vec<f64> = levels(&found[0]).iter().map(|(load, _)| (load * 6.0).round()).collect();
-    assert_eq!(loads, [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
+    let loads: Vec<f64> = levels(&found[0]).iter().map(|(load, _)| *load).collect();
+    assert_eq!(loads, [0.167, 0.5, 0.833, 1.17, 1.5, 1.83]);
     assert_eq!(
         levels(&found[0]).iter().map(|level| level.1).collect::<Vec<_>>(),
         [0.0, 0.0, 0.0, 60.0, 0.0, 30.0]

@@ -138,7 +138,12 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
         found.push(Reason::invalid("interrupted before the load point was complete"));
     }
     found.extend(point.scaled.map(|share| {
-        Reason::suspect(format!("the load was scaled to {share} of the recipe's: a rehearsal, not a result"))
+        let what = if share < 1.0 {
+            format!("the load was scaled to {share} of the recipe's")
+        } else {
+            "the simulated engine stood in for the recipe's".to_owned()
+        };
+        Reason::suspect(format!("{what}: a rehearsal, not a result"))
     }));
     if let Some(failed) = completion(fold, completed) {
         found.push(failed);

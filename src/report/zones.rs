@@ -21,7 +21,7 @@ pub fn series(rows: &[PointResult]) -> Vec<Series> {
         Some(stages) => {
             let series = of_row(row);
             let held = stages.iter().flat_map(StageFigures::levels);
-            let levels = held.map(|(load, stage)| stage_level(series.axis, load, stage, row.gpus)).collect();
+            let levels = held.map(|(load, stage)| stage_level(load, stage, row.gpus)).collect();
             let rises = stages.iter().any(|stage| !stage.slices.is_empty());
             Some(Series { name: row.series.clone(), levels, rises, ..series })
         }
@@ -127,9 +127,8 @@ fn kv_cache(summary: &Summary) -> Option<f64> {
     engines.reduce(f64::max)
 }
 
-/// The level of a load that a ramp held. Requests in flight are whole numbers.
-fn stage_level(axis: Axis, load: f64, stage: &StageFigures, gpus: u32) -> Level {
-    let load = if axis == Axis::Concurrency { load.round() } else { load };
+/// The level of a load that a ramp held.
+fn stage_level(load: f64, stage: &StageFigures, gpus: u32) -> Level {
     let counted = stage.completed + stage.failed;
     let good =
         stage.good.filter(|_| counted > 0).map(|good| ("goodput".to_owned(), good as f64 / counted as f64));
