@@ -57,7 +57,7 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Write the report of experiments again, from their records
     Report(report::ReportArgs),
-    /// Compare results with the published figures of a recipe
+    /// Compare results with published figures, and with references of this cluster
     Verify(verify::VerifyArgs),
     /// Show how much load a deployment takes: zones, operating points, saturation
     Zones(zones::ZonesArgs),

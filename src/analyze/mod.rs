@@ -10,6 +10,7 @@ pub mod effects;
 pub mod metric;
 pub mod pareto;
 pub mod published;
+pub mod references;
 pub mod repeats;
 pub mod search;
 pub mod verify;
