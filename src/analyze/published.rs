@@ -131,7 +131,9 @@ fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
             );
         }
         match tolerance(&published.tolerance) {
-            Some(tolerance) => figures.push(Figure { number, published: published.clone(), tolerance, bounds: None }),
+            Some(tolerance) => {
+                figures.push(Figure { number, published: published.clone(), tolerance, bounds: None })
+            }
             None => errors.push(
                 wrong("tolerance", format!("found {:?}", published.tolerance))
                     .expected("a percentage above 0, e.g. \"10%\""),

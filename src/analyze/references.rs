@@ -137,14 +137,22 @@ impl References {
     /// Those of the plan's recipe and GPU type; `None` if there are none.
     pub fn of(&self, plan: &Plan, file: &str) -> Result<Option<Figures>, InputErrors> {
         let is_of = |one: &&Reference| one.recipe == plan.name && one.gpu == plan.gpu.kind;
-        let figure = |(number, one): (usize, &Reference)| Some(one.figure(number, tolerance(&one.tolerance)?));
+        let figure =
+            |(number, one): (usize, &Reference)| Some(one.figure(number, tolerance(&one.tolerance)?));
         let figures: Vec<Figure> =
             (1..).zip(self.references.iter().filter(is_of)).filter_map(figure).collect();
         if figures.is_empty() {
             return Ok(None);
         }
         let own = Figures::in_plan(plan)?.own;
-        let figures = Figures { recipe: plan.name.clone(), file: file.into(), source: None, figures, own, words: "reference" };
+        let figures = Figures {
+            recipe: plan.name.clone(),
+            file: file.into(),
+            source: None,
+            figures,
+            own,
+            words: "reference",
+        };
         Ok(Some(figures))
     }
 
@@ -184,7 +192,9 @@ fn wrong(document: &Document, number: usize, one: &Reference, known: &[String]) 
         return Some(at("value", format!("found {}", one.value)).expected("a number above 0"));
     }
     if !(lower..=upper).contains(&one.value) {
-        return Some(at("value", format!("found {}", one.value)).expected("a number from `lower` to `upper`"));
+        return Some(
+            at("value", format!("found {}", one.value)).expected("a number from `lower` to `upper`"),
+        );
     }
     tolerance(&one.tolerance).is_none().then(|| {
         at("tolerance", format!("found {:?}", one.tolerance)).expected("a percentage above 0, e.g. \"5%\"")
@@ -193,7 +203,11 @@ fn wrong(document: &Document, number: usize, one: &Reference, known: &[String]) 
 
 /// The values of a finished experiment that may become references: of valid load points that a later run of the recipe can be compared
 /// with. `source` says where they come from.
-pub fn propose(plan: &Plan, summaries: &BTreeMap<String, Summary>, source: &str) -> Result<Proposal, InputErrors> {
+pub fn propose(
+    plan: &Plan,
+    summaries: &BTreeMap<String, Summary>,
+    source: &str,
+) -> Result<Proposal, InputErrors> {
     let (mut found, mut left_out) = (References::default(), Vec::new());
     let own = Figures::in_plan(plan)?;
     let ran = MeasuredRun::of(&own, plan, summaries);
@@ -232,7 +246,8 @@ pub fn propose(plan: &Plan, summaries: &BTreeMap<String, Summary>, source: &str)
     let Verification { figures, .. } = verify(&figures, plan, summaries);
     let mut references = Vec::new();
     for one in found.references {
-        let is_of = |line: &&ComparedFigure| line.point.as_ref() == Some(&one.point) && line.metric == one.metric;
+        let is_of =
+            |line: &&ComparedFigure| line.point.as_ref() == Some(&one.point) && line.metric == one.metric;
         match figures.iter().find(is_of) {
             Some(line) if line.outcome == Reproduction::Reproduced => references.push(one),
             line => {

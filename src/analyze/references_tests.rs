@@ -36,7 +36,8 @@ fn what_is_wrong_is_named_with_its_place() {
 
 #[test]
 fn a_new_value_keeps_what_a_person_wrote_beside_the_old_one() {
-    let mut known = parse(&reference("tolerance = \"2%\"\nlower = 90\nupper = 110\nnote = \"cool\"\n")).unwrap();
+    let mut known =
+        parse(&reference("tolerance = \"2%\"\nlower = 90\nupper = 110\nnote = \"cool\"\n")).unwrap();
     let value = |value: f64| Reference { value, source: "e_2".into(), ..one(&reference("")) };
     known.accept(vec![value(105.0)]);
     let [kept] = &known.references[..] else { panic!("{known:?}") };

@@ -79,7 +79,8 @@ pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     if args.accept {
         return accept(printer, &entries, &file);
     }
-    let references = if file.exists() { References::parse(&Document::read(&file)?)? } else { References::default() };
+    let references =
+        if file.exists() { References::parse(&Document::read(&file)?)? } else { References::default() };
     let of = |entry: &Entry| of_experiment(entry, args.recipe.as_deref(), &references, &file);
     let verified: Vec<Verified> = entries.iter().map(of).collect::<anyhow::Result<_>>()?;
     missing.iter().for_each(|line| printer.warn(format!("not verified: {line}")));
@@ -87,7 +88,8 @@ pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     let width = printer.width();
     let page = |one: &Verified| {
         let pages = std::iter::once(&one.verification).chain(&one.references);
-        let text = pages.map(|of| verification::page(&one.experiment, of, width)).collect::<Vec<_>>().join("\n");
+        let text =
+            pages.map(|of| verification::page(&one.experiment, of, width)).collect::<Vec<_>>().join("\n");
         wrapped(&text, width)
     };
     let pages: Vec<String> = verified.iter().map(page).collect();

@@ -222,18 +222,34 @@ fn an_accepted_run_is_the_reference_of_the_next() {
     let dir = run(&house, "");
     // A simulated run is no reference.
     let refused = house.run(["verify", "--accept"]).fails(5);
-    assert!(refused.stderr.contains("not accepted") && !house.path().join("references.toml").exists(), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("not accepted") && !house.path().join("references.toml").exists(),
+        "{}",
+        refused.stderr
+    );
     measured(&dir, 100.0);
     let end = house.run(["verify", "--accept"]).succeeds();
-    assert!(end.stdout.contains(&format!("{POINT} throughput.output_tokens_per_s: 100 tok/s ±5%")), "{}", end.stdout);
+    assert!(
+        end.stdout.contains(&format!("{POINT} throughput.output_tokens_per_s: 100 tok/s ±5%")),
+        "{}",
+        end.stdout
+    );
     assert!(end.stdout.contains("4 references in references.toml"), "{}", end.stdout);
     // The run itself reproduces them, and a slower one does not.
     let end = house.run(["verify"]).succeeds();
-    assert!(end.stdout.contains("none published (source: a paper)\n\nreferences of r on h100"), "{}", end.stdout);
+    assert!(
+        end.stdout.contains("none published (source: a paper)\n\nreferences of r on h100"),
+        "{}",
+        end.stdout
+    );
     assert!(end.stdout.contains("4 reproduced"), "{}", end.stdout);
     measured(&dir, 90.0);
     let end = house.run(["verify"]).fails(5);
-    assert!(end.stdout.contains("LOAD POINT      REFERENCE  MEASURED  DIFFERENCE  OUTCOME"), "{}", end.stdout);
+    assert!(
+        end.stdout.contains("LOAD POINT      REFERENCE  MEASURED  DIFFERENCE  OUTCOME"),
+        "{}",
+        end.stdout
+    );
     assert!(end.stdout.contains("10.0 % below the reference, tolerance 5 %"), "{}", end.stdout);
     assert!(end.stderr.contains("1 of 4 references not reproduced"), "{}", end.stderr);
     let told = house.run(["verify", "--json"]).fails(5).json();
