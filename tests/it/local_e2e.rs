@@ -199,7 +199,7 @@ fn a_sweep_leaves_the_whole_layout() {
         ["bench.log", "output_server.log", "output_workers.log", "server-0.log", "workers_start.log"]
     );
     assert_eq!(names(&dir.join("benchmark_logs")), ["isl8_osl6_con1/", "isl8_osl6_con4/"]);
-    let pictures = ["e2e", "itl", "requests", "throughput", "ttft"];
+    let pictures = ["e2e", "itl", "pareto", "requests", "throughput", "ttft"];
     let files = pictures.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
     assert_eq!(names(&dir.join("plots")), files.collect::<Vec<_>>());
     for point in ["isl8_osl6_con1", "isl8_osl6_con4"] {
