@@ -3,6 +3,7 @@
 //! Pure: takes plans, recipes and summaries, and returns judgements.
 
 pub mod best;
+pub mod compare;
 mod conditions;
 pub mod cost;
 mod differences;

@@ -8,6 +8,7 @@ pub mod chart;
 pub mod charts;
 pub mod closing;
 mod columns;
+pub mod comparison;
 pub mod cost;
 pub mod csv;
 pub mod failures;

@@ -14,7 +14,7 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "list",
     "show",
     "check",
@@ -25,6 +25,7 @@ const VERBS: [&str; 19] = [
     "bench",
     "jobs",
     "report",
+    "compare",
     "verify",
     "zones",
     "export",
