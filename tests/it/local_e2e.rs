@@ -451,7 +451,9 @@ fn a_signal_wraps_up_and_keeps_what_was_measured() {
         let (running, dir) = long_run(&house);
         running.signal(signal);
         let end = running.finish().fails(130);
-        assert!(end.stderr.contains("interrupted; what was measured until then is kept"), "{}", end.stderr);
+        let told = end.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(&format!("interrupted by {signal} while isl")), "{told}");
+        assert!(told.contains("was measured; what was measured until then is kept"), "{told}");
         was_interrupted(&house, &dir);
     }
 }
@@ -466,7 +468,9 @@ fn a_signal_while_the_servers_start() {
         events(&dir).contains(&"process_started".to_owned()).then_some(())
     });
     running.signal(Signal::SIGTERM);
-    running.finish().fails(130);
+    let end = running.finish().fails(130);
+    let told = "interrupted by SIGTERM while the servers were starting";
+    assert!(end.stderr.contains(told) && end.stderr.contains("server_logs/server-0.log:\n  | "), "{}", end.stderr);
     house.assert_empty();
 }
 

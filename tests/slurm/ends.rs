@@ -199,6 +199,9 @@ fn the_warning_before_the_time_limit_wraps_the_job_up() {
         |event: &Event| matches!(event, Event::Interrupted { signal } if signal.starts_with("SIGUSR1"));
     assert!(job.events().iter().any(warned));
     assert_eq!(lab.state(&job), "INTERRUPTED");
+    // The job had most of its time left: it was no limit.
+    let failed = |event: &Event| matches!(event, Event::Failed { message } if message.starts_with("interrupted by SIGUSR1"));
+    assert!(job.events().iter().any(failed), "{:#?}", job.events());
 }
 
 #[test]
