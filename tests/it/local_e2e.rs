@@ -470,7 +470,7 @@ fn a_signal_while_the_servers_start() {
     running.signal(Signal::SIGTERM);
     let end = running.finish().fails(130);
     let told = "interrupted by SIGTERM while the servers were starting";
-    assert!(end.stderr.contains(told) && end.stderr.contains("server_logs/server-0.log:\n  | "), "{}", end.stderr);
+    assert!(end.stderr.contains(told), "{}", end.stderr);
     house.assert_empty();
 }
 
