@@ -57,7 +57,9 @@ impl Activity {
                 self.doing = Doing::Starting { waiting: Some((what.clone(), *seconds)) };
             }
             Event::PointStarted { point, .. } => self.doing = Doing::Measuring { point: point.clone() },
-            Event::Ready { .. } | Event::PointFinished { .. } | Event::Stopping { .. } => self.doing = Doing::Other,
+            Event::Ready { .. } | Event::PointFinished { .. } | Event::Stopping { .. } => {
+                self.doing = Doing::Other
+            }
             Event::Interrupted { signal } => self.signal = Some(signal.clone()),
             _ => {}
         }
@@ -120,7 +122,11 @@ mod tests {
     }
 
     fn waiting() -> Event {
-        Event::Waiting { what: "http://n1:8000/health: connection refused".into(), seconds: 41.6, at_most: 600.0 }
+        Event::Waiting {
+            what: "http://n1:8000/health: connection refused".into(),
+            seconds: 41.6,
+            at_most: 600.0,
+        }
     }
 
     fn cause(error: RunError) -> String {
@@ -136,7 +142,13 @@ mod tests {
     fn the_time_limit_is_named_with_what_it_interrupted() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("server-0.log"), "loading\nloading shard 3 of 7\n").unwrap();
-        let started = Event::ProcessStarted { process: "server-0".into(), host: "n1".into(), pid: 7, started: None, log: "server-0.log".into() };
+        let started = Event::ProcessStarted {
+            process: "server-0".into(),
+            host: "n1".into(),
+            pid: 7,
+            started: None,
+            log: "server-0.log".into(),
+        };
         let told = after(&[deploying(), started, waiting(), warned()]).told(NEAR, folder.path());
         assert_eq!(
             told.to_string(),

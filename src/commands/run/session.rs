@@ -116,7 +116,9 @@ fn limit(session: &Session, began: Instant) -> Option<Limit> {
     let limit_s = session.plan.job.time_s;
     let own = || i64::try_from(limit_s).ok()?.checked_sub(i64::try_from(began.elapsed().as_secs()).ok()?);
     // Newer Slurm says when the job ends.
-    let told = || variable("SLURM_JOB_END_TIME")?.parse::<i64>().ok()?.checked_sub(jiff::Timestamp::now().as_second());
+    let told = || {
+        variable("SLURM_JOB_END_TIME")?.parse::<i64>().ok()?.checked_sub(jiff::Timestamp::now().as_second())
+    };
     Some(Limit { limit_s, left_s: told().or_else(own)? })
 }
 
