@@ -54,6 +54,11 @@ impl InputError {
         self
     }
 
+    /// The advice, unless there is one already.
+    pub fn or_next(self, next: impl Into<String>) -> Self {
+        if self.next.is_none() { self.next(next) } else { self }
+    }
+
     /// Suggests the nearest of the `known` names, when one is near enough to `found` to be what was meant.
     pub fn suggest(self, found: &str, known: &[&str]) -> Self {
         match nearest(found, known.iter().copied()) {
@@ -121,6 +126,29 @@ impl InputErrors {
     }
 }
 
+/// The error of a file that is not there. It suggests the nearest name in the folder, or names the folder that is missing too.
+pub fn no_such_file(path: &Path) -> InputError {
+    let error = InputError::new(path.display().to_string(), "there is no such file");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(files) = std::fs::read_dir(folder) else {
+        return error.next(format!("correct the path: there is no folder {}", folder.display()));
+    };
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let found = stem(path);
+    let files = files.filter_map(|file| Some(file.ok()?.path()));
+    // An extension that both have says nothing of their likeness.
+    let near = files
+        .map(|file| {
+            (strsim::damerau_levenshtein(&found, &stem(&file)), file.extension() != path.extension(), file)
+        })
+        .filter(|(distance, _, _)| *distance <= found.chars().count() / 3)
+        .min();
+    match near.as_ref().and_then(|(_, _, file)| file.file_name()) {
+        Some(name) => error.next(format!("did you mean `{}`?", path.with_file_name(name).display())),
+        None => error,
+    }
+}
+
 /// Longest file that is read: a person writes a thousandth of it.
 const LONGEST: u64 = 4 << 20;
 
@@ -157,8 +185,13 @@ impl Document {
         let file = path.display().to_string();
         match read(path) {
             Ok(text) => Ok(Self { file, text }),
-            Err(error) => Err(InputError::new(file, format!("cannot be read: {error}"))
-                .expected("a readable TOML file in UTF-8")),
+            Err(error) => {
+                let error = match error.kind() {
+                    std::io::ErrorKind::NotFound => no_such_file(path),
+                    _ => InputError::new(file, format!("cannot be read: {error}")),
+                };
+                Err(error.expected("a readable TOML file in UTF-8"))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ const PERCENTILES: &str = "tokmark always reports every figure with its percenti
 const QUIET: &str = "tokmark has no such option; -q hides the progress";
 
 /// What `bench` has in place of an option: its own spelling, or a sentence.
-const OPTIONS: [(&str, &str); 44] = [
+const OPTIONS: [(&str, &str); 45] = [
     ("--arrival-pattern", SPACING),
     ("--arrival-smoothness", SPACING),
     ("--backend", "--endpoint chat|completions"),
@@ -55,6 +55,7 @@ const OPTIONS: [(&str, &str); 44] = [
     ("--served-model-name", "--model NAME"),
     ("--service-kind", "tokmark speaks the OpenAI API only: leave it out"),
     ("--session-turns-mean", TURNS),
+    ("--set", "bench has an option for each key (tokmark bench --help); --set is for recipes"),
     ("--sharegpt-output-len", "--osl N"),
     ("--temperature", SAMPLING),
     ("--top-p", SAMPLING),

@@ -49,7 +49,8 @@ pub fn run(printer: Printer, args: &ShowArgs) -> anyhow::Result<()> {
 
 /// The recipe as text of `width` columns.
 fn page(plan: &Plan, width: usize) -> String {
-    let mut text = format!("{}: {}\n", plan.name, plan.summary);
+    let says = if plan.summary.is_empty() { String::new() } else { format!(": {}", plan.summary) };
+    let mut text = format!("{}{says}\n", plan.name);
     let recipe = &plan.recipe;
     for (name, value) in [("source", &recipe.source), ("notes", &recipe.notes)] {
         if let Some(value) = value {

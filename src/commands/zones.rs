@@ -9,7 +9,7 @@ use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::pareto::{self, ParetoPoint};
 use crate::analyze::zones::{Objective, Series, Thresholds, Zones, judge, table};
-use crate::document::InputError;
+use crate::document::{InputError, no_such_file};
 use crate::history::{self, Named};
 use crate::plan::{Plan, Price};
 use crate::report::table::wrapped;
@@ -161,7 +161,13 @@ fn read(printer: Printer, files: &[PathBuf]) -> anyhow::Result<Measured> {
     let mut series = Vec::new();
     for file in files {
         let bytes = std::fs::read(file).map_err(|error| {
-            InputError::new(file.display().to_string(), format!("cannot be read: {error}"))
+            let error = match error.kind() {
+                std::io::ErrorKind::NotFound => no_such_file(file),
+                kind => InputError::new(file.display().to_string(), format!("cannot be read: {kind}")),
+            };
+            error
+                .expected("a table (CSV, Markdown) or a result file of another tool")
+                .or_next("correct the path")
         })?;
         let read = table::parse(file, &bytes)?;
         if !read.unread.is_empty() {
@@ -186,8 +192,8 @@ fn measured(args: &ZonesArgs) -> anyhow::Result<Measured> {
             args.named.join(" "),
             format!("{points} finished load points, none of which differ in load alone"),
         )
-        .expected("a sweep over concurrency or request rate, or a ramp with stages that last longer than two answers")
-        .next("measure several loads, e.g. --set load.concurrency=[8,16,32], or let the load rise more slowly")
+        .expected("a sweep over concurrency or request rate, or a ramp with stages that hold their load")
+        .next("measure several loads, e.g. --set load.concurrency=[8,16,32]")
         .into());
     }
     Ok(Measured { series, levels: zones::of_loads(&rows) })

@@ -26,15 +26,15 @@ pub fn comments(plan: &Plan) -> Result<String, RenderError> {
                 .map(String::as_str)
                 .collect();
             let gpus = if process.gpus.is_empty() {
-                "none".into()
+                "no GPU".into()
             } else {
-                place::visible_gpus(&process.gpus, None)
+                format!("GPUs {}", place::visible_gpus(&process.gpus, None))
             };
             let address = addresses.processes.get(&process.name).map(|address| &address.ports);
             let ports: String =
                 address.into_iter().flatten().map(|(name, port)| format!(", {name} {port}")).collect();
             text.push_str(&format!(
-                "#   {} on {}, {} task(s), GPUs {gpus}{ports}\n",
+                "#   {} on {}, {} task(s), {gpus}{ports}\n",
                 process.name,
                 nodes.join(","),
                 process.tasks

@@ -1,6 +1,7 @@
 //! Whether the servers that answer are those that this run started.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use nix::unistd::getuid;
 use reqwest::Url;
@@ -11,19 +12,24 @@ use crate::load::Target;
 use crate::node::usage::Holder;
 use crate::render::Addresses;
 
+/// How late a sample may show a listener. Beyond it, connections are passed on by something that no sample shows.
+pub(super) const LATE: Duration = Duration::from_secs(10);
+
 /// Programs that listen for a container and pass the connections on, so that they are nobody's children.
 const FORWARDERS: [&str; 6] =
     ["docker-proxy", "rootlessport", "slirp4netns", "pasta", "conmon", "containerd"];
 
-/// Checks who listens at the URLs of the endpoint, on whichever node they lead to.
+/// Checks who listens at the URLs of the endpoint, on whichever node they lead to. Returns a URL whose listener nobody sees, as behind
+/// rules of the kernel that pass connections on.
 ///
 /// # Errors
-/// A process that this run did not start listens there. What cannot be seen is no error.
+/// A process that this run did not start listens there, or nobody has looked at the node yet.
 pub(super) async fn must_be_ours(
     target: &Target,
     addresses: &Addresses,
     census: &Census,
-) -> Result<(), ProbeFailure> {
+) -> Result<Option<String>, ProbeFailure> {
+    let mut unseen = None;
     for url in target.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
         let host_only = host.trim_matches(['[', ']']);
@@ -31,13 +37,19 @@ pub(super) async fn must_be_ours(
         let found = processes.find(|(_, address)| address.host == host_only);
         let Some((name, address)) = found else { continue };
         let Some(node) = census.home(name) else { continue };
-        let holders = census.holders(node).await;
+        let Some(holders) = census.holders(node).await else {
+            return Err(format!("{host}:{port} answers, and it is not known yet who listens there").into());
+        };
         let holders: Vec<Holder> = holders.into_iter().filter(|holder| holder.port == port).collect();
-        if let Some(process) = reached(&address.ip, &holders).iter().find_map(foreign) {
+        let reached = reached(&address.ip, &holders);
+        if let Some(process) = reached.iter().find_map(foreign) {
             return Err(ProbeFailure::Foreign { address: format!("{host}:{port}"), process });
         }
+        if reached.is_empty() {
+            unseen.get_or_insert(format!("{host}:{port}"));
+        }
     }
-    Ok(())
+    Ok(unseen)
 }
 
 /// The process that a holder names, unless it is ours or passes connections on.
@@ -52,9 +64,13 @@ fn foreign(holder: &Holder) -> Option<String> {
     }
 }
 
-/// The listeners that a connection to a host may reach: those on its address, else those on any address.
+/// The listeners that a connection to a host may reach: those on its address, else those on any address. For a host without a known
+/// address all of them, or ours if there are any.
 fn reached(host: &str, all: &[Holder]) -> Vec<Holder> {
-    let Ok(host) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Vec::new() };
+    let Ok(host) = host.trim_matches(['[', ']']).parse::<IpAddr>().map(|host| host.to_canonical()) else {
+        let ours: Vec<Holder> = all.iter().filter(|holder| holder.is_ours).cloned().collect();
+        return if ours.is_empty() { all.to_vec() } else { ours };
+    };
     let at = |address: IpAddr| -> Vec<Holder> {
         all.iter().filter(|listener| listener.address == address).cloned().collect()
     };
@@ -76,7 +92,14 @@ mod tests {
     fn the_listener_on_the_address_itself_is_reached_first() {
         let all = [holder("0.0.0.0", 1, None), holder("127.0.0.1", 2, None), holder("10.0.0.1", 3, None)];
         let users = |host| reached(host, &all).iter().map(|found| found.uid).collect::<Vec<_>>();
-        assert_eq!((users("127.0.0.1"), users("127.0.0.2"), users("node1")), (vec![2], vec![1], vec![]));
+        assert_eq!(
+            (users("127.0.0.1"), users("127.0.0.2"), users("node1")),
+            (vec![2], vec![1], vec![1, 2, 3])
+        );
+        let mut with_ours = all.to_vec();
+        with_ours[2].is_ours = true;
+        let found = reached("node1", &with_ours);
+        assert_eq!(found.iter().map(|found| found.uid).collect::<Vec<_>>(), [3]);
     }
 
     #[test]

@@ -40,7 +40,6 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::{Event, EventLog};
 use crate::launcher::{EndpointSpec, PoolName, Ready, Role};
 use crate::load::{LiveCounters, Target};
-use crate::metrics::processes::ProcessView;
 use crate::plan::{Deployment, Endpoint, MetricsPage, Plan, Process};
 use crate::render;
 use census::Sampling;
@@ -124,6 +123,8 @@ pub struct Deployed<'a> {
     began: Instant,
     /// Since when every path has been unknown.
     unknown_since: Mutex<Option<Instant>>,
+    /// Since when an address answers on which nobody is seen listening.
+    unseen_since: Mutex<Option<Instant>>,
 }
 
 impl<'a> Deployed<'a> {
@@ -152,18 +153,13 @@ impl<'a> Deployed<'a> {
             processes: Vec::new(),
             began,
             unknown_since: Mutex::default(),
+            unseen_since: Mutex::default(),
         })
     }
 
     /// Tells those who watch the processes which load runs, if any.
     pub fn under_load(&self, load: Option<LiveCounters>) {
-        self.sampling.census.under_load(load.is_some());
         self.life.load(load);
-    }
-
-    /// What the processes of the servers used in a window that has just ended, µs since 1970.
-    pub async fn processes(&self, window: (i64, i64)) -> Vec<ProcessView> {
-        self.sampling.census.views(window).await
     }
 
     /// URL of the endpoint.
@@ -254,7 +250,9 @@ impl<'a> Deployed<'a> {
     async fn endpoint_ready(&self, spec: &EndpointSpec, endpoint: Endpoint) -> Result<bool, ProbeFailure> {
         let ready = ready::endpoint(&self.target, spec, endpoint).await;
         if self.is_own() && matches!(ready, Ok(_) | Err(ProbeFailure::Unlisted { .. })) {
-            listener::must_be_ours(&self.target, &self.placement.addresses, &self.sampling.census).await?;
+            let found =
+                listener::must_be_ours(&self.target, &self.placement.addresses, &self.sampling.census);
+            self.while_unseen(found.await?)?;
         }
         match ready {
             Err(ProbeFailure::Unlisted { url, model, listed })
@@ -264,6 +262,19 @@ impl<'a> Deployed<'a> {
                 Err(format!("{url} does not list {model:?} yet (it lists: {listed})").into())
             }
             ready => self.while_unknown(ready),
+        }
+    }
+
+    /// Waits for a while for a sample that shows the listener of an address that answers: samples of other nodes come late.
+    fn while_unseen(&self, address: Option<String>) -> Result<(), ProbeFailure> {
+        let Ok(mut since) = self.unseen_since.lock() else { return Ok(()) };
+        let Some(address) = address else {
+            *since = None;
+            return Ok(());
+        };
+        match since.get_or_insert_with(Instant::now).elapsed() < listener::LATE {
+            true => Err(format!("{address} answers, and nobody is seen listening there yet").into()),
+            false => Ok(()),
         }
     }
 

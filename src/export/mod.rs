@@ -117,7 +117,6 @@ impl PointFolder {
             prefix_cache: None,
             servers: None,
             gpus: None,
-            processes: Vec::new(),
         }
     }
 

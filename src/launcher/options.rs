@@ -151,6 +151,13 @@ impl Options {
         get(name).or_else(off)
     }
 
+    /// The switch that `no_NAME` was probably meant to turn off.
+    fn near_switch(&self, name: &str) -> Option<String> {
+        let name = name.strip_prefix("no_")?;
+        let is_switch = |known: &&str| self.spec(known).is_some_and(|option| option.kind == Kind::Bool);
+        near(name, self.names().into_iter().filter(is_switch)).map(|near| format!("no_{near}"))
+    }
+
     /// What the table says about options, by their key. Nothing without a table.
     pub fn findings(&self, engine: &Map<String, Value>) -> Vec<(String, Finding)> {
         let mut found = Vec::new();
@@ -167,6 +174,7 @@ impl Options {
                 Some(spec) => spec.findings(key, value, &mut found),
                 None => {
                     let near = near(&name, self.names().into_iter()).map(str::to_owned);
+                    let near = near.or_else(|| self.near_switch(&name));
                     found.push((key.clone(), Finding::Unknown { near }));
                 }
             }

@@ -43,7 +43,7 @@ enum Form {
     Unknown,
     Stream(sse::Parser),
     Whole(Vec<u8>),
-    /// A status other than 200: the body holds the error.
+    /// A status that is no success: the body holds the error.
     Refusal(u16, Vec<u8>),
 }
 
@@ -59,6 +59,8 @@ pub struct Content {
     pub words: u64,
     /// Its bytes.
     pub(crate) text_bytes: u64,
+    /// Those of the first content chunk.
+    pub(crate) first_text_bytes: Option<u64>,
     /// Per choice that had text: it ends inside a word so far.
     inside_word: Vec<Option<bool>>,
     /// Of a choice, and whether of its output.
@@ -88,8 +90,9 @@ impl Answer {
     /// `streaming`: asked for as a stream. A server may send a whole answer all the same, or a stream unasked.
     pub fn new(status: u16, streaming: bool) -> Self {
         let form = match status {
-            200 if streaming => Form::Unknown,
-            200 => Form::Whole(Vec::new()),
+            // Some gateways answer `created` or `non-authoritative`, and mean the same.
+            200 | 201 | 203 if streaming => Form::Unknown,
+            200 | 201 | 203 => Form::Whole(Vec::new()),
             other => Form::Refusal(other, Vec::new()),
         };
         // Most streams are longer, and growing in small steps costs as much as reading them.
@@ -186,8 +189,7 @@ impl Answer {
                 {
                     return failure;
                 }
-                let strange = parser.strange_lines();
-                self.content.end_of_stream(self.done, strange)
+                self.content.end_of_stream(self.done, parser.strange())
             }
             Form::Whole(body) => match chunk::whole(body) {
                 _ if body.is_empty() => End::failed(Outcome::Empty, "200 with an empty body"),
@@ -282,6 +284,7 @@ impl Content {
         }
         if !chunk.pieces.is_empty() {
             self.chunks_us.push(at_us);
+            self.first_text_bytes.get_or_insert(self.text_bytes);
         }
         self.usage = chunk.usage.or(self.usage);
         self.finished += chunk.finished;
@@ -325,23 +328,29 @@ impl Content {
         self.inside_word.iter().flatten().count() as u64
     }
 
-    fn end_of_stream(&self, done: bool, strange_lines: u64) -> End {
-        if self.events == 0 && strange_lines > 0 {
+    /// `strange`: the beginning of what came that is no event.
+    fn end_of_stream(&self, done: bool, strange: &[u8]) -> End {
+        if self.events == 0 && !strange.is_empty() {
+            let words = error_body::message(strange);
             return End::failed(
                 Outcome::Malformed,
-                "a streamed answer was asked for, and what came has no events",
+                format!("a streamed answer was asked for, and what came has no events: {words}"),
             );
         }
         if !done && self.finished < self.choices().max(1) {
             if self.events == 0 {
                 return End::failed(Outcome::Empty, "200 without any event");
             }
-            return End::failed(
-                Outcome::Disconnected,
-                "the stream ended without a finish_reason and without [DONE]",
-            );
+            let words = "the stream ended without a finish_reason and without [DONE]";
+            return End::failed(Outcome::Disconnected, words.to_owned() + &self.noticed());
         }
         self.end_of_whole()
+    }
+
+    fn noticed(&self) -> String {
+        let noticed =
+            self.unknown.as_ref().map(|key| format!("; the text under {key:?} is no known content"));
+        noticed.unwrap_or_default()
     }
 
     fn end_of_whole(&self) -> End {
@@ -352,10 +361,7 @@ impl Content {
             _ if !self.chunks_us.is_empty() => return End::ok(),
             _ => {}
         }
-        let words = "the answer has no content".to_owned();
-        let noticed =
-            self.unknown.as_ref().map(|key| format!("; the text under {key:?} is no known content"));
-        End::failed(Outcome::Empty, words + &noticed.unwrap_or_default())
+        End::failed(Outcome::Empty, "the answer has no content".to_owned() + &self.noticed())
     }
 }
 

@@ -110,6 +110,11 @@ fn whole_answers_and_refusals() {
     let (end, content) = read(200, false, good);
     assert_eq!((end, content.chunks_us), (End::ok(), vec![2]));
     assert_eq!(read(200, true, good).0, End::ok());
+    for status in [201, 203] {
+        assert_eq!([false, true].map(|streaming| read(status, streaming, good).0), [End::ok(), End::ok()]);
+    }
+    let page = "<html><title>Sign in</title></html>";
+    assert!(read(200, true, page).0.error.is_some_and(|words| words.ends_with("no events: Sign in")));
     for (status, body, outcome) in [
         (200, "", Outcome::Empty),
         (200, "<html>", Outcome::Malformed),

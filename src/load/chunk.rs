@@ -111,12 +111,18 @@ impl<'a> Chunk<'a> {
                     items(value, |choice| chunk.read_choice(choice))?;
                 }
                 "usage" => chunk.usage = usage(value)?,
-                "error" | "errors" => chunk.is_error |= is_error(value),
+                "error" | "errors" | "exception" | "fault" => chunk.is_error |= is_error(value),
                 "object" | "type" if value == "\"error\"" => chunk.is_error = true,
-                "code" | "status_code" | "error_code" => {
-                    good = ["0", "200", "\"0\"", "\"200\"", "\"success\""].contains(&value)
+                "code" | "status_code" | "error_code" | "statusCode" | "errorCode" | "status" => {
+                    good = ["0", "200", "\"0\"", "\"200\"", "\"success\""].contains(&value);
+                    complains |= number(value).is_some_and(|code| (400..600).contains(&code))
+                        || ["\"error\"", "\"failed\"", "\"failure\""].contains(&value);
                 }
-                "message" | "msg" | "detail" | "error_msg" | "error_message" if !value.starts_with('{') => {
+                "success" | "ok" => complains |= value == "false",
+                "message" | "msg" | "detail" | "error_msg" | "error_message" | "errorMessage"
+                | "error_description"
+                    if !value.starts_with('{') =>
+                {
                     complains |= wire::has_text(value, DEPTH)
                 }
                 _ => {}

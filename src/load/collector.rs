@@ -152,7 +152,6 @@ impl<'a> Collector<'a> {
             prefix_cache: None,
             servers: None,
             gpus: None,
-            processes: Vec::new(),
         }
     }
 }

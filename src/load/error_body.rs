@@ -8,6 +8,25 @@ use serde_json::Value;
 /// Longest message kept, characters.
 const MAX_CHARS: usize = 300;
 
+/// Keys under which servers say what is wrong, the most telling first. `choices` may hold an error of their own.
+const KEYS: [&str; 15] = [
+    "error",
+    "errors",
+    "message",
+    "detail",
+    "msg",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "error_description",
+    "fault",
+    "faultstring",
+    "exception",
+    "reason",
+    "title",
+    "choices",
+];
+
 /// Bytes of a body that are parsed: a parsed JSON tree can be some thirty times as large as its text.
 const MAX_BYTES: usize = 64 << 10;
 
@@ -17,6 +36,10 @@ pub fn message(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if text.trim().is_empty() {
         return "(empty body)".to_owned();
+    }
+    // RFC 1952: an encoding that nobody asked for.
+    if body.starts_with(&[0x1f, 0x8b]) {
+        return "(a body packed with gzip, which was not asked for)".to_owned();
     }
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => shorten(&words(&value).unwrap_or_else(|| text.into_owned())),
@@ -61,10 +84,7 @@ fn words(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
         Value::Array(items) => items.first().and_then(words),
-        Value::Object(fields) => {
-            let keys = ["error", "errors", "message", "detail", "msg", "error_msg", "error_message"];
-            keys.iter().find_map(|key| fields.get(*key).and_then(words))
-        }
+        Value::Object(fields) => KEYS.iter().find_map(|key| fields.get(*key).and_then(words)),
         _ => None,
     }
 }
@@ -102,6 +122,10 @@ mod tests {
             (r#"{"message":"Model not found","type":"Not Found","code":404}"#, "Model not found"),
             (r#"{"detail":"Not Found"}"#, "Not Found"),
             (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "field required"),
+            (r#"{"choices":[{"index":0,"error":{"message":"boom"}}]}"#, "boom"),
+            (r#"{"fault":{"faultstring":"quota"}}"#, "quota"),
+            (r#"{"statusCode":500,"reason":"no worker"}"#, "no worker"),
+            (r#"{"title":"Internal error","status":500}"#, "Internal error"),
             (r#"{"error":{"code":500}}"#, r#"{"error":{"code":500}}"#),
             ("Internal Server Error\n", "Internal Server Error"),
             ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
@@ -120,6 +144,7 @@ mod tests {
             assert_eq!(message(body.as_bytes()), expected, "{body}");
         }
         assert_eq!(message(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+        assert_eq!(message(b"\x1f\x8b\x08\0"), "(a body packed with gzip, which was not asked for)");
     }
 
     #[test]

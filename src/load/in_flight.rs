@@ -121,6 +121,7 @@ impl<'a> InFlight<'a> {
             isl_shared: u64::from(request.shared),
             osl_counted: None,
             text_bytes: None,
+            first_text_bytes: None,
             unknown_content: None,
             bytes_received: 0,
         };
@@ -178,6 +179,7 @@ impl<'a> InFlight<'a> {
             record.finish_reason = content.finish_reason;
             record.osl = content.words;
             record.text_bytes = Some(content.text_bytes);
+            record.first_text_bytes = content.first_text_bytes;
             record.unknown_content = content.unknown;
             record.usage = content.usage;
             if let (Some(answer_text), Some(text), Outcome::Ok) =

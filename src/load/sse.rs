@@ -1,7 +1,9 @@
 //! Server-sent events, parsed incrementally from bytes as they arrive.
 //!
-//! Pure. Follows the WHATWG HTML standard §9.2.6 (`https://html.spec.whatwg.org/multipage/server-sent-events.html`), with one
-//! tolerance: [`Parser::finish`] also gives a last event that no blank line closed. Events borrow from the buffer.
+//! Pure. Follows the WHATWG HTML standard §9.2.6 (`https://html.spec.whatwg.org/multipage/server-sent-events.html`), with these
+//! tolerances: [`Parser::finish`] also gives a last event that no blank line closed; where JSON ends and begins anew on the next
+//! `data` line, each such line is an event; `error: …` is an event of that name, and a bare line of JSON is one without a name.
+//! Events borrow from the buffer.
 
 /// Longest event that is accepted, bytes. Longer ones are malformed, so that a hostile server cannot fill memory.
 pub const MAX_EVENT_BYTES: usize = 16 << 20;
@@ -44,8 +46,14 @@ pub struct Parser {
     data: Option<(usize, usize)>,
     /// The event was handed out: forget its name before the next line.
     dispatched: bool,
-    strange_lines: u64,
+    /// No blank line closes an event.
+    lines_are_events: bool,
+    /// The beginning of the lines so far that are no field of the protocol.
+    strange: Vec<u8>,
 }
+
+/// Bytes of strange lines that are kept.
+const STRANGE_BYTES: usize = 2 << 10;
 
 /// Whether a body begins like a stream of events.
 pub fn begins(body: &[u8]) -> bool {
@@ -73,6 +81,11 @@ impl Parser {
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, TooLong> {
         while let Some(end) = self.line_end() {
             let start = self.line;
+            if self.begins_anew(start, end) {
+                self.lines_are_events = true;
+                (self.scanned, self.after_cr) = (start, false);
+                return Ok(self.dispatch());
+            }
             self.line = self.scanned;
             if self.take_line(start, end) {
                 return Ok(self.dispatch());
@@ -99,9 +112,20 @@ impl Parser {
         self.dispatch()
     }
 
-    /// Lines so far that are no field of the protocol: a body that is not SSE at all has some and no event.
-    pub fn strange_lines(&self) -> u64 {
-        self.strange_lines
+    /// The beginning of the lines so far that are no field of the protocol: a body that is not SSE at all has some and no event.
+    pub fn strange(&self) -> &[u8] {
+        &self.strange
+    }
+
+    /// Whether the data so far is complete and the line is the data of another event. Inside JSON no `{` or `[` follows a `}`.
+    fn begins_anew(&self, start: usize, end: usize) -> bool {
+        let ends = |data: &[u8]| data.ends_with(b"}") || data.ends_with(b"[DONE]");
+        let begins = |data: &[u8]| data.starts_with(b"{") || data.starts_with(b"[DONE]");
+        let Some(line) = self.buffer.get(start..end).and_then(|line| line.strip_prefix(b"data:")) else {
+            return false;
+        };
+        let so_far = self.data.and_then(|(start, end)| self.buffer.get(start..end));
+        so_far.is_some_and(|data| ends(data.trim_ascii_end())) && begins(line.trim_ascii_start())
     }
 
     /// Lowest position of the buffer that is still needed.
@@ -162,13 +186,29 @@ impl Parser {
             None => end,
         };
         match field {
-            b"data" => self.append_data(value, end),
+            b"data" => {
+                self.append_data(value, end);
+                return self.lines_are_events;
+            }
+            b"error" => {
+                self.name = b"error".to_vec();
+                self.append_data(value, end);
+                return self.lines_are_events;
+            }
             b"event" => {
                 self.name.clear();
                 self.name.extend_from_slice(self.buffer.get(value..end).unwrap_or_default());
             }
             b"" | b"id" | b"retry" => {}
-            _ => self.strange_lines += 1,
+            _ if self.data.is_none() && line.starts_with(b"{\"") && line.trim_ascii_end().ends_with(b"}") => {
+                self.data = Some((start, end));
+                return true;
+            }
+            _ => {
+                let room = STRANGE_BYTES.saturating_sub(self.strange.len());
+                self.strange.extend_from_slice(line.get(..room).unwrap_or(line));
+                self.strange.push(b'\n');
+            }
         }
         false
     }
@@ -256,6 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_json_without_blank_lines_are_events() {
+        let stream = "data: {\"a\":1}\ndata: {\"b\":\ndata: 2}\ndata: {\"c\":3}\r\ndata: [DONE]\n";
+        // After the first two, every line is an event at once, so that its time is that of its arrival.
+        let expected = ["{\"a\":1}", "{\"b\":", "2}", "{\"c\":3}", "[DONE]"].map(|data| named("", data));
+        for size in [1, 7, 1000] {
+            let reads: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
+            assert_eq!(events(&reads), expected, "{size}");
+        }
+        // One object over several lines is one event.
+        assert_eq!(
+            events(&[b"data: {\"a\":\ndata: {\"b\":1},\ndata: \"c\":2}\n\n"]),
+            [named("", "{\"a\":\n{\"b\":1},\n\"c\":2}")]
+        );
+    }
+
+    #[test]
+    fn an_error_may_come_as_a_field_or_as_a_bare_line() {
+        assert_eq!(
+            events(&[b"data: {}\n\nerror: boom\n\n{\"error\":\"x\"}\n\ndata: y\n\n"]),
+            [named("", "{}"), named("error", "boom"), named("", "{\"error\":\"x\"}"), named("", "y")]
+        );
+    }
+
+    #[test]
     fn an_error_needs_no_data() {
         let mut parser = Parser::default();
         parser.push(b"event: x\n\nevent: error\n\n\ndata: a\n\n");
@@ -265,11 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn strange_lines_are_counted() {
+    fn strange_lines_are_kept() {
         let mut parser = Parser::default();
         parser.push(b": one\n:\n<html>\n<p>no: events</p>\n\n");
         assert_eq!(parser.next_event(), Ok(None));
-        assert_eq!(parser.strange_lines(), 2);
+        assert_eq!(parser.strange(), b"<html>\n<p>no: events</p>\n");
     }
 
     #[test]

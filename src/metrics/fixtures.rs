@@ -70,6 +70,7 @@ pub(crate) fn record(id: u64, sent_us: u64) -> RequestRecord {
         isl_shared: 0,
         osl_counted: None,
         text_bytes: None,
+        first_text_bytes: None,
         unknown_content: None,
         bytes_received: 2_000,
     }
@@ -147,7 +148,6 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
         prefix_cache: None,
         servers: None,
         gpus: None,
-        processes: Vec::new(),
     };
     Ran { run, records }
 }

@@ -5,7 +5,6 @@
 mod health;
 
 use crate::metrics::gpus::GpuView;
-use crate::metrics::processes::ProcessView;
 use crate::metrics::server::ServerView;
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
@@ -226,6 +225,9 @@ pub struct RequestRecord {
     /// Bytes of the text received, reasoning and tool calls included; `None` in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_bytes: Option<u64>,
+    /// Of those, bytes in the first content chunk; `None` in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_text_bytes: Option<u64>,
     /// The key of text in the answer that is no known content, such as `delta.thoughts`: its arrival is not in `chunks_us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_content: Option<String>,
@@ -361,8 +363,6 @@ pub struct PointRun {
     pub servers: Option<ServerView>,
     /// What was sampled of the GPUs in the measured window; `None` without telemetry.
     pub gpus: Option<GpuView>,
-    /// What the processes of the servers used in the measured window; empty for servers of others.
-    pub processes: Vec<ProcessView>,
 }
 
 /// Prompt tokens looked up in prefix caches, and found there.

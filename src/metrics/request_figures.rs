@@ -145,7 +145,7 @@ impl RequestFigures {
 
     /// Whether the answer was streamed as it was generated, so that the time between its tokens means anything.
     pub fn has_pace(&self) -> bool {
-        matches!(self.streamed, Streamed::All | Streamed::WithoutReasoning)
+        matches!(self.streamed, Streamed::All | Streamed::WithoutReasoning | Streamed::BehindFirst)
     }
 
     /// (E2E − TTFT) / (OSL − 1) over the tokens that were streamed, ms; `None` for fewer than two of them.

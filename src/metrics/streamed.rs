@@ -2,7 +2,7 @@
 //!
 //! A server may count tokens that it never streams, such as hidden reasoning, or hold an answer back and send it at once.
 //! Neither was decoded while chunks came. Several tokens in a chunk are fine (speculative decoding, a stream interval):
-//! they are spread over the answer.
+//! they are spread over the answer, unless the first chunk holds a large part of it.
 
 use super::record::{CountSource, RequestRecord, ms};
 
@@ -20,6 +20,8 @@ const FAST_US: u64 = 1_000;
 const STEPS_FAST_US: u64 = 2_500;
 /// Tokens a chunk from which on chunks are steps of a buffer or of a stream interval.
 const STEP_TOKENS: u64 = 4;
+/// A first chunk with more than this part of the tokens, and with [`HELD_MIN_TOKENS`] or more, would distort the pace of the others.
+const LARGE_FIRST: u64 = 10;
 /// A silence before two chunks that is this many times longer than the time between them.
 const LONG_SILENCE: u64 = 4;
 
@@ -32,6 +34,8 @@ pub enum Streamed {
     WithoutReasoning,
     /// Fewer tokens than `usage` counts; how many is not known.
     InPart,
+    /// All tokens; many of them came with the first chunk, so that only the others have a pace.
+    BehindFirst,
     /// All tokens at once, or nearly.
     AtOnce,
 }
@@ -48,20 +52,36 @@ pub(super) fn of(record: &RequestRecord) -> (Streamed, u64) {
     let near_us = WITH_FIRST_US.min(span_us / (chunks - 1) / 2);
     let with_first =
         record.chunks_us.iter().take_while(|at| at.saturating_sub(first) <= near_us).count() as u64;
-    let decoded = visible.saturating_sub(1);
     let silence_us = first.saturating_sub(record.sent_us);
-    let held = with_first > 1 && 2 * with_first >= chunks;
+    // What was held back was decoded before. Shorter answers may come in one read of a busy client.
+    let may_be_held = visible >= HELD_MIN_TOKENS && silence_us >= FASTEST_US.saturating_mul(visible);
+    let first_tokens = with_first_tokens(record, visible, with_first);
+    let is_large =
+        may_be_held && first_tokens >= HELD_MIN_TOKENS && first_tokens.saturating_mul(LARGE_FIRST) > visible;
+    let decoded = visible.saturating_sub(if is_large { first_tokens } else { 1 });
+    let all_first = is_large && decoded.saturating_mul(LARGE_FIRST) < visible;
+    let held = all_first || with_first > 1 && 2 * with_first >= chunks;
     let late =
         chunks == 2 && visible >= 2 * HELD_MIN_TOKENS && silence_us > span_us.saturating_mul(LONG_SILENCE);
     let too_fast = span_us < FASTEST_US.saturating_mul(decoded);
     let in_steps = !hides && comes_in_steps(record, visible, [silence_us, span_us]);
-    // What was held back was decoded before. Shorter answers may come in one read of a busy client.
-    let may_be_held = visible >= HELD_MIN_TOKENS && silence_us >= FASTEST_US.saturating_mul(visible);
     match () {
         () if may_be_held && (held || late || too_fast || in_steps) => (Streamed::AtOnce, 0),
         () if hides => (Streamed::WithoutReasoning, decoded),
+        () if is_large => (Streamed::BehindFirst, decoded),
         () => (Streamed::All, decoded),
     }
+}
+
+/// Tokens that came with the first of the chunks, by its share of the text and by the number of chunks at its instant.
+fn with_first_tokens(record: &RequestRecord, tokens: u64, with_first: u64) -> u64 {
+    let part = |some: u64, all: u64| {
+        let tokens = u128::from(tokens) * u128::from(some) / u128::from(all.max(1));
+        u64::try_from(tokens).unwrap_or(u64::MAX)
+    };
+    let by_text = part(record.first_text_bytes.unwrap_or(0), record.text_bytes.unwrap_or(0));
+    let by_count = if with_first > 1 { part(with_first, record.chunks_us.len() as u64) } else { 0 };
+    by_text.max(by_count).min(tokens)
 }
 
 /// Whether a buffer was emptied in steps: a long silence, then few chunks at a pace that no server decodes at, and at which its
@@ -221,6 +241,31 @@ mod tests {
         }
         // Faster than any server, but nothing can have been held back: a simulated one.
         expect(&answer(100, None, every(2.0, 0.05, 101)), Streamed::All, Some(5.0 / 99.0));
+    }
+
+    #[test]
+    fn what_came_with_the_first_chunk_was_not_decoded_after_it() {
+        let of = |first, bytes, record| RequestRecord {
+            first_text_bytes: Some(first),
+            text_bytes: Some(bytes),
+            ..record
+        };
+        // Two chunks of 100 tokens each: 100 ms for the second hundred.
+        let two = of(400, 800, answer(200, None, [100.0, 200.0]));
+        expect(&two, Streamed::BehindFirst, Some(1.0));
+        // 150 tokens in the first chunk, then 50, one every 5 ms.
+        let late = of(600, 800, answer(200, None, every(400.0, 5.0, 51)));
+        expect(&late, Streamed::BehindFirst, Some(5.0));
+        // The first 40 of 100 chunks at one instant.
+        let flushed = (0..40).map(|_| 400.0).chain(every(405.0, 5.0, 60));
+        expect(&of(4, 400, answer(100, None, flushed)), Streamed::BehindFirst, Some(5.0));
+        // All but four tokens of 100 in the first chunk are an answer at once.
+        expect(&of(384, 400, answer(100, None, every(400.0, 5.0, 5))), Streamed::AtOnce, None);
+        // 100 tokens within 2 ms were not decoded in them: a busy client, or a simulated server.
+        expect(&of(400, 800, answer(200, None, [2.0, 102.0])), Streamed::All, Some(100.0 / 199.0));
+        // A first chunk like the others, or of seven tokens, is no distortion.
+        expect(&of(12, 120, answer(31, None, every(20.0, 15.0, 11))), Streamed::All, Some(5.0));
+        expect(&of(28, 84, answer(21, None, every(50.0, 10.0, 3))), Streamed::All, Some(1.0));
     }
 
     #[test]

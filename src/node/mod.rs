@@ -5,7 +5,6 @@
 
 pub mod cgroup;
 pub mod figures;
-pub mod front;
 mod inspect;
 mod ports;
 pub mod processes;

@@ -5,7 +5,6 @@
 mod client;
 pub mod gpus;
 pub mod pages;
-pub mod processes;
 mod server;
 
 use std::path::Path;

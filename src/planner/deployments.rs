@@ -13,6 +13,7 @@ use crate::document::{InputError, InputErrors, one_of};
 use crate::launcher::{Launcher, PoolName};
 use crate::plan::{AxisValue, Deployment, LoadPoint, Model, Parallel, Pool};
 use crate::recipe::Origin;
+use crate::recipe::layers::is_same_option;
 
 pub(super) fn deployments(
     parsed: &Parsed<'_>,
@@ -61,10 +62,6 @@ fn deployment(
             parsed.input.stand_in.as_ref().and_then(|_| parsed.input.choices.set("deploy.engine.speed"));
         let speed = speed.and_then(|speed| speed.parse().ok()).filter(|speed| *speed > 0.0).unwrap_or(1.0);
         points.iter_mut().for_each(|point| point.scale(share, speed));
-    }
-    if parsed.input.stand_in.is_some() {
-        // Its figures are no result, however much of the load it drives.
-        points.iter_mut().for_each(|point| point.scaled = point.scaled.or(Some(1.0)));
     }
     Ok(Deployment { points, ..deployment })
 }
@@ -192,6 +189,7 @@ fn pools(section: &Deploy, launcher: &Launcher, whole: &Pool, mistakes: &mut Mis
     }
     let mut pool = |name: PoolName, keys: &PoolKeys| {
         let mut pool = Pool { name, ..whole.clone() };
+        pool.engine.retain(|key, _| !keys.engine.keys().any(|own| is_same_option(own, key)));
         pool.engine.extend(json_map(&keys.engine));
         pool.env.extend(keys.env.clone());
         let sizes = Parallel {

@@ -8,6 +8,7 @@ use super::sections::Deploy;
 use crate::document::one_of;
 use crate::launcher::{Finding, Launcher, PoolName, size};
 use crate::plan::{LoadPoint, Plan, Pool, PromptKind};
+use crate::recipe::layers::is_same_option;
 
 /// Adds options that the launcher sets itself, misspelt and unknown ones, and values that their options do not take. Options that the table of a launcher lacks are
 /// left to [`unknown`], unless its templates would silently ignore them.
@@ -16,6 +17,7 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
     let names = options.names();
     let forgives = mistakes.parsed.input.choices.allow_unknown;
     for (prefix, engine, _) in section.engines() {
+        check_twins(engine, prefix, mistakes);
         let engine = without_set_by_launcher(engine, prefix, launcher, mistakes);
         if !launcher.passes_all_options() {
             for key in engine.keys().filter(|key| !names.contains(&key.as_str())) {
@@ -45,6 +47,17 @@ pub(super) fn check(section: &Deploy, launcher: &Launcher, mistakes: &mut Mistak
                 _ => continue,
             };
             mistakes.found.push(error);
+        }
+    }
+}
+
+/// Adds options that stand there twice, once with `-` and once with `_`.
+fn check_twins(engine: &Table, prefix: &str, mistakes: &mut Mistakes<'_>) {
+    for (number, key) in engine.keys().enumerate() {
+        if let Some(twin) = engine.keys().take(number).find(|twin| is_same_option(twin, key)) {
+            let problem = format!("the same option as `{twin}`");
+            let error = mistakes.at(&format!("{prefix}engine.{key}"), problem);
+            mistakes.found.push(error.expected("each option once").next("take out one of them"));
         }
     }
 }
@@ -83,7 +96,10 @@ fn instead(setter: &str, prefix: &str) -> String {
 /// Engine and version of a launcher's table.
 fn table_name(launcher: &Launcher) -> String {
     let table = launcher.options.known_options();
-    table.map_or_else(|| launcher.name.clone(), |table| format!("{} {}", table.engine, table.version))
+    table.map_or_else(
+        || launcher.name.clone(),
+        |table| format!("{} {}", table.engine, table.version).trim_end().to_owned(),
+    )
 }
 
 /// Options that the table lacks and that resemble none, each as a warning.

@@ -252,12 +252,21 @@ fn push_flags(layers: &mut Layers, flags: &[Flag]) {
 }
 
 fn push_sets(layers: &mut Layers, chosen: &Choices) {
+    let mut before: Vec<(String, Table)> = Vec::new();
     for set in chosen.recipe_sets() {
         let origin = format!("--set {set}");
         let layer = match set.split_once('=') {
             Some((key, value)) => assignment(key.trim(), value, &origin),
-            None => Err(InputError::new(origin, "no `=`").expected("--set key=value")),
+            None => Err(InputError::new(origin.clone(), "no `=`").expected("--set key=value")),
         };
-        layers.push_one(layer, &Origin::Set);
+        layers.push_one(layer.clone(), &Origin::Set);
+        if let Some((first, _)) = before.iter().find(|(_, layer)| !layers.hold(layer)) {
+            let error = InputError::new(first, format!("{origin} after it would replace it"))
+                .expected("one value of a key, and one of the keys that exclude each other")
+                .next("leave out one of them; several load points are a list: load.concurrency=[1,2]");
+            layers.push_one(Err(error), &Origin::Set);
+            return;
+        }
+        before.extend(layer.ok().map(|layer| (origin, layer)));
     }
 }

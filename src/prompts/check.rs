@@ -21,7 +21,8 @@ pub fn check(plan: &Plan) -> Result<(), InputErrors> {
 
 /// Adds the place of the value to an error about prompts that is about a value of the recipe, not about a file of its own.
 pub fn located(plan: &Plan, error: InputError) -> InputError {
-    if error.key.is_none() {
+    // A line is one of the file that the error names.
+    if error.key.is_none() || error.line.is_some() {
         return error;
     }
     let problem = format!("{} of {}", error.problem, error.origin);

@@ -391,7 +391,7 @@ fn tokenizers_that_are_none_are_named() {
         let tokenizer = TokenizerSpec::File { path: path.display().to_string() };
         refused(&point(40, PromptSpec { tokenizer, ..spec() }))
     };
-    assert!(with(&folder.path().join("nothing")).contains("cannot be read"));
+    assert!(with(&folder.path().join("nothing")).contains("there is no such file"));
     std::fs::write(&file, "{}").unwrap();
     assert!(with(folder.path()).contains("cannot be read as a tokenizer"));
     std::fs::write(&file, "version https://git-lfs.github.com/spec/v1\n").unwrap();

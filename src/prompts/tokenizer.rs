@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tiktoken;
 use super::words::WORDS;
-use crate::document::InputError;
+use crate::document::{InputError, no_such_file};
 use crate::plan::TokenizerSpec;
 
 /// Ids of o200k's ordinary tokens are below this (OpenAI's `o200k_base.tiktoken` has 199,998 lines).
@@ -108,9 +108,11 @@ impl Tokenizer {
         let advice = "give the folder or the tokenizer.json of the model, \"builtin\" for one token a word, or \
                       \"o200k_harmony\" for gpt-oss";
         let bytes = fs_err::read(file).map_err(|error| {
-            InputError::new(&name, format!("cannot be read: {}", error.kind()))
-                .expected("a tokenizer.json")
-                .next(advice)
+            let error = match error.kind() {
+                std::io::ErrorKind::NotFound => no_such_file(file),
+                kind => InputError::new(&name, format!("cannot be read: {kind}")),
+            };
+            error.expected("a tokenizer.json").or_next(advice)
         })?;
         if bytes.starts_with(b"version https://git-lfs") {
             return Err(InputError::new(name, "is a Git LFS pointer, not the tokenizer itself")

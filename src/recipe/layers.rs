@@ -168,8 +168,24 @@ impl Layers {
         if let Some(deploy) = layer.get("deploy").and_then(Value::as_table) {
             for axis in dotted(deploy, "") {
                 self.remove(&["sweep", "server", &axis]);
+                for twin in twins(at(&self.table, &["sweep", "server"]), &axis) {
+                    self.remove(&["sweep", "server", &twin]);
+                }
             }
         }
+        for engine in ENGINES {
+            for option in at(layer, engine).and_then(Value::as_table).into_iter().flat_map(toml::Table::keys)
+            {
+                for twin in twins(at(&self.table, engine), option) {
+                    self.remove(&[engine, &[twin.as_str()]].concat());
+                }
+            }
+        }
+    }
+
+    /// Whether every value of a layer stands as the layer has it.
+    pub fn hold(&self, layer: &toml::Table) -> bool {
+        contains(&self.table, layer)
     }
 
     /// One `key=value` of an environment variable as a layer. Engine options and body fields have no declared type, so the
@@ -256,6 +272,30 @@ impl Layers {
         })?;
         Ok((recipe, self.table, self.origins))
     }
+}
+
+/// Tables of engine options.
+const ENGINES: [&[&str]; 3] =
+    [&["deploy", "engine"], &["deploy", "prefill", "engine"], &["deploy", "decode", "engine"]];
+
+/// Keys of a table that name the same engine option as `key`, with `-` for `_` or the other way round.
+fn twins(table: Option<&Value>, key: &str) -> Vec<String> {
+    let same = |other: &&String| *other != key && is_same_option(other, key);
+    table
+        .and_then(Value::as_table)
+        .map_or_else(Vec::new, |table| table.keys().filter(same).cloned().collect())
+}
+
+/// Whether two names are one engine option: `max-model-len` is `max_model_len`.
+pub fn is_same_option(one: &str, other: &str) -> bool {
+    one.replace('-', "_") == other.replace('-', "_")
+}
+
+fn contains(table: &toml::Table, layer: &toml::Table) -> bool {
+    layer.iter().all(|(key, value)| match (table.get(key), value) {
+        (Some(Value::Table(inner)), Value::Table(layer)) => contains(inner, layer),
+        (found, value) => found == Some(value),
+    })
 }
 
 /// Keys of a table and of the tables in it: `engine`, `engine.max_num_seqs`, `prefill.replicas`.
@@ -493,6 +533,19 @@ mod tests {
             layered(&[("recipe", "[load]\nmix = [{isl = 1, osl = 1, weight = 3}, {isl = 2, osl = 2}]")]);
         let mix = recipe.load.mix.unwrap();
         assert_eq!([mix[0].weight, mix[1].weight], [Some(3.0), Some(1.0)], "each table of a list");
+    }
+
+    #[test]
+    fn dashes_and_underscores_name_the_same_engine_option() {
+        let (recipe, origins) = layered(&[
+            (
+                "recipe",
+                "[deploy.engine]\nmax_model_len = 4096\n[sweep.server]\n\"engine.max_num_seqs\" = [1, 2]",
+            ),
+            ("set", "[deploy.engine]\nmax-model-len = 20\nmax-num-seqs = 3"),
+        ]);
+        assert_eq!(recipe.deploy.engine, toml::from_str("max-model-len = 20\nmax-num-seqs = 3").unwrap());
+        assert!(recipe.sweep.server.is_empty() && !origins.contains_key("deploy.engine.max_model_len"));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn reasons(parts: &[JobResult]) -> Vec<String> {
 pub fn text(parts: &[JobResult], width: usize) -> String {
     let widest = width.saturating_sub(OTHER_COLUMNS);
     let mut table =
-        Table::new(["RECIPE", "CONC", "ERRORS", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
+        Table::new(["RECIPE", "CONC", "FAILED", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
     let mut above: Vec<Option<String>> = Vec::new();
     let mut push = |name: String, above_it: Option<String>, figures: Vec<String>| {
         above.push(above_it);
@@ -300,7 +300,7 @@ mod tests {
         let expected = "\
 SIMULATED: these figures come from a simulated engine, not from a GPU.
 
-RECIPE             CONC  ERRORS  TOK/S  TOK/S/GPU  TTFT p50  ITL p50  VERDICT
+RECIPE             CONC  FAILED  TOK/S  TOK/S/GPU  TTFT p50  ITL p50  VERDICT
 small (h100)          2       0  1,234        617      50.0     10.0  valid
 small (h100) load.isl=100 2/3
   isl100_osl10        2       0  1,234        617      50.0     10.0  valid

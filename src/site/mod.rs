@@ -106,7 +106,7 @@ impl SiteFile {
         let found = || std::iter::once("site.toml".into()).chain(of_user()).find(|path| path.exists());
         let Some(path) = named.or_else(found) else { return Ok(Self::default()) };
         let document = Document::read(&path).map_err(|error| {
-            error.next("write a site file (docs/sites.md), or leave out --site to run with defaults")
+            error.or_next("write a site file (docs/sites.md), or leave out --site to run with defaults")
         })?;
         Self::parse(document)
     }

@@ -76,7 +76,6 @@ impl Capture {
             prefix_cache: None,
             servers: None,
             gpus: None,
-            processes: Vec::new(),
         }
     }
 
@@ -167,6 +166,7 @@ impl Capture {
             isl_shared: 0,
             osl_counted: None,
             text_bytes: None,
+            first_text_bytes: None,
             unknown_content: None,
             bytes_received: 0,
         }

@@ -99,10 +99,56 @@ fn an_unknown_recipe() {
 
 #[test]
 fn a_recipe_file_that_is_not_there() {
-    says!(House::new().fails(["run", "./nothing.toml"]),
-"error: ./nothing.toml: cannot be read: failed to open file `./nothing.toml`: No such file or directory (os error 2)
+    let house = House::new();
+    says!(
+        house.fails(["run", "./nothing.toml"]),
+        "error: ./nothing.toml: there is no such file
   expected: a readable TOML file in UTF-8"
-);
+    );
+    house.file("chat.toml", "");
+    says!(
+        house.fails(["check", "./chta.toml"]),
+        "error: ./chta.toml: there is no such file
+  expected: a readable TOML file in UTF-8
+  next: did you mean `./chat.toml`?"
+    );
+    says!(
+        house.fails(["submit", "-f", "suites/chat.toml"]),
+        "error: suites/chat.toml: there is no such file
+  expected: a readable TOML file in UTF-8
+  next: correct the path: there is no folder suites"
+    );
+    for (args, near) in [
+        (&["prompts", "--dataset", "jsonl:chat.tom"][..], "chat.toml`?"),
+        (&["prompts", "--tokenizer", "nowhere"], "give the folder or the tokenizer.json of the model"),
+        (&["zones", "--table", "chat.tml"], "did you mean `chat.toml`?"),
+    ] {
+        let message = house.fails(args.to_vec());
+        assert!(message.contains(": there is no such file\n  expected: a"), "{message}");
+        assert!(message.contains(near), "{message}");
+    }
+}
+
+#[test]
+fn two_values_of_one_key_on_the_command_line() {
+    let of = |first: &str, second: &str| run(&good(), &["--set", first, "--set", second]);
+    says!(
+        of("load.isl=32", "load.isl=64"),
+        "error: --set load.isl=32: --set load.isl=64 after it would replace it
+  expected: one value of a key, and one of the keys that exclude each other
+  next: leave out one of them; several load points are a list: load.concurrency=[1,2]"
+    );
+    for (first, second) in [
+        ("load.concurrency=4", "load.rate=2"),
+        ("load.requests=5", "load.duration=10s"),
+        ("deploy.engine.max-num-seqs=4", "deploy.engine.max_num_seqs=5"),
+    ] {
+        let message = of(first, second);
+        assert!(message.starts_with(&format!("error: --set {first}: --set {second} after it ")), "{message}");
+    }
+    let house = House::new();
+    house.recipe(&good());
+    house.run(["check", "./r.toml", "--set", "load.isl=32", "--set", "load.isl=32"]).succeeds();
 }
 
 #[test]
@@ -462,11 +508,12 @@ fn a_site_file_with_an_unknown_value() {
 #[test]
 fn a_site_file_that_was_named_and_is_not_there() {
     let house = House::new();
-    says!(house.fails(["run", "quickstart", "--site", "nowhere.toml"]),
-"error: nowhere.toml: cannot be read: failed to open file `nowhere.toml`: No such file or directory (os error 2)
+    says!(
+        house.fails(["run", "quickstart", "--site", "nowhere.toml"]),
+        "error: nowhere.toml: there is no such file
   expected: a readable TOML file in UTF-8
   next: write a site file (docs/sites.md), or leave out --site to run with defaults"
-);
+    );
     let end = house.run_with(["list"], &[("TOKMARK_SITE", "nowhere.toml")]);
     assert_eq!(end.code, Some(0), "a verb that reads no site does not mind: {end:?}");
     let end = house.run_with(["run", "quickstart"], &[("TOKMARK_SITE", "nowhere.toml")]).fails(2);

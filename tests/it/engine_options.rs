@@ -45,6 +45,35 @@ fn a_misspelt_engine_option_names_the_nearest_with_file_and_line() {
 }
 
 #[test]
+fn a_misspelt_switch_that_is_turned_off_names_the_nearest() {
+    let found = message(&vllm("no_enforce_eeger = true", ""), &H100);
+    assert!(found.contains("did you mean `no_enforce_eager`?"), "{found}");
+    let house = House::new();
+    house.recipe("[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n[deploy.engine]\nprofil = \"h100\"\n[load]\nisl = 1\nosl = 1\n");
+    let found = house.fails(["check", "./r.toml"]);
+    assert!(found.contains("`deploy.engine.profil`: tokmark sim has no such option"), "{found}");
+}
+
+#[test]
+fn an_option_written_twice_with_dashes_and_underscores() {
+    assert_eq!(
+        message(&vllm("max_model_len = 4096\nmax-model-len = 8192", ""), &H100),
+        "error: ./r.toml:9: `deploy.engine.max-model-len`: the same option as `max_model_len`\n  \
+         expected: each option once\n  next: take out one of them\n"
+    );
+    let house = House::new();
+    house.recipe(&vllm("max_model_len = 4096", ""));
+    let check = |set| [&["check", "./r.toml", "--set", set][..], &H100].concat();
+    let found = house.fails(check("deploy.engine.max-model-len=20"));
+    assert!(found.contains("`deploy.engine.max-model-len`: found 20, and the longest request"), "{found}");
+    let script =
+        [&["render", "./r.toml", "--explain", "--set", "deploy.engine.max-model-len=500"][..], &H100]
+            .concat();
+    let script = house.run(script).succeeds().stdout;
+    assert!(script.contains("--max-model-len 500") && !script.contains("--max-model-len 4096"), "{script}");
+}
+
+#[test]
 fn a_value_outside_the_range_of_its_option() {
     assert_eq!(
         message(&vllm("gpu_memory_utilization = 1.7", ""), &H100),

@@ -54,6 +54,7 @@ fn record(id: usize, request: &Value) -> RequestRecord {
         isl_shared: 0,
         osl_counted: None,
         text_bytes: None,
+        first_text_bytes: None,
         unknown_content: None,
         bytes_received: 0,
     }
@@ -102,7 +103,6 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         prefix_cache: None,
         servers: None,
         gpus: None,
-        processes: Vec::new(),
     };
     summary_files(&point, &run, &Fold::of(&records), &CONTEXT)
 }

@@ -261,7 +261,7 @@ fn all_mistakes_of_a_suite_are_reported_before_anything_is_made() {
         let error = house.fails([verb, "-f", "suite.toml"]);
         for part in [
             "suite.toml:3: `recipe`: \"nothing\": no recipe of this name",
-            "suite.toml:5: `recipe`: \"./none.toml\": cannot be read",
+            "suite.toml:5: `recipe`: \"./none.toml\": there is no such file",
             "suite.toml:7: --set load.ols=4",
             "did you mean `osl`",
         ] {
@@ -422,7 +422,7 @@ fn a_suite_inside_an_allocation_runs_in_it_and_is_not_the_job() {
         [("SLURM_JOB_ID", "7"), ("SLURM_JOB_NODELIST", "localhost"), ("SLURMD_NODENAME", "localhost")];
     let end = cluster.run_with(&["run", "-f", "suite.toml"], &inside).fails(4);
     assert_eq!(end.stderr.matches("inside job 7: the servers run on localhost").count(), 1, "{}", end.stderr);
-    assert_eq!(end.stdout.matches("FAILED").count(), 2, "{}", end.stdout);
+    assert_eq!(end.stdout.matches("FAILED\n").count(), 2, "{}", end.stdout);
     let (suite, experiments) = split(&cluster.house);
     let receipt = house_json(&suite.join("suite.json"));
     std::fs::remove_dir_all(&experiments[0]).unwrap();

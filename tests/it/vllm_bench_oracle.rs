@@ -90,6 +90,7 @@ fn records(result: &Value) -> Vec<RequestRecord> {
             isl_shared: 0,
             osl_counted: None,
             text_bytes: None,
+            first_text_bytes: None,
             unknown_content: None,
             bytes_received: 0,
         }
@@ -113,7 +114,6 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         prefix_cache: None,
         servers: None,
         gpus: None,
-        processes: Vec::new(),
     };
     let length = Length::fixed(1);
     let point = LoadPoint {

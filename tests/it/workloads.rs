@@ -191,7 +191,7 @@ fn what_a_recipe_does_not_have_is_refused_with_what_it_has() {
         (&["-w", "flex-7b,quickstart", "--force"], &["--force: several jobs"]),
         (&["-w", "flex-7b", "--exact-scales"], &["--exact-scales", "--scale 4,8"]),
         (&["-w", "flex-7b", "--gpu", "a100"], &["nothing for GPU type \"a100\"", "b200, h100"]),
-        (&["./none.toml", "--scale", "4"], &["./none.toml: cannot be read"]),
+        (&["./none.toml", "--scale", "4"], &["./none.toml: there is no such file"]),
     ];
     for (args, said) in table {
         let error = house.fails([&["submit", "--no-weights-check"], args].concat());
@@ -445,7 +445,7 @@ fn a_file_of_jobs_is_a_product_of_its_lists() {
     }
     house.run(["submit", "-f", "jobs.toml", "-r", "2"]).fails(2);
     let error = house.fails(["submit", "-f", "none.toml"]);
-    assert!(error.contains("none.toml: cannot be read"), "{error}");
+    assert!(error.contains("none.toml: there is no such file"), "{error}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn bad_tables_and_thresholds_are_named() {
     for (args, words) in [
         (&["--table", "eks.csv", "--threshold", "latncy=3"][..], "did you mean `latency`?"),
         (&["--table", "eks.csv", "--threshold", "latency=-1"], "a number from 0 on"),
-        (&["--table", "none.csv"], "none.csv: cannot be read"),
+        (&["--table", "none.csv"], "none.csv: there is no such file"),
         (&["--table", "bad.csv"], "bad.csv:1: no column `concurrency` or `request_rate`"),
         (&["nothing"], "no such job or experiment"),
     ] {

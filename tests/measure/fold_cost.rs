@@ -69,6 +69,7 @@ fn empty() -> RequestRecord {
         isl_shared: 0,
         osl_counted: None,
         text_bytes: None,
+        first_text_bytes: None,
         unknown_content: None,
         bytes_received: 20_000,
     }

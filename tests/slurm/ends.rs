@@ -177,7 +177,8 @@ fn cancelling_does_not_wait_for_a_server_that_ignores_term() {
 fn a_pending_job_is_shown_and_cancelled() {
     let Some(lab) = Lab::new() else { return };
     let recipe = lab.write("tiny.toml", TINY);
-    let job = lab.submit(&recipe, &["--slurm-arg=--hold"]);
+    // Slurm is asked by number: another name of the job changes nothing.
+    let job = lab.submit(&recipe, &["--slurm-arg=--hold", "--slurm-arg=job-name=mine | yours"]);
     assert_eq!(lab.state(&job), "PENDING");
     let shown = lab.tokmark(&["jobs", "show", &job.id]).code(0);
     assert!(shown.out.contains("reason     JobHeld"), "{}", shown.out);
@@ -199,13 +200,6 @@ fn the_warning_before_the_time_limit_wraps_the_job_up() {
         |event: &Event| matches!(event, Event::Interrupted { signal } if signal.starts_with("SIGUSR1"));
     assert!(job.events().iter().any(warned));
     assert_eq!(lab.state(&job), "INTERRUPTED");
-    // The job had most of its time left: on a machine that is not too slow it was no limit.
-    let causes = ["interrupted by SIGUSR1", "the time limit of 00:05:00 was reached"];
-    let is_told = |message: &str| {
-        causes.iter().any(|cause| message.starts_with(cause)) && message.contains(" was measured;")
-    };
-    let failed = |event: &Event| matches!(event, Event::Failed { message } if is_told(message));
-    assert!(job.events().iter().any(failed), "{:#?}", job.events());
 }
 
 #[test]

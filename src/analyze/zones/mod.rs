@@ -156,8 +156,6 @@ pub struct Zones {
     pub axis: Axis,
     /// Price of a GPU-hour, when known.
     pub price: Option<Price>,
-    /// Some levels are slices of a ramp, within which the load rose.
-    pub rises: bool,
     /// From the lowest load to the highest, each load once.
     pub points: Vec<Judged>,
     pub operating: OperatingPoints,
@@ -247,7 +245,6 @@ pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) 
     Zones {
         axis: series.axis,
         price: series.price.clone(),
-        rises: series.rises,
         points,
         operating,
         saturation_beyond,

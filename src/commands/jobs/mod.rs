@@ -8,6 +8,7 @@ pub(super) mod wait;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::block_on;
 use super::flags::HistoryFlags;
@@ -63,7 +64,7 @@ enum Action {
 
 pub fn run(printer: Printer, args: &JobsArgs) -> anyhow::Result<()> {
     let folder = args.flags.folder()?;
-    let (text, printer) = (printer, printer.with_json(args.json));
+    let printer = printer.with_json(args.json);
     let slurm = Slurm::default();
     block_on(async {
         match args.action.as_ref().unwrap_or(&Action::List) {
@@ -74,8 +75,13 @@ pub fn run(printer: Printer, args: &JobsArgs) -> anyhow::Result<()> {
             },
             Action::Log { job, log } => match history::find(&folder, job)? {
                 Named::Experiment(entry) => {
-                    let log = fs_err::read(entry.log(log.as_deref().unwrap_or("bench"))?)?;
-                    Ok(text.text(&String::from_utf8_lossy(&log))?)
+                    let path = entry.log(log.as_deref().unwrap_or("bench"))?;
+                    let bytes = fs_err::read(&path)?;
+                    let text = String::from_utf8_lossy(&bytes);
+                    printer.result(
+                        || json!({"experiment": entry.dir, "log": path, "text": text}),
+                        || text.to_string(),
+                    )
                 }
                 Named::Suite(suite) => Err(no_log(&suite).into()),
             },
@@ -83,7 +89,11 @@ pub fn run(printer: Printer, args: &JobsArgs) -> anyhow::Result<()> {
                 Named::Experiment(entry) => wait::one(printer, &Job::of(&entry), &slurm).await,
                 Named::Suite(suite) => wait::suite(printer, &suite, &slurm).await,
             },
-            Action::Cancel { jobs } => cancel::run(text, &folder, jobs, &slurm).await,
+            Action::Cancel { .. } if args.json => {
+                let error = InputError::new("--json", "jobs cancel reports nothing in JSON");
+                Err(error.next("leave it out; `tokmark jobs show JOB --json` says how the job ended").into())
+            }
+            Action::Cancel { jobs } => cancel::run(printer, &folder, jobs, &slurm).await,
         }
     })
 }
@@ -151,11 +161,15 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) 
         &entry.manifest;
     let which = job.as_ref().map_or_else(|| "local run".to_owned(), |job| format!("job {job}"));
     let rehearsal = if *rehearsal { ", a rehearsal" } else { "" };
-    let mut text = format!("{which} {}\nrecipe     {recipe} ({model} on {gpu}{rehearsal})\n", standing.state);
-    text.push_str(&format!("created    {created_at} by tokmark {tokmark} ({created_by}) on {host}\n"));
+    let on = if gpu == "none" { "without GPUs".to_owned() } else { format!("on {gpu}") };
+    let fact = |name: &str, what: &str| fact(name, what, width);
+    let mut text = format!("{which} {}\n", standing.state);
+    text.push_str(&fact("recipe", &format!("{recipe} ({model} {on}{rehearsal})")));
+    let created = created_at.strftime("%F %T UTC");
+    text.push_str(&fact("created", &format!("{created} by tokmark {tokmark} ({created_by}) on {host}")));
     text.push_str(&format!("experiment {}\n", entry.dir.display()));
-    for (name, line) in [("reason ", reason), ("failure", entry.failure().or(standing.failure.as_deref()))] {
-        text.extend(line.map(|line| format!("{name}    {line}\n")));
+    for (name, line) in [("reason", reason), ("failure", entry.failure().or(standing.failure.as_deref()))] {
+        text.extend(line.map(|line| fact(name, line)));
     }
     if !standing.is_open() {
         let left: Vec<String> = LeftBehind::of(entry).iter().map(ToString::to_string).collect();
@@ -163,7 +177,7 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) 
     }
     let rows = report::finished(&entry.experiment());
     for what in failing(entry, &rows) {
-        text.push_str(&format!("failing    {what}\n"));
+        text.push_str(&fact("failing", &what));
     }
     if !rows.is_empty() {
         let plan = entry.experiment().plan().ok();
@@ -171,6 +185,13 @@ fn page(entry: &Entry, standing: &Standing, reason: Option<&str>, width: usize) 
         text.push_str(&format!("\n{}", closing::table(&rows, &unmeasured, width)));
     }
     text
+}
+
+/// `name       what`, in as many lines as it takes.
+fn fact(name: &str, what: &str, width: usize) -> String {
+    const NAMES: usize = 11;
+    let lines = wrapped(what.trim_end(), width.saturating_sub(NAMES));
+    format!("{name:NAMES$}{}\n", lines.replace('\n', &format!("\n{}", " ".repeat(NAMES))))
 }
 
 /// How requests failed at load points that have no figures, or none yet; each way once.

@@ -2,7 +2,6 @@
 //! surrounding Slurm allocation.
 
 pub(super) mod allocation;
-mod interruption;
 pub(super) mod session;
 mod suite;
 

@@ -17,11 +17,13 @@ pub(super) fn reasons(point: &LoadPoint, fold: &Fold) -> Vec<Reason> {
     let of = |streamed| fold.good().filter(move |request| request.streamed == streamed);
     let held = of(Streamed::AtOnce).filter(|request| u64::from(request.osl) >= HELD_MIN_TOKENS).count();
     let long = fold.good().filter(|request| u64::from(request.osl) >= HELD_MIN_TOKENS).count();
-    let mean = |tokens: fn(&RequestFigures) -> u32| {
-        let sum = of(Streamed::WithoutReasoning).map(|request| u64::from(tokens(request))).sum();
-        share(sum, of(Streamed::WithoutReasoning).count() as u64)
+    let mean = |streamed, tokens: fn(&RequestFigures) -> u32| {
+        let sum = of(streamed).map(|request| u64::from(tokens(request))).sum();
+        share(sum, of(streamed).count() as u64)
     };
-    let (osl, decoded) = (mean(|request| request.osl), mean(|request| request.decoded));
+    let osl = mean(Streamed::WithoutReasoning, |request| request.osl);
+    let decoded = mean(Streamed::WithoutReasoning, |request| request.decoded);
+    let first = mean(Streamed::BehindFirst, |request| request.osl.saturating_sub(request.decoded));
     let found = [
         above(
             held,
@@ -34,6 +36,13 @@ pub(super) fn reasons(point: &LoadPoint, fold: &Fold) -> Vec<Reason> {
             &format!(
                 "hide their reasoning: usage counts {osl:.1} tokens, {:.1} were streamed, on average; TTFT has the time of the others; ITL, decode time and tok/s/user cover what was streamed",
                 decoded + 1.0
+            ),
+        ),
+        above(
+            of(Streamed::BehindFirst).count(),
+            fold.good().count(),
+            &format!(
+                "began with {first:.1} tokens at once, on average: TTFT has the time of all of them; ITL, decode time and tok/s/user cover the tokens behind them"
             ),
         ),
         above(

@@ -348,6 +348,21 @@ fn hidden_reasoning_is_suspect_and_wins_no_goodput() {
 }
 
 #[test]
+fn a_first_chunk_that_holds_much_of_the_answer_is_named() {
+    // 100 of 200 tokens in the first of two chunks, 100 ms before the second.
+    let packed = spoiled(|_, record| {
+        record.chunks_us = vec![record.sent_us + 100_000, record.sent_us + 200_000];
+        record.end_us = record.sent_us + 200_500;
+        (record.osl, record.osl_requested) = (200, 200);
+        record.usage.as_mut().unwrap().completion_tokens = 200;
+        (record.first_text_bytes, record.text_bytes) = (Some(400), Some(800));
+    });
+    let reason = "20 of 20 streamed answers began with 100.0 tokens at once, on average: TTFT has the time of all of them; ITL, \
+                  decode time and tok/s/user cover the tokens behind them";
+    expect(&packed, Rating::Suspect, reason);
+}
+
+#[test]
 fn text_under_an_unknown_key_is_named() {
     // Of the 20 answers one is 5 %, still a note; two are suspect.
     for (answers, rating) in [(1, Rating::Valid), (2, Rating::Suspect)] {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::document::InputError;
+use crate::document::{InputError, no_such_file};
 
 /// Bytes of one line, or of one element of a JSON array, at most.
 pub(in crate::prompts) const LONGEST: usize = 64 << 20;
@@ -27,9 +27,9 @@ impl Opened {
     pub(in crate::prompts) fn open(path: &Path) -> Result<Self, InputError> {
         let origin = path.display().to_string();
         let file = fs_err::File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => InputError::new(&*origin, "there is no such file")
-                .expected("a local file")
-                .next("correct the path, or download the file to it first; nothing is downloaded by itself"),
+            ErrorKind::NotFound => no_such_file(path).expected("a local file").or_next(
+                "correct the path, or download the file to it first; nothing is downloaded by itself",
+            ),
             ErrorKind::PermissionDenied => InputError::new(&*origin, "cannot be read: permission denied")
                 .expected("a readable file")
                 .next("give yourself the right to read it"),

@@ -5,7 +5,7 @@
 //! `ContextTokens`, `GeneratedTokens` (<https://github.com/Azure/AzurePublicDataset>, AzureLLMInferenceDataset2023.md and
 //! 2024.md). Columns are found by their names, upper or lower case.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::{BufRead, Read};
 
 use jiff::Timestamp;
@@ -58,7 +58,7 @@ const LONGEST: usize = 1 << 20;
 pub(super) fn read(columns: &Columns, opened: Opened, seen: &mut Rows<'_>) -> Result<(), InputError> {
     let Opened { origin, mut reader } = opened;
     let (mut places, mut rows, mut bytes) = (None, false, Vec::new());
-    let (mut session, mut sessions) = (None, HashMap::<String, u64>::new());
+    let (mut session, mut sessions) = (None, HashSet::<String>::new());
     for number in 1.. {
         bytes.clear();
         let read = reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
@@ -84,16 +84,12 @@ pub(super) fn read(columns: &Columns, opened: Opened, seen: &mut Rows<'_>) -> Re
             Some(places) => {
                 seen.see(line.row(columns, places)?);
                 let own = session.and_then(|place| line.cells.get(place)).filter(|own| !own.is_empty());
-                own.into_iter().for_each(|own| *sessions.entry((*own).to_owned()).or_default() += 1);
+                if let Some(own) = own.filter(|own| !sessions.insert((**own).to_owned())) {
+                    return Err(line.same_session(own));
+                }
                 rows = true;
             }
         }
-    }
-    let shared: u64 = sessions.into_values().filter(|count| *count > 1).sum();
-    if shared > 0 {
-        seen.notes.push(format!(
-            "{shared} rows share a Session ID with another: each is sent at its own time, and its prompt repeats nothing of the session"
-        ));
     }
     match (places, rows) {
         (None, _) => Err(file::empty(&origin)),
@@ -114,6 +110,17 @@ struct TableLine<'a> {
 impl TableLine<'_> {
     fn error(&self, problem: impl Into<String>) -> InputError {
         at(InputError::new(self.origin, problem), (self.number, 1))
+    }
+
+    /// A session that has another row already.
+    fn same_session(&self, session: &str) -> InputError {
+        let session: String = session.chars().take(60).collect();
+        self.error(format!(
+            "found {session} again: turns of a session wait for one another and repeat what was said, which no clock keeps"
+        ))
+        .key("Session ID")
+        .expected("a row for each request, which stands alone")
+        .next("take the column out, and each row is sent at its own time; or hold conversations: [load.prompts.conversation]")
     }
 
     /// The columns of time, prompt tokens and output tokens.

@@ -260,8 +260,10 @@ fn sessions_delays_and_fields_that_a_trace_does_not_send_are_refused_or_counted(
     }
     let sessions =
         "Timestamp,Session ID,Request tokens,Response tokens\n1,7,2,3\n2,7,2,3\n3,8,2,3\n4,,2,3\n5,,2,3\n";
-    let replay = of_bytes(&fixture(TraceKind::Burstgpt, "none"), sessions.as_bytes()).unwrap();
-    assert!(replay.notes[0].starts_with("2 rows share a Session ID with another"), "{:?}", replay.notes);
+    let error = error(TraceKind::Burstgpt, sessions.as_bytes());
+    assert!(error.contains(":3:1: `Session ID`: found 7 again"), "{error}");
+    let alone = sessions.replace("2,7,", "2,9,");
+    assert_eq!(of_bytes(&fixture(TraceKind::Burstgpt, "none"), alone.as_bytes()).unwrap().requests.len(), 5);
 }
 
 #[test]

@@ -59,8 +59,6 @@ pub enum Draw {
     Line,
     /// Points alone.
     Dots,
-    /// Points alone, each with its name beside it.
-    Labelled,
     /// Bars from 0, this wide.
     Bars(f64),
 }
