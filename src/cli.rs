@@ -8,13 +8,13 @@ use crate::commands::flags::Verbosity;
 use crate::commands::printer::Printer;
 pub use crate::commands::printer::print_error;
 use crate::commands::{
-    VERSION, bench, check, completions, doctor, exec, export, foreign, init, jobs, keep, list, node, prompts,
-    render, report, run, schema, show, sim, submit, verify, zones,
+    VERSION, bench, check, compare, completions, doctor, exec, export, foreign, init, jobs, keep, list, node,
+    prompts, render, report, run, schema, show, sim, submit, verify, zones,
 };
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 bug · 2 bad usage, recipe or site · 3 Slurm or files ·
-4 server failed or never ready · 5 result invalid or not reproduced ·
+4 server failed or never ready · 5 result invalid, not reproduced or worse ·
 130 interrupted";
 
 /// Benchmark LLM inference servers from recipes, on Slurm or on this machine
@@ -57,7 +57,9 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Write the report of experiments again, from their records
     Report(report::ReportArgs),
-    /// Compare results with the published figures of a recipe
+    /// Compare experiments with a baseline: what differs, which figures are better or worse
+    Compare(compare::CompareArgs),
+    /// Compare results with published figures, and with references of this cluster
     Verify(verify::VerifyArgs),
     /// Show how much load a deployment takes: zones, operating points, saturation
     Zones(zones::ZonesArgs),
@@ -125,6 +127,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(printer, &args),
         Command::Jobs(args) => jobs::run(printer, &args),
         Command::Report(args) => report::run(printer, &args),
+        Command::Compare(args) => compare::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),
         Command::Zones(args) => zones::run(printer, &args),
         Command::Export(args) => export::run(printer, &args),

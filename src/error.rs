@@ -86,7 +86,7 @@ fn run_code(error: &RunError) -> u8 {
         RunError::Deploy(error) => deploy_code(error),
         RunError::Point(error) => point_code(error),
         RunError::Io(_) => INFRASTRUCTURE,
-        RunError::Interrupted => INTERRUPTED,
+        RunError::Interrupted | RunError::InterruptedWhile { .. } => INTERRUPTED,
         RunError::Incomplete(failures) => {
             let codes = failures.iter().map(|failure| run_code(&failure.error));
             codes.max_by_key(|code| severity(*code)).unwrap_or(OK)

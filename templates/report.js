@@ -113,12 +113,21 @@
   function marks(chart) {
     return (plot) => clipped(plot, (pen) => {
       chart.series.forEach((series, number) => {
-        if ((series.draw !== "marked" && series.draw !== "dots") || !plot.series[number + 1].show) return;
+        if (series.draw === "line" || series.draw === "bars" || !plot.series[number + 1].show) return;
+        let named = null;
         const size = series.draw === "dots" && series.x.length > 200 ? 2 : 4;
         series.x.forEach((x, at) => {
           if (x < plot.scales.x.min || x > plot.scales.x.max) return;
+          const left = plot.valToPos(x, "x", true), top = plot.valToPos(series.y[at], "y", true);
           pen.strokeStyle = pen.fillStyle = colour(series.colour);
-          mark(pen, plot.valToPos(x, "x", true), plot.valToPos(series.y[at], "y", true), (series.marks || [])[at] || 0, size);
+          mark(pen, left, top, (series.marks || [])[at] || 0, size);
+          if (series.draw !== "labelled") return;
+          const zoom = window.devicePixelRatio || 1;
+          if (named && Math.abs(left - named[0]) < 24 * zoom && Math.abs(top - named[1]) < 11 * zoom) return;
+          named = [left, top];
+          pen.font = 11 * zoom + "px system-ui, sans-serif";
+          pen.textAlign = "left"; pen.textBaseline = "bottom"; pen.fillStyle = css("--ink");
+          pen.fillText((series.names || [])[at] || "", left + 6 * zoom, top - 3 * zoom);
         });
       });
     });
@@ -136,7 +145,7 @@
           return (name ? name + ": " : "") + text(value);
         },
       };
-      if (series.draw === "dots") line.paths = () => null;
+      if (series.draw === "dots" || series.draw === "labelled") line.paths = () => null;
       if (series.draw === "bars") {
         line.paths = uPlot.paths.bars({ size: [0.98, 200] });
         line.fill = () => colour(series.colour) + "99";

@@ -23,8 +23,10 @@ impl MeasuredRun<'_> {
         let published = &figure.published;
         let mut reasons = Vec::new();
         if self.simulated {
-            reasons
-                .push("the result is simulated, which is never compared with a published figure".to_owned());
+            reasons.push(format!(
+                "the result is simulated, which is never compared with a {}",
+                self.figures.words
+            ));
         }
         if published.gpu != self.plan.gpu.kind {
             let here = match self.plan.gpu.kind.as_str() {

@@ -56,7 +56,7 @@ impl MeasuredRun<'_> {
     }
 
     /// What is known of the software of this run.
-    fn software(&self, summary: &Summary) -> String {
+    pub(super) fn software(&self, summary: &Summary) -> String {
         let image = self.plan.container.as_ref();
         let image = image.map_or("no container".to_owned(), |container| format!("image {}", container.image));
         let (launcher, tokmark) = (&self.plan.launcher().name, &self.plan.input.version);

@@ -3,6 +3,7 @@
 //! Pure: takes plans, recipes and summaries, and returns judgements.
 
 pub mod best;
+pub mod compare;
 mod conditions;
 pub mod cost;
 mod differences;
@@ -10,6 +11,7 @@ pub mod effects;
 pub mod metric;
 pub mod pareto;
 pub mod published;
+pub mod references;
 pub mod repeats;
 pub mod search;
 pub mod verify;

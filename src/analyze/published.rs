@@ -21,6 +21,8 @@ pub struct Figure {
     pub published: Published,
     /// Largest accepted deviation of a measurement, percent.
     pub tolerance: f64,
+    /// Smallest and largest accepted value, instead of the tolerance.
+    pub bounds: Option<(f64, f64)>,
 }
 
 /// The published figures of a recipe, and the recipe without any user's choices.
@@ -34,6 +36,8 @@ pub struct Figures {
     /// The recipe resolved for the plan's GPU type, without site, options and variables; `None` if it does not
     /// support that type.
     pub own: Option<Value>,
+    /// What they are: `published figure` or `reference`.
+    pub words: &'static str,
 }
 
 impl Figures {
@@ -47,6 +51,7 @@ impl Figures {
             source: file.recipe.source.clone(),
             figures: figures(file)?,
             own: own.ok().and_then(|own| serde_json::to_value(own.recipe).ok()),
+            words: "published figure",
         })
     }
 
@@ -126,7 +131,9 @@ fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
             );
         }
         match tolerance(&published.tolerance) {
-            Some(tolerance) => figures.push(Figure { number, published: published.clone(), tolerance }),
+            Some(tolerance) => {
+                figures.push(Figure { number, published: published.clone(), tolerance, bounds: None })
+            }
             None => errors.push(
                 wrong("tolerance", format!("found {:?}", published.tolerance))
                     .expected("a percentage above 0, e.g. \"10%\""),
@@ -137,7 +144,8 @@ fn figures(file: &RecipeFile) -> Result<Vec<Figure>, InputErrors> {
     Ok(figures)
 }
 
-fn tolerance(text: &str) -> Option<f64> {
+/// The percentage of `5%`; `None` if it is none above 0.
+pub(super) fn tolerance(text: &str) -> Option<f64> {
     let percent: f64 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
     (percent > 0.0 && percent.is_finite()).then_some(percent)
 }

@@ -99,6 +99,9 @@ pub struct Verification {
     pub gpu: String,
     /// The results are simulated.
     pub simulated: bool,
+    /// What they are: `published figure` or `reference`.
+    #[serde(skip)]
+    pub words: &'static str,
     /// One entry per figure and load point.
     pub figures: Vec<ComparedFigure>,
     /// Number of entries of every outcome.
@@ -107,9 +110,7 @@ pub struct Verification {
 
 /// Compares the figures with `summaries`, which are keyed by load point name.
 pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summary>) -> Verification {
-    let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
-    let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
-    let ran = MeasuredRun { figures, plan, summaries, changes, simulated };
+    let ran = MeasuredRun::of(figures, plan, summaries);
     let lines: Vec<ComparedFigure> = figures.figures.iter().flat_map(|figure| ran.lines(figure)).collect();
     let count = |outcome| lines.iter().filter(|line| line.outcome == outcome).count();
     Verification {
@@ -117,7 +118,8 @@ pub fn verify(figures: &Figures, plan: &Plan, summaries: &BTreeMap<String, Summa
         file: figures.file.clone(),
         source: figures.source.clone(),
         gpu: plan.gpu.kind.clone(),
-        simulated,
+        simulated: ran.simulated,
+        words: figures.words,
         counts: Reproduction::ALL.map(|outcome| (outcome, count(outcome))).into(),
         figures: lines,
     }
@@ -130,6 +132,14 @@ pub(super) struct MeasuredRun<'a> {
     pub(super) summaries: &'a BTreeMap<String, Summary>,
     pub(super) changes: Vec<Change>,
     pub(super) simulated: bool,
+}
+
+impl<'a> MeasuredRun<'a> {
+    pub(super) fn of(figures: &'a Figures, plan: &'a Plan, summaries: &'a BTreeMap<String, Summary>) -> Self {
+        let changes = figures.own.as_ref().map(|own| changes(own, plan)).unwrap_or_default();
+        let simulated = plan.simulated || summaries.values().any(|summary| summary.simulated);
+        Self { figures, plan, summaries, changes, simulated }
+    }
 }
 
 impl MeasuredRun<'_> {
@@ -221,16 +231,20 @@ impl MeasuredRun<'_> {
             Better::Neither => false,
         };
         // Tolerate floating-point error of the division.
-        let is_within = percent.abs() <= figure.tolerance + 1e-9;
+        let is_within = match figure.bounds {
+            Some((lower, upper)) => (lower..=upper).contains(&measured),
+            None => percent.abs() <= figure.tolerance + 1e-9,
+        };
         let mut reasons = Vec::new();
         if !is_within {
             let side = if percent > 0.0 { "above" } else { "below" };
             let better = if is_better { ", which is better" } else { "" };
-            reasons.push(format!(
-                "{:.1} % {side} the published figure, tolerance {} %{better}",
-                percent.abs(),
-                figure.tolerance
-            ));
+            let allowed = match figure.bounds {
+                Some((lower, upper)) => format!("allowed {}", range(lower, upper)),
+                None => format!("tolerance {} %", figure.tolerance),
+            };
+            let (off, words) = (percent.abs(), self.figures.words);
+            reasons.push(format!("{off:.1} % {side} the {words}, {allowed}{better}"));
         }
         if summary.verdict.result == Rating::Suspect {
             reasons.push(format!("the result is suspect: {}", summary.verdict.reasons.join("; ")));
@@ -258,6 +272,15 @@ impl MeasuredRun<'_> {
         let measured = summary.and_then(|summary| metric::value(summary, &figure.published.metric, gpus));
         let point = planned.map(|planned| planned.name.clone()).or_else(|| figure.published.point.clone());
         ComparedFigure { measured, ..line(figure, point, Reproduction::NotComparable, reasons) }
+    }
+}
+
+/// `90 to 110`, `90 or more`, `110 or less`
+fn range(lower: f64, upper: f64) -> String {
+    match (lower.is_finite(), upper.is_finite()) {
+        (true, true) => format!("{lower} to {upper}"),
+        (true, false) => format!("{lower} or more"),
+        (false, _) => format!("{upper} or less"),
     }
 }
 

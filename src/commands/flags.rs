@@ -98,6 +98,12 @@ impl HistoryFlags {
     pub(super) fn folder(&self) -> Result<PathBuf, InputErrors> {
         Ok(planning::experiments(self.experiments.as_deref(), &self.site.site()?)?)
     }
+
+    /// The file of the cluster's own references: beside the site file, without one in the current folder.
+    pub(super) fn references(&self) -> Result<PathBuf, InputErrors> {
+        let site = self.site.site()?.document.map(|document| PathBuf::from(document.file));
+        Ok(site.unwrap_or_default().with_file_name("references.toml"))
+    }
 }
 
 impl RecipeFlags {

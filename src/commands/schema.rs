@@ -7,6 +7,7 @@ use clap::Args;
 use schemars::Schema;
 
 use super::printer::Printer;
+use crate::analyze::references::References;
 use crate::document::{InputError, nearest};
 use crate::experiment::files;
 use crate::launcher::Launcher;
@@ -16,7 +17,7 @@ use crate::site::Site;
 
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// Which one: recipe, launcher, site or summary
+    /// Which one: recipe, launcher, site, summary or references
     #[arg(required_unless_present = "output")]
     name: Option<String>,
     /// Write all of them to a folder
@@ -24,7 +25,7 @@ pub struct SchemaArgs {
     output: Option<PathBuf>,
 }
 
-const NAMES: [&str; 4] = ["recipe", "launcher", "site", "summary"];
+const NAMES: [&str; 5] = ["recipe", "launcher", "site", "summary", "references"];
 
 pub fn run(printer: Printer, args: &SchemaArgs) -> anyhow::Result<()> {
     if let Some(folder) = &args.output {
@@ -45,6 +46,7 @@ fn text(name: &str) -> anyhow::Result<String> {
         "launcher" => schemars::schema_for!(Launcher),
         "site" => schemars::schema_for!(Site),
         "summary" => schemars::schema_for!(Summary),
+        "references" => schemars::schema_for!(References),
         other => {
             let error = InputError::new("schema", format!("no schema {other:?}"))
                 .expected(format!("one of {}", NAMES.join(", ")));

@@ -1,4 +1,5 @@
-//! `tokmark verify [EXPERIMENT…]`: compares measured figures with those the recipe publishes.
+//! `tokmark verify [EXPERIMENT…]`: compares measured figures with those that the recipe publishes and with the cluster's own
+//! references.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,16 @@ use serde::Serialize;
 use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::published::Figures;
+use crate::analyze::references::{self, References};
 use crate::analyze::verify::{Reproduction, Verification, verify};
-use crate::document::InputError;
+use crate::document::{Document, InputError};
 use crate::error::ExitError;
+use crate::experiment::files;
 use crate::history::{self, Entry, Named};
 use crate::metrics::Summary;
 use crate::plan::Plan;
 use crate::recipe::find;
-use crate::report::table::wrapped;
+use crate::report::table::{number, wrapped};
 use crate::report::{self, PointResult, verification};
 
 #[derive(Debug, Args)]
@@ -32,6 +35,9 @@ pub struct VerifyArgs {
     /// Take the published figures from this recipe (file, name or alias)
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<String>,
+    /// Keep the throughput and median latencies of valid load points as references for later runs
+    #[arg(long)]
+    accept: bool,
     /// Print JSON; a list for several experiments
     #[arg(long)]
     json: bool,
@@ -45,6 +51,20 @@ struct Verified {
     experiment: PathBuf,
     #[serde(flatten)]
     verification: Verification,
+    /// The same with the cluster's own references; absent without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    references: Option<Verification>,
+}
+
+impl Verified {
+    /// `1 of 3 published figures`, of those that were not reproduced.
+    fn missed(all: &[&Verification]) -> Option<String> {
+        let missed = |one: &&Verification| one.counts.get(&Reproduction::NotReproduced).copied();
+        let missed: usize = all.iter().filter_map(missed).sum();
+        let figures: usize = all.iter().map(|one| one.figures.len()).sum();
+        let words = all.first().map_or("figure", |one| one.words);
+        (missed > 0).then(|| format!("{missed} of {figures} {words}s"))
+    }
 }
 
 /// Finds and reads every experiment before printing anything.
@@ -55,26 +75,68 @@ pub fn run(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     for name in &args.named {
         entries.extend(find_experiments(&folder, name, &mut missing)?);
     }
-    let verified: Vec<Verified> = entries
-        .iter()
-        .map(|entry| of_experiment(entry, args.recipe.as_deref()))
-        .collect::<anyhow::Result<_>>()?;
+    let file = args.flags.references()?;
+    if args.accept {
+        return accept(printer, &entries, &file);
+    }
+    let references =
+        if file.exists() { References::parse(&Document::read(&file)?)? } else { References::default() };
+    let of = |entry: &Entry| of_experiment(entry, args.recipe.as_deref(), &references, &file);
+    let verified: Vec<Verified> = entries.iter().map(of).collect::<anyhow::Result<_>>()?;
     missing.iter().for_each(|line| printer.warn(format!("not verified: {line}")));
     printer.json_list(&verified, false)?;
     let width = printer.width();
-    let page =
-        |one: &Verified| wrapped(&verification::page(&one.experiment, &one.verification, width), width);
+    let page = |one: &Verified| {
+        let pages = std::iter::once(&one.verification).chain(&one.references);
+        let text =
+            pages.map(|of| verification::page(&one.experiment, of, width)).collect::<Vec<_>>().join("\n");
+        wrapped(&text, width)
+    };
     let pages: Vec<String> = verified.iter().map(page).collect();
     printer.text(&pages.join("\n"))?;
-    let missed =
-        |verified: &Verified| verified.verification.counts.get(&Reproduction::NotReproduced).copied();
-    let missed: usize = verified.iter().filter_map(missed).sum();
-    let all: usize = verified.iter().map(|verified| verified.verification.figures.len()).sum();
-    if missed > 0 {
-        return Err(ExitError::gate(format!("{missed} of {all} published figures not reproduced")).into());
+    let published: Vec<&Verification> = verified.iter().map(|one| &one.verification).collect();
+    let own: Vec<&Verification> = verified.iter().filter_map(|one| one.references.as_ref()).collect();
+    let missed: Vec<String> = [published, own].iter().filter_map(|all| Verified::missed(all)).collect();
+    if !missed.is_empty() {
+        return Err(ExitError::gate(format!("{} not reproduced", missed.join(" and "))).into());
     }
     Ok(())
 }
+
+/// `--accept`: writes the values of the experiments to the references, and says which.
+fn accept(printer: Printer, entries: &[Entry], file: &Path) -> anyhow::Result<()> {
+    let mut references =
+        if file.exists() { References::parse(&Document::read(file)?)? } else { References::default() };
+    let (mut values, mut left_out) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let plan = plan_of(entry)?;
+        let name = entry.dir.file_name().unwrap_or_default().to_string_lossy();
+        let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
+        let proposal = references::propose(&plan, &summaries(entry), &format!("{name}, accepted {day}"))?;
+        values.extend(proposal.references);
+        left_out.extend(proposal.left_out);
+    }
+    left_out.iter().for_each(|line| printer.warn(format!("not accepted: {line}")));
+    if values.is_empty() {
+        return Err(ExitError::gate("no value can be a reference: nothing was written".to_owned()).into());
+    }
+    printer.json(&values)?;
+    let lines = values.iter().map(|one| {
+        let unit = one.unit.as_deref().unwrap_or_default();
+        format!("{} {}: {} {unit} ±{}\n", one.point, one.metric, number(one.value), one.tolerance)
+    });
+    let lines: String = lines.collect();
+    let count = values.len();
+    references.accept(values);
+    let text = format!("{HEAD}{}", toml::to_string(&references)?);
+    files::replace(file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(printer.text(&format!("{lines}{count} references in {}\n", file.display()))?)
+}
+
+/// The first lines of the references.
+const HEAD: &str = "# Values that this cluster gave before, written by `tokmark verify --accept`. `tokmark verify` compares later runs with
+# them. Values, tolerances and notes may be edited; comments are lost when the next one is accepted.
+";
 
 /// Finds the experiment of that name, or those of a suite; adds missing ones of a suite to `missing`. Rejects results of `bench`,
 /// which only look like an experiment.
@@ -105,15 +167,33 @@ fn find_experiments(folder: &Path, name: &str, missing: &mut Vec<String>) -> any
     Ok(entries)
 }
 
-fn of_experiment(entry: &Entry, recipe: Option<&str>) -> anyhow::Result<Verified> {
-    let plan = entry.experiment().plan().context("the plan of the experiment cannot be read")?;
+fn plan_of(entry: &Entry) -> anyhow::Result<Plan> {
+    entry.experiment().plan().context("the plan of the experiment cannot be read")
+}
+
+/// The summaries of its load points by name; of repeats their means.
+fn summaries(entry: &Entry) -> BTreeMap<String, Summary> {
+    let rows = report::repeats::means(&report::finished(&entry.experiment())).into_iter();
+    rows.map(|row| (row.point, row.summary)).collect()
+}
+
+fn of_experiment(
+    entry: &Entry,
+    recipe: Option<&str>,
+    references: &References,
+    file: &Path,
+) -> anyhow::Result<Verified> {
+    let (plan, summaries) = (plan_of(entry)?, summaries(entry));
     let figures = match recipe {
         Some(recipe) => Figures::of(&find::named(recipe)?, &plan)?,
         None => Figures::in_plan(&plan)?,
     };
-    let rows = report::repeats::means(&report::finished(&entry.experiment())).into_iter();
-    let summaries: BTreeMap<String, Summary> = rows.map(|row| (row.point, row.summary)).collect();
-    Ok(Verified { experiment: entry.dir.clone(), verification: verify(&figures, &plan, &summaries) })
+    let own = references.of(&plan, &file.display().to_string())?;
+    Ok(Verified {
+        experiment: entry.dir.clone(),
+        verification: verify(&figures, &plan, &summaries),
+        references: own.map(|own| verify(&own, &plan, &summaries)),
+    })
 }
 
 /// How to compare a run with the published figures; `None` if none apply to it.

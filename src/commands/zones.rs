@@ -192,8 +192,8 @@ fn measured(args: &ZonesArgs) -> anyhow::Result<Measured> {
             args.named.join(" "),
             format!("{points} finished load points, none of which differ in load alone"),
         )
-        .expected("a sweep over concurrency or request rate, or a ramp with stages that hold their load")
-        .next("measure several loads, e.g. --set load.concurrency=[8,16,32]")
+        .expected("a sweep over concurrency or request rate, or a ramp with stages that last longer than two answers")
+        .next("measure several loads, e.g. --set load.concurrency=[8,16,32], or let the load rise more slowly")
         .into());
     }
     Ok(Measured { series, levels: zones::of_loads(&rows) })

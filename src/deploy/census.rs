@@ -21,8 +21,10 @@ use super::log;
 use super::placement::Placement;
 use super::spawn::{self, Running};
 use crate::experiment::files;
-use crate::node::cgroup::MemoryAccount;
+use crate::metrics::processes::ProcessView;
+use crate::node::cgroup::{Cgroups, MemoryAccount};
 use crate::node::usage::{Holder, Sample, Watch, Watched};
+use crate::observe::processes::Tracks;
 use crate::plan::Deployment;
 use crate::slurm::srun;
 
@@ -41,6 +43,9 @@ pub struct Census {
     /// Nodes of each process.
     homes: BTreeMap<String, Vec<String>>,
     nodes: Mutex<BTreeMap<String, Seen>>,
+    /// The samples since the load point began.
+    tracks: Mutex<Tracks>,
+    under_load: AtomicBool,
     file: Option<std::fs::File>,
     arrived: Notify,
     wanted: Notify,
@@ -69,9 +74,16 @@ impl Census {
     }
 
     fn add(&self, node: &str, sample: Sample) {
+        let now = jiff::Timestamp::now();
+        let mut tracks = self.tracks.lock();
+        tracks.add(now.as_microsecond(), node, &sample);
+        if !self.under_load.load(Relaxed) {
+            tracks.forget_before(now.as_microsecond());
+        }
+        drop(tracks);
         if let Some(file) = &self.file {
             use std::io::Write;
-            let mut line = json!({"at": jiff::Timestamp::now(), "node": node});
+            let mut line = json!({"at": now, "node": node});
             if let (Some(line), Ok(serde_json::Value::Object(figures))) =
                 (line.as_object_mut(), serde_json::to_value(&sample))
             {
@@ -152,6 +164,18 @@ impl Census {
         evidence.cause(status, log)
     }
 
+    /// A load point begins, or has ended and been judged: only samples of load points are kept.
+    pub(super) fn under_load(&self, is_loaded: bool) {
+        self.under_load.store(is_loaded, Relaxed);
+    }
+
+    /// What the processes used in a window that has just ended, µs since 1970.
+    pub(super) async fn views(&self, window: (i64, i64)) -> Vec<ProcessView> {
+        let nodes: Vec<String> = self.nodes.lock().keys().cloned().collect();
+        self.refresh(&nodes).await;
+        self.tracks.lock().views(window)
+    }
+
     /// The servers are about to be stopped.
     pub(super) fn stopping(&self) {
         self.stopping.store(true, Relaxed);
@@ -212,8 +236,9 @@ pub(super) fn start(placement: &Placement<'_>, ports: Vec<u16>, every: Duration)
         return Sampling { census, tasks, step: None };
     }
     for node in here {
-        let own = crate::node::cgroup::Cgroups::of_this_process().accounts();
-        census.counted_before(&node, own);
+        let own = Cgroups::of_this_process();
+        *census.tracks.lock() = Tracks::new(own.paths(), Some(node.clone()));
+        census.counted_before(&node, own.accounts());
         tasks.push(tokio::spawn(sample_here(Arc::clone(&census), node, watched.clone(), every)));
     }
     let step = if others.is_empty() { None } else { start_step(placement, &others, &watched).ok() };

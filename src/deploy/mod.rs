@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::experiment::{Event, EventLog};
 use crate::launcher::{EndpointSpec, PoolName, Ready, Role};
 use crate::load::{LiveCounters, Target};
+use crate::metrics::processes::ProcessView;
 use crate::plan::{Deployment, Endpoint, MetricsPage, Plan, Process};
 use crate::render;
 use census::Sampling;
@@ -159,7 +160,13 @@ impl<'a> Deployed<'a> {
 
     /// Tells those who watch the processes which load runs, if any.
     pub fn under_load(&self, load: Option<LiveCounters>) {
+        self.sampling.census.under_load(load.is_some());
         self.life.load(load);
+    }
+
+    /// What the processes of the servers used in a window that has just ended, µs since 1970.
+    pub async fn processes(&self, window: (i64, i64)) -> Vec<ProcessView> {
+        self.sampling.census.views(window).await
     }
 
     /// URL of the endpoint.

@@ -117,6 +117,7 @@ impl PointFolder {
             prefix_cache: None,
             servers: None,
             gpus: None,
+            processes: Vec::new(),
         }
     }
 

@@ -152,6 +152,7 @@ impl<'a> Collector<'a> {
             prefix_cache: None,
             servers: None,
             gpus: None,
+            processes: Vec::new(),
         }
     }
 }

@@ -148,6 +148,7 @@ pub(crate) fn run(records: Vec<RequestRecord>) -> Ran {
         prefix_cache: None,
         servers: None,
         gpus: None,
+        processes: Vec::new(),
     };
     Ran { run, records }
 }

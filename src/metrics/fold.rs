@@ -110,15 +110,15 @@ impl Fold {
         self.in_flight().most(0, u64::MAX)
     }
 
+    /// The requests after the warm-up, in order of ending: the measured ones, and those of a cool-down, which the servers serve beside
+    /// them.
+    pub fn after_warmup(&self) -> impl Iterator<Item = &RequestFigures> + '_ {
+        self.requests.iter().filter(|request| request.phase != Phase::Warmup)
+    }
+
     /// When the measured requests were in flight.
     pub(super) fn in_flight(&self) -> InFlight {
-        let instants = |of: fn(&RequestFigures) -> u64| {
-            let mut instants: Vec<u64> = Vec::with_capacity(self.requests.len());
-            instants.extend(self.measured().map(of));
-            instants.sort_unstable();
-            instants
-        };
-        InFlight { sent: instants(|request| request.sent_us), ended: instants(|request| request.end_us) }
+        InFlight::of(self.measured())
     }
 
     /// Stages whose requests were all cut at the end, and how many these are.
@@ -145,6 +145,14 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    pub(super) fn of<'a>(requests: impl Iterator<Item = &'a RequestFigures>) -> Self {
+        let (mut sent, mut ended): (Vec<u64>, Vec<u64>) =
+            requests.map(|request| (request.sent_us, request.end_us)).unzip();
+        sent.sort_unstable();
+        ended.sort_unstable();
+        Self { sent, ended }
+    }
+
     /// How many were in flight at an instant, those sent then included.
     pub(super) fn at(&self, at_us: u64) -> u64 {
         let until = |instants: &[u64]| instants.partition_point(|instant| *instant <= at_us) as u64;

@@ -11,6 +11,7 @@ pub mod gaps;
 pub mod gpus;
 pub mod intervals;
 pub mod prefix_cache;
+pub mod processes;
 pub mod prompt_facts;
 pub mod record;
 pub mod repeats;

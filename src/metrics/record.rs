@@ -5,6 +5,7 @@
 mod health;
 
 use crate::metrics::gpus::GpuView;
+use crate::metrics::processes::ProcessView;
 use crate::metrics::server::ServerView;
 pub use health::MachineHealth;
 use serde::{Deserialize, Serialize};
@@ -363,6 +364,8 @@ pub struct PointRun {
     pub servers: Option<ServerView>,
     /// What was sampled of the GPUs in the measured window; `None` without telemetry.
     pub gpus: Option<GpuView>,
+    /// What the processes of the servers used in the measured window; empty for servers of others.
+    pub processes: Vec<ProcessView>,
 }
 
 /// Prompt tokens looked up in prefix caches, and found there.

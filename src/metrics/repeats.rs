@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::intervals::IntervalKind;
+use super::processes::ProcessView;
 use super::stats::Distribution;
 use super::student::{LEVEL, half_width};
 use super::summary::{Offered, Requests, Summary, Throughput};
@@ -63,7 +64,7 @@ impl Summary {
 }
 
 /// One summary of several of one load: means of the figures and sums of the counts. Invalid ones are left out, unless all are.
-/// Servers, stages, turns and faults are those of single repeats, and absent here. `None` without a summary.
+/// Of processes the highest figures. Servers, stages, turns and faults are those of single repeats, and absent here. `None` without a summary.
 pub fn mean(all: &[&Summary]) -> Option<Summary> {
     let valid: Vec<&Summary> =
         all.iter().copied().filter(|summary| summary.verdict.result != Rating::Invalid).collect();
@@ -116,6 +117,7 @@ pub fn mean(all: &[&Summary]) -> Option<Summary> {
         prefix_cache: None,
         token_check: None,
         servers: None,
+        processes: ProcessView::highest(used.iter().flat_map(|summary| &summary.processes)),
         intervals: None,
         faults: Vec::new(),
         verdict: verdict(used, &repeats),

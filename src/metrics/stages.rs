@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Phase, RequestRecord};
 use super::request_figures::RequestFigures;
+use super::server::{LayerView, Watched};
 use super::stats::Distribution;
 use super::subset::{Latencies, Subset};
 use super::summary::meets;
-use crate::plan::{LoadPoint, Ramp, Slo};
+use crate::plan::{Arrival, LoadPoint, Ramp, Slo};
 
 /// One measured stage of a ramp in figures. A cool-down has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -50,14 +51,54 @@ pub struct StageFigures {
     pub itl_ms: Option<Distribution>,
     /// E2E latency of its requests, ms.
     pub e2e_ms: Option<Distribution>,
+    /// What the engines' metrics pages said while it lasted, of the frontends where engines have none; absent without pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Box<LayerView>>,
+    /// A stage in which the load rises, in equal parts that each last as long as an average answer or longer, so that what came out in
+    /// one is what its load led to. Absent when the load rises too fast for two of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<StageFigures>,
 }
+
+impl StageFigures {
+    /// The loads that were held, or passed slowly enough to be read as held, each with its figures. A slice stands for its mean load, to
+    /// three digits.
+    pub fn levels(&self) -> impl Iterator<Item = (f64, &Self)> {
+        let mean = |slice: &Self| {
+            let mean = slice.from.midpoint(slice.to);
+            let unit = 10_f64.powf(2.0 - mean.log10().floor());
+            (mean * unit).round() / unit
+        };
+        let is_held = self.from == self.to && self.to > 0.0 && self.end_s > self.start_s;
+        let has_answers = self.requests == 0 || self.cancelled < self.requests;
+        let held = (is_held && has_answers).then_some((self.to, self));
+        held.into_iter().chain(self.slices.iter().map(move |slice| (mean(slice), slice)))
+    }
+
+    /// Adds what the servers said during the stage and each of its slices.
+    pub(crate) fn add_servers(&mut self, watched: &Watched) {
+        // `as` saturates.
+        let us = |seconds: f64| (seconds * 1e6) as u64;
+        self.servers = watched.layer_within(us(self.start_s), us(self.end_s)).map(Box::new);
+        self.slices.iter_mut().for_each(|slice| slice.add_servers(watched));
+    }
+}
+
+/// Parts of a rising stage that are counted apart, to be joined to slices.
+const PIECES: usize = 12;
+/// Into how many slices a stage may be divided: divisors of [`PIECES`]. With one slice the load would rise by the whole stage within an
+/// answer.
+const SLICES: [usize; 4] = [6, 4, 3, 2];
 
 /// Gathers the figures of the stages, record by record, in any order.
 #[derive(Debug, Clone)]
 pub struct StageFold {
     stages: Vec<Tally>,
+    /// The stages whose load rises, each in [`PIECES`] equal parts.
+    pieces: Vec<Tally>,
     slo: Slo,
     streaming: bool,
+    is_open: bool,
     /// Start of the ramp, µs since instant 0; known from the first record of any stage.
     start_us: Option<u64>,
 }
@@ -96,43 +137,66 @@ impl StageFold {
     /// Nothing yet; `None` for a point without a ramp.
     pub fn new(point: &LoadPoint) -> Option<Self> {
         let ramp = point.arrival.ramp()?;
-        Some(Self { stages: tallies(ramp), slo: point.slo, streaming: point.streaming, start_us: None })
+        let stages = tallies(ramp);
+        let pieces = stages.iter().filter(|stage| stage.to > stage.from).flat_map(Tally::pieces).collect();
+        let is_open = !matches!(point.arrival, Arrival::Closed { .. });
+        Some(Self { stages, pieces, slo: point.slo, streaming: point.streaming, is_open, start_us: None })
     }
 
     /// Adds the request at `position` of the fold; one of a warm-up or a cool-down changes nothing.
     pub(crate) fn add(&mut self, record: &RequestRecord, request: &RequestFigures, position: u32) {
         let Some(mark) = record.stage.filter(|_| record.phase == Phase::Measure) else { return };
-        let index = mark.index as usize;
-        let Some(tally) = self.stages.get_mut(index) else { return };
+        let Some(tally) = self.stages.get_mut(mark.index as usize) else { return };
         let start_us = *self.start_us.get_or_insert(mark.start_us.saturating_sub(tally.start_us));
-        tally.subset.add(request, position);
+        let good = meets(request, &self.slo, self.streaming) && request.counts();
+        tally.send(request, position, good);
+        let sent_us = if self.is_open { record.scheduled_us } else { record.sent_us };
+        if let Some(piece) = at(&mut self.pieces, start_us, sent_us) {
+            piece.send(request, position, good);
+        }
         if !request.counts() {
             return;
         }
-        let good = meets(request, &self.slo, self.streaming);
-        tally.good += u64::from(good);
-        if let Some(tally) = self.during(record.end_us, start_us) {
-            tally.ended += 1;
-            tally.ended_good += u64::from(good);
-        }
         let per_chunk = record.osl as f64 / record.chunks_us.len().max(1) as f64;
-        for at_us in &record.chunks_us {
-            if let Some(tally) = self.during(*at_us, start_us) {
-                tally.tokens += per_chunk;
+        for tallies in [&mut self.stages, &mut self.pieces] {
+            if let Some(tally) = at(tallies, start_us, record.end_us) {
+                tally.ended += 1;
+                tally.ended_good += u64::from(good);
+            }
+            for at_us in &record.chunks_us {
+                if let Some(tally) = at(tallies, start_us, *at_us) {
+                    tally.tokens += per_chunk;
+                }
             }
         }
     }
 
-    /// The stage that an instant of the records falls into.
-    fn during(&mut self, at_us: u64, start_us: u64) -> Option<&mut Tally> {
-        let offset_us = at_us.checked_sub(start_us)?;
-        let index = self.stages.partition_point(|tally| tally.end_us <= offset_us);
-        self.stages.get_mut(index)
-    }
-
     /// The figures, stage by stage, from all requests.
     pub(crate) fn figures(&self, all: &[RequestFigures]) -> Vec<StageFigures> {
-        self.stages.iter().map(|tally| self.figures_of(tally, all)).collect()
+        let of = |tally: &Tally| {
+            let figures = self.figures_of(tally, all);
+            StageFigures { slices: self.slices(tally, figures.e2e_ms, all), ..figures }
+        };
+        self.stages.iter().map(of).collect()
+    }
+
+    /// The slices of a stage whose answers took so long: as many as [`SLICES`] allows.
+    fn slices(
+        &self,
+        stage: &Tally,
+        e2e_ms: Option<Distribution>,
+        all: &[RequestFigures],
+    ) -> Vec<StageFigures> {
+        let is_in = |piece: &&Tally| (stage.start_us..stage.end_us).contains(&piece.start_us);
+        let pieces: Vec<&Tally> = self.pieces.iter().filter(is_in).collect();
+        let length_ms = stage.end_us.saturating_sub(stage.start_us) as f64 / 1e3;
+        let outlasts = |count: &usize| e2e_ms.is_some_and(|e2e| length_ms / *count as f64 >= e2e.avg);
+        let Some(count) = SLICES.into_iter().find(outlasts) else { return Vec::new() };
+        let slices = pieces.chunks(PIECES / count).enumerate().filter_map(|(at, pieces)| {
+            let name = format!("{} {}/{count}", stage.name, at + 1);
+            Some(self.figures_of(&Tally { name, ..Tally::join(pieces)? }, all))
+        });
+        slices.collect()
     }
 
     /// Stages whose requests were all cut at the end, and how many these are.
@@ -180,7 +244,61 @@ impl StageFold {
             ttft_ms,
             itl_ms,
             e2e_ms,
+            servers: None,
+            slices: Vec::new(),
         }
+    }
+}
+
+/// The part that an instant of the records falls into. `tallies` are in order of time.
+fn at(tallies: &mut [Tally], start_us: u64, at_us: u64) -> Option<&mut Tally> {
+    let offset_us = at_us.checked_sub(start_us)?;
+    let index = tallies.partition_point(|tally| tally.end_us <= offset_us);
+    tallies.get_mut(index).filter(|tally| tally.start_us <= offset_us)
+}
+
+impl Tally {
+    /// Counts a request that was sent in it.
+    fn send(&mut self, request: &RequestFigures, position: u32, good: bool) {
+        self.subset.add(request, position);
+        self.good += u64::from(good);
+    }
+
+    /// The stage in [`PIECES`] equal parts, empty.
+    fn pieces(&self) -> impl Iterator<Item = Self> {
+        let (length_us, rise) = (self.end_us - self.start_us, self.to - self.from);
+        let (start_us, from) = (self.start_us, self.from);
+        (0..PIECES as u64).map(move |part| {
+            let us = |part: u64| start_us + length_us * part / PIECES as u64;
+            let load = |part: u64| from + rise * part as f64 / PIECES as f64;
+            Self {
+                start_us: us(part),
+                end_us: us(part + 1),
+                from: load(part),
+                to: load(part + 1),
+                ..Self::default()
+            }
+        })
+    }
+
+    /// Parts that follow one another, as one. `None` of none.
+    fn join(parts: &[&Self]) -> Option<Self> {
+        let (first, last) = (parts.first()?, parts.last()?);
+        let mut joined = Self {
+            start_us: first.start_us,
+            end_us: last.end_us,
+            from: first.from,
+            to: last.to,
+            ..Self::default()
+        };
+        for part in parts {
+            joined.subset.join(&part.subset);
+            joined.good += part.good;
+            joined.ended += part.ended;
+            joined.ended_good += part.ended_good;
+            joined.tokens += part.tokens;
+        }
+        Some(joined)
     }
 }
 
@@ -201,131 +319,5 @@ fn tallies(ramp: &Ramp) -> Vec<Tally> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::fixtures::{any_record, failed, point, record};
-    use crate::metrics::fold::Fold;
-    use crate::metrics::record::{Outcome, StageMark};
-    use crate::plan::ramp::Shape;
-    use crate::plan::{Arrival, Level, Stage};
-    use proptest::prelude::*;
-
-    fn stages<'a>(
-        point: &LoadPoint,
-        records: impl IntoIterator<Item = &'a RequestRecord>,
-    ) -> Option<Vec<StageFigures>> {
-        let mut fold = Fold::new(point);
-        records.into_iter().for_each(|record| fold.add(record));
-        fold.stages()
-    }
-
-    /// 0 → 2 in 1 s, 2 for 1 s, and a cool-down of 1 s.
-    fn ramp_point() -> LoadPoint {
-        let stage = |name: Option<&str>, target, cool_down| Stage {
-            name: name.map(str::to_owned),
-            duration_s: 1.0,
-            target,
-            shape: Shape::Linear,
-            cool_down,
-        };
-        let stages = vec![stage(Some("up"), 2.0, false), stage(None, 2.0, false), stage(None, 0.0, true)];
-        let slo = Slo { e2e_ms: Some(139.0), ..Slo::default() };
-        let concurrency = Level::Ramp(Ramp { start: 0.0, stages });
-        LoadPoint { arrival: Arrival::Closed { concurrency }, slo, ..point() }
-    }
-
-    /// `record`, sent in stage `index` of a ramp that began at 5 s.
-    fn in_stage(record: RequestRecord, index: u32) -> RequestRecord {
-        let start_us = 5_000_000 + 1_000_000 * u64::from(index);
-        let phase = if index == 2 { Phase::CoolDown } else { Phase::Measure };
-        RequestRecord { stage: Some(StageMark { index, start_us }), phase, ..record }
-    }
-
-    #[test]
-    fn worked_by_hand() {
-        // First chunk 50 ms after the send, then one every 10 ms up to 140 ms, ten tokens.
-        let mut fast = in_stage(record(2, 6_200_000), 1);
-        fast.chunks_us.iter_mut().for_each(|at| *at -= 40_000);
-        let records = [
-            RequestRecord { phase: Phase::Warmup, ..record(0, 1_000_000) },
-            in_stage(record(0, 5_500_000), 0),
-            // Chunks at 5,950 … 5,990 ms belong to the first stage, 6,000 … 6,040 ms to the second, where it ends.
-            in_stage(record(1, 5_900_000), 0),
-            fast,
-            in_stage(failed(3, 6_300_000, Outcome::Timeout), 1),
-            // Sent in the second stage, over in the cool-down.
-            in_stage(record(4, 6_990_000), 1),
-            in_stage(record(5, 7_100_000), 2),
-        ];
-        let stages = stages(&ramp_point(), &records).expect("a ramp");
-        let [up, second] = &stages[..] else { panic!("{stages:?}") };
-        assert_eq!((up.name.as_str(), second.name.as_str()), ("up", "2"));
-        assert_eq!((up.start_s, up.end_s, second.end_s), (5.0, 6.0, 7.0));
-        assert_eq!((up.from, up.to, second.from), (0.0, 2.0, 2.0));
-        assert_eq!((up.requests, up.completed, up.failed), (2, 2, 0));
-        assert_eq!((second.requests, second.completed, second.failed), (3, 2, 1));
-        assert_eq!((up.requests_per_s, second.requests_per_s), (1.0, 2.0));
-        assert_eq!((up.output_tokens_per_s, second.output_tokens_per_s), (15.0, 15.0));
-        assert_eq!(up.ttft_ms.expect("ttft").avg, 50.0);
-        assert_eq!(second.ttft_ms.expect("ttft").min, 10.0);
-        assert_eq!(second.itl_ms.expect("itl").avg, 10.0);
-        assert_eq!(second.e2e_ms.expect("e2e").avg, 120.0);
-        // Only the fast one met the objective.
-        assert_eq!((up.good, second.good), (Some(0), Some(1)));
-        assert_eq!((up.goodput_per_s, second.goodput_per_s), (Some(0.0), Some(1.0)));
-    }
-
-    #[test]
-    fn a_stage_that_held_nothing_but_cut_requests_is_named() {
-        let cut = |id| RequestRecord { outcome: Outcome::Cancelled, ..in_stage(record(id, 6_900_000), 1) };
-        let mut fold = Fold::new(&ramp_point());
-        [in_stage(record(0, 5_500_000), 0), cut(1), cut(2)].iter().for_each(|record| fold.add(record));
-        let stages = fold.stages().expect("a ramp");
-        assert_eq!(
-            (stages[1].requests, stages[1].completed, stages[1].failed, stages[1].cancelled),
-            (2, 0, 0, 2)
-        );
-        assert_eq!(fold.stages_cut().collect::<Vec<_>>(), [("2", 2)]);
-    }
-
-    #[test]
-    fn what_does_not_apply_is_absent() {
-        assert_eq!(stages(&point(), &[record(0, 0)]), None);
-        let unstreamed = LoadPoint { streaming: false, slo: Slo::default(), ..ramp_point() };
-        let found = stages(&unstreamed, &[in_stage(record(0, 5_500_000), 0)]).expect("a ramp");
-        assert_eq!(
-            (found[0].ttft_ms, found[0].itl_ms, found[0].good, found[0].goodput_per_s),
-            (None, None, None, None)
-        );
-        assert_eq!((found[1].requests, found[1].requests_per_s, found[1].e2e_ms), (0, 0.0, None));
-        let json = serde_json::to_value(&found[1]).expect("json");
-        assert_eq!((&json["e2e_ms"], &json["good"]), (&serde_json::Value::Null, &serde_json::Value::Null));
-    }
-
-    proptest! {
-        #[test]
-        fn order_does_not_matter_and_nothing_is_counted_twice(
-            records in prop::collection::vec((any_record(), 0..4_u32), 0..20),
-        ) {
-            let records: Vec<RequestRecord> = records
-                .into_iter()
-                .map(|(record, index)| {
-                    let stage = Some(StageMark { index, start_us: 1_000_000 * u64::from(index) });
-                    RequestRecord { stage, osl: record.osl % 1000, ..record }
-                })
-                .collect();
-            let forth = stages(&ramp_point(), &records).unwrap();
-            let back = stages(&ramp_point(), records.iter().rev()).unwrap();
-            let measured = |record: &&RequestRecord| record.phase == Phase::Measure && record.stage.unwrap().index < 2;
-            prop_assert_eq!(
-                forth.iter().map(|stage| stage.requests).sum::<u64>(),
-                records.iter().filter(measured).count() as u64
-            );
-            for (one, other) in forth.iter().zip(&back) {
-                prop_assert_eq!((one.completed, one.good, one.requests_per_s), (other.completed, other.good, other.requests_per_s));
-                prop_assert!((one.output_tokens_per_s - other.output_tokens_per_s).abs() < 1e-6);
-                prop_assert!(one.completed <= one.requests && one.good <= Some(one.completed));
-            }
-        }
-    }
-}
+#[path = "stages_tests.rs"]
+mod tests;

@@ -33,6 +33,13 @@ impl Subset {
         }
     }
 
+    /// Adds the requests of another subset, none of which is in this one.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.cancelled += other.cancelled;
+        self.completed.extend(&other.completed);
+    }
+
     /// Requests that ended well.
     pub(super) fn completed(&self) -> u64 {
         self.completed.len() as u64

@@ -10,6 +10,7 @@ use super::fold::Fold;
 use super::gpus::GpuView;
 use super::intervals::Intervals;
 use super::prefix_cache::PrefixCache;
+use super::processes::ProcessView;
 use super::prompt_facts::PromptFacts;
 use super::record::{ClientHealth, MachineHealth, Outcome, PointRun};
 use super::repeats::Repeats;
@@ -127,6 +128,9 @@ pub struct Summary {
     /// The GPUs of the deployment in the measured window; absent without telemetry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuView>,
+    /// The processes of the servers in the measured window; absent for servers that run elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessView>,
     /// The client itself.
     pub client: Client,
     /// Fields of a request that the server refused before the load, and that were left out of it.
@@ -292,6 +296,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
             .gpus
             .clone()
             .map(|gpus| gpus.with_tokens(tokens(fold, |r| r.osl), tokens(fold, |r| r.isl), run.window_s())),
+        processes: run.processes.clone(),
         client: client(&run.client),
         dropped_extensions: Vec::new(),
         connection: None,

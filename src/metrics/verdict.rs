@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod gpus;
+pub mod processes;
 pub mod reached;
 mod servers;
 mod speculation;
@@ -137,7 +138,12 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
         found.push(Reason::invalid("interrupted before the load point was complete"));
     }
     found.extend(point.scaled.map(|share| {
-        Reason::suspect(format!("the load was scaled to {share} of the recipe's: a rehearsal, not a result"))
+        let what = if share < 1.0 {
+            format!("the load was scaled to {share} of the recipe's")
+        } else {
+            "the simulated engine stood in for the recipe's".to_owned()
+        };
+        Reason::suspect(format!("{what}: a rehearsal, not a result"))
     }));
     if let Some(failed) = completion(fold, completed) {
         found.push(failed);
@@ -161,6 +167,7 @@ pub fn reasons(point: &LoadPoint, run: &PointRun, fold: &Fold) -> Vec<Reason> {
     found.extend(tokens::reasons(run, fold));
     found.extend(servers::reasons(run, fold));
     found.extend(gpus::reasons(run.gpus.as_ref()));
+    found.extend(processes::reasons(&run.processes, run.window_s()));
     found.extend(reached::reasons(point, run, fold));
     let measured = fold.measured().count() as u64;
     let gap_p50_ms = || fold.gaps.distribution_ms().map(|gaps| gaps.p50);

@@ -128,6 +128,17 @@ impl MemoryAccount {
     }
 }
 
+/// A cgroup whose CPU limit has stopped its processes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CpuAccount {
+    /// Its folder.
+    pub cgroup: String,
+    /// In how many periods so far.
+    pub periods: u64,
+    /// For how long so far, seconds, summed over CPUs.
+    pub throttled_s: f64,
+}
+
 /// Time that a cgroup's CPU limit took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Throttling {
@@ -215,6 +226,24 @@ impl Cgroups {
     /// The memory of every cgroup that holds for the process, its own first.
     pub fn accounts(&self) -> Vec<MemoryAccount> {
         self.memory.iter().map(Folder::account).collect()
+    }
+
+    /// The folders of all of them.
+    pub fn paths(&self) -> Vec<String> {
+        self.memory.iter().chain(&self.cpu).map(|folder| folder.path.display().to_string()).collect()
+    }
+
+    /// The cgroups whose CPU limit has ever stopped the process.
+    pub fn throttled(&self) -> Vec<CpuAccount> {
+        let account = |folder: &Folder| {
+            let Throttling { periods, us } = folder.throttling().filter(|found| found.us > 0)?;
+            Some(CpuAccount {
+                cgroup: folder.path.display().to_string(),
+                periods,
+                throttled_s: us as f64 / 1e6,
+            })
+        };
+        self.cpu.iter().filter_map(account).collect()
     }
 
     pub fn counters(&self) -> Counters {

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod figures;
+pub mod front;
 mod inspect;
 mod ports;
 pub mod processes;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nix::unistd::{SysconfVar, sysconf};
+
 /// A living process. Source of the fields: proc_pid_stat(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -93,6 +95,33 @@ impl Listener {
     }
 }
 
+/// Inodes of established connections whose end here has one of these ports.
+pub fn connections(ports: &[u16]) -> BTreeSet<u64> {
+    if ports.is_empty() {
+        return BTreeSet::new();
+    }
+    let table = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+    [table("tcp"), table("tcp6")].iter().flat_map(|text| established(text, ports)).collect()
+}
+
+fn established(table: &str, ports: &[u16]) -> Vec<u64> {
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let port = u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
+        let is_one = fields.nth(1)? == "01" && ports.contains(&port);
+        if is_one { fields.nth(5)?.parse().ok() } else { None }
+    };
+    table.lines().filter_map(line).collect()
+}
+
+/// CPU time in a line of `stat`, seconds: of the process or thread itself (`kinds` 2), and of its ended children (4).
+pub fn cpu_s(stat: &str, kinds: usize) -> f64 {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).max(1) as f64;
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks = fields.skip(11).take(kinds).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    ticks as f64 / per_second
+}
+
 /// Inodes of the sockets that a process has open; none if they cannot be read.
 pub fn sockets(pid: u32) -> BTreeSet<u64> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
@@ -155,6 +184,8 @@ mod tests {
             found.iter().map(|found| (found.address.to_string(), found.uid, found.inode)).collect();
         assert_eq!(addresses, [("127.0.0.1".into(), 1000, 777), ("::".into(), 0, 779)]);
         assert_eq!(Listener::parse(table, 8081), []);
+        assert_eq!(established(table, &[1, 8080]), [778]);
+        assert_eq!(established(table, &[8081]), [0; 0]);
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(holder(socket.local_addr().unwrap().port()), Some(std::process::id()));
     }

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{Cgroups, MemoryAccount};
+use super::cgroup::{Cgroups, CpuAccount, MemoryAccount};
 use super::figures::{keyed, read};
+use super::front::{Front, Fronts};
 use super::processes::{self, Listener, Process};
 
 /// Variable that holds the identifier of the run in every process of it.
@@ -40,6 +42,9 @@ pub struct Sample {
     /// Its name in Slurm, inside a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Time since the look before, seconds; absent at the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_s: Option<f64>,
     pub machine: Machine,
     /// By name in the plan.
     pub processes: BTreeMap<String, Usage>,
@@ -73,6 +78,12 @@ pub struct Usage {
     pub sockets: u64,
     /// Its cgroup, and those above it that have a limit.
     pub memory: Vec<MemoryAccount>,
+    /// The cgroups whose CPU limit has ever stopped it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu: Vec<CpuAccount>,
+    /// Those of its processes that answer clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub front: Vec<Front>,
 }
 
 /// Who listens on a port.
@@ -97,6 +108,8 @@ pub struct Watch {
     strangers: BTreeMap<(u32, u64), u8>,
     /// Where the memory of each name is accounted; kept when its processes are gone.
     cgroups: BTreeMap<String, Cgroups>,
+    fronts: Fronts,
+    looked: Option<Instant>,
     oom_kills: Option<u64>,
     kills: BTreeMap<String, Vec<String>>,
 }
@@ -111,8 +124,10 @@ impl Watch {
     }
 
     pub fn sample(&mut self) -> Sample {
+        let since_s = self.looked.replace(Instant::now()).map(|before| before.elapsed().as_secs_f64());
         let all = Process::all();
         self.recognise(&all);
+        self.fronts.look(&self.watched.ports);
         let mut processes: BTreeMap<String, Usage> = BTreeMap::new();
         let mut inodes: BTreeSet<u64> = BTreeSet::new();
         for process in &all {
@@ -122,18 +137,21 @@ impl Watch {
             if !OURS.contains(&command_name(&stat)) {
                 let usage = processes.entry(name.clone()).or_default();
                 usage.add(process.pid, &stat, sockets.len() as u64);
+                usage.front.extend(self.fronts.of((process.pid, process.started), &sockets, since_s));
                 self.cgroups.entry(name.clone()).or_insert_with(|| Cgroups::of(&process.pid.to_string()));
             }
             inodes.extend(sockets);
         }
         for (name, cgroups) in &self.cgroups {
-            processes.entry(name.clone()).or_default().memory = cgroups.accounts();
+            let usage = processes.entry(name.clone()).or_default();
+            (usage.memory, usage.cpu) = (cgroups.accounts(), cgroups.throttled());
         }
         self.look_for_kills();
         let meminfo = read("/proc/meminfo").unwrap_or_default();
         let mib = |key: &str| keyed(&meminfo, key).map(|kib| kib / 1024);
         Sample {
             node: std::env::var("SLURMD_NODENAME").ok(),
+            since_s,
             machine: Machine {
                 available_mib: mib("MemAvailable"),
                 total_mib: mib("MemTotal"),
@@ -230,11 +248,11 @@ impl Usage {
     fn add(&mut self, pid: u32, stat: &str, sockets: u64) {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        let per_second = |of: SysconfVar| sysconf(of).ok().flatten().unwrap_or(0).max(1) as f64;
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0).max(1) as f64;
         self.pids.push(pid);
-        self.cpu_s += (11..=14).map(number).sum::<u64>() as f64 / per_second(SysconfVar::CLK_TCK);
+        self.cpu_s += processes::cpu_s(stat, 4);
         self.threads += number(17);
-        self.rss_mib += number(21) as f64 * per_second(SysconfVar::PAGE_SIZE) / (1024.0 * 1024.0);
+        self.rss_mib += number(21) as f64 * page / (1024.0 * 1024.0);
         self.sockets += sockets;
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64);
         let limit = read(format!("/proc/{pid}/limits")).and_then(|text| soft_limit(&text));

@@ -51,7 +51,7 @@ fn children_are_seen_with_their_sockets_and_a_stranger_on_a_port_is_named() {
         .spawn()
         .unwrap();
     let mut watch = Watch::new(Watched { run, ports: vec![port], job: None, every_ms: 1 });
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let sample = loop {
         let sample = watch.sample();
         let whole = sample.processes.get("server-0").is_some_and(|usage| usage.pids.len() == 2);

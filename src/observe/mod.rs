@@ -5,6 +5,7 @@
 mod client;
 pub mod gpus;
 pub mod pages;
+pub mod processes;
 mod server;
 
 use std::path::Path;

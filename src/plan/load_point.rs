@@ -320,7 +320,8 @@ pub struct LoadPoint {
     /// Extensions that are not sent, because the server refused them when it was asked before the load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Extension>,
-    /// The share of the recipe's requests or time that is left of it: a load that was scaled down on purpose.
+    /// The share of the recipe's requests or time that is left of it: a load that was scaled down on purpose. 1 when
+    /// the simulated engine stands in and all of the load is left.
     pub scaled: Option<f64>,
     /// Other tools' formats that the results are written in, beside AIPerf's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

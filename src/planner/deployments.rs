@@ -63,6 +63,10 @@ fn deployment(
         let speed = speed.and_then(|speed| speed.parse().ok()).filter(|speed| *speed > 0.0).unwrap_or(1.0);
         points.iter_mut().for_each(|point| point.scale(share, speed));
     }
+    if parsed.input.stand_in.is_some() {
+        // Its figures are no result, however much of the load it drives.
+        points.iter_mut().for_each(|point| point.scaled = point.scaled.or(Some(1.0)));
+    }
     Ok(Deployment { points, ..deployment })
 }
 

@@ -245,10 +245,11 @@ impl Prompts {
 
     /// That prompts begin with words that are not the file's.
     pub(super) fn head_note(&self) -> Option<String> {
-        let head = self.writer.head(Phase::Measure, 0)?;
-        Some(format!(
-            "each prompt begins with words that are not the file's, such as {head:?}, so that no two share a cache block; \
+        self.writer.head(Phase::Measure, 0)?;
+        Some(
+            "each prompt begins with a few random words that are not the file's, so that no two share a cache block; \
              load.prompts.unique = false (--not-unique) sends the file's alone"
-        ))
+                .to_owned(),
+        )
     }
 }

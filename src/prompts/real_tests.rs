@@ -84,13 +84,15 @@ fn unique_words_go_into_the_first_message_of_the_user_and_are_told() {
     assert_eq!((&sent["messages"][0], &sent["messages"][4]), (&row["messages"][0], &row["messages"][4]));
     let note = &prompts.notes()[0];
     assert!(
-        note.starts_with("each prompt begins with words that are not the file's")
+        note.starts_with("each prompt begins with a few random words that are not the file's")
             && note.contains("--not-unique"),
         "{note}"
     );
     let dolly = serde_json::json!({"instruction": "Name a river.", "context": "", "response": "Po."});
     let prompts = of_rows(DatasetKind::Dolly, &[dolly], |point, _| point.prompts.unique = true).unwrap();
-    assert!(prompts.notes()[0].starts_with("each prompt begins with words that are not the file's"));
+    assert!(
+        prompts.notes()[0].starts_with("each prompt begins with a few random words that are not the file's")
+    );
 }
 
 #[test]

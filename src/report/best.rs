@@ -124,7 +124,13 @@ impl Grid {
         let others = ranking.scores.iter().flatten().count() - 1;
         let ties = match ranking.ties.len() {
             0 => "no other is within noise".to_owned(),
-            all if all == others => "all others are within noise".to_owned(),
+            all if all == others => {
+                let what = ranking.objective.words();
+                return Some(format!(
+                    "Best for {what}: none, all {} are within noise ({figures} at best).",
+                    all + 1
+                ));
+            }
             some => format!("{some} of {others} others are within noise"),
         };
         Some(format!(

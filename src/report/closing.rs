@@ -10,6 +10,9 @@ use crate::metrics::verdict::client::ADDED_ERROR_SUSPECT_MS;
 /// Sentences on capacity: those of a grid stand in `capacity-zones.md` alone.
 const MOST_LINES: usize = 6;
 
+/// Rows of the servers' table: that of a larger grid stands in `summary.md` alone.
+const MOST_ROWS: usize = 20;
+
 /// What failed, then a row per load point, those without figures last, within `width` columns; below it the stages of ramps, what the servers say, the
 /// capacity, the client's own error and every verdict reason.
 pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> String {
@@ -28,8 +31,14 @@ pub fn table(rows: &[PointResult], unmeasured: &[Unmeasured], width: usize) -> S
     for (point, table) in markdown::stages(rows) {
         text.push_str(&format!("\n{point}\n{}{}\n", table.fitted(&[0, 1], width), markdown::STAGES));
     }
-    if let Some(table) = servers::table(rows) {
-        text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
+    match servers::table(rows) {
+        Some(table) if table.rows.len() <= MOST_ROWS => {
+            text.push_str(&format!("\nservers\n{}{}\n", table.fitted(&[0], width), servers::ABOUT));
+        }
+        Some(table) => {
+            text.push_str(&format!("servers: their {} rows stand in summary.md\n", table.rows.len()))
+        }
+        None => {}
     }
     text.extend(servers::notes(rows).into_iter().map(|note| format!("servers: {note}\n")));
     text.extend(speculation::lines(rows).into_iter().map(|line| format!("speculation: {line}\n")));

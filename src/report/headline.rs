@@ -1,7 +1,7 @@
 //! The answer that a report begins with: what the deployment gives, up to which load, and whether the figures may be believed.
 
 use super::table::{maybe, number};
-use super::{PointResult, load_of, zones};
+use super::{PointResult, best, load_of, zones};
 use crate::analyze::zones::{SignalName, Thresholds, Zones, judge};
 use crate::metrics::Rating;
 
@@ -21,14 +21,15 @@ impl Answer {
         let verdict = rows.iter().map(|row| row.summary.verdict.result).max().unwrap_or(Rating::Valid);
         let capacity = zones::lines(rows);
         let mut lines = vec![verdicts(rows)];
-        lines.extend(if capacity.len() <= MOST_LINES { capacity } else { Vec::new() });
+        let told = [capacity, best::lines(rows)].into_iter().filter(|lines| lines.len() <= MOST_LINES);
+        lines.extend(told.flatten());
         lines.extend(reproduced.map(str::to_owned));
         Self { verdict, headline: headline(rows), lines }
     }
 }
 
-/// More sentences on capacity than this are those of a grid, and stand in their own part.
-const MOST_LINES: usize = 6;
+/// More sentences on capacity, or on the best configurations, stand in their own part alone.
+const MOST_LINES: usize = 7;
 
 fn verdicts(rows: &[PointResult]) -> String {
     let count = |rating| rows.iter().filter(|row| row.summary.verdict.result == rating).count();

@@ -8,6 +8,7 @@ pub mod chart;
 pub mod charts;
 pub mod closing;
 mod columns;
+pub mod comparison;
 pub mod cost;
 pub mod csv;
 pub mod failures;
@@ -20,6 +21,7 @@ pub mod markdown;
 pub mod material;
 pub mod pareto;
 pub mod parts;
+pub mod processes;
 mod provenance;
 pub mod ranges;
 pub mod reasons;
@@ -212,7 +214,11 @@ fn rehearsal_fact(plan: &Plan) -> Option<String> {
     let shares: Vec<f64> = plan.points().map(|(_, point)| point.scaled.unwrap_or(1.0)).collect();
     let (least, most) =
         (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
-    let share = if least < most { format!("{least} to {most}") } else { least.to_string() };
+    let share = match (least, most) {
+        (1.0, _) => "all".to_owned(),
+        (least, most) if least < most => format!("{least} to {most}"),
+        (least, _) => least.to_string(),
+    };
     plan.is_rehearsal().then(|| format!("not a result: {share} of the recipe's load was driven"))
 }
 

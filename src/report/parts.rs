@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::table::{Table, is_percentile};
 use super::{
-    Header, PointResult, best, cost, gpus, limitations, markdown, pareto, servers, speculation, unmeasured,
-    words, zones,
+    Header, PointResult, best, cost, gpus, limitations, markdown, pareto, processes, servers, speculation,
+    unmeasured, words, zones,
 };
 
 /// A heading with what stands below it.
@@ -109,6 +109,7 @@ pub fn all(header: &Header, rows: &[PointResult]) -> Vec<Part> {
         cost::part(rows),
         servers::part(rows),
         gpus::part(rows),
+        processes::part(rows),
         Part::list("Speculative decoding", speculation::lines(rows)),
         Part::list("Tokens", markdown::tokens(rows)),
         Part::list("Prompts", markdown::prompt_notes(rows)),

@@ -6,8 +6,8 @@ use super::PointResult;
 use super::columns::KeyColumns;
 use super::parts::{Block, Part};
 use super::table::{Table, maybe};
-use crate::metrics::Summary;
-use crate::metrics::server::LayerView;
+use crate::metrics::server::{Latency, LayerView};
+use crate::metrics::{Distribution, Summary};
 
 /// What a row is of: a load point, and a layer of its servers.
 type Of<'a> = (&'a Summary, &'a LayerView);
@@ -18,13 +18,9 @@ type Column = (&'static str, fn(Of<'_>) -> Option<f64>);
 pub fn table(rows: &[PointResult]) -> Option<Table> {
     const COLUMNS: [Column; 10] = [
         ("TTFT", |(_, layer)| Some(layer.ttft_ms?.avg)),
-        ("client +", |(summary, layer)| {
-            Some(summary.ttft_ms?.avg - layer.ttft_ms?.avg).filter(|_| is_same((summary, layer)))
-        }),
+        ("client +", |(s, layer)| beyond(s, s.ttft_ms?, layer.ttft_ms?)),
         ("E2E", |(_, layer)| Some(layer.e2e_ms?.avg)),
-        ("client +", |(summary, layer)| {
-            Some(summary.e2e_ms?.avg - layer.e2e_ms?.avg).filter(|_| is_same((summary, layer)))
-        }),
+        ("client +", |(s, layer)| beyond(s, s.e2e_ms?, layer.e2e_ms?)),
         ("queue", |(_, layer)| Some(layer.queue_ms?.avg)),
         ("prefill", |(_, layer)| Some(layer.prefill_ms?.avg)),
         ("running", |(_, layer)| Some(layer.running?.avg)),
@@ -35,9 +31,10 @@ pub fn table(rows: &[PointResult]) -> Option<Table> {
     of_columns(rows, &COLUMNS)
 }
 
-/// Whether a layer counted as many requests as the client.
-fn is_same((summary, layer): Of<'_>) -> bool {
-    layer.requests == Some(summary.requests.completed)
+/// By how much the client's mean is above the servers'; `None` when they are means over different numbers of requests, as when
+/// requests were cut after their first token.
+fn beyond(summary: &Summary, client: Distribution, server: Latency) -> Option<f64> {
+    (summary.requests.completed == server.count).then_some(client.avg - server.avg)
 }
 
 /// How requests in flight agree, and how evenly the load was spread; `None` where neither is known.

@@ -16,7 +16,10 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
         "none" => String::new(),
         kind => format!(" on {kind}"),
     };
-    let mut text = format!("{}{on}: {}\n", verification.recipe, experiment.display());
+    let mut text = match verification.words {
+        "reference" => format!("references of {}{on}: {}\n", verification.recipe, verification.file),
+        _ => format!("{}{on}: {}\n", verification.recipe, experiment.display()),
+    };
     if verification.figures.is_empty() {
         let source = verification.source.as_ref().map(|source| format!(" (source: {source})"));
         text.push_str(&format!("none published{}\n", source.unwrap_or_default()));
@@ -25,7 +28,7 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
     if verification.simulated {
         text.push_str(&format!("{SIMULATED}\n"));
     }
-    text.push_str(&tables(&verification.figures, width.saturating_sub(OTHER_COLUMNS)));
+    text.push_str(&tables(verification, width.saturating_sub(OTHER_COLUMNS)));
     text.push_str(&remarks(&verification.figures));
     for (source, lines) in said_once(grouped(&verification.figures, |line| Some(line.source.clone()))) {
         text.push_str(&format!("source: {source}{}\n", times(lines.len())));
@@ -35,11 +38,11 @@ pub fn page(experiment: &Path, verification: &Verification, width: usize) -> Str
 }
 
 /// A table per metric, all with the same column widths; the load point takes at most `widest` columns.
-fn tables(lines: &[ComparedFigure], widest: usize) -> String {
-    const HEAD: [&str; 5] = ["LOAD POINT", "PUBLISHED", "MEASURED", "DIFFERENCE", "OUTCOME"];
+fn tables(verification: &Verification, widest: usize) -> String {
+    let words = if verification.words == "reference" { "REFERENCE" } else { "PUBLISHED" };
     let mut text = String::new();
-    for (metric, of_metric) in grouped(lines, |line| Some(line.metric.clone())) {
-        let mut table = Table::new(HEAD);
+    for (metric, of_metric) in grouped(&verification.figures, |line| Some(line.metric.clone())) {
+        let mut table = Table::new(["LOAD POINT", words, "MEASURED", "DIFFERENCE", "OUTCOME"]);
         for line in of_metric {
             let difference = line.difference_percent.map_or("-".to_owned(), |off| format!("{off:+.1} %"));
             table.push(vec![

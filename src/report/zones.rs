@@ -19,8 +19,11 @@ use crate::metrics::{Distribution, Rating, Summary};
 pub fn series(rows: &[PointResult]) -> Vec<Series> {
     let of = |row: &PointResult| match &row.summary.stages {
         Some(stages) => {
-            let levels = stages.iter().filter_map(|stage| stage_level(stage, row.gpus)).collect();
-            Some(Series { name: row.series.clone(), levels, ..of_row(row) })
+            let series = of_row(row);
+            let held = stages.iter().flat_map(StageFigures::levels);
+            let levels = held.map(|(load, stage)| stage_level(load, stage, row.gpus)).collect();
+            let rises = stages.iter().any(|stage| !stage.slices.is_empty());
+            Some(Series { name: row.series.clone(), levels, rises, ..series })
         }
         None => of_load(row),
     };
@@ -55,6 +58,7 @@ fn of_row(row: &PointResult) -> Series {
             .join(" "),
         axis,
         price: row.price.clone(),
+        rises: false,
         levels: Vec::new(),
     }
 }
@@ -123,19 +127,22 @@ fn kv_cache(summary: &Summary) -> Option<f64> {
     engines.reduce(f64::max)
 }
 
-/// The level of a stage that holds its load.
-fn stage_level(stage: &StageFigures, gpus: u32) -> Option<Level> {
+/// The level of a load that a ramp held.
+fn stage_level(load: f64, stage: &StageFigures, gpus: u32) -> Level {
     let counted = stage.completed + stage.failed;
     let good =
         stage.good.filter(|_| counted > 0).map(|good| ("goodput".to_owned(), good as f64 / counted as f64));
     let latencies = [("ttft", stage.ttft_ms), ("itl", stage.itl_ms), ("e2e", stage.e2e_ms)];
-    (stage.from == stage.to && stage.to > 0.0).then(|| Level {
+    let servers = stage.servers.as_deref();
+    Level {
         gpus: (gpus > 0).then_some(gpus.into()),
         figures: figures(&latencies).chain(good).collect(),
         requests_per_s: Some(stage.requests_per_s),
         output_tokens_per_s: Some(stage.output_tokens_per_s),
-        ..seen(stage.to, stage.ttft_ms, stage.e2e_ms, (stage.completed, stage.failed))
-    })
+        waiting: servers.and_then(|layer| Some(layer.waiting?.avg)),
+        kv_cache: servers.and_then(|layer| Some(layer.kv_cache?.max)),
+        ..seen(load, stage.ttft_ms, stage.e2e_ms, (stage.completed, stage.failed))
+    }
 }
 
 /// A row per level. The wide one has requests per second and the tail of TTFT, too.
@@ -205,6 +212,11 @@ pub fn sentences(zones: &Zones) -> Vec<String> {
     sentences.extend(zones.sustained.iter().flat_map(|found| sustained(found, axis)));
     for Judged { level, .. } in zones.points.iter().filter(|judged| judged.level.more > 0) {
         sentences.push(format!("{axis} {}: the mean of {} results.", level.load, level.more + 1));
+    }
+    if zones.rises {
+        sentences.push(format!(
+            "Where the ramp rises, a row is the mean {axis} of a part of a stage that outlasts an answer."
+        ));
     }
     if is_alone {
         return sentences;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::point::{self, Cut, Measure, PointError};
+use super::point::{self, Cut, Measure, PointError, Seen};
 use super::supervisor::{Activity, Next, Supervisor};
 use super::{Failure, LivePoint, RunError, Session, kept, preflight, repeats};
 use crate::analyze::search::Step;
@@ -342,7 +342,7 @@ impl<'a> Deployments<'a> {
         let measure = self.measure(deployment, deployed, point, &dir);
         let progress = LiveCounters::default();
         deployed.under_load(Some(progress.clone()));
-        let driven = self.point(&name, number, measure, progress).await;
+        let driven = self.point(&name, number, measure, (progress, deployed)).await;
         deployed.under_load(None);
         let (summary, cut) = driven?;
         let (completed, total) = (summary.requests.completed, summary.requests.total);
@@ -398,7 +398,7 @@ impl<'a> Deployments<'a> {
         name: &str,
         number: (usize, usize),
         measure: Measure,
-        progress: LiveCounters,
+        (progress, deployed): (LiveCounters, &Deployed<'_>),
     ) -> Result<(Summary, Option<Cut>), RunError> {
         let (point, load) = (name.to_owned(), measure.point.clone());
         let live = LivePoint { point, number, load, progress: progress.clone() };
@@ -422,6 +422,7 @@ impl<'a> Deployments<'a> {
         let driven = driven?;
         let cut = self.supervisor.cut(driven.end()).await;
         let death = self.supervisor.death();
+        let processes = deployed.processes(driven.window_us()).await;
         let gpus = match &self.gpus {
             Some(gpus) => {
                 let (began, ended) = driven.load_us();
@@ -429,7 +430,8 @@ impl<'a> Deployments<'a> {
             }
             None => None,
         };
-        let writing = on_a_thread(move || driven.finish(cut, death.as_deref(), servers, gpus));
+        let seen = Seen { servers, processes, gpus };
+        let writing = on_a_thread(move || driven.finish(cut, death.as_deref(), seen));
         let summary = self.supervisor.during(Activity::Writing, writing).await?;
         Ok((summary, cut))
     }

@@ -66,6 +66,9 @@ pub enum RunError {
     Io(#[from] std::io::Error),
     #[error("interrupted; what was measured until then is kept")]
     Interrupted,
+    /// The same, with what interrupted what, and the ends of the logs of servers that were starting.
+    #[error("{cause}; what was measured until then is kept{logs}")]
+    InterruptedWhile { cause: String, logs: String },
     /// The run went on after these, and is over.
     #[error("{}", listed(.0))]
     Incomplete(Vec<Failure>),

@@ -24,6 +24,7 @@ use crate::metrics::failures::{Failure, FailureTally};
 use crate::metrics::fault::Fault;
 use crate::metrics::fold::Fold;
 use crate::metrics::gpus::{GpuView, Watch};
+use crate::metrics::processes::ProcessView;
 use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::request_figures::RequestFigures;
@@ -96,6 +97,17 @@ pub struct Driven {
     unwritten: Option<std::io::Error>,
     /// Why the point was cut short although nothing was wrong.
     hopeless: Option<String>,
+}
+
+/// What was seen beside the records.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The servers' pages that were read during the load.
+    pub servers: Vec<Pages>,
+    /// What the servers' processes used in the measured window.
+    pub processes: Vec<ProcessView>,
+    /// What was sampled of the GPUs.
+    pub gpus: Option<Watch>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +203,8 @@ impl Measure {
         let options = Options { threads: None, before_measuring: Some(Arc::new(move || begin.begin())) };
         let (target, point) = (&measure.target, &measure.point);
         let mut run = load::drive(target, point, prompts, &options, progress, &mut sink, &halt)?;
-        let watched = pages.end(fold.good().count() as u64);
+        let good = fold.after_warmup().filter(|request| request.outcome == Outcome::Ok);
+        let watched = pages.end(good.count() as u64);
         run.prefix_cache = watched.prefix_cache();
         let unwritten = records.map(RecordWriter::close).and_then(Result::err);
         lost |= run.aborted.is_some();
@@ -216,24 +229,30 @@ impl Driven {
         (self.run.at_us(0), self.run.at_us(self.run.window_end_us))
     }
 
-    /// Computes the figures and writes the point's files. `servers` has the pages that were read during the load, `gpus` what was
-    /// sampled of the GPUs, and `death` says how the server ended that cut it. Blocks.
+    /// Its measured window, µs since 1970.
+    pub fn window_us(&self) -> (i64, i64) {
+        (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us))
+    }
+
+    /// Computes the figures and writes the point's files; `death` says how the server ended that cut it. Blocks.
     pub fn finish(
         mut self,
         cut: Option<Cut>,
         death: Option<&str>,
-        servers: Vec<Pages>,
-        gpus: Option<Watch>,
+        Seen { servers, processes, gpus }: Seen,
     ) -> Result<Summary, PointError> {
         let is_whole = cut.is_none() && !self.run.interrupted && !self.end().unreachable;
         // `cut` names the reason below; a second one for the interruption would add nothing.
         self.run.interrupted = cut.map_or(self.run.interrupted, |cut| cut == Cut::Interrupted);
         add_window(&mut self.watched, &self.run, servers);
         self.run.servers = ServerView::of(&self.watched, &self.run, &self.fold);
-        let window = (self.run.at_us(self.run.window_start_us), self.run.at_us(self.run.window_end_us));
-        self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, window));
-        let Self { measure, refusals, calibrated, run, fold, rescue, unwritten, hopeless, .. } = self;
+        self.run.gpus = gpus.and_then(|gpus| GpuView::of(&gpus, self.window_us()));
+        self.run.processes = processes;
+        let Self { measure, refusals, calibrated, run, watched, fold, rescue, unwritten, hopeless, .. } =
+            self;
         let mut summary = summarize(&measure.point, &run, &fold, &measure.context);
+        summary.stages.iter_mut().flatten().for_each(|stage| stage.add_servers(&watched));
+        drop(watched);
         refusals.note(&mut summary);
         let notes = calibrated.prompts.notes();
         summary.prompts = Some(PromptFacts { notes, ..calibrated.facts });

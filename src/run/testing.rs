@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::point::{Measure, PointError};
+use super::point::{Measure, PointError, Seen};
 use crate::load::{LiveCounters, Target};
 use crate::metrics::summary::{Context, Summary};
 use crate::plan::LoadPoint;
@@ -27,6 +27,6 @@ impl Measure {
 
     /// Drives the load and writes the point's files, without a reason for a cut.
     pub fn run(self, progress: &LiveCounters, stop: &CancellationToken) -> Result<Summary, PointError> {
-        self.drive(progress, stop, &mut |_| {})?.finish(None, None, Vec::new(), None)
+        self.drive(progress, stop, &mut |_| {})?.finish(None, None, Seen::default())
     }
 }

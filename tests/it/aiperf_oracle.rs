@@ -76,6 +76,7 @@ impl Capture {
             prefix_cache: None,
             servers: None,
             gpus: None,
+            processes: Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "list",
     "show",
     "check",
@@ -25,6 +25,7 @@ const VERBS: [&str; 19] = [
     "bench",
     "jobs",
     "report",
+    "compare",
     "verify",
     "zones",
     "export",
@@ -290,11 +291,11 @@ fn schemas() {
     let end = house.run(["schema", "recipes"]).fails(2);
     assert_eq!(
         end.stderr,
-        "error: schema: no schema \"recipes\"\n  expected: one of recipe, launcher, site, summary\n  next: did you mean `recipe`?\n"
+        "error: schema: no schema \"recipes\"\n  expected: one of recipe, launcher, site, summary, references\n  next: did you mean `recipe`?\n"
     );
     house.run(["schema"]).fails(2);
     house.run(["schema", "--output", "s"]).succeeds();
-    assert_eq!(std::fs::read_dir(house.path().join("s")).unwrap().count(), 4);
+    assert_eq!(std::fs::read_dir(house.path().join("s")).unwrap().count(), 5);
 }
 
 #[test]

@@ -74,6 +74,31 @@ fn a_server_killed_under_load_is_named_with_what_its_cgroup_says() {
     assert!(failed["message"].as_str().unwrap().starts_with(said), "{failed}");
 }
 
+#[test]
+fn a_summary_has_what_the_servers_processes_used_in_the_measured_window() {
+    let house = House::new();
+    house.recipe(&format!(
+        "summary = \"a test\"\n[model]\nname = \"org/m\"\n[deploy]\n{SIM}\n[telemetry]\ninterval = \"250ms\"\n\
+         [load]\nisl = 8\nosl = 4\nconcurrency = 2\nduration = \"2s\"\n"
+    ));
+    house.run(["run", "./r.toml"]).succeeds();
+    let dir = house.all().pop().unwrap();
+    let summary = house_json(&dir.join("benchmark_logs/summary.json"));
+    let [server] = summary["processes"].as_array().unwrap().as_slice() else { panic!("{summary}") };
+    assert_eq!((&server["process"], &server["node"]), (&"server-0".into(), &"127.0.0.1".into()));
+    let figure = |path: &str| server.pointer(path).and_then(Value::as_f64).unwrap_or(-1.0);
+    for known in
+        ["/samples", "/cpu_avg_cores", "/rss_max_mib", "/open_files_max", "/sockets_max", "/memory/limit_mib"]
+    {
+        assert!(figure(known) > 0.0, "{known}: {server}");
+    }
+    // It has the connections of the load open, so that it is the one that answers clients.
+    assert!((0.0..=1.0).contains(&figure("/front_busy")), "{server}");
+    let page = std::fs::read_to_string(dir.join("summary.md")).unwrap();
+    let part = page.split("## Server processes").nth(1).expect("a part of its own");
+    assert!(part.contains("| server-0 | 127.0.0.1 |"), "{part}");
+}
+
 /// A memory cgroup of this test, of either version; `None`, said aloud, where none can be made.
 struct MemoryCgroup(PathBuf);
 

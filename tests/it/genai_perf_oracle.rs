@@ -103,6 +103,7 @@ fn exported(requests: &str, streaming: bool, slo: Slo) -> SummaryFiles {
         prefix_cache: None,
         servers: None,
         gpus: None,
+        processes: Vec::new(),
     };
     summary_files(&point, &run, &Fold::of(&records), &CONTEXT)
 }

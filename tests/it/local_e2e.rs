@@ -93,13 +93,13 @@ fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
     assert_eq!(names(dir), POINT_FILES);
     let summary = house_json(&dir.join("summary.json"));
     let schema = house_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/summary.schema.json"));
-    // Absent from a run without repeats, GPUs, speculation or failures.
-    const ABSENT: [&str; 5] = ["repeat", "repeats", "gpus", "speculation", "faults"];
+    // Absent from a run without repeats, GPUs, speculation or failures; processes are those of servers that it started.
+    const ABSENT: [&str; 6] = ["repeat", "repeats", "gpus", "speculation", "faults", "processes"];
     let known = |of: &Value| {
         let keys = keys(of).into_iter().filter(|key| !ABSENT.contains(key));
         keys.map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(keys(&summary), known(&schema["properties"]));
+    assert_eq!(known(&summary), known(&schema["properties"]));
     for section in ["point", "requests", "throughput", "offered", "client", "verdict"] {
         let of = &schema["properties"][section];
         let name = of["$ref"].as_str().or(of["allOf"][0]["$ref"].as_str()).unwrap();
@@ -199,7 +199,7 @@ fn a_sweep_leaves_the_whole_layout() {
         ["bench.log", "output_server.log", "output_workers.log", "server-0.log", "workers_start.log"]
     );
     assert_eq!(names(&dir.join("benchmark_logs")), ["isl8_osl6_con1/", "isl8_osl6_con4/"]);
-    let pictures = ["e2e", "itl", "requests", "throughput", "ttft"];
+    let pictures = ["e2e", "itl", "pareto", "requests", "throughput", "ttft"];
     let files = pictures.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
     assert_eq!(names(&dir.join("plots")), files.collect::<Vec<_>>());
     for point in ["isl8_osl6_con1", "isl8_osl6_con4"] {
@@ -451,7 +451,9 @@ fn a_signal_wraps_up_and_keeps_what_was_measured() {
         let (running, dir) = long_run(&house);
         running.signal(signal);
         let end = running.finish().fails(130);
-        assert!(end.stderr.contains("interrupted; what was measured until then is kept"), "{}", end.stderr);
+        let told = end.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(&format!("interrupted by {signal} while isl")), "{told}");
+        assert!(told.contains("was measured; what was measured until then is kept"), "{told}");
         was_interrupted(&house, &dir);
     }
 }
@@ -466,7 +468,9 @@ fn a_signal_while_the_servers_start() {
         events(&dir).contains(&"process_started".to_owned()).then_some(())
     });
     running.signal(Signal::SIGTERM);
-    running.finish().fails(130);
+    let end = running.finish().fails(130);
+    let told = "interrupted by SIGTERM while the servers were starting";
+    assert!(end.stderr.contains(told), "{}", end.stderr);
     house.assert_empty();
 }
 

@@ -7,6 +7,7 @@ mod aiperf_oracle;
 mod architecture;
 mod bad_input;
 mod cli;
+mod compare_e2e;
 mod disk_e2e;
 mod engine_options;
 mod export;

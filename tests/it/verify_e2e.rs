@@ -215,3 +215,47 @@ fn show_prints_the_conditions_of_a_published_figure() {
         throughput.output_tokens_per_s  100 ± 5%\n";
     assert!(end.stdout.ends_with(expected), "{}", end.stdout);
 }
+
+#[test]
+fn an_accepted_run_is_the_reference_of_the_next() {
+    let house = House::new();
+    let dir = run(&house, "");
+    // A simulated run is no reference.
+    let refused = house.run(["verify", "--accept"]).fails(5);
+    assert!(
+        refused.stderr.contains("not accepted") && !house.path().join("references.toml").exists(),
+        "{}",
+        refused.stderr
+    );
+    measured(&dir, 100.0);
+    let end = house.run(["verify", "--accept"]).succeeds();
+    assert!(
+        end.stdout.contains(&format!("{POINT} throughput.output_tokens_per_s: 100 tok/s ±5%")),
+        "{}",
+        end.stdout
+    );
+    assert!(end.stdout.contains("4 references in references.toml"), "{}", end.stdout);
+    // The run itself reproduces them, and a slower one does not.
+    let end = house.run(["verify"]).succeeds();
+    assert!(
+        end.stdout.contains("none published (source: a paper)\n\nreferences of r on h100"),
+        "{}",
+        end.stdout
+    );
+    assert!(end.stdout.contains("4 reproduced"), "{}", end.stdout);
+    measured(&dir, 90.0);
+    let end = house.run(["verify"]).fails(5);
+    assert!(
+        end.stdout.contains("LOAD POINT      REFERENCE  MEASURED  DIFFERENCE  OUTCOME"),
+        "{}",
+        end.stdout
+    );
+    assert!(end.stdout.contains("10.0 % below the reference, tolerance 5 %"), "{}", end.stdout);
+    assert!(end.stderr.contains("1 of 4 references not reproduced"), "{}", end.stderr);
+    let told = house.run(["verify", "--json"]).fails(5).json();
+    assert_eq!(told["references"]["counts"]["not_reproduced"], 1, "{told:#}");
+    // A mistake in the file is named with its line.
+    let text = std::fs::read_to_string(house.path().join("references.toml")).unwrap();
+    house.file("references.toml", &text.replace("ttft_ms.p50", "ttft_ms.median"));
+    assert!(house.run(["verify"]).fails(2).stderr.contains("reference[2].metric"));
+}

@@ -114,6 +114,7 @@ fn exported(theirs: &Value, slo: Slo) -> Value {
         prefix_cache: None,
         servers: None,
         gpus: None,
+        processes: Vec::new(),
     };
     let length = Length::fixed(1);
     let point = LoadPoint {

@@ -27,6 +27,8 @@ launcher = "sim"
 [deploy.engine]
 profile = "h100"
 max_num_seqs = 8
+[telemetry]
+interval = "200ms"
 [load]
 isl = 8
 osl = 32
@@ -118,4 +120,43 @@ fn a_recipe_with_objectives_is_judged_by_its_goodput() {
     let text = house.run(["zones", "last"]).succeeds().stdout;
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("Highest concurrency with goodput >= 99%: 2; goodput is"), "{text}");
+}
+
+/// The load rises by 32 in 6 s, and answers take up to a second: six slices of a second, with 2.7, 8, 13.3, 18.7, 24 and 29.3 requests in
+/// flight on average.
+#[test]
+fn a_ramp_that_never_holds_its_load_has_zones() {
+    let house = House::new();
+    let constant = "concurrency = [2, 4, 8, 16, 32]\nrequests_per_concurrency = 5\n";
+    let ramp = "stages = [{ name = \"up\", duration = \"6s\", concurrency = 32 }]\nat_end = \"cut\"\n";
+    house.recipe(&RECIPE.replace(constant, ramp));
+    house.run(["run", "r.toml"]);
+    let zones = house.run(["zones", "last", "--threshold", "plateau=0.15", "--json"]).json();
+    let points = zones["points"].as_array().unwrap();
+    assert!(points.len() >= 3, "{zones:#}");
+    for point in points {
+        assert!(point["output_tokens_per_s"].as_f64().unwrap() < CAPACITY * 1.05, "{point}");
+    }
+    let beyond = zones["saturation_beyond"].as_f64().unwrap();
+    assert!((8.0..=14.0).contains(&beyond), "{zones:#}");
+    // Beyond 8 the others wait.
+    let first = &zones["first_signal"];
+    let (at, waiting) = (first["at"].as_f64().unwrap(), first["value"].as_f64().unwrap());
+    assert_eq!(first["name"], "queue_growth", "{first}");
+    assert!(at >= 8.0 && (waiting - (at - 8.0)).abs() < 4.0, "{first}");
+    let page = std::fs::read_to_string(house.experiment().join("capacity-zones.md")).unwrap();
+    assert!(page.contains("saturated"), "{page}");
+}
+
+#[test]
+fn a_ramp_that_is_faster_than_its_answers_says_so() {
+    let house = House::new();
+    let constant = "concurrency = [2, 4, 8, 16, 32]\nrequests_per_concurrency = 5\n";
+    let ramp = "stages = [{ duration = \"500ms\", concurrency = 32 }]\n";
+    house.recipe(&RECIPE.replace(constant, ramp));
+    house.run(["run", "r.toml"]);
+    let refused = house.run(["zones", "last"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let text = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("stages that last longer than two answers"), "{text}");
 }

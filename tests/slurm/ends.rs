@@ -200,6 +200,13 @@ fn the_warning_before_the_time_limit_wraps_the_job_up() {
         |event: &Event| matches!(event, Event::Interrupted { signal } if signal.starts_with("SIGUSR1"));
     assert!(job.events().iter().any(warned));
     assert_eq!(lab.state(&job), "INTERRUPTED");
+    // The job had most of its time left: on a machine that is not too slow it was no limit.
+    let causes = ["interrupted by SIGUSR1", "the time limit of 00:05:00 was reached"];
+    let is_told = |message: &str| {
+        causes.iter().any(|cause| message.starts_with(cause)) && message.contains(" was measured;")
+    };
+    let failed = |event: &Event| matches!(event, Event::Failed { message } if is_told(message));
+    assert!(job.events().iter().any(failed), "{:#?}", job.events());
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub struct Series {
     pub axis: Axis,
     /// Price of a GPU-hour, when known.
     pub price: Option<Price>,
+    /// Some levels are slices of a ramp, within which the load rose.
+    pub rises: bool,
     pub levels: Vec<Level>,
 }
 

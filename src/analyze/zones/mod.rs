@@ -156,6 +156,8 @@ pub struct Zones {
     pub axis: Axis,
     /// Price of a GPU-hour, when known.
     pub price: Option<Price>,
+    /// Some levels are slices of a ramp, within which the load rose.
+    pub rises: bool,
     /// From the lowest load to the highest, each load once.
     pub points: Vec<Judged>,
     pub operating: OperatingPoints,
@@ -245,6 +247,7 @@ pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) 
     Zones {
         axis: series.axis,
         price: series.price.clone(),
+        rises: series.rises,
         points,
         operating,
         saturation_beyond,

@@ -2,6 +2,7 @@
 //! surrounding Slurm allocation.
 
 pub(super) mod allocation;
+mod interruption;
 pub(super) mod session;
 mod suite;
 

@@ -1,9 +1,12 @@
 //! Shared by `run` and `exec`: events to files and terminal, signals, the session, the exit code.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde_json::json;
 
+use super::allocation::variable;
+use super::interruption::{Activity, Limit};
 use crate::commands::planning;
 use crate::commands::printer::Printer;
 use crate::commands::progress::Display;
@@ -61,11 +64,15 @@ pub(crate) fn conduct(
     place: Place,
     experiment: Experiment,
 ) -> anyhow::Result<Conducted> {
+    let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let lost = history::at(experiment.dir()).as_ref().and_then(history::cut_off::cause);
     let display = Display::new(printer);
     let (logs, shown) = (TextLogs::open(&experiment)?, display.clone());
+    let activity = Arc::new(Mutex::new(Activity::default()));
+    let seen = Arc::clone(&activity);
     let listener: Listener = Box::new(move |stamped| {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).see(&stamped.event);
         shown.event(&stamped.event);
         logs.write(stamped);
     });
@@ -84,6 +91,10 @@ pub(crate) fn conduct(
     // An abandoned check of weights may still be reading.
     runtime.shutdown_background();
     let end = match outcome.failure {
+        Some(RunError::Interrupted) => {
+            let activity = activity.lock().unwrap_or_else(PoisonError::into_inner);
+            Err(activity.told(limit(&session, began), &session.experiment.server_logs()).into())
+        }
         Some(failure) => Err(failure.into()),
         None => results::gate(&session.plan, &outcome.rows),
     };
@@ -96,6 +107,19 @@ pub(crate) fn conduct(
     };
     events.emit(Event::Finished { exit_code: code });
     Ok(Conducted { plan: session.plan, experiment: session.experiment, rows: outcome.rows, end })
+}
+
+/// The time limit of the run's own job, by what the plan asked for: a run begins seconds after its job. A run within an allocation that
+/// someone else made does not know it.
+fn limit(session: &Session, began: Instant) -> Option<Limit> {
+    session.place.allocation().filter(|allocation| allocation.run.is_none())?;
+    let limit_s = session.plan.job.time_s;
+    let own = || i64::try_from(limit_s).ok()?.checked_sub(i64::try_from(began.elapsed().as_secs()).ok()?);
+    // Newer Slurm says when the job ends.
+    let told = || {
+        variable("SLURM_JOB_END_TIME")?.parse::<i64>().ok()?.checked_sub(jiff::Timestamp::now().as_second())
+    };
+    Some(Limit { limit_s, left_s: told().or_else(own)? })
 }
 
 fn started(place: &Place) -> Event {

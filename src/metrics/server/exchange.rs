@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::layer::{LayerView, Pages};
-use crate::metrics::fold::Fold;
+use crate::metrics::fold::{self, Fold};
 use crate::metrics::record::PointRun;
 use crate::metrics::request_figures::RequestFigures;
 
 /// Requests in flight by Little's law, L = λW, as the client had them, and as the servers say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InFlight {
-    /// λ: requests sent per second of the window.
+    /// λ: requests sent per second of the window, those of a cool-down included.
     pub requests_per_s: f64,
-    /// W: sent → ended, mean, seconds.
+    /// W: time of these in the window, mean, seconds.
     pub time_s: f64,
     /// L = λW: requests in flight on average.
     pub by_littles_law: f64,
@@ -49,16 +49,20 @@ impl InFlight {
         if servers.len() < LEAST_SAMPLES || window_s <= 0.0 {
             return None;
         }
-        let in_flight = fold.in_flight();
+        let in_flight = fold::InFlight::of(fold.after_warmup());
         let client: Vec<f64> = servers.iter().map(|(at, _)| in_flight.at(*at) as f64).collect();
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let off: Vec<f64> =
             servers.iter().zip(&client).map(|((_, servers), client)| servers - client).collect();
         let around = mean(&off);
         let variance = off.iter().map(|off| (off - around).powi(2)).sum::<f64>() / (off.len() - 1) as f64;
-        let requests = fold.measured().count() as f64;
-        let spent_s: f64 =
-            fold.measured().map(|request| request.end_us.saturating_sub(request.sent_us) as f64 / 1e6).sum();
+        let window = run.window_start_us..=run.window_end_us;
+        let is_in = |request: &&RequestFigures| window.contains(&request.sent_us);
+        let requests = fold.after_warmup().filter(is_in).count() as f64;
+        let spent_us = |request: &RequestFigures| {
+            request.end_us.min(run.window_end_us).saturating_sub(request.sent_us.max(run.window_start_us))
+        };
+        let spent_s = fold.after_warmup().map(spent_us).sum::<u64>() as f64 / 1e6;
         Some(Self {
             requests_per_s: requests / window_s,
             time_s: if requests > 0.0 { spent_s / requests } else { 0.0 },

@@ -60,8 +60,15 @@ pub struct Level {
     pub max: f64,
 }
 
+/// Samples from which on their mean and maximum stand for a window: with fewer, its ends weigh too much.
+const LEAST_SAMPLES: usize = 3;
+
 impl Level {
+    /// `None` of fewer samples than [`LEAST_SAMPLES`].
     pub(super) fn of(samples: &[f64]) -> Option<Self> {
+        if samples.len() < LEAST_SAMPLES {
+            return None;
+        }
         let max = samples.iter().copied().reduce(f64::max)?;
         Some(Self { avg: samples.iter().sum::<f64>() / samples.len() as f64, max })
     }
@@ -154,7 +161,7 @@ impl<'a> Pages<'a> {
         let gauges = self.pages.iter().flat_map(|page| &page.during);
         let gauges = gauges.filter_map(|(_, page)| page.layers.get(&self.layer)?.gauges.get(role).copied());
         let gauges: Vec<f64> = gauges.filter(|value| *value > 0.0).collect();
-        Level::of(&gauges).map(|level| level.avg)
+        (!gauges.is_empty()).then(|| gauges.iter().sum::<f64>() / gauges.len() as f64)
     }
 
     pub(super) fn view(&self) -> LayerView {

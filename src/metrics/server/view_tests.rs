@@ -4,7 +4,7 @@ use super::super::layer::Level;
 use super::super::page::Page;
 use super::*;
 use crate::metrics::fixtures::{record, run};
-use crate::metrics::record::{CacheCount, RequestRecord};
+use crate::metrics::record::{CacheCount, Phase, RequestRecord};
 
 fn captured(name: &str) -> Page {
     let path = format!("{}/tests/fixtures/metrics/{name}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -72,7 +72,7 @@ fn ranks(at: f64) -> Page {
 
 fn window() -> WatchedPage {
     WatchedPage {
-        during: vec![(10, ranks(2.0)), (20, ranks(4.0))],
+        during: vec![(10, ranks(2.0)), (14, ranks(3.0)), (16, ranks(3.0)), (20, ranks(4.0))],
         ..watched("server-0", ranks(1.0), ranks(11.0))
     }
 }
@@ -92,6 +92,12 @@ fn a_window_is_the_difference_of_its_pages() {
     assert_eq!(engine.in_flight, Some(Level { avg: 8.0, max: 10.0 }));
     assert_eq!(engine.kv_cache, Some(Level { avg: 0.15, max: 0.15 }), "the fuller rank");
     assert_eq!((engine.queue_ms, engine.preemptions), (None, None));
+}
+
+#[test]
+fn two_samples_are_too_few_for_a_mean() {
+    let during = vec![(10, ranks(2.0)), (20, ranks(4.0))];
+    assert_eq!(engine(vec![WatchedPage { during, ..window() }]).running, None);
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn replicas_without_a_counter_are_compared_by_what_they_have() {
     let gauges = |running: u32| {
         let page = Page::of(&format!("sglang:num_running_reqs {running}\n"));
         WatchedPage {
-            during: vec![(5, page.clone())],
+            during: [5, 6, 7].map(|at| (at, page.clone())).to_vec(),
             ..watched(&format!("server-{running}"), page.clone(), page)
         }
     };
@@ -132,7 +138,8 @@ fn replicas_without_a_counter_are_compared_by_what_they_have() {
 
 #[test]
 fn servers_are_added_up_at_the_instants_of_the_one_with_fewest() {
-    let other = WatchedPage { process: "server-1".into(), during: vec![(12, ranks(2.0))], ..window() };
+    let during = [9, 10, 11].map(|at| (at, ranks(2.0))).to_vec();
+    let other = WatchedPage { process: "server-1".into(), during, ..window() };
     let engine = engine(vec![window(), other]);
     assert_eq!((engine.output_tokens, engine.pages), (Some(3000), 2));
     assert_eq!(engine.running, Some(Level { avg: 8.0, max: 8.0 }));
@@ -339,6 +346,41 @@ fn requests_in_flight_are_compared_at_the_same_instants() {
     close(found.servers, 2.9);
     close(found.sampling, 0.0);
     assert_eq!(found.samples, 10);
+}
+
+/// A request of a cool-down, 140 ms, beside the second of two measured ones, and over when the window has ended.
+#[test]
+fn requests_of_a_cool_down_are_in_flight_too() {
+    let cool_down = RequestRecord { phase: Phase::CoolDown, end_us: 300_000, ..record(2, 200_000) };
+    let ended = |id, sent_us| RequestRecord { end_us: sent_us + 140_000, ..record(id, sent_us) };
+    let ran = run(vec![ended(0, 0), ended(1, 100_000), cool_down]);
+    assert_eq!(ran.run.window_end_us, 240_000);
+    let page = Page::of("vllm:num_requests_running 2\nvllm:num_requests_waiting 0\n");
+    let during = [110_000, 120_000, 130_000, 210_000, 220_000].map(|at| (at, page.clone())).to_vec();
+    let pages = vec![WatchedPage { during, ..watched("server-0", page.clone(), page) }];
+    let found = ServerView::of(&Watched { pages }, &ran, &ran.fold()).unwrap().in_flight.unwrap();
+    assert_eq!((found.client, found.servers), (2.0, 2.0));
+    // 140 + 140 + 40 of 240 ms.
+    assert!((found.by_littles_law - 320.0 / 240.0).abs() < 1e-9, "{found:?}");
+}
+
+/// Pages at 0, 1, … 5 s: the queue grows by 10 a second, and each second two requests leave it after 3 s.
+#[test]
+fn a_part_of_the_window_has_figures_of_its_own() {
+    let page = |at: u64| {
+        Page::of(&format!(
+            "vllm:num_requests_waiting {}\nvllm:request_queue_time_seconds_sum {}\nvllm:request_queue_time_seconds_count {}\n",
+            10 * at,
+            6 * at,
+            2 * at
+        ))
+    };
+    let during = (0..=5).map(|at| (1_000_000 * at, page(at))).collect();
+    let watched = Watched { pages: vec![WatchedPage { during, ..watched("server-0", page(0), page(9)) }] };
+    let part = watched.layer_within(1_500_000, 4_500_000).unwrap();
+    assert_eq!(part.waiting, Some(Level { avg: 30.0, max: 40.0 }));
+    assert_eq!(part.queue_ms.map(|queue| (queue.count, queue.avg)), Some((4, 3000.0)));
+    assert_eq!(watched.layer_within(1_500_000, 2_500_000), None, "read once");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the metrics pages of all servers said around a measured window.
 
-use super::layer::Pages;
+use super::layer::{LayerView, Pages};
 use super::page::{Figures, Layer, Page};
 use crate::metrics::record::CacheCount;
 
@@ -42,6 +42,14 @@ impl WatchedPage {
         Some((self.before.as_ref()?.layers.get(&layer)?, self.after.as_ref()?.layers.get(&layer)?))
     }
 
+    /// What it said from one instant to another, µs: the first and the last time that it was read then are the ends.
+    fn within(&self, from_us: u64, until_us: u64) -> Option<Self> {
+        let is_in = |(at, _): &&(u64, Page)| (from_us..until_us).contains(at);
+        let during: Vec<(u64, Page)> = self.during.iter().filter(is_in).cloned().collect();
+        let [(_, first), .., (_, last)] = &during[..] else { return None };
+        Some(Self { before: Some(first.clone()), after: Some(last.clone()), during, ..self.clone() })
+    }
+
     pub(super) fn has(&self, layer: Layer) -> bool {
         [&self.after, &self.before].into_iter().flatten().any(|page| page.layers.contains_key(&layer))
     }
@@ -77,6 +85,19 @@ impl Watched {
             })
         };
         count(Layer::Engine).or_else(|| count(Layer::Frontend))
+    }
+
+    /// What the engines said from one instant of the records to another, µs, of the frontends where engines have no pages; `None` where
+    /// no page was read at least twice in that time.
+    pub(crate) fn layer_within(&self, from_us: u64, until_us: u64) -> Option<LayerView> {
+        let pages: Vec<WatchedPage> =
+            self.pages.iter().filter_map(|page| page.within(from_us, until_us)).collect();
+        let of = |layer: Layer| {
+            let of_layer: Vec<&WatchedPage> = pages.iter().filter(|page| page.has(layer)).collect();
+            let is_whole = of_layer.len() == self.pages.iter().filter(|page| page.has(layer)).count();
+            Some(Pages::of(layer, of_layer).filter(|_| is_whole)?.view())
+        };
+        of(Layer::Engine).or_else(|| of(Layer::Frontend))
     }
 
     /// Requests that ended in the window so far, by the servers nearest to the client.

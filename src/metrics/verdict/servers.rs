@@ -2,7 +2,7 @@
 
 use super::Reason;
 use crate::metrics::fold::Fold;
-use crate::metrics::record::{CountSource, PointRun};
+use crate::metrics::record::{CountSource, Outcome, PointRun};
 use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::server::{Imbalance, InFlight, LayerView, LoadMeasure, ServerView};
 
@@ -42,21 +42,24 @@ fn restarted(layer: &LayerView) -> Option<Reason> {
     Reason::suspect_if(!layer.restarted.is_empty(), text)
 }
 
-/// Only when every request ended well: what was cut off was served all the same.
-fn is_whole(fold: &Fold) -> bool {
-    fold.measured().count() == fold.good().count()
+/// The requests after the warm-up, up to whose end the pages are read. `None` unless all of them ended well: what was cut off was served
+/// all the same.
+fn all_good(fold: &Fold) -> Option<Vec<&RequestFigures>> {
+    let good = |request: &&RequestFigures| request.outcome == Outcome::Ok;
+    let (all, good) = (fold.after_warmup().count(), fold.after_warmup().filter(good).collect::<Vec<_>>());
+    (good.len() == all).then_some(good)
 }
 
 /// Only when the servers' own `usage` is in the records.
 fn tokens(layer: &LayerView, fold: &Fold) -> Option<Reason> {
-    let is_counted = fold.good().all(|request| request.osl_source == CountSource::Usage);
-    let counted = layer.output_tokens.filter(|_| is_whole(fold) && is_counted)?;
-    conserved("output tokens", counted, fold.good().map(|request| u64::from(request.osl)).sum())
+    let (counted, good) = (layer.output_tokens?, all_good(fold)?);
+    let is_counted = good.iter().all(|request| request.osl_source == CountSource::Usage);
+    let received = good.iter().map(|request| u64::from(request.osl)).sum();
+    is_counted.then(|| conserved("output tokens", counted, received)).flatten()
 }
 
 fn requests(layer: &LayerView, fold: &Fold) -> Option<Reason> {
-    let counted = layer.requests.filter(|_| is_whole(fold))?;
-    conserved("requests", counted, fold.good().count() as u64)
+    conserved("requests", layer.requests?, all_good(fold)?.len() as u64)
 }
 
 fn conserved(what: &str, counted: u64, received: u64) -> Option<Reason> {
@@ -104,9 +107,12 @@ fn spent_ms(request: &RequestFigures) -> f64 {
 /// counts a first token that its client gets with the next.
 fn decode(layer: &LayerView, fold: &Fold) -> Option<Reason> {
     let client = fold.distribution(RequestFigures::decode_ms)?;
-    let by_steps = || layer.itl_ms.map(|itl| itl.avg * itl.count as f64 / client.count as f64);
-    let requests = layer.requests.filter(|requests| *requests == client.count);
-    let server = requests.and(layer.decode_ms.map(|decode| decode.avg).or_else(by_steps))?;
+    let by_steps =
+        || layer.itl_ms.map(|itl| (client.count, itl.avg * itl.count as f64 / client.count as f64));
+    let (count, server) = layer.decode_ms.map(|decode| (decode.count, decode.avg)).or_else(by_steps)?;
+    if count != client.count || layer.requests != Some(client.count) {
+        return None;
+    }
     (client.avg < server * (1.0 - DECODE_SHORT) - LATE_MS).then(|| {
         Reason::note(format!(
             "the servers took {server:.1} ms from first to last token on average, and at the client these were {:.1} ms apart: first tokens reached it late, so that TTFT is longer and ITL shorter than in the servers",

@@ -1,5 +1,5 @@
 use crate::metrics::fixtures::{Ran, failed, run, sound};
-use crate::metrics::record::{CountSource, Outcome, RequestRecord};
+use crate::metrics::record::{CountSource, Outcome, Phase, RequestRecord};
 use crate::metrics::server::{Imbalance, InFlight, Latency, LayerView, LoadMeasure, ServerView};
 use crate::metrics::verdict::{Rating, Reason};
 
@@ -51,6 +51,24 @@ fn requests_of_the_servers_are_those_of_the_records() {
     assert_eq!(reasons(both, |_| {}).len(), 1);
 }
 
+/// The pages are read once more after the cool-down, whose requests the servers served beside the measured ones.
+#[test]
+fn requests_of_a_cool_down_are_none_of_others() {
+    let cool_down = |records: &mut Vec<RequestRecord>| {
+        let last = records.last().unwrap().clone();
+        records.push(RequestRecord { phase: Phase::CoolDown, ..last });
+    };
+    let both = |requests, tokens| LayerView { requests: Some(requests), ..counted(tokens) };
+    assert_eq!(reasons(both(21, 210), cool_down), Vec::<String>::new());
+    assert!(reasons(both(21, 230), cool_down)[0].contains("counted 230 output tokens"));
+    // One that was cut was served in part.
+    let cut = |records: &mut Vec<RequestRecord>| {
+        cool_down(records);
+        records.last_mut().unwrap().outcome = Outcome::Cancelled;
+    };
+    assert_eq!(reasons(both(20, 205), cut), Vec::<String>::new());
+}
+
 #[test]
 fn tokens_and_requests_of_cut_answers_are_not_compared() {
     let with_failure = |records: &mut Vec<RequestRecord>| records.push(failed(99, 1_000, Outcome::Timeout));
@@ -89,6 +107,11 @@ fn first_tokens_that_came_late_shorten_the_decode_time() {
     let decoded =
         |decode_ms, itl_ms| LayerView { requests: Some(20), decode_ms, itl_ms, ..LayerView::default() };
     let with = |layer: LayerView| reasons(layer, |_| {});
+    assert_eq!(
+        with(decoded(latency(180.0, 31), None)),
+        Vec::<String>::new(),
+        "it counts answers that were cut, too"
+    );
     assert_eq!(with(decoded(latency(92.0, 20), None)), Vec::<String>::new());
     assert!(with(decoded(latency(180.0, 20), None))[0].contains("180.0 ms from first to last token"));
     // 20 requests of 9 steps of 20 ms: 180 ms each, whatever a step yields.

@@ -42,6 +42,12 @@ impl Axis {
         Self::linear(label, low.min(0.0), high.max(0.0))
     }
 
+    /// Between round numbers around the values; from 0 if they span more than half of the way to it.
+    pub fn around(label: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = ends(values);
+        Self::linear(label, if low > high / 2.0 { low } else { low.min(0.0) }, high.max(0.0))
+    }
+
     /// From `low` to `high` exactly, with round ticks between them: time.
     pub fn span(label: impl Into<String>, low: f64, high: f64) -> Self {
         let axis = Self::linear(label, low, high);
@@ -169,6 +175,13 @@ mod tests {
         assert_eq!(texts(&Axis::from_zero("ms", [])), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(&Axis::from_zero("ms", [0.0])), ["0", "1"]);
         assert_eq!(texts(&Axis::from_zero("ms", [-3.0, 2.0])), ["-3", "-2", "-1", "0", "1", "2"]);
+    }
+
+    #[test]
+    fn an_axis_around_values_leaves_out_zero_only_where_it_is_far() {
+        assert_eq!(texts(&Axis::around("tok/s", [227.0, 249.0])), ["225", "230", "235", "240", "245", "250"]);
+        assert_eq!(texts(&Axis::around("tok/s", [25.0, 100.0])), ["0", "20", "40", "60", "80", "100"]);
+        assert_eq!(texts(&Axis::around("tok/s", [7.0, 7.0])), ["7", "8"]);
     }
 
     #[test]

@@ -116,7 +116,9 @@ fn draw_legend(root: &Area<Shift>, rows: &[Vec<(i32, &Series)>], top: i32) -> Re
             let middle = (y + 7) * FINE;
             let ends = vec![(x * FINE, middle), ((x + 22) * FINE, middle)];
             match series.draw {
-                Draw::Dots => mark(root, (((x + 11) * FINE), middle), Mark::Valid, colour(series))?,
+                Draw::Dots | Draw::Labelled => {
+                    mark(root, (((x + 11) * FINE), middle), Mark::Valid, colour(series), RADIUS)?
+                }
                 Draw::Bars(_) => {
                     root.draw(&PathElement::new(ends, colour(series).stroke_width(8 * FINE as u32)))?
                 }
@@ -149,9 +151,13 @@ where
     }
 }
 
+/// Radius of a mark, and that of each of more points than can be told apart.
+const RADIUS: i32 = FINE * 7 / 2;
+const SMALL: i32 = FINE * 3 / 2;
+const MANY: usize = 200;
+
 /// The mark of a point at a place in fine units.
-fn mark(root: &Area<Shift>, at: (i32, i32), mark: Mark, colour: RGBColor) -> Result<(), Failed> {
-    let radius = FINE * 7 / 2;
+fn mark(root: &Area<Shift>, at: (i32, i32), mark: Mark, colour: RGBColor, radius: i32) -> Result<(), Failed> {
     match mark {
         Mark::Valid => root.draw(&Circle::new(at, radius, colour.filled()))?,
         Mark::Suspect => {
@@ -276,8 +282,16 @@ fn draw_series(root: &Area<Shift>, plot: &Plot, series: &Series) -> Result<(), F
     if matches!(series.draw, Draw::Line) && series.points.len() > 1 {
         return Ok(());
     }
+    let radius = if series.points.len() > MANY { SMALL } else { RADIUS };
+    let mut labelled: Option<(i32, i32)> = None;
     for point in &series.points {
-        mark(root, plot.map_coordinate(&(point.x, point.y)), point.mark, colour(series))?;
+        let (x, y) = plot.map_coordinate(&(point.x, point.y));
+        mark(root, (x, y), point.mark, colour(series), radius)?;
+        let is_free = |(left, top): (i32, i32)| (x - left).abs() > 24 * FINE || (y - top).abs() > 11 * FINE;
+        if let (Draw::Labelled, Some(name), true) = (series.draw, &point.name, labelled.is_none_or(is_free)) {
+            labelled = Some((x, y));
+            root.draw(&Text::new(name.clone(), (x + 6 * FINE, y - 15 * FINE), font(11, false, TEXT)))?;
+        }
     }
     Ok(())
 }

@@ -59,6 +59,8 @@ pub enum Draw {
     Line,
     /// Points alone.
     Dots,
+    /// Points alone, each with its name beside it.
+    Labelled,
     /// Bars from 0, this wide.
     Bars(f64),
 }

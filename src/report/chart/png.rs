@@ -35,5 +35,16 @@ pub fn png(svg: &str) -> std::io::Result<Vec<u8>> {
     let pixels = tiny_skia::Pixmap::new(size.width(), size.height());
     let mut pixels = pixels.ok_or_else(|| std::io::Error::other("a picture without size"))?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(ZOOM, ZOOM), &mut pixels.as_mut());
-    pixels.encode_png().map_err(std::io::Error::other)
+    encoded(&pixels).map_err(std::io::Error::other)
+}
+
+/// An opaque picture of few colours. Filters help photographs; here they only cost time and room.
+fn encoded(pixels: &tiny_skia::Pixmap) -> Result<Vec<u8>, png::EncodingError> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, pixels.width(), pixels.height());
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_filter(png::Filter::NoFilter);
+    encoder.write_header()?.write_image_data(pixels.data())?;
+    Ok(file)
 }

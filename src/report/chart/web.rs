@@ -34,6 +34,7 @@ fn series(series: &Series) -> Value {
         Draw::Marked => ("marked", None),
         Draw::Line => ("line", None),
         Draw::Dots => ("dots", None),
+        Draw::Labelled => ("labelled", None),
         Draw::Bars(width) => ("bars", Some(short(width))),
     };
     let mut value = json!({

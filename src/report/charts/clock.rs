@@ -1,6 +1,7 @@
 //! A load point over time, on one clock: what was sent and what came back, what the servers said, the stages of a ramp.
 
-use super::Source;
+use super::spread::counted;
+use super::{Source, power};
 use crate::metrics::Outcome;
 use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::server::{Figures, Layer, Page};
@@ -15,16 +16,16 @@ const PARTS: f64 = 120.0;
 
 /// Time in equal parts, seconds since instant 0 of the records.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+pub(super) struct Clock {
     start: f64,
-    width: f64,
-    parts: usize,
+    pub(super) width: f64,
+    pub(super) parts: usize,
 }
 
-type Values = Vec<(f64, f64)>;
+pub(super) type Values = Vec<(f64, f64)>;
 
 impl Clock {
-    fn of(run: &Run) -> Option<Self> {
+    pub(super) fn of(run: &Run) -> Option<Self> {
         let start = run.requests.iter().map(|request| request.sent_us).min()? as f64 / 1e6;
         let end = run.requests.iter().map(|request| request.end_us).max()? as f64 / 1e6;
         let span = (end - start).max(0.1);
@@ -33,13 +34,13 @@ impl Clock {
     }
 
     /// The part that an instant lies in.
-    fn part(&self, at: f64) -> Option<usize> {
+    pub(super) fn part(&self, at: f64) -> Option<usize> {
         let part = (at - self.start) / self.width;
         (part >= 0.0).then_some(part as usize).filter(|part| *part < self.parts)
     }
 
     /// The middle of a part, seconds since the start.
-    fn middle(&self, part: usize) -> f64 {
+    pub(super) fn middle(&self, part: usize) -> f64 {
         (part as f64 + 0.5) * self.width
     }
 
@@ -86,6 +87,8 @@ pub(super) fn charts(source: Source<'_>, run: &Run) -> Vec<Chart> {
         kv_cache(run, clock),
         latencies(run, clock),
         queue(run, clock),
+        power::power(run, clock),
+        power::utilization(run, clock),
     ];
     let chart = |over: Over| {
         let values = Chart::values(&over.series);
@@ -103,12 +106,12 @@ pub(super) fn charts(source: Source<'_>, run: &Run) -> Vec<Chart> {
 }
 
 /// What differs between the charts of a point.
-struct Over {
-    name: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    series: Vec<Series>,
-    sentence: String,
+pub(super) struct Over {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) unit: &'static str,
+    pub(super) series: Vec<Series>,
+    pub(super) sentence: String,
 }
 
 /// Where each stage of a ramp begins.
@@ -118,9 +121,9 @@ fn stages(source: Source<'_>, run: &Run, clock: Clock) -> Vec<Line> {
     stages.map(|stage| Line { x: (stage.start_s - clock.start).max(0.0), name: stage.name.clone() }).collect()
 }
 
-/// The highest value and when it was.
-fn peak(values: &[(f64, f64)]) -> (f64, f64) {
-    values.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
+/// The highest value and when it was first reached.
+pub(super) fn peak(values: &[(f64, f64)]) -> (f64, f64) {
+    values.iter().copied().rev().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
 }
 
 fn rates(run: &Run, clock: Clock) -> Option<Over> {
@@ -142,7 +145,9 @@ fn rates(run: &Run, clock: Clock) -> Option<Over> {
             Series::line("failed", 1, lost),
         ],
         sentence: format!(
-            "Of {count} requests {failed} failed; most were done per second after {} s: {} (parts of {} s).",
+            "Of {} requests {} failed; most were done per second after {} s: {} (parts of {} s).",
+            counted(count),
+            counted(failed),
             number(at),
             number(most),
             clock.width
@@ -227,14 +232,14 @@ fn gauge(run: &Run, clock: Clock, role: &str, factor: f64, fullest: bool) -> Val
     if engines.is_empty() { of(Layer::Frontend) } else { engines }
 }
 
+/// A percentile of the requests sent in each part of the time.
+fn seen(run: &Run, clock: Clock, figure: fn(&RequestFigures) -> Option<f64>, percent: f64) -> Values {
+    let good = run.requests.iter().filter(|request| request.outcome == Outcome::Ok);
+    clock.percentile(good.filter_map(|request| Some((seconds(request.sent_us), figure(request)?))), percent)
+}
+
 fn latencies(run: &Run, clock: Clock) -> Option<Over> {
-    let of = |figure: fn(&RequestFigures) -> Option<f64>, percent| {
-        let good = run.requests.iter().filter(|request| request.outcome == Outcome::Ok);
-        clock.percentile(
-            good.filter_map(|request| Some((seconds(request.sent_us), figure(request)?))),
-            percent,
-        )
-    };
+    let of = |figure: fn(&RequestFigures) -> Option<f64>, percent| seen(run, clock, figure, percent);
     let slow = of(RequestFigures::e2e_ms, 95.0);
     let (at, most) = peak(&slow);
     let mut series = vec![
@@ -257,7 +262,7 @@ fn latencies(run: &Run, clock: Clock) -> Option<Over> {
     })
 }
 
-/// Mean time in the servers' queues between two of their pages.
+/// Mean time in the servers' queues between two of their pages, below the p95 latency that contains it.
 fn queue(run: &Run, clock: Clock) -> Option<Over> {
     let mut values: Values = Vec::new();
     for pages in &run.servers {
@@ -273,9 +278,12 @@ fn queue(run: &Run, clock: Clock) -> Option<Over> {
     let (at, most) = peak(&waited);
     (!waited.is_empty()).then(|| Over {
         name: "queue-over-time",
-        title: "Time that requests waited in the servers' queues",
-        unit: "ms, mean of a second",
-        series: vec![Series::line("", 3, waited)],
+        title: "p95 latency and queue wait in the servers",
+        unit: "ms",
+        series: vec![
+            Series::line("E2E latency p95", 0, seen(run, clock, RequestFigures::e2e_ms, 95.0)),
+            Series { dashed: true, ..Series::line("queue wait, mean", 3, waited) },
+        ],
         sentence: format!(
             "Requests waited longest in the queue after {} s: {} ms on average.",
             number(at),

@@ -219,5 +219,5 @@ fn told(
         Rating::Valid => format!(" The large mark is the best server: {server}."),
         rating => format!(" The best server ({rating}): {server}."),
     });
-    format!("Mean {} in {} by {}: {each}{apart}.{best}", measure.title, measure.unit, axis.name)
+    format!("{}, {}, mean by {}: {each}{apart}.{best}", measure.title, measure.unit, axis.name)
 }

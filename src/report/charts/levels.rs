@@ -1,6 +1,6 @@
-//! Loads that were held, each with its figures: load points, and the level stages of ramps.
+//! Loads that were held, each with its figures: load points, and the levels of ramps.
 
-use crate::metrics::server::{LayerView, ServerView};
+use crate::metrics::server::LayerView;
 use crate::metrics::stages::StageFigures;
 use crate::metrics::{Distribution, Rating, Summary};
 use crate::report::{PointResult, load_of};
@@ -22,7 +22,7 @@ pub(super) struct Level<'a> {
     pub ttft: Option<Distribution>,
     pub itl: Option<Distribution>,
     pub e2e: Option<Distribution>,
-    servers: Option<&'a ServerView>,
+    servers: Option<&'a LayerView>,
 }
 
 /// The levels of all points, by load.
@@ -34,7 +34,7 @@ pub(super) fn levels(rows: &[PointResult]) -> Vec<Level<'_>> {
 
 fn of_row(row: &PointResult) -> Vec<Level<'_>> {
     match (&row.summary.stages, load_of(&row.summary)) {
-        (Some(stages), _) => stages.iter().filter_map(|stage| of_stage(row, stage)).collect(),
+        (Some(stages), _) => stages.iter().flat_map(|stage| of_stage(row, stage)).collect(),
         (None, Some(load)) => vec![of_summary(row, &row.summary, load)],
         (None, None) => Vec::new(),
     }
@@ -54,32 +54,29 @@ fn of_summary<'a>(row: &'a PointResult, s: &'a Summary, load: f64) -> Level<'a> 
         ttft: s.ttft_ms,
         itl: s.itl_ms,
         e2e: s.e2e_ms,
-        servers: s.servers.as_ref(),
+        servers: s.servers.as_ref().and_then(|view| view.engine.as_ref().or(view.frontend.as_ref())),
     }
 }
 
-fn of_stage<'a>(row: &'a PointResult, stage: &'a StageFigures) -> Option<Level<'a>> {
-    let seconds = stage.end_s - stage.start_s;
-    (stage.from == stage.to && stage.to > 0.0 && seconds > 0.0).then(|| Level {
-        load: stage.to,
+fn of_stage<'a>(row: &'a PointResult, stage: &'a StageFigures) -> impl Iterator<Item = Level<'a>> {
+    stage.levels().map(|(load, stage)| Level {
+        load,
         requests_per_s: stage.requests_per_s,
-        failed_per_s: stage.failed as f64 / seconds,
+        failed_per_s: stage.failed as f64 / (stage.end_s - stage.start_s),
         goodput_per_s: stage.goodput_per_s,
         output_tokens_per_s: stage.output_tokens_per_s,
         ttft: stage.ttft_ms,
         itl: stage.itl_ms,
         e2e: stage.e2e_ms,
-        servers: None,
-        ..of_summary(row, &row.summary, stage.to)
+        servers: stage.servers.as_deref(),
+        ..of_summary(row, &row.summary, load)
     })
 }
 
 impl Level<'_> {
-    /// A figure of the engines, which know, else of the frontend.
+    /// A figure of the engines, which know, else of the frontends.
     pub(super) fn served<T>(&self, figure: impl Fn(&LayerView) -> Option<T>) -> Option<T> {
-        let servers = self.servers?;
-        let of = |layer: &Option<LayerView>| layer.as_ref().and_then(&figure);
-        of(&servers.engine).or_else(|| of(&servers.frontend))
+        figure(self.servers?)
     }
 }
 

@@ -3,6 +3,8 @@
 mod clock;
 mod grid;
 mod levels;
+mod pareto;
+mod power;
 mod spread;
 mod sweep;
 
@@ -23,6 +25,7 @@ pub struct Source<'a> {
 /// Every chart that this experiment can fill.
 pub fn charts(source: Source<'_>) -> Vec<Chart> {
     let mut charts = sweep::charts(source);
+    charts.extend(pareto::charts(source));
     charts.extend(grid::charts(source));
     for run in source.runs {
         let is_ramp = source.rows.iter().any(|row| row.point == run.point && row.summary.stages.is_some());

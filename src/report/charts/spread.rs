@@ -2,7 +2,7 @@
 
 use super::Source;
 use crate::metrics::request_figures::RequestFigures;
-use crate::metrics::stats::percentile;
+use crate::metrics::stats::{percentile, with_thousands};
 use crate::metrics::{Outcome, Phase};
 use crate::report::chart::{Axis, Chart, Draw, KEPT, Mark, Point, Series, sampled};
 use crate::report::material::Run;
@@ -22,6 +22,11 @@ const BARS: usize = 40;
 const STEPS: usize = 500;
 /// From this ratio of the slowest to the fastest on, a cumulative distribution has a logarithmic axis.
 const WIDE: f64 = 50.0;
+
+/// A number of requests.
+pub(super) fn counted(count: usize) -> String {
+    with_thousands(&count.to_string())
+}
 
 /// CDF and histogram of each latency, then the requests over time.
 pub(super) fn charts(source: Source<'_>, run: &Run) -> Vec<Chart> {
@@ -60,7 +65,7 @@ fn cumulative(source: Source<'_>, name: &str, title: &str, values: &[f64]) -> Op
         series,
         sentence: format!(
             "Half of {} requests took at most {p50} ms, 95 % at most {p95} ms and 99 % at most {p99} ms; the slowest took {} ms.",
-            values.len(),
+            counted(values.len()),
             number(last)
         ),
         ..source.blank()
@@ -89,8 +94,8 @@ fn histogram(source: Source<'_>, name: &str, title: &str, values: &[f64]) -> Opt
     let series = vec![Series { draw: Draw::Bars(width), ..Series::bare(points) }];
     let sentence = format!(
         "Of {} requests {} took {} to {} ms, the fullest of {BARS} bars; all lie between {} and {} ms.",
-        values.len(),
-        fullest.y,
+        counted(values.len()),
+        with_thousands(&fullest.y.to_string()),
         number(fullest.x - width / 2.0),
         number(fullest.x + width / 2.0),
         number(first),
@@ -140,6 +145,8 @@ fn timeline(source: Source<'_>, run: &Run, streamed: bool) -> Option<Chart> {
         format!(" The slowest, sent after {} s, took {} ms.", number(x), number(y))
     });
     let last = measured().map(at).fold(0.0, f64::max);
+    let thinned =
+        if count > KEPT { " Of each part of the time, the lowest and the highest are drawn." } else { "" };
     Chart {
         name: "requests-over-time".into(),
         title: "Every request at the moment it was sent".into(),
@@ -147,8 +154,10 @@ fn timeline(source: Source<'_>, run: &Run, streamed: bool) -> Option<Chart> {
         y: Axis::from_zero("ms", Chart::values(&series)),
         series,
         sentence: format!(
-            "{count} requests in {} s, {failed} without a whole answer.{slowest}",
-            number(last)
+            "{} requests in {} s, {} without a whole answer.{slowest}{thinned}",
+            counted(count),
+            number(last),
+            counted(failed)
         ),
         ..source.blank()
     }

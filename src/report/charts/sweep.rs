@@ -9,7 +9,7 @@ use crate::report::table::number;
 use crate::report::zones;
 
 /// More series than this on one chart cannot be told apart.
-const MOST: usize = 6;
+pub(super) const MOST: usize = 6;
 
 type Figure = fn(&Level<'_>) -> Option<f64>;
 
