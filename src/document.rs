@@ -305,7 +305,13 @@ pub fn explain_message(message: &str) -> InputError {
         return InputError::new("", format!("the key {field} is missing")).next(format!("add {field}"));
     }
     match message.split_once(", expected ") {
-        Some((problem, expected)) => InputError::new("", problem.replace('\n', "; ")).expected(expected),
+        Some((problem, expected)) => {
+            let error = InputError::new("", problem.replace('\n', "; "));
+            match expected.split_once("; did you mean ") {
+                Some((expected, meant)) => error.expected(expected).next(format!("did you mean {meant}")),
+                None => error.expected(expected),
+            }
+        }
         None => InputError::new("", message.replace('\n', "; ")),
     }
 }

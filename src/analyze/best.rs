@@ -14,7 +14,7 @@ const MANY: f64 = 1e6;
 /// What a configuration may be best for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Objective {
+pub enum Criterion {
     /// The highest output throughput at any load.
     Throughput,
     /// The lowest E2E latency on average, at any load.
@@ -23,7 +23,7 @@ pub enum Objective {
     Balance,
 }
 
-impl Objective {
+impl Criterion {
     pub const ALL: [Self; 3] = [Self::Throughput, Self::Latency, Self::Balance];
 
     fn of(self, run: &Run) -> f64 {
@@ -78,7 +78,7 @@ pub struct Configuration {
     pub loads: Vec<LoadRuns>,
 }
 
-/// How good a configuration is for an objective, at the load that suits it best.
+/// How good a configuration is by a criterion, at the load that suits it best.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     pub load: Option<f64>,
@@ -108,10 +108,10 @@ pub enum Noise {
     WithinRun,
 }
 
-/// The ranking for one objective.
+/// The ranking for one criterion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    pub objective: Objective,
+    pub criterion: Criterion,
     pub noise: Noise,
     /// Of each configuration; `None` for one that failed.
     pub scores: Vec<Option<Score>>,
@@ -143,7 +143,7 @@ impl Best {
             }
         }
         let rankings: Option<Vec<Ranking>> =
-            Objective::ALL.into_iter().map(|objective| rank(objective, &configurations, &axes)).collect();
+            Criterion::ALL.into_iter().map(|criterion| rank(criterion, &configurations, &axes)).collect();
         Some(Self { rankings: rankings?, configurations, axes })
     }
 
@@ -159,14 +159,14 @@ impl Best {
 }
 
 /// The score of a configuration, without its noise; `None` if it has no figures.
-fn score(objective: Objective, configuration: &Configuration) -> Option<Score> {
+fn score(criterion: Criterion, configuration: &Configuration) -> Option<Score> {
     let of = |loaded: &LoadRuns| {
         let is_usable = |run: &&Run| run.throughput > 0.0 && run.latency_ms > 0.0;
         let runs: Vec<&Run> = loaded.runs.iter().filter(is_usable).collect();
         let mean = |figure: &dyn Fn(&Run) -> f64| {
             runs.iter().map(|run| figure(run)).sum::<f64>() / runs.len() as f64
         };
-        let value = mean(&|run| objective.of(run));
+        let value = mean(&|run| criterion.of(run));
         (!runs.is_empty()).then(|| Score {
             load: loaded.load,
             value,
@@ -174,22 +174,22 @@ fn score(objective: Objective, configuration: &Configuration) -> Option<Score> {
             throughput: mean(&|run| run.throughput),
             latency_ms: mean(&|run| run.latency_ms),
             half_width: 0.0,
-            squares: runs.iter().map(|run| (objective.of(run) / value - 1.0).powi(2)).sum(),
-            within: runs.first().and_then(|run| objective.error(run)),
+            squares: runs.iter().map(|run| (criterion.of(run) / value - 1.0).powi(2)).sum(),
+            within: runs.first().and_then(|run| criterion.error(run)),
             error: 0.0,
         })
     };
     let scores = configuration.loads.iter().filter_map(of);
-    scores.reduce(|best, next| if objective.is_better(next.value, best.value) { next } else { best })
+    scores.reduce(|best, next| if criterion.is_better(next.value, best.value) { next } else { best })
 }
 
 fn rank(
-    objective: Objective,
+    criterion: Criterion,
     configurations: &[Configuration],
     axes: &[(String, Vec<String>)],
 ) -> Option<Ranking> {
     let mut scores: Vec<Option<Score>> =
-        configurations.iter().map(|configuration| score(objective, configuration)).collect();
+        configurations.iter().map(|configuration| score(criterion, configuration)).collect();
     let usable = scores.iter().flatten().count();
     if usable < 2 {
         return None;
@@ -209,7 +209,7 @@ fn rank(
     let known = || scores.iter().enumerate().filter_map(|(at, score)| Some((at, score.as_ref()?)));
     let better = |best: (usize, _), next: (usize, _)| {
         let (a, b): (&Score, &Score) = (best.1, next.1);
-        if objective.is_better(b.value, a.value) { next } else { best }
+        if criterion.is_better(b.value, a.value) { next } else { best }
     };
     let (best, top) = known().reduce(better)?;
     // Bonferroni: the chance that any of the others is called worse by noise stays below 5 %.
@@ -227,7 +227,7 @@ fn rank(
         .collect();
     let values: Vec<usize> = axes.iter().map(|(_, values)| values.len()).collect();
     let effects = effects(&results, &values, freedom, floor).unwrap_or_default();
-    Some(Ranking { objective, noise, best, ties, effects, scores })
+    Some(Ranking { criterion, noise, best, ties, effects, scores })
 }
 
 /// The place of a configuration's values among those of each axis.

@@ -17,8 +17,8 @@ fn at_one_load(a: &str, b: &str, throughputs: &[f64]) -> Configuration {
     cell(a, b, &[(8.0, &runs)])
 }
 
-fn ranking(best: &Best, objective: Objective) -> &Ranking {
-    best.rankings.iter().find(|ranking| ranking.objective == objective).expect("every objective")
+fn ranking(best: &Best, criterion: Criterion) -> &Ranking {
+    best.rankings.iter().find(|ranking| ranking.criterion == criterion).expect("every criterion")
 }
 
 #[test]
@@ -32,14 +32,14 @@ fn each_objective_has_its_own_best_at_its_own_load() {
         cell("1", "y", &[(1.0, &[run(50.0, 20.0)]), (8.0, &[run(400.0, 50.0)])]),
     ];
     let best = Best::of(grid).expect("three cells");
-    for (objective, cell, load, value) in [
-        (Objective::Throughput, 2, 8.0, 400.0),
-        (Objective::Latency, 0, 1.0, 10.0),
-        (Objective::Balance, 1, 8.0, 12.5),
+    for (criterion, cell, load, value) in [
+        (Criterion::Throughput, 2, 8.0, 400.0),
+        (Criterion::Latency, 0, 1.0, 10.0),
+        (Criterion::Balance, 1, 8.0, 12.5),
     ] {
-        let ranking = ranking(&best, objective);
+        let ranking = ranking(&best, criterion);
         let score = ranking.scores[ranking.best].as_ref().expect("figures");
-        assert_eq!((ranking.best, score.load, score.value), (cell, Some(load), value), "{objective:?}");
+        assert_eq!((ranking.best, score.load, score.value), (cell, Some(load), value), "{criterion:?}");
         assert_eq!((ranking.noise, ranking.ties.as_slice()), (Noise::WithinRun, [].as_slice()));
     }
     assert_eq!((best.size(), best.usable(), best.configurations.len()), (4, 3, 3));
@@ -50,7 +50,7 @@ fn without_repeats_two_percent_are_noise() {
     let grid =
         vec![at_one_load("1", "x", &[100.0]), at_one_load("2", "x", &[98.5]), at_one_load("3", "x", &[97.0])];
     let best = Best::of(grid).expect("three cells");
-    let throughput = ranking(&best, Objective::Throughput);
+    let throughput = ranking(&best, Criterion::Throughput);
     assert_eq!((throughput.best, throughput.ties.as_slice()), (0, [1].as_slice()));
 }
 
@@ -63,7 +63,7 @@ fn a_wide_spread_within_runs_makes_larger_differences_noise() {
     // 1.96 · √2 · 3 % = 8.3 %.
     for (worse, ties) in [(93.0, vec![1]), (91.0, vec![])] {
         let best = Best::of(vec![with(100.0, 0.03), with(worse, 0.03)]).expect("two cells");
-        assert_eq!(ranking(&best, Objective::Throughput).ties, ties, "{worse}");
+        assert_eq!(ranking(&best, Criterion::Throughput).ties, ties, "{worse}");
     }
 }
 
@@ -74,7 +74,7 @@ fn repeats_tell_smaller_differences() {
         let grid =
             vec![at_one_load("1", "x", &[99.0, 101.0]), at_one_load("2", "x", &[worse * 0.99, worse * 1.01])];
         let best = Best::of(grid).expect("two cells");
-        let throughput = ranking(&best, Objective::Throughput);
+        let throughput = ranking(&best, Criterion::Throughput);
         assert_eq!(throughput.ties, ties, "{worse}");
         let Noise::Student { deviation, degrees_of_freedom } = throughput.noise else { panic!("repeats") };
         assert!((deviation - 0.01 * 2.0_f64.sqrt()).abs() < 1e-9 && degrees_of_freedom == 2.0);
@@ -103,7 +103,7 @@ fn failed_and_missing_cells_are_left_out() {
     let grid = vec![at_one_load("1", "x", &[100.0]), failed, at_one_load("2", "x", &[150.0]), silent];
     let best = Best::of(grid).expect("two cells with figures");
     assert_eq!((best.size(), best.usable()), (6, 2));
-    let throughput = ranking(&best, Objective::Throughput);
+    let throughput = ranking(&best, Criterion::Throughput);
     assert_eq!(throughput.best, 2);
     assert!(throughput.scores[1].is_none() && throughput.scores[3].is_none());
     let a = throughput.effects[0].as_ref().expect("two values of a");
@@ -121,8 +121,8 @@ fn the_axis_that_matters_is_found() {
         at_one_load("2", "y", &[201.0]),
     ];
     let best = Best::of(grid).expect("four cells");
-    for (objective, more) in [(Objective::Throughput, 1), (Objective::Latency, 0)] {
-        let effects = &ranking(&best, objective).effects;
+    for (criterion, more) in [(Criterion::Throughput, 1), (Criterion::Latency, 0)] {
+        let effects = &ranking(&best, criterion).effects;
         let a = effects[0].as_ref().expect("a");
         assert!((a.difference.percent - 100.0).abs() < 1e-9 && a.matters && a.highest == more);
         assert!(!effects[1].as_ref().expect("b").matters);

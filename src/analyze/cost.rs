@@ -1,6 +1,6 @@
 //! What a million tokens cost, from the price of a GPU-hour.
 
-use super::zones::Level;
+use super::zones::{CutShort, Level};
 use crate::recipe::Price;
 
 /// Cost of a million tokens in the currency of the price.
@@ -11,10 +11,10 @@ pub struct Cost {
     pub total: Option<f64>,
 }
 
-/// The cost at a load level: GPUs × price ÷ (tokens per hour) × 10⁶. `None` when the number of GPUs is not known or nothing came
-/// out. The time of start-up and idle GPUs is not in it.
+/// The cost at a load level: GPUs × price ÷ (tokens per hour) × 10⁶. `None` when the number of GPUs is not known, nothing came
+/// out, or the measurement was cut short. The time of start-up and idle GPUs is not in it.
 pub fn cost(level: &Level, price: &Price) -> Option<Cost> {
-    let gpus = level.gpus.filter(|gpus| *gpus > 0.0)?;
+    let gpus = level.gpus.filter(|gpus| *gpus > 0.0 && level.cut_short == CutShort::No)?;
     let of =
         |tokens_per_s: f64| (tokens_per_s > 0.0).then(|| gpus * price.amount * 1e6 / (tokens_per_s * 3600.0));
     Some(Cost { output: of(level.output_tokens_per_s?)?, total: level.total_tokens_per_s.and_then(of) })

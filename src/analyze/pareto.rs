@@ -55,13 +55,13 @@ pub fn e2e_interactivity(p90_ms_per_token: f64) -> Option<f64> {
     (p90_ms_per_token > 0.0).then(|| 1e3 / p90_ms_per_token)
 }
 
-/// The points of all series by workload, each from the fastest per user to the slowest. Levels that failed, and those whose
-/// number of GPUs is not known, are left out.
+/// The points of all series by workload, each from the fastest per user to the slowest. Levels that failed or were cut
+/// short, and those whose number of GPUs is not known, are left out.
 pub fn points(series: &[Series], failed: f64) -> Vec<ParetoPoint> {
     let of = |series: &Series| {
         let levels = series.ordered(failed);
         let point = |level: &Level| point(series, level);
-        levels.iter().filter(|level| !level.failed).filter_map(point).collect::<Vec<_>>()
+        levels.iter().filter(|level| level.is_whole()).filter_map(point).collect::<Vec<_>>()
     };
     let mut points: Vec<ParetoPoint> = series.iter().flat_map(of).collect();
     let on_front = front(&points, |point| point.tokens_per_s_per_user);

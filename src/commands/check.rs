@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::counted;
 use super::flags::PlanFlags;
-use super::planning::{Planning, warn_about};
+use super::planning::{Planning, warn_about, warn_about_time};
 use super::printer::Printer;
 use crate::document::InputErrors;
 use crate::plan::Plan;
@@ -42,6 +42,7 @@ pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
     let planning = args.flags.planning(printer)?;
     let plans = plan(&planning, &read(printer, args, &planning)?)?;
     plans.iter().for_each(|plan| warn_about(printer, plan));
+    plans.iter().for_each(|plan| warn_about_time(printer, plan));
     InputErrors::collect(plans.iter().map(render::check))?;
     let (complete, wanting): (Vec<&Plan>, Vec<&Plan>) =
         plans.iter().partition(|plan| missing_file(plan).is_none());
@@ -58,7 +59,13 @@ pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
         InputErrors::collect(weights.chain(plans.iter().map(weights::check::container_image)))?;
     }
     let points: usize = plans.iter().map(|plan| plan.points().count()).sum();
-    let as_json = |plan: &Plan| json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes});
+    let as_json = |plan: &Plan| {
+        let mut found = json!({"recipe": plan.name, "gpu": plan.gpu.kind, "points": plan.points().count(), "nodes": plan.job.nodes});
+        if let Some(search) = &plan.search {
+            found["search"] = json!(search);
+        }
+        found
+    };
     printer.json(&plans.iter().map(as_json).collect::<Vec<_>>())?;
     for plan in &plans {
         printer.line(format!(
@@ -69,6 +76,9 @@ pub fn run(printer: Printer, args: &CheckArgs) -> anyhow::Result<()> {
             counted(plan.job.nodes as usize, "node"),
             plan.job.time_s
         ))?;
+        if let Some(search) = plan.search_words() {
+            printer.line(format!("    search: {search}"))?;
+        }
     }
     if !printer.is_json() {
         let (plans, points) = (counted(plans.len(), "plan"), counted(points, "load point"));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::TypedValueParser;
 
 use super::planning::{self, Planning};
 use super::printer::Printer;
@@ -77,6 +78,18 @@ pub struct ExperimentFlags {
     recipe: RecipeFlags,
     #[command(flatten)]
     history: HistoryFlags,
+}
+
+/// A whole number within bounds, both included.
+pub(super) fn whole_number(text: &str, low: i64, high: i64) -> Result<i64, String> {
+    let number = text.trim().parse().ok().filter(|number| (low..=high).contains(number));
+    let most = if high < u32::MAX.into() { format!("to {high}") } else { "on".to_owned() };
+    number.ok_or_else(|| format!("expected a whole number from {low} {most}"))
+}
+
+/// From 1 to `high`: jobs, repeats, GPUs.
+pub(super) fn up_to(high: u32) -> impl TypedValueParser<Value = u32> {
+    move |text: &str| whole_number(text, 1, high.into()).map(|number| number as u32)
 }
 
 /// The value of `--scale-load`: a share above 0 and up to 1.

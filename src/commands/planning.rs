@@ -103,6 +103,11 @@ pub(crate) fn warn_about(printer: Printer, plan: &Plan) {
     warnings.for_each(|warning| printer.note(format!("warning: {warning}")));
 }
 
+/// Warns about a job that ends before its load.
+pub(crate) fn warn_about_time(printer: Printer, plan: &Plan) {
+    plan.too_short().into_iter().for_each(|warning| printer.note(format!("warning: {warning}")));
+}
+
 /// The folder that a recipe's relative paths start from: its own, or the working directory.
 fn folder(file: &RecipeFile) -> Result<String, InputError> {
     let folder = file.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());

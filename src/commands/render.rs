@@ -38,6 +38,7 @@ pub fn run(printer: Printer, args: &RenderArgs) -> anyhow::Result<()> {
     let planning = args.flags.planning(printer)?;
     let choices = Choices { no_weights_check: args.no_weights_check, ..planning.at_scale(args.scale) };
     let plan = planning.plan_named(&args.recipe, choices)?;
+    planning::warn_about_time(printer, &plan);
     let script = render::script(&plan, &planning::this_binary()?, &[])?;
     let explained = if args.explain { explain::comments(&plan)? } else { String::new() };
     fs_err::create_dir_all(&plan.input.experiments).context("cannot make the folder for the job's output")?;

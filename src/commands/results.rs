@@ -19,16 +19,21 @@ pub(crate) fn show(
 ) -> std::io::Result<()> {
     if !rows.is_empty() {
         let unmeasured = plan.map(|plan| unmeasured::read(dir, plan, rows)).unwrap_or_default();
-        printer.prose(&format!("{}\n", closing::table(rows, &unmeasured, printer.width())))?;
+        printer.prose(&closing::table(rows, &unmeasured, printer.width()))?;
     }
-    for line in plan.map(|plan| search::lines(plan, rows)).unwrap_or_default() {
-        printer.prose(&format!("{line}\n"))?;
-    }
+    printer.prose(&found(plan, rows))?;
     printer.prose(&format!("results: {}\n", dir.display()))?;
     match plan.and_then(|plan| verify::advice(plan, rows, dir)) {
         Some(advice) => printer.prose(&format!("{advice}\n")),
         None => Ok(()),
     }
+}
+
+/// What the searches of a plan found, below an empty line; nothing without one.
+pub(crate) fn found(plan: Option<&Plan>, rows: &[PointResult]) -> String {
+    let lines = plan.map(|plan| search::lines(plan, rows)).unwrap_or_default();
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// Fails if any result is invalid. Of a search, whose loads beyond the limit may be, if no load keeps its objectives.

@@ -31,7 +31,7 @@ pub fn run(printer: Printer, args: &ShowArgs) -> anyhow::Result<()> {
     let plan = planning.plan_named(&args.recipe, planning.at_scale(args.scale))?;
     let file: Recipe = plan.input.recipe.parse().map_err(InputErrors::from)?;
     let as_json = || {
-        json!({
+        let mut page = json!({
             "name": plan.name,
             "file": plan.input.recipe.file,
             "gpu": plan.gpu,
@@ -42,7 +42,11 @@ pub fn run(printer: Printer, args: &ShowArgs) -> anyhow::Result<()> {
             "deployments": plan.deployments,
             "scales": offered(&file, plan.scale()),
             "environment": plan.input.choices.variables,
-        })
+        });
+        if let Some(search) = &plan.search {
+            page["search"] = json!(search);
+        }
+        page
     };
     printer.with_json(args.json).result(as_json, || page(&plan, printer.width()))
 }
@@ -81,6 +85,7 @@ fn page(plan: &Plan, width: usize) -> String {
         text.push_str(&format!("\n{}", table.within(&[0, 1], 0, width, &[])));
     }
     text.push_str(&points(plan, width));
+    text.extend(plan.search_words().map(|words| format!("search: {words}\n")));
     text.push_str(&published(&recipe.published));
     wrapped(&text, width)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::flags::HistoryFlags;
 use super::printer::Printer;
 use crate::analyze::pareto::{self, ParetoPoint};
-use crate::analyze::zones::{Objective, Series, Thresholds, Zones, judge, table};
+use crate::analyze::zones::{Objective, Series, Thresholds, Zones, judge, objective, table};
 use crate::document::{InputError, no_such_file};
 use crate::history::{self, Named};
 use crate::plan::{Plan, Price};
@@ -20,9 +20,9 @@ use crate::report::{self, PointResult, zones};
 Columns of a table: concurrency or request_rate, output_tokens_per_s or
 requests_per_s; also latency_avg_ms, latency_p99_ms, ttft_avg_ms, ttft_p50_ms,
 ttft_p95_ms, ttft_p99_ms, error_rate, waiting, kv_cache, gpus, tok/s/user.
-Figures of --slo: ttft, itl, e2e or e2e_per_token with avg, p50, p90, p95 or
-p99, as in ttft.p99; error_rate, goodput, output_tokens_per_s, requests_per_s,
-tokens_per_s_per_user.
+Figures of --slo: ttft, itl, icl, e2e or e2e_per_token with avg, p50, p90,
+p95 or p99, as in ttft.p99; errors, goodput, output_tokens_per_s,
+requests_per_s, tokens_per_s_per_user.
 Thresholds: noise, plateau, fall, latency, ttft, queue, kv_cache, errors,
 failed, efficiency, sweet_spot; docs/zones.md says what they mean.")]
 pub struct ZonesArgs {
@@ -56,7 +56,7 @@ pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
     let printer = printer.with_json(args.json);
     let thresholds = thresholds(&args.thresholds)?;
     let objectives: Vec<Objective> =
-        args.slo.iter().map(|text| Objective::parse(text)).collect::<Result<_, _>>()?;
+        args.slo.iter().map(|text| objective(text)).collect::<Result<_, _>>()?;
     let Measured { series, levels } =
         if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
     let mut series = series;

@@ -8,6 +8,9 @@ use crate::render::{self, Addresses, Placed, RenderError};
 /// Every process with sample addresses, as comments, so that the whole output remains a script.
 pub fn comments(plan: &Plan) -> Result<String, RenderError> {
     let mut text = String::from("\n# What this starts, with made-up hosts and the preferred ports:\n");
+    if let Some(search) = plan.search_words() {
+        text.push_str(&format!("# search: {search}\n"));
+    }
     for deployment in &plan.deployments {
         let addresses = Addresses::sample(plan, deployment);
         let placed = Placed { plan, deployment, addresses: &addresses };

@@ -66,7 +66,9 @@ impl PointFolder {
         let text = |path: &str| exported.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let (root, plan) = plan(&dir).unzip();
         let folder = file_name(&dir);
-        let planned = plan.as_ref().and_then(|plan: &Plan| planned(plan, &folder));
+        let planned = plan.as_ref().and_then(|plan: &Plan| {
+            planned(plan, &folder).or_else(|| searched(plan, &folder, summary.as_ref()?))
+        });
         let point = match (planned, &summary) {
             (Some(point), _) => point,
             (None, Some(summary)) => described(summary, &exported),
@@ -145,6 +147,18 @@ fn planned(plan: &Plan, folder: &str) -> Option<LoadPoint> {
         plan.point_folder(deployment, point).is_none_or(|planned| planned == folder)
     });
     found.map(|(_, point)| point.clone())
+}
+
+/// The load point that a search measured in this folder, by the load in its summary.
+fn searched(plan: &Plan, folder: &str, summary: &Summary) -> Option<LoadPoint> {
+    let (search, measured) = (plan.search.as_ref()?, &summary.point);
+    let load = measured.request_rate.or(measured.concurrency.map(f64::from))?;
+    let mut points = plan.points().map(|(deployment, template)| {
+        let point = search.point(template, load, measured.repeat.unwrap_or(1));
+        (plan.point_folder(deployment, &point), point)
+    });
+    let folder = folder.split(".interrupted-").next().unwrap_or(folder);
+    points.find(|(planned, _)| planned.as_deref() == Some(folder)).map(|(_, point)| point)
 }
 
 /// The load point rebuilt from its summary and the `exported` JSON: enough for every figure.

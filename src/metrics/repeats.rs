@@ -113,6 +113,7 @@ pub fn mean(all: &[&Summary]) -> Option<Summary> {
         },
         stages: first.stages.as_ref().map(|_| Vec::new()),
         conversations: None,
+        cut_short: used.iter().find_map(|summary| summary.cut_short.clone()),
         turns: Vec::new(),
         prefix_cache: None,
         token_check: None,

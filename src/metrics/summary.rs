@@ -108,6 +108,10 @@ pub struct Summary {
     /// Conversations that began in the measured phase; `null` when every request stands alone.
     #[serde(default)]
     pub conversations: Option<u64>,
+    /// Why a load point of a search ended before its planned end: what was left could not have changed the answer. Absent for any
+    /// other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_short: Option<CutShort>,
     /// The turns of the conversations, one after the other; empty when every request stands alone. The figures above are those
     /// of all of them together.
     #[serde(default)]
@@ -153,6 +157,17 @@ pub struct Summary {
     pub faults: Vec<Fault>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
+}
+
+/// A load point of a search that ended before its planned end. Its throughput is that of the shorter time, and the longest requests
+/// are missing from its latencies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct CutShort {
+    /// Requests of the whole point, at most.
+    pub planned_requests: u64,
+    /// More requests arrived than were completed, and the queue grew without bound.
+    pub over_saturated: bool,
+    pub reason: String,
 }
 
 /// The requested load point.
@@ -287,6 +302,7 @@ pub fn summarize(point: &LoadPoint, run: &PointRun, fold: &Fold, context: &Conte
         offered: offered(run, fold),
         stages: fold.stages(),
         conversations: fold.turns.conversations(),
+        cut_short: None,
         turns: fold.turns.figures(&fold.requests, streamed),
         prefix_cache: PrefixCache::of(run, &fold.cache),
         token_check: fold.counted.check(),

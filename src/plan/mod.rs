@@ -11,6 +11,7 @@ pub mod facts;
 mod input;
 mod job;
 pub mod load_point;
+mod load_time;
 mod metrics_page;
 mod point_id;
 pub mod port_map;

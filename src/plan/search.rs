@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::load_point::{Repeat, Stop};
 use super::{Arrival, Level, LoadPoint, point_id};
-pub use crate::recipe::search::{Figure, Goal, Objective};
+pub use crate::recipe::objective::{Figure, Objective, Unit};
+pub use crate::recipe::search::Goal;
 
 /// A search on every load point of the plan, from its own load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,15 @@ pub struct Search {
 impl Search {
     pub fn axis(&self) -> &'static str {
         if self.is_rate { "request rate" } else { "concurrency" }
+    }
+
+    /// What it looks for: `largest concurrency that keeps ttft.p99 < 500ms`.
+    pub fn goal_words(&self) -> String {
+        let goals: Vec<String> = self.goals.iter().map(Goal::to_string).collect();
+        match self.is_for_throughput() {
+            true => format!("highest throughput over the {}", self.axis()),
+            false => format!("largest {} that keeps {}", self.axis(), goals.join(" and ")),
+        }
     }
 
     /// Whether the throughput is looked for.

@@ -190,30 +190,16 @@ pub(super) fn at_end(load: &Load, mistakes: &mut Mistakes<'_>) -> AtEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Document;
     use crate::plan::choices::Choices;
     use crate::plan::ramp::Shape;
-    use crate::plan::{LoadPoint, Plan, PlanInput, WhenFull};
+    use crate::plan::{LoadPoint, Plan, WhenFull};
+    use crate::planner::testing::planned;
 
     /// The plan of a small recipe with this `[load]`, and these `--set`s.
     fn plan(load: &str, sets: &[&str]) -> Result<Plan, String> {
-        let text = format!(
-            "schema = 1\nname = \"r\"\nsummary = \"s\"\n[model]\nname = \"a/m\"\n\
-             [deploy]\nlauncher = \"sim\"\n[load]\nisl = 8\nosl = 4\n{load}"
-        );
         let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-        let input = PlanInput {
-            recipe: Document { file: "r.toml".into(), text },
-            folder: "/r".into(),
-            site: None,
-            site_folder: String::new(),
-            launcher: crate::launcher::find("sim", None, "r.toml").unwrap(),
-            stand_in: None,
-            choices: Choices { gpu: Some("h100".into()), sets, ..Choices::default() },
-            experiments: "/x".into(),
-            version: "0".into(),
-        };
-        crate::planner::plan(&input).map_err(|error| error.to_string())
+        let choices = Choices { gpu: Some("h100".into()), sets, ..Choices::default() };
+        planned(load, choices).map_err(|error| error.to_string())
     }
 
     fn points(load: &str, sets: &[&str]) -> Vec<LoadPoint> {

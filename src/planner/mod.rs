@@ -26,6 +26,8 @@ pub mod sections;
 mod speculation;
 mod stages;
 mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::document::{InputError, InputErrors};
 use crate::plan::container::host_path;

@@ -63,27 +63,12 @@ mod tests {
     use itertools::Itertools;
 
     use super::*;
-    use crate::document::Document;
-    use crate::plan::PlanInput;
     use crate::plan::choices::Choices;
+    use crate::planner::testing::planned;
 
     fn repeated(load: &str, sweep: &str) -> Result<Vec<Deployment>, String> {
-        let text = format!(
-            "schema = 1\nname = \"r\"\nsummary = \"s\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n\
-             [load]\nisl = 8\nosl = 4\nconcurrency = [1, 2, 4, 8]\nseed = 5\n{load}\n[sweep.server]\n{sweep}"
-        );
-        let input = PlanInput {
-            recipe: Document { file: "r.toml".into(), text },
-            folder: "/r".into(),
-            site: None,
-            site_folder: String::new(),
-            launcher: crate::launcher::find("sim", None, "r.toml").unwrap(),
-            stand_in: None,
-            choices: Choices::default(),
-            experiments: "/x".into(),
-            version: "0".into(),
-        };
-        crate::planner::plan(&input).map(|plan| plan.deployments).map_err(|errors| errors.to_string())
+        let load = format!("concurrency = [1, 2, 4, 8]\nseed = 5\n{load}\n[sweep.server]\n{sweep}");
+        planned(&load, Choices::default()).map(|plan| plan.deployments).map_err(|errors| errors.to_string())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::parsed::Parsed;
 use crate::document::{InputError, InputErrors};
-use crate::plan::search::{Goal, Search};
+use crate::plan::search::{Figure, Goal, Search};
 use crate::plan::{Arrival, Level, LoadPoint};
 use crate::recipe::search::SearchSection;
 
@@ -71,7 +71,7 @@ fn mistakes(parsed: &Parsed<'_>, goals: &[Goal], points: &[LoadPoint]) -> Vec<In
     if goals.len() > 1 && goals.contains(&Goal::Throughput) {
         errors.push(wrong("search.goal", "found \"throughput\" beside objectives".into(), "one of them"));
     }
-    let is_goodput = goals.iter().any(|goal| goal.to_string().starts_with("goodput"));
+    let is_goodput = goals.iter().any(|goal| matches!(goal, Goal::Keep(objective) if objective.figure == Figure::Goodput));
     if is_goodput && points.iter().any(|point| point.slo.is_empty()) {
         errors.push(wrong(
             "search.goal",

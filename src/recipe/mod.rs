@@ -11,6 +11,7 @@ pub mod origin;
 pub mod precision;
 mod price;
 pub mod prompts;
+pub mod objective;
 pub mod search;
 pub mod secret;
 pub mod speculation;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::parts::{Block, Part};
 use super::table::{Table, number, plus_minus};
 use super::{PointResult, load_of};
-use crate::analyze::best::{Best, Configuration, LoadRuns, Noise, Objective, Ranking, Run, Score};
+use crate::analyze::best::{Best, Configuration, LoadRuns, Noise, Criterion, Ranking, Run, Score};
 use crate::analyze::effects::AxisEffects;
 use crate::metrics::student::LEVEL;
 use crate::metrics::{Rating, Summary};
@@ -59,9 +59,10 @@ fn configuration(rows: &[&PointResult], deployment: &str, per_gpu: bool) -> Conf
     Configuration { axes: own().next().map(|row| row.axes.clone()).unwrap_or_default(), loads }
 }
 
-/// The figures of a run that is not invalid.
+/// The figures of a run that is not invalid, and not cut short.
 fn run(summary: &Summary, gpus: u32) -> Option<Run> {
-    let latency = summary.e2e_ms.filter(|_| summary.verdict.result != Rating::Invalid)?;
+    let is_usable = summary.verdict.result != Rating::Invalid && summary.cut_short.is_none();
+    let latency = summary.e2e_ms.filter(|_| is_usable)?;
     let n = summary.requests.completed as f64;
     Some(Run {
         throughput: summary.throughput.output_tokens_per_s / f64::from(gpus),
@@ -72,7 +73,7 @@ fn run(summary: &Summary, gpus: u32) -> Option<Run> {
     })
 }
 
-impl Objective {
+impl Criterion {
     fn words(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
@@ -110,16 +111,16 @@ impl Grid {
         sentences.into_iter().map(|sentence| format!("{head}{sentence}")).collect()
     }
 
-    /// The best configuration for an objective, and how many are as good.
+    /// The best configuration by a criterion, and how many are as good.
     fn winner(&self, ranking: &Ranking) -> Option<String> {
         let score = ranking.scores.get(ranking.best)?.as_ref()?;
         let (unit, load) = (self.unit, self.load(score));
         let (throughput, latency) = (number(score.throughput), number(score.latency_ms));
         let spread = plus_minus(score.value, Some(score.half_width).filter(|half| *half > 0.0));
-        let figures = match ranking.objective {
-            Objective::Throughput => format!("{throughput}{spread} {unit} at {load}"),
-            Objective::Latency => format!("{latency}{spread} ms E2E on average at {load}"),
-            Objective::Balance => format!("{throughput} {unit} at {latency} ms, {load}"),
+        let figures = match ranking.criterion {
+            Criterion::Throughput => format!("{throughput}{spread} {unit} at {load}"),
+            Criterion::Latency => format!("{latency}{spread} ms E2E on average at {load}"),
+            Criterion::Balance => format!("{throughput} {unit} at {latency} ms, {load}"),
         };
         let others = ranking.scores.iter().flatten().count() - 1;
         let ties = match ranking.ties.len() {
@@ -135,14 +136,14 @@ impl Grid {
         };
         Some(format!(
             "Best for {}: {} ({figures}); {ties}.",
-            ranking.objective.words(),
+            ranking.criterion.words(),
             self.named(ranking.best)
         ))
     }
 
-    /// Which axes matter for an objective.
+    /// Which axes matter by a criterion.
     fn effects(&self, ranking: &Ranking) -> Option<String> {
-        let lower = ranking.objective == Objective::Latency;
+        let lower = ranking.criterion == Criterion::Latency;
         let axes = || {
             self.best.axes.iter().zip(&ranking.effects).filter_map(|(axis, of)| Some((axis, of.as_ref()?)))
         };
@@ -212,7 +213,7 @@ impl Grid {
     /// A row per value of each axis; `None` if the results do not tell the axes apart.
     fn effect_table(&self) -> Option<Table> {
         let mut table = Table::new(["axis", "value"]);
-        table.head.extend(Objective::ALL.map(|objective| format!("{} %", objective.words())));
+        table.head.extend(Criterion::ALL.map(|criterion| format!("{} %", criterion.words())));
         for (place, (name, values)) in self.best.axes.iter().enumerate() {
             for (level, value) in values.iter().enumerate() {
                 let cell = |ranking: &Ranking| {
@@ -261,7 +262,7 @@ impl Grid {
                 })
             });
             json!({
-                "objective": ranking.objective,
+                "objective": ranking.criterion,
                 "best": axes(ranking.best),
                 "noise": ranking.noise,
                 "level": LEVEL,

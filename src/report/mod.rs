@@ -94,15 +94,22 @@ impl PointResult {
     }
 }
 
-/// Rows of the load points that an experiment has finished, in the order of its plan.
+/// Rows of the load points that an experiment has finished, in the order of its plan; those of a search by load.
 pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
     let Ok(plan) = experiment.plan() else { return Vec::new() };
-    let summary = |deployment: &Deployment, point: &LoadPoint| {
+    rows_of(&plan, |deployment, point| {
         summary_in(&experiment.point_dir(plan.point_folder(deployment, point).as_deref()))
-    };
+    })
+}
+
+/// The rows of the points that have a summary. A search is carried on as far as they go.
+fn rows_of(
+    plan: &Plan,
+    summary: impl Fn(&Deployment, &LoadPoint) -> Option<Summary>,
+) -> Vec<PointResult> {
     let mut rows = Vec::new();
     for (deployment, point) in plan.points() {
-        let mut push = |point: &LoadPoint, found| rows.push(PointResult::of(&plan, deployment, point, found));
+        let mut push = |point: &LoadPoint, found| rows.push(PointResult::of(plan, deployment, point, found));
         match &plan.search {
             Some(search) => {
                 search::replay(search, deployment, point, |point| summary(deployment, point), push);
@@ -110,7 +117,7 @@ pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
             None => summary(deployment, point).into_iter().for_each(|found| push(point, found)),
         }
     }
-    rows
+    repeats::in_plan_order(plan, &rows)
 }
 
 /// The summary of the finished load point in a folder.
@@ -170,6 +177,7 @@ impl Header {
             }
             facts.extend(deployment.speculation.as_ref().map(|known| ("speculation", known.words())));
             facts.push(("load", format!("{}{}", load_fact(point), loads(plan))));
+            facts.extend(plan.search_words().map(|search| ("search", search)));
         }
         let overridden: Vec<String> = plan
             .overridden()
@@ -272,12 +280,10 @@ impl Measured {
     /// Its plan cannot be read.
     pub fn of(experiment: Experiment) -> std::io::Result<Self> {
         let plan = experiment.plan()?;
-        let row = |(deployment, point)| {
+        let rows = rows_of(&plan, |deployment, point| {
             let dir = experiment.point_dir(plan.point_folder(deployment, point).as_deref());
-            let summary = summary_in(&dir).or_else(|| read_summary(&dir.join("summary.interrupted.json")))?;
-            Some(PointResult::of(&plan, deployment, point, summary))
-        };
-        let rows = plan.points().filter_map(row).collect();
+            summary_in(&dir).or_else(|| read_summary(&dir.join("summary.interrupted.json")))
+        });
         Ok(Self { rows, plan, experiment })
     }
 }

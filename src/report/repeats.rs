@@ -1,12 +1,14 @@
 //! Repeats of load points: one row a point, the mean of its repeats.
 
+use std::cmp::Ordering;
+
 use super::table::number;
-use super::{Figure, PointResult};
+use super::{Figure, PointResult, load_of};
 use crate::analyze::repeats::{ColdStart, FirstAndLater, cold_starts};
 use crate::metrics::Rating;
 use crate::metrics::repeats::mean;
 use crate::metrics::student::LEVEL;
-use crate::plan::{Plan, without_repeat};
+use crate::plan::{Deployment, LoadPoint, Plan, without_repeat};
 
 impl PointResult {
     /// Its name without the number of the repeat: the same for all measurements of one load.
@@ -15,12 +17,25 @@ impl PointResult {
     }
 }
 
-/// The rows in the order of the plan, whatever order its points ran in; rows of other points come last.
+/// The rows in the order of the plan, whatever order its points ran in; those of a search by load. Rows of other points come last.
 pub fn in_plan_order(plan: &Plan, rows: &[PointResult]) -> Vec<PointResult> {
-    let names: Vec<String> = plan.points().map(|(of, point)| plan.point_name(of, point)).collect();
-    let place = |row: &PointResult| names.iter().position(|name| *name == row.point).unwrap_or(names.len());
+    let of_plan = |(of, point): (&Deployment, &LoadPoint)| match plan.search {
+        Some(_) => of.named(&point.series()),
+        None => plan.point_name(of, point),
+    };
+    let names: Vec<String> = plan.points().map(of_plan).collect();
+    let key = |row: &PointResult| {
+        let name = if plan.search.is_some() { &row.series } else { &row.point };
+        let place = names.iter().position(|known| known == name).unwrap_or(names.len());
+        (place, load_of(&row.summary).filter(|_| plan.search.is_some()), row.summary.point.repeat)
+    };
     let mut rows = rows.to_vec();
-    rows.sort_by_cached_key(place);
+    rows.sort_by(|a, b| {
+        let ((place, load, repeat), other) = (key(a), key(b));
+        let by_load = load.unwrap_or_default().total_cmp(&other.1.unwrap_or_default());
+        let by_repeat = if plan.search.is_some() { repeat.cmp(&other.2) } else { Ordering::Equal };
+        place.cmp(&other.0).then(by_load).then(by_repeat)
+    });
     rows
 }
 

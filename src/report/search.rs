@@ -49,21 +49,6 @@ pub fn replay(
     }
 }
 
-/// The rows of a deployment whose every search is over with the points that are `kept`; `None` if one is not.
-pub fn finished(
-    search: &Search,
-    deployment: &Deployment,
-    kept: impl Fn(&LoadPoint) -> Option<PointResult>,
-) -> Option<Vec<PointResult>> {
-    let mut rows: Vec<PointResult> = Vec::new();
-    for template in &deployment.points {
-        let summary = |point: &LoadPoint| Some(kept(point)?.summary);
-        let push = |point: &LoadPoint, _| rows.extend(kept(point));
-        replay(search, deployment, template, summary, push).found()?;
-    }
-    Some(rows)
-}
-
 /// Every search of a plan, as far as these rows go.
 pub fn all(plan: &Plan, rows: &[PointResult]) -> Vec<Progress> {
     let Some(search) = &plan.search else { return Vec::new() };

@@ -9,7 +9,7 @@ use super::{Header, PointResult, load_of};
 use crate::analyze::cost::cost;
 use crate::analyze::zones::stability::{Stability, grades};
 use crate::analyze::zones::{
-    Axis, Efficiency, Judged, Level, Outcome, Series, Signal, SignalName, Sustained, Thresholds, Unit, Zone,
+    Axis, CutShort, Efficiency, Judged, Level, Outcome, Series, Signal, SignalName, Sustained, Thresholds, Unit,
     Zones, judge, table,
 };
 use crate::metrics::stages::StageFigures;
@@ -69,7 +69,7 @@ pub(super) fn level(row: &PointResult, load: f64) -> Level {
     let good = s.throughput.goodput_per_s.filter(|_| counted > 0);
     let good = good.map(|rate| ("goodput".to_owned(), rate * s.duration_s / counted as f64));
     let latencies =
-        [("ttft", s.ttft_ms), ("itl", s.itl_ms), ("e2e", s.e2e_ms), ("e2e_per_token", s.e2e_per_token_ms)];
+        [("ttft", s.ttft_ms), ("itl", s.itl_ms), ("e2e", s.e2e_ms), ("e2e_per_token", s.e2e_per_token_ms), ("icl", s.icl_ms)];
     Level {
         requests_per_s: Some(s.throughput.requests_per_s),
         output_tokens_per_s: Some(s.throughput.output_tokens_per_s),
@@ -78,6 +78,11 @@ pub(super) fn level(row: &PointResult, load: f64) -> Level {
         per_user: s.throughput.output_tokens_per_s_per_user,
         figures: figures(&latencies).chain(good).collect(),
         suspect: s.verdict.result == Rating::Suspect,
+        cut_short: match &s.cut_short {
+            None => CutShort::No,
+            Some(cut) if cut.over_saturated => CutShort::OverSaturated,
+            Some(_) => CutShort::Broken,
+        },
         waiting: waiting(s),
         kv_cache: kv_cache(s),
         failed: s.verdict.result == Rating::Invalid,
@@ -145,14 +150,19 @@ fn stage_level(load: f64, stage: &StageFigures, gpus: u32) -> Level {
     }
 }
 
+/// A throughput, unless the measurement was cut short.
+fn whole(level: &Level, throughput: Option<f64>) -> Option<f64> {
+    throughput.filter(|_| level.failed || level.is_whole())
+}
+
 /// A row per level. The wide one has requests per second and the tail of TTFT, too.
 pub fn table(zones: &Zones, wide: bool) -> Table {
     let has =
         |figure: fn(&Level) -> Option<f64>| zones.points.iter().any(|judged| figure(&judged.level).is_some());
     type Column = (&'static str, bool, fn(&Level) -> Option<f64>);
     let columns: [Column; 6] = [
-        ("req/s", !has(|level| level.output_tokens_per_s), |level| level.requests_per_s),
-        ("tok/s", true, |level| level.output_tokens_per_s),
+        ("req/s", !has(|level| level.output_tokens_per_s), |level| whole(level, level.requests_per_s)),
+        ("tok/s", true, |level| whole(level, level.output_tokens_per_s)),
         ("E2E avg", true, |level| level.latency_avg_ms),
         ("p99", true, |level| level.latency_p99_ms),
         ("TTFT p50", true, |level| level.ttft_p50_ms.or(level.ttft_avg_ms)),
@@ -196,20 +206,30 @@ pub fn sentences(zones: &Zones) -> Vec<String> {
         Some(tokens) => format!("{} tok/s", number(tokens)),
         None => format!("{} requests/s", maybe(figure(load, |level| level.requests_per_s))),
     };
-    let usable = zones.points.iter().filter(|judged| judged.zone != Zone::Failed);
+    let usable = zones.points.iter().filter(|judged| judged.level.is_whole());
+    let has_cut = zones.points.iter().any(|judged| judged.level.cut_short != CutShort::No);
     let is_alone = usable.clone().count() < 2;
     let mut sentences = Vec::new();
     sentences.push(match (zones.saturation_beyond, usable.clone().next_back()) {
         (Some(bound), _) => format!("Saturated beyond {axis} {bound}: throughput no longer grows."),
         (None, Some(highest)) if !is_alone => format!(
-            "Saturation was not reached: throughput still grows at {axis} {}, the highest load.",
-            highest.level.load
+            "Saturation was not reached: throughput still grows at {axis} {}, the highest load{}.",
+            highest.level.load,
+            if has_cut { " that was measured to its end" } else { "" }
         ),
         (None, Some(_)) => "One load tells nothing about saturation.".to_owned(),
         (None, None) => "No load has usable figures.".to_owned(),
     });
     sentences.extend(zones.first_signal().map(|first| signal(first, zones)));
     sentences.extend(zones.sustained.iter().flat_map(|found| sustained(found, axis)));
+    let cut = zones.points.iter().filter(|judged| judged.level.cut_short != CutShort::No);
+    let cut: Vec<String> = cut.map(|judged| judged.level.load.to_string()).collect();
+    if !cut.is_empty() {
+        sentences.push(format!(
+            "Cut short by a search, so that the throughput is not known: {axis} {}.",
+            cut.join(", ")
+        ));
+    }
     for Judged { level, .. } in zones.points.iter().filter(|judged| judged.level.more > 0) {
         sentences.push(format!("{axis} {}: the mean of {} results.", level.load, level.more + 1));
     }
@@ -242,7 +262,7 @@ fn sustained(found: &Sustained, axis: &str) -> Vec<String> {
     let shown = |value: f64, unit: Unit| match unit {
         Unit::Ms => format!("{} ms", number(value)),
         Unit::Share => format!("{} %", number(value * 100.0)),
-        Unit::Rate => number(value),
+        Unit::Plain => number(value),
     };
     let why =
         found.broken.as_ref().map_or_else(String::new, |broken| match (&broken.objective, broken.value) {
@@ -250,7 +270,7 @@ fn sustained(found: &Sustained, axis: &str) -> Vec<String> {
                 let figure = objective.split(['<', '>']).next().unwrap_or_default().trim();
                 format!("{figure} is {} at {}", shown(value, broken.unit), broken.at)
             }
-            _ => format!("{} failed", broken.at),
+            _ => format!("{} failed, or its queue grew without bound", broken.at),
         });
     let load = found.load.unwrap_or_default();
     let what = format!("Highest {axis} with {objectives}");

@@ -6,6 +6,7 @@ mod calibration;
 mod deployments;
 mod kept;
 pub mod point;
+mod points;
 pub mod preflight;
 mod records;
 mod refusals;
@@ -13,6 +14,7 @@ mod repeats;
 pub mod rescue;
 #[cfg(test)]
 mod resume_tests;
+mod search;
 mod server_pages;
 pub mod signals;
 mod space;

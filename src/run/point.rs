@@ -29,7 +29,7 @@ use crate::metrics::prompt_facts::PromptFacts;
 use crate::metrics::record::{Aborted, Outcome, Phase, PointRun, RequestRecord};
 use crate::metrics::request_figures::RequestFigures;
 use crate::metrics::server::{ServerView, Watched};
-use crate::metrics::summary::{Context, Summary, summarize};
+use crate::metrics::summary::{Context, CutShort, Summary, summarize};
 use crate::observe::Pages;
 use crate::plan::search::Search;
 use crate::plan::{ExportFormat, LoadPoint, MetricsPage};
@@ -96,7 +96,7 @@ pub struct Driven {
     /// Why `records.jsonl` took no more.
     unwritten: Option<std::io::Error>,
     /// Why the point was cut short although nothing was wrong.
-    hopeless: Option<String>,
+    hopeless: Option<CutShort>,
 }
 
 /// What was seen beside the records.
@@ -259,9 +259,10 @@ impl Driven {
         if let Some(aborted) = &run.aborted {
             summary.verdict.invalidate(&aborted.to_string());
         }
-        if let Some(reason) = &hopeless {
-            summary.verdict.suspect(reason.clone());
+        if let Some(cut) = &hopeless {
+            summary.verdict.suspect(cut.reason.clone());
         }
+        summary.cut_short = hopeless;
         if cut == Some(Cut::ServerDied) {
             let how = death.unwrap_or("its end is not known");
             summary.verdict.invalidate(&format!("a server died during the measurement: {how}"));

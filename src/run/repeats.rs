@@ -43,29 +43,17 @@ pub(super) fn finished(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Document;
     use crate::metrics::fixtures::{run, sound};
     use crate::metrics::summary::{Context, summarize};
     use crate::metrics::verdict::Verdict;
     use crate::plan::choices::Choices;
-    use crate::plan::{Plan, PlanInput};
+    use crate::plan::Plan;
+    use crate::planner::testing::planned;
 
     /// Two loads, four repeats at most, until 5 %.
     fn plan() -> Plan {
-        let text = "schema = 1\nname = \"r\"\nsummary = \"s\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n[load]\n\
-                    isl = 8\nosl = 4\nconcurrency = [1, 2]\nrepeats = 4\nuntil = \"ci 5%\"\n";
-        let input = PlanInput {
-            recipe: Document { file: "r.toml".into(), text: text.into() },
-            folder: "/r".into(),
-            site: None,
-            site_folder: String::new(),
-            launcher: crate::launcher::find("sim", None, "r.toml").unwrap(),
-            stand_in: None,
-            choices: Choices::default(),
-            experiments: "/x".into(),
-            version: "0".into(),
-        };
-        crate::planner::plan(&input).unwrap()
+        let load = "concurrency = [1, 2]\nrepeats = 4\nuntil = \"ci 5%\"\n";
+        planned(load, Choices::default()).unwrap()
     }
 
     fn row(plan: &Plan, point: &LoadPoint, tokens_per_s: f64, result: Rating) -> PointResult {

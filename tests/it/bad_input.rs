@@ -814,7 +814,7 @@ For more information, try '--help'."#
     );
     says!(
         with(&["--slo", "tfft:3ms"]),
-        r#"error: invalid value 'tfft:3ms' for '--slo <LIST>': unknown objective "tfft"; expected ttft, itl or e2e
+        r#"error: invalid value 'tfft:3ms' for '--slo <LIST>': unknown objective "tfft", expected ttft, itl or e2e; did you mean `ttft`?
 
 For more information, try '--help'."#
     );
@@ -849,13 +849,13 @@ For more information, try '--help'."
     );
     says!(
         with(&["--concurrency", "0"]),
-        "error: invalid value '0' for '--concurrency <LIST>': 0 is not in 1..=4294967295
+        "error: invalid value '0' for '--concurrency <LIST>': expected a whole number from 1 on
 
 For more information, try '--help'."
     );
     says!(
         with(&["--concurrency", "1,x"]),
-        "error: invalid value 'x' for '--concurrency <LIST>': invalid digit found in string
+        "error: invalid value 'x' for '--concurrency <LIST>': expected a whole number from 1 on
 
 For more information, try '--help'."
     );

@@ -26,6 +26,7 @@ mod recipes;
 mod rehearsal;
 mod repeats_e2e;
 mod report_e2e;
+mod resume_e2e;
 mod search_e2e;
 mod shapes;
 mod site_fake;

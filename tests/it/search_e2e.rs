@@ -2,6 +2,8 @@
 //! the profile `quick` takes 4,000 + 8 × 20 µs, an answer of 50 tokens 50 of them, 0.208 s. 8 slots serve 38.5 answers or
 //! 1,923 tokens a second. A ninth request in flight waits for a slot, up to a whole answer.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::support::house::{House, house_json};
@@ -77,6 +79,55 @@ fn the_largest_rate_is_that_of_the_slots() {
     assert!((34.0..=42.0).contains(&keeps), "{search:#}");
 }
 
+/// ITL does not tell of a queue, which grows without bound above 38.5 requests a second: at 64 a second 25 more arrive than complete.
+#[test]
+fn an_over_saturated_rate_is_cut_short_and_is_no_throughput() {
+    let house = House::new();
+    let load = "rate = 64\nduration = \"10s\"\nat_end = \"cut\"\n[load.arrival.constant]";
+    let answer = found(&house, &["itl.p90 < 50ms"], load, "max = 64\nrepeats = 1\npoints = 2");
+    let search = &answer["search"][0];
+    assert_eq!((&search["keeps"], &search["fails"]), (&32.0.into(), &64.0.into()), "{search:#}");
+    assert!(search["sentence"].as_str().unwrap().contains("64 does not: its queue grows without bound"));
+    let dir = house.experiment();
+    let summary = house_json(&dir.join("benchmark_logs/isl16_osl50_rate64/summary.json"));
+    assert_eq!((&summary["cut_short"]["over_saturated"], &summary["cut_short"]["planned_requests"]), (&true.into(), &742.into()));
+    assert!(summary["duration_s"].as_f64().unwrap() < 9.0);
+    assert!(summary["verdict"]["reasons"].to_string().contains("over-saturated: of the "), "{summary:#}");
+    let zones = house.run(["zones", "last", "--json"]).succeeds().json();
+    let point = &zones["points"][1];
+    assert_eq!(
+        (&point["zone"], &point["output_tokens_per_s"], &point["cut_short"]),
+        (&"saturated".into(), &Value::Null, &true.into()),
+        "{zones:#}"
+    );
+    assert_eq!((&zones["saturation_beyond"], &zones["operating_points"]["peak_throughput"]), (&32.into(), &32.into()));
+    // What was evaluated is exported like any other point.
+    let exported = house.run(["export", "last", "--as", "vllm", "--json"]).succeeds().json();
+    assert_eq!(exported.as_array().unwrap().len(), 2, "{exported:#}");
+}
+
+#[test]
+fn a_search_is_told_before_it_runs() {
+    let house = House::new();
+    house.recipe(
+        "summary = \"s\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n[load]\nisl = 8\nosl = 4\nconcurrency = 4\n\
+         duration = \"60s\"\n[search]\ngoal = [\"ttft.p99 < 500ms\"]\nmax = 64\n[slurm]\ntime = \"10m\"\n",
+    );
+    let words = "search: largest concurrency that keeps ttft.p99 < 500ms, from 4 within 1 to 64, 30 load points at most, 30m of load";
+    for args in [&["check", "./r.toml"][..], &["show", "./r.toml"], &["render", "./r.toml", "--explain"]] {
+        let end = house.run(args).succeeds();
+        let shown = end.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(shown.contains(words), "{args:?}: {}", end.stdout);
+        let warned = end.stderr.contains("slurm.time is 10m, and the load may last 30m");
+        assert_eq!(warned, args[0] != "show", "{args:?}: {}", end.stderr);
+    }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/search.toml");
+    let end = house.run(["check", example.to_str().unwrap()]).succeeds();
+    assert!(end.stdout.contains("ttft.p95 < 300ms and errors < 1%, from 4 within 1 to 64"), "{}", end.stdout);
+    let checked = house.run(["check", "./r.toml", "--json"]).succeeds().json();
+    assert_eq!(checked[0]["search"]["max"], 64.0);
+}
+
 #[test]
 fn a_goal_that_no_load_keeps_fails_the_gate() {
     let house = House::new();
@@ -96,8 +147,10 @@ fn mistakes_in_a_search_name_their_key() {
     for (load, search, expected) in [
         ("concurrency = [1, 2]", "goal = [\"throughput\"]", "beside several loads of isl8_osl4"),
         ("", "max = 4", "`search.goal`"),
-        ("", "goal = [\"ttft.p51 < 5ms\"]", "no number \"ttft_ms.p51\""),
-        ("", "goal = [\"ttft.p99 < 5\"]", "has no unit"),
+        ("", "goal = [\"ttft.p51 < 5ms\"]", "no figure \"ttft.p51\""),
+        ("", "goal = [\"ttft.p99 < 5\"]", "a time with its unit"),
+        ("", "goal = [\"tfft.p99 < 50ms\"]", "next: did you mean `ttft.p99`?"),
+        ("", "goal = [\"energy.jouls > 5\"]", "summary.json has no number"),
         ("", "goal = [\"throughput\", \"errors < 1%\"]", "beside objectives"),
         ("", "goal = [\"goodput > 95%\"]", "without load.slo"),
         ("", "goal = [\"throughput\"]\nmin = 8\nmax = 4", "found 8 to 4"),

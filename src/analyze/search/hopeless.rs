@@ -1,10 +1,13 @@
-//! The stopping rule of a load point: whether the requests that are left can still bring a figure within its bound.
+//! The stopping rule of a load point: whether the requests that are left can still bring a figure within its bound, and whether the
+//! server is over-saturated, so that no figure will last.
 //!
 //! A percentile of N requests is beyond its bound for certain once more than its share of N is: that many of the highest values are
 //! beyond it, whatever the others will be. Averages are never certain.
 
+use super::growth::Growth;
 use crate::metrics::record::{Outcome, Phase};
 use crate::metrics::request_figures::RequestFigures;
+use crate::metrics::summary::CutShort;
 use crate::plan::load_point::Stop;
 use crate::plan::search::{Figure, Objective, Search};
 use crate::plan::{Arrival, Level, LoadPoint, Slo};
@@ -17,6 +20,8 @@ pub struct Hopeless {
     ended: u64,
     slo: Slo,
     counts: Vec<Count>,
+    /// `None` of a point that no queue can grow on.
+    growth: Option<Growth>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,15 +49,26 @@ impl Hopeless {
         let requests = most_requests(point)?;
         let counts: Vec<Count> =
             search.objectives().filter_map(|objective| count(objective, requests)).collect();
-        (!counts.is_empty()).then_some(Self { requests, ended: 0, slo: point.slo, counts })
+        let growth = Growth::of(point).filter(|_| !search.is_for_throughput());
+        let is_any = !counts.is_empty() || growth.is_some();
+        is_any.then_some(Self { requests, ended: 0, slo: point.slo, counts, growth })
     }
 
     /// Takes a request that has ended. Returns why the point cannot keep an objective any more.
-    pub fn add(&mut self, request: &RequestFigures) -> Option<String> {
+    pub fn add(&mut self, request: &RequestFigures) -> Option<CutShort> {
         if request.phase != Phase::Measure || request.outcome == Outcome::Cancelled {
             return None;
         }
         self.ended += 1;
+        let beyond = self.beyond(request);
+        let (over_saturated, reason) = match beyond {
+            Some(reason) => (false, reason),
+            None => (true, self.growth.as_mut()?.add(request)?),
+        };
+        Some(CutShort { planned_requests: self.requests, over_saturated, reason })
+    }
+
+    fn beyond(&mut self, request: &RequestFigures) -> Option<String> {
         let slo = self.slo;
         for count in &mut self.counts {
             let over = |value: Option<f64>| value.is_some_and(|value| value > count.bound);
@@ -99,14 +115,14 @@ fn most_requests(point: &LoadPoint) -> Option<u64> {
 fn count(objective: &Objective, requests: u64) -> Option<Count> {
     let share = |share: f64| (share * requests as f64).floor() as u64;
     let (what, allowed) = match &objective.figure {
-        Figure::Errors => (What::Failed, share(objective.bound)),
+        Figure::ErrorRate => (What::Failed, share(objective.bound)),
         Figure::Goodput => (What::Missed, share(1.0 - objective.bound)),
-        Figure::Path(path) => {
-            let (metric, percentile) = path.split_once("_ms.p")?;
+        Figure::Latency(name) => {
+            let (metric, percentile) = name.split_once(".p")?;
             let percentile: f64 = percentile.parse().ok()?;
             let what = match metric {
                 "ttft" => What::Ttft,
-                "itl" | "tpot" => What::Itl,
+                "itl" => What::Itl,
                 "e2e" => What::E2e,
                 _ => return None,
             };
@@ -114,6 +130,7 @@ fn count(objective: &Objective, requests: u64) -> Option<Count> {
             let rank = (percentile / 100.0 * requests.saturating_sub(1) as f64).floor() as u64;
             (what, requests.saturating_sub(rank + 1))
         }
+        _ => return None,
     };
     Some(Count { name: objective.name().to_owned(), what, bound: objective.bound, allowed, beyond: 0 })
 }

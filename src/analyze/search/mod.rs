@@ -3,18 +3,23 @@
 //! Pure and without memory: the same measurements lead to the same next step, so a search that was interrupted goes on.
 //! Doubling, or halving, finds a load on each side of the limit; bisection brings them together; both are repeated.
 
+pub mod growth;
 pub mod hopeless;
+mod told;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+
+pub use told::{json, sentence};
+use told::significant;
 
 use super::metric;
 use crate::document::{InputError, InputErrors};
+use crate::metrics::student::{LEVEL, half_width};
 use crate::metrics::{Rating, Summary};
 use crate::plan::Plan;
-use crate::plan::search::{Figure, Goal, Objective, Search};
+use crate::plan::search::{Figure, Objective, Search, Unit};
 
 /// Throughput that grows by less than this share when the load doubles no longer grows.
 const PLATEAU: f64 = 0.05;
@@ -78,13 +83,24 @@ struct Level {
     all: u32,
     /// How many of them are below the limit.
     below: u32,
-    throughput: f64,
+    /// Of each of them.
+    throughputs: Vec<f64>,
 }
 
 impl Level {
     /// By majority; a tie is not below.
     fn is_below(&self) -> bool {
         2 * self.below > self.all
+    }
+
+    /// Output tokens per second on average.
+    fn throughput(&self) -> f64 {
+        self.throughputs.iter().sum::<f64>() / f64::from(self.all)
+    }
+
+    /// Half of the interval of that mean; `None` of a single measurement.
+    fn half_width(&self) -> Option<f64> {
+        half_width(&self.throughputs, LEVEL)
     }
 }
 
@@ -97,23 +113,27 @@ fn levels(search: &Search, seen: &[Evaluated]) -> Vec<Level> {
     for load in loads {
         let of = || seen.iter().filter(|one| one.load == load);
         let all = of().count() as u32;
-        let throughput = of().map(|one| one.throughput).sum::<f64>() / f64::from(all);
         let below = of().filter(|one| one.keeps).count() as u32;
-        levels.push(Level { load, all, below, throughput });
+        levels.push(Level { load, all, below, throughputs: of().map(|one| one.throughput).collect() });
     }
     if search.is_for_throughput() {
-        let highest = levels.iter().map(|level| level.throughput).fold(0.0, f64::max);
+        let highest = highest(&levels);
         let mut best_so_far = 0.0_f64;
         let top = levels.len().saturating_sub(1);
         for (at, level) in levels.iter_mut().enumerate() {
-            let grows = level.throughput > best_so_far * (1.0 + PLATEAU);
-            best_so_far = best_so_far.max(level.throughput);
+            let grows = level.throughput() > best_so_far * (1.0 + PLATEAU);
+            best_so_far = best_so_far.max(level.throughput());
             let is_below =
-                if at == top { grows } else { level.throughput < highest * (1.0 - search.tolerance) };
+                if at == top { grows } else { level.throughput() < highest * (1.0 - search.tolerance) };
             level.below = if is_below { level.all } else { 0 };
         }
     }
     levels
+}
+
+/// The highest throughput of a load.
+fn highest(levels: &[Level]) -> f64 {
+    levels.iter().map(Level::throughput).fold(0.0, f64::max)
 }
 
 /// The lowest load that is not below the limit, and the highest below it.
@@ -148,10 +168,15 @@ pub fn next(search: &Search, from: f64, seen: &[Evaluated]) -> Step {
     if let Some(load) = further {
         return Step::Measure { load, number: 1 };
     }
-    let ends = match limit {
+    let mut ends = match limit {
         Limit::NotReached(load) | Limit::Nowhere(load) => vec![load],
         Limit::Between(below, above) => vec![below, above],
     };
+    if search.is_for_throughput() {
+        // The highest of many is high by chance, too.
+        let peak = levels.iter().max_by(|a, b| a.throughput().total_cmp(&b.throughput()));
+        ends.extend(peak.map(|level| level.load));
+    }
     let again = levels.iter().find(|level| ends.contains(&level.load) && level.all < search.repeats);
     match again {
         Some(level) => Step::Measure { load: level.load, number: level.all + 1 },
@@ -181,7 +206,12 @@ pub fn evaluated(search: &Search, load: f64, summary: &Summary, gpus: u32) -> Ev
         let reason = summary.verdict.reasons.first().map_or("the result is invalid", String::as_str);
         is_invalid.then(|| reason.to_owned())
     };
-    let broken = search.objectives().find_map(|objective| broken(objective, summary, gpus)).or_else(invalid);
+    let grows = || {
+        let cut = summary.cut_short.as_ref().filter(|cut| cut.over_saturated);
+        cut.map(|_| "its queue grows without bound".to_owned())
+    };
+    let broken = search.objectives().find_map(|objective| broken(objective, summary, gpus));
+    let broken = broken.or_else(grows).or_else(invalid);
     Evaluated {
         load,
         keeps: broken.is_none(),
@@ -194,7 +224,7 @@ pub fn evaluated(search: &Search, load: f64, summary: &Summary, gpus: u32) -> Ev
 fn broken(objective: &Objective, summary: &Summary, gpus: u32) -> Option<String> {
     let requests = &summary.requests;
     let value = match &objective.figure {
-        Figure::Errors => {
+        Figure::ErrorRate => {
             let ended = requests.completed + requests.failed;
             (ended > 0).then(|| requests.failed as f64 / ended as f64)
         }
@@ -202,140 +232,16 @@ fn broken(objective: &Objective, summary: &Summary, gpus: u32) -> Option<String>
             let all = summary.throughput.requests_per_s;
             summary.throughput.goodput_per_s.filter(|_| all > 0.0).map(|good| good / all)
         }
-        Figure::Path(path) => metric::value(summary, path, gpus),
+        figure => figure.path().and_then(|path| metric::value(summary, &path, gpus)),
     };
     let name = objective.name();
     let Some(value) = value else { return Some(format!("{name} is not known")) };
-    let keeps = if objective.below { value < objective.bound } else { value > objective.bound };
-    let shown = match &objective.figure {
-        Figure::Errors | Figure::Goodput => format!("{:.2} %", value * 100.0),
-        Figure::Path(path) if path.contains("_ms.") => format!("{} ms", significant(value)),
-        Figure::Path(_) => significant(value),
+    let shown = match objective.figure.unit() {
+        Unit::Share => format!("{:.2} %", value * 100.0),
+        Unit::Ms => format!("{} ms", significant(value)),
+        Unit::Plain => significant(value),
     };
-    (!keeps).then(|| format!("{name} is {shown}"))
-}
-
-/// Three significant digits, without losing whole ones.
-fn significant(value: f64) -> String {
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.digits$}")
-}
-
-/// What a search found, as one sentence.
-pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
-    let axis = search.axis();
-    let goal = search.goals.iter().map(Goal::to_string).collect::<Vec<_>>().join(" and ");
-    let levels = levels(search, seen);
-    let agree = |load: f64, below: bool| {
-        let level = levels.iter().find(|level| level.load == load);
-        level.map_or((0, 0), |level| (if below { level.below } else { level.all - level.below }, level.all))
-    };
-    let why = |load: f64| {
-        let broken = seen.iter().filter(|one| one.load == load).find_map(|one| one.broken.clone());
-        broken.map(|broken| format!(": {broken}")).unwrap_or_default()
-    };
-    let tokens =
-        |load: f64| levels.iter().find(|level| level.load == load).map_or(0.0, |level| level.throughput);
-    let mut text = match (found.limit, search.is_for_throughput()) {
-        (Limit::Between(below, above), false) => {
-            let repeats = match (agree(below, true), agree(above, false)) {
-                ((1, 1), (1, 1)) => "each measured once".to_owned(),
-                ((kept, all), (broken, of)) => {
-                    format!("{kept} of {all} repeats agree at {below}, {broken} of {of} at {above}")
-                }
-            };
-            format!(
-                "The largest {axis} that keeps {goal} is {below} ({above} does not{}); {repeats}.",
-                why(above)
-            )
-        }
-        (Limit::NotReached(load), false) => {
-            format!("Not reached: {axis} {load}, the largest that was measured, still keeps {goal}.")
-        }
-        (Limit::Nowhere(load), false) => {
-            format!("Not even {axis} {load}, the smallest that was measured, keeps {goal}{}.", why(load))
-        }
-        (Limit::Between(below, above), true) => format!(
-            "The highest throughput is {} tok/s, reached from {axis} {above} ({below} gives {} tok/s).",
-            significant(levels.iter().map(|level| level.throughput).fold(0.0, f64::max)),
-            significant(tokens(below)),
-        ),
-        (Limit::NotReached(load), true) => format!(
-            "Not reached: throughput still grows at {axis} {load}, the largest that was measured ({} tok/s).",
-            significant(tokens(load))
-        ),
-        (Limit::Nowhere(load), true) => {
-            format!(
-                "Throughput does not grow with the {axis}: {load} gives {} tok/s.",
-                significant(tokens(load))
-            )
-        }
-    };
-    if let Limit::Between(_, above) = found.limit {
-        let odd: Vec<String> = levels
-            .iter()
-            .filter(|level| level.load > above && level.is_below())
-            .map(|level| level.load.to_string())
-            .collect();
-        if !odd.is_empty() && !search.is_for_throughput() {
-            text.push_str(&format!(" Noise: {} keeps it, although {above} does not.", odd.join(", ")));
-        }
-    }
-    match found.end {
-        End::Converged => {}
-        End::Points => text.push_str(&format!(
-            " The search ended at its {} measurements, before the limit was exact.",
-            search.points
-        )),
-        End::Time => text.push_str(" The search ended at its time limit, before the limit was exact."),
-    }
-    text
-}
-
-/// What a search found, for programs. Without `found` it is not over.
-pub fn json(search: &Search, found: Option<&Found>, seen: &[Evaluated]) -> Value {
-    let (keeps, fails) = match found.map(|found| found.limit) {
-        Some(Limit::Between(below, above)) => (Some(below), Some(above)),
-        Some(Limit::NotReached(load)) => (Some(load), None),
-        Some(Limit::Nowhere(load)) => (None, Some(load)),
-        None => (None, None),
-    };
-    let count = |load: Option<f64>, keeps: bool| {
-        load.map(|load| {
-            let of = || seen.iter().filter(move |one| one.load == load);
-            json!({"agree": of().filter(|one| one.keeps == keeps).count(), "of": of().count()})
-        })
-    };
-    let highest = seen.iter().map(|one| one.throughput).fold(0.0, f64::max);
-    let confidence = (!search.is_for_throughput())
-        .then(|| json!({"keeps": count(keeps, true), "fails": count(fails, false)}));
-    json!({
-        "goal": search.goals,
-        "axis": if search.is_rate { "request_rate" } else { "concurrency" },
-        "result": found.map(|found| match found.limit {
-            Limit::Between(..) => "found",
-            Limit::NotReached(_) => "not_reached",
-            Limit::Nowhere(_) => "nowhere",
-        }),
-        "ended": found.map(|found| found.end),
-        "keeps": keeps,
-        "fails": fails,
-        "highest_output_tokens_per_s": highest,
-        "confidence": confidence,
-        "evaluated": seen.iter().map(|one| json!({
-            "load": one.load,
-            "keeps": (!search.is_for_throughput()).then_some(one.keeps),
-            "output_tokens_per_s": one.throughput,
-            "broken": one.broken,
-        })).collect::<Vec<_>>(),
-        "sentence": found.map(|found| sentence(search, found, seen)),
-    })
+    (!objective.is_kept(value)).then(|| format!("{name} is {shown}"))
 }
 
 /// Checks that the figures of the objectives are in `summary.json`.

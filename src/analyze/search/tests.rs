@@ -131,10 +131,29 @@ fn the_ceiling_of_throughput_and_the_load_that_reaches_it() {
     let text = sentence(&ceiling, &found, &seen);
     assert_eq!(
         text,
-        "The highest throughput is 1000 tok/s, reached from concurrency 10 (9 gives 900 tok/s)."
+        "The highest throughput is 1000 tok/s, reached within 5 % from concurrency 10 (9 gives 900 tok/s)."
     );
     let (_, found) = run(&ceiling, 1.0, |load, _| (true, load * 100.0));
     assert_eq!(found.limit, Limit::NotReached(64.0));
+}
+
+#[test]
+fn a_throughput_is_repeated_at_both_ends_and_at_its_peak_and_noise_is_named() {
+    // 32 requests give 2 % more than 16, within the tolerance.
+    let three = Search { repeats: 3, ..search("throughput", false) };
+    let flat = |load: f64| load.min(16.0) * 100.0 + load;
+    let (seen, found) = run(&three, 8.0, |load, number| (true, flat(load) + f64::from(number)));
+    assert_eq!(found.limit, Limit::Between(15.0, 16.0), "{seen:?}");
+    for load in [15.0, 16.0, 32.0] {
+        assert_eq!(seen.iter().filter(|one| one.load == load).count(), 3, "{load}: {seen:?}");
+    }
+    // 1633, 1634 and 1635: t(0.975; 2) · 1 / √3 is 2.48.
+    let text = sentence(&three, &found, &seen);
+    assert!(text.starts_with("The highest throughput is 1634 ± 2.48 tok/s, reached within 5 %"), "{text}");
+    assert!(text.ends_with("(15 gives 1517 ± 2.48 tok/s)."), "{text}");
+    let (seen, found) = run(&three, 8.0, |load, number| (true, flat(load) + [0.0, 40.0, -40.0][number as usize - 1]));
+    let text = sentence(&three, &found, &seen);
+    assert!(text.contains(" The difference is within the noise of the repeats"), "{text}");
 }
 
 #[test]

@@ -32,6 +32,18 @@ impl Axis {
     }
 }
 
+/// Whether a measurement ended early, because what was left could not have changed the answer of a search. What came out by then
+/// is no throughput of the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum CutShort {
+    #[default]
+    No,
+    /// An objective was broken for good.
+    Broken,
+    /// The queue grew without bound.
+    OverSaturated,
+}
+
 /// One load with what was measured under it. A figure that was not measured is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Level {
@@ -63,11 +75,17 @@ pub struct Level {
     pub failed: bool,
     /// The figures need a second look.
     pub suspect: bool,
+    pub cut_short: CutShort,
     /// Further results of the same load that the figures are the mean of.
     pub more: usize,
 }
 
 impl Level {
+    /// Whether the figures are those of the whole measurement.
+    pub fn is_whole(&self) -> bool {
+        !self.failed && self.cut_short == CutShort::No
+    }
+
     /// Output tokens per second; requests per second without tokens. `None` if nothing came out.
     pub fn throughput(&self) -> Option<f64> {
         self.output_tokens_per_s.or(self.requests_per_s).filter(|throughput| *throughput > 0.0)
@@ -123,6 +141,7 @@ impl Level {
             kv_cache: mean(|level| level.kv_cache),
             figures,
             suspect: usable().any(|level| level.suspect),
+            cut_short: counted().map(|level| level.cut_short).max().unwrap_or_default(),
             failed,
             more: repeats.len().saturating_sub(1),
         }

@@ -3,6 +3,8 @@
 //! The rules hold for any tool's figures. Every threshold is a field of [`Thresholds`]; `docs/zones.md` states the rules in words.
 
 mod columns;
+#[cfg(test)]
+mod cut_short_tests;
 mod level;
 mod operating;
 pub mod stability;
@@ -16,9 +18,10 @@ use crate::recipe::Price;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use level::{Axis, Level, Series, json as load_json};
+pub use level::{Axis, CutShort, Level, Series, json as load_json};
 pub use operating::OperatingPoints;
-pub use sustained::{Objective, Outcome, Sustained, Unit};
+pub use crate::recipe::objective::{Objective, Unit};
+pub use sustained::{Outcome, Sustained, objective};
 
 /// Bounds of the rules. Factors and shares are numbers: 0.05 is 5 %.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -189,6 +192,11 @@ impl Zones {
                 "requests_per_s": judged.level.requests_per_s,
                 "latency_avg_ms": judged.level.latency_avg_ms,
             });
+            if !judged.level.failed && !judged.level.is_whole() {
+                point["output_tokens_per_s"] = Value::Null;
+                point["requests_per_s"] = Value::Null;
+                point["cut_short"] = json!(true);
+            }
             if let Some((price, cost)) =
                 self.price.as_ref().and_then(|price| Some((price, cost(&judged.level, price)?)))
             {
@@ -219,13 +227,15 @@ impl Zones {
 pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) -> Zones {
     let levels = series.ordered(thresholds.failed);
     let usable: Vec<&Level> = levels.iter().filter(|level| !level.failed).collect();
-    let saturation_beyond = saturation(&usable, series.axis, &thresholds);
+    let whole: Vec<&Level> = levels.iter().filter(|level| level.is_whole()).collect();
+    let saturation_beyond = saturation(&whole, over_saturated(&usable), series.axis, &thresholds);
     let signals = signals(&usable, saturation_beyond, series.axis, &thresholds);
     let degraded = signals.iter().map(|signal| signal.at).reduce(f64::min);
-    let throughputs = usable.iter().filter_map(|level| Some((level.load, level.throughput()?)));
+    let throughputs = whole.iter().filter_map(|level| Some((level.load, level.throughput()?)));
     let (peak_load, peak) = throughputs.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
     let zone = |level: &Level| match (level.throughput(), saturation_beyond) {
         _ if level.failed => Zone::Failed,
+        (_, Some(bound)) if level.load > bound && !level.is_whole() => Zone::Saturated,
         (Some(throughput), Some(bound)) if level.load > bound => {
             let has_fallen = level.load > peak_load && throughput < peak * (1.0 - thresholds.fall);
             if has_fallen { Zone::OverSaturated } else { Zone::Saturated }
@@ -235,8 +245,8 @@ pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) 
     };
     let mut points: Vec<Judged> = Vec::new();
     for level in &levels {
-        let before = points.iter().rev().map(|judged| &judged.level).find(|before| !before.failed);
-        let efficiency = (!level.failed).then(|| efficiency(before, level, &thresholds));
+        let before = points.iter().rev().map(|judged| &judged.level).find(|before| before.is_whole());
+        let efficiency = level.is_whole().then(|| efficiency(before, level, &thresholds));
         points.push(Judged { level: level.clone(), zone: zone(level), efficiency });
     }
     let operating = operating::points(&points, saturation_beyond, &thresholds);
@@ -257,9 +267,20 @@ pub fn judge(series: &Series, thresholds: Thresholds, objectives: &[Objective]) 
     }
 }
 
+/// The highest load whose queue grew without bound.
+fn over_saturated(levels: &[&Level]) -> Option<f64> {
+    levels.iter().rfind(|level| level.cut_short == CutShort::OverSaturated).map(|level| level.load)
+}
+
 /// The lowest load from which on throughput no longer grows: at every higher level it is at most noise, or the growth of a
-/// plateau, above. Of request rates also the highest one that was reached, when a higher one was not.
-fn saturation(usable: &[&Level], axis: Axis, thresholds: &Thresholds) -> Option<f64> {
+/// plateau, above. Of request rates also the highest one that was reached, when a higher one was not, as one that was cut short as
+/// over-saturated.
+fn saturation(
+    usable: &[&Level],
+    over_saturated: Option<f64>,
+    axis: Axis,
+    thresholds: &Thresholds,
+) -> Option<f64> {
     let highest = usable.last()?.load;
     let is_flat_from = |from: &&&Level| {
         let Some(base) = from.throughput().filter(|_| highest >= from.load * TELLING_STEP) else {
@@ -276,6 +297,7 @@ fn saturation(usable: &[&Level], axis: Axis, thresholds: &Thresholds) -> Option<
         level.requests_per_s.is_some_and(|rate| rate >= level.load * (1.0 - thresholds.fall))
     };
     let reached = usable.iter().rfind(is_reached).map(|level| level.load);
+    let highest = over_saturated.unwrap_or(highest).max(highest);
     let missed = reached.filter(|load| axis == Axis::RequestRate && *load < highest);
     flat.into_iter().chain(missed).reduce(f64::min)
 }

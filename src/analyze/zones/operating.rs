@@ -18,7 +18,7 @@ pub(super) fn points(
     saturation_beyond: Option<f64>,
     thresholds: &Thresholds,
 ) -> OperatingPoints {
-    let usable: Vec<&Judged> = points.iter().filter(|judged| !judged.level.failed).collect();
+    let usable: Vec<&Judged> = points.iter().filter(|judged| judged.level.is_whole()).collect();
     let latencies =
         usable.iter().filter_map(|judged| Some((judged.level.load, judged.level.latency_avg_ms?)));
     let optimal = latencies.min_by(|a, b| a.1.total_cmp(&b.1));

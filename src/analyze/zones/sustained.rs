@@ -3,122 +3,29 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::level::{self, Level};
-use crate::document::{InputError, nearest};
-use crate::recipe::units::Span;
+use super::level::{self, CutShort, Level};
+use crate::document::InputError;
+use crate::recipe::objective::{Figure, Mistake, Objective, Unit};
 
-/// A bound on a figure of a load level.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Objective {
-    /// As the user wrote it.
-    text: String,
-    /// `ttft.p99`, `goodput`.
-    figure: String,
-    is_upper: bool,
-    /// The bound itself is kept.
-    includes: bool,
-    /// ms, a share, or tokens or requests per second.
-    bound: f64,
+/// Reads an objective of `--slo`, on a figure that levels have.
+pub fn objective(text: &str) -> Result<Objective, InputError> {
+    let read = text.parse::<Objective>().and_then(|objective| match objective.figure {
+        Figure::Path(_) => Err(Mistake::unknown(objective.name())),
+        _ => Ok(objective),
+    });
+    read.map_err(|mistake| mistake.at(&format!("--slo {text:?}")))
 }
 
-const LATENCIES: [&str; 4] = ["ttft", "itl", "e2e", "e2e_per_token"];
-const STATISTICS: [&str; 9] = ["avg", "min", "p25", "p50", "p75", "p90", "p95", "p99", "max"];
-const SHARES: [&str; 2] = ["error_rate", "goodput"];
-const RATES: [&str; 3] = ["output_tokens_per_s", "requests_per_s", "tokens_per_s_per_user"];
-
-impl Objective {
-    /// Reads `ttft.p99 < 500ms`, `error_rate <= 1%`, `goodput >= 95%`, `tokens_per_s_per_user > 20`.
-    pub fn parse(text: &str) -> Result<Self, InputError> {
-        let wrong = |problem: String| InputError::new(format!("--slo {text:?}"), problem);
-        let at = text.find(['<', '>']).ok_or_else(|| {
-            wrong("no `<`, `<=`, `>` or `>=`".into()).expected("a bound such as ttft.p99 < 500ms")
-        })?;
-        let (name, rest) = text.split_at(at);
-        let is_upper = rest.starts_with('<');
-        let rest = rest.get(1..).unwrap_or_default();
-        let (includes, value) = rest.strip_prefix('=').map_or((false, rest), |value| (true, value));
-        let (name, value) = (name.trim(), value.trim());
-        let figure = match name.split_once('.') {
-            Some(("tpot", statistic)) => format!("itl.{statistic}"),
-            Some(("latency", statistic)) => format!("e2e.{statistic}"),
-            _ => name.to_owned(),
-        };
-        let known: Vec<String> = figures().collect();
-        if !known.contains(&figure) {
-            let error = wrong(format!("no figure {name:?}"))
-                .expected("ttft, itl, tpot, e2e or e2e_per_token with avg, p50, p90, p95 or p99, as in ttft.p99; error_rate, goodput, \
-                           output_tokens_per_s, requests_per_s or tokens_per_s_per_user");
-            let near = nearest(&figure, known.iter().map(String::as_str));
-            return Err(match near {
-                Some(near) => error.next(format!("did you mean `{near}`?")),
-                None => error,
-            });
-        }
-        let bound =
-            bound(&figure, value).map_err(|expected| wrong(format!("found {value:?}")).expected(expected))?;
-        Ok(Self { text: text.trim().to_owned(), figure, is_upper, includes, bound })
+/// Its value at a level; `None` if it was not measured.
+fn value(objective: &Objective, level: &Level) -> Option<f64> {
+    match &objective.figure {
+        Figure::ErrorRate => level.error_rate,
+        Figure::OutputTokensPerS => level.output_tokens_per_s,
+        Figure::RequestsPerS => level.requests_per_s,
+        Figure::TokensPerSPerUser => level.per_user,
+        Figure::Goodput => level.figures.get("goodput").copied(),
+        Figure::Latency(name) | Figure::Path(name) => level.figures.get(name).copied(),
     }
-
-    /// The objective of a recipe with `load.slo`: 99 % of the requests meet its bounds.
-    pub fn of_goodput() -> Self {
-        Self {
-            text: "goodput >= 99%".into(),
-            figure: "goodput".into(),
-            is_upper: false,
-            includes: true,
-            bound: 0.99,
-        }
-    }
-
-    /// Its value at a level; `None` if it was not measured.
-    fn value(&self, level: &Level) -> Option<f64> {
-        match self.figure.as_str() {
-            "error_rate" => level.error_rate,
-            "output_tokens_per_s" => level.output_tokens_per_s,
-            "requests_per_s" => level.requests_per_s,
-            "tokens_per_s_per_user" => level.per_user,
-            named => level.figures.get(named).copied(),
-        }
-    }
-
-    fn unit(&self) -> Unit {
-        match self.figure.as_str() {
-            name if SHARES.contains(&name) => Unit::Share,
-            name if RATES.contains(&name) => Unit::Rate,
-            _ => Unit::Ms,
-        }
-    }
-
-    fn is_kept(&self, value: f64) -> bool {
-        match self.is_upper {
-            _ if value == self.bound => self.includes,
-            true => value < self.bound,
-            false => value > self.bound,
-        }
-    }
-}
-
-/// Every figure that an objective can name.
-fn figures() -> impl Iterator<Item = String> {
-    let latencies =
-        LATENCIES.iter().flat_map(|metric| STATISTICS.map(|statistic| format!("{metric}.{statistic}")));
-    latencies.chain(SHARES.iter().chain(&RATES).map(|name| (*name).to_owned()))
-}
-
-/// The bound in the unit of its figure; the error says what was expected.
-fn bound(figure: &str, value: &str) -> Result<f64, &'static str> {
-    let number = |digits: &str| {
-        digits.trim().parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite())
-    };
-    if SHARES.contains(&figure) {
-        let share =
-            value.strip_suffix('%').map_or_else(|| number(value), |digits| Some(number(digits)? / 100.0));
-        return share.filter(|share| *share <= 1.0).ok_or("a share such as 1% or 0.01");
-    }
-    if RATES.contains(&figure) {
-        return number(value).ok_or("a number without a unit");
-    }
-    Span::with_unit(value).map(Span::millis).map_err(|_| "a time with its unit, such as 500ms")
 }
 
 /// How the search for the highest load ended.
@@ -139,19 +46,10 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
     pub at: f64,
-    /// The objective; `None` when the level failed.
+    /// The objective; `None` when the level failed or was over-saturated.
     pub objective: Option<String>,
     pub value: Option<f64>,
     pub unit: Unit,
-}
-
-/// What the value of an objective is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    Ms,
-    Share,
-    /// Tokens or requests per second.
-    Rate,
 }
 
 /// The highest load that keeps the objectives.
@@ -175,17 +73,17 @@ pub(super) fn sustained(levels: &[Level], objectives: &[Objective]) -> Option<Su
         return None;
     }
     let breaks = |level: &Level| {
-        if level.failed {
-            return Some(Some(Broken { at: level.load, objective: None, value: None, unit: Unit::Rate }));
+        if level.failed || level.cut_short == CutShort::OverSaturated {
+            return Some(Some(Broken { at: level.load, objective: None, value: None, unit: Unit::Plain }));
         }
-        let values: Option<Vec<f64>> = objectives.iter().map(|objective| objective.value(level)).collect();
+        let values: Option<Vec<f64>> = objectives.iter().map(|objective| value(objective, level)).collect();
         let mut pairs = objectives.iter().zip(values?);
         let broken = pairs.find(|(objective, value)| !objective.is_kept(*value));
         Some(broken.map(|(objective, value)| Broken {
             at: level.load,
-            objective: Some(objective.text.clone()),
+            objective: Some(objective.to_string()),
             value: Some(value),
-            unit: objective.unit(),
+            unit: objective.figure.unit(),
         }))
     };
     let known: Vec<(&Level, Option<Broken>)> =
@@ -204,7 +102,7 @@ pub(super) fn sustained(levels: &[Level], objectives: &[Objective]) -> Option<Su
     let interpolated =
         kept.zip(broken.as_ref()).and_then(|(kept, broken)| crossing(kept, broken, objectives));
     Some(Sustained {
-        objectives: objectives.iter().map(|objective| objective.text.clone()).collect(),
+        objectives: objectives.iter().map(|objective| objective.to_string()).collect(),
         outcome,
         load: kept.map(|level| level.load),
         broken: broken.filter(|_| measured),
@@ -215,8 +113,8 @@ pub(super) fn sustained(levels: &[Level], objectives: &[Objective]) -> Option<Su
 
 /// Where the figure that broke crosses its bound on a straight line.
 fn crossing(kept: &Level, broken: &Broken, objectives: &[Objective]) -> Option<f64> {
-    let objective = objectives.iter().find(|objective| Some(&objective.text) == broken.objective.as_ref())?;
-    let (from, to) = (objective.value(kept)?, broken.value?);
+    let objective = objectives.iter().find(|objective| Some(objective.to_string()) == broken.objective)?;
+    let (from, to) = (value(objective, kept)?, broken.value?);
     Some(kept.load + (objective.bound - from) / (to - from) * (broken.at - kept.load))
         .filter(|at| at.is_finite())
 }

@@ -1,12 +1,14 @@
 //! Parsers of the values of flags: each gives the value that its key gets.
 
 use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser, TypedValueParser};
-use clap::value_parser;
 use toml::Value;
 
+use crate::commands::flags::whole_number;
+use crate::document::nearest;
 use crate::plan::load_point::GAMMA_SHAPES;
 use crate::plan::{Ramp, Stage};
 use crate::recipe::StageSection;
+use crate::recipe::objective::{Mistake, latency};
 use crate::recipe::search::Goal;
 use crate::recipe::secret::is_reference;
 use crate::recipe::units::{MAX_RATE, Span};
@@ -19,12 +21,12 @@ pub(super) fn sets(value: impl Into<Value>) -> impl TypedValueParser<Value = Val
 
 /// Whole numbers from `low` that fit 32 bits.
 pub(super) fn count(low: i64) -> impl TypedValueParser<Value = Value> {
-    value_parser!(i64).range(low..=i64::from(u32::MAX)).map(Value::Integer)
+    move |text: &str| whole_number(text, low, u32::MAX.into()).map(Value::Integer)
 }
 
 /// Whole numbers from `low` that fit TOML.
 pub(super) fn whole(low: i64) -> impl TypedValueParser<Value = Value> {
-    value_parser!(i64).range(low..).map(Value::Integer)
+    move |text: &str| whole_number(text, low, i64::MAX).map(Value::Integer)
 }
 
 pub(super) fn number(text: &str) -> Result<Value, std::num::ParseFloatError> {
@@ -72,7 +74,8 @@ pub(super) fn reference(text: &str) -> Result<Value, String> {
 
 /// A goal of a search.
 pub(super) fn goal(text: &str) -> Result<Value, String> {
-    Ok(text.parse::<Goal>()?.to_string().into())
+    let goal: Goal = text.parse().map_err(|mistake: Mistake| mistake.to_string())?;
+    Ok(goal.to_string().into())
 }
 
 pub(super) fn trimmed(text: &str) -> Result<Value, std::convert::Infallible> {
@@ -145,12 +148,21 @@ pub(super) fn spacing(text: &str) -> Result<Value, String> {
     }
 }
 
+/// Latencies that `load.slo` bounds.
+const OBJECTIVES: [&str; 3] = ["ttft", "itl", "e2e"];
+
 pub(super) fn objective(text: &str) -> Result<Value, String> {
     let (name, limit) =
         text.split_once(':').ok_or_else(|| format!("{text:?} is not name:limit, e.g. ttft:500ms"))?;
-    match name.trim() {
-        name @ ("ttft" | "itl" | "e2e") => Ok(table([(name, Span::with_unit(limit)?.to_string().into())])),
-        other => Err(format!("unknown objective {other:?}; expected ttft, itl or e2e")),
+    match latency(name.trim()) {
+        Some(name) if OBJECTIVES.contains(&name) => {
+            Ok(table([(name, Span::with_unit(limit)?.to_string().into())]))
+        }
+        _ => {
+            let meant = nearest(name.trim(), OBJECTIVES.into_iter());
+            let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+            Err(format!("unknown objective {name:?}, expected ttft, itl or e2e{meant}"))
+        }
     }
 }
 

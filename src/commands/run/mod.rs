@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::block_on;
 use super::export::ExportOption;
-use super::flags::ExperimentFlags;
+use super::flags::{ExperimentFlags, up_to};
 use super::printer::Printer;
 use super::submit;
 use crate::deploy::{Place, ports};
@@ -39,7 +39,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N")]
     scale: Option<u32>,
     /// Measure each load point this many times on its servers, in shuffled order
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
     repeats: Option<u32>,
     /// Look for the largest load that keeps an objective, e.g. "ttft.p99 < 500ms" (repeatable); or for the highest `throughput`
     #[arg(long, value_name = "GOAL")]

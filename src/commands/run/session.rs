@@ -44,9 +44,8 @@ impl Conducted {
         if !self.experiment.is_kept() {
             let unmeasured = unmeasured::read(self.experiment.dir(), &self.plan, &self.rows);
             let table = closing::table(&self.rows, &unmeasured, printer.width());
-            let found: String =
-                search::lines(&self.plan, &self.rows).iter().map(|line| format!("{line}\n")).collect();
-            printer.prose(&format!("{table}\n{found}results: not kept (--no-out)\n"))?;
+            let found = results::found(Some(&self.plan), &self.rows);
+            printer.prose(&format!("{table}{found}results: not kept (--no-out)\n"))?;
         } else if !self.rows.is_empty() {
             results::show(printer, Some(&self.plan), &self.rows, self.experiment.dir())?;
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::export::ExportOption;
-use crate::commands::flags::ExperimentFlags;
+use crate::commands::flags::{ExperimentFlags, up_to};
 use crate::document::{Document, InputError, InputErrors};
 use crate::slurm::options;
 use crate::workload::file::{self, SuiteFile};
@@ -29,7 +29,7 @@ pub struct SubmitArgs {
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) wait: bool,
     /// Run each deployment of a sweep over server options as a job of its own, at most N at a time; the results are one sweep
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = up_to(1000))]
     pub(super) parallel: Option<u32>,
     /// Skip weights, image, tokenizer and prompt files on this machine; the job only warns about faulty weights
     #[arg(long)]
@@ -77,7 +77,7 @@ struct OrderArgs {
     #[arg(long)]
     force: bool,
     /// Submit each job this many times (of the points of one job: --set load.repeats=N)
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = up_to(1000))]
     repeats: u32,
     // Set as `help`, because rustdoc takes the brackets for a link.
     #[arg(

@@ -80,6 +80,7 @@ pub(super) fn jobs(printer: Printer, tasks: Vec<Task>) -> Vec<Job> {
     for task in &tasks {
         task.remarks.iter().for_each(|remark| printer.note(format!("warning: {remark}")));
         planning::warn_about(printer, &task.plan);
+        planning::warn_about_time(printer, &task.plan);
     }
     workload::jobs(tasks)
 }

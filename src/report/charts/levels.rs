@@ -22,6 +22,8 @@ pub(super) struct Level<'a> {
     pub ttft: Option<Distribution>,
     pub itl: Option<Distribution>,
     pub e2e: Option<Distribution>,
+    /// Cut short by a search: what came out by then is no throughput of the load.
+    is_cut: bool,
     servers: Option<&'a LayerView>,
 }
 
@@ -54,6 +56,7 @@ fn of_summary<'a>(row: &'a PointResult, s: &'a Summary, load: f64) -> Level<'a> 
         ttft: s.ttft_ms,
         itl: s.itl_ms,
         e2e: s.e2e_ms,
+        is_cut: s.cut_short.is_some(),
         servers: s.servers.as_ref().and_then(|view| view.engine.as_ref().or(view.frontend.as_ref())),
     }
 }
@@ -74,6 +77,11 @@ fn of_stage<'a>(row: &'a PointResult, stage: &'a StageFigures) -> impl Iterator<
 }
 
 impl Level<'_> {
+    /// A throughput; `None` of a level that was cut short.
+    pub(super) fn whole(&self, throughput: f64) -> Option<f64> {
+        (!self.is_cut).then_some(throughput)
+    }
+
     /// A figure of the engines, which know, else of the frontends.
     pub(super) fn served<T>(&self, figure: impl Fn(&LayerView) -> Option<T>) -> Option<T> {
         figure(self.servers?)

@@ -31,7 +31,7 @@ const CHARTS: [Over; 8] = [
         title: "Output throughput",
         unit: "output tokens/s",
         told: "Output throughput",
-        lines: &[("", false, |level| Some(level.output_tokens_per_s))],
+        lines: &[("", false, |level| level.whole(level.output_tokens_per_s))],
     },
     Over {
         name: "requests",
@@ -39,9 +39,9 @@ const CHARTS: [Over; 8] = [
         unit: "requests/s",
         told: "The rate of all requests that ended",
         lines: &[
-            ("within the SLO", true, |level| level.goodput_per_s),
-            ("successful", false, |level| Some(level.requests_per_s)),
-            ("total", true, |level| Some(level.requests_per_s + level.failed_per_s)),
+            ("within the SLO", true, |level| level.whole(level.goodput_per_s?)),
+            ("successful", false, |level| level.whole(level.requests_per_s)),
+            ("total", true, |level| level.whole(level.requests_per_s + level.failed_per_s)),
         ],
     },
     Over {
