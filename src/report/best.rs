@@ -126,7 +126,7 @@ impl Grid {
         let ties = match ranking.ties.len() {
             0 => "no other is within noise".to_owned(),
             all if all == others => {
-                let what = ranking.objective.words();
+                let what = ranking.criterion.words();
                 return Some(format!(
                     "Best for {what}: none, all {} are within noise ({figures} at best).",
                     all + 1
