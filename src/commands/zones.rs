@@ -55,8 +55,7 @@ pub struct ZonesArgs {
 pub fn run(printer: Printer, args: &ZonesArgs) -> anyhow::Result<()> {
     let printer = printer.with_json(args.json);
     let thresholds = thresholds(&args.thresholds)?;
-    let objectives: Vec<Objective> =
-        args.slo.iter().map(|text| objective(text)).collect::<Result<_, _>>()?;
+    let objectives: Vec<Objective> = args.slo.iter().map(|text| objective(text)).collect::<Result<_, _>>()?;
     let Measured { series, levels } =
         if args.tables.is_empty() { measured(args)? } else { read(printer, &args.tables)? };
     let mut series = series;

@@ -23,7 +23,11 @@ impl Plan {
     /// Why the time limit of the job is too short for the load; `None` if it is not, as far as is known.
     pub fn too_short(&self) -> Option<String> {
         let (load_s, limit_s) = (self.load_s()?, self.job.time_s as f64);
-        let may = if self.search.is_some() || self.points().any(|(_, point)| point.is_until()) { "may last" } else { "lasts" };
+        let may = if self.search.is_some() || self.points().any(|(_, point)| point.is_until()) {
+            "may last"
+        } else {
+            "lasts"
+        };
         (load_s > limit_s).then(|| {
             format!(
                 "slurm.time is {}, and the load {may} {} without the start of the servers: a longer time, e.g. --set slurm.time={}",
@@ -58,7 +62,9 @@ impl LoadPoint {
         let load = match (self.arrival.ramp(), &self.arrival, self.stop) {
             (Some(ramp), ..) => ramp.duration_s(),
             (None, _, Stop::DurationS(seconds)) => seconds,
-            (None, Arrival::Open { rate: Level::Constant(rate), .. }, Stop::Requests(count)) => count as f64 / rate,
+            (None, Arrival::Open { rate: Level::Constant(rate), .. }, Stop::Requests(count)) => {
+                count as f64 / rate
+            }
             _ => return None,
         };
         Some(load + self.warmup_duration_s.unwrap_or_default())
@@ -84,7 +90,10 @@ mod tests {
             ("concurrency = [1, 2]\nrequests = 10", None),
             ("rate = 2\nrequests = 100", Some(50.0)),
             ("concurrency = 1\nduration = \"30s\"\n[search]\ngoal = [\"throughput\"]", Some(900.0)),
-            ("concurrency = 1\nduration = \"30s\"\n[search]\ngoal = [\"throughput\"]\ntime = \"5m\"", Some(330.0)),
+            (
+                "concurrency = 1\nduration = \"30s\"\n[search]\ngoal = [\"throughput\"]\ntime = \"5m\"",
+                Some(330.0),
+            ),
             ("concurrency = 1\n[search]\ngoal = [\"throughput\"]\ntime = \"5m\"", Some(300.0)),
         ] {
             assert_eq!(planned(load, Choices::default()).unwrap().load_s(), expected, "{load}");
@@ -108,7 +117,9 @@ mod tests {
     fn a_search_is_told_in_a_line() {
         let of = |load: &str| planned(load, Choices::default()).unwrap().search_words().unwrap();
         assert_eq!(
-            of("concurrency = 16\nduration = \"60s\"\n[search]\ngoal = [\"ttft.p99 < 500ms\", \"errors < 1%\"]"),
+            of(
+                "concurrency = 16\nduration = \"60s\"\n[search]\ngoal = [\"ttft.p99 < 500ms\", \"errors < 1%\"]"
+            ),
             "largest concurrency that keeps ttft.p99 < 500ms and errors < 1%, from 16 within 1 to 1024, 30 load points at most, \
              30m of load at most"
         );

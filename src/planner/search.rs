@@ -71,7 +71,8 @@ fn mistakes(parsed: &Parsed<'_>, goals: &[Goal], points: &[LoadPoint]) -> Vec<In
     if goals.len() > 1 && goals.contains(&Goal::Throughput) {
         errors.push(wrong("search.goal", "found \"throughput\" beside objectives".into(), "one of them"));
     }
-    let is_goodput = goals.iter().any(|goal| matches!(goal, Goal::Keep(objective) if objective.figure == Figure::Goodput));
+    let is_goodput =
+        goals.iter().any(|goal| matches!(goal, Goal::Keep(objective) if objective.figure == Figure::Goodput));
     if is_goodput && points.iter().any(|point| point.slo.is_empty()) {
         errors.push(wrong(
             "search.goal",

@@ -59,11 +59,7 @@ const NAMED: [(&[&str], Figure); 5] = [
     (&["output_tokens_per_s", "throughput.output_tokens_per_s"], Figure::OutputTokensPerS),
     (&["requests_per_s", "throughput.requests_per_s"], Figure::RequestsPerS),
     (
-        &[
-            "tokens_per_s_per_user",
-            "output_tokens_per_s_per_user",
-            "throughput.output_tokens_per_s_per_user",
-        ],
+        &["tokens_per_s_per_user", "output_tokens_per_s_per_user", "throughput.output_tokens_per_s_per_user"],
         Figure::TokensPerSPerUser,
     ),
 ];
@@ -131,12 +127,12 @@ impl Figure {
             (Self::Path(_), Unit::Ms) => {
                 number(value).map_or_else(time, Ok).map_err(|_| "a time such as 500ms")
             }
-            (_, Unit::Ms) => {
-                time().map_err(|_| "a time with its unit, such as 500ms: other tools mean ms by a bare number")
-            }
+            (_, Unit::Ms) => time()
+                .map_err(|_| "a time with its unit, such as 500ms: other tools mean ms by a bare number"),
             (_, Unit::Share) => {
-                let share =
-                    value.strip_suffix('%').map_or_else(|| number(value), |digits| Some(number(digits)? / 100.0));
+                let share = value
+                    .strip_suffix('%')
+                    .map_or_else(|| number(value), |digits| Some(number(digits)? / 100.0));
                 share.filter(|share| *share <= 1.0).ok_or("a share such as 1% or 0.01")
             }
             (_, Unit::Plain) => number(value).ok_or("a number without a unit"),
@@ -208,15 +204,17 @@ impl FromStr for Objective {
         let value = value.trim();
         let figure = Figure::named(name).ok_or_else(|| Mistake::unknown(name))?;
         // The bound of a latency, and no latency of this name.
-        if figure.unit() == Unit::Plain && Span::with_unit(value).is_ok() && matches!(figure, Figure::Path(_)) {
+        if figure.unit() == Unit::Plain && Span::with_unit(value).is_ok() && matches!(figure, Figure::Path(_))
+        {
             return Err(Mistake::unknown(name));
         }
         if figure.is_upper().is_some_and(|upper| upper != is_upper) {
             let (found, sign) = if is_upper { ('<', '>') } else { ('>', '<') };
             return Err(wrong(format!("`{found}` in {text:?}"), &format!("{name} {sign} {value}")));
         }
-        let bound =
-            figure.bound(value).map_err(|expected| wrong(format!("found {value:?} in {text:?}"), expected))?;
+        let bound = figure
+            .bound(value)
+            .map_err(|expected| wrong(format!("found {value:?} in {text:?}"), expected))?;
         Ok(Self { figure, is_upper, includes, bound, text: text.to_owned() })
     }
 }
@@ -273,12 +271,7 @@ mod tests {
             ("requests_per_s >= 3.5", Figure::RequestsPerS, false, 3.5),
             ("throughput.output_tokens_per_s > 900", Figure::OutputTokensPerS, false, 900.0),
             ("throughput.output_tokens_per_s_per_user > 30", Figure::TokensPerSPerUser, false, 30.0),
-            (
-                "client.loop_lag_ms.p99 < 5ms",
-                Figure::Path("client.loop_lag_ms.p99".to_owned()),
-                true,
-                5.0,
-            ),
+            ("client.loop_lag_ms.p99 < 5ms", Figure::Path("client.loop_lag_ms.p99".to_owned()), true, 5.0),
             ("energy.joules < 5", Figure::Path("energy.joules".to_owned()), true, 5.0),
         ] {
             let read: Objective = text.parse().unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::parts::{Block, Part};
 use super::table::{Table, number, plus_minus};
 use super::{PointResult, load_of};
-use crate::analyze::best::{Best, Configuration, LoadRuns, Noise, Criterion, Ranking, Run, Score};
+use crate::analyze::best::{Best, Configuration, Criterion, LoadRuns, Noise, Ranking, Run, Score};
 use crate::analyze::effects::AxisEffects;
 use crate::metrics::student::LEVEL;
 use crate::metrics::{Rating, Summary};

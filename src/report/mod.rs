@@ -103,10 +103,7 @@ pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
 }
 
 /// The rows of the points that have a summary. A search is carried on as far as they go.
-fn rows_of(
-    plan: &Plan,
-    summary: impl Fn(&Deployment, &LoadPoint) -> Option<Summary>,
-) -> Vec<PointResult> {
+fn rows_of(plan: &Plan, summary: impl Fn(&Deployment, &LoadPoint) -> Option<Summary>) -> Vec<PointResult> {
     let mut rows = Vec::new();
     for (deployment, point) in plan.points() {
         let mut push = |point: &LoadPoint, found| rows.push(PointResult::of(plan, deployment, point, found));

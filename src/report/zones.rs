@@ -9,8 +9,8 @@ use super::{Header, PointResult, load_of};
 use crate::analyze::cost::cost;
 use crate::analyze::zones::stability::{Stability, grades};
 use crate::analyze::zones::{
-    Axis, CutShort, Efficiency, Judged, Level, Outcome, Series, Signal, SignalName, Sustained, Thresholds, Unit,
-    Zones, judge, table,
+    Axis, CutShort, Efficiency, Judged, Level, Outcome, Series, Signal, SignalName, Sustained, Thresholds,
+    Unit, Zones, judge, table,
 };
 use crate::metrics::stages::StageFigures;
 use crate::metrics::{Distribution, Rating, Summary};
@@ -68,8 +68,13 @@ pub(super) fn level(row: &PointResult, load: f64) -> Level {
     let counted = s.requests.completed + s.requests.failed;
     let good = s.throughput.goodput_per_s.filter(|_| counted > 0);
     let good = good.map(|rate| ("goodput".to_owned(), rate * s.duration_s / counted as f64));
-    let latencies =
-        [("ttft", s.ttft_ms), ("itl", s.itl_ms), ("e2e", s.e2e_ms), ("e2e_per_token", s.e2e_per_token_ms), ("icl", s.icl_ms)];
+    let latencies = [
+        ("ttft", s.ttft_ms),
+        ("itl", s.itl_ms),
+        ("e2e", s.e2e_ms),
+        ("e2e_per_token", s.e2e_per_token_ms),
+        ("icl", s.icl_ms),
+    ];
     Level {
         requests_per_s: Some(s.throughput.requests_per_s),
         output_tokens_per_s: Some(s.throughput.output_tokens_per_s),

@@ -20,7 +20,11 @@ use crate::report::{Pictures, PointResult};
 
 impl Deployments<'_> {
     /// Measures the load points that have no figures yet.
-    pub(super) async fn points(&mut self, deployment: &Deployment, deployed: &Deployed<'_>) -> Result<(), RunError> {
+    pub(super) async fn points(
+        &mut self,
+        deployment: &Deployment,
+        deployed: &Deployed<'_>,
+    ) -> Result<(), RunError> {
         let plan = &self.session.plan;
         let in_order = plan
             .deployments

@@ -46,8 +46,8 @@ mod tests {
     use crate::metrics::fixtures::{run, sound};
     use crate::metrics::summary::{Context, summarize};
     use crate::metrics::verdict::Verdict;
-    use crate::plan::choices::Choices;
     use crate::plan::Plan;
+    use crate::plan::choices::Choices;
     use crate::planner::testing::planned;
 
     /// Two loads, four repeats at most, until 5 %.

@@ -27,7 +27,8 @@ impl Job {
         ));
         fake.job("7", &[("state", "RUNNING"), ("nodes", "localhost")]);
         let script = house.run(["render", "./r.toml"]).succeeds().stdout;
-        let plan = script.split("TOKMARK_PLAN'\n").nth(1).and_then(|rest| rest.split("\nTOKMARK_PLAN").next());
+        let plan =
+            script.split("TOKMARK_PLAN'\n").nth(1).and_then(|rest| rest.split("\nTOKMARK_PLAN").next());
         house.file("plan.json", plan.unwrap());
         Self { house, fake }
     }
@@ -38,7 +39,11 @@ impl Job {
         command
             .env("PATH", FakeSlurm::path())
             .envs(self.fake.env())
-            .envs([("SLURM_JOB_ID", "7"), ("SLURM_JOB_NODELIST", "localhost"), ("SLURMD_NODENAME", "localhost")])
+            .envs([
+                ("SLURM_JOB_ID", "7"),
+                ("SLURM_JOB_NODELIST", "localhost"),
+                ("SLURMD_NODENAME", "localhost"),
+            ])
             .env("SLURM_RESTART_COUNT", restarts);
         command
     }

@@ -90,7 +90,10 @@ fn an_over_saturated_rate_is_cut_short_and_is_no_throughput() {
     assert!(search["sentence"].as_str().unwrap().contains("64 does not: its queue grows without bound"));
     let dir = house.experiment();
     let summary = house_json(&dir.join("benchmark_logs/isl16_osl50_rate64/summary.json"));
-    assert_eq!((&summary["cut_short"]["over_saturated"], &summary["cut_short"]["planned_requests"]), (&true.into(), &742.into()));
+    assert_eq!(
+        (&summary["cut_short"]["over_saturated"], &summary["cut_short"]["planned_requests"]),
+        (&true.into(), &742.into())
+    );
     assert!(summary["duration_s"].as_f64().unwrap() < 9.0);
     assert!(summary["verdict"]["reasons"].to_string().contains("over-saturated: of the "), "{summary:#}");
     let zones = house.run(["zones", "last", "--json"]).succeeds().json();
@@ -100,7 +103,10 @@ fn an_over_saturated_rate_is_cut_short_and_is_no_throughput() {
         (&"saturated".into(), &Value::Null, &true.into()),
         "{zones:#}"
     );
-    assert_eq!((&zones["saturation_beyond"], &zones["operating_points"]["peak_throughput"]), (&32.into(), &32.into()));
+    assert_eq!(
+        (&zones["saturation_beyond"], &zones["operating_points"]["peak_throughput"]),
+        (&32.into(), &32.into())
+    );
     // What was evaluated is exported like any other point.
     let exported = house.run(["export", "last", "--as", "vllm", "--json"]).succeeds().json();
     assert_eq!(exported.as_array().unwrap().len(), 2, "{exported:#}");

@@ -205,7 +205,10 @@ mod tests {
         };
         let said = of(20.0, Stop::DurationS(64.0)).unwrap();
         // At 4, 8, 12 s: 40 behind of 80 and 40, of which 4 deviations are 44; at 12 s 60 and 54.
-        assert!(said.starts_with("cut short after 12.0 s of 64.0 s: over-saturated: of the 120 requests"), "{said}");
+        assert!(
+            said.starts_with("cut short after 12.0 s of 64.0 s: over-saturated: of the 120 requests"),
+            "{said}"
+        );
         assert!(of(20.0, Stop::Requests(1280)).is_some());
         assert_eq!(of(9.0, Stop::DurationS(60.0)), None);
     }

@@ -5,14 +5,14 @@
 
 pub mod growth;
 pub mod hopeless;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use serde::Serialize;
 
-pub use told::{json, sentence};
 use told::significant;
+pub use told::{json, sentence};
 
 use super::metric;
 use crate::document::{InputError, InputErrors};

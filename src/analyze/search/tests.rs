@@ -151,7 +151,8 @@ fn a_throughput_is_repeated_at_both_ends_and_at_its_peak_and_noise_is_named() {
     let text = sentence(&three, &found, &seen);
     assert!(text.starts_with("The highest throughput is 1634 ± 2.48 tok/s, reached within 5 %"), "{text}");
     assert!(text.ends_with("(15 gives 1517 ± 2.48 tok/s)."), "{text}");
-    let (seen, found) = run(&three, 8.0, |load, number| (true, flat(load) + [0.0, 40.0, -40.0][number as usize - 1]));
+    let (seen, found) =
+        run(&three, 8.0, |load, number| (true, flat(load) + [0.0, 40.0, -40.0][number as usize - 1]));
     let text = sentence(&three, &found, &seen);
     assert!(text.contains(" The difference is within the noise of the repeats"), "{text}");
 }

@@ -76,10 +76,7 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
             tokens(load)
         ),
         (Limit::Nowhere(load), true) => {
-            format!(
-                "Throughput does not grow with the {axis}: {load} gives {}.",
-                tokens(load)
-            )
+            format!("Throughput does not grow with the {axis}: {load} gives {}.", tokens(load))
         }
     };
     if let Limit::Between(_, above) = found.limit {
@@ -96,7 +93,9 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
         && let (Some(below), Some(peak)) = (at(below), peak)
         && is_within_noise(below, peak)
     {
-        text.push_str(" The difference is within the noise of the repeats: the smaller load may reach it, too.");
+        text.push_str(
+            " The difference is within the noise of the repeats: the smaller load may reach it, too.",
+        );
     }
     match found.end {
         End::Converged => {}
@@ -126,7 +125,9 @@ pub fn json(search: &Search, found: Option<&Found>, seen: &[Evaluated]) -> Value
     let levels = levels(search, seen);
     let mean = |load: Option<f64>| {
         let level = levels.iter().find(|level| Some(level.load) == load)?;
-        Some(json!({"output_tokens_per_s": level.throughput(), "half_width": level.half_width(), "of": level.all}))
+        Some(
+            json!({"output_tokens_per_s": level.throughput(), "half_width": level.half_width(), "of": level.all}),
+        )
     };
     let confidence = if search.is_for_throughput() {
         json!({"keeps": mean(keeps), "fails": mean(fails)})

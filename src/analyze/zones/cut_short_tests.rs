@@ -35,7 +35,10 @@ fn what_came_out_until_a_point_was_cut_short_is_no_peak_and_no_fall() {
     assert_eq!(judged.first_signal().map(|signal| (signal.name, signal.at)), Some((SignalName::Ttft, 9.0)));
     assert_eq!(judged.points[3].efficiency, None);
     let json = judged.json();
-    assert_eq!((&json["points"][3]["cut_short"], &json["points"][3]["output_tokens_per_s"]), (&json!(true), &Value::Null));
+    assert_eq!(
+        (&json["points"][3]["cut_short"], &json["points"][3]["output_tokens_per_s"]),
+        (&json!(true), &Value::Null)
+    );
     assert_eq!(json["points"][2].get("cut_short"), None);
 }
 

@@ -18,9 +18,9 @@ use crate::recipe::Price;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use crate::recipe::objective::{Objective, Unit};
 pub use level::{Axis, CutShort, Level, Series, json as load_json};
 pub use operating::OperatingPoints;
-pub use crate::recipe::objective::{Objective, Unit};
 pub use sustained::{Outcome, Sustained, objective};
 
 /// Bounds of the rules. Factors and shares are numbers: 0.05 is 5 %.
