@@ -116,6 +116,12 @@ fn first_tokens_that_came_late_shorten_the_decode_time() {
     assert!(with(decoded(latency(180.0, 20), None))[0].contains("180.0 ms from first to last token"));
     // 20 requests of 9 steps of 20 ms: 180 ms each, whatever a step yields.
     assert!(with(decoded(None, latency(20.0, 180)))[0].contains("180.0 ms from first to last token"));
+    let cut = |records: &mut Vec<RequestRecord>| records.push(failed(99, 1_000, Outcome::Cancelled));
+    assert_eq!(
+        reasons(decoded(None, latency(20.0, 180)), cut),
+        Vec::<String>::new(),
+        "steps of one that was cut, too"
+    );
 }
 
 fn in_flight(client: f64, servers: f64, sampling: f64) -> Vec<Reason> {
