@@ -107,8 +107,11 @@ fn spent_ms(request: &RequestFigures) -> f64 {
 /// counts a first token that its client gets with the next.
 fn decode(layer: &LayerView, fold: &Fold) -> Option<Reason> {
     let client = fold.distribution(RequestFigures::decode_ms)?;
-    let by_steps =
-        || layer.itl_ms.map(|itl| (client.count, itl.avg * itl.count as f64 / client.count as f64));
+    // Steps of answers that were cut are among those of the server.
+    let by_steps = || {
+        let itl = layer.itl_ms.filter(|_| all_good(fold).is_some())?;
+        Some((client.count, itl.avg * itl.count as f64 / client.count as f64))
+    };
     let (count, server) = layer.decode_ms.map(|decode| (decode.count, decode.avg)).or_else(by_steps)?;
     if count != client.count || layer.requests != Some(client.count) {
         return None;
