@@ -6,6 +6,7 @@ use super::{Entry, Progress};
 use crate::experiment::manifest::hostname;
 use crate::node::cgroup::MemoryAccount;
 use crate::node::usage;
+use crate::slurm::JobState;
 
 /// Beyond this share of its limit the last sample speaks for want of memory.
 const NEAR_LIMIT: f64 = 0.9;
@@ -33,13 +34,14 @@ struct Now {
 }
 
 /// Why the load generator of the last attempt is gone; `None` unless it began and wrote no end. Only for a process that does not live.
-pub fn cause(entry: &Entry) -> Option<String> {
+/// `state` is how Slurm says its job ended.
+pub fn cause(entry: &Entry, state: Option<&JobState>) -> Option<String> {
     let Progress::Running { host, pid, .. } = entry.progress() else { return None };
     let text = std::fs::read_to_string(entry.dir.join("telemetry/client.jsonl")).unwrap_or_default();
     let line = text.lines().rev().find_map(|line| serde_json::from_str::<Line>(line).ok());
     let line = line.filter(|line| line.pid == Some(pid));
     let now = (host == hostname()).then(|| Now::of(line.as_ref(), pid));
-    Some(words(line.as_ref(), now.as_ref()))
+    Some(words(line.as_ref(), now.as_ref(), state))
 }
 
 impl Now {
@@ -55,13 +57,17 @@ impl Now {
     }
 }
 
-fn words(line: Option<&Line>, now: Option<&Now>) -> String {
+fn words(line: Option<&Line>, now: Option<&Now>, state: Option<&JobState>) -> String {
     let where_ = line.and_then(|line| line.point.as_ref()).map(|point| format!(" in the middle of {point}"));
     let where_ = where_.unwrap_or_default();
     let last = line.map(last_sample).unwrap_or_default();
     let default = Line::default();
     let line = line.unwrap_or(&default);
-    let reason = proof(line, now).map(|proof| format!(", out of memory: {proof}"));
+    let of_slurm = || {
+        let is_oom = state == Some(&JobState::OutOfMemory);
+        is_oom.then(|| "Slurm found an OOM kill in its step".to_owned())
+    };
+    let reason = proof(line, now).or_else(of_slurm).map(|proof| format!(", out of memory: {proof}"));
     let reason =
         reason.or_else(|| near_limit(line).map(|near| format!(", most likely out of memory: {near}")));
     let reason = reason.unwrap_or_else(|| match now {
@@ -136,39 +142,51 @@ mod tests {
 
     #[test]
     fn counted_kills_are_proof() {
-        let text = words(Some(&line(50, 1)), Some(&now(2, 5)));
+        let text = words(Some(&line(50, 1)), Some(&now(2, 5)), None);
         assert_eq!(
             text,
             "the load generator was killed in the middle of isl8_osl4_con2, out of memory: its cgroup counts 1 OOM kill(s) since \
              (/job_7: 0 MiB used, limit 100 MiB); last sample 2026-01-02T03:04:05Z: RSS 31 MiB, cgroup /job_7: 50 MiB used, limit 100 MiB"
         );
-        let machine = words(Some(&line(50, 1)), Some(&now(1, 6)));
+        let machine = words(Some(&line(50, 1)), Some(&now(1, 6)), None);
         assert!(machine.contains("out of memory: its machine counts 2 OOM kill(s) since"), "{machine}");
-        let restarted = words(Some(&line(50, 1)), Some(&now(1, 0)));
+        let restarted = words(Some(&line(50, 1)), Some(&now(1, 0)), None);
         assert!(restarted.contains("no OOM kill is counted since"), "{restarted}");
         let kernel = Now { kernel: Some("Out of memory: Killed process 7 (tokmark)".into()), ..now(1, 4) };
         assert!(
-            words(None, Some(&kernel)).contains("out of memory: the kernel: Out of memory: Killed process 7")
+            words(None, Some(&kernel), None)
+                .contains("out of memory: the kernel: Out of memory: Killed process 7")
         );
     }
 
     #[test]
     fn without_a_count_the_last_sample_decides() {
-        let near = words(Some(&line(95, 0)), None);
+        let near = words(Some(&line(95, 0)), None, None);
         assert!(
             near.contains("most likely out of memory: its cgroup was nearly full (/job_7: 95 MiB used"),
             "{near}"
         );
-        let plain = words(Some(&line(50, 0)), Some(&now(0, 4)));
+        let plain = words(Some(&line(50, 0)), Some(&now(0, 4)), None);
         assert!(
             plain.contains("(kill -9, or its machine went down); no OOM kill is counted since; last sample"),
             "{plain}"
         );
-        let elsewhere = words(None, None);
+        let elsewhere = words(None, None, None);
         assert_eq!(
             elsewhere,
             "the load generator was killed (kill -9, out of memory, or its machine went down); its host can tell more"
         );
+    }
+
+    #[test]
+    fn slurms_state_is_proof_where_nothing_was_counted() {
+        let text = words(Some(&line(50, 0)), None, Some(&JobState::OutOfMemory));
+        let said = "the load generator was killed in the middle of isl8_osl4_con2, out of memory: Slurm found an OOM kill in its step;";
+        assert!(text.starts_with(said), "{text}");
+        let failed = words(Some(&line(50, 0)), None, Some(&JobState::NodeFail));
+        assert!(failed.contains("(kill -9, out of memory, or its machine went down)"), "{failed}");
+        let counted = words(Some(&line(50, 1)), Some(&now(2, 5)), Some(&JobState::OutOfMemory));
+        assert!(counted.contains("its cgroup counts 1 OOM kill(s) since"), "the nearer evidence: {counted}");
     }
 
     #[test]

@@ -93,8 +93,10 @@ impl Job {
             Some(Progress::Running { host, pid, .. }) => process::is_alive(&host, pid),
             _ => self.runner.as_ref().is_some_and(|(host, pid)| process::is_alive(host, *pid)),
         };
-        let found = standing(self.found(entry), self.id.as_ref().and_then(|id| statuses.get(id)), is_alive);
-        match entry.filter(|_| found.has_ended()).and_then(cut_off::cause) {
+        let status = self.id.as_ref().and_then(|id| statuses.get(id));
+        let found = standing(self.found(entry), status, is_alive);
+        let cause = |entry| cut_off::cause(entry, status.map(|status| &status.state));
+        match entry.filter(|_| found.has_ended()).and_then(cause) {
             Some(cause) => found.because(&cause),
             None => found,
         }

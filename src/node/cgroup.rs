@@ -202,15 +202,19 @@ impl Cgroups {
     pub fn of(pid: &str) -> Self {
         // Paths are those that this process sees, whatever the other one does.
         let (own, mounts) = (read(format!("/proc/{pid}/cgroup")), read("/proc/self/mountinfo"));
-        let (Some(own), Some(mounts)) = (own, mounts) else { return Self::default() };
-        let mut memory = folders(&own, &mounts, "memory");
+        own.zip(mounts).map(|(own, mounts)| Self::within(&own, &mounts)).unwrap_or_default()
+    }
+
+    /// Those that `/proc/PID/cgroup` names in the trees of `/proc/self/mountinfo`.
+    fn within(own: &str, mounts: &str) -> Self {
+        let mut memory = folders(own, mounts, "memory");
         let mut first = true;
         memory.retain(|folder| std::mem::take(&mut first) || folder.memory_limit().is_some());
-        let unified = folders(&own, &mounts, "");
+        let unified = folders(own, mounts, "");
         let pressure = unified.first().map(|folder| folder.path.join("memory.pressure"));
         let pressure = pressure.into_iter().chain([PathBuf::from("/proc/pressure/memory")]);
         let pressure = pressure.into_iter().find(|path| read(path).is_some());
-        Self { memory, cpu: folders(&own, &mounts, "cpu"), pressure }
+        Self { memory, cpu: folders(own, mounts, "cpu"), pressure }
     }
 
     /// The scarcest memory: in one of the cgroups, or on the machine.

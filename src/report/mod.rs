@@ -94,6 +94,10 @@ impl PointResult {
     }
 }
 
+/// What a report says of the telemetry of servers that tokmark did not start.
+const ELSEWHERE: &str =
+    "not sampled: tokmark samples those of servers that it starts, with one of its launchers in place of `attach`";
+
 /// Rows of the load points that an experiment has finished, in the order of its plan; those of a search by load.
 pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
     let Ok(plan) = experiment.plan() else { return Vec::new() };
@@ -172,6 +176,8 @@ impl Header {
                     format!("tp {} pp {} dp {} ep {} replicas {}", p.tp, p.pp, p.dp, p.ep, p.replicas),
                 ));
             }
+            let elsewhere = plan.deployments.iter().all(|deployment| deployment.processes.is_empty());
+            facts.extend(elsewhere.then(|| ("GPUs and processes", ELSEWHERE.to_owned())));
             facts.extend(deployment.speculation.as_ref().map(|known| ("speculation", known.words())));
             facts.push(("load", format!("{}{}", load_fact(point), loads(plan))));
             facts.extend(plan.search_words().map(|search| ("search", search)));

@@ -20,6 +20,7 @@ mod job_script;
 mod knobs;
 mod launchers;
 mod local_e2e;
+mod lost_jobs;
 mod prompts_e2e;
 mod ramp_e2e;
 mod recipes;

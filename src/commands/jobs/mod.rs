@@ -119,15 +119,16 @@ async fn list(printer: Printer, folder: &Path, slurm: &Slurm) -> anyhow::Result<
         printer.error(format!("no experiments in {}", folder.display()));
         return Ok(());
     }
-    let rows: Vec<(&Entry, String)> = entries.iter().map(|entry| (entry, standing(entry).state)).collect();
+    let rows: Vec<(&Entry, Standing)> = entries.iter().map(|entry| (entry, standing(entry))).collect();
     Ok(printer.text(&table(&rows, printer.width()))?)
 }
 
-/// A row per experiment; below it what it is doing, and its directory's name on a line of its own.
-fn table(rows: &[(&Entry, String)], width: usize) -> String {
+/// A row per experiment; below it what it is doing, or why it wrote no end, and its directory's name on a line of its own.
+fn table(rows: &[(&Entry, Standing)], width: usize) -> String {
     let mut table = Table::new(["JOB", "STATE", "POINTS", "CREATED (UTC)", "RECIPE"]);
     let mut below = vec!["    EXPERIMENT\n".to_owned()];
-    for (entry, state) in rows {
+    for (entry, standing) in rows {
+        let state = &standing.state;
         let (done, all) = entry.points();
         let Manifest { job, recipe, gpu, created_at, rehearsal, .. } = &entry.manifest;
         let on = Some(gpu.as_str()).filter(|gpu| *gpu != "none");
@@ -142,7 +143,11 @@ fn table(rows: &[(&Entry, String)], width: usize) -> String {
             if facts.is_empty() { recipe.clone() } else { format!("{recipe} ({})", facts.join(", ")) },
         ]);
         let doing = if is_doing { format!("    {state}\n") } else { String::new() };
-        below.push(format!("{doing}    {}\n", entry.name()));
+        let lost = standing.failure.as_deref().filter(|_| standing.has_ended() && entry.failure().is_none());
+        // The evidence in full is in `jobs show`.
+        let lost = lost.and_then(|lost| lost.split("; last sample").next());
+        let lost = lost.map(|lost| wrapped(&format!("    {lost}\n"), width)).unwrap_or_default();
+        below.push(format!("{doing}{lost}    {}\n", entry.name()));
     }
     table.within(&[0, 1, 3, 4], 4, width, &below)
 }

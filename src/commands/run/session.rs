@@ -65,7 +65,7 @@ pub(crate) fn conduct(
 ) -> anyhow::Result<Conducted> {
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let lost = history::at(experiment.dir()).as_ref().and_then(history::cut_off::cause);
+    let lost = history::at(experiment.dir()).and_then(|entry| history::cut_off::cause(&entry, None));
     let display = Display::new(printer);
     let (logs, shown) = (TextLogs::open(&experiment)?, display.clone());
     let activity = Arc::new(Mutex::new(Activity::default()));

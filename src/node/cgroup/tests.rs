@@ -145,3 +145,53 @@ fn the_scarcest_memory_counts() {
     assert_eq!((machine.tighter(cgroup), cgroup.tighter(machine)), (cgroup, cgroup));
     assert_eq!(Memory::of_machine("MemTotal: 100 kB\n"), None);
 }
+
+/// Files of a cgroup of version 2 as Linux 6.1 writes them.
+fn write_v2(path: &Path, limit: &str, current: u64, oom_kills: u64) {
+    std::fs::create_dir_all(path).expect("a folder");
+    let events = format!("low 0\nhigh 0\nmax 1873\noom 2\noom_kill {oom_kills}\noom_group_kill 0\n");
+    let stat = "anon 66060288\nfile 4194304\nkernel 2490368\nkernel_stack 98304\npagetables 393216\nsec_pagetables 0\n\
+                percpu 1440\nsock 0\nvmalloc 0\nshmem 0\nzswap 0\nzswapped 0\nfile_mapped 1048576\nfile_dirty 0\n\
+                file_writeback 0\nswapcached 0\nanon_thp 0\ninactive_anon 66048000\nactive_anon 12288\n\
+                inactive_file 4194304\nactive_file 0\nunevictable 0\nslab_reclaimable 917504\nslab_unreclaimable 524288\n";
+    let cpu = "usage_usec 8412931\nuser_usec 7901822\nsystem_usec 511109\nnr_periods 841\nnr_throttled 212\n\
+               throttled_usec 9230114\nnr_bursts 0\nburst_usec 0\n";
+    for (file, text) in [
+        ("memory.max", format!("{limit}\n")),
+        ("memory.high", "max\n".into()),
+        ("memory.current", format!("{current}\n")),
+        ("memory.peak", format!("{}\n", current + 4096)),
+        ("memory.events", events),
+        ("memory.stat", stat.into()),
+        ("cpu.stat", cpu.into()),
+    ] {
+        std::fs::write(path.join(file), text).expect("a file");
+    }
+}
+
+#[test]
+fn a_job_of_slurm_on_v2_has_its_limit_two_folders_above_the_task() {
+    let place = tempfile::tempdir().expect("a folder");
+    let job = place.path().join("system.slice/slurmstepd.scope/job_61");
+    write_v2(&job, "67108864", 66_000_000, 1);
+    write_v2(&job.join("step_batch/user/task_0"), "max", 62_000_000, 1);
+    let own = "0::/system.slice/slurmstepd.scope/job_61/step_batch/user/task_0\n";
+    let mounts = format!(
+        "24 30 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw\n\
+         35 24 0:30 / {} rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n",
+        place.path().display()
+    );
+    let cgroups = Cgroups::within(own, &mounts);
+    let accounts = cgroups.accounts();
+    let names: Vec<&str> =
+        accounts.iter().map(|account| account.cgroup.rsplit('/').next().unwrap_or_default()).collect();
+    assert_eq!(names, ["task_0", "job_61"], "folders between them have no limit");
+    // 66 000 000 less 4 194 304 of file pages that can be dropped.
+    let job = &accounts[1];
+    assert_eq!((job.used, job.limit), (Some(61_805_696), Some(67_108_864)));
+    assert_eq!((job.peak, job.oom_kills), (Some(66_004_096), Some(1)));
+    assert_eq!((accounts[0].limit, accounts[0].oom_kills), (None, Some(1)), "v2 counts kills upwards");
+    let throttled = cgroups.throttled();
+    assert_eq!((throttled.len(), throttled[0].periods, throttled[0].throttled_s), (2, 212, 9.230_114));
+    assert_eq!(job.now().as_ref(), Some(job));
+}
