@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use itertools::Itertools;
 use serde_json::json;
 
 use super::flags::HistoryFlags;
@@ -184,6 +185,9 @@ fn measured(args: &ZonesArgs) -> anyhow::Result<Measured> {
     for name in &args.named {
         rows.extend(finished(args, name)?);
     }
+    if !rows.iter().map(|row| &row.configuration).all_equal() {
+        rows.iter_mut().for_each(|row| row.series = format!("{} {}", row.configuration, row.series));
+    }
     let series = zones::series(&rows);
     if series.is_empty() && !args.pareto {
         let points = rows.len();
@@ -213,7 +217,6 @@ fn finished(args: &ZonesArgs, name: &str) -> anyhow::Result<Vec<PointResult>> {
         let configuration = entry.experiment().plan().map(|plan| configuration(&plan)).unwrap_or_default();
         let mut rows = report::finished(&entry.experiment());
         for row in &mut rows {
-            row.series = format!("{configuration} {}", row.series);
             row.configuration.clone_from(&configuration);
         }
         rows

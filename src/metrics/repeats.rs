@@ -85,6 +85,7 @@ pub fn mean(all: &[&Summary]) -> Option<Summary> {
         mean_distribution(&used.iter().filter_map(|summary| pick(summary)).collect::<Vec<_>>())
     };
     let mut point = first.point.clone();
+    point.job = None;
     if let Some(number) = point.repeat.take() {
         point.id = without_repeat(&point.id, number).to_owned();
     }

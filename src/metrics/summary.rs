@@ -178,6 +178,9 @@ pub struct Point {
     /// Which repeat of the load it is, from 1; absent where the load is measured once, and of the mean of repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u32>,
+    /// Which of several jobs of one plan measured it, from 1; only where they are shown together, never in a file.
+    #[serde(skip)]
+    pub job: Option<u32>,
     /// Requested mean prompt length, tokens; for prompts from a file, the mean of those sent.
     pub isl: u32,
     /// Requested mean output length, tokens; for prompts from a file, the mean of those sent.
@@ -190,6 +193,15 @@ pub struct Point {
     pub streaming: bool,
     /// Which endpoint was driven.
     pub endpoint: Endpoint,
+}
+
+impl Point {
+    /// Which measurement of the load it is: `2`, or `1.2` for the second of the first of several jobs; `None` where there is one.
+    pub fn measurement(&self) -> Option<String> {
+        let numbers: Vec<String> =
+            self.job.into_iter().chain(self.repeat).map(|number| number.to_string()).collect();
+        (!numbers.is_empty()).then(|| numbers.join("."))
+    }
 }
 
 /// How the measured requests ended.
@@ -342,6 +354,7 @@ fn describe(point: &LoadPoint, fold: &Fold) -> Point {
     Point {
         id: point.id.clone(),
         repeat: point.repeat.as_ref().map(|repeat| repeat.number),
+        job: None,
         isl: or_mean(point.isl.mean, &|| planned),
         osl: or_mean(point.osl.mean, &asked),
         concurrency: point.concurrency(),

@@ -88,6 +88,14 @@ pub struct Plan {
     pub deployments: Vec<Deployment>,
 }
 
+impl Plan {
+    /// Whether another plan measures the same on the same: jobs of both are repeats of one another.
+    pub fn measures_like(&self, other: &Self) -> bool {
+        let of = |plan: &Self| (plan.name.clone(), plan.gpu.kind.clone(), plan.model.clone(), plan.simulated);
+        of(self) == of(other) && self.deployments == other.deployments && self.search == other.search
+    }
+}
+
 /// GPUs of the plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {

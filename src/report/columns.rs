@@ -45,9 +45,9 @@ impl KeyColumns {
         let loads = rows.iter().map(|row| Some(load_of(&row.summary)?.to_string()));
         columns.push(loads.collect::<Option<Vec<String>>>().filter(|_| [0, rows.len()].contains(&open))?);
         heads.push(if open > 0 { "rate" } else { "conc" }.to_owned());
-        if rows.iter().any(|row| row.summary.point.repeat.is_some()) {
+        if rows.iter().any(|row| row.summary.point.measurement().is_some()) {
             let repeat =
-                |row: &PointResult| row.summary.point.repeat.map_or("mean".to_owned(), |n| n.to_string());
+                |row: &PointResult| row.summary.point.measurement().unwrap_or_else(|| "mean".to_owned());
             heads.push("repeat".to_owned());
             columns.push(rows.iter().map(repeat).collect());
         }

@@ -74,8 +74,8 @@ pub(super) fn line(row: &PointResult) -> String {
     cells.push(quoted(&failures.map(|failures| failures.ways.join("; ")).unwrap_or_default()));
     // `mean` marks a row that is made of others.
     let number_of = |count: u64| if s.repeats.is_some() { count.to_string() } else { String::new() };
-    cells.push(match (s.point.repeat, &s.repeats) {
-        (Some(number), _) => number.to_string(),
+    cells.push(match (s.point.measurement(), &s.repeats) {
+        (Some(number), _) => number,
         (None, Some(_)) => MEAN.to_owned(),
         (None, None) => String::new(),
     });

@@ -78,7 +78,11 @@ pub fn means(rows: &[PointResult]) -> Vec<PointResult> {
 
 /// What the figures with ± are.
 pub fn about(rows: &[PointResult]) -> Option<String> {
-    let means = means(rows);
+    about_means(&means(rows))
+}
+
+/// The same of rows that are means.
+pub(super) fn about_means(means: &[PointResult]) -> Option<String> {
     let repeats: Vec<_> = means.iter().filter_map(|row| row.summary.repeats.as_ref()).collect();
     let counts = repeats.iter().map(|repeats| repeats.n);
     let (least, most) = (counts.clone().min()?, counts.max()?);
@@ -94,8 +98,12 @@ const WARMTH: [(&str, Figure); 2] = [
     ("ms TTFT p50", |summary| Some(summary.ttft_ms?.p50)),
 ];
 
-/// First repeats that differ from the later ones beyond noise, with the unit of the figure; deployments apart.
+/// First repeats that differ from the later ones beyond noise, with the unit of the figure; deployments apart. Each job starts servers of
+/// its own, so that those of several jobs are not compared.
 pub fn cold(rows: &[PointResult]) -> Vec<(&'static str, ColdStart)> {
+    if rows.iter().any(|row| row.summary.point.job.is_some()) {
+        return Vec::new();
+    }
     let mut deployments: Vec<&str> = rows.iter().map(|row| row.deployment.as_str()).collect();
     deployments.dedup();
     let mut found = Vec::new();

@@ -3,7 +3,8 @@
 use super::failures::Failures;
 use super::markdown::SIMULATED;
 use super::reasons::folded;
-use super::table::{Table, maybe, number};
+use super::repeats::{about_means, means};
+use super::table::{Table, maybe, plus_minus};
 use super::{PointResult, csv};
 
 /// One experiment of a suite.
@@ -27,8 +28,51 @@ pub struct JobResult {
     pub rows: Vec<PointResult>,
 }
 
+/// The experiments with those that repeat one another as one: their mean, named with their number. Only those that ended with figures
+/// are joined.
+fn joined(parts: &[JobResult]) -> Vec<JobResult> {
+    let is_number = |word: &str| {
+        word.split_once('/')
+            .is_some_and(|(number, all)| [number, all].iter().all(|part| part.parse::<u32>().is_ok()))
+    };
+    let settings =
+        |part: &JobResult| part.differs.iter().filter(|word| !is_number(word)).cloned().collect::<Vec<_>>();
+    let mut groups: Vec<Vec<&JobResult>> = Vec::new();
+    for part in parts {
+        let is_like = |group: &&mut Vec<&JobResult>| {
+            group.first().is_some_and(|first| {
+                [first, part].iter().all(|one| one.unfinished().is_none())
+                    && (&first.recipe, &first.gpu, settings(first))
+                        == (&part.recipe, &part.gpu, settings(part))
+            })
+        };
+        match groups.iter_mut().find(is_like) {
+            Some(group) => group.push(part),
+            None => groups.push(vec![part]),
+        }
+    }
+    let of = |group: Vec<&JobResult>| {
+        let first = *group.first()?;
+        if group.len() == 1 {
+            return Some(first.clone());
+        }
+        let rows: Vec<PointResult> = group.iter().flat_map(|part| part.rows.iter().cloned()).collect();
+        let differs = settings(first).into_iter().chain([format!("\u{d7}{}", group.len())]).collect();
+        Some(JobResult { differs, rows: means(&rows), ..first.clone() })
+    };
+    groups.into_iter().filter_map(of).collect()
+}
+
+/// What the means of experiments that were joined are.
+fn repeated(shown: &[JobResult]) -> Option<String> {
+    about_means(&shown.iter().flat_map(|part| part.rows.iter().cloned()).collect::<Vec<_>>())
+}
+
 /// Columns of the table beside the name. A name too long to fit gets its own line.
 const OTHER_COLUMNS: usize = 66;
+
+/// What intervals add to them.
+const WIDER: usize = 22;
 
 impl JobResult {
     /// `quickstart (h100) STREAMING=false`
@@ -65,13 +109,17 @@ fn load(row: &PointResult) -> String {
 /// Load, throughput, latencies and verdict of a point.
 fn figures(row: &PointResult) -> Vec<String> {
     let s = &row.summary;
+    let with_half = |value: Option<f64>, path: &str| {
+        let half = value.map(|value| plus_minus(value, s.half_width(path))).unwrap_or_default();
+        format!("{}{half}", maybe(value))
+    };
     vec![
         load(row),
         s.requests.failed.to_string(),
-        number(s.throughput.output_tokens_per_s),
+        with_half(Some(s.throughput.output_tokens_per_s), "throughput.output_tokens_per_s"),
         maybe(s.throughput.output_tokens_per_s_per_gpu),
-        maybe(s.ttft_ms.map(|d| d.p50)),
-        maybe(s.itl_ms.map(|d| d.p50)),
+        with_half(s.ttft_ms.map(|d| d.p50), "ttft_ms.p50"),
+        with_half(s.itl_ms.map(|d| d.p50), "itl_ms.p50"),
         s.verdict.result.to_string(),
     ]
 }
@@ -119,7 +167,11 @@ fn reasons(parts: &[JobResult]) -> Vec<String> {
 /// The table for a terminal of this width. An experiment takes one line; with several points or a long name, its name goes on a
 /// line above them.
 pub fn text(parts: &[JobResult], width: usize) -> String {
-    let widest = width.saturating_sub(OTHER_COLUMNS);
+    let shown = joined(parts);
+    let cells = shown.iter().flat_map(|part| &part.rows).flat_map(figures);
+    // A mean with its interval widens its columns.
+    let wider = if cells.into_iter().any(|cell| cell.contains('\u{b1}')) { WIDER } else { 0 };
+    let widest = width.saturating_sub(OTHER_COLUMNS + wider);
     let mut table =
         Table::new(["RECIPE", "CONC", "FAILED", "TOK/S", "TOK/S/GPU", "TTFT p50", "ITL p50", "VERDICT"]);
     let mut above: Vec<Option<String>> = Vec::new();
@@ -127,7 +179,7 @@ pub fn text(parts: &[JobResult], width: usize) -> String {
         above.push(above_it);
         table.push(std::iter::once(name).chain(figures).collect());
     };
-    for part in parts {
+    for part in &shown {
         let name = part.name();
         let lines = part.rows.len() + usize::from(part.unfinished().is_some());
         let one_line = lines == 1 && name.chars().count() <= widest;
@@ -158,6 +210,7 @@ pub fn text(parts: &[JobResult], width: usize) -> String {
         text.push_str(&format!("{line}\n"));
     }
     text.push_str("latencies in ms\n");
+    text.extend(repeated(&shown).map(|about| format!("{about}\n")));
     for reason in reasons(parts) {
         text.push_str(&format!("! {reason}\n"));
     }
@@ -183,7 +236,7 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
         "ITL p50",
         "verdict",
     ]);
-    for part in parts {
+    for part in &joined(parts) {
         let first = || vec![part.recipe.clone(), part.gpu.clone(), part.differs.join(" ")];
         for row in &part.rows {
             table.push([first(), vec![row.series.clone()], figures(row)].concat());
@@ -192,7 +245,9 @@ pub fn markdown(name: &str, summary: Option<&str>, parts: &[JobResult]) -> Strin
             table.push([first(), vec!["-".to_owned()], no_figures(state)].concat());
         }
     }
-    text.push_str(&format!("{}\nLatencies in ms; tok/s counts output tokens.\n", table.markdown()));
+    let about =
+        repeated(&joined(parts)).map(|about| format!(" Figures with ± are the {about}.")).unwrap_or_default();
+    text.push_str(&format!("{}\nLatencies in ms; tok/s counts output tokens.{about}\n", table.markdown()));
     let mut list = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
             text.push_str(&format!("\n## {title}\n\n"));
@@ -319,6 +374,40 @@ latencies in ms
         };
         assert_eq!(squeezed(&text), squeezed(expected), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn experiments_that_repeat_one_another_are_one_row_with_their_mean_and_number() {
+        let repeat = |number: &str, tokens_per_s: f64, state: &str| {
+            let mut row = row("isl100_osl10_con2", false);
+            row.summary.throughput.output_tokens_per_s = tokens_per_s;
+            let mut part = part("small", state, if state == "FAILED" { Vec::new() } else { vec![row] });
+            part.differs = vec!["load.isl=100".into(), number.into()];
+            part
+        };
+        let parts = [
+            repeat("1/4", 98.0, "COMPLETED"),
+            repeat("2/4", 100.0, "COMPLETED"),
+            repeat("3/4", 0.0, "FAILED"),
+            repeat("4/4", 102.0, "COMPLETED"),
+        ];
+        let text = text(&parts, 80);
+        // Deviations of ±2: s = 2, t(0.975; 2) = 4.303, so that half the interval is 4.303 · 2 / √3 = 4.97.
+        let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeezed.contains("small (h100) load.isl=100 \u{d7}3"), "{text}");
+        assert!(squeezed.contains("2 0 100 ±5.0 617 50.0 ±0.00 10.0 ±0.00 valid"), "{text}");
+        assert!(squeezed.contains("small (h100) load.isl=100 3/4"), "one that failed stays apart: {text}");
+        assert!(
+            squeezed.contains("mean of 3 repeats a point; ± is the 95 % interval of the mean (Student)"),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let page = markdown("night", None, &parts);
+        assert!(
+            page.contains("| small | h100 | load.isl=100 \u{d7}3 | isl100_osl10 | 2 | 0 | 100 ±5.0 |"),
+            "{page}"
+        );
+        assert_eq!(csv(&parts).lines().count(), 1 + 4, "a row per job");
     }
 
     #[test]

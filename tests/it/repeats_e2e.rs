@@ -23,6 +23,56 @@ fn tokens_per_s(summary: &Value) -> f64 {
 }
 
 #[test]
+fn runs_of_one_plan_are_repeats_of_one_another() {
+    let house = House::new();
+    house.recipe(
+        "summary = \"a test\"\n[model]\nname = \"m\"\n[deploy]\nlauncher = \"sim\"\n[deploy.engine]\nspeed = 50\n\
+         [load]\nisl = 8\nosl = 4\nconcurrency = [1, 2]\nrequests = 12\n",
+    );
+    for _ in 0..3 {
+        house.run(["run", "./r.toml"]).succeeds();
+    }
+    let mut all: Vec<String> = house.all().iter().map(|dir| dir.display().to_string()).collect();
+    all.sort();
+    assert_eq!(all.len(), 3);
+    let words = |first: &[&str], rest: &[&str]| -> Vec<String> {
+        first
+            .iter()
+            .map(|word| (*word).to_owned())
+            .chain(all.clone())
+            .chain(rest.iter().map(|word| (*word).to_owned()))
+            .collect()
+    };
+    let out = house.path().join("together");
+    house.run(words(&["report", "--out", &out.display().to_string()], &[])).succeeds();
+    let analysis = house_json(&out.join("analysis.json"));
+    let points = analysis["points"].as_array().unwrap();
+    let names: Vec<&str> = points.iter().map(|point| point["point"].as_str().unwrap()).collect();
+    assert_eq!(names, ["isl8_osl4_con1", "isl8_osl4_con2"]);
+    for point in points {
+        assert_eq!(point["repeats"]["n"], 3, "{point}");
+        let figure = &point["figures"]["throughput.output_tokens_per_s"];
+        assert_eq!(
+            (&figure["interval"]["kind"], &figure["interval"]["n"]),
+            (&"student".into(), &3.into()),
+            "{figure}"
+        );
+    }
+    assert_eq!(analysis["cold_starts"].as_array().unwrap().len(), 0, "each had servers of its own");
+    let page = std::fs::read_to_string(out.join("summary.md")).unwrap();
+    assert!(page.contains("(3 jobs of one plan)") && page.contains("mean of 3 repeats a point"), "{page}");
+    let results = page.split("## Results").nth(1).unwrap().split("##").next().unwrap();
+    let rows: Vec<&str> =
+        results.lines().filter(|line| line.starts_with("| 1 ") || line.starts_with("| 2 ")).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains('±')), "one row a load: {results}");
+
+    let zones = house.run(words(&["zones"], &["--json"])).succeeds().json();
+    assert_eq!(zones["points"].as_array().map(Vec::len), Some(2), "one series: {zones}");
+    let text = house.run(words(&["zones"], &[])).succeeds().stdout;
+    assert!(text.contains("concurrency 1: the mean of 3 results."), "{text}");
+}
+
+#[test]
 fn points_are_repeated_in_the_order_of_the_plan_and_reported_as_means() {
     let house = House::new();
     let load = "[deploy.engine]\nspeed = 20\n[load]\nisl = 8\nosl = 6\nconcurrency = [1, 2, 3]\nrequests = 12\nrepeats = 2\n";

@@ -49,6 +49,8 @@ fn renamed_counters_and_every_spelling_of_their_names() {
     ] {
         assert_eq!(preempted(text), 3.0, "{text}");
     }
+    // The gauge beside the counter has those that were retracted last.
+    assert_eq!(preempted("sglang:num_retracted_reqs 1\nsglang:num_retracted_requests_total 9\n"), 9.0);
     // One figure under its old and its new name.
     assert_eq!(
         engine_gauge("vllm:gpu_cache_usage_perc 0.5\nvllm:kv_cache_usage_perc 0.25\n", "kv_cache"),
