@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::render::{self, RenderError};
 use crate::site::Site;
 use crate::survey::{Survey, survey};
-use crate::weights::of_plan;
+use crate::weights::{drafts_of_plan, of_plan};
 
 /// What to check.
 pub struct Examination<'a> {
@@ -169,7 +169,12 @@ impl Examination<'_> {
         });
         let plans = || self.plans.iter().filter(|plan| kind.is_none_or(|kind| plan.gpu.kind == kind));
         let more: Vec<KeyedPath> = named.iter().cloned().chain(plans().flat_map(paths_of)).collect();
-        let folders = plans().filter_map(of_plan).collect();
+        let mut folders = Vec::new();
+        for query in plans().flat_map(|plan| of_plan(plan).into_iter().chain(drafts_of_plan(plan))) {
+            if !folders.contains(&query) {
+                folders.push(query);
+            }
+        }
         let size = ProbeSize { nodes: if free > 1 { 2 } else { 1 }, wait_s };
         let probe = match probe(self.site, kind, &self.tokmark, size, &more, folders) {
             Ok(probe) => probe,

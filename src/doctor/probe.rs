@@ -9,6 +9,7 @@ use crate::plan::{Container, Plan};
 use crate::planner::job::{Needs, job};
 use crate::planner::resolve::slurm_of_site;
 use crate::site::{Arch, ContainerRuntime, Site};
+use crate::weights::drafts_of_plan;
 
 /// Free ports that a node needs for servers.
 const PORTS: PortQuery = PortQuery { base: 8000, count: 16, stride: 16, want: 1 };
@@ -191,9 +192,11 @@ pub fn paths_of(plan: &Plan) -> Vec<KeyedPath> {
     let weights = plan
         .reads_weights()
         .then(|| named(host_path(plan.container.as_ref(), &plan.model.path), "model.path"));
+    let drafts = drafts_of_plan(plan).into_iter();
+    let drafts = drafts.map(|draft| named(draft.folder, "deploy.speculation.model"));
     let image = plan.container.as_ref().and_then(Container::image_file);
     let image = image.map(|image| named(image.display().to_string(), "container.image"));
-    weights.into_iter().chain(image).filter(|named| named.path.starts_with('/')).collect()
+    weights.into_iter().chain(drafts).chain(image).filter(|named| named.path.starts_with('/')).collect()
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use super::Finding;
 use crate::node::{Report, WeightsQuery, WeightsReport};
 use crate::plan::{Container, Plan};
 use crate::prompts::TokenizerCache;
-use crate::weights::{examine, image, of_plan};
+use crate::weights::{drafts_of_plan, examine, image, of_plan};
 
-/// A finding for the weights and one for the image, if they apply.
+/// A finding for the weights, one for each draft model given as a folder, and one for the image, if they apply.
 pub fn rows(plan: &Plan) -> Vec<Finding> {
-    let rows = [of_weights(plan), plan.container.as_ref().map(of_image)];
-    rows.into_iter().flatten().map(|row| row.about(&plan.name)).collect()
+    let drafts = drafts_of_plan(plan);
+    let rows = of_weights(plan).into_iter().chain(drafts.iter().map(of_folder));
+    rows.chain(plan.container.as_ref().map(of_image)).map(|row| row.about(&plan.name)).collect()
 }
 
 fn of_weights(plan: &Plan) -> Option<Finding> {
@@ -26,11 +27,21 @@ fn of_weights(plan: &Plan) -> Option<Finding> {
         };
         return Some(Finding::ok("weights", found));
     };
+    Some(of_folder(&folder))
+}
+
+fn of_folder(folder: &WeightsQuery) -> Finding {
     if !Path::new(&folder.folder).exists() {
-        let found = format!("{} is not on this machine: not checked here", folder.folder);
-        return Some(Finding::warn("weights", found, "the job checks it before it starts servers"));
+        let found = format!("{} is not on this machine: not checked here", shown(folder));
+        return Finding::warn("weights", found, "the job checks it before it starts servers");
     }
-    Some(finding(&folder.folder, &examine(&folder, &TokenizerCache::default()).into()))
+    finding(&shown(folder), &examine(folder, &TokenizerCache::default()).into())
+}
+
+/// `/models/m`, `the draft model in /models/d`
+fn shown(folder: &WeightsQuery) -> String {
+    let what = if folder.is_draft { "the draft model in " } else { "" };
+    format!("{what}{}", folder.folder)
 }
 
 /// Findings for model folders on nodes, one for all nodes with the same result. Unreadable folders are already reported as paths.
@@ -48,7 +59,7 @@ pub fn of_nodes(queries: &[WeightsQuery], reports: &[&Report]) -> Vec<Finding> {
             }
         }
         let row = |(found, hosts): &(&WeightsReport, Vec<&str>)| {
-            finding(&format!("{} on {}", query.folder, hosts.join(", ")), found)
+            finding(&format!("{} on {}", shown(query), hosts.join(", ")), found)
         };
         rows.extend(results.iter().map(row));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -170,15 +170,7 @@ type Begun = Result<(Following, Vec<Row>), String>;
 
 /// The inner error is the field that the program refuses.
 fn follow_with(spec: &ToolSpec, interval_s: f64, refused: &BTreeSet<String>) -> Result<Begun, String> {
-    let mut child = Command::new(&spec.name)
-        .args(arguments(spec, interval_s, refused))
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let out = child.stdout.take().ok_or("no output")?;
+    let (child, out) = start(&spec.name, &arguments(spec, interval_s, refused))?;
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -254,8 +246,8 @@ fn instances(spec: &ToolSpec) -> BTreeMap<u32, Vec<String>> {
     all
 }
 
-/// What a program prints, within [`FIRST`].
-fn output(program: &str, arguments: &[String]) -> Result<String, String> {
+/// A program, and what it will print.
+fn start(program: &str, arguments: &[String]) -> Result<(Child, ChildStdout), String> {
     let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
@@ -264,7 +256,13 @@ fn output(program: &str, arguments: &[String]) -> Result<String, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let mut out = child.stdout.take().ok_or("no output")?;
+    let out = child.stdout.take().ok_or("no output")?;
+    Ok((child, out))
+}
+
+/// What a program prints, within [`FIRST`].
+fn output(program: &str, arguments: &[String]) -> Result<String, String> {
+    let (mut child, mut out) = start(program, arguments)?;
     let (sender, text) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -324,3 +324,66 @@ fn a_source_that_ends_is_a_reason() {
     assert_eq!(gpus["power_valid"], false);
     assert!(gpus["power_reasons"].to_string().contains("nvidia-smi: ended"), "{gpus:#}");
 }
+
+/// As ROCm 6 prints it, with a warning before the table and an empty line after it.
+const ROCM_SMI: &str = r#"#!/bin/bash
+echo "WARNING: AMD GPU device(s) is/are in a low-power state. Check power control/runtime_status"
+echo
+echo "device,Temperature (Sensor edge) (C),Temperature (Sensor junction) (C),Temperature (Sensor memory) (C),mclk clock speed:,mclk clock level:,sclk clock speed:,sclk clock level:,Current Socket Graphics Package Power (W),GPU use (%),VRAM Total Memory (B),VRAM Total Used Memory (B)"
+echo "card0,N/A,71.0,58.0,(1300Mhz),3,(2100Mhz),1,600.0,97,206141652992,103079215104"
+echo "card1,N/A,69.0,57.0,(1300Mhz),3,(2098Mhz),1,400.0,96,206141652992,103079215104"
+echo
+"#;
+
+#[test]
+fn rocm_smi() {
+    let house = house();
+    let path = program(&house, "rocm-smi", ROCM_SMI);
+    run(&house, &[("PATH", &path)]).succeeds();
+    let gpus = gpus(&house);
+    assert_eq!((&gpus["source"], &gpus["gpus"]), (&Value::from("rocm-smi"), &Value::from(2)), "{gpus:#}");
+    close(&gpus["power_avg_w"], 1000.0);
+    let each = &gpus["each"][0];
+    assert_eq!((&each["temp_max_c"], &each["util_avg_pct"]), (&Value::from(71.0), &Value::from(97.0)));
+    // 103 079 215 104 bytes are 96 GiB.
+    close(&each["mem_max_mib"], 98_304.0);
+    close(&each["sm_avg_mhz"], 2100.0);
+    let csv = std::fs::read_to_string(experiment(&house).join("telemetry/gpu.csv")).unwrap();
+    assert!(csv.lines().skip(1).all(|line| line.contains(",rocm-smi,")), "{csv}");
+}
+
+#[test]
+fn a_cancelled_run_ends_its_sampler_and_keeps_what_was_sampled() {
+    use nix::sys::signal::{Signal, kill};
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let house = house();
+        house.recipe(&RECIPE.replace("1500ms", "300s"));
+        let path = program(&house, "nvidia-smi", NVIDIA_SMI);
+        let mut command = house.tokmark(["run", "./r.toml", "--gpu", "h100", "--experiments", "e"]);
+        command.env("TOKMARK_NVML", "/nowhere/libnvidia-ml.so.1").env("PATH", &path);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut running = command.spawn().unwrap();
+        let rows = |dir: &Path| {
+            let csv = std::fs::read_to_string(dir.join("telemetry/gpu.csv")).unwrap_or_default();
+            csv.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let sampled = crate::support::eventually("samples under load", || {
+            let dir = std::fs::read_dir(house.path().join("e")).ok()?.next()?.ok()?.path();
+            let client = std::fs::read_to_string(dir.join("telemetry/client.jsonl")).ok()?;
+            let last: Value = serde_json::from_str(client.lines().last()?).ok()?;
+            let rows = rows(&dir);
+            (last["done"].as_u64() > Some(0) && rows.len() > 4).then_some(rows)
+        });
+        assert!(house.processes().values().any(|command| command.contains("nvidia-smi")), "it samples");
+        kill(nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap()), signal).unwrap();
+        assert_eq!(running.wait().unwrap().code(), Some(130), "{signal}");
+        house.assert_empty();
+        let kept = rows(&experiment(&house));
+        assert!(kept.len() >= sampled.len() && kept.starts_with(&sampled), "{signal}: {kept:?}");
+        let columns = std::fs::read_to_string(experiment(&house).join("telemetry/gpu.csv")).unwrap();
+        let columns = columns.lines().next().unwrap().matches(',').count();
+        assert!(kept.iter().all(|row| row.matches(',').count() >= columns), "no row is torn: {kept:?}");
+        let summary = experiment(&house).join("benchmark_logs/summary.interrupted.json");
+        assert_eq!(house_json(&summary)["gpus"]["source"], "nvidia-smi", "{signal}");
+    }
+}

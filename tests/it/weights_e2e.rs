@@ -175,3 +175,27 @@ fn doctor_has_a_row_for_weights_and_image() {
     let missing = format!("1 of its 2 shards is missing: {}", SHARDS[0]);
     assert!(broken.iter().all(|row| row.starts_with("fail ") && row.contains(&missing)), "{broken:?}");
 }
+
+#[test]
+fn doctor_has_a_row_for_the_draft_model() {
+    let house = house("");
+    let draft = house.path().join("models/draft");
+    model(&draft);
+    let recipe = house.read("r.toml").replace(
+        "[load]\n",
+        &format!("[deploy.speculation]\nmethod = \"eagle3\"\nmodel = {draft:?}\ntokens = 3\n[load]\n"),
+    );
+    house.file("r.toml", &recipe);
+    let of_draft = || -> Vec<String> {
+        rows_of_weights(&house).into_iter().filter(|row| row.contains("models/draft")).collect()
+    };
+    let whole = of_draft();
+    assert_eq!(whole.len(), 2, "on a node and here: {whole:?}");
+    assert!(whole[0].starts_with("ok weights h100 the draft model in HOUSE/models/draft on "), "{whole:?}");
+    assert!(
+        whole[1].starts_with("ok weights r the draft model in HOUSE/models/draft: 2 shards, "),
+        "{whole:?}"
+    );
+    std::fs::remove_file(draft.join(SHARDS[0])).unwrap();
+    assert!(of_draft().iter().all(|row| row.starts_with("fail ")), "{:?}", of_draft());
+}
