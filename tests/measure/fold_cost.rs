@@ -157,6 +157,7 @@ fn ten_million_records() {
         prefix_cache: None,
         servers: None,
         gpus: None,
+        processes: Vec::new(),
     };
     let started = Instant::now();
     let summary = summarize(&point(count), &run, &fold, &Context::default());
