@@ -95,8 +95,7 @@ impl PointResult {
 }
 
 /// What a report says of the telemetry of servers that tokmark did not start.
-const ELSEWHERE: &str =
-    "not sampled: tokmark samples those of servers that it starts, with one of its launchers in place of `attach`";
+const ELSEWHERE: &str = "not sampled: tokmark samples those of servers that it starts, with one of its launchers in place of `attach`";
 
 /// Rows of the load points that an experiment has finished, in the order of its plan; those of a search by load.
 pub fn finished(experiment: &Experiment) -> Vec<PointResult> {
