@@ -83,7 +83,8 @@
       pen.font = 11 * zoom + "px system-ui, sans-serif";
       pen.textBaseline = "top";
       pen.textAlign = "left";
-      const name = (label, x) => {
+      const name = (label, at) => {
+        const x = Math.min(at, box.left + box.width - pen.measureText(label).width - 6 * zoom);
         let row = ends.findIndex((end) => end < x);
         if (row < 0) row = ends.length;
         ends[row] = x + pen.measureText(label).width + 6 * zoom;

@@ -252,9 +252,10 @@ fn names(root: &Area<Shift>, plot: &Plot, chart: &Chart) -> Result<(), Failed> {
     let mut ends: Vec<i32> = Vec::new();
     for (x, name) in bands.chain(chart.lines.iter().map(|line| (line.x, &line.name))) {
         let (x, y) = plot.map_coordinate(&(x, chart.y.to));
-        let x = x + 4 * FINE;
+        let width = (name.chars().count() as f64 * LETTER) as i32 * FINE;
+        let x = (x + 4 * FINE).min((WIDTH - RIGHT - 2) * FINE - width);
         let row = ends.iter().position(|end| *end < x).unwrap_or(ends.len());
-        let end = x + (name.chars().count() as f64 * LETTER) as i32 * FINE;
+        let end = x + width;
         if row == ends.len() {
             ends.push(end)
         } else {

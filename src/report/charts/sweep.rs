@@ -34,17 +34,6 @@ const CHARTS: [Over; 8] = [
         lines: &[("", false, |level| level.whole(level.output_tokens_per_s))],
     },
     Over {
-        name: "requests",
-        title: "Successful and total rate",
-        unit: "requests/s",
-        told: "The rate of all requests that ended",
-        lines: &[
-            ("within the SLO", true, |level| level.whole(level.goodput_per_s?)),
-            ("successful", false, |level| level.whole(level.requests_per_s)),
-            ("total", true, |level| level.whole(level.requests_per_s + level.failed_per_s)),
-        ],
-    },
-    Over {
         name: "ttft",
         title: "Time to first token (TTFT)",
         unit: "ms",
@@ -53,6 +42,17 @@ const CHARTS: [Over; 8] = [
             ("p50", false, |level| Some(level.ttft?.p50)),
             ("p95", false, |level| Some(level.ttft?.p95)),
             ("p99", false, |level| Some(level.ttft?.p99)),
+        ],
+    },
+    Over {
+        name: "e2e",
+        title: "End-to-end (E2E) latency",
+        unit: "ms",
+        told: "E2E latency p99",
+        lines: &[
+            ("p50", false, |level| Some(level.e2e?.p50)),
+            ("p95", false, |level| Some(level.e2e?.p95)),
+            ("p99", false, |level| Some(level.e2e?.p99)),
         ],
     },
     Over {
@@ -67,14 +67,14 @@ const CHARTS: [Over; 8] = [
         ],
     },
     Over {
-        name: "e2e",
-        title: "End-to-end (E2E) latency",
-        unit: "ms",
-        told: "E2E latency p99",
+        name: "requests",
+        title: "Successful and total rate",
+        unit: "requests/s",
+        told: "The rate of all requests that ended",
         lines: &[
-            ("p50", false, |level| Some(level.e2e?.p50)),
-            ("p95", false, |level| Some(level.e2e?.p95)),
-            ("p99", false, |level| Some(level.e2e?.p99)),
+            ("within the SLO", true, |level| level.whole(level.goodput_per_s?)),
+            ("successful", false, |level| level.whole(level.requests_per_s)),
+            ("total", true, |level| level.whole(level.requests_per_s + level.failed_per_s)),
         ],
     },
     Over {
