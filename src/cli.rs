@@ -8,8 +8,8 @@ use crate::commands::flags::Verbosity;
 use crate::commands::printer::Printer;
 pub use crate::commands::printer::print_error;
 use crate::commands::{
-    VERSION, bench, check, compare, completions, doctor, exec, export, foreign, init, jobs, keep, list, node,
-    prompts, render, report, run, schema, show, sim, submit, verify, zones,
+    VERSION, bench, check, compare, completions, doctor, exec, export, foreign, history, init, jobs, keep,
+    list, node, prompts, render, report, run, schema, show, sim, submit, verify, zones,
 };
 
 const EXIT_CODES: &str = "\
@@ -59,6 +59,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Compare experiments with a baseline: what differs, which figures are better or worse
     Compare(compare::CompareArgs),
+    /// Show the load points of all experiments over time, and regressions
+    History(history::HistoryArgs),
     /// Compare results with published figures, and with references of this cluster
     Verify(verify::VerifyArgs),
     /// Show how much load a deployment takes: zones, operating points, saturation
@@ -128,6 +130,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Jobs(args) => jobs::run(printer, &args),
         Command::Report(args) => report::run(printer, &args),
         Command::Compare(args) => compare::run(printer, &args),
+        Command::History(args) => history::run(printer, &args),
         Command::Verify(args) => verify::run(printer, &args),
         Command::Zones(args) => zones::run(printer, &args),
         Command::Export(args) => export::run(printer, &args),

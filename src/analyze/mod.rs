@@ -14,5 +14,6 @@ pub mod published;
 pub mod references;
 pub mod repeats;
 pub mod search;
+pub mod trend;
 pub mod verify;
 pub mod zones;

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod export;
 pub mod flags;
 pub mod foreign;
+pub mod history;
 pub mod init;
 pub mod jobs;
 pub mod keep;

@@ -174,13 +174,13 @@ fn row(point: String, pair: &FigurePair) -> [String; 7] {
 }
 
 /// `-19.8 %`
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let value = (share * 1000.0).round() / 10.0;
     format!("{:+.1} %", if value == 0.0 { 0.0 } else { value })
 }
 
 /// The name of a figure in tables; others keep their path.
-fn called(path: &str) -> String {
+pub(super) fn called(path: &str) -> String {
     const NAMES: [(&str, &str); 5] = [
         ("throughput.output_tokens_per_s", "tok/s"),
         ("throughput.requests_per_s", "req/s"),

@@ -31,6 +31,7 @@ pub mod servers;
 pub mod speculation;
 pub mod suite;
 pub mod table;
+pub mod trend;
 pub mod unmeasured;
 pub mod verification;
 mod whole;

@@ -14,7 +14,7 @@ fn snapshot(house: &House, name: &str, text: &str) {
     });
 }
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "list",
     "show",
     "check",
@@ -26,6 +26,7 @@ const VERBS: [&str; 20] = [
     "jobs",
     "report",
     "compare",
+    "history",
     "verify",
     "zones",
     "export",

@@ -1,4 +1,4 @@
-//! `tokmark compare` through the binary: an experiment against itself, a slower one, one of other lengths, and bad usage.
+//! `tokmark compare` and `history` through the binary: the same, a slower one, other lengths, and bad usage.
 
 use crate::support::house::House;
 
@@ -77,4 +77,37 @@ fn bad_usage_is_named() {
         let end = house.run(["compare"].iter().chain(args)).fails(2);
         assert!(end.stderr.contains(words), "{args:?}: {}", end.stderr);
     }
+}
+
+#[test]
+fn history_holds_the_newest_run_against_those_before_it() {
+    let house = House::new();
+    assert!(house.run(["history"]).succeeds().stderr.contains("no measured load point in "));
+    for max_num_seqs in [8, 2] {
+        recipe(&house, max_num_seqs, 8);
+        house.run(["run", "./r.toml", "--experiments", "e"]).succeeds();
+    }
+    let history = ["history", "--experiments", "e"];
+    let text = house.run(history).succeeds().stdout;
+    assert!(text.contains("isl8_osl8_con8 (simulated)\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let rows = house.run(history.iter().chain(&["--csv"])).succeeds().stdout;
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+    let gate = ["--fail-if", "output_tokens_per_s < -20%", "--junit", "j.xml", "--json"];
+    let end = house.run(history.iter().chain(&gate)).fails(5);
+    assert!(
+        end.stderr.contains("FAILED") && end.stderr.contains("1 of the load points regressed"),
+        "{}",
+        end.stderr
+    );
+    assert!(house.read("j.xml").contains("tests=\"1\" failures=\"1\""), "{}", house.read("j.xml"));
+    let earlier = &end.json()[0]["runs"][1]["figures"]["throughput.output_tokens_per_s"]["earlier"];
+    assert!(earlier["difference"].as_f64().unwrap() < -0.2, "{earlier}");
+    for nobody in [["--recipe", "none"], ["--gpu", "none"], ["--since", "2999-01-01"], ["--engine", "none"]] {
+        let rows = house.run(history.iter().chain(&["--csv"]).chain(&nobody)).succeeds().stdout;
+        // A GPU type that nobody named is called so.
+        let expected = if nobody[0] == "--gpu" { 3 } else { 1 };
+        assert_eq!(rows.lines().count(), expected, "{nobody:?}: {rows}");
+    }
+    house.run(["history", "--since", "yesterday"]).fails(2);
 }

@@ -49,13 +49,16 @@ impl Gate {
         })
     }
 
+    /// Whether a difference, as a share, is beyond the bound.
+    pub fn is_beyond(&self, difference: f64) -> bool {
+        if self.above { difference > self.bound } else { difference < self.bound }
+    }
+
     /// The points whose difference is beyond the bound, and more than noise. A difference without an interval counts.
     pub fn failed(&self, points: &[PointPair]) -> Vec<Failed> {
         let is_beyond = |pair: &&FigurePair| {
-            let beyond =
-                |difference| if self.above { difference > self.bound } else { difference < self.bound };
             pair.figure == self.figure
-                && pair.difference.is_some_and(beyond)
+                && pair.difference.is_some_and(|difference| self.is_beyond(difference))
                 && pair.verdict != Verdict::WithinNoise
         };
         let of_point = |point: &PointPair| {
