@@ -16,13 +16,16 @@ pub use told::{json, sentence};
 
 use super::metric;
 use crate::document::{InputError, InputErrors};
-use crate::metrics::student::{LEVEL, half_width};
+use crate::metrics::student::{LEVEL, half_width, quantile, spread};
 use crate::metrics::{Rating, Summary};
 use crate::plan::Plan;
 use crate::plan::search::{Figure, Objective, Search, Unit};
 
 /// Throughput that grows by less than this share when the load doubles no longer grows.
 const PLATEAU: f64 = 0.05;
+
+/// A difference of throughput beyond this share is one, however far repeats scatter.
+const MOST_NOISE: f64 = 0.5;
 
 /// One measurement.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,23 +120,68 @@ fn levels(search: &Search, seen: &[Evaluated]) -> Vec<Level> {
         levels.push(Level { load, all, below, throughputs: of().map(|one| one.throughput).collect() });
     }
     if search.is_for_throughput() {
-        let highest = highest(&levels);
-        let mut best_so_far = 0.0_f64;
-        let top = levels.len().saturating_sub(1);
-        for (at, level) in levels.iter_mut().enumerate() {
-            let grows = level.throughput() > best_so_far * (1.0 + PLATEAU);
-            best_so_far = best_so_far.max(level.throughput());
-            let is_below =
-                if at == top { grows } else { level.throughput() < highest * (1.0 - search.tolerance) };
+        let below = below_the_ceiling(search, &levels);
+        for (level, is_below) in levels.iter_mut().zip(below) {
             level.below = if is_below { level.all } else { 0 };
         }
     }
     levels
 }
 
-/// The highest throughput of a load.
-fn highest(levels: &[Level]) -> f64 {
-    levels.iter().map(Level::throughput).fold(0.0, f64::max)
+/// Which levels are below the highest throughput: by more than the tolerance, and by more than noise. The highest load is while
+/// throughput still grows there.
+fn below_the_ceiling(search: &Search, levels: &[Level]) -> Vec<bool> {
+    let noise = Noise::of(levels);
+    let Some(peak) = peak(levels) else { return Vec::new() };
+    let mut best: Option<&Level> = None;
+    let mut below: Vec<bool> = Vec::new();
+    for level in levels {
+        let lacks =
+            level.throughput() < peak.throughput() * (1.0 - search.tolerance.max(noise.between(level, peak)));
+        let grows = best.map_or(level.throughput() > 0.0, |best| {
+            level.throughput() > best.throughput() * (1.0 + PLATEAU.max(noise.between(level, best)))
+        });
+        if best.is_none_or(|best| level.throughput() > best.throughput()) {
+            best = Some(level);
+        }
+        below.push(if below.len() + 1 == levels.len() { grows } else { lacks });
+    }
+    below
+}
+
+/// How far the throughput of repeats scatters: one deviation, as a share, from the repeats of all loads together.
+struct Noise {
+    deviation: f64,
+    degrees_of_freedom: f64,
+}
+
+impl Noise {
+    fn of(levels: &[Level]) -> Self {
+        let spreads =
+            levels.iter().filter_map(|level| spread(&level.throughputs).zip(Some(level.throughputs.len())));
+        let (squares, degrees_of_freedom) =
+            spreads.fold((0.0, 0.0), |(squares, freedom), ((mean, of), n)| {
+                (squares + if mean > 0.0 { of / (mean * mean) } else { 0.0 }, freedom + n as f64 - 1.0)
+            });
+        let deviation = if degrees_of_freedom > 0.0 { (squares / degrees_of_freedom).sqrt() } else { 0.0 };
+        Self { deviation, degrees_of_freedom }
+    }
+
+    /// Half of the interval of the difference of two means, as a share; 0 without repeats.
+    fn between(&self, a: &Level, b: &Level) -> f64 {
+        if self.deviation == 0.0 {
+            return 0.0;
+        }
+        let of = |level: &Level| 1.0 / f64::from(level.all);
+        let margin =
+            quantile((1.0 + LEVEL) / 2.0, self.degrees_of_freedom) * self.deviation * (of(a) + of(b)).sqrt();
+        margin.min(MOST_NOISE)
+    }
+}
+
+/// The level with the highest throughput.
+fn peak(levels: &[Level]) -> Option<&Level> {
+    levels.iter().max_by(|a, b| a.throughput().total_cmp(&b.throughput()))
 }
 
 /// The lowest load that is not below the limit, and the highest below it.
@@ -174,8 +222,7 @@ pub fn next(search: &Search, from: f64, seen: &[Evaluated]) -> Step {
     };
     if search.is_for_throughput() {
         // The highest of many is high by chance, too.
-        let peak = levels.iter().max_by(|a, b| a.throughput().total_cmp(&b.throughput()));
-        ends.extend(peak.map(|level| level.load));
+        ends.extend(peak(&levels).map(|level| level.load));
     }
     let again = levels.iter().find(|level| ends.contains(&level.load) && level.all < search.repeats);
     match again {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{End, Evaluated, Found, Level, Limit, highest, levels};
+use super::{End, Evaluated, Found, Level, Limit, Noise, levels, peak};
 use crate::plan::search::{Goal, Search};
 
 /// Three significant digits, without losing whole ones.
@@ -23,13 +23,6 @@ fn throughput(level: &Level) -> String {
     format!("{}{half} tok/s", significant(level.throughput()))
 }
 
-/// Whether the intervals of two throughputs overlap.
-fn is_within_noise(lower: &Level, higher: &Level) -> bool {
-    let half = |level: &Level| level.half_width();
-    let halves = half(lower).zip(half(higher)).map(|(a, b)| a + b);
-    halves.is_some_and(|halves| lower.throughput() + halves >= higher.throughput())
-}
-
 /// What a search found, as one sentence.
 pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
     let axis = search.axis();
@@ -45,7 +38,13 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
     };
     let at = |load: f64| levels.iter().find(|level| level.load == load);
     let tokens = |load: f64| at(load).map(throughput).unwrap_or_default();
-    let peak = levels.iter().max_by(|a, b| a.throughput().total_cmp(&b.throughput()));
+    let peak = peak(&levels);
+    let noise = Noise::of(&levels);
+    // What counts as the highest throughput.
+    let within = |load: f64| {
+        let margin = at(load).zip(peak).map(|(level, peak)| noise.between(level, peak));
+        margin.unwrap_or_default().max(search.tolerance)
+    };
     let mut text = match (found.limit, search.is_for_throughput()) {
         (Limit::Between(below, above), false) => {
             let repeats = match (agree(below, true), agree(above, false)) {
@@ -68,7 +67,7 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
         (Limit::Between(below, above), true) => format!(
             "The highest throughput is {}, reached within {:.0} % from {axis} {above} ({below} gives {}).",
             peak.map(throughput).unwrap_or_default(),
-            search.tolerance * 100.0,
+            within(above) * 100.0,
             tokens(below),
         ),
         (Limit::NotReached(load), true) => format!(
@@ -89,13 +88,13 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
             text.push_str(&format!(" Noise: {} keeps it, although {above} does not.", odd.join(", ")));
         }
     }
-    if let (Limit::Between(below, _), true) = (found.limit, search.is_for_throughput())
-        && let (Some(below), Some(peak)) = (at(below), peak)
-        && is_within_noise(below, peak)
+    if let (Limit::Between(_, above), true) = (found.limit, search.is_for_throughput())
+        && within(above) > search.tolerance
     {
-        text.push_str(
-            " The difference is within the noise of the repeats: the smaller load may reach it, too.",
-        );
+        text.push_str(&format!(
+            " Repeats scatter by {:.0} %, so that smaller differences are noise.",
+            noise.deviation * 100.0
+        ));
     }
     match found.end {
         End::Converged => {}
@@ -145,7 +144,7 @@ pub fn json(search: &Search, found: Option<&Found>, seen: &[Evaluated]) -> Value
         "ended": found.map(|found| found.end),
         "keeps": keeps,
         "fails": fails,
-        "highest_output_tokens_per_s": highest(&levels),
+        "highest_output_tokens_per_s": peak(&levels).map_or(0.0, Level::throughput),
         "confidence": confidence,
         "evaluated": seen.iter().map(|one| json!({
             "load": one.load,
