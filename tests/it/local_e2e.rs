@@ -94,7 +94,8 @@ fn check_point(dir: &Path, requests: usize, warmup: usize) -> Value {
     let summary = house_json(&dir.join("summary.json"));
     let schema = house_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/summary.schema.json"));
     // Absent from a run without repeats, GPUs, speculation or failures; processes are those of servers that it started.
-    const ABSENT: [&str; 6] = ["repeat", "repeats", "gpus", "speculation", "faults", "processes"];
+    const ABSENT: [&str; 7] =
+        ["repeat", "repeats", "gpus", "speculation", "faults", "processes", "cut_short"];
     let known = |of: &Value| {
         let keys = keys(of).into_iter().filter(|key| !ABSENT.contains(key));
         keys.map(str::to_owned).collect::<Vec<_>>()

@@ -25,77 +25,11 @@ fn throughput(level: &Level) -> String {
 
 /// What a search found, as one sentence.
 pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
-    let axis = search.axis();
-    let goal = search.goals.iter().map(Goal::to_string).collect::<Vec<_>>().join(" and ");
     let levels = levels(search, seen);
-    let agree = |load: f64, below: bool| {
-        let level = levels.iter().find(|level| level.load == load);
-        level.map_or((0, 0), |level| (if below { level.below } else { level.all - level.below }, level.all))
+    let mut text = match search.is_for_throughput() {
+        true => ceiling(search, found.limit, &levels),
+        false => kept(search, found.limit, seen, &levels),
     };
-    let why = |load: f64| {
-        let broken = seen.iter().filter(|one| one.load == load).find_map(|one| one.broken.clone());
-        broken.map(|broken| format!(": {broken}")).unwrap_or_default()
-    };
-    let at = |load: f64| levels.iter().find(|level| level.load == load);
-    let tokens = |load: f64| at(load).map(throughput).unwrap_or_default();
-    let peak = peak(&levels);
-    let noise = Noise::of(&levels);
-    // What counts as the highest throughput.
-    let within = |load: f64| {
-        let margin = at(load).zip(peak).map(|(level, peak)| noise.between(level, peak));
-        margin.unwrap_or_default().max(search.tolerance)
-    };
-    let mut text = match (found.limit, search.is_for_throughput()) {
-        (Limit::Between(below, above), false) => {
-            let repeats = match (agree(below, true), agree(above, false)) {
-                ((1, 1), (1, 1)) => "each measured once".to_owned(),
-                ((kept, all), (broken, of)) => {
-                    format!("{kept} of {all} repeats agree at {below}, {broken} of {of} at {above}")
-                }
-            };
-            format!(
-                "The largest {axis} that keeps {goal} is {below} ({above} does not{}); {repeats}.",
-                why(above)
-            )
-        }
-        (Limit::NotReached(load), false) => {
-            format!("Not reached: {axis} {load}, the largest that was measured, still keeps {goal}.")
-        }
-        (Limit::Nowhere(load), false) => {
-            format!("Not even {axis} {load}, the smallest that was measured, keeps {goal}{}.", why(load))
-        }
-        (Limit::Between(below, above), true) => format!(
-            "The highest throughput is {}, reached within {:.0} % from {axis} {above} ({below} gives {}).",
-            peak.map(throughput).unwrap_or_default(),
-            within(above) * 100.0,
-            tokens(below),
-        ),
-        (Limit::NotReached(load), true) => format!(
-            "Not reached: throughput still grows at {axis} {load}, the largest that was measured ({}).",
-            tokens(load)
-        ),
-        (Limit::Nowhere(load), true) => {
-            format!("Throughput does not grow with the {axis}: {load} gives {}.", tokens(load))
-        }
-    };
-    if let Limit::Between(_, above) = found.limit {
-        let odd: Vec<String> = levels
-            .iter()
-            .filter(|level| level.load > above && level.is_below())
-            .map(|level| level.load.to_string())
-            .collect();
-        if !odd.is_empty() && !search.is_for_throughput() {
-            text.push_str(&format!(" Noise: {} keeps it, although {above} does not.", odd.join(", ")));
-        }
-    }
-    if let (Limit::Between(_, above), true) = (found.limit, search.is_for_throughput())
-        && within(above) > search.tolerance
-    {
-        text.push_str(&format!(
-            " Repeats scatter by {:.0} %, so that smaller differences are noise.",
-            noise.deviation * 100.0
-        ));
-    }
     match found.end {
         End::Converged => {}
         End::Points => text.push_str(&format!(
@@ -105,6 +39,81 @@ pub fn sentence(search: &Search, found: &Found, seen: &[Evaluated]) -> String {
         End::Time => text.push_str(" The search ended at its time limit, before the limit was exact."),
     }
     text
+}
+
+/// The largest load that keeps the objectives.
+fn kept(search: &Search, limit: Limit, seen: &[Evaluated], levels: &[Level]) -> String {
+    let axis = search.axis();
+    let goal = search.goals.iter().map(Goal::to_string).collect::<Vec<_>>().join(" and ");
+    let agree = |load: f64, below: bool| {
+        let level = levels.iter().find(|level| level.load == load);
+        level.map_or((0, 0), |level| (if below { level.below } else { level.all - level.below }, level.all))
+    };
+    let why = |load: f64| {
+        let broken = seen.iter().filter(|one| one.load == load).find_map(|one| one.broken.clone());
+        broken.map(|broken| format!(": {broken}")).unwrap_or_default()
+    };
+    let (below, above) = match limit {
+        Limit::Between(below, above) => (below, above),
+        Limit::NotReached(load) => {
+            return format!("Not reached: {axis} {load}, the largest that was measured, still keeps {goal}.");
+        }
+        Limit::Nowhere(load) => {
+            return format!(
+                "Not even {axis} {load}, the smallest that was measured, keeps {goal}{}.",
+                why(load)
+            );
+        }
+    };
+    let repeats = match (agree(below, true), agree(above, false)) {
+        ((1, 1), (1, 1)) => "each measured once".to_owned(),
+        ((kept, all), (broken, of)) => {
+            format!("{kept} of {all} repeats agree at {below}, {broken} of {of} at {above}")
+        }
+    };
+    let odd = levels.iter().filter(|level| level.load > above && level.is_below());
+    let odd: Vec<String> = odd.map(|level| level.load.to_string()).collect();
+    let noise = match odd.as_slice() {
+        [] => String::new(),
+        odd => format!(" Noise: {} keeps it, although {above} does not.", odd.join(", ")),
+    };
+    let fails = why(above);
+    format!("The largest {axis} that keeps {goal} is {below} ({above} does not{fails}); {repeats}.{noise}")
+}
+
+/// The highest throughput.
+fn ceiling(search: &Search, limit: Limit, levels: &[Level]) -> String {
+    let axis = search.axis();
+    let at = |load: f64| levels.iter().find(|level| level.load == load);
+    let tokens = |load: f64| at(load).map(throughput).unwrap_or_default();
+    let (below, above) = match limit {
+        Limit::Between(below, above) => (below, above),
+        Limit::NotReached(load) => {
+            let tokens = tokens(load);
+            return format!(
+                "Not reached: throughput still grows at {axis} {load}, the largest that was measured ({tokens})."
+            );
+        }
+        Limit::Nowhere(load) => {
+            return format!("Throughput does not grow with the {axis}: {load} gives {}.", tokens(load));
+        }
+    };
+    let (peak, noise) = (peak(levels), Noise::of(levels));
+    // What counts as the highest throughput.
+    let margin = at(above).zip(peak).map(|(level, peak)| noise.between(level, peak)).unwrap_or_default();
+    let scatter = match margin > search.tolerance {
+        true => format!(
+            " Repeats scatter by {:.0} %, so that smaller differences are noise.",
+            noise.deviation * 100.0
+        ),
+        false => String::new(),
+    };
+    format!(
+        "The highest throughput is {}, reached within {:.0} % from {axis} {above} ({below} gives {}).{scatter}",
+        peak.map(throughput).unwrap_or_default(),
+        margin.max(search.tolerance) * 100.0,
+        tokens(below),
+    )
 }
 
 /// What a search found, for programs. Without `found` it is not over.
