@@ -3,12 +3,15 @@
 use itertools::Itertools;
 
 use super::markdown::push_simulated;
-use super::{Header, PointResult};
+use super::{Header, PointResult, repeats};
 use crate::metrics::{Rating, Summary};
 
 const ONCE: &str = "Each load point was measured once, so that the differences between runs are not known.";
 const REPEATED: &str = "Load points were repeated on the same servers: the intervals tell how such repeats differ, not what another \
     start of the servers, another node or another day gives.";
+
+const REPEATED_BY_JOBS: &str = "Load points were repeated by jobs with servers of their own: the intervals tell how such jobs differ, not \
+    what another day gives.";
 
 /// The page. Every sentence follows from the plan and the summaries.
 pub fn page(header: &Header, rows: &[PointResult]) -> String {
@@ -20,8 +23,16 @@ pub fn page(header: &Header, rows: &[PointResult]) -> String {
 
 /// Its sentences.
 pub(super) fn lines(header: &Header, rows: &[PointResult]) -> Vec<String> {
-    let repeated = rows.iter().any(|row| row.summary.repeats.as_ref().is_some_and(|repeats| repeats.n > 1));
-    let repeats = if repeated { REPEATED } else { ONCE };
+    let repeats = match () {
+        () if rows.iter().any(|row| row.summary.point.job.is_some()) => REPEATED_BY_JOBS,
+        () if repeats::means(rows)
+            .iter()
+            .any(|row| row.summary.repeats.as_ref().is_some_and(|repeats| repeats.n > 1)) =>
+        {
+            REPEATED
+        }
+        () => ONCE,
+    };
     let lines =
         [hardware(header, rows), lengths(rows), load(rows), client(rows), varied(rows), repeats.to_owned()];
     lines.into_iter().chain(verdicts(rows)).collect()

@@ -61,6 +61,10 @@ fn runs_of_one_plan_are_repeats_of_one_another() {
     assert_eq!(analysis["cold_starts"].as_array().unwrap().len(), 0, "each had servers of its own");
     let page = std::fs::read_to_string(out.join("summary.md")).unwrap();
     assert!(page.contains("(3 jobs of one plan)") && page.contains("mean of 3 repeats a point"), "{page}");
+    assert!(
+        page.contains("repeated by jobs with servers of their own") && !page.contains("measured once"),
+        "{page}"
+    );
     let results = page.split("## Results").nth(1).unwrap().split("##").next().unwrap();
     let rows: Vec<&str> =
         results.lines().filter(|line| line.starts_with("| 1 ") || line.starts_with("| 2 ")).collect();
