@@ -29,6 +29,8 @@ pub const THROTTLED_SUSPECT: f64 = 0.01;
 pub const NEAR_LIMIT_SUSPECT: f64 = 0.90;
 /// Tasks that stand still for memory for this share of the window reach the p99.
 pub const MEMORY_STALL_SUSPECT: f64 = 0.01;
+/// Less than this in all, seconds, is a few pages that the kernel had to look for.
+pub const MEMORY_STALL_LEAST_S: f64 = 0.05;
 /// A dropped connection request is sent again after 1 s; more than this share of the requests reach the p99 of TTFT.
 pub const LISTEN_DROPS_SUSPECT: f64 = 0.01;
 /// Of fewer requests a single one, which may have been another program's, is above that share.
@@ -175,7 +177,7 @@ fn memory(machine: &MachineHealth) -> Option<Reason> {
 fn memory_stall(machine: &MachineHealth, window_s: f64) -> Option<Reason> {
     let stalled_s = machine.memory_stall_s?;
     Reason::suspect_if(
-        ratio(stalled_s, window_s) > MEMORY_STALL_SUSPECT,
+        ratio(stalled_s, window_s) > MEMORY_STALL_SUSPECT && stalled_s >= MEMORY_STALL_LEAST_S,
         format!(
             "processes in the client's cgroup stood still for {stalled_s:.2} of {window_s:.1} s for want of memory; give the job more"
         ),

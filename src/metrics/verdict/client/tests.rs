@@ -179,6 +179,10 @@ fn memory_runs_out() {
     let words = "processes in the client's cgroup stood still for 0.50 of 10.0 s for want of memory; \
                  give the job more";
     expect(on(stalled), Rating::Suspect, words);
+    // 0.4 % of 10 s, and 40 ms of a short point.
+    let little = MachineHealth { memory_stall_s: Some(0.04), ..MachineHealth::default() };
+    assert_eq!(on(little.clone()), []);
+    assert!(memory_stall(&little, 1.0).is_none());
     let out = MachineHealth { ooms: Some(2), oom_kills: Some(0), ..MachineHealth::default() };
     expect(
         on(out.clone()),
