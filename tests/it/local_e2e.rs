@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::eventually;
-use crate::support::house::{House, Running, free_port, house_json};
+use crate::support::house::{House, Running, free_port, house_json, is_heard};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokmark::internals::metrics::{Outcome, Phase, RequestRecord};
@@ -442,12 +442,9 @@ fn was_interrupted(house: &House, dir: &Path) {
 
 #[test]
 fn a_signal_wraps_up_and_keeps_what_was_measured() {
-    // Under `nohup` these tests, and so tokmark, ignore SIGHUP.
-    let ignored = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = ignored.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-    let ignores_hangup = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 == 1;
-    let hangup = (!ignores_hangup).then_some(Signal::SIGHUP);
-    for signal in [Signal::SIGTERM, Signal::SIGINT].into_iter().chain(hangup) {
+    for signal in
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().filter(|signal| is_heard(*signal))
+    {
         let house = House::new();
         let (running, dir) = long_run(&house);
         running.signal(signal);

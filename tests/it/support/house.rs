@@ -277,3 +277,10 @@ impl Sim {
         &self.url
     }
 }
+
+/// Whether a signal ends these tests, and so the tokmark that they start: under `nohup` both ignore SIGHUP.
+pub(crate) fn is_heard(signal: nix::sys::signal::Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(ignored.trim(), 16).unwrap() >> (signal as u32 - 1) & 1 == 0
+}
