@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::compare::Gate;
 use super::metric;
-use crate::metrics::{Rating, Summary};
+use crate::metrics::Summary;
 
 /// Earlier runs that make the band, at most.
 pub const WINDOW: usize = 10;
@@ -45,12 +45,12 @@ pub fn place(earlier: &[f64], value: f64) -> Option<Place> {
     (baseline > 0.0).then(|| Place { baseline, low, high, n, difference: value / baseline - 1.0 })
 }
 
-/// The values of a figure of the runs of one load point, in order of time, each with its place. An invalid run has neither, and is in no band.
+/// The values of a figure of the runs of one load point, in order of time, each with its place. A run that is invalid, or
+/// that a search cut short, has neither, and is in no band.
 pub fn places(runs: &[(&Summary, u32)], figure: &str) -> Vec<(Option<f64>, Option<Place>)> {
     let mut earlier = Vec::new();
     let of = |(run, gpus): &(&Summary, u32)| {
-        let usable = run.verdict.result != Rating::Invalid;
-        let value = metric::value(run, figure, *gpus).filter(|_| usable);
+        let value = metric::value(run, figure, *gpus).filter(|_| run.is_whole());
         let place = value.and_then(|value| place(&earlier, value));
         earlier.extend(value);
         (value, place)

@@ -212,6 +212,9 @@ impl MeasuredRun<'_> {
             let why = summary.verdict.reasons.first().map(|why| format!(": {why}")).unwrap_or_default();
             reasons.push(format!("the result is invalid{why}"));
         }
+        if summary.cut_short.is_some() {
+            reasons.push("a search cut the load point short".to_owned());
+        }
         if !reasons.is_empty() {
             return self.not_comparable(figure, Some(planned), reasons);
         }

@@ -21,7 +21,7 @@ use super::stages::StageFigures;
 use super::stats::Distribution;
 use super::token_check::TokenCheck;
 use super::turns::TurnFigures;
-use super::verdict::{Verdict, reasons, speculation_reason};
+use super::verdict::{Rating, Verdict, reasons, speculation_reason};
 use crate::plan::{Endpoint, LoadPoint, Slo, Speculation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -168,6 +168,13 @@ pub struct CutShort {
     /// More requests arrived than were completed, and the queue grew without bound.
     pub over_saturated: bool,
     pub reason: String,
+}
+
+impl Summary {
+    /// Whether its figures stand for the whole load point: it is not invalid, and no search cut it short.
+    pub fn is_whole(&self) -> bool {
+        self.verdict.result != Rating::Invalid && self.cut_short.is_none()
+    }
 }
 
 /// The requested load point.
@@ -448,7 +455,6 @@ mod tests {
     use super::*;
     use crate::metrics::fixtures::{Ran, failed, point, record, run, sound};
     use crate::metrics::record::{Arrivals, CacheCount, Phase, RequestRecord, TurnMark};
-    use crate::metrics::verdict::Rating;
     use crate::plan::{Arrival, Level, Limit, Spacing, WhenFull};
 
     fn summarize(point: &LoadPoint, ran: &Ran, context: &Context) -> Summary {

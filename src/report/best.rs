@@ -8,8 +8,8 @@ use super::table::{Table, number, plus_minus};
 use super::{PointResult, load_of};
 use crate::analyze::best::{Best, Configuration, Criterion, LoadRuns, Noise, Ranking, Run, Score};
 use crate::analyze::effects::AxisEffects;
+use crate::metrics::Summary;
 use crate::metrics::student::LEVEL;
-use crate::metrics::{Rating, Summary};
 
 /// The grid of one workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ fn configuration(rows: &[&PointResult], deployment: &str, per_gpu: bool) -> Conf
 
 /// The figures of a run that is not invalid, and not cut short.
 fn run(summary: &Summary, gpus: u32) -> Option<Run> {
-    let is_usable = summary.verdict.result != Rating::Invalid && summary.cut_short.is_none();
+    let is_usable = summary.is_whole();
     let latency = summary.e2e_ms.filter(|_| is_usable)?;
     let n = summary.requests.completed as f64;
     Some(Run {

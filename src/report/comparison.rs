@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::PointResult;
 use super::table::{Table, number, wrapped};
 use crate::analyze::compare::{Change, Failed, FigurePair, Interval, Measured, PointPair, Verdict};
-use crate::metrics::{Rating, Summary};
+use crate::metrics::Summary;
 use crate::plan::without_repeat;
 
 /// One side against the other.
@@ -39,10 +39,9 @@ pub fn measured(rows: &[PointResult]) -> Vec<Measured> {
             }),
         }
     }
-    let is_usable = |run: &Summary| run.verdict.result != Rating::Invalid;
     for point in &mut points {
-        if point.runs.iter().any(is_usable) {
-            point.runs.retain(is_usable);
+        if point.runs.iter().any(Summary::is_whole) {
+            point.runs.retain(Summary::is_whole);
         }
     }
     points

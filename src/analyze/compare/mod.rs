@@ -43,7 +43,7 @@ pub struct Measured {
     pub id: String,
     pub model: String,
     pub gpus: u32,
-    /// Those that are not invalid, unless all are.
+    /// Those that are whole ([`Summary::is_whole`]), unless none is.
     pub runs: Vec<Summary>,
 }
 
@@ -164,6 +164,9 @@ fn invalid(side: &Measured, called: &str) -> Option<String> {
     let Some(first) = side.runs.first() else { return Some(format!("{called} has no figures")) };
     let is_invalid = side.runs.iter().all(|run| run.verdict.result == Rating::Invalid);
     let reason = first.verdict.reasons.first().map(|reason| format!(": {reason}")).unwrap_or_default();
+    if side.runs.iter().all(|run| run.cut_short.is_some()) {
+        return Some(format!("a search cut {called} short"));
+    }
     is_invalid.then(|| format!("{called} is invalid{reason}"))
 }
 

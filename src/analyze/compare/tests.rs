@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::metrics::fixtures::{point, run, sound};
-use crate::metrics::summary::{Context, summarize};
+use crate::metrics::summary::{Context, CutShort, summarize};
 
 /// A run whose throughput and p50 of TTFT are these; the mean of its 100 E2E latencies is 100 ± 1 ms (t(0.975; 99) = 1.984,
 /// 1.984 · 5.0148 / √99 = 1.0).
@@ -115,6 +115,11 @@ fn what_cannot_be_compared_says_why_and_is_compared_when_asked() {
         run.verdict.reasons = vec!["9 of 10 failed".into()];
     });
     assert_eq!(reason(one(), invalid, true).as_deref(), Some("B is invalid: 9 of 10 failed"));
+    let cut = with(|run| {
+        run.cut_short =
+            Some(CutShort { planned_requests: 99, over_saturated: true, reason: "a queue".into() });
+    });
+    assert_eq!(reason(one(), cut, true).as_deref(), Some("a search cut B short"));
 }
 
 #[test]
