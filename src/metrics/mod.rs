@@ -1,6 +1,7 @@
 //! From records to figures: the record itself, statistics, the summary, the exports in other tools' dialects.
 
 pub mod added_error;
+pub mod cut_short;
 pub mod dialects;
 pub mod failures;
 pub mod fault;

@@ -4,6 +4,7 @@
 //! warm-up enters nothing.
 
 use super::added_error::AddedError;
+use super::cut_short::CutShort;
 use super::failures::Failure;
 use super::fault::Fault;
 use super::fold::Fold;
@@ -21,7 +22,7 @@ use super::stages::StageFigures;
 use super::stats::Distribution;
 use super::token_check::TokenCheck;
 use super::turns::TurnFigures;
-use super::verdict::{Rating, Verdict, reasons, speculation_reason};
+use super::verdict::{Verdict, reasons, speculation_reason};
 use crate::plan::{Endpoint, LoadPoint, Slo, Speculation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -157,24 +158,6 @@ pub struct Summary {
     pub faults: Vec<Fault>,
     /// Whether the figures may be believed.
     pub verdict: Verdict,
-}
-
-/// A load point of a search that ended before its planned end. Its throughput is that of the shorter time, and the longest requests
-/// are missing from its latencies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct CutShort {
-    /// Requests of the whole point, at most.
-    pub planned_requests: u64,
-    /// More requests arrived than were completed, and the queue grew without bound.
-    pub over_saturated: bool,
-    pub reason: String,
-}
-
-impl Summary {
-    /// Whether its figures stand for the whole load point: it is not invalid, and no search cut it short.
-    pub fn is_whole(&self) -> bool {
-        self.verdict.result != Rating::Invalid && self.cut_short.is_none()
-    }
 }
 
 /// The requested load point.
@@ -455,6 +438,7 @@ mod tests {
     use super::*;
     use crate::metrics::fixtures::{Ran, failed, point, record, run, sound};
     use crate::metrics::record::{Arrivals, CacheCount, Phase, RequestRecord, TurnMark};
+    use crate::metrics::verdict::Rating;
     use crate::plan::{Arrival, Level, Limit, Spacing, WhenFull};
 
     fn summarize(point: &LoadPoint, ran: &Ran, context: &Context) -> Summary {

@@ -1,8 +1,9 @@
 //! Points against points, with values worked out by hand.
 
 use super::*;
+use crate::metrics::cut_short::CutShort;
 use crate::metrics::fixtures::{point, run, sound};
-use crate::metrics::summary::{Context, CutShort, summarize};
+use crate::metrics::summary::{Context, summarize};
 
 /// A run whose throughput and p50 of TTFT are these; the mean of its 100 E2E latencies is 100 ± 1 ms (t(0.975; 99) = 1.984,
 /// 1.984 · 5.0148 / √99 = 1.0).

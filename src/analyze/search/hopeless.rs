@@ -5,9 +5,9 @@
 //! beyond it, whatever the others will be. Averages are never certain.
 
 use super::growth::Growth;
+use crate::metrics::cut_short::CutShort;
 use crate::metrics::record::{Outcome, Phase};
 use crate::metrics::request_figures::RequestFigures;
-use crate::metrics::summary::CutShort;
 use crate::plan::load_point::Stop;
 use crate::plan::search::{Figure, Objective, Search};
 use crate::plan::{Arrival, Level, LoadPoint, Slo};
